@@ -1,0 +1,46 @@
+import math
+
+import torch
+
+from mcss.skeletons import JOINTS, LEFT_HIP, MIRROR, PARENTS, canonical_pose, heading_valid, mirrored
+
+
+def rotation_about_z(angle: float) -> torch.Tensor:
+    c, s = math.cos(angle), math.sin(angle)
+    return torch.tensor([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+
+
+def test_every_parent_stands_before_its_child_and_mirroring_twice_is_nothing() -> None:
+    assert all(parent < joint for joint, parent in enumerate(PARENTS))
+    assert [MIRROR[j] for j in MIRROR] == list(range(17))
+    assert all(JOINTS[MIRROR[j]][1:] == n[1:] for j, n in enumerate(JOINTS) if n[0] in "LR" and n != "Root")
+
+
+def test_canonical_pose_is_the_same_for_every_heading_and_place() -> None:
+    pose = torch.randn(17, 3, generator=torch.Generator().manual_seed(0)) * 300
+    reference = canonical_pose(pose)
+    for angle in (0.3, 1.7, 3.0, -1.2, -2.9):
+        moved = pose @ rotation_about_z(angle).T + torch.tensor([500.0, -200.0, 90.0])
+        torch.testing.assert_close(canonical_pose(moved), reference, atol=1e-2, rtol=0)
+
+
+def test_canonical_hip_points_along_plus_x_in_all_four_quadrants() -> None:
+    for x, y in ((3.0, 4.0), (-3.0, 4.0), (-3.0, -4.0), (3.0, -4.0)):
+        pose = torch.zeros(17, 3)
+        pose[LEFT_HIP] = torch.tensor([x, y, 1.0])
+        torch.testing.assert_close(canonical_pose(pose)[LEFT_HIP], torch.tensor([5.0, 0.0, 1.0]))
+
+
+def test_a_vertical_hip_is_flagged_and_gives_no_nan() -> None:
+    pose = torch.zeros(2, 17, 3)
+    pose[0, LEFT_HIP] = torch.tensor([0.0, 0.0, 120.0])
+    pose[1, LEFT_HIP] = torch.tensor([90.0, 0.0, 120.0])
+    assert heading_valid(pose).tolist() == [False, True]
+    assert canonical_pose(pose).isfinite().all()
+
+
+def test_mirroring_negates_one_axis_and_exchanges_sides() -> None:
+    pose = torch.randn(17, 3)
+    twice = mirrored(mirrored(pose, axis=0), axis=0)
+    torch.testing.assert_close(twice, pose)
+    assert mirrored(pose, axis=0)[JOINTS.index("LWrist"), 0] == -pose[JOINTS.index("RWrist"), 0]
