@@ -1,0 +1,164 @@
+"""Run folders: the configuration, the weights and the state that a stopped run goes on from.
+
+A run folder holds
+
+* ``config.json``: every setting, the capture's fingerprint and the versions it was made with,
+* ``metrics.jsonl``: a line for every logged step,
+* ``checkpoint.safetensors``: everything that an interrupted run needs to go on bit for bit,
+* ``model.safetensors``: the trained network; its header holds the `NetworkConfig`.
+"""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mcss.files import replacing
+from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.skeletons import JOINTS
+
+MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+
+_FORMAT = "mcss-model-1"
+
+
+class CheckpointError(ValueError):
+    """A run folder or weights file is missing, broken or of another kind."""
+
+
+def _read(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected {what}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); expected {what}. Copy it again or train anew."
+        ) from error
+
+
+def save_model(path: Path, network: PoseNetwork, about: dict[str, str]) -> None:
+    """Write the network with its configuration; `about` adds facts such as the capture's fingerprint."""
+    metadata = {
+        "format": _FORMAT,
+        "network": json.dumps(asdict(network.config)),
+        "joints": json.dumps(JOINTS),
+        **about,
+    }
+    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata=metadata)
+
+
+def load_model(run: Path) -> PoseNetwork:
+    """The trained network of a run folder (or of a ``model.safetensors``), in evaluation mode.
+
+    Raises:
+        CheckpointError: No finished run there, a foreign file, another joint set, or a newer format.
+    """
+    path = run / MODEL if run.is_dir() else run
+    if run.is_dir() and not path.exists() and (run / CHECKPOINT).exists():
+        raise CheckpointError(f"{run}: this run is not finished; go on with the same `mcss train … --resume` first.")
+    state, metadata = _read(path, f"the {MODEL} that `mcss train` writes")
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path}: format {metadata.get('format', 'none')!r}, expected {_FORMAT!r}: not a model written by this "
+            "version of mcss. Trunk weights alone go to --weights."
+        )
+    joints = tuple(json.loads(metadata["joints"]))
+    if joints != JOINTS:
+        raise CheckpointError(
+            f"{path}: made for the {len(joints)} joints {', '.join(joints)}; expected {', '.join(JOINTS)}. "
+            "Train on this skeleton instead."
+        )
+    known = {field.name for field in fields(NetworkConfig)}
+    settings = json.loads(metadata["network"])
+    if unknown := sorted(set(settings) - known):
+        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
+    network = PoseNetwork(NetworkConfig(**settings), weights="random")
+    copy_state(network, state, path)
+    return network.eval()
+
+
+def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    """Load `state` strictly; the message says what does not fit.
+
+    Raises:
+        CheckpointError: Tensors are missing, unknown or of another shape: another trunk, size or head.
+    """
+    own = network.state_dict()
+    wrong = [f"{key} missing" for key in own if key not in state]
+    wrong += [f"{key} unknown" for key in state if key not in own]
+    wrong += [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{source}: these weights are of another network ({len(wrong)} tensors differ: {'; '.join(wrong[:3])}). "
+            "Use the same --trunk, --dim and --image-size as that run, or leave --init away."
+        )
+    network.load_state_dict(state)
+
+
+def save_checkpoint(
+    path: Path,
+    step: int,
+    network: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    config_digest: str,
+) -> None:
+    """Write all that the step after `step` depends on."""
+    tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        save_file(state, temporary, metadata={"step": str(step), "config": config_digest})
+
+
+def load_checkpoint(
+    path: Path,
+    network: nn.Module,
+    average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    config_digest: str,
+) -> int:
+    """Put everything back as `save_checkpoint` found it and return its step.
+
+    Raises:
+        CheckpointError: The file is broken or belongs to a run with other settings.
+    """
+    state, metadata = _read(path, "the checkpoint of an interrupted run")
+    if metadata.get("config") != config_digest:
+        raise CheckpointError(
+            f"{path}: this run was started with other settings or on another capture; see its {CONFIG}. "
+            "Resume with the same command, or give another --out."
+        )
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+    copy_state(network, part("network."), path)
+    if average is not None:
+        copy_state(average, part("average."), path)
+    moments: dict[int, dict[str, Any]] = {}
+    for key, value in part("optimizer.").items():
+        index, name = key.split(".", 1)
+        moments.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return int(metadata["step"])
