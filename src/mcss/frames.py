@@ -1,0 +1,262 @@
+"""One picture of one person by one camera at one time: the row of a capture."""
+
+import fnmatch
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float, Float32
+
+from mcss.skeletons import JOINTS, heading_valid
+
+SCHEMA_VERSION = 1
+"""Raised when the table changes so that an older program would misread it."""
+
+
+class CaptureError(ValueError):
+    """A capture cannot be read or written; the message says where, what was expected and the way out."""
+
+
+def _floats(count: int) -> Any:
+    return pa.list_(pa.float32(), count)
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("subject", pa.string(), nullable=False),
+        pa.field("sequence", pa.string(), nullable=False),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("frame", pa.int32(), nullable=False),
+        pa.field("time", pa.float64(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("pose", _floats(51)),
+        pa.field("heading_valid", pa.bool_()),
+        pa.field("box", _floats(4), nullable=False),
+        pa.field("camera_rotation", _floats(9)),
+        pa.field("camera_translation", _floats(3)),
+        pa.field("camera_intrinsics", _floats(9)),
+    ]
+)
+"""The columns of ``frames.lance``; a table may have more, which are left alone."""
+
+BACKGROUNDS = pa.schema(
+    [
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("view", pa.string(), nullable=False),
+        pa.field("image", pa.binary(), nullable=False),
+    ]
+)
+"""The columns of ``backgrounds.lance``."""
+
+
+METADATA = tuple(
+    f"mcss.{name}"
+    for name in ("schema_version", "skeleton", "units", "importer", "licence", "image_size", "splits", "settings")
+)
+"""The metadata that every ``frames.lance`` has; a finished one has ``mcss.fingerprint`` as well."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera, ``x_camera = rotation @ x_world + translation``, in mm and source-picture pixels."""
+
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, " 3"]
+    intrinsics: Float[np.ndarray, "3 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One row of a capture, as it is written."""
+
+    subject: str
+    sequence: str
+    """Unique within the subject."""
+    action: str
+    frame: int
+    time: float
+    """Seconds from the start of the sequence; the same for all views of a frame."""
+    view: str
+    image: bytes
+    """The square crop of the person as JPEG, as large as all others of the capture."""
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 of that crop in pixels of the source picture."""
+    pose: Float[np.ndarray, "17 3"] | None = None
+    """World millimetres, +Z up; None where there is no label."""
+    camera: Camera | None = None
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Picks the instants of a split: a condition that is None holds for all."""
+
+    subjects: tuple[str, ...] | None = None
+    sequences: tuple[str, ...] | None = None
+    """Patterns such as ``Walking*``."""
+    frames: tuple[int, int] | None = None
+    """First frame and the one after the last."""
+
+    def matches_subject(self, name: str) -> bool:
+        """Whether instants of the subject `name` are picked."""
+        return self.subjects is None or name in self.subjects
+
+    def matches_sequence(self, name: str) -> bool:
+        """Whether instants of a sequence called `name` are picked."""
+        return self.sequences is None or any(fnmatch.fnmatchcase(name, glob) for glob in self.sequences)
+
+
+Splits = Mapping[str, tuple[Selector, ...]]
+"""Split by name; an instant belongs to it if any one of its selectors picks it."""
+
+
+@dataclass(frozen=True)
+class CaptureInfo:
+    """What is true of a whole capture."""
+
+    importer: str
+    """The program that made it, such as ``synthetic``."""
+    licence: str
+    image_size: int
+    """Width and height of every crop in pixels."""
+    splits: Splits
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever decides the content (JSON values): a capture is carried on only with the same ones."""
+
+    def metadata(self) -> dict[str, str]:
+        """The table metadata that says all this."""
+        splits = {
+            name: [{"subjects": s.subjects, "sequences": s.sequences, "frames": s.frames} for s in selectors]
+            for name, selectors in self.splits.items()
+        }
+        return {
+            "mcss.schema_version": str(SCHEMA_VERSION),
+            "mcss.skeleton": json.dumps(JOINTS),
+            "mcss.units": "mm, +Z up; seconds",
+            "mcss.importer": self.importer,
+            "mcss.licence": self.licence,
+            "mcss.image_size": str(self.image_size),
+            "mcss.splits": json.dumps(splits),
+            "mcss.settings": json.dumps(dict(self.settings), sort_keys=True),
+        }
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str]) -> "CaptureInfo":
+        """Read back what `metadata` wrote."""
+
+        def selector(fields: dict[str, Any]) -> Selector:
+            present = {key: tuple(value) for key, value in fields.items() if value is not None}
+            return Selector(**present)
+
+        splits = json.loads(metadata["mcss.splits"])
+        return cls(
+            importer=metadata["mcss.importer"],
+            licence=metadata["mcss.licence"],
+            image_size=int(metadata["mcss.image_size"]),
+            splits={name: tuple(map(selector, fields)) for name, fields in splits.items()},
+            settings=json.loads(metadata["mcss.settings"]),
+        )
+
+    def differences(self, other: "CaptureInfo") -> list[str]:
+        """Each setting in which `other` differs, as ``name: mine there, theirs here``."""
+
+        def flat(info: "CaptureInfo") -> dict[str, str]:
+            values = info.metadata()
+            settings = json.loads(values.pop("mcss.settings"))
+            return {name.removeprefix("mcss."): value for name, value in values.items()} | {
+                name: json.dumps(value) for name, value in settings.items()
+            }
+
+        mine, theirs = flat(self), flat(other)
+        return [
+            f"{name}: {mine.get(name, 'not set')} there, {theirs.get(name, 'not set')} here"
+            for name in sorted(mine.keys() | theirs.keys())
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+def jpeg_size(image: bytes) -> tuple[int, int] | None:
+    """Width and height that a whole JPEG states; None if `image` is no JPEG or was cut off."""
+    if image[:2] != b"\xff\xd8" or b"\xff\xd9" not in image[-32:]:
+        return None
+    at = 2
+    while at + 9 <= len(image) and image[at] == 0xFF:
+        marker = image[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, of any coding
+            height, width = image[at + 5 : at + 7], image[at + 7 : at + 9]
+            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(image[at + 2 : at + 4], "big")
+    return None
+
+
+def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
+    """The frames of one part (one subject and sequence) as an Arrow table with `SCHEMA`.
+
+    Raises:
+        CaptureError: A frame that does not fit, named by subject, sequence, frame and view.
+    """
+    seen: set[tuple[int, str]] = set()
+    for f in frames:
+        where = f"{f.subject}/{f.sequence} frame {f.frame} view {f.view}"
+        if (f.subject, f.sequence) != (frames[0].subject, frames[0].sequence):
+            raise CaptureError(
+                f"one append takes one sequence of one subject, but {where} came together with "
+                f"{frames[0].subject}/{frames[0].sequence}; append them one after the other"
+            )
+        if (f.frame, f.view) in seen:
+            raise CaptureError(f"{where} came twice; a view has one picture of a frame")
+        seen.add((f.frame, f.view))
+        size = jpeg_size(f.image)
+        if size != (image_size, image_size):
+            got = "something else (or a JPEG cut short)" if size is None else f"{size[0]}×{size[1]}"
+            raise CaptureError(
+                f"the image of {where}: expected a JPEG of {image_size}×{image_size} pixels, came {got}; "
+                "crop and scale every picture to the image_size of the capture"
+            )
+        if f.pose is not None and (f.pose.shape != (17, 3) or not np.isfinite(f.pose).all()):
+            raise CaptureError(
+                f"the pose of {where}: expected 17×3 finite millimetres, came shape {f.pose.shape}"
+                + ("" if np.isfinite(f.pose).all() else " with values that are not finite")
+                + "; leave the pose out (None) where there is no label"
+            )
+
+    def column(values: list[Any], count: int) -> Any:
+        rows = [None if v is None else np.asarray(v, np.float32).reshape(count) for v in values]
+        return pa.array(rows, _floats(count))
+
+    heading = [None if f.pose is None else _has_heading(f.pose) for f in frames]
+    cameras = [f.camera for f in frames]
+    columns = [
+        pa.array([f.subject for f in frames], pa.string()),
+        pa.array([f.sequence for f in frames], pa.string()),
+        pa.array([f.action for f in frames], pa.string()),
+        pa.array([f.frame for f in frames], pa.int32()),
+        pa.array([f.time for f in frames], pa.float64()),
+        pa.array([f.view for f in frames], pa.string()),
+        pa.array([f.image for f in frames], pa.binary()),
+        column([f.pose for f in frames], 51),
+        pa.array(heading, pa.bool_()),
+        column([f.box for f in frames], 4),
+        column([c and c.rotation for c in cameras], 9),
+        column([c and c.translation for c in cameras], 3),
+        column([c and c.intrinsics for c in cameras], 9),
+    ]
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _has_heading(pose: Float[np.ndarray, "17 3"]) -> bool:
+    return bool(heading_valid(torch.from_numpy(np.ascontiguousarray(pose))))
+
+
+def numbers(column: Any) -> Float32[np.ndarray, "rows numbers"]:
+    """A fixed-size-list column of float32 as a matrix of its own; NaN where the column is null."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    count = array.type.list_size
+    flat = array.values.to_numpy(zero_copy_only=False)
+    rows: Float32[np.ndarray, "rows numbers"] = flat.reshape(-1, count)[array.offset : array.offset + len(array)].copy()
+    rows[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return rows
