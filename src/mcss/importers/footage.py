@@ -1,0 +1,181 @@
+"""Video files: what they are, and their pictures one after the other."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from mcss.importers import ImportProblem
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"})
+
+Picture = UInt8[np.ndarray, "height width 3"]
+
+
+@dataclass(frozen=True)
+class Footage:
+    """One video file as its container describes it; nothing is decoded for this but the first picture."""
+
+    path: Path
+    width: int
+    """Of the upright picture: a phone's rotation mark is applied."""
+    height: int
+    rate: float
+    """Pictures per second."""
+    count: int
+    """Pictures in the container; a damaged file may give fewer when decoded."""
+    steady: bool
+    """Whether the time stamps are evenly spaced (to one and a half pictures), as synchronised cameras' are."""
+
+    @property
+    def name(self) -> str:
+        """The view: the file's name without its ending."""
+        return self.path.stem
+
+
+def probe(path: Path) -> Footage:
+    """Read what a video file is.
+
+    Raises:
+        ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
+    """
+    av = _av()
+    if not path.is_file():
+        raise ImportProblem(f"{path}: no such file; expected a video")
+    if path.stat().st_size == 0:
+        raise ImportProblem(f"{path}: the file is empty (0 bytes); copy it from the camera again, or remove it")
+    stamps: list[int] = []
+    count = 0
+    try:
+        with av.open(str(path)) as container:
+            stream = _video_stream(container, path)
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    count += 1
+                    if packet.pts is not None:
+                        stamps.append(packet.pts)
+            rate = float(stream.average_rate or stream.guessed_rate or 0)
+            tick = float(stream.time_base or 0)
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
+    first = next(pictures(path), None)
+    if first is None or not count:
+        raise ImportProblem(f"{path}: not one picture can be decoded; the file is damaged: copy it again, or remove it")
+    if not (math.isfinite(rate) and rate > 0):
+        raise ImportProblem(f"{path}: the file does not state its frame rate; write it anew as mp4, or remove it")
+    height, width = first.shape[:2]
+    return Footage(path, width, height, rate, count, _steady(np.array(stamps, np.float64) * tick, rate))
+
+
+def _steady(seconds: Float64[np.ndarray, " pictures"], rate: float) -> bool:
+    if not len(seconds):  # the container has no time stamps: its pictures follow each other evenly
+        return True
+    late = np.sort(seconds) - seconds.min() - np.arange(len(seconds)) / rate
+    return bool(np.abs(late).max() <= 1.5 / rate)
+
+
+def pictures(path: Path, long_side: int | None = None) -> Iterator[Picture]:
+    """The pictures of a video in order, upright, in RGB; one at a time, so that length costs no memory.
+
+    A damaged file ends where it can no longer be decoded: compare the number of pictures with `Footage.count`.
+
+    Args:
+        path: A video file.
+        long_side: Scale pictures down so that the longer side has this many pixels; None keeps them as they are.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
+    av = _av()
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
+    with container:
+        stream = _video_stream(container, path)
+        stream.thread_type = "AUTO"
+        decoded = container.decode(stream)
+        while True:
+            try:
+                frame = next(decoded, None)
+            except av.error.FFmpegError:
+                return
+            if frame is None:
+                return
+            yield _upright_rgb(frame, long_side)
+
+
+def _upright_rgb(frame: Any, long_side: int | None) -> Picture:
+    if long_side is not None and max(frame.width, frame.height) > long_side:
+        scale = long_side / max(frame.width, frame.height)
+        width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+        frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
+    picture: Picture = frame.to_ndarray(format="rgb24")
+    quarter_turns = round(frame.rotation / 90) % 4  # the container's mark: degrees counter-clockwise
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    if not container.streams.video:
+        raise ImportProblem(f"{path}: there is no video in the file (sound only?); remove it from the folder")
+    return container.streams.video[0]
+
+
+def _unreadable(path: Path, error: Exception) -> ImportProblem:
+    return ImportProblem(
+        f"{path}: cannot be read as a video ({error}); the file is damaged or was cut off before the camera "
+        "finished it: copy it again, repair it, or remove it"
+    )
+
+
+def _av() -> ModuleType:
+    try:
+        import av
+        import av.error
+    except ImportError as error:
+        raise ImportError("reading videos needs PyAV: install it with `pip install 'mcss[video]'`") from error
+    return av
+
+
+class PictureSpool:
+    """Small pictures kept in an unnamed temporary file as JPEG, to be read again in any order."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._places: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def append(self, picture: Picture) -> None:
+        """Add a picture at the end."""
+        data = jpeg(picture, 95)
+        self._places.append((self._file.seek(0, 2), len(data)))
+        self._file.write(data)
+
+    def __getitem__(self, index: int) -> Picture:
+        place, length = self._places[index]
+        self._file.seek(place)
+        data = np.frombuffer(self._file.read(length), np.uint8)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+    def close(self) -> None:
+        """Forget all pictures."""
+        self._file.close()
+
+
+def jpeg(picture: Picture, quality: int) -> bytes:
+    """A picture as JPEG."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return data.tobytes()
