@@ -15,8 +15,8 @@ from mcss.synthetic.mocap import ELBOW_AXIS, HINGES, KNEE_AXIS, PARTS, Motion, b
 
 CHANNELS: dict[str, float] = {
     # Pelvis: height above the ankles and shift (to the left, to the back) in leg lengths; degrees.
-    "height": 0.985, "shift_x": 0.0, "shift_y": 0.0, "tilt": 0.0, "turn": 0.0, "lean": 0.0,
-    # Chest relative to the pelvis and head relative to the chest: bend forwards, twist to the left, sideways to the left.
+    "height": 0.995, "shift_x": 0.0, "shift_y": 0.0, "tilt": 0.0, "turn": 0.0, "lean": 0.0,
+    # Chest relative to the pelvis, head relative to the chest: forwards, twist to the left, sideways.
     "bend": 3.0, "twist": 0.0, "side": 0.0, "nod": 0.0, "look": 0.0, "cock": 0.0,
     # Ankles relative to the point below the rest of the hips, in leg lengths (outwards, forwards, up); toes outwards.
     "l_foot_out": 0.02, "l_foot_front": 0.0, "l_foot_up": 0.0, "l_foot_turn": 8.0,
@@ -47,7 +47,7 @@ def feet(out: float, front: float = 0.0) -> dict[str, float]:
     return {"l_foot_out": out, "r_foot_out": out, "l_foot_front": front / 2, "r_foot_front": -front / 2}
 
 
-_CALL = arm("r", -0.24, 0.18, 0.38, 20.0)
+_CALL = arm("r", -0.24, 0.18, 0.38, -30.0)
 _FOLDED = arm("l", -0.30, 0.44, -0.36, 35.0) | arm("r", -0.30, 0.36, -0.28, 35.0)
 _HIPS = arms(0.22, 0.05, -0.68, 75.0)
 _SQUAT = {"height": 0.48, "shift_y": 0.22, "tilt": 18.0, "bend": 22.0} | feet(0.12)
@@ -105,7 +105,8 @@ GESTURES: dict[str, tuple[Mapping[str, float], ...]] = {
         arms(0.2, 0.75, -0.55, 15.0) | {"bend": 50.0, "tilt": 48.0, "height": 0.95, "shift_y": 0.15} | feet(0.1),
         _HIPS | {"twist": 38.0, "look": 20.0},
         arms(0.8, 0.1, 0.3, 30.0) | {"l_foot_up": 0.45, "l_foot_front": 0.12, "shift_x": -0.10, "l_foot_out": -0.03},
-        arms(0.9, 0.15, 0.05, 25.0) | {"l_foot_up": 0.25, "l_foot_front": -0.42, "shift_x": -0.10, "tilt": 18.0, "bend": 12.0},
+        arms(0.9, 0.15, 0.05, 25.0)
+        | {"l_foot_up": 0.25, "l_foot_front": -0.42, "shift_x": -0.10, "tilt": 18.0, "bend": 12.0},
         {"height": 0.62, "l_foot_front": 0.5, "r_foot_front": -0.48, "bend": 4.0} | _HIPS,
         {"height": 0.70, "shift_x": 0.30, "l_foot_out": 0.42, "r_foot_out": 0.36, "bend": 18.0} | _KNEES,
         arms(0.05, 0.98, 0.02, 25.0),
@@ -115,7 +116,7 @@ GESTURES: dict[str, tuple[Mapping[str, float], ...]] = {
         _FOLDED | {"shift_x": 0.07, "lean": 3.0, "look": 25.0},
         _HIPS,
         _HIPS | {"shift_x": -0.07, "twist": 12.0, "look": -25.0},
-        arms(-0.22, -0.16, -0.80, 35.0) | {"bend": -3.0},
+        arms(-0.20, -0.34, -0.66, 35.0) | {"bend": -3.0},
         arms(-0.24, 0.36, -0.68, 20.0),
         arm("l", -0.22, 0.40, -0.38, 25.0) | arm("r", -0.28, 0.38, 0.16, 5.0) | {"nod": 12.0},
         arm("l", 0.05, 0.45, -0.42, 10.0) | {"nod": 22.0},
@@ -125,9 +126,6 @@ GESTURES: dict[str, tuple[Mapping[str, float], ...]] = {
 }  # fmt: skip
 """Key poses of each action, as departures from standing at ease. Made by hand; a performer visits them in an
 order, at a pace and with deviations of their own. Only `Sitting` has a seat, and that is not drawn."""
-
-ARM_ONLY = ("Phoning", "Pointing", "Waiting")
-"""Actions that people also do while they walk."""
 
 # How much a performer departs from a key pose, one standard deviation, by the channel's ending.
 _DEPARTURE = {"height": 0.02, "shift_x": 0.02, "shift_y": 0.02, "out": 0.06, "front": 0.06, "up": 0.06,
@@ -195,7 +193,7 @@ def key_curves(
             pose[_NAMES.index(name)] = value
         poses.append(pose + constant + spread * rng.normal(size=len(_NAMES)) * departure)
         move = rng.uniform(0.7, 1.2)
-        hold = rng.uniform(0.1, 1.0)
+        hold = rng.uniform(0.0, 0.7)
         times += [times[-1] + hold, times[-1] + hold + move]
     # Each pose is reached at one knot and left at the next; the last time is the arrival at a pose never drawn.
     knots = np.repeat(np.stack(poses), 2, axis=0)
@@ -246,7 +244,6 @@ def posed(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Prop
     """The motion that curves of `CHANNELS` describe, standing on the spot, facing −Y."""
     c = dict(zip(_NAMES, curves.T, strict=True))
     zero = np.zeros(len(curves))
-    # Euler angles about the body's own axes: left (+X) pitch backwards is negative in the puppet's frame.
     pelvis = Rotation.from_euler("zxy", np.stack([c["turn"], c["tilt"], c["lean"]], -1), degrees=True)
     chest = Rotation.from_euler("zxy", np.stack([c["twist"], c["bend"], c["side"]], -1), degrees=True)
     head = Rotation.from_euler("zxy", np.stack([c["look"], c["nod"], c["cock"]], -1), degrees=True)
@@ -255,12 +252,13 @@ def posed(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Prop
     flexions: dict[str, np.ndarray] = {}
     for side, sign in (("L", 1.0), ("R", -1.0)):
         s = side.lower()
-        hand = np.stack([sign * c[f"{s}_out"], -c[f"{s}_front"], c[f"{s}_up"]], -1)
+        out, front = _beside_torso(c[f"{s}_out"], c[f"{s}_front"], c[f"{s}_up"])
+        hand = np.stack([sign * out, -front, c[f"{s}_up"]], -1)
         parts[side + "Shoulder"], flexions[side + "Elbow"] = _reach(
             hand, _elbow_pole(hand, c[f"{s}_elbow"], sign), sizes.upper_arm, sizes.forearm, ELBOW_AXIS, least=0.25
         )
-        out = sign * (sizes.hip + c[f"{s}_foot_out"])
-        ankle = np.stack([out, -c[f"{s}_foot_front"], c[f"{s}_foot_up"]], -1)
+        foot_out = sign * (sizes.hip + c[f"{s}_foot_out"])
+        ankle = np.stack([foot_out, -c[f"{s}_foot_front"], c[f"{s}_foot_up"]], -1)
         hip = path + pelvis.apply([sign * sizes.hip, 0.0, 0.0])
         toes = Rotation.from_euler("z", (sign * c[f"{s}_foot_turn"])[:, None], degrees=True)
         inward = pelvis.inv()
@@ -288,12 +286,36 @@ def posed(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Prop
 def _elbow_pole(
     hand: Float[np.ndarray, "frames 3"], turn: Float[np.ndarray, " frames"], sign: float
 ) -> Float[np.ndarray, "frames 3"]:
-    """Where the elbow points: downwards and backwards, turned outwards about the line to the hand."""
+    """Where the elbow points: down and back below a low hand, out and forward of a high one, then turned.
+
+    Args:
+        hand: Wrist relative to the shoulder.
+        turn: Degrees about the line from shoulder to wrist; positive lifts the elbow outwards.
+        sign: +1 for the left arm, −1 for the right.
+    """
     along = hand / (np.linalg.norm(hand, axis=-1, keepdims=True) + 1e-9)
-    hanging = np.array([0.35 * sign, 0.6, -0.75])
-    pole = hanging - (along @ hanging)[:, None] * along
-    # Seen along the arm, a right-handed turn lifts the right elbow's outside; the left's is its mirror image.
+    high = np.clip((along[:, 2:] + 0.2) / 0.8, 0.0, 1.0)
+    high = high * high * (3 - 2 * high)
+    pole = (1 - high) * [0.35 * sign, 0.6, -0.75] + high * [0.75 * sign, -0.45, -0.3]
+    pole -= (along * pole).sum(-1, keepdims=True) * along
     return Rotation.from_rotvec(along * np.radians(turn)[:, None] * sign).apply(pole)
+
+
+_TORSO = (0.36, 0.30)
+"""Half width and half depth of the trunk, which a wrist stays out of, in arm lengths."""
+
+
+def _beside_torso(
+    out: Float[np.ndarray, " frames"], front: Float[np.ndarray, " frames"], up: Float[np.ndarray, " frames"]
+) -> tuple[Float[np.ndarray, " frames"], Float[np.ndarray, " frames"]]:
+    """Wrist positions (outwards, forwards) with those inside the trunk moved out to its surface."""
+    wide, deep = _TORSO
+    x, y = (out + wide) / wide, front / deep
+    radius = np.hypot(x, y)
+    # Above the shoulders there is only the neck: the limit fades away between −0.05 and 0.15 arm lengths.
+    limit = np.clip((0.15 - up) / 0.2, 0.0, 1.0)
+    scale = np.maximum(radius, limit) / np.maximum(radius, 1e-6)
+    return x * scale * wide - wide, y * scale * deep
 
 
 def with_arms(motion: Motion, gesture: Motion, share: float = 1.0) -> Motion:

@@ -12,14 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
 
-from mcss.synthetic.gestures import ARM_ONLY, CHANNELS, GESTURES, Proportions, key_curves, posed, with_arms
+from mcss.synthetic.gestures import CHANNELS, Proportions, key_curves, posed, with_arms
 from mcss.synthetic.mocap import HINGES, PARTS, Motion, blended, joined, recordings
 from mcss.synthetic.retargeting import Build, bone_rotations, stand_on_floor
-
-_INNER_RATE = 30.0
-"""Sequences are composed at the recordings' rate and sampled at the end."""
+from mcss.synthetic.styles import INNER_RATE, Person, Variety, on_stage, paced, styled
 
 
 @dataclass(frozen=True)
@@ -74,13 +71,13 @@ ACTIONS: dict[str, Action] = {
         ),
         leaves_floor=False,
     ),
-    "Crawling": Recorded((("crawl", 0.0, 1.0), ("climb_4", 0.16, 0.9)), leaves_floor=False, weight=0.5),
+    "Crawling": Recorded((("crawl", 0.0, 1.0), ("climb_4", 0.16, 0.9)), leaves_floor=False, weight=0.4),
     "Getting up": Recorded((("getup_facedown", 0.0, 1.0), ("getup_faceup", 0.0, 1.0)), leaves_floor=False, weight=0.5),
     "Phoning": Procedural("Phoning", walking=0.5, weight=1.2),
     "Pointing": Procedural("Pointing", walking=0.25, weight=1.2),
     "Sitting": Procedural("Sitting", weight=1.2),
     "Reaching": Procedural("Reaching", weight=1.2),
-    "Stretching": Procedural("Stretching"),
+    "Stretching": Procedural("Stretching", weight=1.2),
     "Waiting": Procedural("Waiting", walking=0.25, weight=1.2),
 }
 """What every subject performs."""
@@ -92,35 +89,6 @@ NEW_ACTIONS: dict[str, Action] = {
     "Spin kick": Recorded((("spinkick", 0.0, 1.0),)),
 }
 """What only the subjects of the split `new-motion` perform."""
-
-
-@dataclass(frozen=True)
-class Variety:
-    """How much performances differ; all spreads are one standard deviation, angles in degrees.
-
-    Attributes:
-        habit: A subject's constant departures, relative to `PART_SPREAD`.
-        sequence: A sequence's constant departures, relative to `PART_SPREAD`.
-        wobble: Slow departures within a sequence (0.05 to 0.4 Hz), relative to `PART_SPREAD`.
-        amplitude: Of each part's movement about its mean, as a share.
-        tempo: Of the speed, as a share; drawn for the subject and for the sequence.
-        gesture: Departures from the key poses of procedural actions, relative to theirs.
-    """
-
-    habit: float = 0.35
-    sequence: float = 0.3
-    wobble: float = 0.28
-    amplitude: float = 0.1
-    tempo: float = 0.1
-    gesture: float = 0.5
-
-
-PART_SPREAD = {"Pelvis": 3.0, "Chest": 5.0, "Head": 7.0, "LHip": 5.0, "RHip": 5.0, "LAnkle": 4.0, "RAnkle": 4.0,
-               "LShoulder": 12.0, "RShoulder": 12.0}  # fmt: skip
-"""Degrees of departure about each axis of a part, one standard deviation at strength 1."""
-HINGE_SPREAD = {"LKnee": 6.0, "RKnee": 6.0, "LElbow": 16.0, "RElbow": 16.0}
-"""Degrees of departure of each flexion at strength 1."""
-_FLEXION_LIMIT = {"Knee": np.radians(150.0), "Elbow": np.radians(145.0)}
 
 
 @dataclass(frozen=True)
@@ -194,7 +162,8 @@ def perform(
     frames = {name: math.ceil(unit * known[name].weight) for name in chosen}
     if min(frames.values()) < 2:
         raise ValueError(
-            f"{instants} instants are too few for {len(chosen) * takes} sequences; ask for {8 * len(chosen) * takes} or more"
+            f"{instants} instants are too few for {len(chosen) * takes} sequences of two frames or more; "
+            f"ask for {8 * len(chosen) * takes} instants, or for fewer takes or actions"
         )
     build = Build.of(rest_joints, bone_names, bone_parents)
     variety = variety or Variety()
@@ -211,23 +180,23 @@ def _sequence(
     habit = _generator(seed, subject, "habit")
     rng = _generator(seed, subject, action, str(take))
     tempo = float(np.exp(variety.tempo * (habit.normal() + rng.normal()) * 0.7))
-    person = _Person(subject, *(habit.normal(size=n) for n in (3 * len(PARTS), len(HINGES), len(CHANNELS))))
+    person = Person(subject, *(habit.normal(size=n) for n in (3 * len(PARTS), len(HINGES), len(CHANNELS))))
     spec = (ACTIONS | NEW_ACTIONS)[action]
     seconds = (frames - 1) / rate
     if isinstance(spec, Recorded):
-        motion = _recorded(spec, person, seconds * tempo + 0.5, rng, take)
+        motion = _recorded(spec, person, seconds * tempo + 0.5, rng)
         leaves_floor = spec.leaves_floor
         motion = replace(motion, pelvis=motion.pelvis * [spec.path_scale, spec.path_scale, 1.0])
         strength = 1.0
     else:
-        motion = _procedural(spec, person, build, seconds * tempo + 0.5, rng, take, variety)
+        motion = _procedural(spec, person, build, seconds * tempo + 0.5, rng, variety)
         leaves_floor, strength = False, 0.5
-    motion = _paced(motion, tempo, seconds, rng)
-    motion = _styled(motion, person, rng, variety, strength)
-    motion = _on_stage(motion, build, rng)
+    motion = paced(motion, tempo, seconds, rng)
+    motion = styled(motion, person, rng, variety, strength)
+    motion = on_stage(motion, build, rng)
     orientations = bone_rotations(motion, build)
-    pelvis = stand_on_floor(orientations, motion.pelvis * build.leg, build, _INNER_RATE, leaves_floor)
-    keep = np.round(np.arange(frames) * _INNER_RATE / rate).astype(int)
+    pelvis = stand_on_floor(orientations, motion.pelvis * build.leg, build, INNER_RATE, leaves_floor)
+    keep = np.round(np.arange(frames) * INNER_RATE / rate).astype(int)
     return Performance(
         subject=subject,
         sequence=f"{action} {take}",
@@ -238,27 +207,12 @@ def _sequence(
     )
 
 
-@dataclass(frozen=True)
-class _Person:
-    """A subject's habits in standard deviations."""
-
-    name: str
-    parts: Float[np.ndarray, " angles"]
-    hinges: Float[np.ndarray, " hinges"]
-    channels: Float[np.ndarray, " channels"]
-
-    @property
-    def number(self) -> int:
-        digits = "".join(c for c in self.name if c.isdigit())
-        return int(digits) - 1 if digits else zlib.crc32(self.name.encode())
-
-
 SHARES = 8
 """Long recordings are dealt out in so many parts, one per subject; a ninth subject uses the first's part again."""
 _LONG_SECONDS = 12.0
 
 
-def _excerpt(clip: tuple[str, float, float], person: _Person, take: int) -> Motion:
+def _excerpt(clip: tuple[str, float, float], person: Person) -> Motion:
     """The clip, or of a long one the person's own part of it."""
     name, start, stop = clip
     motion = recordings()[name]
@@ -272,16 +226,16 @@ def _excerpt(clip: tuple[str, float, float], person: _Person, take: int) -> Moti
     return motion.window(edges[share], edges[share + 1])
 
 
-def _recorded(spec: Recorded, person: _Person, seconds: float, rng: np.random.Generator, take: int) -> Motion:
+def _recorded(spec: Recorded, person: Person, seconds: float, rng: np.random.Generator) -> Motion:
     """Clips of an action one after the other, in random order, some of them mirrored."""
     whole: Motion | None = None
     queue: list[int] = []
     while whole is None or whole.seconds < seconds:
         if not queue:
             queue = list(rng.permutation(len(spec.clips)))
-        piece = _excerpt(spec.clips[queue.pop()], person, take)
+        piece = _excerpt(spec.clips[queue.pop()], person)
         if spec.cyclic and len(spec.clips) > 1:
-            other = _excerpt(spec.clips[int(rng.integers(len(spec.clips)))], person, take)
+            other = _excerpt(spec.clips[int(rng.integers(len(spec.clips)))], person)
             piece = _mixed(piece, other, float(rng.uniform(0.0, 1.0)))
         if not spec.cyclic and rng.uniform() < 0.5:
             piece = piece.mirrored()
@@ -305,11 +259,10 @@ def _mixed(a: Motion, b: Motion, weight: float) -> Motion:
 
 def _procedural(
     spec: Procedural,
-    person: _Person,
+    person: Person,
     build: Build,
     seconds: float,
     rng: np.random.Generator,
-    take: int,
     variety: Variety,
 ) -> Motion:
     arm = build.length("Shoulder") + build.length("Elbow")
@@ -322,82 +275,14 @@ def _procedural(
         forearm=build.length("Elbow") / arm,
     )
     curves = key_curves(
-        spec.gesture, seconds, _INNER_RATE, rng, departure=variety.gesture, habit=person.channels * variety.habit
+        spec.gesture, seconds, INNER_RATE, rng, departure=variety.gesture, habit=person.channels * variety.habit
     )
-    gesture = posed(curves, _INNER_RATE, sizes)
+    gesture = posed(curves, INNER_RATE, sizes)
     if rng.uniform() < 0.5:
         gesture = gesture.mirrored()
     if rng.uniform() >= spec.walking:
         return gesture
     walk = ACTIONS["Walking"]
     assert isinstance(walk, Recorded)
-    steps = _recorded(walk, person, seconds, rng, take).window(0, len(gesture))
+    steps = _recorded(walk, person, seconds, rng).window(0, len(gesture))
     return with_arms(steps, gesture.window(0, len(steps)))
-
-
-def _paced(motion: Motion, tempo: float, seconds: float, rng: np.random.Generator) -> Motion:
-    """Played at a tempo that varies slowly."""
-    frames = round(seconds * _INNER_RATE) + 1
-    pace = tempo * (1 + 0.12 * _slow_noise(frames, 1, rng)[:, 0])
-    times = np.concatenate([[0.0], np.cumsum(np.maximum(pace[:-1], 0.4))]) / _INNER_RATE
-    spare = motion.seconds - times[-1]
-    if spare < 0:
-        times *= motion.seconds / times[-1]
-    return motion.at(times, _INNER_RATE)
-
-
-def _slow_noise(frames: int, channels: int, rng: np.random.Generator) -> Float[np.ndarray, "frames channels"]:
-    """Smooth noise of unit variance between 0.05 and 0.4 Hz."""
-    time = np.arange(frames) / _INNER_RATE
-    frequency = rng.uniform(0.05, 0.4, (4, channels))
-    phase = rng.uniform(0.0, 2 * np.pi, (4, channels))
-    waves = np.cos(2 * np.pi * frequency * time[:, None, None] + phase)
-    noise: Float[np.ndarray, "frames channels"] = waves.sum(1) / np.sqrt(2)
-    return noise
-
-
-def _styled(motion: Motion, person: _Person, rng: np.random.Generator, variety: Variety, strength: float) -> Motion:
-    """The motion with the person's habits and the sequence's style draw."""
-    n, angles = len(motion), 3 * len(PARTS)
-    spread = np.radians(np.repeat([PART_SPREAD[name] for name in PARTS], 3))
-    offset = variety.habit * person.parts + variety.sequence * rng.normal(size=angles)
-    offset = (offset + variety.wobble * _slow_noise(n, angles, rng)) * spread * strength
-    rotations = np.empty_like(motion.rotations)
-    for k, name in enumerate(PARTS):
-        own = motion.part(name)
-        if name != "Pelvis":
-            # Amplitude about the mean; the pelvis' turns belong to the path.
-            gain = float(np.clip(1 + variety.amplitude * rng.normal(), 0.7, 1.25))
-            mean = own.mean()
-            swing = (mean.inv() * own).as_rotvec()
-            # A turn of more than half a circle has no amplitude to scale.
-            gain = gain if np.linalg.norm(swing, axis=1).max() < np.radians(130) else 1.0
-            own = mean * Rotation.from_rotvec(swing * gain)
-        rotations[:, k] = (own * Rotation.from_rotvec(offset[:, 3 * k : 3 * k + 3])).as_quat()
-    bend = variety.habit * person.hinges + variety.sequence * rng.normal(size=len(HINGES))
-    bend = bend + variety.wobble * _slow_noise(n, len(HINGES), rng)
-    flexions = motion.flexions + bend * np.radians([HINGE_SPREAD[name] for name in HINGES]) * strength
-    limits = np.array([_FLEXION_LIMIT[name[1:]] for name in HINGES])
-    # A soft floor at zero: straight limbs stay straight rather than bend backwards.
-    flexions = np.minimum(0.04 * np.logaddexp(0.0, flexions / 0.04), limits)
-    return replace(motion, rotations=rotations, flexions=flexions)
-
-
-def _on_stage(motion: Motion, build: Build, rng: np.random.Generator) -> Motion:
-    """Bent into a circle about the stage's middle, with a random heading.
-
-    Every metre of travel turns the body by the same angle, so that any motion, however far it goes, stays
-    near; steps and pose are unchanged.
-    """
-    radius = rng.uniform(0.6, 1.1) / build.leg * (1 if rng.uniform() < 0.5 else -1)
-    step = np.diff(motion.pelvis[:, :2], axis=0, prepend=motion.pelvis[:1, :2])
-    # Swaying on the spot is not travel: only distance on a smoothed path counts.
-    window = np.ones(15) / 15
-    smooth = np.stack([np.convolve(step[:, k], window, mode="same") for k in range(2)], axis=1)
-    angle = np.cumsum(np.linalg.norm(smooth, axis=1)) / radius + rng.uniform(0, 2 * np.pi)
-    cos, sin = np.cos(angle), np.sin(angle)
-    turned = np.stack([cos * step[:, 0] - sin * step[:, 1], sin * step[:, 0] + cos * step[:, 1]], axis=1)
-    path = np.cumsum(turned, axis=0)
-    middle = (path.min(0) + path.max(0)) / 2 + rng.normal(0.0, 0.15, 2) / build.leg
-    pelvis = np.concatenate([path - middle, motion.pelvis[:, 2:]], axis=1)
-    return replace(motion, pelvis=pelvis).turned(angle)

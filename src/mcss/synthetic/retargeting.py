@@ -1,7 +1,7 @@
 """Puppet motion on a body: bone rotations, forward kinematics, and standing on the floor."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -85,8 +85,7 @@ class Build:
 
     def rest(self, bone: str) -> Float[np.ndarray, "3"]:
         """The head of a bone at rest."""
-        head: Float[np.ndarray, "3"] = self.rest_joints[self.index[bone]]
-        return head
+        return np.array(self.rest_joints[self.index[bone]])
 
     def length(self, segment: str) -> float:
         """The length in metres of a limb segment: "Shoulder" is the upper arm, "Hip" the thigh, and so on."""
@@ -101,8 +100,7 @@ class Build:
     @cached_property
     def pelvis(self) -> Float[np.ndarray, "3"]:
         """The mean of the hips at rest."""
-        middle: Float[np.ndarray, "3"] = (self.rest("upperleg01.L") + self.rest("upperleg01.R")) / 2
-        return middle
+        return np.asarray(self.rest("upperleg01.L") + self.rest("upperleg01.R")) / 2
 
     @cached_property
     def hanging(self) -> dict[str, Rotation]:
@@ -192,28 +190,7 @@ def bone_heads(
         return heads[k]
 
     middle = (head(build.index["upperleg01.L"]) + head(build.index["upperleg01.R"])) / 2
-    return np.stack([head(k) for k in wanted], axis=1) + (pelvis - middle)[:, None]
-
-
-JOINT_BONES = (
-    "root", "upperleg01.R", "lowerleg01.R", "foot.R", "upperleg01.L", "lowerleg01.L", "foot.L", "spine03", "neck01",
-    "head", "head", "upperarm01.L", "lowerarm01.L", "wrist.L", "upperarm01.R", "lowerarm01.R", "wrist.R",
-)  # fmt: skip
-"""The bone whose head stands for each of `skeletons.JOINTS`; the pelvis is the mean of the hips instead, and
-the top of the head lies above its bone."""
-
-
-def joints(
-    orientations: Float[np.ndarray, "frames bones 3 3"],
-    pelvis: Float[np.ndarray, "frames 3"],
-    build: Build,
-    head_height: float = 0.19,
-) -> Float[np.ndarray, "frames 17 3"]:
-    """World positions in mm of the 17 joints, from bones alone (the renderer has the real top of the head)."""
-    found = bone_heads(orientations, pelvis, build, JOINT_BONES)
-    found[:, 0] = (found[:, 1] + found[:, 4]) / 2
-    found[:, 10] = found[:, 9] + orientations[:, build.index["head"]] @ [0.0, 0.0, head_height]
-    return found * 1000.0
+    return np.asarray(np.stack([head(k) for k in wanted], axis=1) + (pelvis - middle)[:, None])
 
 
 def lowest_points(
@@ -241,16 +218,10 @@ def stand_on_floor(
     """
     lowest = lowest_points(orientations, pelvis, build)
     if leaves_floor:
-        # Over half-seconds rather than frames, so that the time spent in the air does not count.
-        level = np.full(len(lowest), np.percentile(lowest, 25.0 if len(lowest) > 4 else 0.0))
+        level = np.full(len(lowest), np.percentile(lowest, 25.0))
     else:
         level = gaussian_filter1d(lowest, 0.15 * rate, mode="nearest")
     sunk = np.maximum(level - lowest - 0.01, 0.0)
     reach = max(int(0.3 * rate), 1)
     rise = gaussian_filter1d(maximum_filter1d(sunk, reach, mode="nearest"), reach / 3, mode="nearest")
-    return pelvis + (rise - level)[:, None] * [0.0, 0.0, 1.0]
-
-
-def with_pelvis(motion: Motion, pelvis: Float[np.ndarray, "frames 3"]) -> Motion:
-    """The motion along another path."""
-    return replace(motion, pelvis=pelvis)
+    return np.asarray(pelvis + (rise - level)[:, None] * [0.0, 0.0, 1.0])
