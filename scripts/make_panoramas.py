@@ -1,0 +1,62 @@
+"""Make the panoramas that ship with mcss from the npm package that they come from.
+
+    npm pack @pmndrs/assets@1.7.0 && tar xf pmndrs-assets-1.7.0.tgz
+    python -m pip install OpenEXR
+    python scripts/make_panoramas.py package/hdri
+
+The package (CC0) holds 512×256 OpenEXR pictures as base64 in JavaScript files. Each becomes a JPEG of some 50 KB in
+``src/mcss/synthetic/assets``: exposure evened out, burnt-out suns mended, brightness coded as `stage.encode_light` says.
+"""
+
+import argparse
+import base64
+import re
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import OpenEXR
+
+from mcss.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_light
+
+
+def read_exr(script: Path) -> np.ndarray:
+    """Linear RGB of the picture inside one of the package's JavaScript files."""
+    found = re.search(r"base64,([A-Za-z0-9+/=]+)", script.read_text())
+    if found is None:
+        raise ValueError(f"{script}: expected a base64 picture, came none; is it @pmndrs/assets 1.7.0?")
+    with tempfile.NamedTemporaryFile(suffix=".exr") as file:
+        file.write(base64.b64decode(found[1]))
+        file.flush()
+        pixels = OpenEXR.File(file.name).channels()["RGB"].pixels
+    return pixels[..., :3].astype(np.float32)
+
+
+def mended(light: np.ndarray) -> np.ndarray:
+    """Without the overflows around a sun, and as bright as all other panoramas."""
+    broken = ((light < -0.5) | (light > 200) | ~np.isfinite(light)).any(axis=-1)
+    light = np.nan_to_num(light).clip(0, 200)
+    light[cv2.dilate(broken.astype(np.uint8), np.ones((3, 3))) > 0] = 40.0
+    brightness = light.mean(axis=-1)
+    light *= 0.35 / (np.median(brightness) + 0.3 * brightness.clip(0, 4).mean())
+    return light.clip(0, MAX_LIGHT)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="package/hdri of the unpacked npm package")
+    parser.add_argument("--out", type=Path, default=ASSETS)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in PANORAMAS:
+        coded = encode_light(mended(read_exr(options.folder / f"{name}.exr.js")))
+        quality = [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        ok, jpeg = cv2.imencode(".jpg", coded[..., ::-1], quality)
+        if not ok:
+            raise RuntimeError(f"{name} could not be written as JPEG")
+        (options.out / f"panorama_{name}.jpg").write_bytes(jpeg.tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The built-in multi-view capture of synthetic people."""

@@ -1,0 +1,148 @@
+"""Builds the synthetic multi-view capture with several processes; see `mcss.synthetic.scenes` for what it holds."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import asdict
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+
+import cv2
+
+from mcss.captures import Capture, CaptureError, CaptureInfo, CaptureWriter, Selector
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
+from mcss.synthetic.scenes import Scene, SyntheticSettings, make_scenes, sequence_names, subject_name
+
+__all__ = ["SyntheticSettings", "build", "capture_info"]
+
+_LICENCE = "CC0-1.0 for the people and places; see NOTICE of mcss for the motion"
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+Job = tuple[SyntheticSettings, int, str, frozenset[str]]
+
+
+def build(
+    out: str | Path,
+    settings: SyntheticSettings | None = None,
+    progress: Progress = NO_PROGRESS,
+    *,
+    processes: int | None = None,
+) -> Capture:
+    """Make the capture at `out`, or carry on one that was stopped at any moment.
+
+    The same settings give the same capture (the same fingerprint), whatever the number of processes and stops.
+
+    Args:
+        out: Folder or object-store prefix of the capture.
+        settings: What it shall be like.
+        progress: Told of every sequence.
+        processes: How many to work with; by default as many as there are processors.
+
+    Raises:
+        CaptureError: Another capture is there, or it cannot be written.
+        ValueError: Fewer than one process.
+    """
+    settings = settings or SyntheticSettings()
+    processes = len(os.sched_getaffinity(0)) if processes is None else processes
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, came {processes}")
+    writer = CaptureWriter.open(out, info=capture_info(settings))
+    done = writer.done()
+    jobs: list[Job] = []
+    total = left = 0
+    for subject in range(settings.subjects):
+        for action in settings.actions(subject):
+            names = sequence_names(action, settings.takes)
+            missing = frozenset(name for name in names if (subject_name(subject), name) not in done)
+            total, left = total + len(names), left + len(missing)
+            if missing:
+                jobs.append((settings, subject, action, missing))
+    backgrounds: set[tuple[str, str]] = set()
+    with progress.task("Rendering sequences", total, total - left) as task:
+        for scenes in _in_processes(jobs, min(processes, len(jobs))):
+            for scene in scenes:
+                for view, image in scene.backgrounds.items():
+                    if (scene.stage, view) not in backgrounds:
+                        writer.add_background(view, image, scene.stage)
+                        backgrounds.add((scene.stage, view))
+                writer.append(scene.frames)
+                task.advance()
+    return writer.finish(progress)
+
+
+def capture_info(settings: SyntheticSettings) -> CaptureInfo:
+    """Splits and settings of the capture that `build` makes."""
+    names = [subject_name(subject) for subject in range(settings.subjects)]
+    test = names[-settings.test_subjects :]
+    validation = names[-settings.test_subjects - 1 : -settings.test_subjects]
+    train = names[: -settings.test_subjects - 1]
+    shared = tuple(f"{action} *" for action in ACTIONS)
+    splits = {
+        "train": (Selector(tuple(train), shared),),
+        "validation": (Selector(tuple(validation), shared),),
+        "test": (Selector(tuple(test), shared),),
+    }
+    if settings.new_motion:
+        splits["new-motion"] = (Selector(tuple(test), tuple(f"{action} *" for action in NEW_ACTIONS)),)
+    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, asdict(settings))
+
+
+def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:
+    if processes <= 1:
+        yield from (make_scenes(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    queue = iter(jobs)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as pool:
+        running: set[Future[list[Scene]]] = set()
+        try:
+            with _one_thread_each():
+                # A job more than processes is waiting, so that none is idle while results are written.
+                for job in (job for job, _ in zip(queue, range(2 * processes), strict=False)):
+                    running.add(pool.submit(make_scenes, *job))
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+                    following = next(queue, None)
+                    if following is not None:
+                        running.add(pool.submit(make_scenes, *following))
+        except BrokenProcessPool as error:
+            raise CaptureError(
+                "a rendering process was ended from outside, most likely for want of memory (each takes about 1 GB): "
+                "run the same command with fewer processes; finished sequences are kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started in here use one thread: with more, two of them get in each other's way."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _begin_process() -> None:
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # killed parents do not tell their children
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait_for([sentinel])
+    os._exit(1)

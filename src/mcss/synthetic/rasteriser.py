@@ -1,0 +1,456 @@
+"""Drawing textured triangles on the CPU: compiled, single-threaded kernels on plain arrays.
+
+Glossary of the shapes: a *mesh* has ``vertices`` and ``triangles``; an image is drawn ``SAMPLES`` × as fine as it
+will be and averaged while shading. Screen coordinates are pixels, x to the right, y down, pixel centres at .5;
+the third coordinate is *nearness* (larger is closer), which is linear on the screen: 1/z for a pinhole camera.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import TypeVar
+
+import numba
+import numpy as np
+from jaxtyping import Float32, Int16, Int32, UInt8
+
+SAMPLES = 2
+"""Samples per pixel and direction."""
+
+EMPTY = -1
+"""Stands in an identity buffer where nothing was drawn."""
+
+TONES = 4096
+
+_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
+
+
+def _compiled(function: _Kernel) -> _Kernel:
+    # Unwrapped, because numba cannot compile the run-time type checks that the tests wrap around functions.
+    compiled: _Kernel = numba.njit(cache=True, fastmath=True, nogil=True)(inspect.unwrap(function))
+    return compiled
+
+
+@_compiled
+def skin(
+    rest: Float32[np.ndarray, "vertices 3"],
+    starts: Int32[np.ndarray, " vertices_plus_one"],
+    bones: Int16[np.ndarray, " weights"],
+    weights: Float32[np.ndarray, " weights"],
+    rotations: Float32[np.ndarray, "bones 3 3"],
+    translations: Float32[np.ndarray, "bones 3"],
+    posed: Float32[np.ndarray, "vertices 3"],
+) -> None:
+    """Linear blend skinning into `posed`; the weights of vertex v are ``starts[v]`` to ``starts[v + 1]``."""
+    for v in range(rest.shape[0]):
+        x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
+        px = np.float32(0.0)
+        py = np.float32(0.0)
+        pz = np.float32(0.0)
+        for k in range(starts[v], starts[v + 1]):
+            r, t, w = rotations[bones[k]], translations[bones[k]], weights[k]
+            px += w * (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z + t[0])
+            py += w * (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z + t[1])
+            pz += w * (r[2, 0] * x + r[2, 1] * y + r[2, 2] * z + t[2])
+        posed[v, 0] = px
+        posed[v, 1] = py
+        posed[v, 2] = pz
+
+
+@_compiled
+def vertex_normals(
+    vertices: Float32[np.ndarray, "vertices 3"],
+    triangles: Int32[np.ndarray, "triangles 3"],
+    normals: Float32[np.ndarray, "vertices 3"],
+) -> None:
+    """Unit normals into `normals`, averaged over the triangles around a vertex by their areas."""
+    normals[:] = 0
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        ax, ay, az = vertices[a, 0], vertices[a, 1], vertices[a, 2]
+        ex, ey, ez = vertices[b, 0] - ax, vertices[b, 1] - ay, vertices[b, 2] - az
+        fx, fy, fz = vertices[c, 0] - ax, vertices[c, 1] - ay, vertices[c, 2] - az
+        nx, ny, nz = ey * fz - ez * fy, ez * fx - ex * fz, ex * fy - ey * fx
+        for k in (a, b, c):
+            normals[k, 0] += nx
+            normals[k, 1] += ny
+            normals[k, 2] += nz
+    for v in range(vertices.shape[0]):
+        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
+        scale = np.float32(1.0) / (np.sqrt(x * x + y * y + z * z) + np.float32(1e-12))
+        normals[v, 0] = x * scale
+        normals[v, 1] = y * scale
+        normals[v, 2] = z * scale
+
+
+@_compiled
+def project(
+    vertices: Float32[np.ndarray, "vertices 3"],
+    rotation: Float32[np.ndarray, "3 3"],
+    translation: Float32[np.ndarray, " 3"],
+    focal: float,
+    centre_x: float,
+    centre_y: float,
+    screen: Float32[np.ndarray, "vertices 3"],
+) -> None:
+    """Pinhole projection into `screen` (x, y, 1/z); 1/z is 0 for what is not in front of the camera."""
+    r = rotation
+    for v in range(vertices.shape[0]):
+        x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
+        depth = r[2, 0] * x + r[2, 1] * y + r[2, 2] * z + translation[2]
+        if depth < 0.05:
+            screen[v, 2] = 0
+            continue
+        near = np.float32(1.0) / depth
+        screen[v, 0] = focal * (r[0, 0] * x + r[0, 1] * y + r[0, 2] * z + translation[0]) * near + centre_x
+        screen[v, 1] = focal * (r[1, 0] * x + r[1, 1] * y + r[1, 2] * z + translation[1]) * near + centre_y
+        screen[v, 2] = near
+
+
+@_compiled
+def bounds(points: Float32[np.ndarray, "points 3"]) -> Float32[np.ndarray, "2 3"]:
+    """Least and greatest coordinates (NumPy's own reductions over a short last axis take longer than drawing)."""
+    low_high = np.empty((2, 3), np.float32)
+    for c in range(3):
+        low = points[0, c]
+        high = low
+        for p in range(1, points.shape[0]):
+            low = min(low, points[p, c])
+            high = max(high, points[p, c])
+        low_high[0, c] = low
+        low_high[1, c] = high
+    return low_high
+
+
+@_compiled
+def draw(
+    screen: Float32[np.ndarray, "vertices 3"],
+    triangles: Int32[np.ndarray, "triangles 3"],
+    sides: UInt8[np.ndarray, " triangles"],
+    cut: Float32[np.ndarray, " vertices"],
+    pinhole: bool,
+    nearness: Float32[np.ndarray, "height width"],
+    identity: Int32[np.ndarray, "height width"],
+) -> None:
+    """Draw what is nearest: its nearness and the number of its triangle (both buffers are cleared first).
+
+    Args:
+        screen: Vertices as `project` makes them; nearness must be positive.
+        triangles: Front faces run counter-clockwise as seen from outside of the mesh.
+        sides: For each triangle bit 0: seen from behind too; bit 1: cut along the zero of `cut`.
+        cut: A field on the vertices; where it is negative a cut triangle is not there.
+        pinhole: Interpolate `cut` in perspective.
+        nearness: 0 where nothing was drawn.
+        identity: `EMPTY` where nothing was drawn.
+    """
+    height, width = nearness.shape
+    nearness[:] = 0
+    identity[:] = EMPTY
+    for t in range(triangles.shape[0]):
+        a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        xa, ya, na = screen[a, 0], screen[a, 1], screen[a, 2]
+        xb, yb, nb = screen[b, 0], screen[b, 1], screen[b, 2]
+        xc, yc, nc = screen[c, 0], screen[c, 1], screen[c, 2]
+        area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
+        if area >= 0 and (area < 1e-9 or not sides[t] & 1):  # y runs down, so a front face has a negative area
+            continue
+        if na <= 0 or nb <= 0 or nc <= 0:
+            continue
+        left = max(0, int(np.ceil(min(xa, xb, xc) - np.float32(0.5))))
+        right = min(width - 1, int(np.floor(max(xa, xb, xc) - np.float32(0.5))))
+        top = max(0, int(np.ceil(min(ya, yb, yc) - np.float32(0.5))))
+        bottom = min(height - 1, int(np.floor(max(ya, yb, yc) - np.float32(0.5))))
+        if left > right or top > bottom or abs(area) < 1e-9:
+            continue
+        inverse = np.float32(1.0) / area
+        is_cut = sides[t] & 2
+        ka, kb, kc = cut[a], cut[b], cut[c]
+        if is_cut and pinhole:
+            ka, kb, kc = ka * na, kb * nb, kc * nc
+        for y in range(top, bottom + 1):
+            py = np.float32(y) + np.float32(0.5)
+            for x in range(left, right + 1):
+                px = np.float32(x) + np.float32(0.5)
+                wa = ((xb - px) * (yc - py) - (yb - py) * (xc - px)) * inverse
+                wb = ((xc - px) * (ya - py) - (yc - py) * (xa - px)) * inverse
+                wc = np.float32(1.0) - wa - wb
+                if wa < 0 or wb < 0 or wc < 0:
+                    continue
+                near = wa * na + wb * nb + wc * nc
+                if near <= nearness[y, x]:
+                    continue
+                if is_cut and wa * ka + wb * kb + wc * kc < 0:
+                    continue
+                nearness[y, x] = near
+                identity[y, x] = t
+
+
+@_compiled
+def barycentrics(
+    screen: Float32[np.ndarray, "vertices 3"], a: int, b: int, c: int, x: float, y: float
+) -> tuple[float, float, float]:
+    """Perspective-correct weights of a triangle's corners at a place on the screen."""
+    xa, ya, na = screen[a, 0], screen[a, 1], screen[a, 2]
+    xb, yb, nb = screen[b, 0], screen[b, 1], screen[b, 2]
+    xc, yc, nc = screen[c, 0], screen[c, 1], screen[c, 2]
+    wa = ((xb - x) * (yc - y) - (yb - y) * (xc - x)) * na
+    wb = ((xc - x) * (ya - y) - (yc - y) * (xa - x)) * nb
+    wc = ((xa - x) * (yb - y) - (ya - y) * (xb - x)) * nc
+    total = np.float32(1.0) / (wa + wb + wc)
+    return wa * total, wb * total, wc * total
+
+
+@_compiled
+def sunlit(shadow: Float32[np.ndarray, "size size"], x: float, y: float, near: float, reach: int) -> float:
+    """Share of the sun that comes through at a place of the shadow map: the mean over the texels around it."""
+    size = shadow.shape[0]
+    column, row = int(x), int(y)
+    dark = 0
+    for j in range(max(0, row - reach), min(size, row + reach + 1)):
+        for i in range(max(0, column - reach), min(size, column + reach + 1)):
+            if shadow[j, i] > near:
+                dark += 1
+    return np.float32(1.0) - np.float32(dark) / np.float32((2 * reach + 1) ** 2)
+
+
+@_compiled
+def light_vertices(
+    normals: Float32[np.ndarray, "vertices 3"],
+    in_sun: Float32[np.ndarray, "vertices 3"],
+    shadow: Float32[np.ndarray, "size size"],
+    bias: float,
+    harmonics: Float32[np.ndarray, "9 3"],
+    sun: Float32[np.ndarray, " 3"],
+    sun_colour: Float32[np.ndarray, " 3"],
+    light: Float32[np.ndarray, "vertices 4"],
+) -> None:
+    """Light that falls on each vertex into `light`: red, green, blue, and the sun's share alone.
+
+    Args:
+        normals: Unit normals.
+        in_sun: Vertices on the shadow map: x, y, nearness.
+        shadow: The shadow map.
+        bias: Nearness by which a surface must lie behind another one to be in its shadow.
+        harmonics: The sky's irradiance, spherical harmonics of degree 2.
+        sun: Unit vector towards the sun.
+        sun_colour: Irradiance of a surface that faces the sun.
+        light: The result.
+    """
+    for v in range(normals.shape[0]):
+        x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
+        facing = x * sun[0] + y * sun[1] + z * sun[2]
+        direct = np.float32(0.0)
+        if facing > 0:
+            direct = facing * sunlit(shadow, in_sun[v, 0], in_sun[v, 1], in_sun[v, 2] + bias, 1)
+        for c in range(3):
+            h = harmonics[:, c]
+            sky = (
+                h[0] + h[1] * y + h[2] * z + h[3] * x + h[4] * x * y + h[5] * y * z
+                + h[6] * (np.float32(3.0) * z * z - np.float32(1.0)) + h[7] * x * z + h[8] * (x * x - y * y)
+            )  # fmt: skip
+            light[v, c] = sky + direct * sun_colour[c]
+        light[v, 3] = direct
+
+
+@_compiled
+def add_gloss(
+    vertices: Float32[np.ndarray, "vertices 3"],
+    normals: Float32[np.ndarray, "vertices 3"],
+    light: Float32[np.ndarray, "vertices 4"],
+    gloss: Float32[np.ndarray, " vertices"],
+    eye: Float32[np.ndarray, " 3"],
+    sun: Float32[np.ndarray, " 3"],
+    shine: Float32[np.ndarray, " vertices"],
+) -> None:
+    """The sun's highlights (Blinn-Phong, exponent 16) as seen from `eye` into `shine`."""
+    for v in range(vertices.shape[0]):
+        shine[v] = 0
+        if gloss[v] <= 0 or light[v, 3] <= 0:
+            continue
+        dx, dy, dz = eye[0] - vertices[v, 0], eye[1] - vertices[v, 1], eye[2] - vertices[v, 2]
+        scale = np.float32(1.0) / np.sqrt(dx * dx + dy * dy + dz * dz)
+        hx, hy, hz = sun[0] + dx * scale, sun[1] + dy * scale, sun[2] + dz * scale
+        dot = normals[v, 0] * hx + normals[v, 1] * hy + normals[v, 2] * hz
+        if dot > 0:
+            q = dot * dot / (hx * hx + hy * hy + hz * hz)
+            q = q * q * q * q
+            shine[v] = gloss[v] * q * q * light[v, 3]
+
+
+@_compiled
+def press_ground(
+    vertices: Float32[np.ndarray, "vertices 3"],
+    origin_x: float,
+    origin_y: float,
+    cell: float,
+    height: float,
+    contact: Float32[np.ndarray, "cells cells"],
+) -> None:
+    """Where the person is close to the floor: 1 on it, falling to 0 at `height`, into `contact`."""
+    cells = contact.shape[0]
+    for v in range(vertices.shape[0]):
+        if vertices[v, 2] >= height:
+            continue
+        i, j = int((vertices[v, 0] - origin_x) / cell), int((vertices[v, 1] - origin_y) / cell)
+        if i >= 0 and j >= 0 and i < cells and j < cells:
+            share = min(max(np.float32(1.0) - vertices[v, 2] / np.float32(height), np.float32(0.0)), np.float32(1.0))
+            contact[j, i] = max(contact[j, i], share * share)
+
+
+@_compiled
+def darken_ground(
+    origin_x: float,
+    origin_y: float,
+    cell: float,
+    to_sun: Float32[np.ndarray, "2 3"],
+    shadow: Float32[np.ndarray, "size size"],
+    strength: float,
+    ground: Float32[np.ndarray, "cells cells"],
+) -> None:
+    """Multiply `ground` by the cast shadow; `to_sun` maps (x, y, 1) on the floor to the shadow map.
+
+    The floor lies behind everything else as seen from the sun, so whatever was drawn there shadows it.
+    """
+    cells = ground.shape[0]
+    for j in range(cells):
+        for i in range(cells):
+            x, y = origin_x + (i + 0.5) * cell, origin_y + (j + 0.5) * cell
+            u = to_sun[0, 0] * x + to_sun[0, 1] * y + to_sun[0, 2]
+            v = to_sun[1, 0] * x + to_sun[1, 1] * y + to_sun[1, 2]
+            if u < 0 or v < 0 or u >= shadow.shape[0] or v >= shadow.shape[0]:
+                continue
+            ground[j, i] *= np.float32(1.0) - strength * (np.float32(1.0) - sunlit(shadow, u, v, 1e-6, 2))
+
+
+@_compiled
+def shade(
+    screen: Float32[np.ndarray, "vertices 3"],
+    triangles: Int32[np.ndarray, "triangles 3"],
+    materials: UInt8[np.ndarray, " triangles"],
+    uv: Float32[np.ndarray, "triangles 3 2"],
+    texels: Float32[np.ndarray, "texels 3"],
+    textures: Int32[np.ndarray, "materials 3"],
+    light: Float32[np.ndarray, "vertices 4"],
+    shine: Float32[np.ndarray, " vertices"],
+    identity: Int32[np.ndarray, "height width"],
+    background: Float32[np.ndarray, "rows columns 3"],
+    place: Float32[np.ndarray, " 3"],
+    to_ground: Float32[np.ndarray, "3 3"],
+    ground: Float32[np.ndarray, "cells cells"],
+    ground_place: Float32[np.ndarray, " 3"],
+    tones: UInt8[np.ndarray, " tones"],
+    noise: Float32[np.ndarray, "size size"],
+    picture: UInt8[np.ndarray, "size size 3"],
+) -> None:
+    """Shade what `draw` found, average the samples, put the background behind and develop the picture.
+
+    Args:
+        screen: As given to `draw`, in samples.
+        triangles: As given to `draw`.
+        materials: Material of each triangle.
+        uv: Texture coordinates of each corner, in periods of its texture.
+        texels: All textures, one after the other, rows from the top.
+        textures: First texel, height and width (powers of two) of each material's texture.
+        light: As `light_vertices` makes it.
+        shine: As `add_gloss` makes it.
+        identity: As `draw` left it.
+        background: Linear light of the empty stage.
+        place: Maps a pixel to the background: x of the left edge, y of the top edge, background pixels a pixel.
+        to_ground: Maps (x, y, 1) of a background pixel to w · (X, Y, 1) on the floor; no floor where w ≥ 0.
+        ground: How much of its light the floor keeps around the person.
+        ground_place: World x and y of the first cell's corner, and the cells a metre.
+        tones: Picture value for the square root of light; see `tone_table`.
+        noise: Added to the square root of light.
+        picture: The result.
+    """
+    size = picture.shape[0]
+    samples = identity.shape[0] // size
+    rows, columns = background.shape[:2]
+    cells = ground.shape[0]
+    share = np.float32(1.0) / np.float32(samples * samples)
+    for y in range(size):
+        for x in range(size):
+            red = np.float32(0.0)
+            green = np.float32(0.0)
+            blue = np.float32(0.0)
+            covered = 0
+            for j in range(y * samples, (y + 1) * samples):
+                for i in range(x * samples, (x + 1) * samples):
+                    t = identity[j, i]
+                    if t < 0:
+                        continue
+                    covered += 1
+                    a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+                    wa, wb, wc = barycentrics(
+                        screen, a, b, c, np.float32(i) + np.float32(0.5), np.float32(j) + np.float32(0.5)
+                    )
+                    first, high, wide = textures[materials[t]]
+                    u = (wa * uv[t, 0, 0] + wb * uv[t, 1, 0] + wc * uv[t, 2, 0]) * wide - np.float32(0.5)
+                    v = (wa * uv[t, 0, 1] + wb * uv[t, 1, 1] + wc * uv[t, 2, 1]) * high - np.float32(0.5)
+                    u0 = np.floor(u)
+                    v0 = np.floor(v)
+                    fu, fv = u - u0, v - v0
+                    left = int(u0) & (wide - 1)
+                    right = (left + 1) & (wide - 1)
+                    upper = first + (int(v0) & (high - 1)) * wide
+                    lower = first + ((int(v0) + 1) & (high - 1)) * wide
+                    k00 = (1 - fu) * (1 - fv)
+                    k01 = fu * (1 - fv)
+                    k10 = (1 - fu) * fv
+                    k11 = fu * fv
+                    p, q, r, s = upper + left, upper + right, lower + left, lower + right
+                    gleam = wa * shine[a] + wb * shine[b] + wc * shine[c]
+                    red += gleam + (
+                        k00 * texels[p, 0] + k01 * texels[q, 0] + k10 * texels[r, 0] + k11 * texels[s, 0]
+                    ) * (wa * light[a, 0] + wb * light[b, 0] + wc * light[c, 0])
+                    green += gleam + (
+                        k00 * texels[p, 1] + k01 * texels[q, 1] + k10 * texels[r, 1] + k11 * texels[s, 1]
+                    ) * (wa * light[a, 1] + wb * light[b, 1] + wc * light[c, 1])
+                    blue += gleam + (
+                        k00 * texels[p, 2] + k01 * texels[q, 2] + k10 * texels[r, 2] + k11 * texels[s, 2]
+                    ) * (wa * light[a, 2] + wb * light[b, 2] + wc * light[c, 2])
+            if covered < samples * samples:
+                bx = place[0] + (np.float32(x) + np.float32(0.5)) * place[2]
+                by = place[1] + (np.float32(y) + np.float32(0.5)) * place[2]
+                keep = np.float32(samples * samples - covered)
+                w = to_ground[2, 0] * bx + to_ground[2, 1] * by + to_ground[2, 2]
+                if w < 0:
+                    gx = (to_ground[0, 0] * bx + to_ground[0, 1] * by + to_ground[0, 2]) / w
+                    gy = (to_ground[1, 0] * bx + to_ground[1, 1] * by + to_ground[1, 2]) / w
+                    gx = (gx - ground_place[0]) * ground_place[2] - np.float32(0.5)
+                    gy = (gy - ground_place[1]) * ground_place[2] - np.float32(0.5)
+                    if gx > 0 and gy > 0 and gx < cells - 1 and gy < cells - 1:
+                        i, j = int(gx), int(gy)
+                        fu, fv = gx - np.float32(i), gy - np.float32(j)
+                        keep *= (1 - fv) * ((1 - fu) * ground[j, i] + fu * ground[j, i + 1]) + fv * (
+                            (1 - fu) * ground[j + 1, i] + fu * ground[j + 1, i + 1]
+                        )
+                bx = min(max(bx - np.float32(0.5), np.float32(0.0)), np.float32(columns) - np.float32(1.001))
+                by = min(max(by - np.float32(0.5), np.float32(0.0)), np.float32(rows) - np.float32(1.001))
+                i, j = int(bx), int(by)
+                fu, fv = bx - np.float32(i), by - np.float32(j)
+                k00 = (1 - fu) * (1 - fv) * keep
+                k01 = fu * (1 - fv) * keep
+                k10 = (1 - fu) * fv * keep
+                k11 = fu * fv * keep
+                one, two, three, four = (
+                    background[j, i],
+                    background[j, i + 1],
+                    background[j + 1, i],
+                    background[j + 1, i + 1],
+                )
+                red += k00 * one[0] + k01 * two[0] + k10 * three[0] + k11 * four[0]
+                green += k00 * one[1] + k01 * two[1] + k10 * three[1] + k11 * four[1]
+                blue += k00 * one[2] + k01 * two[2] + k10 * three[2] + k11 * four[2]
+            grain = noise[y, x]
+            for channel, value in enumerate((red, green, blue)):
+                root = np.sqrt(max(value * share, np.float32(0.0))) + grain
+                level = int(root * np.float32(TONES / 4))
+                picture[y, x, channel] = tones[min(max(level, 0), TONES - 1)]
+
+
+def tone_table(exposure: float) -> UInt8[np.ndarray, " tones"]:
+    """Picture value for √light = 0…4 in `TONES` steps: a filmic curve (Narkowicz's fit of ACES), then sRGB's gamma."""
+    light = (np.arange(TONES) + 0.5) / (TONES / 4)
+    light = light * light * exposure
+    film = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
+    return np.round(np.clip(film, 0, 1) ** (1 / 2.2) * 255).astype(np.uint8)

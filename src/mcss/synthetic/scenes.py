@@ -1,0 +1,218 @@
+"""What the processes of a build do: the pictures of one action of one subject, from the settings alone.
+
+Everything follows from (settings, subject, action), so that it does not matter which process makes a part, or when.
+"""
+
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from mcss.frames import Frame
+from mcss.synthetic.body import Body
+from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS, Performance, perform
+from mcss.synthetic.photography import Bones, Photographer, jpeg, posed
+from mcss.synthetic.rasteriser import bounds
+from mcss.synthetic.stage import PANORAMAS, STAGE_RADIUS, StageName, draw_cameras, load_stage
+from mcss.synthetic.wardrobe import Figure, dress
+
+Stages = Literal["one", "per-subject"] | StageName
+
+JPEG_QUALITY = 90
+
+_ONE_STAGE: StageName = "hall"
+_FLOOR_SHARE = 0.1
+"""This share of a sequence's frames may be lower than its floor before they are lifted onto it."""
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """What the synthetic capture is like."""
+
+    subjects: int = 8
+    """People; the last quarter is for testing, the one before it for validation."""
+    instants: int = 2000
+    """Frames of each subject over all shared actions."""
+    size: int = 128
+    """Width and height of the crops in pixels."""
+    views: int = 4
+    """Cameras around the stage."""
+    seed: int = 0
+    """Decides everything that is drawn."""
+    rate: float = 10.0
+    """Frames per second."""
+    takes: int = 2
+    """Sequences of each action of a subject."""
+    new_motion: bool = True
+    """Let the test subjects also perform actions that nobody else performs (the split new-motion)."""
+    stages: Stages = "one"
+    """One place for all, another one for each subject, or a place by name."""
+    cameras: Literal["fixed", "per-sequence"] = "fixed"
+    """The same cameras for all, as in a laboratory, or drawn anew for every sequence."""
+
+    def __post_init__(self) -> None:
+        sequences = len(ACTIONS) * max(self.takes, 1)
+        least = {"subjects": 3, "instants": 8 * sequences, "size": 16, "views": 1, "takes": 1, "seed": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value < low:
+                reason = f" (8 for each of {sequences} sequences)" if name == "instants" else ""
+                raise ValueError(f"{name} must be at least {low}{reason}, came {value}")
+        if not 0 < self.rate <= 120:
+            raise ValueError(f"rate must lie between 0 and 120 frames per second, came {self.rate}")
+        if self.stages not in ("one", "per-subject", *PANORAMAS):
+            known = ", ".join(("one", "per-subject", *PANORAMAS))
+            raise ValueError(f"there is no stage {self.stages!r}; choose from {known}")
+        if self.cameras not in ("fixed", "per-sequence"):
+            raise ValueError(f"cameras must be 'fixed' or 'per-sequence', came {self.cameras!r}")
+
+    @property
+    def test_subjects(self) -> int:
+        """How many subjects, from the last, are for testing."""
+        return max(1, self.subjects // 4)
+
+    def actions(self, subject: int) -> tuple[str, ...]:
+        """What the `subject`-th person (from 0) performs."""
+        new = self.new_motion and subject >= self.subjects - self.test_subjects
+        return (*ACTIONS, *NEW_ACTIONS) if new else tuple(ACTIONS)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One sequence with all its pictures, ready to be written."""
+
+    frames: list[Frame]
+    stage: str
+    """What its backgrounds belong to; see `captures.CaptureWriter.add_background`."""
+    backgrounds: dict[str, bytes]
+    """JPEG of each view's empty stage."""
+
+
+def subject_name(subject: int) -> str:
+    """``S1`` for the first."""
+    return f"S{subject + 1}"
+
+
+def sequence_names(action: str, takes: int) -> list[str]:
+    """The sequences of an action."""
+    return [f"{action} {take}" for take in range(1, takes + 1)]
+
+
+def make_scenes(settings: SyntheticSettings, subject: int, action: str, sequences: frozenset[str]) -> list[Scene]:
+    """Film those takes of one action of one subject that are called `sequences`."""
+    performances = _performances(settings, subject)
+    return [
+        film(settings, subject, performance)
+        for performance in performances
+        if performance.action == action and performance.sequence in sequences
+    ]
+
+
+@lru_cache(maxsize=1)
+def _performances(settings: SyntheticSettings, subject: int) -> list[Performance]:
+    body, _ = cast(subject, settings.seed)
+    return perform(
+        subject_name(subject),
+        settings.seed,
+        body.joints.astype(np.float64),
+        body.bone_names,
+        body.bone_parents,
+        settings.instants,
+        rate=settings.rate,
+        takes=settings.takes,
+        actions=settings.actions(subject),
+    )
+
+
+def film(settings: SyntheticSettings, subject: int, performance: Performance) -> Scene:
+    """All pictures of one performance."""
+    body, figure = cast(subject, settings.seed)
+    stage = _stage_of(settings, subject)
+    label = ""
+    if settings.cameras == "per-sequence":
+        label = f"{performance.subject}/{performance.sequence}"
+    elif settings.stages == "per-subject":
+        label = performance.subject
+    photographer = _photographer(
+        stage, label if settings.cameras == "per-sequence" else "", settings.seed, settings.views, settings.size
+    )
+    pelvis = on_stage(performance.pelvis)
+    heads = body.bone_heads(performance.orientations, pelvis)
+    heads = heads + [0.0, 0.0, 1.0] * _lift(figure, Bones.of(body, performance.orientations, heads))[:, None, None]
+    bones = Bones.of(body, performance.orientations, heads)
+    poses = body.pose_joints(performance.orientations, heads)
+    rng = generator(settings.seed, performance.subject, performance.sequence)
+    cameras = [camera.matrices() for camera in photographer.cameras]
+    frames = []
+    for number, pose in enumerate(poses):
+        pictures = photographer.shoot(figure, posed(figure, bones, number), rng)
+        for view, (picture, camera) in enumerate(zip(pictures, cameras, strict=True)):
+            frames.append(
+                Frame(
+                    subject=performance.subject,
+                    sequence=performance.sequence,
+                    action=performance.action,
+                    frame=number,
+                    time=number / performance.rate,
+                    view=str(view + 1),
+                    image=jpeg(picture.pixels, JPEG_QUALITY),
+                    box=picture.box,
+                    pose=pose,
+                    camera=camera,
+                )
+            )
+    return Scene(frames, label, _backgrounds(photographer))
+
+
+def on_stage(pelvis: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3"]:
+    """The path moved to the middle of the stage, and made smaller if it leaves `STAGE_RADIUS`; heights are kept."""
+    floor = pelvis[:, :2] - (pelvis[:, :2].min(axis=0) + pelvis[:, :2].max(axis=0)) / 2
+    reach = float(np.linalg.norm(floor, axis=1).max())
+    return np.concatenate([floor * min(1.0, STAGE_RADIUS / max(reach, 1e-9)), pelvis[:, 2:]], axis=1)
+
+
+def _lift(figure: Figure, bones: Bones) -> Float[np.ndarray, " frames"]:
+    """By how many metres to lift each frame: the whole sequence onto the floor, so that jumps stay in the air, and
+    what then still sinks into it."""
+    frames = range(len(bones.rotations))
+    lowest = np.array([bounds(posed(figure, bones, frame))[0, 2] for frame in frames], np.float64)
+    lift = -float(np.quantile(lowest, _FLOOR_SHARE))
+    return lift + np.maximum(-(lowest + lift), 0)
+
+
+@lru_cache(maxsize=2)
+def cast(subject: int, seed: int) -> tuple[Body, Figure]:
+    """A person of the capture, dressed."""
+    body = Body.of_subject(subject, seed)
+    return body, dress(body, subject, seed)
+
+
+def _stage_of(settings: SyntheticSettings, subject: int) -> StageName:
+    match settings.stages:
+        case "one":
+            return _ONE_STAGE
+        case "per-subject":
+            order = generator(settings.seed, "stages").permutation(len(PANORAMAS))
+            return PANORAMAS[order[subject % len(PANORAMAS)]]
+        case name:
+            return name
+
+
+@lru_cache(maxsize=1)
+def _photographer(stage: StageName, sequence: str, seed: int, views: int, size: int) -> Photographer:
+    return Photographer(load_stage(stage), draw_cameras(generator(seed, "cameras", sequence), views), size)
+
+
+@lru_cache(maxsize=1)
+def _backgrounds(photographer: Photographer) -> dict[str, bytes]:
+    return {
+        str(view + 1): jpeg(photographer.background(view), JPEG_QUALITY) for view in range(len(photographer.cameras))
+    }
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and the names alone."""
+    return np.random.default_rng([seed, *(zlib.crc32(name.encode()) for name in names)])
