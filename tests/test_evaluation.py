@@ -14,6 +14,7 @@ from mcss.evaluation import (
     Prediction,
     evaluate,
     evaluate_predictions,
+    gallery_of,
     predict_split,
     target_poses,
 )
@@ -163,3 +164,10 @@ def test_what_a_predictor_gets_wrong_is_said(tiny_capture: Capture) -> None:
         evaluate(oracle, tiny_capture, "tset")
     with pytest.raises(ValueError, match="max_queries: expected 1 or more, got 0"):
         EvaluationSettings(max_queries=0)
+
+
+def test_sequences_of_the_same_name_are_told_apart_by_their_subject(tiny_capture: Capture) -> None:
+    predictions = predict_split(Oracle(tiny_capture), tiny_capture, "train")
+    gallery = gallery_of(predictions)
+    pairs = set(zip(gallery.subject.tolist(), gallery.sequence.tolist(), strict=True))
+    assert len(pairs) == len({sequence for _, sequence in pairs}) == 4

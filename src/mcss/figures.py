@@ -115,15 +115,18 @@ def skeleton_svg(
 
     Args:
         pose: Canonical pose; orange is the person's left, blue the right.
-        ghost: A second pose to be drawn faintly behind it, such as the true one behind a prediction.
+        ghost: A second pose to be drawn faintly behind it, such as the true one behind a prediction. Their roots
+            lie on each other, and it is this pose that is centred.
         label: Text for those who do not see the picture.
     """
-    flat, depth = _projected(pose)
+    framed = pose if ghost is None else ghost
+    centre = (framed.min(axis=0) + framed.max(axis=0)) / 2
+    flat, depth = _projected(pose - centre)
     parts = [f'<svg class="skeleton" viewBox="-940 -940 1880 1880" role="img" aria-label="{_escaped(label)}">']
     floor = float(flat[:, 1].max()) + 40
     parts.append(f'<ellipse cx="0" cy="{floor:.0f}" rx="420" ry="90" fill="currentColor" opacity=".07"/>')
     if ghost is not None:
-        behind, _ = _projected(ghost)
+        behind, _ = _projected(ghost - centre)
         for joint, parent in enumerate(PARENTS[1:], 1):
             parts.append(_bone(behind[parent], behind[joint], "currentColor", 28, 'opacity=".22"'))
     bones = sorted(range(1, 17), key=lambda j: -(depth[j] + depth[PARENTS[j]]))
@@ -148,7 +151,6 @@ def _projected(pose: Float[np.ndarray, "17 3"]) -> tuple[Float[np.ndarray, "17 2
 
     In the canonical frame the left hip is at +X and up is +Z, so people face −Y.
     """
-    pose = pose - (pose.min(axis=0) + pose.max(axis=0)) / 2
     x, y, z = pose.T.astype(float)
     across = math.cos(_TURN) * x + math.sin(_TURN) * y
     depth = -math.sin(_TURN) * x + math.cos(_TURN) * y

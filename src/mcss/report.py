@@ -191,7 +191,7 @@ def comparison_report(
     results: Sequence[SystemResult],
     made: Provenance,
     *,
-    title: str = "Unlabelled views make a better 3D pose",
+    title: str = "3D pose from unlabelled views",
     poses: Sequence[PoseExample] = (),
     retrieved: Sequence[RetrievalExample] = (),
 ) -> str:
