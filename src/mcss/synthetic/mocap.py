@@ -173,7 +173,7 @@ def recordings() -> dict[str, Motion]:
     with as_file(files("mcss.synthetic") / "assets" / "mocap.npz") as path, np.load(path) as table:
         names = [str(name) for name in table["names"]]
         rate = float(table["rate"])
-        bounds = np.concatenate([[0], np.cumsum(table["lengths"])])
+        bounds = [0, *np.cumsum(table["lengths"]).tolist()]
         pelvis = table["pelvis"].astype(np.float64)
         rotations = table["rotations"].astype(np.float64)
         flexions = table["flexions"].astype(np.float64)

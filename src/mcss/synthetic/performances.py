@@ -222,7 +222,7 @@ def _excerpt(clip: tuple[str, float, float], person: Person) -> Motion:
         return motion
     # The clips' names shift the deal, so that no subject has all the beginnings.
     share = (person.number * 3 + zlib.crc32(name.encode())) % SHARES
-    edges = np.linspace(0, len(motion), SHARES + 1).astype(int)
+    edges = np.linspace(0, len(motion), SHARES + 1).astype(int).tolist()
     return motion.window(edges[share], edges[share + 1])
 
 
