@@ -13,6 +13,8 @@ from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mcss.depthwise import speed_up_depthwise
+
 TrunkName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
 TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)
 
@@ -109,6 +111,7 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
         net = _from_hub(architecture.hub, name)
     if not batchnorm_affine:
         _turn_off_affine(net)
+    speed_up_depthwise(net)
     return architecture.split(net)
 
 

@@ -1,8 +1,10 @@
 """From the pictures of a capture to what a training step consumes."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -99,12 +101,43 @@ class StreamedPixels:
         return torch.from_numpy(self.capture.decode(rows, self.size, self.threads)).permute(0, 3, 1, 2)
 
 
+@runtime_checkable
+class ImageSource(Protocol):
+    """Where the images of a batch come from: augmented pictures, or maps that frozen stages made of them."""
+
+    @property
+    def first_stage(self) -> int:
+        """The stage of the trunk that the images are fed to; 0 for pictures."""
+
+    def images(
+        self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
+    ) -> Float[Tensor, "n channels side side"]:
+        """Network inputs for some rows of the capture; those under `mirror` as in a mirror."""
+
+
+@dataclass(frozen=True, eq=False)
+class AugmentedPixels:
+    """Pictures, randomly changed and normalised."""
+
+    pixels: DecodedPixels | StreamedPixels
+    augmentation: AugmentationSettings
+    size: int | None = None
+    """Width and height of the images; None for that of the pixels."""
+    first_stage: int = 0
+
+    def images(
+        self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
+    ) -> Float[Tensor, "n 3 size size"]:
+        """The pictures of some rows as the network takes them."""
+        return augment(self.pixels.take(rows), self.augmentation, rng, self.size, mirror)
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """What one training step consumes: metric pictures first, then labelled ones."""
 
-    images: Float[Tensor, "pictures 3 size size"]
-    """Normalised, channels_last: the p views of the first metric instant, of the second …, then the labelled."""
+    images: Float[Tensor, "pictures channels size size"]
+    """Network inputs, channels_last: the p views of the first metric instant, of the second …, then the labelled."""
     metric_shape: tuple[int, int]
     """Instants k and views p of each; the first k·p images. (0, 0) without a metric batch."""
     instants: Int64[np.ndarray, " pictures"]
@@ -115,15 +148,12 @@ class Batch:
     poses: Float[Tensor, "labelled 17 3"]
     """Targets of the last pictures in mm: canonical poses (of the mirrored person where mirrored)."""
 
-    @property
-    def metric_images(self) -> Float[Tensor, "metric 3 size size"]:
-        """The k·p pictures of the metric batch."""
-        return self.images[: self.metric_shape[0] * self.metric_shape[1]]
+    first_stage: int
+    """The stage of the trunk that the images are fed to; 0 for pictures."""
 
-    @property
-    def pose_images(self) -> Float[Tensor, "labelled 3 size size"]:
-        """The labelled pictures."""
-        return self.images[self.metric_shape[0] * self.metric_shape[1] :]
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on a device."""
+        return replace(self, images=self.images.to(device), poses=self.poses.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +161,7 @@ class BatchSource:
     """Makes the batch of any step: a pure function of what it is given here and the step."""
 
     instants: Instants
-    pixels: DecodedPixels | StreamedPixels
-    augmentation: AugmentationSettings
+    images: ImageSource
     seed: int
     metric: MetricPlan | None = None
     """None for training on labels alone."""
@@ -140,15 +169,15 @@ class BatchSource:
     """None for training without labels."""
     pose_pictures: int = 22
     """Labelled pictures in a batch."""
-    size: int | None = None
-    """Width and height of the images; None for that of the pixels."""
+    mirror: float = 0.0
+    """Share of instants shown as in a mirror, see `AugmentationSettings`."""
     targets: Float[Tensor, "n 17 3"] | None = None
     """What the pose of each instant is to be in mm; None for the canonical pose."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
             raise ValueError("a batch needs a metric plan, a pose plan or both; came neither")
-        if self.targets is not None and self.augmentation.mirror:
+        if self.targets is not None and self.mirror:
             raise ValueError(
                 "mirror: only canonical poses can be mirrored with their pictures; set it to 0 with other targets"
             )
@@ -166,17 +195,17 @@ class BatchSource:
             labelled = chosen.instants
             instants, views = np.concatenate([instants, labelled]), np.concatenate([views, chosen.views])
         rng = generator(self.seed, "augmentation", step)
-        share = self.augmentation.mirror
+        share = self.mirror
         flips = np.repeat(rng.random(shape[0]) < share, shape[1])  # all views of an instant or none
         mirror = np.concatenate([flips, rng.random(len(labelled)) < share])
-        pixels = self.pixels.take(self.instants.rows[instants, views])
         return Batch(
-            images=augment(pixels, self.augmentation, rng, self.size, mirror),
+            images=self.images.images(self.instants.rows[instants, views], rng, mirror),
             metric_shape=shape,
             instants=instants,
             views=views,
             mirrored=mirror,
             poses=self._poses(labelled, mirror[len(flips) :]),
+            first_stage=self.images.first_stage,
         )
 
     def _poses(self, labelled: Int64[np.ndarray, " b"], mirror: Bool[np.ndarray, " b"]) -> Float[Tensor, "b 17 3"]:
@@ -186,12 +215,13 @@ class BatchSource:
         return torch.where(torch.from_numpy(mirror)[:, None, None], mirrored_canonical(poses), poses)
 
 
-def prefetched(source: BatchSource, first: int, stop: int) -> Iterator[Batch]:
-    """The batches of steps `first` to `stop` in order; one is made in the background while another is used."""
+def prefetched(source: BatchSource, steps: Iterable[int]) -> Iterator[Batch]:
+    """The batches of `steps` in order; one is made in the background while another is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as background:
-        following = background.submit(source.batch, first) if first < stop else None
-        for step in range(first, stop):
-            assert following is not None
-            batch = following.result()
-            following = background.submit(source.batch, step + 1) if step + 1 < stop else None
-            yield batch
+        waiting: deque[Future[Batch]] = deque()
+        for step in steps:
+            waiting.append(background.submit(source.batch, step))
+            if len(waiting) > 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

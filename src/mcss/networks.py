@@ -1,6 +1,7 @@
 """The pose network: trunk F, embedding head G and pose head H."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,9 +45,8 @@ class NetworkConfig:
             raise ValueError(f"image_size: expected 32 or more, got {self.image_size}.")
 
 
-@dataclass(frozen=True)
-class NetworkOutput:
-    """What the network says of a batch of images."""
+class NetworkOutput(NamedTuple):
+    """What the network says of a batch of images (no dataclass: Fabric's wrapper takes frozen ones apart)."""
 
     embedding: Float[Tensor, "batch dim"]
     """φ: unit vectors."""

@@ -1,0 +1,61 @@
+"""Recipes: complete settings by name, each with what it costs and what to expect of it.
+
+``paper``
+    The paper's training: ResNet-18 with ImageNet weights and no BatchNorm affine, 224 px, Eq. 2 on 33 pairs beside 22
+    labelled images, Adam 1e-3, ×0.1 at half time. ``mcss train mcss --recipe paper --steps 200000`` on a GPU; about a
+    day on one of the paper's time. The supervised baseline is the same without Eq. 2.
+``fast``
+    For a laptop: EfficientNet-Lite0 at 128 px whose first six stages are frozen and computed once, all views of an
+    instant as positives, an average of the weights. Every departure is explained and ablated in docs/method.md.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+from mcss.augmentation import AugmentationSettings
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.supervised import SupervisedSettings
+from mcss.networks import NetworkConfig
+from mcss.training import OptimiserSettings, TrainSettings
+
+RecipeName = Literal["paper", "fast"]
+MethodName = Literal["mcss", "supervised"]
+
+
+def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
+    """The settings of a recipe for a method, to be changed with `dataclasses.replace`.
+
+    Both methods get the same trunk, weights, augmentation, schedule and number of labelled images a step.
+    """
+    match name:
+        case "paper":
+            settings = _paper(capture)
+        case "fast":
+            settings = _fast(capture)
+    assert isinstance(settings.method, MCSSSettings)
+    if method == "supervised":
+        return replace(settings, method=SupervisedSettings(pose_images=settings.method.pose_images))
+    return settings
+
+
+def _paper(capture: str) -> TrainSettings:
+    return TrainSettings(capture=capture)
+
+
+def _fast(capture: str) -> TrainSettings:
+    return TrainSettings(
+        capture=capture,
+        method=MCSSSettings(metric_loss="infonce", instants=12, views=4, temperature=0.1, pose_images=16),
+        network=NetworkConfig(
+            trunk="tf_efficientnet_lite0",
+            batchnorm_affine=True,
+            embedding_norm=True,
+            scaled_embedding=True,
+            image_size=128,
+        ),
+        frozen_stages=6,
+        variants=3,
+        augmentation=AugmentationSettings(),
+        optimiser=OptimiserSettings(steps=2000, lr=1e-3, schedule="cosine", warmup=50, average=0.998),
+        validate_every=250,
+    )

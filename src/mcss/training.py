@@ -1,0 +1,497 @@
+"""Training: one loop for every method, readable from top to bottom, resumable at any step bit for bit."""
+
+import copy
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+import mcss
+from mcss.augmentation import AugmentationSettings
+from mcss.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, ImageSource, prefetched
+from mcss.captures import Capture
+from mcss.checkpoints import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    MODEL,
+    CheckpointError,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    save_model,
+)
+from mcss.evaluation import Evaluation, EvaluationSettings, evaluate_predictions, predict_split
+from mcss.features import cache_stages, default_cache
+from mcss.files import write_json, write_text
+from mcss.instants import Instants
+from mcss.labels import LabelSpec, labelled_pictures, select_labels
+from mcss.methods import mcss as mcss_method
+from mcss.methods import supervised as supervised_method
+from mcss.methods.mcss import MCSSLosses, MCSSSettings
+from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
+from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
+from mcss.predict import CachedPredictor, NetworkPredictor
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.skeletons import canonical_pose
+
+Method = MCSSSettings | SupervisedSettings
+
+
+@dataclass(frozen=True)
+class OptimiserSettings:
+    """Adam and its schedule; the defaults are the paper's (Sec. 4)."""
+
+    steps: int = 20_000
+    """Optimiser steps. The paper trains for 40 epochs."""
+    lr: float = 1e-3
+    """Learning rate at its highest."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Adam's, as printed in the paper."""
+    weight_decay: float = 0.0
+    """Decoupled (AdamW); the paper names none."""
+    schedule: Literal["halves", "cosine"] = "halves"
+    """``halves``: ×0.1 after half of the steps, the paper's epoch 20 of 40. ``cosine``: down to 0."""
+    warmup: int = 0
+    """Steps over which the rate rises from 0. Not in the paper."""
+    average: float = 0.0
+    """Decay of the average of weights that is evaluated and saved; 0: the last weights, as in the paper."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps: expected 1 or more, got {self.steps}.")
+        if not self.lr > 0:
+            raise ValueError(f"lr: expected a rate above 0, got {self.lr}.")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average: expected a decay in 0..1, got {self.average}.")
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        rate = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
+        match self.schedule:
+            case "halves":
+                return rate * 0.1 if 2 * step >= self.steps else rate
+            case "cosine":
+                return rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides what a run computes; written to its ``config.json``."""
+
+    capture: str
+    """The capture to train on."""
+    labels: str = "S1"
+    """Subjects whose poses are used: S1, S1:0.1 (evenly spread), S1,S5, all, none."""
+    label_views: tuple[str, ...] = ()
+    """Use labels of these views only; none given: all views."""
+    split: str = "train"
+    """The split whose images are trained on."""
+    method: Method = field(default_factory=MCSSSettings)
+    """What is learned from the images."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """F, G and H."""
+    weights: str = "imagenet"
+    """Start of the trunk: imagenet, random, or a file."""
+    init: str | None = None
+    """A run folder whose whole network is the start instead."""
+    frozen_stages: int = 0
+    """First stages of the trunk that keep their weights (and BatchNorm statistics)."""
+    variants: int = 0
+    """Augmentations of each image for which frozen stages are computed once and kept; 0: anew at every step."""
+    optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    """Adam and its schedule."""
+    augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
+    """Random changes of the images."""
+    validation: str | None = "validation"
+    """Split for the learning curve, where the capture has it."""
+    validate_every: int = 500
+    """Steps between points of the learning curve."""
+    validation_instants: int = 250
+    """Instants looked at for a point of the learning curve."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints."""
+    log_every: int = 25
+    """Steps between lines of ``metrics.jsonl``."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Arithmetic, as Fabric names it."""
+    seed: int = 0
+    """Decides initial weights, batches and augmentations."""
+
+    def __post_init__(self) -> None:
+        if self.variants and not self.frozen_stages:
+            raise ValueError("variants: only frozen stages can be computed once; set frozen_stages, or variants to 0.")
+        if self.variants and self.augmentation.mirror:
+            raise ValueError("mirror: not with variants > 0, whose maps are shared by plain and mirrored labels.")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to compute, in Fabric's words."""
+
+    accelerator: str = "auto"
+    """cpu, cuda, mps or auto."""
+    devices: int = 1
+    """Devices of this machine."""
+    nodes: int = 1
+    """Machines."""
+
+    def fabric(self, precision: str) -> Fabric:
+        """A Fabric for these devices."""
+        several = self.devices * self.nodes > 1
+        return Fabric(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy="ddp" if several else "auto",
+            precision=precision,  # type: ignore[arg-type]
+        )
+
+
+def train(
+    settings: TrainSettings,
+    out: Path,
+    resume: bool = False,
+    machine: Machine | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> Path:
+    """Train as `settings` say and leave a run folder; returns it.
+
+    Args:
+        settings: What to compute.
+        out: The run folder, see `mcss.checkpoints`.
+        resume: Go on with the run that `out` holds; the result is bit-identical to an uninterrupted run.
+        machine: Where to compute.
+        progress: Told of every step.
+
+    Raises:
+        CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
+        ValueError: Labels, batch sizes or splits that the capture does not allow.
+    """
+    fabric = (machine or Machine()).fabric(settings.precision)
+    fabric.launch()
+    capture = Capture.open(settings.capture)
+    digest = _begin(out, settings, capture, resume)
+
+    torch.manual_seed(settings.seed)
+    network = _network(settings)
+    instants = capture.instants(settings.split)
+    views = settings.label_views or None
+    spec = LabelSpec.parse(settings.labels)
+    labelled = select_labels(instants, spec, views)
+    if labelled.any():
+        network.set_pose_statistics(canonical_pose(torch.from_numpy(instants.pose[labelled])))
+    elif isinstance(settings.method, SupervisedSettings):
+        raise ValueError(
+            f"labels: the supervised baseline learns from labels alone, and {settings.labels!r} gives none; "
+            "name a subject, or train mcss."
+        )
+    network = network.to(fabric.device).to(memory_format=torch.channels_last)
+    pictures = labelled_pictures(instants, spec, views)
+    images = _images(settings, network, capture, instants, pictures, progress)
+    source = _source(settings, instants, pictures, images)
+    validate = _validation(settings, network, capture, progress)
+    _fit(settings, out, digest, fabric, network, source, validate, resume, progress)
+    return out
+
+
+def _fit(
+    settings: TrainSettings,
+    out: Path,
+    digest: str,
+    fabric: Fabric,
+    network: PoseNetwork,
+    source: BatchSource,
+    validate: "_Validation | None",
+    resume: bool,
+    progress: Progress,
+) -> None:
+    """The loop."""
+    schedule, world = settings.optimiser, fabric.world_size
+    parameters = [value for value in network.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(
+        parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=False, foreach=True
+    )
+    average = _copy(network) if schedule.average else None
+    start, seen = 0, (0, 0.0)
+    if resume and (out / CHECKPOINT).exists():
+        start = load_checkpoint(out / CHECKPOINT, network, average, optimiser, digest)
+        seen = _rewind(out / METRICS, start)
+    model, optimiser = fabric.setup(network, optimiser)
+    evaluated = average or network
+    log = _Log(out / METRICS, *seen, writes=fabric.is_global_zero)
+
+    with progress.task(f"Training {out.name}", schedule.steps, start) as task:
+        for step, batch in zip(
+            range(start, schedule.steps),
+            prefetched(source, range(start * world + fabric.global_rank, schedule.steps * world, world)),
+            strict=True,
+        ):
+            network.train()
+            _freeze_statistics(network, settings.frozen_stages)
+            torch.manual_seed(_step_seed(settings.seed, step * world + fabric.global_rank))  # dropout's
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate(step)
+            batch = batch.to(fabric.device)
+            output = model(batch.images, batch.first_stage)
+            losses = _losses(settings.method, network, output, batch)
+            optimiser.zero_grad()
+            fabric.backward(losses.total)
+            optimiser.step()
+            if average is not None:
+                _update_average(average, network, schedule.average, step)
+
+            done = step + 1
+            last = done == schedule.steps
+            log.count(len(batch.images) * world)
+            task.advance()
+            if done % settings.log_every == 0 or last:
+                if not math.isfinite(float(losses.total)):
+                    raise FloatingPointError(
+                        f"step {done}: the loss is {float(losses.total)}. Lower --lr (now {schedule.lr:g}), "
+                        f"or resume from the checkpoint in {out} with another --precision."
+                    )
+                task.note(log.training(done, losses, schedule.rate(step)))
+            if validate is not None and (done % settings.validate_every == 0 or last) and fabric.is_global_zero:
+                log.validation(done, validate(evaluated))
+            if (done % settings.checkpoint_every == 0 or last) and fabric.is_global_zero:
+                save_checkpoint(out / CHECKPOINT, done, network, average, optimiser, digest)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
+
+
+def _losses(method: Method, network: PoseNetwork, output: NetworkOutput, batch: Batch) -> MCSSLosses | SupervisedLosses:
+    match method:
+        case MCSSSettings():
+            return mcss_method.losses(method, network, output, batch)
+        case SupervisedSettings():
+            return supervised_method.losses(method, network, output, batch)
+
+
+def _network(settings: TrainSettings) -> PoseNetwork:
+    if settings.init is None:
+        network = PoseNetwork(settings.network, settings.weights)
+    else:
+        start = load_model(Path(settings.init))
+        if start.config != settings.network:
+            raise CheckpointError(
+                f"--init {settings.init}: its network is {start.config}, this run's {settings.network}. "
+                "Give the same --recipe, --trunk and --size as that run."
+            )
+        network = start
+    if settings.frozen_stages > len(network.trunk.stages):
+        raise ValueError(
+            f"frozen_stages: {settings.network.trunk} has {len(network.trunk.stages)} stages, "
+            f"got {settings.frozen_stages}."
+        )
+    for stage in network.trunk.stages[: settings.frozen_stages]:
+        stage.requires_grad_(False)
+    return network
+
+
+def _freeze_statistics(network: PoseNetwork, stages: int) -> None:
+    for stage in network.trunk.stages[:stages]:
+        stage.eval()
+
+
+def _images(
+    settings: TrainSettings,
+    network: PoseNetwork,
+    capture: Capture,
+    instants: Instants,
+    labelled: np.ndarray,
+    progress: Progress,
+) -> ImageSource:
+    size = settings.network.image_size
+    if settings.variants:
+        # All pictures of the split, labelled or not: runs of every method and seed then share the same file.
+        return cache_stages(
+            network.trunk.eval(), settings.frozen_stages, capture, instants.rows, size,
+            settings.augmentation, settings.variants, default_cache(), progress,
+        )  # fmt: skip
+    rows = instants.rows if isinstance(settings.method, MCSSSettings) else np.where(labelled, instants.rows, -1)
+    pixels = DecodedPixels.decode(capture, rows, size, progress=progress)
+    return AugmentedPixels(pixels, settings.augmentation)
+
+
+def _source(settings: TrainSettings, instants: Instants, pictures: np.ndarray, images: ImageSource) -> BatchSource:
+    method = settings.method
+    metric = None
+    if isinstance(method, MCSSSettings):
+        metric = metric_plan(instants, MetricSettings(method.instants, method.views, method.min_gap))
+    return BatchSource(
+        instants=instants,
+        images=images,
+        seed=settings.seed,
+        metric=metric,
+        pose=pose_plan(pictures) if pictures.any() else None,
+        pose_pictures=method.pose_images,
+    )
+
+
+def _copy(network: PoseNetwork) -> PoseNetwork:
+    average = copy.deepcopy(network)
+    return average.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _update_average(average: PoseNetwork, network: PoseNetwork, decay: float, step: int) -> None:
+    """Exponential average of weights and BatchNorm statistics; young averages forget faster."""
+    weight = 1 - min(decay, (step + 1) / (step + 10))
+    own, new = average.state_dict(), network.state_dict()
+    floating = [key for key in own if own[key].is_floating_point()]
+    torch._foreach_lerp_([own[key] for key in floating], [new[key] for key in floating], weight)
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Validation:
+    """A point of the learning curve: the evaluation of some instants of the validation split."""
+
+    predict: NetworkPredictor | CachedPredictor
+    capture: Capture
+    split: str
+    settings: EvaluationSettings
+
+    def __call__(self, network: PoseNetwork) -> Evaluation:
+        predict = dataclasses.replace(self.predict, network=network)
+        found = predict_split(predict, self.capture, self.split, self.settings)
+        return evaluate_predictions(found, self.capture.fingerprint, self.split, self.settings)
+
+
+def _validation(
+    settings: TrainSettings, network: PoseNetwork, capture: Capture, progress: Progress
+) -> _Validation | None:
+    split = settings.validation
+    if split is None or split not in capture.splits:
+        return None
+    evaluation = EvaluationSettings(
+        max_instants=settings.validation_instants, max_queries=300, max_gallery=4 * settings.validation_instants
+    )
+    predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
+    if settings.variants:
+        stages = cache_stages(
+            network.trunk.eval(), settings.frozen_stages, capture, capture.instants(split).rows,
+            settings.network.image_size, None, 1, default_cache(), progress,
+        )  # fmt: skip
+        predict = CachedPredictor(network, stages)
+    return _Validation(predict, capture, split, evaluation)
+
+
+class _Log:
+    """Lines of ``metrics.jsonl``: what training and validation came to, and when."""
+
+    def __init__(self, path: Path, images: int, seconds: float, writes: bool) -> None:
+        self._path, self._writes = path, writes
+        self._images, self._before, self._begin = images, seconds, time.monotonic()
+        self._last = (images, self._begin)
+
+    def count(self, images: int) -> None:
+        self._images += images
+
+    def training(self, step: int, losses: MCSSLosses | SupervisedLosses, rate: float) -> str:
+        values = {
+            field.name: float(value)
+            for field in dataclasses.fields(losses)
+            if (value := getattr(losses, field.name)) is not None
+        }
+        images, then = self._last
+        now = time.monotonic()
+        speed = (self._images - images) / max(now - then, 1e-9)
+        self._last = (self._images, now)
+        self._write({"step": step, "lr": rate, "images_per_second": round(speed, 1), **values})
+        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−", "without_negative": "no neg."}
+        parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
+        return " · ".join([*parts, f"{speed:.0f} images/s"])
+
+    def validation(self, step: int, found: Evaluation) -> None:
+        line: dict[str, Any] = {"step": step}
+        if found.pose is not None:
+            scores = found.pose.over_poses
+            line |= {"mpjpe": scores.mpjpe, "n_mpjpe": scores.n_mpjpe, "pa_mpjpe": scores.pa_mpjpe}
+        if found.retrieval is not None and found.retrieval.same_instant is not None:
+            line["hit_at_1"] = found.retrieval.same_instant.hit_at_1
+        self._write({"step": step, "validation": line})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        seconds = self._before + time.monotonic() - self._begin
+        finite = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
+        if self._writes:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**finite, "images": self._images, "seconds": round(seconds, 2)}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _rewind(path: Path, step: int) -> tuple[int, float]:
+    """Drop the lines after a checkpoint's step; images seen and seconds spent until then."""
+    lines = [line for line in read_metrics(path) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return (lines[-1]["images"], lines[-1]["seconds"]) if lines else (0, 0.0)
+
+
+def _begin(out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
+    """Check or write ``config.json``; returns the digest that ties a checkpoint to its run."""
+    plain = {
+        **asdict(settings),
+        "method_name": method_name(settings.method),
+        "capture_fingerprint": capture.fingerprint,
+    }
+    decisive = {key: value for key, value in plain.items() if key not in ("capture", "checkpoint_every", "log_every")}
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    path = out / CONFIG
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if not resume:
+            raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
+        if known["digest"] != digest:
+            now = json.loads(json.dumps(decisive))
+            other = sorted(key for key in now if known.get(key) != now[key])
+            raise CheckpointError(
+                f"{out}: that run has other settings ({', '.join(other)}); see {path}. "
+                "Resume with the same command, or give another --out."
+            )
+        return digest
+    versions = {"mcss": mcss.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    write_json(path, {**plain, "digest": digest, "versions": versions, "machine": describe_machine()})
+    return digest
+
+
+def method_name(method: Method) -> str:
+    """``mcss`` or ``supervised``."""
+    match method:
+        case MCSSSettings():
+            return "mcss"
+        case SupervisedSettings():
+            return "supervised"
+
+
+def describe_machine() -> str:
+    """Processors and accelerator, in a line for reports."""
+    cores = os.cpu_count()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.system()} {platform.machine()}, {cores} cores, {gpu}"
