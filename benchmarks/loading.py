@@ -1,0 +1,151 @@
+"""Does loading hold training up? A step through the real data path against the bare network, in one run.
+
+    python benchmarks/loading.py [--capture CAPTURE] [--json FILE]
+
+Bare: forward and backward of the network on one batch that lies ready. Through the data path: the same network, but
+every step gets its own batch from a capture: sampling, the pixel store, augmentation, with one batch made ahead in
+the background. Blocks of both alternate, so that whatever else the machine does falls on both; the ratio of each
+pair of blocks is taken, and their median is reported. The aim is at most 1.05.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from mcss.augmentation import AugmentationSettings
+from mcss.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
+from mcss.captures import Capture, CaptureInfo, CaptureWriter, Frame, Selector
+from mcss.labels import LabelSpec, labelled_pictures
+from mcss.sampling import MetricSettings, metric_plan, pose_plan
+
+VIEWS = ("1", "2", "3", "4")
+
+
+def made_capture(folder: Path, size: int, instants: int = 400, subjects: int = 2) -> Capture:
+    """Smooth random pictures, whose JPEGs are about as large as photographs'."""
+    rng = np.random.default_rng(0)
+    info = CaptureInfo("benchmark", "CC0-1.0", size, {"train": (Selector(),)})
+    writer = CaptureWriter.open(folder, info=info)
+    for subject in range(subjects):
+        frames = []
+        for frame in range(instants):
+            pose = rng.normal(0, 300, (17, 3)).astype(np.float32)
+            for view in VIEWS:
+                coarse = rng.integers(0, 256, (size // 4, size // 4, 3), np.uint8)
+                picture = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+                jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+                box = (0.0, 0.0, float(size), float(size))
+                frames.append(Frame(f"S{subject + 1}", "One", "One", frame, frame / 10, view, jpeg, box, pose))
+        writer.append(frames)
+    return writer.finish()
+
+
+def block(network: nn.Module, batches: Iterable[Tensor]) -> float:
+    """Seconds for a forward and backward of every batch, the making of the batches included."""
+    start = time.perf_counter()
+    for images in batches:
+        network.zero_grad(set_to_none=True)
+        network(images).square().mean().backward()
+    return time.perf_counter() - start
+
+
+def seconds(make: Callable[[], object], repeats: int = 5) -> float:
+    """Median seconds of one call."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        make()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def measure(capture: Capture, size: int, instants: int, labelled: int, steps: int, rounds: int) -> dict[str, object]:
+    """All figures of the benchmark."""
+    chosen = capture.instants("train")
+    start = time.perf_counter()
+    kept = DecodedPixels.decode(capture, chosen.rows, size)
+    decoding = time.perf_counter() - start
+    metric = metric_plan(chosen, MetricSettings(instants=instants))
+    pose = pose_plan(labelled_pictures(chosen, LabelSpec.parse("all")))
+
+    def source(pixels: DecodedPixels | StreamedPixels) -> BatchSource:
+        images = AugmentedPixels(pixels, AugmentationSettings(), size)
+        return BatchSource(chosen, images, 0, metric, pose, labelled)
+
+    stores = {"in_memory": source(kept), "streamed": source(StreamedPixels(capture, size))}
+    network = timm.create_model("tf_efficientnet_lite0", num_classes=128).to(memory_format=torch.channels_last)
+    ready = stores["in_memory"].batch(0).images
+    block(network, [ready] * 2)
+    bare: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in stores}
+    for r in range(rounds):
+        for name, batches in stores.items():
+            path = prefetched(batches, range(r * steps, (r + 1) * steps))
+            # Which goes first alternates, so that a machine that slows down favours neither.
+            if r % 2:
+                through = block(network, (b.images for b in path))
+                bare.append(block(network, [ready] * steps))
+            else:
+                bare.append(block(network, [ready] * steps))
+                through = block(network, (b.images for b in path))
+            ratios[name].append(through / bare[-1])
+    bare_step, batch = statistics.median(bare) / steps, seconds(lambda: stores["in_memory"].batch(7))
+    return {
+        "ratio": statistics.median(ratios["in_memory"]),
+        "ratio_streamed": statistics.median(ratios["streamed"]),
+        "ratios": ratios,
+        "ratio_without_overlap": 1 + batch / bare_step,
+        "bare_step_s": bare_step,
+        "batch_s": batch,
+        "batch_streamed_s": seconds(lambda: stores["streamed"].batch(7)),
+        "decoding_pictures_per_s": len(kept.pixels) / decoding,
+        "store_mb": kept.pixels.numel() / 1e6,
+        "batch": len(ready),
+        "size": size,
+        "steps": steps,
+        "rounds": rounds,
+        "network": "tf_efficientnet_lite0",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+        "processor": platform.processor(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--capture", help="a finished capture; without it a temporary one is made")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--instants", type=int, default=33, help="instants of the metric batch, two views each")
+    parser.add_argument("--labelled", type=int, default=22, help="labelled pictures in a batch")
+    parser.add_argument("--steps", type=int, default=2, help="steps in a block")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        capture = Capture.open(a.capture) if a.capture else made_capture(Path(folder), a.size)
+        figures = measure(capture, a.size, a.instants, a.labelled, a.steps, a.rounds)
+    if a.json:
+        a.json.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"bare step             {figures['bare_step_s']:.3f} s ({figures['batch']} pictures of {a.size} px)")
+    print(f"making a batch        {figures['batch_s']:.3f} s from memory, {figures['batch_streamed_s']:.3f} s streamed")
+    print(f"decoding              {figures['decoding_pictures_per_s']:.0f} pictures/s")
+    print(f"ratio, from memory    {figures['ratio']:.3f} (aim: at most 1.05)")
+    print(f"  had nothing overlapped {figures['ratio_without_overlap']:.3f}")
+    print(f"ratio, streamed       {figures['ratio_streamed']:.3f}")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
