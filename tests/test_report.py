@@ -24,7 +24,15 @@ from mcss.evaluation import (
 )
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.figures import INK, LEFT, RIGHT, Line, averaged, line_plot, skeleton_svg
-from mcss.report import PAPER, Provenance, SystemResult, comparison_report, report_rows, run_report
+from mcss.report import (
+    PAPER,
+    Provenance,
+    SystemResult,
+    comparison_report,
+    history_of,
+    report_rows,
+    run_report,
+)
 from mcss.skeletons import JOINTS
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac"
@@ -51,7 +59,7 @@ def result(capture: Capture, system: str, noise: float, seed: int | None = 0, la
         predicted(capture, noise, seed or 0), capture.fingerprint, "train", EvaluationSettings(max_queries=40)
     )
     history = [
-        {"step": s, "images": 88 * s, "minutes": s / 60, "pose_loss": 1 / s, "validation_n_mpjpe": 100 + noise / s}
+        {"step": s, "images": 88 * s, "minutes": s / 60, "pose": 1 / s, "validation_n_mpjpe": 100 + noise / s}
         for s in range(1, 9)
     ]
     return SystemResult(system, labels, seed, evaluation, history)
@@ -275,3 +283,13 @@ def test_a_skeleton_has_its_left_on_the_right_of_the_picture_and_its_head_up() -
     head = next(part for part in root if part.tag == "circle")
     assert float(head.attrib["cy"]) < -300
     assert root.attrib["aria-label"] == 'say "<hi>"'
+
+
+def test_the_lines_of_a_run_become_points_of_curves() -> None:
+    lines = [
+        {"step": 5, "pose": 0.5, "negative_distance": None, "images": 440, "seconds": 30.0},
+        {"step": 5, "validation": {"step": 5, "n_mpjpe": 150.0}, "images": 440, "seconds": 60.0},
+    ]
+    first, second = history_of(lines)
+    assert first == {"step": 5, "pose": 0.5, "images": 440, "seconds": 30.0, "minutes": 0.5}
+    assert (second["validation_n_mpjpe"], second["minutes"]) == (150.0, 1.0)

@@ -74,8 +74,8 @@ LEARNING_CURVES = (
     Curve("minutes", "validation_n_mpjpe", "minutes of training", "Validation N-MPJPE, mm"),
 )
 LOSS_CURVES = (
-    Curve("step", "pose_loss", "step", "Pose loss"),
-    Curve("step", "metric_loss", "step", "Metric loss"),
+    Curve("step", "pose", "step", "Pose loss"),
+    Curve("step", "metric", "step", "Metric loss"),
 )
 
 
@@ -164,6 +164,20 @@ class _Spread:
     def deviation(self) -> float | None:
         """None for one seed, and for what is the same for every seed, such as the oracle."""
         return statistics.stdev(self.values) if len(set(self.values)) > 1 else None
+
+
+def history_of(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, float | int]]:
+    """The lines of a run's ``metrics.jsonl`` as a `SystemResult` holds them.
+
+    Validation figures move up as ``validation_…``, ``seconds`` become ``minutes``; what is no number is left out.
+    """
+    history = []
+    for line in lines:
+        flat = {**line, **{f"validation_{name}": value for name, value in (line.get("validation") or {}).items()}}
+        if "seconds" in flat:
+            flat["minutes"] = flat["seconds"] / 60
+        history.append({k: v for k, v in flat.items() if isinstance(v, (int, float)) and not isinstance(v, bool)})
+    return history
 
 
 def run_report(
