@@ -4,8 +4,8 @@
     python -m pip install OpenEXR
     python scripts/make_panoramas.py package/hdri
 
-The package (CC0) holds 512×256 OpenEXR pictures as base64 in JavaScript files. Each becomes a JPEG of some 50 KB in
-``src/mcss/synthetic/assets``: exposure evened out, burnt-out suns mended, brightness coded as `stage.encode_light` says.
+The package (CC0) holds 512×256 OpenEXR pictures as base64 in JavaScript files. Each becomes a JPEG of some 40 KB in
+``src/mcss/synthetic/assets``: exposures evened out, burnt-out suns mended, light coded as by `stage.encode_light`.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def mended(light: np.ndarray) -> np.ndarray:
 
 
 def main() -> None:
+    """Convert all panoramas."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="package/hdri of the unpacked npm package")
     parser.add_argument("--out", type=Path, default=ASSETS)

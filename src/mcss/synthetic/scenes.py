@@ -13,11 +13,12 @@ from jaxtyping import Float
 
 from mcss.frames import Frame
 from mcss.synthetic.body import Body
+from mcss.synthetic.figure import Figure
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS, Performance, perform
 from mcss.synthetic.photography import Bones, Photographer, jpeg, posed
 from mcss.synthetic.rasteriser import bounds
 from mcss.synthetic.stage import PANORAMAS, STAGE_RADIUS, StageName, draw_cameras, load_stage
-from mcss.synthetic.wardrobe import Figure, dress
+from mcss.synthetic.wardrobe import dress
 
 Stages = Literal["one", "per-subject"] | StageName
 
@@ -175,8 +176,10 @@ def on_stage(pelvis: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames
 
 
 def _lift(figure: Figure, bones: Bones) -> Float[np.ndarray, " frames"]:
-    """By how many metres to lift each frame: the whole sequence onto the floor, so that jumps stay in the air, and
-    what then still sinks into it."""
+    """By how many metres to lift each frame.
+
+    The whole sequence onto the floor, so that jumps stay in the air, and each frame that then still sinks into it.
+    """
     frames = range(len(bones.rotations))
     lowest = np.array([bounds(posed(figure, bones, frame))[0, 2] for frame in frames], np.float64)
     lift = -float(np.quantile(lowest, _FLOOR_SHARE))
@@ -196,7 +199,7 @@ def _stage_of(settings: SyntheticSettings, subject: int) -> StageName:
             return _ONE_STAGE
         case "per-subject":
             order = generator(settings.seed, "stages").permutation(len(PANORAMAS))
-            return PANORAMAS[order[subject % len(PANORAMAS)]]
+            return PANORAMAS[int(order[subject % len(PANORAMAS)])]
         case name:
             return name
 

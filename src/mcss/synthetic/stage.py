@@ -1,7 +1,7 @@
 """Where the synthetic people perform: panoramas that light them and stand behind them, and the cameras around.
 
-A panorama is projected onto a floor disc and a dome over it, so that all cameras see one consistent place. Metres, +Z up,
-the floor is z = 0 and the middle of the stage the origin.
+A panorama is projected onto a floor disc and a dome over it, so that all cameras see one consistent place.
+Metres, +Z up, the floor is z = 0 and the middle of the stage the origin.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from mcss.frames import Camera
-from mcss.synthetic.wardrobe import facing
+from mcss.synthetic.rasteriser import facing
 
 StageName = Literal[
     "apartment", "bridge", "city", "dawn", "esplanade", "forest", "hall", "lab", "lobby",
@@ -45,7 +45,7 @@ _FILL = 0.45
 
 def encode_light(light: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
     """Linear light as 8 bits: x / (1 + x), then a gamma of 2.2, finest where a picture shows it."""
-    return np.round((light / (1 + light)) ** (1 / 2.2) * 255).astype(np.uint8)
+    return np.asarray(np.round((light / (1 + light)) ** (1 / 2.2) * 255), np.uint8)
 
 
 def decode_light(coded: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
@@ -61,7 +61,7 @@ class Stage:
     Attributes:
         name: Of its panorama.
         panorama: Linear light; rows from the zenith down, columns from −X through −Y, +X and +Y.
-        harmonics: Irradiance as the kernels want it (see `rasteriser.light_vertices`).
+        harmonics: Irradiance as the kernels want it (see `lighting.light_vertices`).
         sun: Unit vector towards the brightest spot of the sky or ceiling.
         sun_colour: Its irradiance.
         eye: Height from which the panorama was taken.
@@ -143,7 +143,7 @@ class StageCamera:
     @property
     def translation(self) -> Float[np.ndarray, " 3"]:
         """So that camera = rotation @ world + translation, metres."""
-        return -self.rotation @ self.position
+        return np.asarray(-self.rotation @ self.position)
 
     def matrices(self) -> Camera:
         """The camera in millimetres, as a capture holds it."""

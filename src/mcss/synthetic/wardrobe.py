@@ -1,68 +1,20 @@
 """Dresses a body: skin, garments cut from the model's helper geometry, hair, shoes. The result is a `Figure`.
 
 A garment is a part of a surface that lies over the skin (the helper tights, skirt or hair, or the skin itself),
-moved outwards and cut along the zero of a scalar field: how far down the sleeve, above the hem, and so on. Fields live on
-the average body, so that one number means the same on every body. Since the garment is shaped and skinned like the body, it
-moves with it.
+moved outwards and cut along the zero of a scalar field: how far down the sleeve, above the hem, and so on. Fields live
+on the average body, so that one number means the same on every body. Since a garment is shaped and skinned like the
+body, it moves with it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int16, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from mcss.synthetic import textures
 from mcss.synthetic.body import Body, template
-from mcss.synthetic.rasteriser import EMPTY, draw, vertex_normals
-
-TILE = 0.5
-"""Metres of cloth in one texture."""
-
-_TWO_SIDED, _CUT = 1, 2
-_VISIBLE_FROM = 36
-_VISIBLE_SIZE = 800
-
-
-@dataclass(frozen=True, eq=False)
-class Figure:
-    """A dressed person, ready to be posed and drawn. Vertices and triangles that nobody can see are left out.
-
-    Attributes:
-        rest: Vertices at rest, metres.
-        starts: First weight of each vertex; see `rasteriser.skin`.
-        bones: Bone of each weight.
-        weights: Skinning weights.
-        triangles: Corners.
-        sides: Flags of `rasteriser.draw`.
-        cut: Field along whose zero the cut triangles end.
-        gloss: Strength of the highlights.
-        materials: Texture of each triangle.
-        uv: Texture coordinates of the corners in periods.
-        texels: All textures with their halvings.
-        textures: (level, material): first texel, height, width. A level stands for a distance.
-        texel: Size of a texel in metres at the finest level.
-    """
-
-    rest: Float32[np.ndarray, "vertices 3"]
-    starts: Int32[np.ndarray, " vertices_plus_one"]
-    bones: Int16[np.ndarray, " weights"]
-    weights: Float32[np.ndarray, " weights"]
-    triangles: Int32[np.ndarray, "triangles 3"]
-    sides: UInt8[np.ndarray, " triangles"]
-    cut: Float32[np.ndarray, " vertices"]
-    gloss: Float32[np.ndarray, " vertices"]
-    materials: UInt8[np.ndarray, " triangles"]
-    uv: Float32[np.ndarray, "triangles 3 2"]
-    texels: Float32[np.ndarray, "texels 3"]
-    textures: Int32[np.ndarray, "levels materials 3"]
-
-    def textures_at(self, sample_metres: float) -> Int32[np.ndarray, "materials 3"]:
-        """The textures whose texels are about as large as a sample of the picture."""
-        finest = TILE / textures.CLOTH_SIZE
-        level = round(float(np.log2(max(sample_metres / finest, 1.0))))
-        return np.ascontiguousarray(self.textures[min(level, len(self.textures) - 1)])
+from mcss.synthetic.figure import BOTTOM, EYE, HAIR, HAT, JACKET, SHOE, SKIN, TILE, TOP, Figure, Layer, assembled
 
 
 @dataclass(frozen=True)
@@ -103,17 +55,6 @@ OUTFITS = (
 """Cuts that are told apart at a glance; the first people of a capture get different ones."""
 
 HAIR_STYLES = ("short", "long", "crop", "bob", "cap", "full", "bald", "beanie")
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    surface: Int[np.ndarray, "triangles 3"]
-    uv: Float32[np.ndarray, "triangles 3 2"]
-    materials: UInt8[np.ndarray, " triangles"]
-    offset: Float[np.ndarray, " vertices"]
-    field: Float[np.ndarray, " vertices"]
-    gloss: float = 0.0
-    two_sided: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,15 +125,12 @@ def dress(body: Body, subject: int, seed: int) -> Figure:
         textures.cloth(rng, "plain"),
     ]
     if outfit.one_piece:
-        pictures[_BOTTOM] = pictures[_TOP]
+        pictures[BOTTOM] = pictures[TOP]
     layers = _garments(rng, outfit) + _head(rng, style, female)
-    return _figure(body, layers, pictures)
+    return assembled(body, layers, pictures)
 
 
-_SKIN, _EYE, _HAIR, _SHOE, _TOP, _BOTTOM, _JACKET, _HAT = range(8)
-
-
-def _garments(rng: np.random.Generator, outfit: Outfit) -> list[_Layer]:
+def _garments(rng: np.random.Generator, outfit: Outfit) -> list[Layer]:
     f, shared = _fields(), template()
     tights, skirt_surface = shared.surfaces["helper-tights"], shared.surfaces["helper-skirt"]
     everywhere = np.ones_like(f.z)
@@ -215,12 +153,12 @@ def _garments(rng: np.random.Generator, outfit: Outfit) -> list[_Layer]:
     layers = [
         _skin_layer(0.03 - covered),
         _eyes(),
-        _Layer(tights.vertices, cloth_uv, _all(tights.vertices, _BOTTOM), 0.005 + 0.008 * loose + folds, bottom),
-        _Layer(tights.vertices, cloth_uv, _all(tights.vertices, _TOP), 0.009 + 0.010 * loose + folds, top),
-        _Layer(
+        Layer(tights.vertices, cloth_uv, _all(tights.vertices, BOTTOM), 0.005 + 0.008 * loose + folds, bottom),
+        Layer(tights.vertices, cloth_uv, _all(tights.vertices, TOP), 0.009 + 0.010 * loose + folds, top),
+        Layer(
             tights.vertices,
             _by_height(tights.vertices, f),
-            _all(tights.vertices, _SHOE),
+            _all(tights.vertices, SHOE),
             0.007 * everywhere,
             shoe,
             0.10,
@@ -228,10 +166,10 @@ def _garments(rng: np.random.Generator, outfit: Outfit) -> list[_Layer]:
     ]
     if jacket is not None:
         layers.append(
-            _Layer(
+            Layer(
                 tights.vertices,
                 cloth_uv,
-                _all(tights.vertices, _JACKET),
+                _all(tights.vertices, JACKET),
                 0.022 + 0.006 * loose + folds,
                 jacket,
                 0.02,
@@ -240,28 +178,28 @@ def _garments(rng: np.random.Generator, outfit: Outfit) -> list[_Layer]:
         )
     if outfit.skirt is not None:
         layers.append(
-            _Layer(
-                skirt_surface.vertices, _wrapped(skirt_surface.vertices, f), _all(skirt_surface.vertices, _BOTTOM),
+            Layer(
+                skirt_surface.vertices, _wrapped(skirt_surface.vertices, f), _all(skirt_surface.vertices, BOTTOM),
                 0.014 + folds, outfit.skirt - f.leg, 0.0, True,
             )
         )  # fmt: skip
     if outfit.hood:
         collar = np.where(f.on_arm, -1.0, np.minimum(f.z - 0.50, 0.60 - f.z) + np.where(f.y > -0.02, 0.03, -0.04))
-        layers.append(_Layer(tights.vertices, cloth_uv, _all(tights.vertices, _TOP), 0.04 + folds, collar, 0.0, True))
+        layers.append(Layer(tights.vertices, cloth_uv, _all(tights.vertices, TOP), 0.04 + folds, collar, 0.0, True))
     if outfit.sleeve > 0.2 and not outfit.one_piece and rng.uniform() < 0.35:  # sleeves of another colour
         sleeve_faces = f.on_arm[tights.vertices].sum(axis=1) >= 2
-        layers[3] = replace(layers[3], materials=np.where(sleeve_faces, _HAT, _TOP).astype(np.uint8))
+        layers[3] = replace(layers[3], materials=np.where(sleeve_faces, HAT, TOP).astype(np.uint8))
     return layers
 
 
-def _skin_layer(field: Float[np.ndarray, " vertices"]) -> _Layer:
+def _skin_layer(field: Float[np.ndarray, " vertices"]) -> Layer:
     shared = template()
     surface = shared.surfaces["body"]
-    uv = shared.texture[surface.texture] * np.float32([1, -1]) + np.float32([0, 1])
-    return _Layer(surface.vertices, uv, _all(surface.vertices, _SKIN), np.zeros_like(field), field, 0.10)
+    uv = shared.texture[surface.texture] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
+    return Layer(surface.vertices, uv, _all(surface.vertices, SKIN), np.zeros_like(field), field, 0.10)
 
 
-def _eyes() -> _Layer:
+def _eyes() -> Layer:
     shared = template()
     sides = [shared.surfaces["helper-l-eye"].vertices, shared.surfaces["helper-r-eye"].vertices]
     uv = []
@@ -271,10 +209,10 @@ def _eyes() -> _Layer:
         uv.append((places - centre)[..., [0, 2]] / 0.026 + 0.5)
     surface = np.concatenate(sides)
     everywhere = np.ones(len(shared.vertices))
-    return _Layer(surface, np.concatenate(uv).astype(np.float32), _all(surface, _EYE), 0 * everywhere, everywhere, 0.3)
+    return Layer(surface, np.concatenate(uv).astype(np.float32), _all(surface, EYE), 0 * everywhere, everywhere, 0.3)
 
 
-def _head(rng: np.random.Generator, style: str, female: bool) -> list[_Layer]:
+def _head(rng: np.random.Generator, style: str, female: bool) -> list[Layer]:
     f, shared = _fields(), template()
     body, strands = shared.surfaces["body"], shared.surfaces["helper-hair"]
     eye = shared.joint("eye.L")
@@ -286,36 +224,36 @@ def _head(rng: np.random.Generator, style: str, female: bool) -> list[_Layer]:
 
     def cap(
         offset: Float[np.ndarray, " vertices"] | float, field: Float[np.ndarray, " vertices"], material: int
-    ) -> _Layer:
-        return _Layer(scalp, uv, _all(scalp, material), offset + 0 * f.z, field, 0.06)
+    ) -> Layer:
+        return Layer(scalp, uv, _all(scalp, material), offset + 0 * f.z, field, 0.06)
 
     crown = np.clip((f.z - eye[2]) / 0.12, 0, 1)
     match style:
         case "bald":
             return []
         case "crop":
-            return [cap(0.004, line, _HAIR)]
+            return [cap(0.004, line, HAIR)]
         case "short":
-            return [cap(0.006 + 0.010 * crown, line, _HAIR)]
+            return [cap(0.006 + 0.010 * crown, line, HAIR)]
         case "full":
-            return [cap(0.012 + 0.022 * crown, line + 0.004, _HAIR)]
+            return [cap(0.012 + 0.022 * crown, line + 0.004, HAIR)]
         case "cap" | "beanie":
             low = f.z - (eye[2] + (0.045 if style == "cap" else 0.035))
-            return [cap(0.005, line, _HAIR), cap(0.014 + 0.01 * crown, low, _HAT)]
+            return [cap(0.005, line, HAIR), cap(0.014 + 0.01 * crown, low, HAT)]
         case _:
             end = rng.uniform(0.42, 0.52) if style == "long" else rng.uniform(0.56, 0.60)
             behind = f.y - (eye[1] + 0.065)
             hanging = np.minimum(f.z - end, behind)
-            layer = _Layer(
+            layer = Layer(
                 strands.vertices,
                 _around(strands.vertices, f),
-                _all(strands.vertices, _HAIR),
+                _all(strands.vertices, HAIR),
                 0 * f.z,
                 hanging,
                 0.06,
                 True,
             )
-            return [cap(0.008 + 0.008 * crown, line, _HAIR), layer]
+            return [cap(0.008 + 0.008 * crown, line, HAIR), layer]
 
 
 def _all(surface: Int[np.ndarray, "triangles 3"], material: int) -> UInt8[np.ndarray, " triangles"]:
@@ -339,7 +277,7 @@ _LIMBS = (("spine05", "neck01", 0.95), ("upperarm01.L", "wrist.L", 0.30), ("uppe
 
 
 def _wrapped(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
-    """Cloth wound around the trunk and the limbs, in periods of its texture, so that stripes run round them unstretched.
+    """Cloth wound around trunk and limbs, in periods of its texture, so that stripes run round them unstretched.
 
     A whole number of quarters of the texture goes round: patterns that repeat in a quarter have no seam.
     """
@@ -365,7 +303,7 @@ def _wrapped(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.
 
 def _around(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
     shared = template()
-    places = shared.vertices[surface] - np.float32([0, shared.joint("head")[1] + 0.02, 0])
+    places = shared.vertices[surface] - np.array([0, shared.joint("head")[1] + 0.02, 0], np.float32)
     turns = np.arctan2(places[..., 0], places[..., 1]) / (2 * np.pi)
     turns -= np.round(turns - turns[:, :1])
     return np.stack([turns * 2, places[..., 2] / TILE], -1).astype(np.float32)
@@ -374,114 +312,3 @@ def _around(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.n
 def _by_height(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
     height = (f.z[surface] + 0.82) / 0.15
     return np.stack([f.y[surface] / TILE, np.clip(height, 0.02, 0.98)], -1).astype(np.float32)
-
-
-def _figure(body: Body, layers: Sequence[_Layer], pictures: Sequence[textures.Image]) -> Figure:
-    shared = template()
-    count = len(shared.vertices)
-    rest, cut, gloss, triangles, sides, materials, uv = [], [], [], [], [], [], []
-    for number, layer in enumerate(layers):
-        signs = layer.field[layer.surface] >= 0
-        kept = signs.any(axis=1)
-        surface = layer.surface[kept].astype(np.int32)
-        normals = np.empty((count, 3), np.float32)
-        vertex_normals(body.vertices, layer.surface.astype(np.int32), normals)
-        rest.append(body.vertices + normals * layer.offset[:, None].astype(np.float32))
-        cut.append(np.clip(layer.field, -1, 1))
-        gloss.append(np.full(count, layer.gloss))
-        triangles.append(surface + number * count)
-        crossed = ~signs[kept].all(axis=1)
-        sides.append(_CUT * crossed | _TWO_SIDED * (layer.two_sided | crossed))
-        materials.append(layer.materials[kept])
-        uv.append(layer.uv[kept])
-    figure = _Soup(
-        np.concatenate(rest).astype(np.float32), np.concatenate(cut).astype(np.float32),
-        np.concatenate(gloss).astype(np.float32), np.concatenate(triangles).astype(np.int32),
-        np.concatenate(sides).astype(np.uint8), np.concatenate(materials), np.concatenate(uv).astype(np.float32),
-    )  # fmt: skip
-    seen = _ever_visible(figure)
-    used, compact = np.unique(figure.triangles[seen], return_inverse=True)
-    weights = shared.weights[used % count]
-    bones = shared.weight_bones[used % count]
-    heavy = weights > 0.01
-    weights = np.where(heavy, weights, 0)
-    weights = weights / weights.sum(axis=1, keepdims=True)
-    texels, table = _packed(pictures)
-    return Figure(
-        rest=np.ascontiguousarray(figure.rest[used]),
-        starts=np.concatenate([[0], np.cumsum(heavy.sum(axis=1))]).astype(np.int32),
-        bones=bones[heavy].astype(np.int16),
-        weights=weights[heavy].astype(np.float32),
-        triangles=np.ascontiguousarray(compact.reshape(-1, 3), np.int32),
-        sides=figure.sides[seen],
-        cut=figure.cut[used],
-        gloss=figure.gloss[used],
-        materials=figure.materials[seen],
-        uv=np.ascontiguousarray(figure.uv[seen]),
-        texels=texels,
-        textures=table,
-    )
-
-
-@dataclass(frozen=True, eq=False)
-class _Soup:
-    rest: Float32[np.ndarray, "vertices 3"]
-    cut: Float32[np.ndarray, " vertices"]
-    gloss: Float32[np.ndarray, " vertices"]
-    triangles: Int32[np.ndarray, "triangles 3"]
-    sides: UInt8[np.ndarray, " triangles"]
-    materials: UInt8[np.ndarray, " triangles"]
-    uv: Float32[np.ndarray, "triangles 3 2"]
-
-
-def _ever_visible(soup: _Soup) -> Bool[np.ndarray, " triangles"]:
-    """Triangles seen from any side at rest, with their neighbours: the rest is mouth, or skin under cloth."""
-    used = np.unique(soup.triangles)
-    low, high = soup.rest[used].min(0), soup.rest[used].max(0)
-    centre, reach = (low + high) / 2, float(np.linalg.norm(high - low)) / 2
-    nearness = np.empty((_VISIBLE_SIZE, _VISIBLE_SIZE), np.float32)
-    identity = np.empty((_VISIBLE_SIZE, _VISIBLE_SIZE), np.int32)
-    seen = np.zeros(len(soup.triangles), bool)
-    golden = np.pi * (3 - np.sqrt(5))
-    for k in range(_VISIBLE_FROM):
-        height = 1 - 2 * (k + 0.5) / _VISIBLE_FROM
-        ring = np.sqrt(1 - height**2)
-        forward = -np.array([ring * np.cos(golden * k), ring * np.sin(golden * k), height])
-        basis = facing(forward)
-        screen = ((soup.rest - centre) @ basis.T / reach).astype(np.float32)
-        screen[:, :2] = (screen[:, :2] + 1) / 2 * _VISIBLE_SIZE
-        screen[:, 2] = 2 - screen[:, 2]
-        draw(screen, soup.triangles, soup.sides, soup.cut, False, nearness, identity)
-        seen[identity[identity != EMPTY]] = True
-    near = np.zeros(len(soup.rest), bool)
-    near[soup.triangles[seen]] = True
-    return np.asarray(near[soup.triangles].any(axis=1))
-
-
-def facing(forward: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
-    """A camera's axes as rows (right, down, forward), level with the floor."""
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    if np.linalg.norm(right) < 1e-6:
-        right = np.array([1.0, 0.0, 0.0])
-    right /= np.linalg.norm(right)
-    forward = forward / np.linalg.norm(forward)
-    return np.stack([right, np.cross(forward, right), forward])
-
-
-def _packed(
-    pictures: Sequence[textures.Image],
-) -> tuple[Float32[np.ndarray, "texels 3"], Int32[np.ndarray, "levels materials 3"]]:
-    levels = [textures.mipmaps(picture) for picture in pictures]
-    depth = max(map(len, levels))
-    table = np.zeros((depth, len(pictures), 3), np.int32)
-    texels: list[np.ndarray] = []
-    first = 0
-    for material, pyramid in enumerate(levels):
-        for level, picture in enumerate(pyramid):
-            table[level, material] = first, *picture.shape[:2]
-            texels.append(picture.reshape(-1, 3))
-            first += len(texels[-1])
-        table[len(pyramid) :, material] = table[len(pyramid) - 1, material]
-    # The eye is a tenth as large as a tile of cloth: it may stay fine for longer.
-    table[:, _EYE] = table[np.maximum(np.arange(depth) - 2, 0), _EYE]
-    return np.concatenate(texels).astype(np.float32), table
