@@ -7,7 +7,7 @@ from torch import Tensor
 
 from captures_for_tests import SIZE
 from mcss.augmentation import NO_AUGMENTATION, AugmentationSettings, mirrored_canonical, normalise
-from mcss.batches import Batch, BatchSource, DecodedPixels, StreamedPixels, prefetched
+from mcss.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, StreamedPixels, prefetched
 from mcss.captures import Capture
 from mcss.labels import LabelSpec, labelled_pictures
 from mcss.sampling import MetricSettings, metric_plan, pose_plan
@@ -30,13 +30,12 @@ def source_of(
     pictures = labelled_pictures(instants, LabelSpec.parse(labels))
     return BatchSource(
         instants=instants,
-        pixels=pixels,
-        augmentation=augmentation,
+        images=AugmentedPixels(pixels, augmentation, size),
         seed=5,
         metric=metric_plan(instants, MetricSettings(instants=6, views=3)),
         pose=pose_plan(pictures) if labels != "none" else None,
         pose_pictures=4,
-        size=size,
+        mirror=augmentation.mirror,
     )
 
 
@@ -61,8 +60,7 @@ def test_a_batch_holds_the_pictures_and_poses_of_its_instants(tiny_capture: Capt
     batch = source_of(tiny_capture, pixels).batch(3)
     assert batch.images.shape == (6 * 3 + 4, 3, SIZE, SIZE)
     assert batch.metric_shape == (6, 3)
-    assert batch.metric_images.shape[0] == 18
-    assert batch.pose_images.shape[0] == 4
+    assert batch.first_stage == 0
     torch.testing.assert_close(batch.images, pictures_of(tiny_capture, batch), atol=1e-5, rtol=0)
     instants = tiny_capture.instants("train")
     assert (batch.instants[:18].reshape(6, 3) == batch.instants[:18:3, None]).all()
@@ -77,12 +75,12 @@ def test_one_kind_of_picture_alone_is_a_batch_too(tiny_capture: Capture, pixels:
     unlabelled = source_of(tiny_capture, pixels, labels="none").batch(0)
     assert unlabelled.images.shape[0] == 18
     assert unlabelled.poses.shape == (0, 17, 3)
-    supervised = BatchSource(instants, pixels, NO_AUGMENTATION, seed=5, pose=both.pose, pose_pictures=4).batch(0)
+    supervised = BatchSource(instants, both.images, seed=5, pose=both.pose, pose_pictures=4).batch(0)
     assert supervised.metric_shape == (0, 0)
     assert supervised.images.shape[0] == 4
-    torch.testing.assert_close(supervised.images, both.batch(0).pose_images)
+    torch.testing.assert_close(supervised.images, both.batch(0).images[18:])
     with pytest.raises(ValueError, match="a metric plan, a pose plan or both; came neither"):
-        BatchSource(instants, pixels, NO_AUGMENTATION, seed=0)
+        BatchSource(instants, both.images, seed=0)
 
 
 def test_a_batch_is_a_pure_function_of_the_step_also_when_prefetched(
@@ -90,17 +88,17 @@ def test_a_batch_is_a_pure_function_of_the_step_also_when_prefetched(
 ) -> None:
     source = source_of(tiny_capture, pixels, AugmentationSettings(mirror=0.5))
     direct = [source.batch(step) for step in (4, 3, 2)][::-1]
-    ahead = list(prefetched(source, 2, 5))
+    ahead = list(prefetched(source, range(2, 5)))
     assert len(ahead) == 3
     assert all(same(one, other) for one, other in zip(direct, ahead, strict=True))
     assert not same(direct[0], direct[1])
-    assert list(prefetched(source, 5, 5)) == []
+    assert list(prefetched(source, range(5, 5))) == []
 
 
 def test_an_error_while_prefetching_reaches_the_training_loop(tiny_capture: Capture) -> None:
     few = DecodedPixels.decode(tiny_capture, tiny_capture.instants("validation").rows)
     with pytest.raises(ValueError, match=r"row \d+ of the capture was not decoded"):
-        next(prefetched(source_of(tiny_capture, few), 0, 3))
+        next(prefetched(source_of(tiny_capture, few), range(3)))
 
 
 def test_streamed_pixels_give_the_same_batches(tiny_capture: Capture, pixels: DecodedPixels) -> None:
@@ -135,11 +133,11 @@ def test_other_targets_replace_the_canonical_pose_but_cannot_be_mirrored(
 ) -> None:
     plain = source_of(tiny_capture, pixels)
     targets = torch.from_numpy(plain.instants.pose)
-    source = BatchSource(plain.instants, pixels, NO_AUGMENTATION, 5, pose=plain.pose, targets=targets)
+    source = BatchSource(plain.instants, plain.images, 5, pose=plain.pose, targets=targets)
     batch = source.batch(0)
     torch.testing.assert_close(batch.poses, targets[torch.from_numpy(batch.instants)])
     with pytest.raises(ValueError, match="mirror: only canonical poses can be mirrored"):
-        BatchSource(plain.instants, pixels, AugmentationSettings(mirror=0.5), 5, pose=plain.pose, targets=targets)
+        BatchSource(plain.instants, plain.images, 5, pose=plain.pose, mirror=0.5, targets=targets)
 
 
 def test_pictures_can_be_kept_small_and_shown_at_another_size(tiny_capture: Capture) -> None:
