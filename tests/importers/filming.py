@@ -36,9 +36,9 @@ class Room:
     """A textured room in which a person moves while a bystander sways."""
 
     seed: int = 0
-    width: int = 320
-    height: int = 240
-    count: int = 50
+    width: int = 240
+    height: int = 180
+    count: int = 40
     place: Callable[[float], float] = lambda t: 0.35 + 0.4 * t
     """Where the person stands, in widths, from time 0 to 1."""
     bystander: bool = True
