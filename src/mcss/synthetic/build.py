@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
@@ -102,8 +103,8 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:
         running: set[Future[list[Scene]]] = set()
         try:
             with _one_thread_each():
-                # A job more than processes is waiting, so that none is idle while results are written.
-                for job in (job for job, _ in zip(queue, range(2 * processes), strict=False)):
+                # As many jobs again as processes wait, so that none is idle while results are written.
+                for job in islice(queue, 2 * processes):
                     running.add(pool.submit(make_scenes, *job))
             while running:
                 finished, running = wait(running, return_when=FIRST_COMPLETED)

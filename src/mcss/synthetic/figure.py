@@ -85,7 +85,7 @@ class Layer:
     two_sided: bool = False
 
 
-def assembled(body: Body, layers: Sequence[Layer], pictures: Sequence[textures.Image]) -> Figure:
+def assembled(body: Body, layers: Sequence[Layer], pictures: Sequence[Float32[np.ndarray, "_ _ 3"]]) -> Figure:
     """One mesh of all layers on a body, with a picture for each material."""
     shared = template()
     count = len(shared.vertices)
@@ -169,7 +169,7 @@ def _ever_visible(soup: _Soup) -> Bool[np.ndarray, " triangles"]:
 
 
 def _packed(
-    pictures: Sequence[textures.Image],
+    pictures: Sequence[Float32[np.ndarray, "_ _ 3"]],
 ) -> tuple[Float32[np.ndarray, "texels 3"], Int32[np.ndarray, "levels materials 3"]]:
     levels = [textures.mipmaps(picture) for picture in pictures]
     depth = max(map(len, levels))

@@ -140,9 +140,7 @@ def film(settings: SyntheticSettings, subject: int, performance: Performance) ->
     photographer = _photographer(
         stage, label if settings.cameras == "per-sequence" else "", settings.seed, settings.views, settings.size
     )
-    pelvis = on_stage(performance.pelvis)
-    heads = body.bone_heads(performance.orientations, pelvis)
-    heads = heads + [0.0, 0.0, 1.0] * _lift(figure, Bones.of(body, performance.orientations, heads))[:, None, None]
+    heads = _on_floor(body, figure, performance)
     bones = Bones.of(body, performance.orientations, heads)
     poses = body.pose_joints(performance.orientations, heads)
     rng = generator(settings.seed, performance.subject, performance.sequence)
@@ -175,15 +173,19 @@ def on_stage(pelvis: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames
     return np.concatenate([floor * min(1.0, STAGE_RADIUS / max(reach, 1e-9)), pelvis[:, 2:]], axis=1)
 
 
-def _lift(figure: Figure, bones: Bones) -> Float[np.ndarray, " frames"]:
-    """By how many metres to lift each frame.
+def _on_floor(body: Body, figure: Figure, performance: Performance) -> Float[np.ndarray, "frames bones 3"]:
+    """Heads of the bones on the stage, metres.
 
-    The whole sequence onto the floor, so that jumps stay in the air, and each frame that then still sinks into it.
+    The whole sequence is put onto the floor, so that jumps stay in the air, and then each frame that still sinks
+    into it is lifted.
     """
-    frames = range(len(bones.rotations))
+    heads = body.bone_heads(performance.orientations, on_stage(performance.pelvis))
+    bones = Bones.of(body, performance.orientations, heads)
+    frames = range(len(performance))
     lowest = np.array([bounds(posed(figure, bones, frame))[0, 2] for frame in frames], np.float64)
     lift = -float(np.quantile(lowest, _FLOOR_SHARE))
-    return lift + np.maximum(-(lowest + lift), 0)
+    lift_each = lift + np.maximum(-(lowest + lift), 0)
+    return np.asarray(heads + [0.0, 0.0, 1.0] * lift_each[:, None, None])
 
 
 @lru_cache(maxsize=2)

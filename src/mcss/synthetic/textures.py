@@ -28,7 +28,7 @@ _HAIR = ((30, 24, 20), (62, 40, 26), (120, 84, 48), (178, 140, 84), (120, 56, 30
 _IRIS = ((70, 45, 25), (60, 90, 120), (70, 95, 60), (50, 35, 25))
 
 
-def linear(colour: Sequence[float] | np.ndarray) -> Float32[np.ndarray, " 3"]:
+def linear(colour: Sequence[int] | np.ndarray) -> Float32[np.ndarray, " 3"]:
     """A colour of 0…255 as on a screen, in linear light."""
     return ((np.asarray(colour, np.float32) / 255.0) ** 2.2).astype(np.float32)
 
@@ -223,7 +223,7 @@ def eye(rng: np.random.Generator) -> Image:
     return _checked(image)
 
 
-def mipmaps(image: Image) -> list[Image]:
+def mipmaps(image: Image) -> list[Float32[np.ndarray, "_ _ 3"]]:
     """The picture and its halvings down to 4 pixels."""
     levels = [image]
     while min(levels[-1].shape[:2]) > 4:
