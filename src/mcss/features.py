@@ -23,7 +23,7 @@ from mcss.files import write_json
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sampling import generator
 
-_CHUNK = 256
+_CHUNK = 64
 _FORMAT = 1
 
 

@@ -7,10 +7,9 @@ import json
 import math
 import os
 import platform
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,9 +32,10 @@ from mcss.checkpoints import (
 )
 from mcss.evaluation import Evaluation, EvaluationSettings, evaluate_predictions, predict_split
 from mcss.features import cache_stages, default_cache
-from mcss.files import write_json, write_text
+from mcss.files import write_json
 from mcss.instants import Instants
 from mcss.labels import LabelSpec, labelled_pictures, select_labels
+from mcss.memory import keep_freed_memory
 from mcss.methods import mcss as mcss_method
 from mcss.methods import supervised as supervised_method
 from mcss.methods.mcss import MCSSLosses, MCSSSettings
@@ -43,10 +43,12 @@ from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
 from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.predict import CachedPredictor, NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.runlog import RunLog, rewind
 from mcss.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.skeletons import canonical_pose
 
 Method = MCSSSettings | SupervisedSettings
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class TrainSettings:
     """Steps between checkpoints."""
     log_every: int = 25
     """Steps between lines of ``metrics.jsonl``."""
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     """Arithmetic, as Fabric names it."""
     seed: int = 0
     """Decides initial weights, batches and augmentations."""
@@ -179,6 +181,7 @@ def train(
         CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
         ValueError: Labels, batch sizes or splits that the capture does not allow.
     """
+    keep_freed_memory()
     fabric = (machine or Machine()).fabric(settings.precision)
     fabric.launch()
     capture = Capture.open(settings.capture)
@@ -227,10 +230,10 @@ def _fit(
     start, seen = 0, (0, 0.0)
     if resume and (out / CHECKPOINT).exists():
         start = load_checkpoint(out / CHECKPOINT, network, average, optimiser, digest)
-        seen = _rewind(out / METRICS, start)
+        seen = rewind(out / METRICS, start)
     model, optimiser = fabric.setup(network, optimiser)
     evaluated = average or network
-    log = _Log(out / METRICS, *seen, writes=fabric.is_global_zero)
+    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero)
 
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(
@@ -257,9 +260,9 @@ def _fit(
             log.count(len(batch.images) * world)
             task.advance()
             if done % settings.log_every == 0 or last:
-                if not math.isfinite(float(losses.total)):
+                if not math.isfinite(float(losses.total.detach())):
                     raise FloatingPointError(
-                        f"step {done}: the loss is {float(losses.total)}. Lower --lr (now {schedule.lr:g}), "
+                        f"step {done}: the loss is {float(losses.total.detach())}. Lower --lr (now {schedule.lr:g}), "
                         f"or resume from the checkpoint in {out} with another --precision."
                     )
                 task.note(log.training(done, losses, schedule.rate(step)))
@@ -391,67 +394,6 @@ def _validation(
         )  # fmt: skip
         predict = CachedPredictor(network, stages)
     return _Validation(predict, capture, split, evaluation)
-
-
-class _Log:
-    """Lines of ``metrics.jsonl``: what training and validation came to, and when."""
-
-    def __init__(self, path: Path, images: int, seconds: float, writes: bool) -> None:
-        self._path, self._writes = path, writes
-        self._images, self._before, self._begin = images, seconds, time.monotonic()
-        self._last = (images, self._begin)
-
-    def count(self, images: int) -> None:
-        self._images += images
-
-    def training(self, step: int, losses: MCSSLosses | SupervisedLosses, rate: float) -> str:
-        values = {
-            field.name: float(value)
-            for field in dataclasses.fields(losses)
-            if (value := getattr(losses, field.name)) is not None
-        }
-        images, then = self._last
-        now = time.monotonic()
-        speed = (self._images - images) / max(now - then, 1e-9)
-        self._last = (self._images, now)
-        self._write({"step": step, "lr": rate, "images_per_second": round(speed, 1), **values})
-        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−", "without_negative": "no neg."}
-        parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
-        return " · ".join([*parts, f"{speed:.0f} images/s"])
-
-    def validation(self, step: int, found: Evaluation) -> None:
-        line: dict[str, Any] = {"step": step}
-        if found.pose is not None:
-            scores = found.pose.over_poses
-            line |= {"mpjpe": scores.mpjpe, "n_mpjpe": scores.n_mpjpe, "pa_mpjpe": scores.pa_mpjpe}
-        if found.retrieval is not None and found.retrieval.same_instant is not None:
-            line["hit_at_1"] = found.retrieval.same_instant.hit_at_1
-        self._write({"step": step, "validation": line})
-
-    def _write(self, line: dict[str, Any]) -> None:
-        seconds = self._before + time.monotonic() - self._begin
-        finite = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
-        if self._writes:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({**finite, "images": self._images, "seconds": round(seconds, 2)}) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; a last line cut short by a kill is left out."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
-    return lines
-
-
-def _rewind(path: Path, step: int) -> tuple[int, float]:
-    """Drop the lines after a checkpoint's step; images seen and seconds spent until then."""
-    lines = [line for line in read_metrics(path) if line["step"] <= step]
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
-    return (lines[-1]["images"], lines[-1]["seconds"]) if lines else (0, 0.0)
 
 
 def _begin(out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
