@@ -221,6 +221,15 @@ def evaluate(
     return evaluate_predictions(predictions, capture.fingerprint, split, settings)
 
 
+def evaluated_instants(capture: Capture, split: str, settings: EvaluationSettings) -> Instants:
+    """The instants of a split that the settings look at: all, or so many evenly spread ones."""
+    instants = capture.instants(split)
+    if settings.max_instants is None or settings.max_instants >= len(instants):
+        return instants
+    places = np.linspace(0, len(instants) - 1, settings.max_instants)
+    return instants.take(np.unique(places.round().astype(np.int64)))
+
+
 def predict_split(
     predict: Predictor,
     capture: Capture,
@@ -230,10 +239,7 @@ def predict_split(
 ) -> Predictions:
     """Predict for every picture of a split, or of as many of its instants as the settings allow."""
     settings = settings or EvaluationSettings()
-    instants = capture.instants(split)
-    if settings.max_instants is not None and settings.max_instants < len(instants):
-        places = np.linspace(0, len(instants) - 1, settings.max_instants)
-        instants = instants.take(np.unique(places.round().astype(np.int64)))
+    instants = evaluated_instants(capture, split, settings)
     instant, view = np.nonzero(instants.rows >= 0)
     rows = instants.rows[instant, view]
     parts = []

@@ -30,7 +30,13 @@ from mcss.checkpoints import (
     save_checkpoint,
     save_model,
 )
-from mcss.evaluation import Evaluation, EvaluationSettings, evaluate_predictions, predict_split
+from mcss.evaluation import (
+    Evaluation,
+    EvaluationSettings,
+    evaluate_predictions,
+    evaluated_instants,
+    predict_split,
+)
 from mcss.features import cache_stages, default_cache
 from mcss.files import write_json
 from mcss.instants import Instants
@@ -388,11 +394,11 @@ def _validation(
     )
     predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
     if settings.variants:
-        stages = cache_stages(
-            network.trunk.eval(), settings.frozen_stages, capture, capture.instants(split).rows,
-            settings.network.image_size, None, 1, default_cache(), progress,
-        )  # fmt: skip
-        predict = CachedPredictor(network, stages)
+        rows = evaluated_instants(capture, split, evaluation).rows
+        size, stages = settings.network.image_size, settings.frozen_stages
+        folder = default_cache()
+        maps = cache_stages(network.trunk.eval(), stages, capture, rows, size, None, 1, folder, progress)
+        predict = CachedPredictor(network, maps)
     return _Validation(predict, capture, split, evaluation)
 
 
