@@ -4,7 +4,7 @@ import os
 import urllib.error
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import timm
@@ -27,13 +27,13 @@ def resnet18_state(seed: int = 5) -> dict[str, Tensor]:
 def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, and the weights package not installed."""
 
-    def unreachable(*_: Any, **__: Any) -> None:
+    def unreachable(*_: Any, **__: Any) -> NoReturn:
         raise urllib.error.URLError("[Errno -2] Name or service not known")
 
     create: Callable[..., nn.Module] = timm.create_model
 
     def create_model(name: str, pretrained: bool = False) -> nn.Module:
-        return unreachable() if pretrained else create(name)  # type: ignore[return-value]
+        return unreachable() if pretrained else create(name)
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     monkeypatch.setattr(timm, "create_model", create_model)
@@ -100,7 +100,7 @@ def test_weights_from_the_hub_are_the_ones_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
     trunk = build_trunk("resnet18", "imagenet", batchnorm_affine=True)
     assert torch.equal(trunk.stages[0][0].weight, state["conv1.weight"])  # type: ignore[index]
-    assert torch.equal(trunk.stages[4][1].conv2.weight, state["layer4.1.conv2.weight"])  # type: ignore[index,union-attr]
+    assert torch.equal(trunk.stages[4][1].conv2.weight, state["layer4.1.conv2.weight"])  # type: ignore[index]
 
 
 @pytest.mark.parametrize("name", TRUNKS)
@@ -124,7 +124,7 @@ def test_weights_from_a_file_are_the_ones_used(suffix: str, tmp_path: Path) -> N
     else:
         save_file(state, path)
     trunk = build_trunk("resnet18", str(path), batchnorm_affine=True)
-    assert torch.equal(trunk.stages[4][1].conv2.weight, state["layer4.1.conv2.weight"])  # type: ignore[index,union-attr]
+    assert torch.equal(trunk.stages[4][1].conv2.weight, state["layer4.1.conv2.weight"])  # type: ignore[index]
 
 
 def test_weights_that_are_not_there_or_of_another_trunk_are_refused(tmp_path: Path) -> None:
@@ -141,8 +141,9 @@ def test_weights_that_are_not_there_or_of_another_trunk_are_refused(tmp_path: Pa
     save_file(other, path)
     with pytest.raises(WeightsError, match=r"1 of another shape \['fc.weight'\]"):
         build_trunk("resnet18", str(path), batchnorm_affine=False)
+    unchecked: Any = getattr(build_trunk, "__wrapped__", build_trunk)
     with pytest.raises(WeightsError, match="trunk: expected one of resnet18"):
-        getattr(build_trunk, "__wrapped__", build_trunk)("vgg", "random", False)
+        unchecked("vgg", "random", False)
 
 
 class _Trap:

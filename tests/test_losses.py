@@ -54,7 +54,7 @@ def hardnet(anchor: Tensor, positive: Tensor, margin: float) -> list[float]:
 def slow_infonce(embedding: Tensor, temperature: float) -> list[list[float]]:
     """Every positive on its own against the pictures of other instants."""
     instants, views, _ = embedding.shape
-    losses = []
+    losses: list[list[float]] = []
     for i in range(instants):
         losses.append([])
         for v in range(views):
@@ -119,7 +119,7 @@ def test_gradients_are_finite_where_distances_are_zero_or_all_is_collapsed() -> 
     for one, other in ((anchor, anchor), (anchor[:1].expand(6, -1), anchor[:1].expand(6, -1)), (positive, anchor)):
         a, p = one.clone().requires_grad_(), other.clone().requires_grad_()
         loss = multiview_contrastive(a, p)
-        loss.sum().backward()
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         assert loss.isfinite().all()
         assert a.grad is not None
         assert a.grad.isfinite().all()
@@ -130,7 +130,8 @@ def test_gradients_are_finite_where_distances_are_zero_or_all_is_collapsed() -> 
 def test_the_gradient_draws_positives_together_and_pushes_the_hardest_negative_away() -> None:
     anchor = torch.tensor([[0.0], [0.5]], requires_grad=True)
     positive = torch.tensor([[0.1], [0.6]])
-    multiview_contrastive(anchor, positive)[0].backward()  # D(1, 0) = 0.4 is its hardest negative
+    # D(1, 0) = 0.4 is the hardest negative of pair 0.
+    multiview_contrastive(anchor, positive)[0].backward()  # type: ignore[no-untyped-call]
     assert anchor.grad is not None
     assert anchor.grad.flatten().tolist() == [-1.0, -1.0]
 

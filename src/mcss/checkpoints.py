@@ -116,7 +116,7 @@ def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> No
     if wrong:
         raise CheckpointError(
             f"{source}: these weights are of another network ({len(wrong)} tensors differ: {'; '.join(wrong[:3])}). "
-            "Use the same --trunk, --dim and --image-size as that run, or leave --init away."
+            "Use the same --trunk, size of embedding and size of pictures as that run, or leave --init away."
         )
     network.load_state_dict(state)
 
