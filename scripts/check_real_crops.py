@@ -15,6 +15,7 @@ import lance
 import numpy as np
 
 from mcss.captures import decode_jpeg
+from write_table import write_between
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -61,13 +62,6 @@ def measured(row: dict[str, Any], keypoints: Path) -> tuple[Any, float]:
     body = max((body for body in bodies if len(body) >= 8), key=lambda body: float(np.prod(np.ptp(body, axis=0))))
     x0, y0, x1, y1 = row["box"]
     return ((body >= (x0, y0)) & (body <= (x1, y1))).all(axis=1), float(np.ptp(body, axis=0).max() / (x1 - x0))
-
-
-def write_between(page: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's begin and end marks."""
-    head, rest = page.read_text(encoding="utf-8").split(f"<!-- {name}:begin -->")
-    tail = rest.split(f"<!-- {name}:end -->")[1]
-    page.write_text(f"{head}<!-- {name}:begin -->\n{text}\n<!-- {name}:end -->{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

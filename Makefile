@@ -1,0 +1,49 @@
+# make demo   sets everything up and runs the main job: demo/report.html
+# make test   sets everything up and runs every check
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# Processes of pytest; one by default. With 2, set OMP_NUM_THREADS=1 too, or they get in each other's way.
+WORKERS ?= 0
+
+.PHONY: setup demo check test test-quick bench docs clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mcss needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/mcss demo --out demo
+
+check: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --doctest-modules src/mcss tests
+
+test-quick: setup
+	$(BIN)/pytest -n $(WORKERS) -m 'not slow'
+
+bench: setup
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# Hours: every table and picture of README.md and docs/, from the commands that make them. Can be stopped and repeated.
+docs: setup
+	$(BIN)/mcss synthetic build captures/synthetic
+	$(BIN)/mcss synthetic describe captures/synthetic --json docs/results/coverage.json
+	$(BIN)/python scripts/make_contact_sheet.py captures/synthetic docs/images/synthetic_contact_sheet.jpg
+	$(BIN)/mcss experiment --capture captures/synthetic --out results
+	$(BIN)/python scripts/write_table.py README.md results results/table.md
+	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints
+	$(BIN)/mcss import videos captures/footage captures/real
+	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov build dist

@@ -1,0 +1,34 @@
+"""Put a table that a program wrote where it belongs in a page, between the marks that bear its name.
+
+python scripts/write_table.py README.md results results/table.md
+
+replaces what stands between ``<!-- results:begin -->`` and ``<!-- results:end -->``.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    """Write one table into one page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("name", help="of the marks")
+    parser.add_argument("table", type=Path, help="Markdown file")
+    options = parser.parse_args()
+    write_between(options.page, options.name, options.table.read_text(encoding="utf-8").strip())
+
+
+def write_between(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's begin and end marks."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    head, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, ended, tail = rest.partition(end)
+    if not found or not ended:
+        sys.exit(f"{page}: expected the marks {begin} and {end}, in this order; put them where the table shall stand")
+    page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
