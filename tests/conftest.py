@@ -1,15 +1,7 @@
-import typing
-
 import pytest
 
-from mcss import progress
-
-# The type checks of the tests need protocols that isinstance can check; importing captures applies them.
-typing.runtime_checkable(progress.Progress)
-typing.runtime_checkable(progress.Task)
-
-from captures_for_tests import INFO, stick_parts  # noqa: E402
-from mcss.captures import Capture, CaptureWriter  # noqa: E402
+from captures_for_tests import INFO, stick_parts
+from mcss.captures import Capture, CaptureWriter
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 
+@runtime_checkable
 class Task(Protocol):
     """One piece of long work."""
 
@@ -29,6 +30,7 @@ class Task(Protocol):
         """Show a short text beside the bar, such as the current loss."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Where long work reports to."""
 

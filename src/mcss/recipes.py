@@ -54,7 +54,7 @@ def _fast(capture: str) -> TrainSettings:
             image_size=128,
         ),
         frozen_stages=6,
-        variants=3,
+        variants=2,
         augmentation=AugmentationSettings(),
         optimiser=OptimiserSettings(steps=2000, lr=1e-3, schedule="cosine", warmup=50, average=0.998),
         validate_every=250,

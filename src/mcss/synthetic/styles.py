@@ -121,7 +121,8 @@ def on_stage(motion: Motion, build: Build, rng: np.random.Generator) -> Motion:
     step = np.diff(motion.pelvis[:, :2], axis=0, prepend=motion.pelvis[:1, :2])
     # Swaying on the spot is not travel: only distance on a smoothed path counts.
     window = np.ones(15) / 15
-    smooth = np.stack([np.convolve(step[:, k], window, mode="same") for k in range(2)], axis=1)
+    centre = slice(7, 7 + len(step))  # mode="same" would lengthen sequences shorter than the window
+    smooth = np.stack([np.convolve(step[:, k], window)[centre] for k in range(2)], axis=1)
     angle = np.cumsum(np.linalg.norm(smooth, axis=1)) / radius + rng.uniform(0, 2 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     turned = np.stack([cos * step[:, 0] - sin * step[:, 1], sin * step[:, 0] + cos * step[:, 1]], axis=1)

@@ -1,0 +1,225 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mcss.augmentation import normalise
+from mcss.backbones import build_trunk
+from mcss.batches import Batch
+from mcss.captures import Capture
+from mcss.checkpoints import CheckpointError, load_model
+from mcss.features import cache_stages
+from mcss.methods import mcss as mcss_method
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.supervised import SupervisedSettings
+from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
+from mcss.progress import NO_PROGRESS
+from mcss.recipes import recipe
+from mcss.runlog import read_metrics
+from mcss.training import OptimiserSettings, TrainSettings, train
+
+STEPS = 8
+
+
+def settings_for(capture: Capture, **changes: object) -> TrainSettings:
+    network = NetworkConfig(
+        trunk="resnet18", batchnorm_affine=True, embedding_norm=True, scaled_embedding=True, dim=16, image_size=32,
+        dropout=0.2,
+    )  # fmt: skip
+    settings = TrainSettings(
+        capture=capture.uri,
+        method=MCSSSettings(metric_loss="infonce", instants=4, views=3, min_gap=0.2, pose_images=4),
+        network=network,
+        weights="random",
+        optimiser=OptimiserSettings(steps=STEPS, schedule="cosine", average=0.9),
+        validate_every=4,
+        validation_instants=4,
+        checkpoint_every=2,
+        log_every=1,
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_capture: Capture, tmp_path: Path) -> None:
+    settings = settings_for(tiny_capture, optimiser=OptimiserSettings(steps=60, schedule="cosine", average=0.9))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(settings, whole)
+    script = (
+        "import json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from test_training import settings_for; from mcss.captures import Capture; from mcss.training import *;"
+        "c = Capture.open(sys.argv[2]);"
+        "s = settings_for(c, optimiser=OptimiserSettings(steps=60, schedule='cosine', average=0.9));"
+        "train(s, Path(sys.argv[3]), resume=True)"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), tiny_capture.uri, str(killed)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while not (killed / "checkpoint.safetensors").exists():
+            assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert not (killed / "model.safetensors").exists()
+    stopped_at = max(line["step"] for line in read_metrics(killed / "metrics.jsonl"))
+    assert stopped_at < 60
+    train(settings, killed, resume=True)
+    assert same_weights(whole, killed)
+    steps = [line["step"] for line in read_metrics(killed / "metrics.jsonl") if "total" in line]
+    assert steps == list(range(1, 61))
+
+
+def test_the_seed_decides_the_weights(tiny_capture: Capture, tmp_path: Path) -> None:
+    short = OptimiserSettings(steps=2)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(settings_for(tiny_capture, optimiser=short, seed=seed), tmp_path / name)
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_training_on_labels_brings_the_training_loss_down(tiny_capture: Capture, tmp_path: Path) -> None:
+    method = SupervisedSettings(pose_images=8)
+    optimiser = OptimiserSettings(steps=40, lr=3e-3)
+    train(settings_for(tiny_capture, method=method, optimiser=optimiser), tmp_path / "run")
+    losses = [line["pose"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "pose" in line]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_without_labels_only_the_metric_loss_is_left(tiny_capture: Capture, tmp_path: Path) -> None:
+    train(settings_for(tiny_capture, labels="none"), tmp_path / "run")
+    lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "total" in line]
+    assert all("pose" not in line and line["total"] == line["metric"] for line in lines)
+
+
+def test_the_supervised_baseline_refuses_to_train_without_labels(tiny_capture: Capture, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels.*'none' gives none.*name a subject"):
+        train(settings_for(tiny_capture, labels="none", method=SupervisedSettings()), tmp_path / "run")
+
+
+def test_fine_tuning_starts_from_the_whole_network_of_another_run(tiny_capture: Capture, tmp_path: Path) -> None:
+    train(settings_for(tiny_capture), tmp_path / "first")
+    frozen = OptimiserSettings(steps=1, lr=1e-12)
+    train(settings_for(tiny_capture, labels="none", init=str(tmp_path / "first"), optimiser=frozen), tmp_path / "next")
+    first, following = load_model(tmp_path / "first"), load_model(tmp_path / "next")
+    torch.testing.assert_close(first.embedding_head.weight, following.embedding_head.weight)
+    torch.testing.assert_close(first.pose_mean, following.pose_mean)
+    other = replace(settings_for(tiny_capture).network, dim=8)
+    with pytest.raises(CheckpointError, match=r"--init .*first.*--trunk"):
+        train(settings_for(tiny_capture, network=other, init=str(tmp_path / "first")), tmp_path / "third")
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny_capture: Capture, tmp_path: Path) -> None:
+    short = settings_for(tiny_capture, optimiser=OptimiserSettings(steps=2))
+    train(short, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"holds a run already\. Add --resume"):
+        train(short, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"other settings \(seed\)"):
+        train(replace(short, seed=7), tmp_path / "run", resume=True)
+
+
+def test_frozen_stages_stay_and_cached_maps_train_the_same_network(tiny_capture: Capture, tmp_path: Path) -> None:
+    settings = settings_for(tiny_capture, frozen_stages=3, variants=2)
+    torch.manual_seed(settings.seed)
+    before = PoseNetwork(settings.network, "random")
+    train(settings, tmp_path / "run")
+    after = load_model(tmp_path / "run")
+    for stage in range(3):
+        old, new = before.trunk.stages[stage].state_dict(), after.trunk.stages[stage].state_dict()
+        assert all(torch.equal(old[key], new[key]) for key in old)
+    assert not torch.equal(
+        before.trunk.stages[4].state_dict()["0.conv1.weight"], after.trunk.stages[4].state_dict()["0.conv1.weight"]
+    )
+
+
+def test_cached_maps_are_what_the_stages_say_and_survive_a_stop(tiny_capture: Capture, tmp_path: Path) -> None:
+    trunk = build_trunk("resnet18", "random", batchnorm_affine=True).eval()
+    rows = tiny_capture.instants("test").rows
+
+    class Stop:
+        """Ends the work after the first chunk, as Ctrl-C would."""
+
+        def task(self, name: str, total: int, done: int = 0) -> "Stop":
+            self.seen = done
+            return self
+
+        def __enter__(self) -> "Stop":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def note(self, text: str) -> None:
+            pass
+
+        def advance(self, steps: int = 1) -> None:
+            self.seen += steps
+            if self.seen > 64:
+                raise KeyboardInterrupt
+
+    def cached(progress: object) -> np.ndarray:
+        found = cache_stages(trunk, 2, tiny_capture, rows, 32, None, 1, tmp_path / "maps", progress)  # type: ignore[arg-type]
+        return np.array(found.maps)
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(Stop())
+    maps = cached(NO_PROGRESS)
+    pixels = torch.from_numpy(tiny_capture.decode(np.unique(rows), 32)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = trunk(normalise(pixels), 0, 2).permute(0, 2, 3, 1)
+    torch.testing.assert_close(torch.from_numpy(maps[:, 0]).float(), expected, atol=5e-3, rtol=5e-3)
+
+
+def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() -> None:
+    paper = recipe("paper", "mcss", "c")
+    assert paper.network == NetworkConfig(trunk="resnet18", batchnorm_affine=False, dim=128, image_size=224)
+    assert paper.method == MCSSSettings(metric_loss="contrastive", instants=33, views=2, alpha=0.6, beta=0.3)
+    assert (paper.optimiser.betas, paper.optimiser.lr) == ((0.9, 0.99), 1e-3)
+    for name in ("paper", "fast"):
+        ours, baseline = (asdict(recipe(name, method, "c")) for method in ("mcss", "supervised"))  # type: ignore[arg-type]
+        assert ours.pop("method")["pose_images"] == baseline.pop("method")["pose_images"]
+        assert ours == baseline
+
+
+def test_learning_rate_schedules_are_those_named() -> None:
+    halves = OptimiserSettings(steps=100, lr=1.0)
+    assert [halves.rate(step) for step in (0, 49, 50, 99)] == [1.0, 1.0, 0.1, 0.1]
+    cosine = OptimiserSettings(steps=100, lr=1.0, schedule="cosine", warmup=10)
+    assert cosine.rate(0) < 0.11
+    assert cosine.rate(50) == pytest.approx(0.5)
+    assert cosine.rate(99) < 1e-3
+
+
+def test_collapse_is_seen_in_the_log(tiny_capture: Capture) -> None:
+    network = PoseNetwork(NetworkConfig(dim=8, image_size=32), "random")
+    same = torch.nn.functional.normalize(torch.ones(8, 8), dim=1)
+    batch = Batch(
+        images=torch.zeros(8, 3, 32, 32), metric_shape=(4, 2), instants=np.zeros(8, np.int64),
+        views=np.zeros(8, np.int64), mirrored=np.zeros(8, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
+    )  # fmt: skip
+    losses = mcss_method.losses(MCSSSettings(), network, NetworkOutput(same, torch.zeros(8, 48)), batch)
+    assert losses.without_negative.item() == 1
+    assert losses.positive_distance.item() == pytest.approx(0, abs=1e-6)
+    assert losses.total.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_config_names_the_capture_and_the_versions(tiny_capture: Capture, tmp_path: Path) -> None:
+    train(settings_for(tiny_capture, optimiser=OptimiserSettings(steps=1)), tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["capture_fingerprint"] == tiny_capture.fingerprint
+    assert config["versions"]["torch"] == torch.__version__
+    assert config["capture"] == tiny_capture.uri
