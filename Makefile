@@ -37,7 +37,7 @@ bench: setup
 # Hours: every table and picture of README.md and docs/, from the commands that make them. Can be stopped and repeated.
 docs: setup
 	$(BIN)/mcss synthetic build captures/synthetic
-	$(BIN)/mcss synthetic describe captures/synthetic --json docs/results/coverage.json
+	$(BIN)/python scripts/write_coverage.py captures/synthetic docs/synthetic.md
 	$(BIN)/python scripts/make_contact_sheet.py captures/synthetic docs/images/synthetic_contact_sheet.jpg
 	$(BIN)/mcss experiment --capture captures/synthetic --out results
 	$(BIN)/python scripts/write_table.py README.md results results/table.md

@@ -1,0 +1,34 @@
+"""README and docs: what they point at is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_and_picture_of_a_page_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    missing = [t for t in targets if t and not t.startswith("http") and not (page.parent / t).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_module_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    files = re.findall(r"\b((?:scripts|tests|benchmarks|docs)/[\w/]+\.(?:py|md|jpg))\b", text)
+    modules = [name.split(".")[1] for name in re.findall(r"`(mcss\.[a-z_.]+)[^`]*`", text)]
+    source = ROOT / "src" / "mcss"
+    assert [f for f in files if not (ROOT / f).exists()] == []
+    assert [m for m in modules if not (source / m).is_dir() and not (source / f"{m}.py").exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_marks_of_written_tables_come_in_pairs(page: Path) -> None:
+    marks = re.findall(r"<!-- (\w+):(begin|end) -->", page.read_text(encoding="utf-8"))
+    assert [edge for _, edge in marks] == ["begin", "end"] * (len(marks) // 2)
+    assert [name for name, _ in marks[::2]] == [name for name, _ in marks[1::2]]
