@@ -19,6 +19,7 @@ from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
 from mcss.importers.videos import VideosSettings, import_videos
+from mcss.methods.mcss import MCSSSettings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
@@ -177,6 +178,10 @@ class TrainOptions:
     """Optimiser steps instead of the recipe's."""
     lr: float | None = None
     """Learning rate instead of the recipe's."""
+    instants: int | None = None
+    """mcss: instants of one subject in a step instead of the recipe's; fewer for short footage."""
+    min_gap: float | None = None
+    """mcss: seconds between two instants of a step instead of the recipe's; less for short footage."""
     seed: int = 0
     """Decides initial weights, batches and augmentations."""
     precision: Precision | None = None
@@ -189,7 +194,15 @@ class TrainOptions:
     def settings(self, method: MethodName) -> TrainSettings:
         """The recipe with these changes."""
         base = recipe(self.recipe, method, self.capture)
-        network, optimiser = base.network, base.optimiser
+        network, optimiser, own = base.network, base.optimiser, base.method
+        if isinstance(own, MCSSSettings):
+            own = replace(
+                own,
+                instants=own.instants if self.instants is None else self.instants,
+                min_gap=own.min_gap if self.min_gap is None else self.min_gap,
+            )
+        elif self.instants is not None or self.min_gap is not None:
+            raise ValueError("--instants, --min-gap: only mcss compares instants; leave them out for supervised.")
         if self.init is not None:
             network = load_model(Path(self.init)).config
         if self.trunk is not None and self.trunk != network.trunk:
@@ -204,6 +217,7 @@ class TrainOptions:
             base,
             labels=self.labels,
             label_views=tuple(self.label_views.split(",")) if self.label_views else (),
+            method=own,
             network=network,
             optimiser=optimiser,
             weights=self.weights or base.weights,
