@@ -77,7 +77,7 @@ class MeanPose:
 class EvaluationSettings:
     """How much of a split is looked at, and how."""
 
-    batch_size: int = 256
+    batch_size: int = 64
     """Pictures given to the predictor at a time."""
     max_instants: int | None = None
     """Use at most this many instants, evenly spread over the split; all by default."""

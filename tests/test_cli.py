@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from mcss.captures import Capture
+from mcss.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def failing(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a command that ends with 1."""
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_info_names_splits_and_writes_json(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info", tiny_capture.uri, "--json", "info.json"])
+    assert "S1, S2, S3" in capsys.readouterr().out
+    found = json.loads(Path("info.json").read_text())
+    assert found["splits"] == {"train": 96, "validation": 16, "test": 32}
+    assert found["fingerprint"] == tiny_capture.fingerprint
+
+
+@pytest.mark.slow
+def test_train_and_evaluate_end_to_end_and_a_second_evaluation_is_identical(tiny_capture: Capture) -> None:
+    common = ["--capture", tiny_capture.uri, "--steps", "3", "--weights", "random"]
+    with pytest.raises(SystemExit):  # the recipe's batch is larger than these people have far-apart instants
+        main(["train", "mcss", *common, "--out", "run"])
+    main(["train", "supervised", *common, "--labels", "S1:0.5", "--label-views", "1,2", "--out", "run2"])
+    for name in ("one", "two"):
+        main(["evaluate", "run2", "--capture", tiny_capture.uri, "--out", name, "--json", f"{name}.json"])
+    assert Path("one.json").read_text() == Path("two.json").read_text()
+    assert json.loads(Path("one.json").read_text())["pose"]["over_poses"]["n_mpjpe"] > 0
+    report = json.loads(Path("one/report.json").read_text())
+    assert [(row["system"], row["labels"], row["seed"]) for row in report["rows"]] == [("supervised", "S1:0.5", 0)]
+    assert "<html" in Path("one/report.html").read_text()
+
+
+def test_labels_of_somebody_who_is_not_there(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failing(
+        ["train", "supervised", "--capture", tiny_capture.uri, "--labels", "S9", "--weights", "random"], capsys
+    )
+    assert "S9" in message
+    assert "S1, S2" in message
+
+
+def test_a_batch_larger_than_a_subject_has_far_apart_instants(
+    tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failing(["train", "mcss", "--capture", tiny_capture.uri, "--weights", "random"], capsys)
+    assert "instants: a metric batch needs 12 instants" in message
+    assert "set instants to at most" in message
+
+
+def test_no_capture_there_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "mcss synthetic build" in failing(["info", "nowhere"], capsys)
+
+
+def test_evaluating_what_is_no_run_says_what_was_expected(
+    tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failing(["evaluate", "nowhere", "--capture", tiny_capture.uri], capsys)
+    assert "nowhere" in message
+    assert "mcss train" in message
+
+
+def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (
+        ["info"], ["synthetic", "build"], ["synthetic", "describe"], ["import", "videos"], ["train", "mcss"],
+        ["train", "supervised"], ["evaluate"], ["demo"], ["experiment"],
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as stopped:
+            main([*verb, "--help"])
+        assert stopped.value.code == 0
+        assert "--json" in capsys.readouterr().out, verb
+
+
+@pytest.mark.slow
+def test_the_demonstration_leaves_a_report_of_all_three_systems(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["demo", "--out", "demo", "--instants", "256", "--steps", "2"])
+    rows = json.loads(Path("demo/report.json").read_text())["rows"]
+    assert [row["system"] for row in rows] == ["mean_pose", "supervised", "mcss"]
+    assert all(row["n_mpjpe"] > 0 and row["labels"] == "S1" for row in rows)
+    assert rows[2]["retrieval"]["same_instant"]["hit_at_1"] >= 0
+    assert "report.html" in capsys.readouterr().out
