@@ -20,7 +20,6 @@ from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, r
 from mcss.files import write_json
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.methods.mcss import MCSSSettings
-from mcss.methods.mcss import MCSSSettings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
@@ -183,10 +182,6 @@ class TrainOptions:
     """mcss: instants of one subject in a step instead of the recipe's; fewer for short footage."""
     min_gap: float | None = None
     """mcss: seconds between two instants of a step instead of the recipe's; less for short footage."""
-    instants: int | None = None
-    """Instants of one person in a step instead of the recipe's (mcss only)."""
-    min_gap: float | None = None
-    """Seconds between two instants of a sequence in a step instead of the recipe's (mcss only)."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
     seed: int = 0
@@ -220,16 +215,8 @@ class TrainOptions:
             optimiser = replace(optimiser, steps=self.steps)
         if self.lr is not None:
             optimiser = replace(optimiser, lr=self.lr)
-        learned = base.method
-        if isinstance(learned, MCSSSettings):
-            learned = replace(
-                learned,
-                instants=self.instants or learned.instants,
-                min_gap=learned.min_gap if self.min_gap is None else self.min_gap,
-            )
         return replace(
             base,
-            method=learned,
             variants=base.variants if self.variants is None else self.variants,
             labels=self.labels,
             label_views=tuple(self.label_views.split(",")) if self.label_views else (),
