@@ -141,7 +141,10 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
         return
     try:
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:  # macOS, Windows
+                file.truncate(size)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise OSError(

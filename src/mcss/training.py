@@ -116,6 +116,9 @@ class TrainSettings:
     """A run folder whose whole network is the start instead."""
     frozen_stages: int = 0
     """First stages of the trunk that keep their weights (and BatchNorm statistics)."""
+    frozen_statistics: bool = False
+    """Keep the BatchNorm statistics of the whole trunk as they came with its weights. A batch of one subject then does
+    not hide from the network what sets that subject apart."""
     variants: int = 0
     """Augmentations of each image for which frozen stages are computed once and kept; 0: anew at every step."""
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
@@ -248,7 +251,7 @@ def _fit(
             strict=True,
         ):
             network.train()
-            _freeze_statistics(network, settings.frozen_stages)
+            _freeze_statistics(network, None if settings.frozen_statistics else settings.frozen_stages)
             torch.manual_seed(_step_seed(settings.seed, step * world + fabric.global_rank))  # dropout's
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step)
@@ -297,7 +300,7 @@ def _network(settings: TrainSettings) -> PoseNetwork:
         if start.config != settings.network:
             raise CheckpointError(
                 f"--init {settings.init}: its network is {start.config}, this run's {settings.network}. "
-                "Give the same --recipe, --trunk and --size as that run."
+                "Leave --trunk away: the network of that run is gone on with."
             )
         network = start
     if settings.frozen_stages > len(network.trunk.stages):
@@ -310,7 +313,8 @@ def _network(settings: TrainSettings) -> PoseNetwork:
     return network
 
 
-def _freeze_statistics(network: PoseNetwork, stages: int) -> None:
+def _freeze_statistics(network: PoseNetwork, stages: int | None) -> None:
+    """Keep the BatchNorm statistics of the first `stages` of the trunk, or of all of them for None."""
     for stage in network.trunk.stages[:stages]:
         stage.eval()
 

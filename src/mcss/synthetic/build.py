@@ -49,7 +49,7 @@ def build(
         ValueError: Fewer than one process.
     """
     settings = settings or SyntheticSettings()
-    processes = len(os.sched_getaffinity(0)) if processes is None else processes
+    processes = _processors() if processes is None else processes
     if processes < 1:
         raise ValueError(f"processes must be at least 1, came {processes}")
     writer = CaptureWriter.open(out, info=capture_info(settings))
@@ -74,6 +74,11 @@ def build(
                 writer.append(scene.frames)
                 task.advance()
     return writer.finish(progress)
+
+
+def _processors() -> int:
+    """Processors that this process may use; all of the machine's where the system does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def capture_info(settings: SyntheticSettings) -> CaptureInfo:
