@@ -44,6 +44,7 @@ docs: setup
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints
 	$(BIN)/mcss import videos captures/footage captures/real
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
+	$(BIN)/python scripts/measure_real_clip.py results/cells/mcss-S1-seed0
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov build dist
