@@ -7,7 +7,7 @@ A cell is one system with one choice of labels and one seed. Its folder is a run
 import datetime
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from mcss.evaluation import (
     Evaluation,
     EvaluationSettings,
     MeanPose,
+    Predictions,
     evaluate,
     evaluate_predictions,
     predict_split,
@@ -28,6 +29,8 @@ from mcss.evaluation import (
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.files import write_json, write_text
 from mcss.labels import LabelSpec, select_labels
+from mcss.methods.mcss import MCSSSettings
+from mcss.parallel import Job, train_all
 from mcss.predict import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, recipe
@@ -35,7 +38,7 @@ from mcss.report import Provenance, SystemResult, comparison_report, history_of,
 from mcss.runlog import read_metrics
 from mcss.synthetic.build import build
 from mcss.synthetic.scenes import SyntheticSettings
-from mcss.training import Machine, describe_machine, train
+from mcss.training import TrainSettings, begin_run, describe_machine
 
 SystemName = Literal["mean_pose", "supervised", "mcss"]
 
@@ -54,11 +57,8 @@ class Cell:
         return f"{self.system}-{self.labels.replace(':', '@').replace(',', '+')}-seed{self.seed}"
 
 
-LEARNING_RATES = (3e-4, 1e-3)
+LEARNING_RATES = (5e-4, 1e-3, 2e-3)
 """Tried for each system on the validation subject."""
-
-RATES: dict[SystemName, float] = {"supervised": 1e-3, "mcss": 1e-3}
-"""What `choose_learning_rate` found on the default capture; used by the demonstration."""
 
 
 @dataclass(frozen=True)
@@ -66,46 +66,68 @@ class Budget:
     """What every cell of a comparison gets."""
 
     steps: int
-    """Optimiser steps; both systems see the same number of labelled images."""
-    learning_rates: Mapping[SystemName, float]
-    """By system; see `choose_learning_rate`."""
-    evaluation: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(max_instants=1000))
+    """Optimiser steps of MCSS. The baseline gets as many as MCSS spends on labels: both see as many labelled images."""
+    learning_rates: Mapping[MethodName, float] = field(default_factory=dict)
+    """By system, where they are not to be the recipe's; see `choose_learning_rates`."""
+    processes: int = 1
+    """Runs that are trained beside each other."""
+    evaluation: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(max_instants=500))
     """How much of a split is looked at."""
+
+    def settings(self, system: MethodName, capture: Capture) -> TrainSettings:
+        """Of a run of a system."""
+        settings = recipe("fast", system, capture.uri)
+        ours = recipe("fast", "mcss", capture.uri).method
+        assert isinstance(ours, MCSSSettings)
+        steps = self.steps if system == "mcss" else round(self.steps * (1 - ours.labels_from))
+        rate = self.learning_rates.get(system, settings.optimiser.lr)
+        return replace(settings, optimiser=replace(settings.optimiser, steps=steps, lr=rate))
 
 
 _SYSTEMS: tuple[MethodName, ...] = ("supervised", "mcss")
 
-MAIN_CELLS = (
-    *(Cell(system, "S1", seed) for seed in range(3) for system in _SYSTEMS),
-    *(Cell("supervised", "all", seed) for seed in range(3)),
-    *(Cell(system, f"S1:{share}", seed) for seed in range(3) for share in (0.1, 0.05) for system in _SYSTEMS),
+_SEEDS = (0, 1, 2)
+
+MAIN_CELLS: tuple[tuple[Cell, ...], ...] = (
+    (
+        *(Cell("mcss", "S1", seed) for seed in _SEEDS),  # the long ones first: two run beside each other
+        *(Cell("supervised", labels, seed) for labels in ("S1", "all") for seed in _SEEDS),
+    ),
+    *(
+        tuple(Cell(system, f"S1:{share}", seed) for system in ("mcss", "supervised") for seed in _SEEDS)
+        for share in (0.1, 0.05)
+    ),
 )
-"""The main comparison in the order in which it is run: the most telling first."""
+"""The main comparison, in groups that are run one after the other: the most telling first."""
 
 
-def run_cell(
-    cell: Cell,
-    capture: Capture,
-    folder: Path,
-    budget: Budget,
-    splits: Sequence[str] = ("test",),
-    machine: Machine | None = None,
-    progress: Progress = NO_PROGRESS,
-) -> dict[str, SystemResult]:
-    """Train and evaluate one cell, or read what an earlier call made of it; by split."""
+def train_cells(
+    cells: Sequence[Cell], capture: Capture, folder: Path, budget: Budget, progress: Progress = NO_PROGRESS
+) -> None:
+    """Train those cells that are not finished; what was begun goes on."""
+    jobs = []
+    for cell in cells:
+        if cell.system == "mean_pose":
+            continue
+        settings = replace(budget.settings(cell.system, capture), labels=cell.labels, seed=cell.seed)
+        run = folder / cell.name
+        if (run / CONFIG).exists():
+            begin_run(run, settings, capture, resume=True)  # raises if it was another experiment's
+        if not (run / MODEL).exists() and not (run / "evaluation_test.json").exists():
+            jobs.append(Job(settings, run))
+    train_all(jobs, budget.processes, progress)
+
+
+def evaluate_cell(
+    cell: Cell, capture: Capture, folder: Path, budget: Budget, split: str, progress: Progress = NO_PROGRESS
+) -> SystemResult:
+    """The evaluation of a trained cell on one split, or what an earlier call found."""
     run = folder / cell.name
-    if cell.system != "mean_pose" and not (run / MODEL).exists():
-        settings = recipe("fast", cell.system, capture.uri)
-        optimiser = replace(settings.optimiser, steps=budget.steps, lr=budget.learning_rates[cell.system])
-        settings = replace(settings, labels=cell.labels, seed=cell.seed, optimiser=optimiser)
-        train(settings, run, resume=True, machine=machine, progress=progress)
+    evaluation = _evaluated(cell, capture, run, split, budget.evaluation, progress)
     history = history_of(read_metrics(run / METRICS))
-    found = {}
-    for split in splits:
-        evaluation = _evaluated(cell, capture, run, split, budget.evaluation, progress)
-        seed = None if cell.system == "mean_pose" else cell.seed
-        found[split] = SystemResult(cell.system, cell.labels, seed, evaluation, history)
-    return found
+    return SystemResult(
+        cell.system, cell.labels, None if cell.system == "mean_pose" else cell.seed, evaluation, history
+    )
 
 
 def _evaluated(
@@ -126,26 +148,24 @@ def _evaluated(
     return evaluation
 
 
-def choose_learning_rate(
-    system: MethodName,
-    rates: Iterable[float],
-    capture: Capture,
-    folder: Path,
-    steps: int,
-    machine: Machine | None = None,
-    progress: Progress = NO_PROGRESS,
-) -> tuple[float, dict[float, float]]:
-    """The rate with the lowest N-MPJPE on the validation subject with S1's labels, and that of every rate in mm."""
-    scores = {}
-    for rate in rates:
-        settings = recipe("fast", system, capture.uri)
-        settings = replace(settings, optimiser=replace(settings.optimiser, steps=steps, lr=rate))
-        run = folder / f"{system}-lr{rate:g}"
-        if not (run / MODEL).exists():
-            train(settings, run, resume=True, machine=machine, progress=progress)
-        curve = [line["validation"]["n_mpjpe"] for line in read_metrics(run / METRICS) if "validation" in line]
-        scores[rate] = curve[-1]
-    return min(scores, key=scores.__getitem__), scores
+def choose_learning_rates(
+    capture: Capture, folder: Path, budget: Budget, progress: Progress = NO_PROGRESS
+) -> tuple[dict[MethodName, float], dict[str, float]]:
+    """Each system's rate with the lowest N-MPJPE on the validation subject with S1's labels; and all those N-MPJPE."""
+    tried: dict[tuple[MethodName, float], Job] = {}
+    for system in _SYSTEMS:
+        for rate in LEARNING_RATES:
+            settings = replace(budget, learning_rates={system: rate}).settings(system, capture)
+            tried[system, rate] = Job(settings, folder / f"{system}-lr{rate:g}")
+    train_all([job for job in tried.values() if not (job.out / MODEL).exists()], budget.processes, progress)
+    scores: dict[tuple[MethodName, float], float] = {}
+    for key, job in tried.items():
+        curve = [line["validation"]["n_mpjpe"] for line in read_metrics(job.out / METRICS) if "validation" in line]
+        scores[key] = float(curve[-1])
+    best: dict[MethodName, float] = {}
+    for system in _SYSTEMS:
+        _, best[system] = min((scores[system, rate], rate) for rate in LEARNING_RATES)
+    return best, {f"{system} {rate:g}": mm for (system, rate), mm in scores.items()}
 
 
 def evaluate_run(
@@ -194,39 +214,55 @@ def provenance(command: str, capture: Capture, settings: Mapping[str, str]) -> P
 
 def _compared(
     out: Path,
-    cells: Sequence[Cell],
+    groups: Sequence[Sequence[Cell]],
     capture: Capture,
     runs: Path,
     budget: Budget,
     made: Provenance,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Run the cells and write ``report.json``, ``report.html`` and ``table.md`` after each: stop whenever you like."""
+    """Run the cells group by group; ``report.json``, ``report.html`` and ``table.md`` are written after each group."""
     splits = [split for split in ("test", "new-motion") if split in capture.splits]
     by_split: dict[str, list[SystemResult]] = {split: [] for split in splits}
     rows: dict[str, Any] = {}
-    for cell in cells:
-        for split, result in run_cell(cell, capture, runs, budget, splits, progress=progress).items():
-            by_split[split].append(result)
+    for group in groups:
+        train_cells(group, capture, runs, budget, progress)
+        for cell in group:
+            for split in splits:
+                by_split[split].append(evaluate_cell(cell, capture, runs, budget, split, progress))
         rows = report_rows(by_split["test"], made)
         write_json(out / "report.json", rows)
         write_text(out / "table.md", markdown_table(by_split, made) + "\n")
-    shown: dict[str, Path] = {system: runs / Cell(system, "S1").name for system in _SYSTEMS}
-    predicted = {
-        name: predict_split(
-            NetworkPredictor(load_model(run), capture), capture, "test", EvaluationSettings(max_instants=300), progress
-        )
-        for name, run in shown.items()
+        write_text(out / "report.html", _page(by_split["test"], groups, capture, runs, made, progress))
+    return rows
+
+
+def _page(
+    results: Sequence[SystemResult],
+    groups: Sequence[Sequence[Cell]],
+    capture: Capture,
+    runs: Path,
+    made: Provenance,
+    progress: Progress,
+) -> str:
+    """The report, with pictures of what the first run of each system with S1's labels says."""
+    cells = [cell for group in groups for cell in group if cell.labels == "S1" and (runs / cell.name / MODEL).exists()]
+    shown = {system: next((cell for cell in cells if cell.system == system), None) for system in _SYSTEMS}
+    if not all(shown.values()):  # finished elsewhere: figures were kept, weights were not
+        return comparison_report(results, made)
+    few = EvaluationSettings(max_instants=300)
+    predicted: dict[str, Predictions] = {
+        system: predict_split(NetworkPredictor(load_model(runs / cell.name), capture), capture, "test", few, progress)
+        for system, cell in shown.items()
+        if cell is not None
     }
     chosen = pick_rows(predicted["mcss"], 8)
-    page = comparison_report(
-        by_split["test"],
+    return comparison_report(
+        results,
         made,
         poses=pose_examples(capture, predicted, chosen),
         retrieved=retrieval_examples(capture, predicted, chosen[2:5], cross_subject=True),
     )
-    write_text(out / "report.html", page)
-    return rows
 
 
 @dataclass(frozen=True)
@@ -244,10 +280,10 @@ class DemoPlan:
 def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
     """Build the synthetic capture, train both systems with S1's labels, compare them; ``report.html`` in `out`."""
     capture = build(out / "capture", SyntheticSettings(instants=plan.instants), progress)
-    budget = Budget(plan.steps, RATES, EvaluationSettings(max_instants=500))
+    budget = Budget(plan.steps)
     cells = [Cell("mean_pose", "S1"), *(Cell(system, "S1", plan.seed) for system in _SYSTEMS)]
     made = provenance(f"mcss demo --out {out}", capture, {"steps": str(plan.steps)})
-    return _compared(out, cells, capture, out / "runs", budget, made, progress)
+    return _compared(out, [cells], capture, out / "runs", budget, made, progress)
 
 
 @dataclass(frozen=True)
@@ -256,20 +292,27 @@ class ExperimentPlan:
 
     steps: int = 2000
     """Optimiser steps of every cell."""
+    processes: int = 2
+    """Runs that are trained beside each other."""
+    choose_rates: bool = True
+    """First try several learning rates for each system on the validation subject; else take the recipe's."""
 
 
 def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
     """The main comparison (`MAIN_CELLS`); ``table.md``, ``report.json`` and ``report.html`` in `out`."""
     capture = Capture.open(uri)
-    rates: dict[SystemName, float] = {}
+    budget = Budget(plan.steps, processes=plan.processes)
+    if plan.choose_rates:
+        rates, scores = choose_learning_rates(capture, out / "learning_rates", budget, progress)
+        write_json(out / "learning_rates.json", scores)
+        budget = replace(budget, learning_rates=rates)
+    command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
+    about = {"steps": str(plan.steps)}
     for system in _SYSTEMS:
-        rates[system], scores = choose_learning_rate(
-            system, LEARNING_RATES, capture, out / "learning_rates", plan.steps, progress=progress
-        )
-        write_json(out / f"learning_rates_{system}.json", {f"{rate:g}": mm for rate, mm in scores.items()})
-    made = provenance(f"mcss experiment --capture {uri} --out {out}", capture, {"steps": str(plan.steps)})
-    cells = [Cell("mean_pose", "S1"), *MAIN_CELLS]
-    return _compared(out, cells, capture, out / "cells", Budget(plan.steps, rates), made, progress)
+        about[f"learning rate, {system}"] = f"{budget.settings(system, capture).optimiser.lr:g}"
+    made = provenance(command + ("" if plan.choose_rates else " --no-choose-rates"), capture, about)
+    groups = [[Cell("mean_pose", "S1"), *MAIN_CELLS[0]], *MAIN_CELLS[1:]]
+    return _compared(out, groups, capture, out / "cells", budget, made, progress)
 
 
 def markdown_table(by_split: Mapping[str, Sequence[SystemResult]], made: Provenance) -> str:

@@ -45,10 +45,10 @@ class RunLog:
         parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
         return " · ".join([*parts, f"{speed:.0f} images/s"])
 
-    def validation(self, step: int, found: Evaluation) -> None:
-        """Write a point of the learning curve."""
+    def validation(self, step: int, found: Evaluation, with_pose: bool) -> None:
+        """Write a point of the learning curve; without its pose where no label was seen yet."""
         line: dict[str, Any] = {"step": step}
-        if found.pose is not None:
+        if found.pose is not None and with_pose:
             scores = found.pose.over_poses
             line |= {"mpjpe": scores.mpjpe, "n_mpjpe": scores.n_mpjpe, "pa_mpjpe": scores.pa_mpjpe}
         if found.retrieval is not None and found.retrieval.same_instant is not None:

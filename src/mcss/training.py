@@ -194,7 +194,7 @@ def train(
     fabric = (machine or Machine()).fabric(settings.precision)
     fabric.launch()
     capture = Capture.open(settings.capture)
-    digest = _begin(out, settings, capture, resume)
+    digest = begin_run(out, settings, capture, resume)
 
     torch.manual_seed(settings.seed)
     network = _network(settings)
@@ -212,7 +212,7 @@ def train(
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     pictures = labelled_pictures(instants, spec, views)
     images = _images(settings, network, capture, instants, pictures, progress)
-    source = _source(settings, instants, pictures, images)
+    source = _source(settings, instants, pictures, images, fabric.world_size)
     validate = _validation(settings, network, capture, progress)
     _fit(settings, out, digest, fabric, network, source, validate, resume, progress)
     return out
@@ -276,7 +276,7 @@ def _fit(
                     )
                 task.note(log.training(done, losses, schedule.rate(step)))
             if validate is not None and (done % settings.validate_every == 0 or last) and fabric.is_global_zero:
-                log.validation(done, validate(evaluated))
+                log.validation(done, validate(evaluated), with_pose=source.pose is not None and done > source.pose_from)
             if (done % settings.checkpoint_every == 0 or last) and fabric.is_global_zero:
                 save_checkpoint(out / CHECKPOINT, done, network, average, optimiser, digest)
     fabric.barrier()
@@ -339,10 +339,13 @@ def _images(
     return AugmentedPixels(pixels, settings.augmentation)
 
 
-def _source(settings: TrainSettings, instants: Instants, pictures: np.ndarray, images: ImageSource) -> BatchSource:
+def _source(
+    settings: TrainSettings, instants: Instants, pictures: np.ndarray, images: ImageSource, world: int
+) -> BatchSource:
     method = settings.method
-    metric = None
+    metric, pose_from = None, 0
     if isinstance(method, MCSSSettings):
+        pose_from = round(method.labels_from * settings.optimiser.steps) * world
         metric = metric_plan(instants, MetricSettings(method.instants, method.views, method.min_gap))
     return BatchSource(
         instants=instants,
@@ -351,7 +354,19 @@ def _source(settings: TrainSettings, instants: Instants, pictures: np.ndarray, i
         metric=metric,
         pose=pose_plan(pictures) if pictures.any() else None,
         pose_pictures=method.pose_images,
+        pose_from=pose_from,
     )
+
+
+def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> None:
+    """Compute what the frozen stages make of the pictures of a run, unless it is known already."""
+    if not settings.variants:
+        return
+    capture = Capture.open(settings.capture)
+    network = _network(settings)
+    instants = capture.instants(settings.split)
+    _images(settings, network, capture, instants, np.zeros(instants.rows.shape, bool), progress)
+    _validation(settings, network, capture, progress)
 
 
 def _copy(network: PoseNetwork) -> PoseNetwork:
@@ -406,8 +421,12 @@ def _validation(
     return _Validation(predict, capture, split, evaluation)
 
 
-def _begin(out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
-    """Check or write ``config.json``; returns the digest that ties a checkpoint to its run."""
+def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
+    """Write ``config.json``, or check that it is this run's; returns the digest that ties a checkpoint to its run.
+
+    Raises:
+        CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
+    """
     plain = {
         **asdict(settings),
         "method_name": method_name(settings.method),

@@ -1,0 +1,74 @@
+"""Several runs beside each other, each in a process with its share of the processors.
+
+Two runs of one thread each train a third faster together than one after the other with two threads: the layers of
+the small maps gain little from a second thread.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mcss.checkpoints import METRICS
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.runlog import read_metrics
+from mcss.training import TrainSettings, cache_images, train
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train, or to go on with."""
+
+    settings: TrainSettings
+    out: Path
+
+
+def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> None:
+    """Train all jobs, `processes` at a time; each goes on from its last checkpoint.
+
+    What frozen stages make of the pictures is computed before, by this process alone.
+
+    Ctrl-C reaches the processes too; they leave their checkpoints.
+
+    Raises:
+        ValueError: Of the first run that failed; the others are trained to their end.
+    """
+    for job in jobs:
+        cache_images(job.settings, progress)
+    if processes < 2 or len(jobs) < 2:
+        for job in jobs:
+            train(job.settings, job.out, resume=True, progress=progress)
+        return
+    threads = max(1, torch.get_num_threads() // processes)
+    spawn = multiprocessing.get_context("spawn")
+    steps = [_steps(job.out) for job in jobs]
+    total = sum(job.settings.optimiser.steps for job in jobs)
+    with (
+        progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
+        ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_one_of, initargs=(threads,)) as pool,
+    ):
+        futures: list[Future[Path]] = [pool.submit(train, job.settings, job.out, True) for job in jobs]
+        while not all(future.done() for future in futures):
+            time.sleep(_POLL_SECONDS)
+            for place, job in enumerate(jobs):
+                now = max(_steps(job.out), steps[place])
+                task.advance(now - steps[place])
+                steps[place] = now
+            task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
+        for future in futures:
+            future.result()
+
+
+def _steps(run: Path) -> int:
+    lines = read_metrics(run / METRICS)
+    return int(lines[-1]["step"]) if lines else 0
+
+
+def _one_of(threads: int) -> None:
+    torch.set_num_threads(threads)
