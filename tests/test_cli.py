@@ -1,10 +1,15 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mcss.captures import Capture
+from mcss.checkpoints import load_model
 from mcss.cli import main
+from mcss.runlog import read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +86,23 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
             main([*verb, "--help"])
         assert stopped.value.code == 0
         assert "--json" in capsys.readouterr().out, verb
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_together(tiny_capture: Capture) -> None:
+    command = [
+        sys.executable, "-c", "from mcss.cli import main; main()", "train", "mcss", "--capture", tiny_capture.uri,
+        "--labels", "S1", "--instants", "4", "--min-gap", "0.2", "--steps", "4", "--weights", "random",
+        "--accelerator", "cpu", "--devices", "2", "--out", "together",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    last = read_metrics(Path("together/metrics.jsonl"))[-1]
+    assert last["step"] == 4
+    # Two processes: 16 metric images each at every step, 16 labelled ones from the third on.
+    assert last["images"] == 2 * (4 * 16 + 2 * 16)
+    assert load_model(Path("together")).pose_std.min() >= 1
 
 
 @pytest.mark.slow

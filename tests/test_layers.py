@@ -23,7 +23,7 @@ augmentation sampling
 backbones networks checkpoints
 batches evaluation features predict examples
 methods methods.supervised methods.mcss
-runlog training recipes
+runlog training recipes parallel
 figures report experiments
 cli
 """

@@ -192,7 +192,6 @@ def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() ->
     for name in ("paper", "fast"):
         ours, baseline = (asdict(recipe(name, method, "c")) for method in ("mcss", "supervised"))  # type: ignore[arg-type]
         assert ours.pop("method")["pose_images"] == baseline.pop("method")["pose_images"]
-        assert (ours.pop("optimiser") | {"lr": 0}) == (baseline.pop("optimiser") | {"lr": 0})
         assert ours == baseline
 
 

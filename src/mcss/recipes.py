@@ -6,8 +6,9 @@
     40 epochs of the 320,000 training images, 66 a step. Expect Table 1 on Human3.6M; not yet measured with this code.
 ``fast``
     For a laptop: EfficientNet-Lite0 at 128 px whose first six stages are frozen and computed once, all views of an
-    instant as positives, an average of the weights. ``mcss train mcss --capture C``; minutes on two cores, see README
-    for what came of it. Every departure is explained and ablated in docs/method.md.
+    instant as positives, labels only after L_cnstr has had its time, an average of the weights.
+    ``mcss train mcss --capture C``; minutes on two cores, see README for what came of it. Every departure is
+    explained and ablated in docs/method.md.
 """
 
 from dataclasses import replace
@@ -35,10 +36,7 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
             settings = _fast(capture)
     assert isinstance(settings.method, MCSSSettings)
     if method == "supervised":
-        baseline = SupervisedSettings(pose_images=settings.method.pose_images)
-        settings = replace(settings, method=baseline)
-        if name == "fast":  # each system's own best on the validation subject
-            settings = replace(settings, optimiser=replace(settings.optimiser, lr=1e-3))
+        return replace(settings, method=SupervisedSettings(pose_images=settings.method.pose_images))
     return settings
 
 

@@ -165,7 +165,8 @@ class Machine:
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.nodes,
-            strategy="ddp" if several else "auto",
+            # The pose head is without a gradient until labels join in.
+            strategy="ddp_find_unused_parameters_true" if several else "auto",
             precision=precision,  # type: ignore[arg-type]
         )
 
@@ -194,7 +195,7 @@ def train(
     fabric = (machine or Machine()).fabric(settings.precision)
     fabric.launch()
     capture = Capture.open(settings.capture)
-    digest = begin_run(out, settings, capture, resume)
+    digest = _begun(fabric, out, settings, capture, resume)
 
     torch.manual_seed(settings.seed)
     network = _network(settings)
@@ -211,9 +212,10 @@ def train(
         )
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     pictures = labelled_pictures(instants, spec, views)
-    images = _images(settings, network, capture, instants, pictures, progress)
+    with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
+        images = _images(settings, network, capture, instants, pictures, progress)
     source = _source(settings, instants, pictures, images, fabric.world_size)
-    validate = _validation(settings, network, capture, progress)
+    validate = _validation(settings, network, capture, progress) if fabric.is_global_zero else None
     _fit(settings, out, digest, fabric, network, source, validate, resume, progress)
     return out
 
@@ -275,7 +277,7 @@ def _fit(
                         f"or resume from the checkpoint in {out} with another --precision."
                     )
                 task.note(log.training(done, losses, schedule.rate(step)))
-            if validate is not None and (done % settings.validate_every == 0 or last) and fabric.is_global_zero:
+            if validate is not None and (done % settings.validate_every == 0 or last):
                 log.validation(done, validate(evaluated), with_pose=source.pose is not None and done > source.pose_from)
             if (done % settings.checkpoint_every == 0 or last) and fabric.is_global_zero:
                 save_checkpoint(out / CHECKPOINT, done, network, average, optimiser, digest)
@@ -419,6 +421,20 @@ def _validation(
         maps = cache_stages(network.trunk.eval(), stages, capture, rows, size, None, 1, folder, progress)
         predict = CachedPredictor(network, maps)
     return _Validation(predict, capture, split, evaluation)
+
+
+def _begun(fabric: Fabric, out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
+    """`begin_run` by one process for all; an error reaches all of them, so that none is left waiting."""
+    digest, problem = "", ""
+    if fabric.is_global_zero:
+        try:
+            digest = begin_run(out, settings, capture, resume)
+        except CheckpointError as error:
+            problem = str(error)
+    digest, problem = fabric.broadcast((digest, problem))
+    if problem:
+        raise CheckpointError(problem)
+    return digest
 
 
 def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
