@@ -50,7 +50,7 @@ from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.predict import CachedPredictor, NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.runlog import RunLog, rewind
-from mcss.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.sampling import MetricPlan, MetricSettings, metric_plan, pose_plan
 from mcss.skeletons import canonical_pose
 
 Method = MCSSSettings | SupervisedSettings
@@ -212,6 +212,7 @@ def train(
         )
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     pictures = labelled_pictures(instants, spec, views)
+    _metric_plan(settings.method, instants)  # complains, if it must, before the long work
     with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
         images = _images(settings, network, capture, instants, pictures, progress)
     source = _source(settings, instants, pictures, images, fabric.world_size)
@@ -345,19 +346,23 @@ def _source(
     settings: TrainSettings, instants: Instants, pictures: np.ndarray, images: ImageSource, world: int
 ) -> BatchSource:
     method = settings.method
-    metric, pose_from = None, 0
-    if isinstance(method, MCSSSettings):
-        pose_from = round(method.labels_from * settings.optimiser.steps) * world
-        metric = metric_plan(instants, MetricSettings(method.instants, method.views, method.min_gap))
     return BatchSource(
         instants=instants,
         images=images,
         seed=settings.seed,
-        metric=metric,
+        metric=_metric_plan(method, instants),
         pose=pose_plan(pictures) if pictures.any() else None,
         pose_pictures=method.pose_images,
-        pose_from=pose_from,
+        pose_from=round(method.labels_from * settings.optimiser.steps) * world
+        if isinstance(method, MCSSSettings)
+        else 0,
     )
+
+
+def _metric_plan(method: Method, instants: Instants) -> MetricPlan | None:
+    if not isinstance(method, MCSSSettings):
+        return None
+    return metric_plan(instants, MetricSettings(method.instants, method.views, method.min_gap))
 
 
 def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> None:
