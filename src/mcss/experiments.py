@@ -267,7 +267,7 @@ def _page(
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """How much the demonstration does; the defaults fit 30 minutes on two processors."""
+    """How much the demonstration does; the defaults are meant for less than 30 minutes on two processors."""
 
     instants: int = 800
     """Frames of each subject."""
