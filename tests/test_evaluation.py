@@ -152,7 +152,7 @@ def test_instants_without_heading_are_counted_and_left_out(tiny_capture: Capture
 
 def test_what_a_predictor_gets_wrong_is_said(tiny_capture: Capture) -> None:
     oracle = Oracle(tiny_capture)
-    with pytest.raises(ValueError, match="expected poses for 128 rows, got 127; return one per row"):
+    with pytest.raises(ValueError, match="expected poses for 64 rows, got 63; return one per row"):
         evaluate(lambda rows: oracle(rows[1:]), tiny_capture, "test")
     with pytest.raises(
         ValueError, match="the pose of 128 of 128 pictures is NaN or infinite; the network has diverged"
