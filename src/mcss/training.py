@@ -212,10 +212,10 @@ def train(
         )
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     pictures = labelled_pictures(instants, spec, views)
-    _metric_plan(settings.method, instants)  # complains, if it must, before the long work
+    metric = _metric_plan(settings.method, instants)  # complains, if it must, before the long work
     with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
         images = _images(settings, network, capture, instants, pictures, progress)
-    source = _source(settings, instants, pictures, images, fabric.world_size)
+    source = _source(settings, instants, metric, pictures, images, fabric.world_size)
     validate = _validation(settings, network, capture, progress) if fabric.is_global_zero else None
     _fit(settings, out, digest, fabric, network, source, validate, resume, progress)
     return out
@@ -343,14 +343,19 @@ def _images(
 
 
 def _source(
-    settings: TrainSettings, instants: Instants, pictures: np.ndarray, images: ImageSource, world: int
+    settings: TrainSettings,
+    instants: Instants,
+    metric: MetricPlan | None,
+    pictures: np.ndarray,
+    images: ImageSource,
+    world: int,
 ) -> BatchSource:
     method = settings.method
     return BatchSource(
         instants=instants,
         images=images,
         seed=settings.seed,
-        metric=_metric_plan(method, instants),
+        metric=metric,
         pose=pose_plan(pictures) if pictures.any() else None,
         pose_pictures=method.pose_images,
         pose_from=round(method.labels_from * settings.optimiser.steps) * world
