@@ -4,9 +4,9 @@ import pytest
 from mcss.synthetic.scenes import on_stage
 from mcss.synthetic.stage import (
     MARGIN,
-    PANORAMAS,
     SOURCE_SIZE,
     STAGE_RADIUS,
+    STAGES,
     _irradiance,
     decode_light,
     draw_cameras,
@@ -37,7 +37,7 @@ def test_irradiance_under_a_white_sky_and_black_floor_is_what_the_integral_says(
     np.testing.assert_allclose(down, 0.0, atol=0.02)
 
 
-@pytest.mark.parametrize("name", PANORAMAS)
+@pytest.mark.parametrize("name", STAGES)
 def test_every_stage_lights_people_enough_and_from_above(name: str) -> None:
     stage = load_stage(name)
     assert np.isfinite(stage.panorama).all()
@@ -82,6 +82,17 @@ def test_the_floor_of_a_stage_is_the_same_place_from_every_camera() -> None:
         looks.append([picture[y - 4 : y + 5, x - 4 : x + 5].mean((0, 1)) for x, y in pixels])
     difference = np.abs(np.array(looks[0]) - np.array(looks[1]))
     assert difference.mean() < 0.35 * np.array(looks[0]).std() + 0.01
+
+
+def test_the_cyclorama_tells_neither_the_place_nor_the_camera() -> None:
+    around = [(x, y, z) for x in (-1.2, 0.0, 1.2) for y in (-1.2, 0.0, 1.2) for z in (0.0, 1.0, 2.2)]
+    shades = []
+    for camera in draw_cameras(np.random.default_rng(0), 3):
+        seen = np.array(around) @ camera.rotation.T + camera.translation
+        pixels = (seen[:, :2] / seen[:, 2:] * camera.focal + SOURCE_SIZE / 2 + MARGIN).astype(int)
+        picture = empty_stage(load_stage("cyclorama"), camera)
+        shades += [picture[y, x] for x, y in pixels]
+    assert np.ptp(np.array(shades)) < 0.02 * np.mean(shades)
 
 
 def test_a_path_is_kept_on_the_stage_with_its_heights() -> None:

@@ -17,14 +17,13 @@ from mcss.synthetic.figure import Figure
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS, Performance, perform
 from mcss.synthetic.photography import Bones, Photographer, jpeg, posed
 from mcss.synthetic.rasteriser import bounds
-from mcss.synthetic.stage import PANORAMAS, STAGE_RADIUS, StageName, draw_cameras, load_stage
+from mcss.synthetic.stage import PANORAMAS, STAGE_RADIUS, STAGES, StageName, draw_cameras, load_stage
 from mcss.synthetic.wardrobe import dress
 
-Stages = Literal["one", "per-subject"] | StageName
+Stages = Literal["per-subject"] | StageName
 
 JPEG_QUALITY = 90
 
-_ONE_STAGE: StageName = "hall"
 _FLOOR_SHARE = 0.1
 """This share of a sequence's frames may be lower than its floor before they are lifted onto it."""
 
@@ -49,8 +48,8 @@ class SyntheticSettings:
     """Sequences of each action of a subject."""
     new_motion: bool = True
     """Let the test subjects also perform actions that nobody else performs (the split new-motion)."""
-    stages: Stages = "one"
-    """One place for all, another one for each subject, or a place by name."""
+    stages: Stages = "cyclorama"
+    """The place of all subjects by name, or another one for each. The cyclorama is a plain, evenly lit studio."""
     cameras: Literal["fixed", "per-sequence"] = "fixed"
     """The same cameras for all, as in a laboratory, or drawn anew for every sequence."""
 
@@ -64,8 +63,8 @@ class SyntheticSettings:
                 raise ValueError(f"{name} must be at least {low}{reason}, came {value}")
         if not 0 < self.rate <= 120:
             raise ValueError(f"rate must lie between 0 and 120 frames per second, came {self.rate}")
-        if self.stages not in ("one", "per-subject", *PANORAMAS):
-            known = ", ".join(("one", "per-subject", *PANORAMAS))
+        if self.stages not in ("per-subject", *STAGES):
+            known = ", ".join(("per-subject", *STAGES))
             raise ValueError(f"there is no stage {self.stages!r}; choose from {known}")
         if self.cameras not in ("fixed", "per-sequence"):
             raise ValueError(f"cameras must be 'fixed' or 'per-sequence', came {self.cameras!r}")
@@ -197,8 +196,6 @@ def cast(subject: int, seed: int) -> tuple[Body, Figure]:
 
 def _stage_of(settings: SyntheticSettings, subject: int) -> StageName:
     match settings.stages:
-        case "one":
-            return _ONE_STAGE
         case "per-subject":
             order = generator(settings.seed, "stages").permutation(len(PANORAMAS))
             return PANORAMAS[int(order[subject % len(PANORAMAS)])]

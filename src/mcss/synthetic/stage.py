@@ -16,13 +16,17 @@ from jaxtyping import Float, Float32, Int, UInt8
 from mcss.frames import Camera
 from mcss.synthetic.rasteriser import facing
 
-StageName = Literal[
+PanoramaName = Literal[
     "apartment", "bridge", "city", "dawn", "esplanade", "forest", "hall", "lab", "lobby",
     "night", "park", "sky", "studio", "sunrise", "sunset", "venice", "warehouse", "workshop",
 ]  # fmt: skip
 """The panoramas of @pmndrs/assets (CC0)."""
 
-PANORAMAS: tuple[StageName, ...] = get_args(StageName)
+StageName = PanoramaName | Literal["cyclorama"]
+"""A place: one of the panoramas, or the plain studio of `_cyclorama`."""
+
+PANORAMAS: tuple[PanoramaName, ...] = get_args(PanoramaName)
+STAGES: tuple[StageName, ...] = ("cyclorama", *PANORAMAS)
 ASSETS = Path(__file__).parent / "assets"
 
 MAX_LIGHT = 60.0
@@ -66,6 +70,7 @@ class Stage:
         sun_colour: Its irradiance.
         eye: Height from which the panorama was taken.
         radius: Of floor and dome.
+        wear: How much dirt and wear the floor shows, 0 to 1.
     """
 
     name: StageName
@@ -75,11 +80,14 @@ class Stage:
     sun_colour: Float32[np.ndarray, " 3"]
     eye: float = 1.6
     radius: float = 10.0
+    wear: float = 1.0
 
 
 @cache
 def load_stage(name: StageName) -> Stage:
-    """Read a panorama and work out its light."""
+    """A place with its light, worked out from its panorama."""
+    if name == "cyclorama":
+        return _cyclorama()
     path = ASSETS / f"panorama_{name}.jpg"
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
@@ -106,6 +114,31 @@ def load_stage(name: StageName) -> Stage:
         sun.astype(np.float32),
         sun_colour.astype(np.float32),
     )
+
+
+def _cyclorama() -> Stage:
+    """A studio: a grey floor that runs into a grey wall all around, lit evenly from above.
+
+    Nothing in a picture tells where in the room the person stands, or which camera took it.
+    """
+    height, width = 128, 256
+    up = np.cos((np.arange(height) + 0.5) / height * np.pi)
+    light = np.where(up > 0, _WALL + (_CEILING - _WALL) * np.clip(up - 0.6, 0, 1) / 0.4, _WALL)
+    panorama = np.tile(light[:, None, None], (1, width, 3)).astype(np.float32)
+    harmonics = _irradiance(panorama) * 1.3
+    sun = np.array([0.1, 0.0, 1.0]) / np.hypot(0.1, 1.0)
+    return Stage(
+        "cyclorama",
+        panorama,
+        harmonics.astype(np.float32),
+        sun.astype(np.float32),
+        np.full(3, 0.6 * harmonics[0].mean(), np.float32),
+        wear=0.0,
+    )
+
+
+_WALL, _CEILING = 0.42, 2.4
+"""Light of the cyclorama's wall and floor, and of its ceiling (1 is a white wall in the light)."""
 
 
 def _irradiance(light: Float32[np.ndarray, "h w 3"]) -> Float[np.ndarray, "9 3"]:
@@ -214,7 +247,9 @@ def _strip(
     x, y = (places[..., axis].astype(np.float32) * 64 % 512 for axis in (0, 1))
     grain = cv2.remap(_floor_grain(), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     fade = np.clip(1.2 - np.hypot(places[..., 0], places[..., 1]) / stage.radius, 0, 1)
-    return np.asarray(np.maximum(light, 0) * np.where(floor < distance, 1 + fade * grain, 1)[..., None], np.float32)
+    return np.asarray(
+        np.maximum(light, 0) * np.where(floor < distance, 1 + stage.wear * fade * grain, 1)[..., None], np.float32
+    )
 
 
 @cache
