@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,16 +79,8 @@ def test_one_kind_of_picture_alone_is_a_batch_too(tiny_capture: Capture, pixels:
     assert supervised.metric_shape == (0, 0)
     assert supervised.images.shape[0] == 4
     torch.testing.assert_close(supervised.images, both.batch(0).images[18:])
-    for pose, pose_from in ((None, 0), (both.pose, 3)):
-        with pytest.raises(ValueError, match="a metric plan, a pose plan from the first step on, or both"):
-            BatchSource(instants, both.images, seed=0, pose=pose, pose_from=pose_from)
-
-
-def test_labels_that_join_later_begin_with_their_first_batch(tiny_capture: Capture, pixels: DecodedPixels) -> None:
-    from_start = source_of(tiny_capture, pixels)
-    later = replace(from_start, pose_from=2)
-    assert [len(later.batch(step).poses) for step in range(4)] == [0, 0, 4, 4]
-    assert (later.batch(2).instants[18:] == from_start.batch(0).instants[18:]).all()
+    with pytest.raises(ValueError, match="a metric plan, a pose plan, or both"):
+        BatchSource(instants, both.images, seed=0)
 
 
 def test_a_batch_is_a_pure_function_of_the_step_also_when_prefetched(

@@ -169,16 +169,14 @@ class BatchSource:
     """None for training without labels."""
     pose_pictures: int = 22
     """Labelled pictures in a batch."""
-    pose_from: int = 0
-    """The first step whose batch holds labelled pictures."""
     mirror: float = 0.0
     """Share of instants shown as in a mirror, see `AugmentationSettings`."""
     targets: Float[Tensor, "n 17 3"] | None = None
     """What the pose of each instant is to be in mm; None for the canonical pose."""
 
     def __post_init__(self) -> None:
-        if self.metric is None and (self.pose is None or self.pose_from):
-            raise ValueError("a batch needs a metric plan, a pose plan from the first step on, or both")
+        if self.metric is None and self.pose is None:
+            raise ValueError("a batch needs a metric plan, a pose plan, or both")
         if self.targets is not None and self.mirror:
             raise ValueError(
                 "mirror: only canonical poses can be mirrored with their pictures; set it to 0 with other targets"
@@ -192,8 +190,8 @@ class BatchSource:
             shape = (drawn.views.shape[0], drawn.views.shape[1])
             instants, views = np.repeat(drawn.instants, shape[1]), drawn.views.reshape(-1)
         labelled = np.empty(0, np.int64)
-        if self.pose and step >= self.pose_from:
-            chosen = pose_batch(self.pose, self.pose_pictures, self.seed, step - self.pose_from)
+        if self.pose:
+            chosen = pose_batch(self.pose, self.pose_pictures, self.seed, step)
             labelled = chosen.instants
             instants, views = np.concatenate([instants, labelled]), np.concatenate([views, chosen.views])
         rng = generator(self.seed, "augmentation", step)

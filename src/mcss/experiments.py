@@ -29,7 +29,6 @@ from mcss.evaluation import (
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.files import write_json, write_text
 from mcss.labels import LabelSpec, select_labels
-from mcss.methods.mcss import MCSSSettings
 from mcss.parallel import Job, train_all
 from mcss.predict import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
@@ -57,8 +56,8 @@ class Cell:
         return f"{self.system}-{self.labels.replace(':', '@').replace(',', '+')}-seed{self.seed}"
 
 
-LEARNING_RATES = (5e-4, 1e-3, 2e-3)
-"""Tried for each system on the validation subject."""
+BASELINE_RATES = (5e-4, 1e-3, 2e-3)
+"""Learning rates of the baseline that are tried on the validation subject; MCSS takes its recipe's."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,9 @@ class Budget:
     """What every cell of a comparison gets."""
 
     steps: int
-    """Optimiser steps of MCSS. The baseline gets as many as MCSS spends on labels: both see as many labelled images."""
-    learning_rates: Mapping[MethodName, float] = field(default_factory=dict)
-    """By system, where they are not to be the recipe's; see `choose_learning_rates`."""
+    """Optimiser steps of a run. Both systems see as many labelled images in each."""
+    baseline_rate: float | None = None
+    """Learning rate of the baseline; None for the recipe's. See `choose_baseline_rate`."""
     processes: int = 1
     """Runs that are trained beside each other."""
     evaluation: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(max_instants=500))
@@ -77,11 +76,10 @@ class Budget:
     def settings(self, system: MethodName, capture: Capture) -> TrainSettings:
         """Of a run of a system."""
         settings = recipe("fast", system, capture.uri)
-        ours = recipe("fast", "mcss", capture.uri).method
-        assert isinstance(ours, MCSSSettings)
-        steps = self.steps if system == "mcss" else round(self.steps * (1 - ours.labels_from))
-        rate = self.learning_rates.get(system, settings.optimiser.lr)
-        return replace(settings, optimiser=replace(settings.optimiser, steps=steps, lr=rate))
+        rate = settings.optimiser.lr
+        if system == "supervised" and self.baseline_rate is not None:
+            rate = self.baseline_rate
+        return replace(settings, optimiser=replace(settings.optimiser, steps=self.steps, lr=rate))
 
 
 _SYSTEMS: tuple[MethodName, ...] = ("supervised", "mcss")
@@ -148,24 +146,20 @@ def _evaluated(
     return evaluation
 
 
-def choose_learning_rates(
+def choose_baseline_rate(
     capture: Capture, folder: Path, budget: Budget, progress: Progress = NO_PROGRESS
-) -> tuple[dict[MethodName, float], dict[str, float]]:
-    """Each system's rate with the lowest N-MPJPE on the validation subject with S1's labels; and all those N-MPJPE."""
-    tried: dict[tuple[MethodName, float], Job] = {}
-    for system in _SYSTEMS:
-        for rate in LEARNING_RATES:
-            settings = replace(budget, learning_rates={system: rate}).settings(system, capture)
-            tried[system, rate] = Job(settings, folder / f"{system}-lr{rate:g}")
+) -> tuple[float, dict[float, float]]:
+    """The baseline's rate with the lowest N-MPJPE on the validation subject with S1's labels; and all those N-MPJPE."""
+    tried = {
+        rate: Job(replace(budget, baseline_rate=rate).settings("supervised", capture), folder / f"lr{rate:g}")
+        for rate in BASELINE_RATES
+    }
     train_all([job for job in tried.values() if not (job.out / MODEL).exists()], budget.processes, progress)
-    scores: dict[tuple[MethodName, float], float] = {}
-    for key, job in tried.items():
+    scores = {}
+    for rate, job in tried.items():
         curve = [line["validation"]["n_mpjpe"] for line in read_metrics(job.out / METRICS) if "validation" in line]
-        scores[key] = float(curve[-1])
-    best: dict[MethodName, float] = {}
-    for system in _SYSTEMS:
-        _, best[system] = min((scores[system, rate], rate) for rate in LEARNING_RATES)
-    return best, {f"{system} {rate:g}": mm for (system, rate), mm in scores.items()}
+        scores[rate] = float(curve[-1])
+    return min(scores, key=scores.__getitem__), scores
 
 
 def evaluate_run(
@@ -290,27 +284,27 @@ def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> dic
 class ExperimentPlan:
     """How much the main comparison does."""
 
-    steps: int = 2000
+    steps: int = 1600
     """Optimiser steps of every cell."""
     processes: int = 2
     """Runs that are trained beside each other."""
-    choose_rates: bool = True
-    """First try several learning rates for each system on the validation subject; else take the recipe's."""
+    choose_rate: bool = True
+    """First try several learning rates for the baseline on the validation subject; else it takes the recipe's."""
 
 
 def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
     """The main comparison (`MAIN_CELLS`); ``table.md``, ``report.json`` and ``report.html`` in `out`."""
     capture = Capture.open(uri)
     budget = Budget(plan.steps, processes=plan.processes)
-    if plan.choose_rates:
-        rates, scores = choose_learning_rates(capture, out / "learning_rates", budget, progress)
-        write_json(out / "learning_rates.json", scores)
-        budget = replace(budget, learning_rates=rates)
+    if plan.choose_rate:
+        rate, scores = choose_baseline_rate(capture, out / "baseline_rates", budget, progress)
+        write_json(out / "baseline_rates.json", {f"{tried:g}": mm for tried, mm in scores.items()})
+        budget = replace(budget, baseline_rate=rate)
     command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
     about = {"steps": str(plan.steps)}
     for system in _SYSTEMS:
         about[f"learning rate, {system}"] = f"{budget.settings(system, capture).optimiser.lr:g}"
-    made = provenance(command + ("" if plan.choose_rates else " --no-choose-rates"), capture, about)
+    made = provenance(command + ("" if plan.choose_rate else " --no-choose-rate"), capture, about)
     groups = [[Cell("mean_pose", "S1"), *MAIN_CELLS[0]], *MAIN_CELLS[1:]]
     return _compared(out, groups, capture, out / "cells", budget, made, progress)
 

@@ -48,7 +48,7 @@ def _fast(capture: str) -> TrainSettings:
     return TrainSettings(
         capture=capture,
         method=MCSSSettings(
-            metric_loss="infonce", instants=16, views=4, temperature=0.1, pose_images=16, labels_from=0.6
+            metric_loss="infonce", instants=16, views=4, temperature=0.1, metric_weight=0.1, pose_images=22
         ),
         network=NetworkConfig(
             trunk="tf_efficientnet_lite0",
@@ -56,11 +56,11 @@ def _fast(capture: str) -> TrainSettings:
             embedding_norm=True,
             scaled_embedding=True,
             head_hidden=512,
-            image_size=128,
+            image_size=96,
         ),
-        frozen_stages=6,
-        variants=2,
+        frozen_stages=5,
+        variants=4,
         augmentation=AugmentationSettings(),
-        optimiser=OptimiserSettings(steps=2000, lr=2e-3, schedule="cosine", warmup=50, average=0.998),
+        optimiser=OptimiserSettings(steps=1600, lr=2e-3, schedule="cosine", warmup=50, average=0.998),
         validate_every=250,
     )

@@ -165,7 +165,7 @@ class Machine:
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.nodes,
-            # The pose head is without a gradient until labels join in.
+            # Without labels the pose head is without a gradient.
             strategy="ddp_find_unused_parameters_true" if several else "auto",
             precision=precision,  # type: ignore[arg-type]
         )
@@ -215,7 +215,7 @@ def train(
     metric = _metric_plan(settings.method, instants)  # complains, if it must, before the long work
     with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
         images = _images(settings, network, capture, instants, pictures, progress)
-    source = _source(settings, instants, metric, pictures, images, fabric.world_size)
+    source = _source(settings, instants, metric, pictures, images)
     validate = _validation(settings, network, capture, progress) if fabric.is_global_zero else None
     _fit(settings, out, digest, fabric, network, source, validate, resume, progress)
     return out
@@ -279,7 +279,7 @@ def _fit(
                     )
                 task.note(log.training(done, losses, schedule.rate(step)))
             if validate is not None and (done % settings.validate_every == 0 or last):
-                log.validation(done, validate(evaluated), with_pose=source.pose is not None and done > source.pose_from)
+                log.validation(done, validate(evaluated), with_pose=source.pose is not None)
             if (done % settings.checkpoint_every == 0 or last) and fabric.is_global_zero:
                 save_checkpoint(out / CHECKPOINT, done, network, average, optimiser, digest)
     fabric.barrier()
@@ -348,7 +348,6 @@ def _source(
     metric: MetricPlan | None,
     pictures: np.ndarray,
     images: ImageSource,
-    world: int,
 ) -> BatchSource:
     method = settings.method
     return BatchSource(
@@ -358,9 +357,6 @@ def _source(
         metric=metric,
         pose=pose_plan(pictures) if pictures.any() else None,
         pose_pictures=method.pose_images,
-        pose_from=round(method.labels_from * settings.optimiser.steps) * world
-        if isinstance(method, MCSSSettings)
-        else 0,
     )
 
 
@@ -375,7 +371,7 @@ def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> N
     if not settings.variants:
         return
     capture = Capture.open(settings.capture)
-    network = _network(settings)
+    network = _network(settings).to(memory_format=torch.channels_last)
     instants = capture.instants(settings.split)
     _images(settings, network, capture, instants, np.zeros(instants.rows.shape, bool), progress)
     _validation(settings, network, capture, progress)

@@ -33,8 +33,6 @@ class MCSSSettings:
     """Factor of the metric loss beside L_pose; the paper's sum has none."""
     pose_images: int = 22
     """Labelled images in a step."""
-    labels_from: float = 0.0
-    """Share of the steps that train L_cnstr alone before L_pose joins in; the paper's are joint from the start."""
 
     def __post_init__(self) -> None:
         if self.metric_loss == "contrastive" and self.views != 2:
@@ -42,8 +40,6 @@ class MCSSSettings:
                 f"views: the paper's loss takes an anchor and a positive, 2 views; got {self.views}. "
                 "Set metric_loss to infonce for more."
             )
-        if not 0 <= self.labels_from < 1:
-            raise ValueError(f"labels_from: expected a share in 0..1, below 1, got {self.labels_from}.")
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected a value above 0, got {self.temperature}.")
 
