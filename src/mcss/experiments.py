@@ -329,12 +329,12 @@ def markdown_table(by_split: Mapping[str, Sequence[SystemResult]], made: Provena
         above = [score.above_oracle for c in cross for score in c.scores if score.k == 10]
         hits = [r.same_instant.hit_at_1 for r in retrieved if r.same_instant]
         cells = [
-            _spread([p.n_mpjpe for p in poses]),
-            _spread([p.mpjpe for p in poses]),
-            _spread([p.pa_mpjpe for p in poses]),
-            _spread(above),
-            _spread(hits, digits=2),
-            _spread([e.pose.over_poses.n_mpjpe for e in new if e.pose]),
+            spread([p.n_mpjpe for p in poses]),
+            spread([p.mpjpe for p in poses]),
+            spread([p.pa_mpjpe for p in poses]),
+            spread(above),
+            spread(hits, digits=2),
+            spread([e.pose.over_poses.n_mpjpe for e in new if e.pose]),
         ]
         lines.append(f"| {NAMES[system]} | {labels} | {len(places)} | {' | '.join(cells)} |")
     versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
@@ -349,7 +349,8 @@ def markdown_table(by_split: Mapping[str, Sequence[SystemResult]], made: Provena
 NAMES = {"mean_pose": "mean pose", "supervised": "supervised baseline", "mcss": "**MCSS**"}
 
 
-def _spread(values: Sequence[float], digits: int = 1) -> str:
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean ± standard deviation, as tables show it."""
     if not values:
         return "–"
     mean = f"{statistics.fmean(values):.{digits}f}"

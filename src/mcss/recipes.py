@@ -5,8 +5,8 @@
     beside 22 labelled images, Adam 1e-3, ×0.1 at half time. ``mcss train mcss --recipe paper --steps 194000`` is
     40 epochs of the 320,000 training images, 66 a step. Expect Table 1 on Human3.6M; not yet measured with this code.
 ``fast``
-    For a laptop: EfficientNet-Lite0 at 128 px whose first six stages are frozen and computed once, all views of an
-    instant as positives, labels only after L_cnstr has had its time, an average of the weights.
+    For a laptop: EfficientNet-Lite0 at 96 px whose first five stages are frozen and computed once, all views of an
+    instant as positives, an average of the weights.
     ``mcss train mcss --capture C``; minutes on two cores, see README for what came of it. Every departure is
     explained and ablated in docs/method.md.
 """

@@ -1,0 +1,58 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mcss import ablations
+from mcss.ablations import VARIANTS, AblationPlan, ablation_table, run_ablation
+from mcss.captures import Capture
+from mcss.methods.mcss import MCSSSettings
+from mcss.networks import NetworkConfig
+from mcss.recipes import recipe
+from mcss.report import Provenance
+from mcss.training import TrainSettings
+
+
+def tiny_recipe(name: str, method: str, capture: str) -> TrainSettings:
+    network = NetworkConfig(dim=16, image_size=32, embedding_norm=True)
+    return TrainSettings(
+        capture, network=network, weights="random", validation_instants=4,
+        method=MCSSSettings(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4),
+    )  # fmt: skip
+
+
+def test_every_variant_changes_the_recipe_in_a_way_of_its_own() -> None:
+    base = recipe("fast", "mcss", "capture")
+    changed = [change(base) for change in VARIANTS.values()]
+    assert changed[0] == base
+    assert all(one != other for at, one in enumerate(changed) for other in changed[:at])
+
+
+def test_an_ablation_is_measured_and_carried_on(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = {"whole": VARIANTS["recipe `fast`"], "plain": VARIANTS["no BatchNorm before the L2-norm"]}
+    monkeypatch.setattr(ablations, "recipe", tiny_recipe)
+    monkeypatch.setattr(ablations, "VARIANTS", two)
+    plan = AblationPlan(steps=2, seeds=2, processes=1)
+    found = run_ablation(tiny_capture.uri, tmp_path, plan)
+    assert [row["variant"] for row in found["rows"]] == ["whole", "plain"]
+    assert all(len(row["n_mpjpe"]) == 2 and row["n_mpjpe"][0] > 0 for row in found["rows"])
+    assert "| plain | 2 |" in (tmp_path / "ablation.md").read_text()
+    before = (tmp_path / "variant1-seed1" / "model.safetensors").stat().st_mtime_ns
+    assert run_ablation(tiny_capture.uri, tmp_path, plan)["rows"] == found["rows"]
+    assert (tmp_path / "variant1-seed1" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_capture_without_validation_is_refused(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ablations, "recipe", lambda *names: replace(tiny_recipe(*names), validation="elsewhere"))
+    with pytest.raises(ValueError, match=r"measured on the split 'elsewhere', which this capture does not have"):
+        run_ablation(tiny_capture.uri, Path("unused"), AblationPlan())
+
+
+def test_the_table_shows_mean_and_spread() -> None:
+    made = Provenance("mcss ablation", "0123456789abcdef", "c", True, "2026-01-02", "machine", {}, {"steps": "5"})
+    rows = [{"variant": "v", "n_mpjpe": [100.0, 110.0], "pa_mpjpe": [80.0, 80.0], "hit_at_1": [0.25, 0.75]}]
+    text = ablation_table(rows, made)
+    assert "| v | 2 | 105.0 ± 7.1 | 80.0 ± 0.0 | 0.50 ± 0.35 |" in text
+    assert "`0123456789ab`" in text
