@@ -119,4 +119,3 @@ def ablation_table(rows: Sequence[Mapping[str, Any]], made: Provenance) -> str:
         f"by `{made.command}` on {made.date} ({made.machine}).",
     ]
     return "\n".join(lines)
-

@@ -56,8 +56,9 @@ class Cell:
         return f"{self.system}-{self.labels.replace(':', '@').replace(',', '+')}-seed{self.seed}"
 
 
-BASELINE_RATES = (5e-4, 1e-3, 2e-3)
-"""Learning rates of the baseline that are tried on the validation subject; MCSS takes its recipe's."""
+BASELINE_TRIALS = tuple((rate, share) for share in (0.25, 1.0) for rate in (5e-4, 1e-3, 2e-3))
+"""Learning rates and shares of the steps that are tried for the baseline on the validation subject: it soon overfits
+one person's labels, and shall not be shown at its worst. MCSS takes its recipe's rate and all steps."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,22 @@ class Budget:
 
     steps: int
     """Optimiser steps of a run. Both systems see as many labelled images in each."""
-    baseline_rate: float | None = None
-    """Learning rate of the baseline; None for the recipe's. See `choose_baseline_rate`."""
+    baseline: tuple[float, float] | None = None
+    """Learning rate, and share of the steps, of the baseline; None for the recipe's and all. See `choose_baseline`."""
     processes: int = 1
     """Runs that are trained beside each other."""
     evaluation: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(max_instants=500))
     """How much of a split is looked at."""
 
-    def settings(self, system: MethodName, capture: Capture) -> TrainSettings:
+    def settings(self, system: MethodName, capture: Capture, labels: str, seed: int = 0) -> TrainSettings:
         """Of a run of a system."""
         settings = recipe("fast", system, capture.uri)
-        rate = settings.optimiser.lr
-        if system == "supervised" and self.baseline_rate is not None:
-            rate = self.baseline_rate
-        return replace(settings, optimiser=replace(settings.optimiser, steps=self.steps, lr=rate))
+        rate, steps = settings.optimiser.lr, self.steps
+        if system == "supervised" and self.baseline is not None:
+            rate, share = self.baseline
+            # With everybody's labels the baseline goes on improving: it marks how much there is to gain.
+            steps = steps if labels == "all" else round(share * steps)
+        return replace(settings, labels=labels, seed=seed, optimiser=replace(settings.optimiser, steps=steps, lr=rate))
 
 
 _SYSTEMS: tuple[MethodName, ...] = ("supervised", "mcss")
@@ -107,7 +110,7 @@ def train_cells(
     for cell in cells:
         if cell.system == "mean_pose":
             continue
-        settings = replace(budget.settings(cell.system, capture), labels=cell.labels, seed=cell.seed)
+        settings = budget.settings(cell.system, capture, cell.labels, cell.seed)
         run = folder / cell.name
         if (run / CONFIG).exists():
             begin_run(run, settings, capture, resume=True)  # raises if it was another experiment's
@@ -146,20 +149,23 @@ def _evaluated(
     return evaluation
 
 
-def choose_baseline_rate(
+def choose_baseline(
     capture: Capture, folder: Path, budget: Budget, progress: Progress = NO_PROGRESS
-) -> tuple[float, dict[float, float]]:
-    """The baseline's rate with the lowest N-MPJPE on the validation subject with S1's labels; and all those N-MPJPE."""
-    tried = {
-        rate: Job(replace(budget, baseline_rate=rate).settings("supervised", capture), folder / f"lr{rate:g}")
-        for rate in BASELINE_RATES
-    }
-    train_all([job for job in tried.values() if not (job.out / MODEL).exists()], budget.processes, progress)
-    scores = {}
-    for rate, job in tried.items():
+) -> tuple[tuple[float, float], list[dict[str, float]]]:
+    """The trial with the lowest N-MPJPE on the validation subject with S1's labels; and what all of them came to."""
+    jobs = [
+        Job(
+            replace(budget, baseline=trial).settings("supervised", capture, "S1"), folder / f"lr{trial[0]:g}x{trial[1]}"
+        )
+        for trial in BASELINE_TRIALS
+    ]
+    train_all([job for job in jobs if not (job.out / MODEL).exists()], budget.processes, progress)
+    found = []
+    for (rate, share), job in zip(BASELINE_TRIALS, jobs, strict=True):
         curve = [line["validation"]["n_mpjpe"] for line in read_metrics(job.out / METRICS) if "validation" in line]
-        scores[rate] = float(curve[-1])
-    return min(scores, key=scores.__getitem__), scores
+        found.append({"rate": rate, "share_of_steps": share, "n_mpjpe": float(curve[-1])})
+    best = min(found, key=lambda trial: trial["n_mpjpe"])
+    return (best["rate"], best["share_of_steps"]), found
 
 
 def evaluate_run(
@@ -284,27 +290,29 @@ def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> dic
 class ExperimentPlan:
     """How much the main comparison does."""
 
-    steps: int = 1600
+    steps: int = 1000
     """Optimiser steps of every cell."""
     processes: int = 2
     """Runs that are trained beside each other."""
-    choose_rate: bool = True
-    """First try several learning rates for the baseline on the validation subject; else it takes the recipe's."""
+    choose: bool = True
+    """First try learning rates and numbers of steps for the baseline on the validation subject; else it takes the
+    recipe's."""
 
 
 def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
     """The main comparison (`MAIN_CELLS`); ``table.md``, ``report.json`` and ``report.html`` in `out`."""
     capture = Capture.open(uri)
     budget = Budget(plan.steps, processes=plan.processes)
-    if plan.choose_rate:
-        rate, scores = choose_baseline_rate(capture, out / "baseline_rates", budget, progress)
-        write_json(out / "baseline_rates.json", {f"{tried:g}": mm for tried, mm in scores.items()})
-        budget = replace(budget, baseline_rate=rate)
+    if plan.choose:
+        chosen, trials = choose_baseline(capture, out / "baseline", budget, progress)
+        write_json(out / "baseline.json", trials)
+        budget = replace(budget, baseline=chosen)
     command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
     about = {"steps": str(plan.steps)}
     for system in _SYSTEMS:
-        about[f"learning rate, {system}"] = f"{budget.settings(system, capture).optimiser.lr:g}"
-    made = provenance(command + ("" if plan.choose_rate else " --no-choose-rate"), capture, about)
+        optimiser = budget.settings(system, capture, "S1").optimiser
+        about[f"{system}, S1"] = f"{optimiser.steps} steps, learning rate {optimiser.lr:g}"
+    made = provenance(command + ("" if plan.choose else " --no-choose"), capture, about)
     groups = [[Cell("mean_pose", "S1"), *MAIN_CELLS[0]], *MAIN_CELLS[1:]]
     return _compared(out, groups, capture, out / "cells", budget, made, progress)
 

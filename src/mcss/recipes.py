@@ -60,7 +60,9 @@ def _fast(capture: str) -> TrainSettings:
         ),
         frozen_stages=5,
         variants=4,
-        augmentation=AugmentationSettings(),
-        optimiser=OptimiserSettings(steps=1600, lr=2e-3, schedule="cosine", warmup=50, average=0.998),
+        augmentation=AugmentationSettings(
+            brightness=0.4, contrast=0.4, saturation=0.6, hue=180.0, channel_gain=0.2, grey=0.2
+        ),
+        optimiser=OptimiserSettings(steps=1000, lr=2e-3, schedule="cosine", warmup=50, average=0.998),
         validate_every=250,
     )
