@@ -12,8 +12,8 @@ from rich.table import Table
 from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
-from mcss.backbones import TrunkName
 from mcss.ablations import AblationPlan, run_ablation
+from mcss.backbones import TrunkName
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
 from mcss.evaluation import EvaluationSettings

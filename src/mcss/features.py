@@ -124,11 +124,11 @@ def cache_stages(
             ThreadPoolExecutor(torch.get_num_threads(), "stages", torch.set_num_threads, (1,)) as pool,
         ):
             try:
-                for place in pool.map(fill, range(done, len(rows), _CHUNK)):
+                for stop in pool.map(fill, range(done, len(rows), _CHUNK)):
                     maps.flush()
-                    write_json(state, {**about, "done": place})
-                    task.advance((place - done) * variants)
-                    done = place
+                    write_json(state, {**about, "done": stop})
+                    task.advance((stop - done) * variants)
+                    done = stop
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
