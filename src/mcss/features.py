@@ -118,10 +118,11 @@ def cache_stages(
         return start + len(chunk)
 
     if done < len(rows):
+        threads = torch.get_num_threads()
         # A chunk a thread is twice as fast as all threads on one chunk: a trunk's layers are too small to share out.
         with (
             progress.task("Caching frozen stages", len(rows) * variants, done * variants) as task,
-            ThreadPoolExecutor(torch.get_num_threads(), "stages", torch.set_num_threads, (1,)) as pool,
+            ThreadPoolExecutor(threads, "stages", torch.set_num_threads, (1,)) as pool,
         ):
             try:
                 for stop in pool.map(fill, range(done, len(rows), _CHUNK)):
@@ -132,6 +133,8 @@ def cache_stages(
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+            finally:
+                torch.set_num_threads(threads)  # what a thread sets is in part set for all
     place = np.full(len(capture), -1, np.int64)
     place[rows] = np.arange(len(rows))
     return CachedStages(np.memmap(data, np.float16, "r", shape=shape), place, stages)
