@@ -23,7 +23,7 @@ from mcss.retrieval import InstantRetrieval
 from mcss.training import train
 
 TOLERANCE = 2
-STEPS = 300
+STEPS = 400
 SEEDS = (0, 1, 2)
 
 
@@ -58,8 +58,8 @@ def main() -> None:
             network=load_model(options.run).config,
             seed=seed,
             variants=16,
-            # 64 instants lie 1/60 s apart: eight of them at least 0.1 s from each other are what a step can hold.
-            method=replace(settings.method, instants=8, min_gap=0.1),
+            # 64 instants lie 1/60 s apart: 16 of them at least 0.05 s from each other are what a step can hold.
+            method=replace(settings.method, instants=16, min_gap=0.05),
             optimiser=replace(settings.optimiser, steps=STEPS),
         )
         train(settings, run, resume=True, progress=progress)

@@ -81,6 +81,7 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (
         ["info"], ["synthetic", "build"], ["synthetic", "describe"], ["import", "videos"], ["train", "mcss"],
         ["train", "supervised"], ["evaluate"], ["demo"], ["experiment"],
+        ["ablation"],
     ):  # fmt: skip
         with pytest.raises(SystemExit) as stopped:
             main([*verb, "--help"])
@@ -100,8 +101,8 @@ def test_two_processes_train_one_network_together(tiny_capture: Capture) -> None
     assert done.returncode == 0, done.stderr[-2000:]
     last = read_metrics(Path("together/metrics.jsonl"))[-1]
     assert last["step"] == 4
-    # Two processes: 16 metric images each at every step, 16 labelled ones from the third on.
-    assert last["images"] == 2 * (4 * 16 + 2 * 16)
+    # Two processes: 16 metric and 22 labelled images each at every step.
+    assert last["images"] == 2 * 4 * (16 + 22)
     assert load_model(Path("together")).pose_std.min() >= 1
 
 
