@@ -162,8 +162,9 @@ def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
 
 def test_cameras_per_sequence_and_stages_per_subject_come_with_their_backgrounds() -> None:
     settings = SyntheticSettings(
-        subjects=3, instants=8 * len(ACTIONS), size=16, views=1, takes=1, rate=5.0, cameras="per-sequence"
-    )
+        subjects=3, instants=8 * len(ACTIONS), size=16, views=1, takes=1, rate=5.0, cameras="per-sequence",
+        stages="hall",
+    )  # fmt: skip
     walking, waiting = (make_scenes(settings, 0, name, frozenset({f"{name} 1"}))[0] for name in ("Walking", "Waiting"))
     assert (walking.stage, waiting.stage) == ("S1/Walking 1", "S1/Waiting 1")
     assert walking.backgrounds["1"] != waiting.backgrounds["1"]
