@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "mcss"
 
 LAYERS = """
 mcss
-progress files memory
+progress files memory processes
 skeletons metrics losses depthwise
 frames tables instants captures labels retrieval
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos

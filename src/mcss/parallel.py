@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from mcss.checkpoints import METRICS
+from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.runlog import read_metrics
 from mcss.training import TrainSettings, cache_images, train
@@ -71,4 +72,5 @@ def _steps(run: Path) -> int:
 
 
 def _one_of(threads: int) -> None:
+    end_with_parent()
     torch.set_num_threads(threads)

@@ -2,19 +2,18 @@
 
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 import cv2
 
 from mcss.captures import Capture, CaptureError, CaptureInfo, CaptureWriter, Selector
+from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.synthetic.scenes import Scene, SyntheticSettings, make_scenes, sequence_names, subject_name
@@ -144,11 +143,4 @@ def _one_thread_each() -> Iterator[None]:
 
 def _begin_process() -> None:
     cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:  # killed parents do not tell their children
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _end_with(sentinel: int) -> None:
-    wait_for([sentinel])
-    os._exit(1)
+    end_with_parent()

@@ -1,0 +1,27 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from mcss.processes import end_with_parent
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
+    print(pool.submit(os.getpid).result(), flush=True)
+    pool.submit(time.sleep, 600)
+    time.sleep(600)
+"""
+
+
+def test_the_processes_of_a_killed_program_end_with_it(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(SCRIPT)
+    with subprocess.Popen([sys.executable, str(tmp_path / "program.py")], stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert int(program.stdout.readline()) != program.pid
+        program.send_signal(signal.SIGKILL)
+        # The pipe closes when the last process that holds it has ended.
+        rest, _ = program.communicate(timeout=60)
+    assert rest == b""
