@@ -30,8 +30,8 @@ _BASELINE_RATE = 1e-3
 def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
     """The settings of a recipe for a method, to be changed with `dataclasses.replace`.
 
-    Both methods get the same network, weights, augmentation, schedule and number of labelled images a step; each
-    the learning rate that did best for it on the validation subject.
+    Both methods get the same network, weights, augmentation, schedule and number of labelled images a step;
+    under ``fast`` the baseline has a learning rate of its own.
     """
     match name:
         case "paper":
