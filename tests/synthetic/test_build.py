@@ -10,7 +10,7 @@ from mcss.synthetic.body import Body
 from mcss.synthetic.build import build
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.synthetic.photography import Bones, posed
-from mcss.synthetic.scenes import SyntheticSettings, _on_floor, _performances, cast, make_scenes
+from mcss.synthetic.scenes import SyntheticSettings, _on_floor, _performances, cast, dressed, make_scenes
 
 pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
 
@@ -83,8 +83,9 @@ def test_a_jump_stays_in_the_air_and_everybody_else_on_the_floor() -> None:
 
 
 def lowest_points(settings: SyntheticSettings, action: str) -> np.ndarray:
-    body, figure = cast(0, settings.seed)
+    body = cast(0, settings.seed)
     performance = next(p for p in _performances(settings, 0) if p.action == action)
+    figure = dressed(settings, 0, performance.sequence)
     heads = _on_floor(body, figure, performance)
     bones = Bones.of(body, performance.orientations, heads)
     return np.array([posed(figure, bones, frame)[:, 2].min() for frame in range(len(heads))])

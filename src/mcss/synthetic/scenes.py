@@ -46,6 +46,8 @@ class SyntheticSettings:
     """Frames per second."""
     takes: int = 2
     """Sequences of each action of a subject."""
+    outfits: int = 2
+    """Sets of clothes that each subject has; which is worn is drawn for every sequence."""
     new_motion: bool = True
     """Let the test subjects also perform actions that nobody else performs (the split new-motion)."""
     stages: Stages = "cyclorama"
@@ -55,7 +57,7 @@ class SyntheticSettings:
 
     def __post_init__(self) -> None:
         sequences = len(ACTIONS) * max(self.takes, 1)
-        least = {"subjects": 3, "instants": 8 * sequences, "size": 16, "views": 1, "takes": 1, "seed": 0}
+        least = {"subjects": 3, "instants": 8 * sequences, "size": 16, "views": 1, "takes": 1, "outfits": 1, "seed": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if value < low:
@@ -113,7 +115,7 @@ def make_scenes(settings: SyntheticSettings, subject: int, action: str, sequence
 
 @lru_cache(maxsize=1)
 def _performances(settings: SyntheticSettings, subject: int) -> list[Performance]:
-    body, _ = cast(subject, settings.seed)
+    body = cast(subject, settings.seed)
     return perform(
         subject_name(subject),
         settings.seed,
@@ -129,7 +131,7 @@ def _performances(settings: SyntheticSettings, subject: int) -> list[Performance
 
 def film(settings: SyntheticSettings, subject: int, performance: Performance) -> Scene:
     """All pictures of one performance."""
-    body, figure = cast(subject, settings.seed)
+    body, figure = cast(subject, settings.seed), dressed(settings, subject, performance.sequence)
     stage = _stage_of(settings, subject)
     label = ""
     if settings.cameras == "per-sequence":
@@ -188,10 +190,20 @@ def _on_floor(body: Body, figure: Figure, performance: Performance) -> Float[np.
 
 
 @lru_cache(maxsize=2)
-def cast(subject: int, seed: int) -> tuple[Body, Figure]:
-    """A person of the capture, dressed."""
-    body = Body.of_subject(subject, seed)
-    return body, dress(body, subject, seed)
+def cast(subject: int, seed: int) -> Body:
+    """A person of the capture."""
+    return Body.of_subject(subject, seed)
+
+
+def dressed(settings: SyntheticSettings, subject: int, sequence: str) -> Figure:
+    """A person of the capture in what they wear in a sequence."""
+    drawn = generator(settings.seed, "outfit", subject_name(subject), sequence).integers(settings.outfits)
+    return _figure(subject, settings.seed, int(drawn))
+
+
+@lru_cache(maxsize=8)
+def _figure(subject: int, seed: int, outfit: int) -> Figure:
+    return dress(cast(subject, seed), subject, seed, outfit)
 
 
 def _stage_of(settings: SyntheticSettings, subject: int) -> StageName:

@@ -125,14 +125,14 @@ def _cyclorama() -> Stage:
     up = np.cos((np.arange(height) + 0.5) / height * np.pi)
     light = np.where(up > 0, _WALL + (_CEILING - _WALL) * np.clip(up - 0.6, 0, 1) / 0.4, _WALL)
     panorama = np.tile(light[:, None, None], (1, width, 3)).astype(np.float32)
-    harmonics = _irradiance(panorama) * 1.3
+    harmonics = _irradiance(panorama)
     sun = np.array([0.1, 0.0, 1.0]) / np.hypot(0.1, 1.0)
     return Stage(
         "cyclorama",
         panorama,
         harmonics.astype(np.float32),
         sun.astype(np.float32),
-        np.full(3, 0.6 * harmonics[0].mean(), np.float32),
+        np.full(3, 1.2 * harmonics[0].mean(), np.float32),
         wear=0.0,
     )
 

@@ -99,35 +99,44 @@ def _fields() -> _Fields:
     )
 
 
-def dress(body: Body, subject: int, seed: int) -> Figure:
-    """The `subject`-th person of a capture in their clothes."""
-    rng = np.random.default_rng([seed, subject, 0xD2E55])
-    order = np.random.default_rng([seed, 0x0F17]).permutation(len(OUTFITS))
-    outfit = OUTFITS[order[subject % len(OUTFITS)]]
+def dress(body: Body, subject: int, seed: int, outfit: int = 0) -> Figure:
+    """The `subject`-th person of a capture in their `outfit`-th set of clothes; skin, face and hair stay theirs."""
+    own = np.random.default_rng([seed, subject, 0xD2E55])
     style = HAIR_STYLES[(subject * 3 + seed) % len(HAIR_STYLES)]
     female = body.phenotype.gender > 0.5
     if female and style in ("bald", "full"):
         style = "long"
-    if not female and outfit.skirt is not None:
-        outfit = replace(outfit, skirt=None, leg=0.5, one_piece=False)
-    if not female and style in ("long", "bob") and rng.uniform() < 0.7:
+    if not female and style in ("long", "bob") and own.uniform() < 0.7:
         style = "crop"
-    hair_colour = textures.hair_colour(rng, old=body.phenotype.age > 0.84)
-    beard = 0.0 if female else float(rng.choice([0.0, 0.3, 0.85]))
-    pictures = [
-        textures.skin(rng, textures.skin_colour(rng, subject), hair_colour, beard),
-        textures.eye(rng),
-        textures.hair(rng, hair_colour),
+    hair_colour = textures.hair_colour(own, old=body.phenotype.age > 0.84)
+    beard = 0.0 if female else float(own.choice([0.0, 0.3, 0.85]))
+    person = [
+        textures.skin(own, textures.skin_colour(own, subject), hair_colour, beard),
+        textures.eye(own),
+        textures.hair(own, hair_colour),
+    ]
+    head = _head(own, style, female)
+    rng = np.random.default_rng([seed, subject, 0xC107, outfit])
+    cut = _cut(subject, seed, outfit, female)
+    clothes = [
         textures.sole_and_upper(rng),
-        textures.cloth(rng, str(rng.choice(outfit.top_cloth))),
-        textures.cloth(rng, str(rng.choice(outfit.bottom_cloth))),
+        textures.cloth(rng, str(rng.choice(cut.top_cloth))),
+        textures.cloth(rng, str(rng.choice(cut.bottom_cloth))),
         textures.cloth(rng, str(rng.choice(["plain", "knit", "checks", "plain"]))),
         textures.cloth(rng, "plain"),
     ]
-    if outfit.one_piece:
+    pictures = person + clothes
+    if cut.one_piece:
         pictures[BOTTOM] = pictures[TOP]
-    layers = _garments(rng, outfit) + _head(rng, style, female)
-    return assembled(body, layers, pictures)
+    return assembled(body, _garments(rng, cut) + head, pictures)
+
+
+def _cut(subject: int, seed: int, outfit: int, female: bool) -> Outfit:
+    order = np.random.default_rng([seed, 0x0F17]).permutation(len(OUTFITS))
+    cut = OUTFITS[order[(subject + 5 * outfit) % len(OUTFITS)]]
+    if not female and cut.skirt is not None:
+        return replace(cut, skirt=None, leg=0.5, one_piece=False)
+    return cut
 
 
 def _garments(rng: np.random.Generator, outfit: Outfit) -> list[Layer]:
