@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
-from mcss.augmentation import AugmentationSettings, augment, normalise
+from mcss.augmentation import AugmentationSettings, augment, normalise, source_size
 from mcss.backbones import Trunk
 from mcss.captures import Capture
 from mcss.files import write_json
@@ -26,7 +26,7 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.sampling import generator
 
 _CHUNK = 64
-_FORMAT = 1
+_FORMAT = 2
 
 
 def default_cache() -> Path:
@@ -108,10 +108,11 @@ def cache_stages(
     def fill(start: int) -> int:
         """Compute the maps of one chunk; returns where the next begins."""
         chunk = rows[start : start + _CHUNK]
-        pixels = torch.from_numpy(capture.decode(chunk, size, threads=1)).permute(0, 3, 1, 2)
+        kept = size if augmentation is None else source_size(capture.info.image_size, size)
+        pixels = torch.from_numpy(capture.decode(chunk, kept, threads=1)).permute(0, 3, 1, 2)
         for variant in range(variants):
             rng = generator(variant, "cached stages", start)
-            images = normalise(pixels) if augmentation is None else augment(pixels, augmentation, rng)
+            images = normalise(pixels) if augmentation is None else augment(pixels, augmentation, rng, size)
             with torch.inference_mode():
                 found = trunk(images.to(device), 0, stages).half().cpu()
             maps[start : start + len(chunk), variant] = found.permute(0, 2, 3, 1).numpy()

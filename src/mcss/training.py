@@ -16,7 +16,7 @@ import torch
 from lightning_fabric import Fabric
 
 import mcss
-from mcss.augmentation import AugmentationSettings
+from mcss.augmentation import AugmentationSettings, source_size
 from mcss.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, ImageSource, prefetched
 from mcss.captures import Capture
 from mcss.checkpoints import (
@@ -338,8 +338,8 @@ def _images(
             settings.augmentation, settings.variants, default_cache(), progress,
         )  # fmt: skip
     rows = instants.rows if isinstance(settings.method, MCSSSettings) else np.where(labelled, instants.rows, -1)
-    pixels = DecodedPixels.decode(capture, rows, size, progress=progress)
-    return AugmentedPixels(pixels, settings.augmentation)
+    pixels = DecodedPixels.decode(capture, rows, source_size(capture.info.image_size, size), progress=progress)
+    return AugmentedPixels(pixels, settings.augmentation, size)
 
 
 def _source(
