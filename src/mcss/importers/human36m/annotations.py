@@ -64,8 +64,8 @@ def checked(poses: Poses, path: Path, name: str = "") -> Poses:
     low, high = PERSON_MM
     if not low <= side <= high:
         raise ImportProblem(
-            f"{where}: expected world millimetres, in which a person measures {low:.0f} to {high:.0f}, came {side:.4g}; "
-            "use the files as released, not converted ones"
+            f"{where}: expected world millimetres, in which a person measures {low:.0f} to {high:.0f}, "
+            f"came {side:.4g}; use the files as released, not converted ones"
         )
     return poses
 

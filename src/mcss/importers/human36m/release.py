@@ -21,6 +21,10 @@ POSES = {TRAIN[:1]: 248_376 // 4, TRAIN: 1_559_752 // 4, TEST: 550_644 // 4}
 """Poses of one camera that the set has by its published numbers of pictures."""
 
 
+WITHOUT_EFFECT = ("subjects", "metadata", "clip_to_annotation", "max_missing")
+"""Settings that decide which takes are there but not what is in them: later calls may change them."""
+
+
 def import_human36m(
     folder: str | Path,
     out: str | Path,
@@ -99,12 +103,9 @@ def _cameras(lenses: tuple[Lens, ...], settings: Human36MSettings) -> tuple[Lens
 
 def _info(settings: Human36MSettings) -> CaptureInfo:
     splits = {"train": (Selector(subjects=TRAIN),), "test": (Selector(subjects=TEST),)}
-    chosen = settings.subjects or TRAIN + TEST
-    present = {name: picks for name, picks in splits.items() if set(picks[0].subjects or ()) & set(chosen)}
-    about = asdict(settings)
-    about.pop("metadata")
+    about = {name: value for name, value in asdict(settings).items() if name not in WITHOUT_EFFECT}
     about["poses"] = "D3_Positions" if settings.poses is None else "VideoPose3D"
-    return CaptureInfo("human36m", LICENCE, settings.size, present, about)
+    return CaptureInfo("human36m", LICENCE, settings.size, splits, about)
 
 
 def _unusual_counts(parts: Sequence[TakePart]) -> list[str]:

@@ -148,10 +148,14 @@ class TakePart:
         for lens in self.lenses:
             self._check_length(lens, note)
         squares = [self._squares(lens, poses, annotated, note) for lens in self.lenses]
-        unlabelled = int((~np.isfinite(poses).all(axis=(1, 2))).sum())
+        labels = poses[:, HUMAN36M_32]
+        unlabelled = int((~np.isfinite(labels).all(axis=(1, 2))).sum())
         if unlabelled:
-            note(f"{self.subject}/{self.sequence}: {unlabelled} of its {len(poses)} poses are not finite and left out")
-        yield from self._rows(poses[:, HUMAN36M_32], squares, note)
+            note(
+                f"{self.subject}/{self.sequence}: {unlabelled} of its {len(poses)} poses are not finite; their "
+                "pictures have no label"
+            )
+        yield from self._rows(labels, squares, note)
 
     @property
     def _key(self) -> tuple[str, str]:
