@@ -17,7 +17,7 @@ skeletons metrics losses depthwise
 frames tables instants captures labels retrieval
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos
 importers.assembly importers.human36m importers.human36m.metadata importers.human36m.faults
-importers.human36m.annotations importers.human36m.takes importers.human36m.release
+importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
