@@ -15,6 +15,7 @@ from mcss.augmentation import (
     augment,
     mirrored_canonical,
     normalise,
+    source_size,
 )
 from mcss.captures import Capture, decode_jpeg
 from mcss.sampling import generator
@@ -43,6 +44,23 @@ def test_without_changes_pictures_are_only_normalised(pixels: Tensor) -> None:
     torch.testing.assert_close(plain, normalise(pixels), atol=1e-5, rtol=0)
     torch.testing.assert_close(colours(plain), pixels.float(), atol=1e-3, rtol=0)
     assert plain.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_warped_pictures_are_as_sharp_as_those_of_evaluation(tiny_capture: Capture) -> None:
+    rows, size = tiny_capture.instants().rows.reshape(-1)[::3], SIZE * 3 // 4
+
+    def warped(kept: int) -> Tensor:
+        pictures = torch.from_numpy(tiny_capture.decode(rows, kept)).permute(0, 3, 1, 2)
+        return augment(pictures, only(rotation=8.0, shift=0.05), generator(0, "test", 0), size)
+
+    def sharpness(images: Tensor) -> float:
+        return float(images.diff(dim=-1).square().mean() + images.diff(dim=-2).square().mean())
+
+    evaluated = sharpness(normalise(torch.from_numpy(tiny_capture.decode(rows, size)).permute(0, 3, 1, 2)))
+    assert source_size(SIZE, size) == SIZE
+    assert sharpness(warped(SIZE)) == pytest.approx(evaluated, rel=0.08)
+    assert sharpness(warped(size)) < 0.85 * evaluated
+    assert source_size(1000, 100) == 150
 
 
 def test_the_memory_format_of_the_pixels_does_not_matter(pixels: Tensor) -> None:

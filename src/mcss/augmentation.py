@@ -88,8 +88,8 @@ def normalise(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size
 def source_size(stored: int, size: int) -> int:
     """At what width to keep pictures, stored `stored` pixels wide, from which `augment` makes `size`.
 
-    Larger than the result where possible, for turning and zooming a picture that has its final size already blurs it, and
-    a network that learned from blurred pictures is at a loss with the sharp ones of evaluation; but not so large that
+    Larger than the result where possible: turning and zooming blurs a picture that has its final size already, and a
+    network that learned from blurred pictures is at a loss with the sharp ones of evaluation. But not so large that
     `augment`, which does not smooth, would alias.
     """
     return min(stored, size * 3 // 2)
