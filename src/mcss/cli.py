@@ -139,7 +139,7 @@ def synthetic_describe(capture: Positional[str], labels: str = "S1", json: JsonF
 def import_of_videos(
     folder: Positional[Path],
     out: Positional[str],
-    settings: OmitArgPrefixes[VideosSettings] = VideosSettings(),  # noqa: B008 (frozen)
+    settings: Annotated[VideosSettings, arg(name="")] = VideosSettings(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
     """Make a capture of synchronised videos of static cameras, without calibration, labels or weights.
