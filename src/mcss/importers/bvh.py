@@ -122,7 +122,7 @@ def _places(
             if channel in _POSITIONS:
                 local[:, _POSITIONS.index(channel)] = column
             else:
-                turn = turn * Rotation.from_euler(channel[0].lower(), column, degrees=True)
+                turn = turn * Rotation.from_euler(channel[0].lower(), column[:, None], degrees=True)
         places[:, k] = parent + above.apply(local)
         turns.append(turn)
     return places

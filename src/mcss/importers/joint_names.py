@@ -49,8 +49,8 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
     """For each of `JOINTS` the points of a file that it is the mean of.
 
     A file that names all 17 as mcss does is taken as it is. Otherwise: ``LHip``, ``left_hip``, ``LeftUpLeg``,
-    ``thigh_l``, ``mixamorig:LeftUpLeg`` and the like; the pelvis is the mean of the hips; ``Neck`` is the base of the neck,
-    which mcss calls Thorax, and ``Nose`` (else ``Head``, below the end of the head) is what it calls Neck.
+    ``thigh_l``, ``mixamorig:LeftUpLeg`` and the like; the pelvis is the mean of the hips; ``Neck`` is the base of the
+    neck, which mcss calls Thorax, and ``Nose`` (else ``Head``, below the end of the head) is what it calls Neck.
 
     Args:
         path: For messages.
@@ -86,8 +86,8 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
     if absent:
         raise ImportProblem(
             f"{path}: no point is known as {', '.join(absent)}; it has {_some(names)}. Name them in a mapping file "
-            f'(setting joints), such as joints.toml with the line {absent[0]} = "the file\'s name" or a list of names '
-            "whose mean is taken"
+            f'(setting poses.joints), such as joints.toml with the line {absent[0]} = "the file\'s name" or a list of '
+            "names, whose mean is taken"
         )
     return tuple(found[joint] for joint in JOINTS)
 
@@ -142,8 +142,8 @@ class _Names:
         if len(at) > 1:
             raise ImportProblem(
                 f"{self._path}: the points {' and '.join(repr(self._names[k]) for k in at)} could be the same joint "
-                "(are there two people?); leave one out of the file, or name each joint's point in a mapping file (setting "
-                "joints)"
+                "(are there two people?); leave one out of the file, or name each joint's point in a mapping file "
+                "(setting poses.joints)"
             )
         return _point(at[0]) if at else None
 

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,14 @@ from mcss.importers import ImportProblem
 from mcss.importers.bvh import read_bvh
 from mcss.importers.trajectories import Clock, Trajectories, trajectories
 
+_MIPS = 86
+"""The processor type in a C3D's parameters that means big-endian numbers."""
+
 POSE_SUFFIXES = (".c3d", ".trc", ".bvh", ".csv", ".npz")
+
+
+_ARRAYS = ("poses", "names", "rate", "times", "units", "up")
+"""The arrays of an NPZ that are read; others are left alone."""
 
 
 def read_pose_file(path: Path) -> Trajectories:
@@ -61,10 +68,10 @@ def read_c3d(path: Path) -> Trajectories:
         about = content["parameters"]["POINT"]
         names = [name.strip() for name in about["LABELS"]["value"]][: points.shape[1]]
         rate = float(np.ravel(about["RATE"]["value"])[0])
-        stated = int(np.ravel(about["FRAMES"]["value"])[0]) % 65536  # a signed 16-bit number in old files
+        stated = _stated_frames(path.read_bytes())
     except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
         raise ImportProblem(f"{path}: cannot be read as C3D ({error}); export it again, or remove it") from error
-    if len(points) % 65536 != stated % 65536 and stated != 65535:
+    if stated is not None and len(points) != stated:
         raise ImportProblem(
             f"{path}: expected {stated} frames, as its header says, came {len(points)}; the file was cut short: "
             "copy it again"
@@ -80,6 +87,16 @@ def read_c3d(path: Path) -> Trajectories:
 
     up = said("Y_SCREEN")
     return trajectories(path, names, points, np.arange(len(points)) / rate, said("UNITS"), up)
+
+
+def _stated_frames(data: bytes) -> int | None:
+    """The frames that a C3D's header states (its words 4 and 5); None if there are too many to be stated there.
+
+    ezc3d returns those that it finds, and so does not tell a file that was cut short.
+    """
+    order: Literal["big", "little"] = "big" if data[(data[0] - 1) * 512 + 3] == _MIPS else "little"
+    first, last = int.from_bytes(data[6:8], order), int.from_bytes(data[8:10], order)
+    return last - first + 1 if last < 65535 else None
 
 
 def read_trc(path: Path) -> Trajectories:
@@ -204,7 +221,7 @@ def _arrays(path: Path) -> Mapping[str, Any]:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip archive")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files if name in _ARRAYS}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
         if "pickle" in str(error):
             raise ImportProblem(

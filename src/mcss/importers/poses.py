@@ -90,8 +90,8 @@ def pose_file(folder: Path) -> Path | None:
 def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None) -> Labels:
     """The pose of each of `count` pictures taken `rate` times a second.
 
-    A sample within a quarter of a picture is taken as it is; between two samples not more than `max_gap` apart joints
-    are interpolated linearly; elsewhere, and where a joint is missing, there is no pose.
+    Between two samples not more than `max_gap` apart joints are interpolated linearly; elsewhere a sample within a
+    quarter of a picture is taken as it is; else, and where a joint is missing, there is no pose.
 
     Raises:
         ImportProblem: The file cannot be read, lacks joints, fits no person in any unit or axis, or has no sample in
@@ -104,7 +104,7 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     if not np.isfinite(places).all(axis=(1, 2)).any():
         raise ImportProblem(
             f"{path}: not one of its {len(source)} samples has all joints ({_seldom(places)}); fill the gaps, or "
-            "name other points in a mapping file (setting joints)"
+            "name other points in a mapping file (setting poses.joints)"
         )
     upright, notes = _world(path, places, source, settings)
     seconds = _seconds(source, rate, settings)
@@ -113,12 +113,13 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     if not labelled:
         raise ImportProblem(
             f"{path}: no picture has a label: its samples lie between {seconds[0]:.3f} s and {seconds[-1]:.3f} s, the "
-            f"pictures between 0 and {(count - 1) / rate:.3f} s, and samples more than {settings.max_gap:g} s apart are "
-            "not bridged; check the settings offset, rate and max_gap"
+            f"pictures between 0 and {(count - 1) / rate:.3f} s, and gaps of more than {settings.max_gap:g} s are not "
+            "bridged; check the settings poses.offset, poses.rate and poses.max_gap"
         )
     if labelled < 0.9 * count:
         notes.append(
-            f"{path}: {labelled} of {count} pictures have a label; see offset, rate and max_gap if it should be more"
+            f"{path}: {labelled} of {count} pictures have a label; if it should be more, see poses.offset, poses.rate "
+            "and poses.max_gap"
         )
     made = [f"{JOINTS[k]} from {_parts(joint, source.names)}" for k, joint in enumerate(joints) if joint.made]
     if made:
@@ -140,7 +141,7 @@ def sampled(
         seconds: Of the samples, growing.
         at: Seconds.
         max_gap: Two samples further apart are not interpolated between.
-        near: A sample as near as this in seconds is taken as it is.
+        near: Elsewhere a sample as near as this in seconds is taken as it is.
     """
     whole = np.isfinite(places).all(axis=(1, 2))
     places, seconds = places[whole], seconds[whole]
@@ -153,9 +154,9 @@ def sampled(
     between = (seconds[before] <= at) & (at <= seconds[after]) & (seconds[after] - seconds[before] <= max_gap + 1e-9)
     span = np.where(after > before, seconds[after] - seconds[before], 1.0)
     weight = ((at - seconds[before]) / span)[:, None, None]
-    poses[between] = ((1 - weight) * places[before] + weight * places[after])[between]
     close = np.abs(seconds[nearest] - at) <= near
     poses[close] = places[nearest[close]]
+    poses[between] = ((1 - weight) * places[before] + weight * places[after])[between]
     return poses
 
 
@@ -176,7 +177,8 @@ def _seconds(source: Trajectories, rate: float, settings: PoseSettings) -> Float
         return np.arange(len(source)) / settings.rate + settings.offset
     if source.times is None:
         raise ImportProblem(
-            f"{source.path}: the file does not say how many samples it has a second; add times, or use the setting rate"
+            f"{source.path}: the file does not say how many samples it has a second; add times, or use the setting "
+            "poses.rate"
         )
     return (source.times / rate if source.clock == "pictures" else source.times) + settings.offset
 
@@ -195,6 +197,7 @@ def _own(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping
             f"{found[0]}: there is no setting {', '.join(unknown)}; expected some of "
             + ", ".join(name for name in values if name != "read")
         )
+    own = {name: float(value) if type(value) is int else value for name, value in own.items()}
     joints = own.pop("joints", None)
     if isinstance(joints, str):
         joints = _table(path.parent / joints)

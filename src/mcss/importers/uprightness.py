@@ -72,7 +72,7 @@ def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, st
     raise ImportProblem(
         f"{path}: the person is {size} tall from head to foot; expected 0.5 to 2.5 m"
         + (f", which it is in {fitting[0]}" if fitting else "")
-        + ": state the setting units (mm, cm, m, in, or millimetres per unit), or check which points are joints"
+        + ": state the setting poses.units (mm, cm, m, in, or millimetres per unit), or check which points are joints"
     )
 
 
@@ -106,14 +106,14 @@ def find_up(path: Path, places: Places, stated: str | None, by_user: bool = Fals
             how = "is upside down" if along <= -_UPRIGHT else "lies"
             raise ImportProblem(
                 f"{path}: with {known} up the person {how}: heads are on the side of {seen} from the feet; "
-                f"state the setting up (such as {seen}), or check which points are joints"
+                f"state the setting poses.up (such as {seen}), or check which points are joints"
             )
         return known, f"with {known} up, as stated, the person lies; heads are on the side of {seen} from the feet"
     if not sure:
         parts = ", ".join(f"{a} {v:+.2f}" for a, v in zip("xyz", mean, strict=True))
         raise ImportProblem(
             f"{path}: which axis points up cannot be told, as the person stands along none (mean direction from feet "
-            f"to head: {parts}); state the setting up, one of {', '.join(get_args(Up))}"
+            f"to head: {parts}); state the setting poses.up, one of {', '.join(get_args(Up))}"
         )
     return seen, f"{seen} is taken as up: that is where heads are"
 
@@ -167,9 +167,9 @@ def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float 
     clear = bend[np.abs(bend) > clearly]
     if len(clear) >= 10 and float((clear < 0).mean()) > most:
         raise ImportProblem(
-            f"{path}: the knees bend backwards in {(clear < 0).mean():.0%} of the {len(clear)} clear cases, so the person "
-            "is mirrored: left and right are exchanged (see the mapping file, setting joints), or the axes are "
-            "left-handed (setting left_handed)"
+            f"{path}: the knees bend backwards in {(clear < 0).mean():.0%} of the {len(clear)} clear cases, so the "
+            "person is mirrored: left and right are exchanged (name them in a mapping file, setting poses.joints), or "
+            "the axes are left-handed (setting poses.left_handed)"
         )
 
 

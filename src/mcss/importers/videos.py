@@ -1,8 +1,8 @@
 """A plain folder of one's own synchronised videos → capture.
 
 Layout: ``subject/sequence/view.mp4``, or the views of one recording directly in the folder. The cameras stand still
-and run in step; nothing else need be known about them. 3D labels may lie beside them (`mcss.importers.poses`). Videos are
-read twice, first small, to find the person, then in full for the crops, and never held in memory.
+and run in step; nothing else need be known about them. 3D labels may lie beside them (`mcss.importers.poses`).
+Videos are read twice, first small, to find the person, then in full for the crops, and never held in memory.
 """
 
 import glob
