@@ -17,7 +17,7 @@ skeletons metrics losses depthwise
 frames tables instants captures labels retrieval
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
-importers.videos
+importers.videos importers.assembly
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe

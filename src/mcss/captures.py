@@ -36,7 +36,7 @@ from mcss.frames import (
 )
 from mcss.instants import INSTANT_COLUMNS, Instants, instants_of
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.tables import checked_metadata, metadata_of, open_table, place_of, table_uri
+from mcss.tables import checked_metadata, commit_pieces, metadata_of, open_table, place_of, sweep, table_uri
 
 __all__ = [
     "Camera",
@@ -264,12 +264,32 @@ class CaptureWriter:
             raise CaptureError("a part needs at least one frame, came none; leave an empty sequence out")
         table = frames_table(frames, self.info.image_size)
         part = (frames[0].subject, frames[0].sequence)
+        self._begin(part)
+        self._dataset = self._written(f"{part[0]}/{part[1]}", table, self._dataset)
+        self._done |= {part}
+
+    def append_pieces(self, subject: str, sequence: str, pieces: Sequence[Any]) -> None:
+        """Add one part that `mcss.tables.write_pieces` wrote, in this process or another: all of it or nothing.
+
+        Raises:
+            CaptureError: The part is there already, or cannot be written.
+        """
+        self._begin((subject, sequence))
+        try:
+            self._dataset = commit_pieces(self.uri, self._dataset, list(pieces))
+        except OSError as error:
+            raise self._unwritten(f"{subject}/{sequence}", error) from error
+        self._done |= {(subject, sequence)}
+
+    def sweep(self) -> None:
+        """Remove what parts that were never finished left on the disk. Not while any is being written."""
+        sweep(self._dataset)
+
+    def _begin(self, part: tuple[str, str]) -> None:
         if part in self._done:
             raise CaptureError(f"{part[0]}/{part[1]} is in the capture at {self.uri} already; skip the parts in done()")
         if _FINGERPRINT in metadata_of(self._dataset):  # it grows, and so is unfinished again
             self._dataset.update_schema_metadata({_FINGERPRINT: None})
-        self._dataset = self._written(f"{part[0]}/{part[1]}", table, self._dataset)
-        self._done |= {part}
 
     def add_background(self, view: str, image: bytes, stage: str = "") -> None:
         """Add what a camera sees without a person (the whole source picture). Once there it is left alone.
@@ -319,10 +339,13 @@ class CaptureWriter:
         try:
             return lance.write_dataset(table, target, mode="create" if isinstance(target, str) else "append")
         except OSError as error:
-            raise CaptureError(
-                f"{what} could not be written to {self.uri}: {error}. What was written before stays: make "
-                "room (or mend access) and run the same command again"
-            ) from error
+            raise self._unwritten(what, error) from error
+
+    def _unwritten(self, what: str, error: OSError) -> CaptureError:
+        return CaptureError(
+            f"{what} could not be written to {self.uri}: {error}. What was written before stays: make "
+            "room (or mend access) and run the same command again"
+        )
 
 
 def decode_jpeg(image: bytes) -> UInt8[np.ndarray, "height width 3"]:

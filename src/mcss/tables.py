@@ -1,10 +1,12 @@
 """The Lance tables of a capture: where they lie, opening them, and checking what they hold."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lance
+from lance.fragment import write_fragments
 
 from mcss.frames import METADATA, SCHEMA, SCHEMA_VERSION, CaptureError
 from mcss.skeletons import JOINTS
@@ -83,3 +85,30 @@ def checked_metadata(place: str, dataset: Any) -> dict[str, str]:
             "another program; restore it from a copy or make it again"
         )
     return metadata
+
+
+def write_pieces(place: str, table: Any) -> list[Any]:
+    """Write rows beside the frames table at `place`; they belong to it once they are committed, by any process.
+
+    Raises:
+        CaptureError: The place cannot be written (a full disk).
+    """
+    try:
+        pieces: list[Any] = write_fragments(table, table_uri(place, "frames"), mode="append")
+    except OSError as error:
+        raise CaptureError(
+            f"nothing more can be written to {place}: {error}. What was finished before stays: make room (or mend "
+            "access) and run the same command again"
+        ) from error
+    return pieces
+
+
+def commit_pieces(place: str, dataset: Any, pieces: list[Any]) -> Any:
+    """The table with the rows that `write_pieces` wrote: all of them or, on a failure, none."""
+    append = lance.LanceOperation.Append(pieces)
+    return lance.LanceDataset.commit(table_uri(place, "frames"), append, read_version=dataset.version)
+
+
+def sweep(dataset: Any) -> None:
+    """Remove the files that belong to no version of a table but its last: what a kill left half written."""
+    dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)

@@ -1,11 +1,9 @@
 """Builds the synthetic multi-view capture with several processes; see `mcss.synthetic.scenes` for what it holds."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -13,7 +11,7 @@ from pathlib import Path
 import cv2
 
 from mcss.captures import Capture, CaptureError, CaptureInfo, CaptureWriter, Selector
-from mcss.processes import end_with_parent
+from mcss.processes import end_with_parent, one_thread_each, processors
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.synthetic.scenes import Scene, SyntheticSettings, make_scenes, sequence_names, subject_name
@@ -21,7 +19,6 @@ from mcss.synthetic.scenes import Scene, SyntheticSettings, make_scenes, sequenc
 __all__ = ["SyntheticSettings", "build", "capture_info"]
 
 _LICENCE = "CC0-1.0 for the people and places; see NOTICE of mcss for the motion"
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 Job = tuple[SyntheticSettings, int, str, frozenset[str]]
 
@@ -48,7 +45,7 @@ def build(
         ValueError: Fewer than one process.
     """
     settings = settings or SyntheticSettings()
-    processes = _processors() if processes is None else processes
+    processes = processors() if processes is None else processes
     if processes < 1:
         raise ValueError(f"processes must be at least 1, came {processes}")
     writer = CaptureWriter.open(out, info=capture_info(settings))
@@ -73,11 +70,6 @@ def build(
                 writer.append(scene.frames)
                 task.advance()
     return writer.finish(progress)
-
-
-def _processors() -> int:
-    """Processors that this process may use; all of the machine's where the system does not tell."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def capture_info(settings: SyntheticSettings) -> CaptureInfo:
@@ -106,7 +98,7 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as pool:
         running: set[Future[list[Scene]]] = set()
         try:
-            with _one_thread_each():
+            with one_thread_each():
                 # As many jobs again as processes wait, so that none is idle while results are written.
                 for job in islice(queue, 2 * processes):
                     running.add(pool.submit(make_scenes, *job))
@@ -124,21 +116,6 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started in here use one thread: with more, two of them get in each other's way."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
 
 
 def _begin_process() -> None:
