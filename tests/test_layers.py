@@ -18,6 +18,7 @@ frames tables instants captures labels retrieval
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.videos importers.assembly
+importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe

@@ -19,6 +19,8 @@ from mcss.checkpoints import load_model
 from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
+from mcss.importers.assembly import Assembled
+from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.methods.mcss import MCSSSettings
 from mcss.progress import RichProgress
@@ -155,6 +157,41 @@ def import_of_videos(
         console.print(f"[yellow]Note[/] {escape(warning)}")
     about = _show_capture(summary.capture)
     _finish({**about, "imported": summary.imported, "kept": summary.kept, "warnings": summary.warnings}, json)
+
+
+@import_app.command(name="mpi-inf-3dhp")
+def import_of_mpi_inf_3dhp(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[MpiInf3dhpSettings] = MpiInf3dhpSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of MPI-INF-3DHP as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras, frames and poses are taken, and which known faults are put right.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), processes), json)
+
+
+def _show_assembled(done: Assembled, json: Path | None) -> None:
+    for note in done.notes:
+        console.print(f"[yellow]Note[/] {escape(note)}")
+    for problem in done.problems:
+        console.print(f"[red]Missing[/] {escape(problem)}")
+    rows = [
+        (c.subject, f"{c.sequences} of {c.expected_sequences}", f"{c.images:,} of {c.expected_images:,}")
+        for c in done.counts
+    ]
+    _show("Imported", ("subject", "sequences", "pictures"), rows)
+    about = _show_capture(done.capture)
+    told = {name: getattr(done, name) for name in ("imported", "kept", "problems", "notes")}
+    _finish({**about, **told, "counts": [asdict(count) for count in done.counts]}, json)
 
 
 @dataclass(frozen=True)
