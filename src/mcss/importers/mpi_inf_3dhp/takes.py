@@ -350,8 +350,8 @@ def world_poses(
         if np.isfinite(off).any() and float(np.nanmedian(off)) > DISAGREEMENT_MM:
             raise ImportProblem(
                 f"{path}: cameras {next(iter(annotation.own))} and {number} disagree by {np.nanmedian(off):.0f} mm "
-                "about where the person is; expected millimetres in each camera's space and the camera.calibration of the "
-                "same sequence: unpack both again"
+                "about where the person is; expected millimetres in each camera's space and the camera.calibration of "
+                "the same sequence: unpack both again"
             )
     return worlds[0]
 
