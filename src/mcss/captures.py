@@ -243,7 +243,10 @@ class CaptureWriter:
                 raise CaptureError(f"no capture can be written at {place}: {error}") from error
         else:
             different = CaptureInfo.from_metadata(checked_metadata(place, dataset)).differences(info)
-            if different:
+            if different and not dataset.count_rows():  # nothing is lost when it is begun anew
+                schema = SCHEMA.with_metadata(info.metadata())
+                dataset = lance.write_dataset(schema.empty_table(), dataset, schema=schema, mode="overwrite")
+            elif different:
                 raise CaptureError(
                     f"the capture at {place} was begun with other settings ({'; '.join(different)}): "
                     "use the same ones to carry it on, or write to another place"

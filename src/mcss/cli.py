@@ -19,7 +19,10 @@ from mcss.checkpoints import load_model
 from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
+from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled
+from mcss.importers.human36m.release import import_human36m
+from mcss.importers.human36m.takes import Human36MSettings
 from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.methods.mcss import MCSSSettings
@@ -68,7 +71,7 @@ def _about(capture: Capture) -> dict[str, Any]:
         "actions": list(instants.actions),
         "views": list(capture.views),
         "labelled_instants": int(instants.heading_valid.sum()),
-        "splits": {name: len(capture.instants(name)) for name in capture.splits},
+        "splits": {name: int(instants.selected(picks).sum()) for name, picks in capture.splits.items()},
     }
 
 
@@ -179,19 +182,44 @@ def import_of_mpi_inf_3dhp(
     _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), processes), json)
 
 
+@import_app.command(name="human36m")
+def import_of_human36m(
+    folder: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[Human36MSettings] = Human36MSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of Human3.6M as released: videos, D3_Positions, ground-truth boxes and metadata.xml.
+
+    Args:
+        folder: Where the archives were unpacked: it has S1, S5, … and metadata.xml.
+        out: Folder or object-store address of the new capture.
+        settings: Which pictures are taken, and how.
+        processes: Processes to work with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_human36m(folder, out, settings, RichProgress(), processes=processes), json)
+
+
 def _show_assembled(done: Assembled, json: Path | None) -> None:
+    """What was imported against what should be there; ends with 1 if sequences are missing."""
     for note in done.notes:
-        console.print(f"[yellow]Note[/] {escape(note)}")
-    for problem in done.problems:
-        console.print(f"[red]Missing[/] {escape(problem)}")
-    rows = [
+        console.print(f"[yellow]Note[/] {escape(note)}", soft_wrap=True)
+    about = _show_capture(done.capture)
+    lines = [
         (c.subject, f"{c.sequences} of {c.expected_sequences}", f"{c.images:,} of {c.expected_images:,}")
         for c in done.counts
     ]
-    _show("Imported", ("subject", "sequences", "pictures"), rows)
-    about = _show_capture(done.capture)
-    told = {name: getattr(done, name) for name in ("imported", "kept", "problems", "notes")}
-    _finish({**about, **told, "counts": [asdict(count) for count in done.counts]}, json)
+    _show("There, of what is expected", ("subject", "sequences", "images of the sequences found"), lines)
+    counts = [asdict(count) for count in done.counts]
+    problems = {"notes": done.notes, "problems": done.problems}
+    _finish({**about, "imported": done.imported, "kept": done.kept, "counts": counts, **problems}, json)
+    if done.problems:
+        raise ImportProblem(
+            "\n".join(done.problems) + f"\nThese {len(done.problems)} could not be imported; all else is in "
+            f"{done.capture.uri} and can be used. Mend them and give the same command again."
+        )
 
 
 @dataclass(frozen=True)
@@ -431,7 +459,7 @@ def ablation(
 
 
 app.command(synthetic_app, name="synthetic", help="The built-in multi-view capture.")
-app.command(import_app, name="import", help="Make a capture of one's own footage.")
+app.command(import_app, name="import", help="Make a capture of one's own footage or of a data set.")
 app.command(train_app, name="train", help="Train MCSS or the supervised baseline.")
 
 _DESCRIPTION = (

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -134,7 +134,7 @@ def test_a_stopped_import_is_carried_on_to_the_same_capture(tmp_path: Path, proc
 
 ENDLESS = """
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 sys.path.insert(0, {tests!r})
 from test_assembly import INFO, DrawnPart, assemble, drawn
 
@@ -199,6 +199,15 @@ def test_a_part_that_gives_rows_of_another_or_a_wrong_size_or_none_is_named(tmp_
     assert lines[5].startswith("nothing could be imported into")
 
 
+def test_an_import_that_gave_nothing_may_be_begun_anew_with_other_settings(tmp_path: Path) -> None:
+    with pytest.raises(ImportProblem, match="nothing could be imported"):
+        assemble([DrawnPart("S1", "Walking", fault="file")], tmp_path / "capture", INFO, processes=1)
+    other = replace(INFO, settings={"boxes": "joints"})
+    assert assemble(parts()[:1], tmp_path / "capture", other, processes=1).capture.info == other
+    with pytest.raises(CaptureError, match="begun with other settings"):
+        assemble(parts(), tmp_path / "capture", INFO, processes=1)
+
+
 def test_subjects_of_the_set_that_are_missing_are_counted(tmp_path: Path) -> None:
     done: Assembled = assemble(parts()[:2], tmp_path / "c", INFO, processes=1, expected={"S1": 3, "S8": 3})
     assert done.counts == (SubjectCount("S1", 2, 3, 24, 24), SubjectCount("S8", 0, 3, 0, 0))
@@ -214,7 +223,7 @@ def test_a_full_disk_ends_the_import_and_says_so(tmp_path: Path, monkeypatch: py
 
 
 def test_no_parts_or_no_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match="there is nothing to import"):
+    with pytest.raises(ImportProblem, match="there is not one sequence"):
         assemble([], tmp_path / "capture", INFO)
     with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
         assemble(parts(), tmp_path / "capture", INFO, processes=0)

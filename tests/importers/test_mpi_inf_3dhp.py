@@ -122,10 +122,13 @@ def test_the_command_imports_and_carries_on(release: Path, tmp_path: Path) -> No
     out, summary = tmp_path / "capture", tmp_path / "summary.json"
     words = ["import", "mpi-inf-3dhp", str(release), str(out), "--size", "48", "--every", "2", "--cameras", "0", "7"]
     words += ["--processes", "1", "--json", str(summary)]
-    main(words)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 1  # two sequences are missing
     first = json.loads(summary.read_text())
     assert (len(first["imported"]), len(first["kept"]), len(first["problems"])) == (3, 0, 2)
-    main(words)
+    with pytest.raises(SystemExit):
+        main(words)
     second = json.loads(summary.read_text())
     assert (len(second["imported"]), len(second["kept"])) == (0, 3)
     assert second["fingerprint"] == first["fingerprint"] == Capture.open(out).fingerprint

@@ -124,7 +124,7 @@ def assemble(
         raise ValueError(f"processes must be at least 1, came {processes}")
     found = list(problems)
     if not parts:
-        raise ImportProblem("\n".join(found) or "there is nothing to import; check the folder")
+        raise ImportProblem("\n".join([*found, f"nothing could be imported into {out}: there is not one sequence"]))
     writer = CaptureWriter.open(out, info=info)
     kept = [part for part in parts if (part.subject, part.sequence) in writer.done()]
     todo = [part for part in parts if (part.subject, part.sequence) not in writer.done()]

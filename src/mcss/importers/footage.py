@@ -80,7 +80,25 @@ def _steady(seconds: Float64[np.ndarray, " pictures"], rate: float) -> bool:
     return bool(np.abs(late).max() <= 1.5 / rate)
 
 
-def pictures(path: Path, long_side: int | None = None) -> Iterator[Picture]:
+def stated_count(path: Path) -> int:
+    """Pictures that the header of a video states, without reading it through; 0 if it does not.
+
+    Raises:
+        ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
+    """
+    av = _av()
+    if not path.is_file():
+        raise ImportProblem(f"{path}: no such file; expected a video")
+    if path.stat().st_size == 0:
+        raise ImportProblem(f"{path}: the file is empty (0 bytes); copy or unpack it again")
+    try:
+        with av.open(str(path)) as container:
+            return int(_video_stream(container, path).frames)
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
+
+
+def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterator[Picture]:
     """The pictures of a video in order, upright, in RGB; one at a time, so that length costs no memory.
 
     A damaged file ends where it can no longer be decoded: compare the number of pictures with `Footage.count`.
@@ -88,10 +106,26 @@ def pictures(path: Path, long_side: int | None = None) -> Iterator[Picture]:
     Args:
         path: A video file.
         long_side: Scale pictures down so that the longer side has this many pixels; None keeps them as they are.
+        every: Give only every so many-th picture, from the first on; the others cost no more than their decoding.
 
     Raises:
         ImportProblem: The file cannot be opened at all.
     """
+    for index, frame in enumerate(_decoded(path)):
+        if index % every == 0:
+            yield _upright_rgb(frame, long_side)
+
+
+def decoded_count(path: Path) -> int:
+    """Pictures of a video that can be decoded; takes as long as decoding it.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
+    return sum(1 for _ in _decoded(path))
+
+
+def _decoded(path: Path) -> Iterator[Any]:
     av = _av()
     try:
         container = av.open(str(path))
@@ -108,7 +142,7 @@ def pictures(path: Path, long_side: int | None = None) -> Iterator[Picture]:
                 return
             if frame is None:
                 return
-            yield _upright_rgb(frame, long_side)
+            yield frame
 
 
 def _upright_rgb(frame: Any, long_side: int | None) -> Picture:

@@ -1,6 +1,5 @@
 """Takes of MPI-INF-3DHP, fourteen cameras each and one in the test set, become sequences of a capture."""
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,7 +131,7 @@ def import_mpi_inf_3dhp(
 ) -> Assembled:
     """Make a capture (or carry on one) of the original release of MPI-INF-3DHP.
 
-    Splits: ``train`` S1–S6, ``test`` S7–S8, ``ts`` the test set TS1–TS6, as far as they are there. A
+    Splits: ``train`` S1–S6, ``test`` S7–S8, ``ts`` the test set TS1–TS6; of what is there. A
     pose of the test set is that of one camera, taken as level: its up axis is only nearly the world's.
 
     Args:
@@ -158,13 +157,12 @@ def import_mpi_inf_3dhp(
             + "; give the folder in which they lie"
         )
     present = {part.subject for part in parts}
-    splits = {name: tuple(s for s in subjects if s in present) for name, subjects in SPLITS.items()}
     about = {name: value for name, value in asdict(settings).items() if name not in ("size", "subjects")}
     info = CaptureInfo(
         importer="mpi-inf-3dhp",
         licence="MPI-INF-3DHP: non-commercial research only",
         image_size=settings.size,
-        splits={name: (Selector(subjects=subjects),) for name, subjects in splits.items() if subjects},
+        splits={name: (Selector(subjects=subjects),) for name, subjects in SPLITS.items()},
         settings=about,
     )
     expected = {subject: 1 if subject in TEST_SUBJECTS else 2 for subject in present}
@@ -381,7 +379,7 @@ def _view(
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
         raise ImportProblem(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
     squares: Int64[np.ndarray, "n 4"] | None = None
-    for index, picture in enumerate(itertools.islice(pictures(path), 0, None, settings.every)):
+    for index, picture in enumerate(pictures(path, every=settings.every)):
         if index == len(boxes):
             return
         if squares is None:
