@@ -20,6 +20,7 @@ from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
 from mcss.importers import ImportProblem
+from mcss.importers.aspset import AspsetSettings, import_aspset
 from mcss.importers.assembly import Assembled
 from mcss.importers.human36m.release import import_human36m
 from mcss.importers.human36m.takes import Human36MSettings
@@ -180,6 +181,26 @@ def import_of_mpi_inf_3dhp(
         json: Also write a summary to this file.
     """
     _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), processes), json)
+
+
+@import_app.command(name="aspset")
+def import_of_aspset(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[AspsetSettings] = AspsetSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of ASPset-510 as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with splits.csv, trainval and test.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras and pictures are taken, and how.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_aspset(source, out, settings, RichProgress(), processes), json)
 
 
 @import_app.command(name="human36m")

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
+from mcss.captures import Camera
 from mcss.importers import ImportProblem
 from mcss.skeletons import JOINTS
 
@@ -140,6 +141,11 @@ def up_rotation(up: Up) -> Float64[np.ndarray, "3 3"]:
         "-x": ((0, 0, 1), (0, 1, 0), (-1, 0, 0)),
     }
     return np.array(rows[up], np.float64)
+
+
+def turned(camera: Camera, up: Up) -> Camera:
+    """A camera of a world whose axis `up` points up, as it stands in the world turned to +Z up."""
+    return Camera(camera.rotation @ up_rotation(up).T, camera.translation, camera.intrinsics)
 
 
 def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float = 0.8) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from mcss.captures import Camera, CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, Note, Part, assemble
-from mcss.importers.footage import Picture, jpeg, pictures
+from mcss.importers.crops import corners, crops, joint_boxes
+from mcss.importers.footage import Picture, jpeg
 from mcss.importers.mpi_inf_3dhp.annotations import (
     CAMERAS,
     JOINTS_28,
@@ -23,8 +24,8 @@ from mcss.importers.mpi_inf_3dhp.annotations import (
     seventeen,
 )
 from mcss.importers.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
-from mcss.importers.people import crop_squares, cut_out, filled
-from mcss.importers.uprightness import Up, find_unit, find_up, to_z_up, up_rotation
+from mcss.importers.people import crop_squares, cut_out
+from mcss.importers.uprightness import Up, find_unit, find_up, to_z_up, turned
 from mcss.progress import NO_PROGRESS, Progress
 
 CHEST_HEIGHT = (0, 2, 4, 7, 8)
@@ -242,11 +243,13 @@ class Take:
         if unknown:
             note(f"{path}: {unknown} poses are not finite; those pictures have no label")
         views = {
-            camera: _view(
+            camera: crops(
                 self.folder / "imageSequence" / f"video_{camera}.avi",
                 joint_boxes(path, annotation.pixels[camera][:count])[numbers],
                 rate / settings.every,
-                settings,
+                settings.margin,
+                settings.size,
+                settings.every,
             )
             for camera in settings.cameras
         }
@@ -256,7 +259,7 @@ class Take:
                 if crop is None:
                     self._ended(camera, number, count, note)
                     del views[camera]
-                elif crop[0]:
+                elif not (settings.drop_flashes and is_flash(crop[0])):
                     yield Frame(
                         subject=self.subject,
                         sequence=self.sequence,
@@ -264,7 +267,7 @@ class Take:
                         frame=number,
                         time=number / rate,
                         view=str(camera),
-                        image=crop[0],
+                        image=jpeg(crop[0], settings.quality),
                         box=crop[1],
                         pose=taken[index] if np.isfinite(taken[index]).all() else None,
                         camera=turned(cameras[camera], settings.up),
@@ -319,7 +322,7 @@ class TestTake:
                 time=number / TEST_RATE,
                 view="test",
                 image=jpeg(cut_out(picture, square, settings.size), settings.quality),
-                box=_box(square),
+                box=corners(square),
                 pose=poses[number] if np.isfinite(poses[number]).all() else None,
             )
 
@@ -354,41 +357,6 @@ def world_poses(
     return worlds[0]
 
 
-def turned(camera: Camera, up: Up) -> Camera:
-    """The camera as it stands in the world turned to +Z up."""
-    return Camera(camera.rotation @ up_rotation(up).T, camera.translation, camera.intrinsics)
-
-
-def joint_boxes(path: Path, pixels: Float64[np.ndarray, "t joints 2"]) -> Float64[np.ndarray, "t 4"]:
-    """x0, y0, x1, y1 around all joints of each frame; gaps are filled.
-
-    Raises:
-        ImportProblem: There is no finite one.
-    """
-    boxes = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1)
-    if not np.isfinite(boxes).all(axis=1).any():
-        raise ImportProblem(f"{path}: not one frame has finite 2D joints (annot2); unpack this sequence again")
-    return filled(boxes)
-
-
-def _view(
-    path: Path, boxes: Float64[np.ndarray, "n 4"], rate: float, settings: MpiInf3dhpSettings
-) -> Iterator[tuple[bytes | None, tuple[float, float, float, float]]]:
-    """The crop of each box, and where it is; no crop where a flash went off."""
-    if not path.is_file() or path.stat().st_size == 0:
-        what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
-        raise ImportProblem(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
-    squares: Int64[np.ndarray, "n 4"] | None = None
-    for index, picture in enumerate(pictures(path, every=settings.every)):
-        if index == len(boxes):
-            return
-        if squares is None:
-            squares = crop_squares(boxes, rate, settings.margin, picture.shape[1], picture.shape[0])
-        crop = cut_out(picture, squares[index], settings.size)
-        flash = settings.drop_flashes and is_flash(crop)
-        yield None if flash else jpeg(crop, settings.quality), _box(squares[index])
-
-
 def _picture(path: Path) -> Picture:
     data = path.read_bytes() if path.is_file() else b""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
@@ -401,8 +369,3 @@ def _picture(path: Path) -> Picture:
 
 def _activity(number: int) -> str:
     return ACTIVITIES[number - 1] if 1 <= number <= len(ACTIVITIES) else "Not stated"
-
-
-def _box(square: Int64[np.ndarray, " 4"]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = map(float, square)
-    return x0, y0, x1, y1
