@@ -222,8 +222,8 @@ class Clip:
         longest = max([*map(len, boxes.values()), count if poses is None else len(poses)])
         if longest - count > MAX_MISSING:
             raise ImportProblem(
-                f"{self.folder}: {self.subject}-{self.sequence} has {count} boxes in one view, {longest} boxes or poses "
-                f"elsewhere; expected as many of each: unpack this clip again"
+                f"{self.folder}: {self.subject}-{self.sequence} has {count} boxes in one view, {longest} boxes or "
+                f"poses elsewhere; expected as many of each: unpack this clip again"
             )
         numbers = range(0, count, settings.every)
         views = {
@@ -277,8 +277,8 @@ class Clip:
         path = self.file("videos", f"{self.subject}-{self.sequence}-{name}.mkv")
         if count - number > MAX_MISSING + self.settings.every:
             raise ImportProblem(
-                f"{path}: expected {count} pictures, as there are boxes, came about {number}; the video is damaged or was "
-                "cut short: unpack this clip again, or leave the camera out (cameras)"
+                f"{path}: expected {count} pictures, as there are boxes, came about {number}; the video is damaged or "
+                "was cut short: unpack this clip again, or leave the camera out (cameras)"
             )
         note(f"{path}: the video ends at about picture {number} of {count}; the other views go on")
 
@@ -291,8 +291,8 @@ def _clip(folder: Path, subject: str, clip: str, test: bool, settings: AspsetSet
     cameras = tuple(there) if test else settings.cameras
     if not there:
         raise ImportProblem(
-            f"{folder / 'videos' / subject / f'{subject}-{clip}'}-….mkv: no video of the cameras {', '.join(settings.cameras)}; "
-            "unpack this clip again"
+            f"{folder / 'videos' / subject / f'{subject}-{clip}'}-….mkv: no video of the cameras "
+            f"{', '.join(settings.cameras)}; unpack this clip again"
         )
     boxes = read_box_table(folder / "boxes" / subject / f"{subject}-{clip}-{there[0]}.csv")
     return Clip(subject, clip, len(range(0, len(boxes), settings.every)) * len(cameras), folder, cameras, settings)
@@ -308,7 +308,7 @@ def _agree(path: Path, boxes: Float64[np.ndarray, "t 4"], camera: Camera, world:
     if known.any() and within[known].mean() < 0.5:
         tight = joint_boxes(path, pixels)[0].round().tolist()
         raise ImportProblem(
-            f"{path}: the person's pelvis is inside the box in only {within[known].mean():.0%} of the pictures (first box "
-            f"{boxes[0].round().tolist()}, joints span {tight}); expected x1,y1,x2,y2 of the same clip and camera: unpack "
-            "cameras, boxes and joints_3d again"
+            f"{path}: the person's pelvis is inside the box in only {within[known].mean():.0%} of the pictures (first "
+            f"box {boxes[0].round().tolist()}, joints span {tight}); expected x1,y1,x2,y2 of the same clip and camera: "
+            "unpack cameras, boxes and joints_3d again"
         )
