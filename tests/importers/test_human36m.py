@@ -166,8 +166,8 @@ def test_metadata_links_takes_to_files_and_actions_by_the_mapping_alone(tmp_path
         "Greeting",
         "WalkDog 1",
     }
-    assert Take("S1", "WalkingDog 1", "WalkingDog") in metadata.takes
-    assert Take("S9", "WalkDog 1", "WalkingDog") in metadata.takes
+    assert Take("S1", "WalkingDog 1", "WalkingDog", (6, 1)) in metadata.takes
+    assert Take("S9", "WalkDog 1", "WalkingDog", (6, 1)) in metadata.takes
 
 
 def test_a_lens_sees_points_where_the_formulas_of_the_set_put_them(tmp_path: Path) -> None:
@@ -432,7 +432,9 @@ def test_a_video_that_goes_on_after_its_annotation_is_clipped_or_refused(own: Pa
 def test_the_published_counts_are_checked_for_whole_subjects(tmp_path: Path) -> None:
     lenses = read_metadata(write_metadata(tmp_path / "metadata.xml")).lenses["S1"]
     parts = [
-        TakePart(Take("S1", f"Walking {i}", "Walking"), tmp_path, lenses, 2069 if i else 62_094 - 29 * 2069, S1)
+        TakePart(
+            Take("S1", f"Walking {i}", "Walking", (14, i)), tmp_path, lenses, 2069 if i else 62_094 - 29 * 2069, S1
+        )
         for i in range(30)
     ]
     assert sum(part.length for part in parts) == 62_094 == 248_376 // 4

@@ -50,7 +50,7 @@ def read_poses(path: Path) -> Poses:
     return checked(pose.reshape(-1, JOINTS_32, 3), path)
 
 
-def checked(poses: Poses, path: Path, name: str = "") -> Poses:
+def checked(poses: Float64[np.ndarray, "t joints 3"], path: Path, name: str = "") -> Float64[np.ndarray, "t joints 3"]:
     """The poses, if they are those of a person in mm.
 
     Raises:
@@ -84,7 +84,7 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
     Raises:
         ImportProblem: The file is missing, empty, no MAT v7.3, cut short, or holds something else.
     """
-    h5py = _h5py()
+    h5py = h5py_module()
     way_out = "unpack Segments_mat_gt_bb of this subject again, or take boxes from the joints (setting boxes: joints)"
     _present(path, "the ground-truth boxes of a view", way_out)
     size: tuple[int, int] | None = None
@@ -180,7 +180,8 @@ def _cdflib() -> Any:
     return cdflib
 
 
-def _h5py() -> Any:
+def h5py_module() -> Any:
+    """The package h5py, which is an extra."""
     try:
         import h5py
     except ImportError as error:

@@ -64,6 +64,8 @@ class Take:
     """What its files begin with, such as ``Walking 1``; numbers mean different takes for different subjects."""
     action: str
     """By the set's list of actions: ``WalkingDog`` where files say ``WalkDog``."""
+    index: tuple[int, int]
+    """Numbers of action and sub-action, from 1."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Metadata:
 
     takes: tuple[Take, ...]
     """Of all subjects, without the ``_ALL`` files."""
+    actions: tuple[str, ...]
+    """Their names by number, less one."""
     lenses: Mapping[str, tuple[Lens, ...]]
     """Four for each subject."""
 
@@ -92,7 +96,7 @@ def read_metadata(path: Path) -> Metadata:
     except (ElementTree.ParseError, UnicodeError, ValueError) as error:
         raise ImportProblem(f"{path}: expected XML, came something else or half of it ({error}): {way_out}") from error
     try:
-        return Metadata(_takes(root), _lenses(root))
+        return Metadata(_takes(root), tuple(_texts(_element(root, "actionnames"))), _lenses(root))
     except (LookupError, TypeError, ValueError) as error:
         raise ImportProblem(f"{path}: expected Human3.6M's metadata, but {error}: {way_out}") from error
 
@@ -126,7 +130,7 @@ def _takes(root: ElementTree.Element) -> tuple[Take, ...]:
             if not _SAFE.fullmatch(file):
                 raise ValueError(f"{file!r} of {subject} in <mapping> is not the beginning of a file's name")
             if not file.startswith("_ALL"):
-                takes.append(Take(subject, file, actions[int(row[0]) - 1]))
+                takes.append(Take(subject, file, actions[int(row[0]) - 1], (int(row[0]), int(row[1]))))
     return tuple(takes)
 
 

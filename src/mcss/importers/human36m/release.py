@@ -12,6 +12,7 @@ from mcss.captures import CaptureInfo, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, assemble
 from mcss.importers.human36m.metadata import Lens, Metadata, read_metadata
+from mcss.importers.human36m.mirrors import PicturesPart, fetch_root, fetch_takes, json_root, json_takes
 from mcss.importers.human36m.takes import TEST, TRAIN, Human36MSettings, TakePart, take_poses
 from mcss.progress import NO_PROGRESS, Progress
 
@@ -57,10 +58,15 @@ def import_human36m(
         )
     metadata = read_metadata(settings.metadata or folder / "metadata.xml")
     subjects = settings.subjects or TRAIN + TEST
-    parts, problems = find_takes(folder, metadata, settings, progress)
+    parts: list[TakePart] | list[PicturesPart]
+    if fetch_root(folder) or json_root(folder):
+        parts, problems = find_pictures(folder, metadata, settings, progress)
+    else:
+        parts, problems = find_takes(folder, metadata, settings, progress)
     expected = {subject: sum(take.subject == subject for take in metadata.takes) for subject in subjects}
     done = assemble(parts, out, _info(settings), progress, processes=processes, problems=problems, expected=expected)
-    return replace(done, notes=(*_unusual_counts(parts), *done.notes))
+    whole = [part for part in parts if isinstance(part, TakePart)]
+    return replace(done, notes=(*_unusual_counts(whole), *done.notes))
 
 
 def find_takes(
@@ -89,6 +95,28 @@ def find_takes(
                 problems.append(str(problem))
             else:
                 parts.append(TakePart(take, folder / take.subject, cameras, length, settings))
+            task.advance()
+    return parts, problems
+
+
+def find_pictures(
+    folder: Path, metadata: Metadata, settings: Human36MSettings, progress: Progress = NO_PROGRESS
+) -> tuple[list[PicturesPart], list[str]]:
+    """The takes of a copy with pictures instead of videos (`mcss.importers.human36m.mirrors`), and what is wrong."""
+    parts: list[PicturesPart] = []
+    problems: list[str] = []
+    subjects = settings.subjects or TRAIN + TEST
+    with progress.task("Reading annotations", len(subjects)) as task:
+        for subject in subjects:
+            _cameras(metadata.lenses[subject], settings)
+            if (root := fetch_root(folder)) is not None:
+                found = list(fetch_takes(root, subject, metadata, settings))
+            else:
+                found = list(json_takes(folder, subject, metadata, settings))
+            parts += [take for take in found if isinstance(take, PicturesPart)]
+            problems += [str(problem) for problem in found if isinstance(problem, ImportProblem)]
+            if not found:
+                problems.append(f"{folder}: there is nothing of {subject}; add it, or choose other subjects")
             task.advance()
     return parts, problems
 

@@ -222,7 +222,7 @@ class TakePart:
             )
 
     def _rows(
-        self, poses: Float64[np.ndarray, "t 17 3"], squares: list[Int64[np.ndarray, "n 4"]], note: Note
+        self, poses: Float64[np.ndarray, "t 17 3"], squares: list[Int64[np.ndarray, "_ 4"]], note: Note
     ) -> Iterator[Frame]:
         usable = min(map(len, squares))
         decoders = [pictures(self.video(lens), every=self.wanted.step) for lens in self.lenses]
