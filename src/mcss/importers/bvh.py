@@ -75,7 +75,9 @@ def _hierarchy(words: Iterator[str]) -> list[_Joint]:
             case "OFFSET":
                 joints[open_joints[-1]].offset = np.array([float(next(words)) for _ in range(3)])
             case "CHANNELS":
-                joints[open_joints[-1]].channels = tuple(next(words) for _ in range(int(next(words))))
+                count = int(next(words))
+                names = [next(words) for _ in range(count)]
+                joints[open_joints[-1]].channels = tuple(names)
             case "MOTION":
                 break
             case _:
