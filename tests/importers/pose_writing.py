@@ -60,23 +60,17 @@ def write_trc(
 
 
 def write_c3d(path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "mm") -> Path:
-    """A C3D by the package c3d (the reader uses ezc3d); points that are NaN get a residual of −1."""
-    import warnings
-
-    import c3d
+    """A C3D by the package ezc3d (the reader uses c3d); points that are NaN get a residual of −1."""
+    import ezc3d
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = c3d.Writer(point_rate=rate, point_units=units.ljust(4)[:4])
-    writer.set_point_labels(list(names))
-    for sample in places:
-        points = np.zeros((len(names), 5), np.float32)
-        lost = np.isnan(sample).any(axis=1)
-        points[:, :3] = np.where(lost[:, None], 0, sample)
-        points[:, 3] = np.where(lost, -1, 0)
-        writer.add_frames([(points, np.zeros((0, 0)))])
-    with path.open("wb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that there are no analog data
-        writer.write(file)
+    file = ezc3d.c3d()
+    about = file["parameters"]["POINT"]
+    about["RATE"]["value"], about["LABELS"]["value"], about["UNITS"]["value"] = [float(rate)], tuple(names), [units]
+    lost = np.isnan(places).any(axis=-1)
+    file["data"]["points"] = np.where(lost[..., None], 0, places).transpose(2, 1, 0)
+    file["data"]["meta_points"]["residuals"] = np.where(lost, -1.0, 0.0).T[None]
+    file.write(str(path))
     return path
 
 

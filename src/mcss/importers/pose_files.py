@@ -5,6 +5,7 @@ None of them is trusted: nothing in them is run (no pickles), and no name in the
 
 import csv
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,41 +59,52 @@ def read_pose_file(path: Path) -> Trajectories:
 def read_c3d(path: Path) -> Trajectories:
     """The points of a C3D file; its unit is POINT:UNITS, its up axis POINT:Y_SCREEN, where it has them.
 
+    Read with the package c3d, which is Python throughout: compiled readers crash or hang on damaged files.
+
     Raises:
         ImportProblem: It is no C3D, is cut short, or has no points.
-        ImportError: ezc3d is missing.
+        ImportError: c3d is missing.
     """
+    c3d = _c3d()
     try:
-        content = _ezc3d().c3d(str(path))
-        points = np.asarray(content["data"]["points"], np.float64)[:3].transpose(2, 1, 0)
-        about = content["parameters"]["POINT"]
-        names = [name.strip() for name in about["LABELS"]["value"]][: points.shape[1]]
-        rate = float(np.ravel(about["RATE"]["value"])[0])
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there are no analog data; that the file ends too early, see below
+            reader = c3d.Reader(file)
+            names = [name.strip() for name in reader.point_labels][: reader.point_used]
+            rate = float(reader.point_rate)
+            samples = [points[:, :4].copy() for _, points, _ in reader.read_frames()]
+            said = {name: _c3d_text(reader, name) for name in ("POINT:UNITS", "POINT:Y_SCREEN")}
         stated = _stated_frames(path.read_bytes())
-    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:
-        raise ImportProblem(f"{path}: cannot be read as C3D ({error}); export it again, or remove it") from error
-    if stated is not None and len(points) != stated:
+    except Exception as error:  # whatever the bytes of a damaged file lead to
         raise ImportProblem(
-            f"{path}: expected {stated} frames, as its header says, came {len(points)}; the file was cut short: "
-            "copy it again"
+            f"{path}: cannot be read as C3D ({type(error).__name__}: {error}); export it again, or remove it"
+        ) from error
+    if not samples or (stated is not None and len(samples) != stated):
+        raise ImportProblem(
+            f"{path}: expected {stated or 'some'} frames, as its header says, came {len(samples)}; the file was cut "
+            "short: copy it again"
         )
+    points = np.array(samples, np.float64)
     if len(names) != points.shape[1]:
-        raise ImportProblem(f"{path}: {points.shape[1]} points but {len(names)} names; give each point a name")
+        raise ImportProblem(
+            f"{path}: expected a name for each point, came {len(names)} for {points.shape[1]}; name them"
+        )
     if not (math.isfinite(rate) and rate > 0):
         raise ImportProblem(f"{path}: expected a positive POINT:RATE, came {rate}; state the rate in the file")
+    points[points[..., 3] < 0] = np.nan  # the residual says that the point was not seen
+    times = np.arange(len(points)) / rate
+    return trajectories(path, names, points[..., :3], times, said["POINT:UNITS"], said["POINT:Y_SCREEN"])
 
-    def said(name: str) -> str | None:
-        values = about[name]["value"] if name in about else []
-        return str(values[0]).strip().lower() or None if len(values) else None
 
-    up = said("Y_SCREEN")
-    return trajectories(path, names, points, np.arange(len(points)) / rate, said("UNITS"), up)
+def _c3d_text(reader: Any, name: str) -> str | None:
+    parameter = reader.get(name)
+    return None if parameter is None else str(parameter.string_value).strip().lower() or None
 
 
 def _stated_frames(data: bytes) -> int | None:
     """The frames that a C3D's header states (its words 4 and 5); None if there are too many to be stated there.
 
-    ezc3d returns those that it finds, and so does not tell a file that was cut short.
+    The reader returns those that it finds, and so does not tell a file that was cut short.
     """
     order: Literal["big", "little"] = "big" if data[(data[0] - 1) * 512 + 3] == _MIPS else "little"
     first, last = int.from_bytes(data[6:8], order), int.from_bytes(data[8:10], order)
@@ -245,10 +257,10 @@ def _number(cell: str, path: Path, line: int) -> float:
         raise ImportProblem(f"{path} line {line}: expected a number, came {cell[:40]!r}; mend the line") from None
 
 
-def _ezc3d() -> ModuleType:
+def _c3d() -> ModuleType:
     try:
-        import ezc3d
+        import c3d
     except ImportError as error:
-        raise ImportError("reading C3D needs ezc3d: install it with `pip install 'mcss[c3d]'`") from error
-    module: ModuleType = ezc3d
+        raise ImportError("reading C3D needs the package c3d: install it with `pip install 'mcss[c3d]'`") from error
+    module: ModuleType = c3d
     return module
