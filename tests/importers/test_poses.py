@@ -345,6 +345,31 @@ def test_missing_empty_cut_short_and_foreign_files_are_named_with_the_way_out(tm
             read_pose_file(path)
 
 
+@pytest.mark.parametrize("suffix", [".c3d", ".trc", ".bvh", ".csv", ".npz"])
+def test_damaged_bytes_lead_to_a_message_or_to_poses_and_never_to_anything_else(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"poses{suffix}"
+    {
+        ".c3d": lambda: write_c3d(path, JOINTS, walk(6, 25), 25),
+        ".trc": lambda: write_trc(path, JOINTS, walk(6, 25), 25, "mm"),
+        ".bvh": lambda: write_bvh(path, 6, 25),
+        ".csv": lambda: write_csv(path, JOINTS, walk(6, 25), range(6), "frame"),
+        ".npz": lambda: npz(path, walk(6, 25)),
+    }[suffix]()
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for trial in range(40):
+        spoiled = bytearray(whole[: rng.integers(len(whole))] if trial % 2 else whole)
+        for at in rng.integers(0, max(1, min(len(spoiled), 1500)), 4):
+            spoiled[at : at + 1] = rng.bytes(1)
+        path.write_bytes(bytes(spoiled))
+        try:
+            read_labels(path, 6, 25.0)
+        except ImportProblem as problem:
+            refused += str(path) in str(problem)
+    assert refused >= 20
+
+
 def test_a_pickle_in_an_npz_is_never_run(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
 

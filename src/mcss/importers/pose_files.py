@@ -232,7 +232,7 @@ def _arrays(path: Path) -> Mapping[str, Any]:
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip archive")
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files if name in _ARRAYS}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
         if "pickle" in str(error):
