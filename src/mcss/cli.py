@@ -20,9 +20,11 @@ from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
 from mcss.importers import ImportProblem
+from mcss.importers.aspset import AspsetSettings, import_aspset
 from mcss.importers.assembly import Assembled
 from mcss.importers.human36m.release import import_human36m
 from mcss.importers.human36m.takes import Human36MSettings
+from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.methods.mcss import MCSSSettings
 from mcss.progress import RichProgress
@@ -143,7 +145,7 @@ def synthetic_describe(capture: Positional[str], labels: str = "S1", json: JsonF
 def import_of_videos(
     folder: Positional[Path],
     out: Positional[str],
-    settings: OmitArgPrefixes[VideosSettings] = VideosSettings(),  # noqa: B008 (frozen)
+    settings: Annotated[VideosSettings, arg(name="")] = VideosSettings(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
     """Make a capture of synchronised videos of static cameras, without calibration, labels or weights.
@@ -159,6 +161,46 @@ def import_of_videos(
         console.print(f"[yellow]Note[/] {escape(warning)}")
     about = _show_capture(summary.capture)
     _finish({**about, "imported": summary.imported, "kept": summary.kept, "warnings": summary.warnings}, json)
+
+
+@import_app.command(name="mpi-inf-3dhp")
+def import_of_mpi_inf_3dhp(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[MpiInf3dhpSettings] = MpiInf3dhpSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of MPI-INF-3DHP as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras, frames and poses are taken, and which known faults are put right.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), processes), json)
+
+
+@import_app.command(name="aspset")
+def import_of_aspset(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[AspsetSettings] = AspsetSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of ASPset-510 as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with splits.csv, trainval and test.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras and pictures are taken, and how.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_aspset(source, out, settings, RichProgress(), processes), json)
 
 
 @import_app.command(name="human36m")

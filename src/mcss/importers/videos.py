@@ -1,8 +1,8 @@
 """A plain folder of one's own synchronised videos → capture.
 
 Layout: ``subject/sequence/view.mp4``, or the views of one recording directly in the folder. The cameras stand still
-and run in step; nothing else need be known about them. Videos are read twice, first small, to find the person,
-then in full for the crops, and never held in memory.
+and run in step; nothing else need be known about them. 3D labels may lie beside them (`mcss.importers.poses`).
+Videos are read twice, first small, to find the person, then in full for the crops, and never held in memory.
 """
 
 import glob
@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from mcss.importers import ImportProblem
 from mcss.importers.boxes import View, read_boxes
 from mcss.importers.footage import VIDEO_SUFFIXES, Footage, Picture, PictureSpool, jpeg, pictures
 from mcss.importers.people import crop_squares, cut_out, filled, person_boxes
+from mcss.importers.poses import Labels, PoseSettings, pose_file, read_labels
 from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.scenery import Scene, empty_scene
 from mcss.progress import NO_PROGRESS, Progress, Task
@@ -63,6 +64,8 @@ class VideosSettings:
     """A folder of pictures or videos of the empty scene: `view.jpg`, or in subject/ or subject/sequence/."""
     licence: str = "not stated"
     """Under which terms the footage may be used."""
+    poses: PoseSettings = field(default_factory=PoseSettings)
+    """3D labels beside the videos."""
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.every < 1 or not 1 <= self.quality <= 100 or self.max_missing < 0:
@@ -113,7 +116,9 @@ def import_videos(
     for recording in recordings:
         warnings += _checked(recording, settings)
     boxes = _given_boxes(recordings, settings)
-    writer = CaptureWriter.open(out, info=_info(recordings, settings))
+    labels = _given_labels(recordings, settings)
+    warnings += [note for given in labels.values() for note in given.notes]
+    writer = CaptureWriter.open(out, info=_info(recordings, settings, labelled=bool(labels)))
     kept = [r for r in recordings if (r.subject, r.sequence) in writer.done()]
     todo = [r for r in recordings if r not in kept]
     imported, problems = [], []
@@ -123,7 +128,7 @@ def import_videos(
         for recording in todo:
             task.note(recording.name)
             try:
-                writer.append(_frames(recording, boxes, settings, task, warnings))
+                writer.append(_frames(recording, boxes, labels.get(recording.name), settings, task, warnings))
                 imported.append(recording.name)
             except ImportProblem as problem:
                 problems.append(str(problem))
@@ -181,8 +186,8 @@ def _train_stop(recording: Recording, settings: VideosSettings) -> int:
     return _test_start(recording, settings) - round(settings.gap * recording.rate)
 
 
-def _info(recordings: Sequence[Recording], settings: VideosSettings) -> CaptureInfo:
-    """What the capture says of itself. Boxes and backgrounds are no part of it: they may be mended in between."""
+def _info(recordings: Sequence[Recording], settings: VideosSettings, labelled: bool) -> CaptureInfo:
+    """What the capture says of itself. Boxes, backgrounds and label files are no part of it: they may be mended."""
     subjects = tuple(dict.fromkeys(r.subject for r in recordings))
     splits: dict[str, tuple[Selector, ...]]
     if settings.test_subjects:
@@ -206,6 +211,9 @@ def _info(recordings: Sequence[Recording], settings: VideosSettings) -> CaptureI
     else:
         splits = {"train": (Selector(),)}
     about = {name: getattr(settings, name) for name in ("every", "margin", "quality")}
+    if labelled:
+        poses = asdict(settings.poses)
+        about |= {"poses": {name: value for name, value in poses.items() if name not in ("read", "joints")}}
     return CaptureInfo("videos", settings.licence, settings.size, splits, about)
 
 
@@ -218,9 +226,25 @@ def _given_boxes(
     return read_boxes(settings.boxes, sizes)
 
 
+def _given_labels(recordings: Sequence[Recording], settings: VideosSettings) -> dict[str, Labels]:
+    """The labels of each recording that has a file of them."""
+    labels, problems = {}, []
+    for recording in recordings if settings.poses.read else ():
+        try:
+            path = pose_file(recording.views[0].path.parent)
+            if path is not None:
+                labels[recording.name] = read_labels(path, recording.count, recording.rate, settings.poses)
+        except ImportProblem as problem:
+            problems.append(str(problem))
+    if problems:
+        raise ImportProblem("\n".join(problems))
+    return labels
+
+
 def _frames(
     recording: Recording,
     boxes: Mapping[View, Float64[np.ndarray, "frames 4"]],
+    labels: Labels | None,
     settings: VideosSettings,
     task: Task,
     warnings: list[str],
@@ -246,9 +270,18 @@ def _frames(
         for index, crop in enumerate(crops):
             frame = index * settings.every
             x0, y0, x1, y1 = map(float, squares[view.name][index])
-            time = frame / recording.rate
             frames.append(
-                Frame(recording.subject, recording.sequence, action, frame, time, view.name, crop, (x0, y0, x1, y1))
+                Frame(
+                    subject=recording.subject,
+                    sequence=recording.sequence,
+                    action=action,
+                    frame=frame,
+                    time=frame / recording.rate,
+                    view=view.name,
+                    image=crop,
+                    box=(x0, y0, x1, y1),
+                    pose=None if labels is None else labels.pose(frame),
+                )
             )
     return sorted(frames, key=lambda f: f.frame)  # stable: the views of an instant lie together
 
