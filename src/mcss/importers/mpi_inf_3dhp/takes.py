@@ -165,6 +165,7 @@ def import_mpi_inf_3dhp(
         image_size=settings.size,
         splits={name: (Selector(subjects=subjects),) for name, subjects in SPLITS.items()},
         settings=about,
+        looks=("Seq1*", "Seq2*"),  # every subject changes clothes between the two
     )
     expected = {subject: 1 if subject in TEST_SUBJECTS else 2 for subject in present}
     return assemble(parts, out, info, progress, processes=processes, problems=problems, expected=expected)
