@@ -14,7 +14,8 @@ LAYERS = """
 mcss
 progress files memory processes
 skeletons metrics losses depthwise
-frames tables instants captures labels retrieval
+frames tables instants captures labels projection retrieval
+synchrony label_faults picture_faults doctor
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
@@ -24,7 +25,7 @@ backbones networks checkpoints
 batches evaluation features predict examples
 methods methods.supervised methods.mcss
 runlog training recipes parallel
-figures report experiments ablations
+figures sheets pages report experiments ablations
 cli
 """
 ORDER = LAYERS.split()

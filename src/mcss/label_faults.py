@@ -9,7 +9,7 @@ from mcss.skeletons import JOINTS, MIRROR, PARENTS, ROOT
 
 _BONES = np.array(PARENTS[1:])
 _LEGS = [[JOINTS.index(side + joint) for joint in ("Hip", "Knee", "Foot")] for side in "LR"]
-_PAIRS = np.array([(j - 1, MIRROR[j] - 1) for j in range(1, len(JOINTS)) if MIRROR[j] > j])
+_PAIRS = np.array([(j - 1, MIRROR[j] - 1) for j, name in enumerate(JOINTS) if name.startswith("L")])
 """Left and right bones, as places in `bone_lengths`."""
 
 
@@ -164,5 +164,6 @@ def _follows(
     time: Float[np.ndarray, " n"], part: Int[np.ndarray, " n"], limits: LabelLimits
 ) -> Bool[np.ndarray, " pairs"]:
     """Whether each label but the first comes soon enough after the one before it to be compared."""
-    follows: Bool[np.ndarray, " pairs"] = (part[1:] == part[:-1]) & (np.diff(time) <= limits.longest_gap)
+    gap = np.diff(time)
+    follows: Bool[np.ndarray, " pairs"] = (part[1:] == part[:-1]) & (gap > 0) & (gap <= limits.longest_gap)
     return follows

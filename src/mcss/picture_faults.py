@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64
 
 from mcss.captures import decode_jpeg
 from mcss.synchrony import BANDS
@@ -174,6 +174,6 @@ def _motion(grey: Float32[np.ndarray, "m side side"]) -> Float32[np.ndarray, "_ 
     return change
 
 
-def _median(values: Float32[np.ndarray, " n"]) -> float:
+def _median(values: Float[np.ndarray, " n"]) -> float:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else float("nan")
