@@ -22,7 +22,7 @@ synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
 backbones networks checkpoints
-batches evaluation features predict examples
+batches evaluation features predict examples selection
 methods methods.supervised methods.mcss
 runlog training recipes parallel
 figures sheets scene_viewer pages report doctor_page experiments ablations

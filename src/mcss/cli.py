@@ -22,11 +22,13 @@ from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, provenance, run_demo, run_experiment
 from mcss.files import write_json, write_text
 from mcss.importers.videos import VideosSettings, import_videos
+from mcss.labels import write_instants
 from mcss.methods.mcss import MCSSSettings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
 from mcss.scene_viewer import show_in_rerun
+from mcss.selection import SelectSettings, select_instants
 from mcss.sheets import chosen_instants, contact_sheet, spread_instants, write_picture
 from mcss.synthetic.build import build
 from mcss.synthetic.describe import COLUMNS, describe
@@ -181,6 +183,36 @@ def show(
     _finish({"out": out and str(out), "instants": [chosen.describe(i) for i in range(len(chosen))]}, json)
 
 
+@app.command
+def select(
+    capture: Positional[str],
+    settings: OmitArgPrefixes[SelectSettings] = SelectSettings(),  # noqa: B008 (frozen)
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")] = Path("selected.csv"),
+    json: JsonFile = None,
+) -> None:
+    """Choose the instants that are most worth a label: a CSV for `mcss train --labels @FILE.csv`, and their pictures.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        settings: What to choose from, and by what.
+        out: The CSV, the most needed instants first; a contact sheet is written beside it.
+        json: Also write a summary to this file.
+    """
+    opened = Capture.open(capture)
+    selection = select_instants(opened, settings, RichProgress())
+    write_instants(out, selection.instants)
+    sheet = out.with_suffix(".jpg")
+    write_picture(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
+    console.print(
+        f"{settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, pictures {sheet}. "
+        f"The farthest instant is {selection.radius[-1]:.3g} from a chosen one; {selection.radius[0]:.3g} from the first."
+    )
+    if selection.posed and selection.space != "pose":
+        console.print(f"[yellow]Note[/] {selection.posed:,} of them have a pose already: --by pose chooses by it.")
+    radius = [round(float(r), 6) for r in selection.radius]
+    _finish({"out": str(out), "by": selection.space, "candidates": selection.candidates, "radius": radius}, json)
+
+
 @synthetic_app.command(name="build")
 def synthetic_build(
     out: Positional[str],
@@ -245,7 +277,8 @@ class TrainOptions:
     capture: str
     """A capture's folder or object-store address."""
     labels: str = "S1"
-    """Whose 3D poses are used: S1, S1:0.1 (10 %, evenly spread), S1,S5, all, or none (mcss only)."""
+    """Whose 3D poses are used: S1, S1:0.1 (10 %, evenly spread), S1,S5, all, none (mcss only), or @FILE.csv of
+    `mcss select`."""
     label_views: str | None = None
     """Use labels of these views only, such as 1,2,3."""
     recipe: RecipeName = "fast"
@@ -313,7 +346,8 @@ class TrainOptions:
 
     def run(self, method: MethodName) -> Path:
         """The run folder."""
-        name = f"{method}-{self.labels}-{self.recipe}-seed{self.seed}"
+        labels = f"@{Path(self.labels).stem}" if self.labels.startswith("@") else self.labels
+        name = f"{method}-{labels}-{self.recipe}-seed{self.seed}"
         return self.out or Path("runs") / name.replace(":", "@").replace(",", "+")
 
 
