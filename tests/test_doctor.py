@@ -12,7 +12,8 @@ import pytest
 
 from captures_for_tests import INFO, SUBJECTS, VIEWS, stick_camera, stick_part, stick_picture, stick_pose
 from mcss.captures import Capture, CaptureWriter, Frame, Selector
-from mcss.doctor import Check, Diagnosis, diagnose
+from mcss.diagnoses import Check, Diagnosis
+from mcss.doctor import diagnose
 from mcss.frames import SCHEMA, CaptureInfo
 from mcss.skeletons import JOINTS, MIRROR
 
@@ -211,7 +212,11 @@ def test_views_in_step_are_left_in_peace_where_nothing_is_labelled(tmp_path: Pat
 
 def test_cameras_that_are_mixed_up(tmp_path: Path) -> None:
     parts = plain()
-    parts[0] = changed(parts[0], lambda f: replace(f, camera=replace(stick_camera(1), translation=stick_camera(1).translation + 4000)), view="2")
+    parts[0] = changed(
+        parts[0],
+        lambda f: replace(f, camera=replace(stick_camera(1), translation=stick_camera(1).translation + 4000)),
+        view="2",
+    )
     diagnosis = diagnose(seen(tmp_path, *parts))
     assert at_fault(diagnosis) == {"projection"}
     assert check_of(diagnosis, "projection").found == 24
@@ -279,7 +284,7 @@ def test_a_broken_picture(tmp_path: Path) -> None:
 
 def narrowed(f: Frame) -> Frame:
     """The same picture cut to its upper two thirds, so that the feet are outside."""
-    x0, y0, x1, y1 = f.box
+    x0, y0, x1, _ = f.box
     side = (x1 - x0) * 0.65
     box = (x0 + 0.175 * (x1 - x0), y0, x0 + 0.175 * (x1 - x0) + side, y0 + side)
     pixels = cv2.imdecode(np.frombuffer(f.image, np.uint8), cv2.IMREAD_COLOR)

@@ -15,7 +15,7 @@ mcss
 progress files memory processes
 skeletons metrics losses depthwise
 frames tables instants captures labels projection retrieval
-synchrony label_faults picture_faults doctor
+synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.videos
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure

@@ -40,8 +40,8 @@ def test_k_center_is_what_its_definition_says(seed: int) -> None:
     assert radius[-1] == 0
 
 
-def test_the_radius_is_at_most_twice_the_best(seed: int = 0) -> None:
-    points = np.random.default_rng(seed).normal(size=(11, 2))
+def test_the_radius_is_at_most_twice_the_best() -> None:
+    points = np.random.default_rng(0).normal(size=(11, 2))
     distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
     best = min(distances[list(some)].min(axis=0).max() for some in itertools.combinations(range(11), 3))
     assert best <= k_center(points, 3)[1][-1] <= 2 * best
@@ -69,7 +69,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_instants_chosen_by_a_run_are_the_same_every_time_and_lie_in_the_split(tiny_capture: Capture, run: Path) -> None:
+def test_instants_chosen_by_a_run_are_the_same_every_time_and_lie_in_the_split(
+    tiny_capture: Capture, run: Path
+) -> None:
     settings = SelectSettings(budget=9, run=str(run), candidates=40)
     first, second = (select_instants(tiny_capture, settings) for _ in range(2))
     assert first.instants.rows.tolist() == second.instants.rows.tolist()
@@ -124,11 +126,15 @@ def test_settings_that_do_not_fit_together(wrong: dict[str, object], message: st
 def test_subjects_and_budgets_that_are_not_there(tiny_capture: Capture) -> None:
     with pytest.raises(ValueError, match="no 'S3' in the split train; there are S1, S2"):
         select_instants(tiny_capture, SelectSettings(by="pose", budget=2, subjects=("S3",)))
-    with pytest.raises(ValueError, match="97 instants were asked for, but there are 96 to choose from that have a pose"):
+    with pytest.raises(
+        ValueError, match="97 instants were asked for, but there are 96 to choose from that have a pose"
+    ):
         select_instants(tiny_capture, SelectSettings(by="pose", budget=97))
 
 
-def test_a_list_of_instants_is_read_as_it_was_written_and_picks_just_these(tiny_capture: Capture, tmp_path: Path) -> None:
+def test_a_list_of_instants_is_read_as_it_was_written_and_picks_just_these(
+    tiny_capture: Capture, tmp_path: Path
+) -> None:
     chosen = select_instants(tiny_capture, SelectSettings(by="pose", budget=7)).instants
     write_instants(tmp_path / "some, here.csv", chosen)
     spec = LabelSpec.parse(f"@{tmp_path / 'some, here.csv'}")
@@ -143,7 +149,10 @@ def test_a_list_of_instants_is_read_as_it_was_written_and_picks_just_these(tiny_
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("subject,sequence\nS1,Walking 1\n", "lacks the columns frame; expected the header subject,sequence,frame,time"),
+        (
+            "subject,sequence\nS1,Walking 1\n",
+            "lacks the columns frame; expected the header subject,sequence,frame,time",
+        ),
         ("", "lacks the columns subject, sequence, frame"),
         ("subject,sequence,frame\nS1,Walking 1,three\n", "line 2: expected .* the number of a frame"),
         ("subject,sequence,frame\nS1\n", "line 2"),
@@ -159,14 +168,14 @@ def test_lists_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> N
 
 
 def test_lists_of_other_files_and_other_captures(tiny_capture: Capture, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no file .*nothing.csv; `mcss select` writes"):
+    with pytest.raises(ValueError, match=r"there is no file .*nothing\.csv; `mcss select` writes"):
         LabelSpec.parse(f"@{tmp_path / 'nothing.csv'}")
     path = tmp_path / "list.csv"
     path.write_bytes(os.urandom(64) + b"\xff\xfe")
-    with pytest.raises(ValueError, match="is no CSV of text|lacks the columns"):
+    with pytest.raises(ValueError, match=r"is no CSV of text|lacks the columns"):
         read_instants(path)
     path.write_text("subject,sequence,frame,time\nS1,Walking 1,3,0.3\nS3,Walking 1,4,0.4\n")
-    with pytest.raises(ValueError, match="1 of the 2 instants .* such as S3/Walking 1 frame 4"):
+    with pytest.raises(ValueError, match=r"1 of the 2 instants .* such as S3/Walking 1 frame 4"):
         select_labels(tiny_capture.instants("train"), LabelSpec.parse(f"@{path}"))
 
 
@@ -179,5 +188,5 @@ def test_of_a_list_those_with_a_pose_are_used_and_one_must_be(tmp_path: Path) ->
     path.write_text("subject,sequence,frame\nS1,Walking 1,2\nS1,Waving 1,2\n")
     assert select_labels(instants, LabelSpec.parse(f"@{path}")).sum() == 1
     path.write_text("subject,sequence,frame\nS1,Waving 1,2\n")
-    with pytest.raises(ValueError, match="none of the instants .* has a pose; label them"):
+    with pytest.raises(ValueError, match=r"none of the instants .* has a pose; label them"):
         select_labels(instants, LabelSpec.parse(f"@{path}"))

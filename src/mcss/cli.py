@@ -205,7 +205,8 @@ def select(
     write_picture(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
     console.print(
         f"{settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, pictures {sheet}. "
-        f"The farthest instant is {selection.radius[-1]:.3g} from a chosen one; {selection.radius[0]:.3g} from the first."
+        f"The farthest instant is {selection.radius[-1]:.3g} from a chosen one, "
+        f"{selection.radius[0]:.3g} from the first."
     )
     if selection.posed and selection.space != "pose":
         console.print(f"[yellow]Note[/] {selection.posed:,} of them have a pose already: --by pose chooses by it.")

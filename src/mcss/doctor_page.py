@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mcss.captures import Capture, CaptureError
-from mcss.doctor import Diagnosis
+from mcss.diagnoses import Diagnosis
 from mcss.pages import page_environment
 from mcss.projection import joints_in_crops
 from mcss.report import Provenance

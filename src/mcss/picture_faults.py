@@ -56,7 +56,9 @@ class PictureFacts:
             return np.full(shape, np.nan, np.float32)
 
         size = (instants, views)
-        return cls(nan(*size), nan(*size), nan(*size), nan(*size), np.zeros(size, np.int64), nan(*size, BANDS), nan(*size))
+        return cls(
+            nan(*size), nan(*size), nan(*size), nan(*size), np.zeros(size, np.int64), nan(*size, BANDS), nan(*size)
+        )
 
     def look(
         self,
@@ -105,13 +107,12 @@ def dark(facts: PictureFacts, limits: PictureLimits) -> Bool[np.ndarray, "n view
 
 def blank(facts: PictureFacts, limits: PictureLimits) -> Bool[np.ndarray, "n views"]:
     """Crops that are white or of one colour, and not dark."""
-    found: Bool[np.ndarray, "n views"] = (facts.white > limits.white) | (facts.contrast < limits.even)
-    return found & ~dark(facts, limits)
+    plain = (facts.white > limits.white) | (facts.contrast < limits.even)
+    found: Bool[np.ndarray, "n views"] = plain & ~dark(facts, limits)
+    return found
 
 
-def blurred(
-    facts: PictureFacts, part: Int64[np.ndarray, " n"], limits: PictureLimits
-) -> Bool[np.ndarray, "n views"]:
+def blurred(facts: PictureFacts, part: Int64[np.ndarray, " n"], limits: PictureLimits) -> Bool[np.ndarray, "n views"]:
     """Crops far less sharp than is usual: in their view and sequence, or (by twice as much) in the other views."""
     plain = dark(facts, limits) | blank(facts, limits)
     sharp = np.where(plain, np.nan, facts.sharpness)
@@ -131,7 +132,8 @@ def repeated(facts: PictureFacts, limits: PictureLimits) -> Bool[np.ndarray, "n 
     _, first = np.unique(digests, return_index=True)
     again = np.ones(len(digests), bool)
     again[first] = False
-    return (again & (digests != 0)).reshape(facts.digest.shape)
+    found: Bool[np.ndarray, "n views"] = (again & (digests != 0)).reshape(facts.digest.shape)
+    return found
 
 
 def edge_shares(
@@ -170,7 +172,9 @@ def _motion(grey: Float32[np.ndarray, "m side side"]) -> Float32[np.ndarray, "_ 
         return np.zeros((0, BANDS), np.float32)
     small = np.stack([cv2.resize(g, (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA) for g in grey])
     small -= small.mean(axis=(1, 2), keepdims=True)  # a light that changes is no motion
-    change: Float32[np.ndarray, "_ bands"] = np.abs(np.diff(small, axis=0)).reshape(len(grey) - 1, BANDS, -1).mean(axis=2)
+    change: Float32[np.ndarray, "_ bands"] = (
+        np.abs(np.diff(small, axis=0)).reshape(len(grey) - 1, BANDS, -1).mean(axis=2)
+    )
     return change
 
 

@@ -20,12 +20,11 @@ def seen_joints(
     return seen
 
 
-def in_crops(
-    seen: Float32[np.ndarray, "n 17 2"], boxes: Float32[np.ndarray, "n 4"]
-) -> Float32[np.ndarray, "n 17 2"]:
+def in_crops(seen: Float32[np.ndarray, "n 17 2"], boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 17 2"]:
     """Source pixels as shares of the crop's width and height: 0..1 is inside."""
     corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
-    return (seen - corner) / np.maximum(size, 1e-6)
+    shares: Float32[np.ndarray, "n 17 2"] = (seen - corner) / np.maximum(size, 1e-6)
+    return shares
 
 
 def joints_in_crops(capture: Capture, rows: Int[np.ndarray, " n"], instants: Instants) -> Float32[np.ndarray, "n 17 2"]:

@@ -29,7 +29,9 @@ def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None)
         ValueError: `out` is no .rrd file.
     """
     if out is not None and out.suffix != ".rrd":
-        raise ValueError(f"out: with --rerun expected a file that ends in .rrd, got {out}; leave it out to look at once.")
+        raise ValueError(
+            f"out: with --rerun expected a file that ends in .rrd, got {out}; leave it out to look at once."
+        )
     rr = _rerun()
     recording = rr.RecordingStream("mcss")
     if out is None:

@@ -94,7 +94,9 @@ def projection_lag(
     return 0, none, none
 
 
-def _lag_of(signals: Sequence[Float[np.ndarray, "_ views bands"]], view: int, others: list[int], limits: SyncLimits) -> Lag:
+def _lag_of(
+    signals: Sequence[Float[np.ndarray, "_ views bands"]], view: int, others: list[int], limits: SyncLimits
+) -> Lag:
     shortest = min(len(signal) for signal in signals)
     longest = min(limits.longest_lag, shortest // 3)
     total, weights = np.zeros(2 * longest + 1), 0.0
@@ -128,7 +130,8 @@ def _standard(signal: Float[np.ndarray, "n views bands"]) -> Float[np.ndarray, "
 
 def _nanmean(signal: Float[np.ndarray, "n views bands"]) -> Float[np.ndarray, "views bands"]:
     known = np.isfinite(signal)
-    return np.where(known, signal, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    mean: Float[np.ndarray, "views bands"] = np.where(known, signal, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return mean
 
 
 def _deviation(signal: Float[np.ndarray, "n views bands"]) -> Float[np.ndarray, "views bands"]:
