@@ -230,6 +230,18 @@ def test_info_survives_the_table(tiny_capture: Capture) -> None:
     assert tiny_capture.info == INFO
 
 
+def test_looks_are_read_back_by_the_first_pattern_that_matches(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path, info=replace(INFO, looks=("Walk*", "*ing 1")))
+    for sequence in (0, 1):
+        writer.append(stick_part(0, sequence))
+    capture = writer.finish()
+    assert Capture.open(capture.uri).info == capture.info
+    instants = capture.instants()
+    assert {(instants.sequences[s], int(w)) for s, w in zip(instants.sequence, instants.look, strict=True)} == {
+        ("Walking 1", 0), ("Waving 1", 1),
+    }  # fmt: skip
+
+
 def test_opening_what_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"no capture at .*nothing: .*mcss synthetic build"):
         Capture.open(tmp_path / "nothing")

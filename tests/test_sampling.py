@@ -1,5 +1,6 @@
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,18 @@ def test_subjects_take_turns_in_changing_order(tiny_capture: Capture) -> None:
     rounds = [tuple(subjects[i : i + 3]) for i in range(0, 60, 3)]
     assert all(sorted(r) == [0, 1, 2] for r in rounds)
     assert len(set(rounds)) == 6
+
+
+def test_a_metric_batch_shows_a_subject_in_the_same_clothes(tiny_capture: Capture) -> None:
+    instants = tiny_capture.instants()
+    dressed = replace(instants, look=instants.sequence % 2)
+    plan = metric_plan(dressed, MetricSettings(instants=3, views=2, min_gap=0.2))
+    looks = [set(dressed.look[metric_batch(plan, 0, step).instants].tolist()) for step in range(24)]
+    assert all(len(look) == 1 for look in looks)
+    assert set.union(*looks) == {0, 1}
+    alone = replace(instants, look=(np.arange(len(instants)) == 0).astype(np.int64))
+    with pytest.raises(ValueError, match=r"S1 has 1 instants dressed as in .*, of which at most 1 are"):
+        metric_plan(alone, MetricSettings(instants=3, views=2))
 
 
 def test_instants_and_pairs_of_views_come_about_equally_often(tiny_capture: Capture) -> None:

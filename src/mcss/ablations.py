@@ -18,7 +18,7 @@ from mcss.parallel import Job, train_all
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import recipe
 from mcss.report import Provenance
-from mcss.runlog import read_metrics
+from mcss.runlog import last_validation
 from mcss.training import TrainSettings
 
 
@@ -103,8 +103,8 @@ def run_ablation(uri: str, out: Path, plan: AblationPlan, progress: Progress = N
 
 def _last_validation(jobs: Sequence[Job]) -> dict[str, list[float]]:
     """The last point of each run's learning curve, by measure."""
-    points = [[line for line in read_metrics(job.out / METRICS) if "validation" in line][-1] for job in jobs]
-    return {name: [point["validation"][name] for point in points] for name in ("n_mpjpe", "pa_mpjpe", "hit_at_1")}
+    points = [last_validation(job.out / METRICS) for job in jobs]
+    return {name: [point[name] for point in points] for name in ("n_mpjpe", "pa_mpjpe", "hit_at_1")}
 
 
 def ablation_table(rows: Sequence[Mapping[str, Any]], made: Provenance) -> str:

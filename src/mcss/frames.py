@@ -58,7 +58,8 @@ METADATA = tuple(
     f"mcss.{name}"
     for name in ("schema_version", "skeleton", "units", "importer", "licence", "image_size", "splits", "settings")
 )
-"""The metadata that every ``frames.lance`` has; a finished one has ``mcss.fingerprint`` as well."""
+"""The metadata that every ``frames.lance`` has; a finished one has ``mcss.fingerprint`` as well, and ``mcss.looks``
+stands in those in which somebody changes clothes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +127,9 @@ class CaptureInfo:
     splits: Splits
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Whatever decides the content (JSON values): a capture is carried on only with the same ones."""
+    looks: tuple[str, ...] = ("*",)
+    """Patterns of sequences, the first that matches counts: in sequences of one pattern a subject wears the same. The
+    pictures of a metric batch must have that in common, or clothes would tell its instants apart."""
 
     def metadata(self) -> dict[str, str]:
         """The table metadata that says all this."""
@@ -133,7 +137,8 @@ class CaptureInfo:
             name: [{"subjects": s.subjects, "sequences": s.sequences, "frames": s.frames} for s in selectors]
             for name, selectors in self.splits.items()
         }
-        return {
+        looks = {} if self.looks == ("*",) else {"mcss.looks": json.dumps(self.looks)}
+        return looks | {
             "mcss.schema_version": str(SCHEMA_VERSION),
             "mcss.skeleton": json.dumps(JOINTS),
             "mcss.units": "mm, +Z up; seconds",
@@ -159,6 +164,7 @@ class CaptureInfo:
             image_size=int(metadata["mcss.image_size"]),
             splits={name: tuple(map(selector, fields)) for name, fields in splits.items()},
             settings=json.loads(metadata["mcss.settings"]),
+            looks=tuple(json.loads(metadata.get("mcss.looks", '["*"]'))),
         )
 
     def differences(self, other: "CaptureInfo") -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ class Instants:
     """Index into `subjects`; so are `sequence` and `action` into their names."""
     sequence: Int64[np.ndarray, " n"]
     action: Int64[np.ndarray, " n"]
+    look: Int64[np.ndarray, " n"]
+    """What the subject wears, as a number: instants of one subject and one look were taken in the same clothes."""
     frame: Int64[np.ndarray, " n"]
     time: Float64[np.ndarray, " n"]
     """Seconds within the sequence."""
@@ -50,6 +53,7 @@ class Instants:
             subject=self.subject[index],
             sequence=self.sequence[index],
             action=self.action[index],
+            look=self.look[index],
             frame=self.frame[index],
             time=self.time[index],
             rows=self.rows[index],
@@ -84,8 +88,12 @@ def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts)
 
 
-def instants_of(table: Any) -> Instants:
+def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
     """Group the rows of a capture's table (an Arrow table with `INSTANT_COLUMNS`) into instants.
+
+    Args:
+        table: The columns.
+        looks: See `mcss.frames.CaptureInfo`; sequences that match none of them share a look of their own.
 
     Raises:
         CaptureError: Two rows show the same view of the same instant.
@@ -105,6 +113,7 @@ def instants_of(table: Any) -> Instants:
     first, instant = order[new], np.cumsum(new) - 1
     rows = np.full((len(first), len(views)), -1, np.int64)
     rows[instant, view[order]] = order
+    worn = [next((i for i, glob in enumerate(looks) if fnmatchcase(s, glob)), len(looks)) for s in sequences]
     instants = Instants(
         subjects=subjects,
         sequences=sequences,
@@ -113,6 +122,7 @@ def instants_of(table: Any) -> Instants:
         subject=subject[first],
         sequence=sequence[first],
         action=action[first],
+        look=np.array(worn, np.int64)[sequence[first]],
         frame=frame[first],
         time=table["time"].to_numpy().astype(np.float64)[first],
         rows=rows,

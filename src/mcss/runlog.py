@@ -74,6 +74,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def last_validation(path: Path) -> dict[str, float]:
+    """The last point of the learning curve in a ``metrics.jsonl``, by measure."""
+    point: dict[str, float] = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
+    return point
+
+
 def rewind(path: Path, step: int) -> tuple[int, float]:
     """Drop the lines after a checkpoint's step; images seen and seconds spent until then."""
     lines = [line for line in read_metrics(path) if line["step"] <= step]

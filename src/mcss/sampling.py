@@ -26,7 +26,7 @@ class MetricSettings:
     """What a metric batch holds."""
 
     instants: int = 33
-    """Instants of one subject in a metric batch; with two views each, the paper's 66 pictures."""
+    """Instants of one subject in the same clothes; with two views each, the paper's 66 pictures."""
     views: int = 2
     """Different views of every instant; 2 gives anchor and positive."""
     min_gap: float = 0.5
@@ -62,9 +62,9 @@ class PoseBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class _SubjectPlan:
+class _Pool:
     instants: Int64[np.ndarray, " m"]
-    """Positions of the subject's instants, by sequence and time."""
+    """Positions of a subject's instants in the same clothes, by sequence and time."""
     near: tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]
     """First and last-plus-one of those that are too near to each one, itself included."""
     spread: Int64[np.ndarray, " s"]
@@ -77,7 +77,8 @@ class MetricPlan:
 
     settings: MetricSettings
     seen: Bool[np.ndarray, "n views"]
-    subjects: tuple[_SubjectPlan, ...]
+    pools: tuple[_Pool, ...]
+    """One for each subject and look."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +98,9 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
     seen = instants.rows >= 0
     usable = seen.sum(axis=1) >= settings.views
     plans = []
-    for name in instants.present_subjects():
-        own = instants.subject == instants.subjects.index(name)
+    for subject, look in np.unique(np.stack([instants.subject, instants.look]), axis=1).T.tolist():
+        name = instants.subjects[subject]
+        own = (instants.subject == subject) & (instants.look == look)
         mine = np.flatnonzero(own & usable)
         if not len(mine):
             most = int(seen[own].sum(axis=1).max())
@@ -107,29 +109,31 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
                 f"{most}" + (f"; set views to {most} or leave {name} out" if most >= 2 else f"; leave {name} out")
             )
         mine = mine[np.lexsort((instants.time[mine], instants.sequence[mine]))]
-        plan = _subject_plan(mine, instants.time[mine], instants.sequence[mine], settings.min_gap)
+        plan = _pool(mine, instants.time[mine], instants.sequence[mine], settings.min_gap)
         if len(plan.spread) < settings.instants:
             raise ValueError(
-                f"instants: a metric batch needs {settings.instants} instants of one subject that are min_gap = "
-                f"{settings.min_gap:g} s apart, but {name} has {len(mine)} instants, of which at most "
+                f"instants: a metric batch needs {settings.instants} instants of one subject, dressed alike, that are "
+                f"min_gap = {settings.min_gap:g} s apart, but {name} has {len(mine)} instants"
+                f"{_clothes(instants, subject, look)}, of which at most "
                 f"{len(plan.spread)} are; set instants to at most {len(plan.spread)}, or lower min_gap"
             )
         plans.append(plan)
-    return MetricPlan(settings=settings, seen=seen, subjects=tuple(plans))
+    return MetricPlan(settings=settings, seen=seen, pools=tuple(plans))
 
 
 def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
     """Instants of one subject, no two of a sequence nearer than ``min_gap``, with different views of each.
 
-    The subjects take turns, in an order that is new in every round.
+    The subjects take turns, in an order that is new in every round. One who changes clothes takes a turn in each.
 
     Reference:
-        Mitra et al., CVPR 2020, Sec. 3.1.1.
+        Mitra et al., CVPR 2020, Sec. 3.1.1: of one subject, lest looks tell the pictures apart. Departure: in the same
+        clothes too, for the same reason.
     """
     rng = generator(seed, "metric batch", step)
-    turn, place = divmod(step, len(plan.subjects))
-    subject = plan.subjects[generator(seed, "turn of subjects", turn).permutation(len(plan.subjects))[place]]
-    chosen = subject.instants[_far_apart(subject, plan.settings.instants, rng)]
+    turn, place = divmod(step, len(plan.pools))
+    pool = plan.pools[generator(seed, "turn of subjects", turn).permutation(len(plan.pools))[place]]
+    chosen = pool.instants[_far_apart(pool, plan.settings.instants, rng)]
     keys = np.where(plan.seen[chosen], rng.random((len(chosen), plan.seen.shape[1])), 2.0)
     return MetricBatch(instants=chosen, views=keys.argsort(axis=1)[:, : plan.settings.views])
 
@@ -162,18 +166,27 @@ def _shuffled(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " count"]:
     return order
 
 
-def _subject_plan(
+def _pool(
     instants: Int64[np.ndarray, " m"],
     time: np.ndarray,
     sequence: Int64[np.ndarray, " m"],
     min_gap: float,
-) -> _SubjectPlan:
+) -> _Pool:
     # One clock for all sequences, in which they lie far apart; a microsecond's grace for rounded times.
     gap = max(min_gap - 1e-6, 0.0)
     clock = time - time.min() + sequence * (np.ptp(time) + min_gap + 1)
     first = np.searchsorted(clock, clock - gap, side="right") if gap else np.arange(len(clock))
     stop = np.searchsorted(clock, clock + gap, side="left") if gap else np.arange(len(clock)) + 1
-    return _SubjectPlan(instants=instants, near=(first, stop), spread=_largest_spread(stop.tolist()))
+    return _Pool(instants=instants, near=(first, stop), spread=_largest_spread(stop.tolist()))
+
+
+def _clothes(instants: Instants, subject: int, look: int) -> str:
+    """Which sequences a look of a subject means, for messages; nothing if the subject has one look only."""
+    own = instants.subject == subject
+    if (instants.look[own] == look).all():
+        return ""
+    first = instants.sequences[instants.sequence[own & (instants.look == look)][0]]
+    return f" dressed as in {first}"
 
 
 def _largest_spread(stop: Sequence[int]) -> Int64[np.ndarray, " s"]:
@@ -184,13 +197,13 @@ def _largest_spread(stop: Sequence[int]) -> Int64[np.ndarray, " s"]:
     return np.array(spread, np.int64)
 
 
-def _far_apart(subject: _SubjectPlan, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " k"]:
+def _far_apart(pool: _Pool, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " k"]:
     """Places of `count` instants, drawn one by one from those that are far from all drawn before.
 
     That may come to a dead end where the instants only just suffice; then some of a largest set are taken.
     """
-    first, stop = subject.near
-    free = np.ones(len(subject.instants), bool)
+    first, stop = pool.near
+    free = np.ones(len(pool.instants), bool)
     drawn: list[int] = []
     for candidate in rng.permutation(len(free)).tolist():
         if free[candidate]:
@@ -198,4 +211,4 @@ def _far_apart(subject: _SubjectPlan, count: int, rng: np.random.Generator) -> I
             if len(drawn) == count:
                 return np.array(drawn, np.int64)
             free[first[candidate] : stop[candidate]] = False
-    return rng.choice(subject.spread, size=count, replace=False)
+    return rng.choice(pool.spread, size=count, replace=False)

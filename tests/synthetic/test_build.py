@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from mcss.captures import Capture, CaptureError, CaptureWriter, decode_jpeg
 from mcss.synthetic import build as building
 from mcss.synthetic.body import Body
-from mcss.synthetic.build import build
+from mcss.synthetic.build import build, capture_info
+from mcss.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.synthetic.photography import Bones, posed
 from mcss.synthetic.scenes import SyntheticSettings, _on_floor, _performances, cast, dressed, make_scenes
@@ -89,6 +91,22 @@ def lowest_points(settings: SyntheticSettings, action: str) -> np.ndarray:
     heads = _on_floor(body, figure, performance)
     bones = Bones.of(body, performance.orientations, heads)
     return np.array([posed(figure, bones, frame)[:, 2].min() for frame in range(len(heads))])
+
+
+def test_a_subject_changes_clothes_from_take_to_take_but_not_skin_or_hair() -> None:
+    settings = replace(TINY, takes=3)
+    first, second, third = (dressed(settings, 0, f"Walking {take}") for take in (1, 2, 3))
+    assert first is third
+    same = [np.array_equal(finest(first, material), finest(second, material)) for material in (SKIN, HAIR, TOP, BOTTOM)]
+    assert same == [True, True, False, False]
+    assert capture_info(settings).looks == ("* 1", "* 2", "* 3")
+    assert capture_info(TINY).looks == ("*",)
+
+
+def finest(figure: Figure, material: int) -> np.ndarray:
+    """The texture of a material, before it was halved."""
+    start, height, width = figure.textures[0, material]
+    return figure.texels[start : start + height * width]
 
 
 def test_a_scene_does_not_depend_on_which_was_made_before() -> None:

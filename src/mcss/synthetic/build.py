@@ -94,7 +94,10 @@ def capture_info(settings: SyntheticSettings) -> CaptureInfo:
     }
     if settings.new_motion:
         splits["new-motion"] = (Selector(tuple(test), tuple(f"{action} *" for action in NEW_ACTIONS)),)
-    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, asdict(settings))
+    looks = (
+        tuple(f"* {take}" for take in range(1, settings.takes + 1)) if settings.outfits > 1 < settings.takes else ("*",)
+    )
+    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, asdict(settings), looks)
 
 
 def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:

@@ -47,7 +47,7 @@ class SyntheticSettings:
     takes: int = 2
     """Sequences of each action of a subject."""
     outfits: int = 2
-    """Sets of clothes that each subject has; which is worn is drawn for every sequence."""
+    """Sets of clothes that each subject has, worn in turn from take to take."""
     new_motion: bool = True
     """Let the test subjects also perform actions that nobody else performs (the split new-motion)."""
     stages: Stages = "cyclorama"
@@ -197,8 +197,8 @@ def cast(subject: int, seed: int) -> Body:
 
 def dressed(settings: SyntheticSettings, subject: int, sequence: str) -> Figure:
     """A person of the capture in what they wear in a sequence."""
-    drawn = generator(settings.seed, "outfit", subject_name(subject), sequence).integers(settings.outfits)
-    return _figure(subject, settings.seed, int(drawn))
+    take = int(sequence.rsplit(" ", 1)[1])
+    return _figure(subject, settings.seed, (take - 1) % settings.outfits)
 
 
 @lru_cache(maxsize=8)
