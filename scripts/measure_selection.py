@@ -2,9 +2,9 @@
 
     python scripts/measure_selection.py CAPTURE [--out FOLDER] [--json FILE]
 
-For each seed MCSS is trained without any label; its embedding chooses instants of the split train as `mcss select` does,
-and as many are drawn at random. MCSS is then trained with either as labels and measured on the split test. Every run is a
-cell: finished ones are kept, begun ones go on, and the JSON is written after each budget.
+For each seed MCSS is trained without any label; its embedding chooses instants of the split train as `mcss select`
+does, and as many are drawn at random. MCSS is then trained with either as labels and measured on the split test. Every
+run is a cell: finished ones are kept, begun ones go on, and the JSON is written after each budget.
 """
 
 import argparse
