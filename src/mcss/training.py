@@ -101,7 +101,8 @@ class TrainSettings:
     capture: str
     """The capture to train on."""
     labels: str = "S1"
-    """Subjects whose poses are used: S1, S1:0.1 (evenly spread), S1,S5, all, none."""
+    """Subjects whose poses are used: S1, S1:0.1 (evenly spread), S1,S5, all, none, or
+    @FILE.csv, a list of instants."""
     label_views: tuple[str, ...] = ()
     """Use labels of these views only; none given: all views."""
     split: str = "train"
@@ -454,6 +455,8 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
         "method_name": method_name(settings.method),
         "capture_fingerprint": capture.fingerprint,
     }
+    if listed := LabelSpec.parse(settings.labels).listed:  # the file may change while a run is stopped
+        plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     decisive = {key: value for key, value in plain.items() if key not in ("capture", "checkpoint_every", "log_every")}
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     path = out / CONFIG

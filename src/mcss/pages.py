@@ -1,0 +1,14 @@
+"""HTML pages in one file each, that ask nothing of the network: what all of them have in common."""
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from mcss.figures import data_uri, skeleton_svg
+
+
+def page_environment() -> Environment:
+    """Where the templates of the package are found, with pictures, skeletons and counts at hand."""
+    environment = Environment(loader=PackageLoader("mcss"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(count=lambda n: f"{n:,}".replace(",", "\u202f"))
+    environment.globals.update(data_uri=data_uri, skeleton=lambda *pose: Markup(skeleton_svg(*pose)))
+    return environment
