@@ -15,8 +15,8 @@ mcss
 progress files memory processes
 skeletons metrics losses depthwise
 frames tables instants captures labels retrieval
-importers importers.footage importers.recordings importers.boxes importers.scenery importers.people importers.clocks importers.videos
-importers.motion importers.sound importers.alignment
+importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
+importers.clocks importers.videos importers.motion importers.sound importers.alignment
 synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.styles synthetic.performances
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe

@@ -6,7 +6,7 @@ together. A trained embedding can refine the result: it is the offset at which t
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from mcss.importers import ImportProblem
 from mcss.importers.alignment import Agreement, agreement, offsets
 from mcss.importers.clocks import OTHERWISE, SURE, Clock, Clocks, Evidence, timeline, write_clocks
 from mcss.importers.footage import Footage, pictures
-from mcss.importers.motion import motion_profile
+from mcss.importers.motion import MotionProfile, motion_profile
 from mcss.importers.people import crop_squares, filled
 from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.sound import Sound, robust_line, sound_lag, sound_of
@@ -178,7 +178,7 @@ def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> S
     first = names.index(settings.reference) if settings.reference in names else 0
     views = [recording.views[first], *(v for i, v in enumerate(recording.views) if i != first)]
     given = dict(map(_by_hand, settings.offsets))
-    clocks = {views[0].name: _clock(views[0], 0.0, 1.0, 1.0, "reference")}
+    clocks = {views[0].name: reference_clock(views[0])}
     for view in views[1:]:
         hand = given.get(f"{recording.name}/{view.name}", given.get(view.name))
         if hand is not None:
@@ -202,6 +202,11 @@ def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> S
     else:
         task.advance(sum(min(v.count, math.ceil(settings.seconds * v.rate)) for v in views))
     return Synchronised(recording, views[0].name, {name: clocks[name] for name in names}, curves)
+
+
+def reference_clock(view: Footage) -> Clock:
+    """The clock that the others are told by."""
+    return _clock(view, 0.0, 1.0, 1.0, "reference")
 
 
 def _clock(view: Footage, start: float, pace: float, confidence: float, evidence: Evidence) -> Clock:
@@ -236,7 +241,7 @@ def _start_and_pace(own: Float64[np.ndarray, " n"], lag: Float64[np.ndarray, " n
 def _moved(
     views: list[Footage], known: Clocks, settings: SyncSettings, task: Task
 ) -> tuple[dict[str, Clock], dict[str, Curve]]:
-    """The clocks of the other views by motion: all pairs of views together."""
+    """The clocks of the other views by motion."""
     profiles = [motion_profile(view, settings.seconds, task) for view in views]
     for view, profile in zip(views, profiles, strict=True):
         if not profile.moves and (view is views[0] or view.name not in known):
@@ -244,6 +249,20 @@ def _moved(
                 f"{view.path}: nobody moves in it, and there is no sound that fits, so its offset cannot be found; "
                 f"give it by hand (--offsets {view.name}=SECONDS), or remove the view"
             )
+    return clocks_by_motion(views, profiles, known, settings)
+
+
+def clocks_by_motion(
+    views: Sequence[Footage], profiles: Sequence[MotionProfile], known: Clocks, settings: SyncSettings
+) -> tuple[dict[str, Clock], dict[str, Curve]]:
+    """The clocks that are not known yet, from how the person moves, all pairs of views together.
+
+    Args:
+        views: Of one recording, the reference first.
+        profiles: How the person moves in each.
+        known: The clocks that are known, the reference's among them.
+        settings: How far to search.
+    """
     rate = min(max(view.rate for view in views), MOTION_RATE)
     signals = [profile.at_rate(rate) for profile in profiles]
     reach = min(round(settings.max_offset * rate), max(s.shape[1] for s in signals))
@@ -254,12 +273,13 @@ def _moved(
     }
     fixed = {i: known[view.name].start * rate for i, view in enumerate(views) if view.name in known}
     found = offsets(pairs, len(views), ELSEWHERE * rate, fixed)
-    clocks, curves = {}, {}
+    clocks: dict[str, Clock] = {}
+    curves: dict[str, Curve] = {}
     for i, view in enumerate(views):
         if view.name not in known:
             start, pace = found.start[i] / rate, 1.0
             if signals[0].shape[1] >= DRIFT_NEEDS * rate and profiles[0].moves:
-                start, pace = _drift(signals[0], signals[i], start, rate, settings)
+                start, pace = _drift(signals[0], signals[i], start, rate)
             clocks[view.name] = _clock(view, start, pace, float(found.confidence[i]), "motion")
         curves[view.name] = found.around(pairs, i, rate)
     return clocks, curves
@@ -270,7 +290,6 @@ def _drift(
     b: Float64[np.ndarray, "rolls m parts"],
     start: float,
     rate: float,
-    settings: SyncSettings,
 ) -> tuple[float, float]:
     """Offset and pace of a view from the offsets of windows of 20 s."""
     length, lag = round(20 * rate), round(start * rate)

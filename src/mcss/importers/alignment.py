@@ -108,7 +108,9 @@ class Offsets:
         """Offsets of view v in seconds, and how well the other views, where they are, agree with each."""
         reach = max((a.reach for a in pairs.values()), default=0)
         lags = self.start[v] + np.arange(-reach, reach + 1, dtype=np.float64)
-        return lags / rate, _total(pairs, self.start, v, lags)
+        agreed = _total(pairs, self.start, v, lags)
+        looked = agreed > agreed.min() if len(agreed) else np.zeros(0, bool)  # not where views hardly overlap
+        return lags[looked] / rate, agreed[looked]
 
 
 def offsets(

@@ -149,10 +149,10 @@ def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
 
 
 def _clock(values: Mapping[str, Any]) -> Clock:
-    clock = Clock(**values)
-    numbers = (clock.start, clock.pace, clock.rate, clock.confidence)
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in numbers) or not isinstance(clock.pictures, int):
+    start, pace, rate, confidence = numbers = [float(values[k]) for k in ("start", "pace", "rate", "confidence")]
+    if not all(map(math.isfinite, numbers)) or not isinstance(values["pictures"], int):
         raise ValueError("a clock needs finite numbers")
+    clock = Clock(start, pace, rate, values["pictures"], confidence, values["evidence"])
     if not 0.5 < clock.pace < 2 or clock.rate <= 0:
         raise ValueError(f"expected a pace of about 1 and a rate above 0, came {clock.pace} and {clock.rate}")
     return clock

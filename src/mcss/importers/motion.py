@@ -54,7 +54,7 @@ class MotionProfile:
     @property
     def moves(self) -> bool:
         """Whether there is motion that could be aligned."""
-        return self.speed.shape[1] >= 8 and bool((np.abs(self.speed).max(axis=(0, 2)) > 0.02).mean() > 0.02)
+        return self.speed.shape[1] >= 8 and bool((np.abs(self.speed).max(axis=(0, 2)) > 0.05).mean() > 0.05)
 
     def at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
         """The same profile at another rate; sample j at j / rate seconds after the first picture."""
@@ -147,7 +147,7 @@ def _speeds(
     for i, (at, moved) in enumerate(parts):
         if len(at):
             top, bottom = ends[i]
-            height, speed = (at @ down - top) / max(bottom - top, 1.0), moved @ down
+            height, speed = ((at @ down - top) / max(bottom - top, 1.0)).astype(np.float32), moved @ down
             speeds[i] = np.concatenate([_mean_speeds(height, speed, n) / np.sqrt(n) for n in PARTS])
     return speeds
 

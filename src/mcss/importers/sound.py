@@ -15,7 +15,7 @@ RATE = 16_000
 COARSE = 400
 """Samples per second of the loudness by which recordings are matched at first."""
 
-WINDOW = 8.0
+WINDOW = 4.0
 """Seconds of sound that are compared at a time for the exact lag."""
 
 AGREE = 0.003
@@ -100,7 +100,7 @@ def sound_lag(a: Sound, b: Sound, reach: float) -> SoundLag | None:
         return None
     at, lag = [], []
     for begin in (
-        np.linspace(first, last - length, max(1, min(40, 2 * (last - first) // length - 1))).astype(int).tolist()
+        np.linspace(first, last - length, max(1, min(60, 2 * (last - first) // length - 1))).astype(int).tolist()
     ):
         part_a = x[begin : begin + length].astype(np.float32)
         part_b = y[begin - shift : begin - shift + length].astype(np.float32)

@@ -1,0 +1,116 @@
+"""Measure `mcss sync` by motion on the real clip, one view shifted by cutting the videos: docs/results/sync.json.
+
+python scripts/fetch_real_clip.py footage
+python scripts/measure_sync.py footage
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from mcss.files import write_json
+from mcss.importers.footage import Footage, pictures, probe
+from mcss.importers.motion import MotionProfile, motion_profile
+from mcss.importers.recordings import find_recordings
+from mcss.progress import NO_PROGRESS
+from mcss.synchronisation import SyncSettings, clocks_by_motion, reference_clock
+from write_table import write_between
+
+DOCS = Path(__file__).parents[1] / "docs"
+SETTINGS = SyncSettings()
+
+
+def main() -> None:
+    """Cut, align, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("footage", type=Path)
+    parser.add_argument("--most", type=int, default=37, help="largest shift in pictures")
+    parser.add_argument("--step", type=int, default=1, help="shifts between are left out")
+    arguments = parser.parse_args()
+    views = find_recordings(arguments.footage)[0].views
+    with tempfile.TemporaryDirectory() as folder:
+
+        @cache
+        def cut(view: int, first: int) -> tuple[Footage, MotionProfile]:
+            video = probe(cut_video(views[view], first, Path(folder) / f"{first}" / f"{views[view].name}.mp4"))
+            with NO_PROGRESS.task("", 0) as task:
+                return video, motion_profile(video, SETTINGS.seconds, task)
+
+        shifts = range(-arguments.most, arguments.most + 1, arguments.step)
+        rows = [measured(cut, len(views), k, shift) for k in range(len(views)) for shift in shifts]
+    about = {
+        "command": f"python scripts/measure_sync.py footage --most {arguments.most} --step {arguments.step}",
+        "clip": f"{len(views)} views, {views[0].count} pictures at {views[0].rate:g} per second; cut videos are "
+        "640 pixels high; a late view lacks its first pictures, before an early one all others lack theirs",
+        "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
+        "unit": "pictures",
+        "rows": rows,
+    }
+    write_json(DOCS / "results" / "sync.json", about)
+    lines = table(rows, arguments.most)
+    write_between(DOCS / "real_footage.md", "sync", "\n".join(["Written by `scripts/measure_sync.py`.", "", *lines]))
+    print("\n".join(lines))
+
+
+def cut_video(view: Footage, first: int, path: Path) -> Path:
+    """The video from picture `first` on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(view.rate).limit_denominator(1001))
+        stream.pix_fmt, stream.options = "yuv444p", {"crf": "10", "preset": "veryfast"}
+        for i, picture in enumerate(pictures(view.path, 640)):
+            if i < first:
+                continue
+            if i == first:
+                stream.height, stream.width = picture.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def measured(cut: Any, count: int, shifted: int, shift: int) -> dict[str, Any]:
+    """The errors with one view shifted; positive shifts start late."""
+    starts = [max(shift, 0) if k == shifted else max(-shift, 0) for k in range(count)]
+    videos, profiles = zip(*(cut(k, first) for k, first in enumerate(starts)), strict=True)
+    clocks = {videos[0].name: reference_clock(videos[0])}
+    clocks |= clocks_by_motion(videos, profiles, clocks, SETTINGS)[0]
+    found = np.array([clocks[video.name].start * video.rate for video in videos])
+    wrong = (found - found[0]) - (np.array(starts) - starts[0])
+    others = np.delete(wrong, shifted)
+    return {
+        "view": videos[shifted].name,
+        "shift": shift,
+        "error": round(float(wrong[shifted] - np.median(others)), 3),
+        "worst_view": round(float(np.abs(wrong).max()), 3),
+        "confidence": round(min(clock.confidence for clock in clocks.values()), 3),
+    }
+
+
+def table(rows: list[dict[str, Any]], most: int) -> list[str]:
+    """How large the errors are for each view that was shifted."""
+    lines = [
+        "| shifted view | shifts | median error | within 1 picture | within 2 | largest error up to ±30 | beyond |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for view in dict.fromkeys(row["view"] for row in rows):
+        of = [row for row in rows if row["view"] == view]
+        error = np.array([abs(row["error"]) for row in of])
+        far = np.array([abs(row["shift"]) > 30 for row in of])
+        beyond = f"{error[far].max():.1f}" if far.any() else "–"
+        lines.append(
+            f"| {view} | −{most} … +{most} | {np.median(error):.2f} | {(error <= 1).sum()} of {len(of)} | "
+            f"{(error <= 2).sum()} of {len(of)} | {error[~far].max():.1f} | {beyond} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
