@@ -32,8 +32,7 @@ def main() -> None:
     """Cut, align, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("footage", type=Path)
-    parser.add_argument("--most", type=int, default=37, help="largest shift in pictures")
-    parser.add_argument("--step", type=int, default=1, help="shifts between are left out")
+    parser.add_argument("--shifts", type=int, nargs="+", default=list(range(-37, 38)), help="in pictures")
     arguments = parser.parse_args()
     views = find_recordings(arguments.footage)[0].views
     with tempfile.TemporaryDirectory() as folder:
@@ -44,10 +43,9 @@ def main() -> None:
             with NO_PROGRESS.task("", 0) as task:
                 return video, motion_profile(video, SETTINGS.seconds, task)
 
-        shifts = range(-arguments.most, arguments.most + 1, arguments.step)
-        rows = [measured(cut, len(views), k, shift) for k in range(len(views)) for shift in shifts]
+        rows = [measured(cut, len(views), k, shift) for k in range(len(views)) for shift in arguments.shifts]
     about = {
-        "command": f"python scripts/measure_sync.py footage --most {arguments.most} --step {arguments.step}",
+        "command": " ".join(["python scripts/measure_sync.py footage --shifts", *map(str, arguments.shifts)]),
         "clip": f"{len(views)} views, {views[0].count} pictures at {views[0].rate:g} per second; cut videos are "
         "640 pixels high; a late view lacks its first pictures, before an early one all others lack theirs",
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
@@ -55,7 +53,7 @@ def main() -> None:
         "rows": rows,
     }
     write_json(DOCS / "results" / "sync.json", about)
-    lines = table(rows, arguments.most)
+    lines = table(rows)
     write_between(DOCS / "real_footage.md", "sync", "\n".join(["Written by `scripts/measure_sync.py`.", "", *lines]))
     print("\n".join(lines))
 
@@ -94,20 +92,19 @@ def measured(cut: Any, count: int, shifted: int, shift: int) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]], most: int) -> list[str]:
+def table(rows: list[dict[str, Any]]) -> list[str]:
     """How large the errors are for each view that was shifted."""
     lines = [
-        "| shifted view | shifts | median error | within 1 picture | within 2 | largest error up to ±30 | beyond |",
+        "| shifted view | shifts | median error | error ≤ 1 picture | ≤ 2 | largest, shifts up to ±30 | largest of all |",
         "|---|---|---|---|---|---|---|",
     ]
     for view in dict.fromkeys(row["view"] for row in rows):
         of = [row for row in rows if row["view"] == view]
         error = np.array([abs(row["error"]) for row in of])
-        far = np.array([abs(row["shift"]) > 30 for row in of])
-        beyond = f"{error[far].max():.1f}" if far.any() else "–"
+        near = np.array([abs(row["shift"]) <= 30 for row in of])
         lines.append(
-            f"| {view} | −{most} … +{most} | {np.median(error):.2f} | {(error <= 1).sum()} of {len(of)} | "
-            f"{(error <= 2).sum()} of {len(of)} | {error[~far].max():.1f} | {beyond} |"
+            f"| {view} | {len(of)} | {np.median(error):.2f} | {(error <= 1).sum()} | {(error <= 2).sum()} | "
+            f"{error[near].max():.1f} | {error.max():.1f} |"
         )
     return lines
 

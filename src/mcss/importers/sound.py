@@ -12,7 +12,7 @@ from mcss.importers.footage import load_av, start_of
 RATE = 16_000
 """Samples per second that sound is brought to."""
 
-COARSE = 400
+COARSE = 100
 """Samples per second of the loudness by which recordings are matched at first."""
 
 WINDOW = 4.0
@@ -120,9 +120,9 @@ def _loudness(sound: Sound) -> Float32[np.ndarray, " n"]:
     """How suddenly it gets louder, `COARSE` times a second."""
     step = RATE // COARSE
     count = len(sound.samples) // step
-    power = np.square(sound.samples[: count * step].astype(np.float32)).reshape(count, step).mean(axis=1)
-    level = np.log(power + 1e-3 * power.mean() + 1)
-    rise: Float32[np.ndarray, " n"] = np.maximum(np.diff(level, prepend=level[:1]), 0).astype(np.float32)
+    level = np.sqrt(np.square(sound.samples[: count * step].astype(np.float32)).reshape(count, step).mean(axis=1))
+    rise = np.maximum(np.diff(level, prepend=level[:1]), 0)
+    rise = np.minimum(rise, np.percentile(rise, 99))  # one bang is not to outweigh everything else
     return np.asarray(rise - rise.mean(), np.float32)
 
 
