@@ -95,7 +95,7 @@ def measured(cut: Any, count: int, shifted: int, shift: int) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """How large the errors are for each view that was shifted."""
     lines = [
-        "| shifted view | shifts | median error | error ≤ 1 picture | ≤ 2 | largest, shifts up to ±30 | largest of all |",
+        "| shifted view | shifts | median error | error ≤ 1 picture | ≤ 2 | largest within ±30 | largest of all |",
         "|---|---|---|---|---|---|---|",
     ]
     for view in dict.fromkeys(row["view"] for row in rows):

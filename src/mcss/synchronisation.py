@@ -325,7 +325,7 @@ def _refined(found: Synchronised, run: Path, settings: SyncSettings, task: Task)
     reach = round(REFINE * rate)
     pairs = {}
     for i, j in itertools.combinations(range(len(views)), 2):
-        pairs[i, j] = _embedding_agreement(signals[i], signals[j], round(coarse[j]) - round(coarse[i]), reach)
+        pairs[i, j] = embedding_agreement(signals[i], signals[j], round(coarse[j]) - round(coarse[i]), reach)
     known = {
         i: coarse[i] - round(coarse[i])
         for i, view in enumerate(views)
@@ -335,14 +335,14 @@ def _refined(found: Synchronised, run: Path, settings: SyncSettings, task: Task)
     clocks = dict(found.clocks)
     for i, view in enumerate(views):
         inside = abs(better.start[i]) < reach - 1  # the best offset is not merely the last one looked at
-        if i not in known and inside:
+        if i not in known and inside and better.confidence[i] >= SURE:
             clocks[view.name] = replace(
                 clocks[view.name], start=round(float(round(coarse[i]) + better.start[i]) / rate, 6)
             )
     return replace(found, clocks=clocks)
 
 
-def _embedding_agreement(
+def embedding_agreement(
     a: Float64[np.ndarray, "n dim"], b: Float64[np.ndarray, "m dim"], lag: int, reach: int
 ) -> Agreement:
     """How near the embeddings of two views lie for lags around `lag`, beyond what any two instants have in common."""

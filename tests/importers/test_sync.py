@@ -7,9 +7,11 @@ import av
 import cv2
 import numpy as np
 import pytest
+import torch
 from filming import write_video
 
 from mcss.captures import CaptureError
+from mcss.checkpoints import MODEL, save_model
 from mcss.cli import main
 from mcss.importers import ImportProblem
 from mcss.importers.alignment import Agreement, agreement, offsets
@@ -18,7 +20,8 @@ from mcss.importers.footage import Footage
 from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.sound import RATE, Sound, sound_lag
 from mcss.importers.videos import VideosSettings, import_videos
-from mcss.synchronisation import SyncSettings, synchronise
+from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.synchronisation import SyncSettings, embedding_agreement, synchronise
 
 
 def smooth(seed: int, count: int, reach: int = 6) -> np.ndarray:
@@ -191,6 +194,26 @@ def test_motion_that_repeats_is_not_sure_and_says_what_to_do() -> None:
     waves = Agreement(np.cos(lags / 3) * 10)
     found = offsets({(0, 1): waves}, 2, elsewhere=4.0)
     assert found.confidence[1] < 0.05
+
+
+def test_embeddings_agree_most_at_the_lag_of_their_views() -> None:
+    path = np.stack([smooth(k, 120) for k in range(8)], axis=1)
+    path /= np.linalg.norm(path, axis=1, keepdims=True)
+    early, late = path[:100], path[9:109]  # the second view starts 9 samples after the first
+    for around in (9, 6, 13):
+        found = embedding_agreement(early, late, around, reach=8)
+        assert around - 8 + int(found.score.argmax()) == 9
+
+
+def test_a_network_refines_offsets_by_a_quarter_second_at_most(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = tmp_path / "run"
+    run.mkdir()
+    save_model(run / MODEL, PoseNetwork(NetworkConfig("tf_efficientnet_lite0", dim=8, image_size=32)).eval(), {})
+    folder = film_dancer(tmp_path / "Ann", seconds=2)
+    before = synchronise(folder)[0].clocks["cam2"].start
+    after = synchronise(folder, run=run)[0].clocks["cam2"].start
+    assert abs(after - before) <= 0.25
 
 
 def test_an_offset_by_hand_is_taken_as_it_is(tmp_path: Path) -> None:
