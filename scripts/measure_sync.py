@@ -17,6 +17,7 @@ import av
 import numpy as np
 
 from mcss.files import write_json
+from mcss.importers.clocks import SURE
 from mcss.importers.footage import Footage, pictures, probe
 from mcss.importers.motion import MotionProfile, motion_profile
 from mcss.importers.recordings import find_recordings
@@ -106,6 +107,13 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             f"| {view} | {len(of)} | {np.median(error):.2f} | {(error <= 1).sum()} | {(error <= 2).sum()} | "
             f"{error[near].max():.1f} | {error.max():.1f} |"
         )
+    wrong = [row for row in rows if abs(row["error"]) > 4]
+    warned = sum(row["confidence"] < SURE for row in wrong)
+    lines += [
+        "",
+        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within a picture. {len(wrong)} are "
+        f"wrong by more than 4; {warned} of these came with the warning that they are not sure.",
+    ]
     return lines
 
 
