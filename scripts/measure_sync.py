@@ -111,8 +111,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     warned = sum(row["confidence"] < SURE for row in wrong)
     lines += [
         "",
-        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within a picture. {len(wrong)} are "
-        f"wrong by more than 4; {warned} of these came with the warning that they are not sure.",
+        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within a picture. "
+        f"{len(wrong)} are wrong by more than 4; {warned} of these came with the warning that they are not sure.",
     ]
     return lines
 
