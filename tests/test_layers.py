@@ -18,7 +18,8 @@ frames tables instants captures labels projection retrieval
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
-importers.videos importers.assembly importers.crops importers.aspset
+importers.clocks importers.videos importers.motion importers.sound importers.alignment
+ importers.assembly importers.crops importers.aspset
 importers.human36m importers.human36m.metadata importers.human36m.faults
 importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
 importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes
@@ -30,7 +31,7 @@ backbones networks checkpoints
 batches evaluation features predict examples selection
 methods methods.supervised methods.mcss
 runlog training recipes parallel
-figures sheets scene_viewer pages report doctor_page experiments ablations
+figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
 cli
 """
 ORDER = LAYERS.split()

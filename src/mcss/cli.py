@@ -36,6 +36,7 @@ from mcss.report import SystemResult
 from mcss.scene_viewer import show_in_rerun
 from mcss.selection import SelectSettings, select_instants
 from mcss.sheets import chosen_instants, contact_sheet, spread_instants, write_picture
+from mcss.synchronisation import SyncSettings, picture_of, synchronise
 from mcss.synthetic.build import build
 from mcss.synthetic.describe import COLUMNS, describe
 from mcss.synthetic.scenes import SyntheticSettings
@@ -355,6 +356,37 @@ def _show_assembled(done: Assembled, json: Path | None) -> None:
             "\n".join(done.problems) + f"\nThese {len(done.problems)} could not be imported; all else is in "
             f"{done.capture.uri} and can be used. Mend them and give the same command again."
         )
+
+
+@app.command
+def sync(
+    folder: Positional[Path],
+    settings: OmitArgPrefixes[SyncSettings] = SyncSettings(),  # noqa: B008 (frozen)
+    run: Path | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Find the offsets between cameras that were started by hand; writes sync.json, which import applies, and sync.png.
+
+    Args:
+        folder: subject/sequence/view.mp4, or the views of one recording.
+        settings: How offsets are found.
+        run: A trained run whose embedding refines the offsets.
+        json: Also write the result to this file.
+    """
+    found = synchronise(folder, settings, run, RichProgress())
+    for one in found:
+        rows = [
+            (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")
+            for name, c in one.clocks.items()
+        ]
+        columns = ("view", "starts, s", "in its pictures", "pace", "by", "confidence")
+        _show(f"{one.recording.name}: clocks, seen from {one.reference}", columns, rows)
+    for warning in [text for one in found for text in one.warnings()]:
+        console.print(f"[yellow]Warning[/] {escape(warning)}")
+    console.print(f"Written to {folder / 'sync.json'}, which [bold]mcss import videos {folder} OUT[/] applies.")
+    for one in found:
+        console.print(f"Look at {picture_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
+    _finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,17 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float64, UInt8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from mcss.files import replacing
 from mcss.skeletons import JOINTS, PARENTS
 
 INK = "#0a0b0c"
@@ -90,6 +93,44 @@ def line_plot(
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     return svg[svg.index("<svg") :].replace(INK, "currentColor")
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedView:
+    """One view of a synchronised recording: what it shows at common times, and why it is placed where it is."""
+
+    label: str
+    strip: UInt8[np.ndarray, "height width 3"]
+    """Pictures at common times, side by side."""
+    start: float
+    """Its offset in seconds."""
+    offsets: Float64[np.ndarray, " n"]
+    """Offsets in seconds that were looked at; none where there was nothing to look at."""
+    agreement: Float64[np.ndarray, " n"]
+    """How well the other views agree with each."""
+
+
+def alignment_png(path: Path, title: str, views: Sequence[AlignedView]) -> None:
+    """Draw a row for each view: pictures that should show the same instants in every row, and the agreement curve."""
+    with rc_context({"font.size": 9.0, "text.parse_math": False}):
+        figure = Figure(figsize=(13, 0.6 + 1.7 * len(views)), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(len(views), 2, width_ratios=(3, 1), squeeze=False)
+        for (left, right), view in zip(grid, views, strict=True):
+            left.imshow(view.strip, aspect="equal", interpolation="antialiased")
+            left.set_title(view.label, loc="left", fontsize=9)
+            left.set_axis_off()
+            right.spines[["top", "right", "left"]].set_visible(False)
+            right.set_yticks([])
+            if len(view.offsets):
+                right.plot(view.offsets, view.agreement, color=PALETTE[0], linewidth=1.2)
+                right.axvline(view.start, color=PALETTE[1], linewidth=1.2)
+            else:
+                right.set_visible(False)
+        grid[-1][1].set_xlabel("offset, s; height: how well the other views agree")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=90, metadata={"Software": None})
 
 
 def averaged(label: str, runs: Sequence[tuple[Sequence[float | int], Sequence[float | int]]], colour: str) -> Line:

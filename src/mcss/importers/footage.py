@@ -45,7 +45,7 @@ def probe(path: Path) -> Footage:
     Raises:
         ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
     """
-    av = _av()
+    av = load_av()
     if not path.is_file():
         raise ImportProblem(f"{path}: no such file; expected a video")
     if path.stat().st_size == 0:
@@ -86,7 +86,7 @@ def stated_count(path: Path) -> int:
     Raises:
         ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
     """
-    av = _av()
+    av = load_av()
     if not path.is_file():
         raise ImportProblem(f"{path}: no such file; expected a video")
     if path.stat().st_size == 0:
@@ -126,7 +126,7 @@ def decoded_count(path: Path) -> int:
 
 
 def _decoded(path: Path) -> Iterator[Any]:
-    av = _av()
+    av = load_av()
     try:
         container = av.open(str(path))
     except av.error.FFmpegError as error:
@@ -143,6 +143,18 @@ def _decoded(path: Path) -> Iterator[Any]:
             if frame is None:
                 return
             yield frame
+
+
+def start_of(path: Path) -> float:
+    """The time stamp of a video's first picture in seconds, from which its sound's stamps are to be counted."""
+    av = load_av()
+    try:
+        with av.open(str(path)) as container:
+            stream = _video_stream(container, path)
+            first = next(container.decode(stream), None)
+            return float(first.pts * first.time_base) if first is not None and first.pts is not None else 0.0
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
 
 
 def _upright_rgb(frame: Any, long_side: int | None) -> Picture:
@@ -168,7 +180,12 @@ def _unreadable(path: Path, error: Exception) -> ImportProblem:
     )
 
 
-def _av() -> ModuleType:
+def load_av() -> ModuleType:
+    """PyAV, which is an extra.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
     try:
         import av
         import av.error

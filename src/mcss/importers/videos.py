@@ -1,8 +1,9 @@
 """A plain folder of one's own synchronised videos → capture.
 
 Layout: ``subject/sequence/view.mp4``, or the views of one recording directly in the folder. The cameras stand still
-and run in step; nothing else need be known about them. 3D labels may lie beside them (`mcss.importers.poses`).
-Videos are read twice, first small, to find the person, then in full for the crops, and never held in memory.
+and run in step, or `mcss sync` found out how their clocks lie; nothing else need be known about them. 3D labels may lie
+beside them (`mcss.importers.poses`). Videos are read twice, first small, to find the person, then in full for the
+crops, and never held in memory.
 """
 
 import glob
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -19,7 +21,8 @@ from jaxtyping import Float64, Int64
 from mcss.captures import Capture, CaptureInfo, CaptureWriter, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.boxes import View, read_boxes
-from mcss.importers.footage import VIDEO_SUFFIXES, Footage, Picture, PictureSpool, jpeg, pictures
+from mcss.importers.clocks import OTHERWISE, SURE, SYNC_FILE, Clocks, Timeline, read_clocks, timeline
+from mcss.importers.footage import VIDEO_SUFFIXES, Footage, PictureSpool, jpeg, pictures
 from mcss.importers.people import crop_squares, cut_out, filled, person_boxes
 from mcss.importers.poses import Labels, PoseSettings, pose_file, read_labels
 from mcss.importers.recordings import Recording, find_recordings
@@ -60,6 +63,8 @@ class VideosSettings:
     """Views of a sequence may differ by this many pictures and are clipped to the shortest; more is an error."""
     boxes: Path | None = None
     """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) for views whose person is not to be looked for."""
+    ignore_sync: bool = False
+    """Take picture i of every view as one instant even if the folder has a `sync.json`."""
     background: Path | None = None
     """A folder of pictures or videos of the empty scene: `view.jpg`, or in subject/ or subject/sequence/."""
     licence: str = "not stated"
@@ -113,22 +118,28 @@ def import_videos(
     settings = settings or VideosSettings()
     warnings: list[str] = []
     recordings = find_recordings(Path(folder))
+    clocks = {} if settings.ignore_sync else read_clocks(Path(folder), recordings)
+    lines = {r.name: timeline(r, clocks.get(r.name), settings.every) for r in recordings}
     for recording in recordings:
-        warnings += _checked(recording, settings)
+        warnings += _checked(recording, clocks.get(recording.name), lines[recording.name], settings)
     boxes = _given_boxes(recordings, settings)
-    labels = _given_labels(recordings, settings)
+    labels = _given_labels(recordings, lines, settings)
     warnings += [note for given in labels.values() for note in given.notes]
-    writer = CaptureWriter.open(out, info=_info(recordings, settings, labelled=bool(labels)))
+    writer = CaptureWriter.open(out, info=_info(recordings, clocks, lines, settings, labelled=bool(labels)))
     kept = [r for r in recordings if (r.subject, r.sequence) in writer.done()]
     todo = [r for r in recordings if r not in kept]
     imported, problems = [], []
-    steps = {r.name: 2 * sum(-(-view.count // settings.every) for view in r.views) for r in recordings}
+    steps = {name: 2 * sum(map(len, line.pictures.values())) for name, line in lines.items()}
     total, done = sum(steps.values()), sum(steps[r.name] for r in kept)
     with progress.task("Importing videos", total, done) as task:
         for recording in todo:
             task.note(recording.name)
             try:
-                writer.append(_frames(recording, boxes, labels.get(recording.name), settings, task, warnings))
+                writer.append(
+                    _frames(
+                        recording, lines[recording.name], boxes, labels.get(recording.name), settings, task, warnings
+                    )
+                )
                 imported.append(recording.name)
             except ImportProblem as problem:
                 problems.append(str(problem))
@@ -141,9 +152,26 @@ def import_videos(
     return ImportSummary(writer.finish(progress), tuple(imported), tuple(r.name for r in kept), tuple(warnings))
 
 
-def _checked(recording: Recording, settings: VideosSettings) -> list[str]:
+def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settings: VideosSettings) -> list[str]:
     """Warnings about a recording whose views hardly fit together; an error if they do not at all."""
-    warnings = []
+    warnings = _checked_step(recording, settings) if clocks is None else _checked_clocks(recording, clocks)
+    warnings += [
+        f"{view.path}: its pictures are not evenly spaced in time (dropped ones, or a variable frame rate), so it may "
+        "be out of step with the other views; convert it to a constant frame rate if crops of one instant do not agree"
+        for view in recording.views
+        if not view.steady
+    ]
+    if not settings.test_subjects and settings.test_fraction and _train_stop(line, settings) < line.first + 1:
+        short = min(recording.views, key=lambda view: view.count)
+        raise ImportProblem(
+            f"{short.path}: {line.count} pictures are too few to hold out the last {settings.test_fraction:.0%}; "
+            "use longer recordings, or set test_fraction to 0"
+        )
+    return warnings
+
+
+def _checked_step(recording: Recording, settings: VideosSettings) -> list[str]:
+    """Whether views can be in step."""
     short = min(recording.views, key=lambda view: view.count)
     long = max(recording.views, key=lambda view: view.count)
     slow = min(recording.views, key=lambda view: view.rate)
@@ -151,42 +179,46 @@ def _checked(recording: Recording, settings: VideosSettings) -> list[str]:
     if fast.rate - slow.rate > 1e-3 * fast.rate:
         raise ImportProblem(
             f"{slow.path} has {slow.rate:.5g} pictures per second, {fast.path} {fast.rate:.5g}; expected one rate: "
-            "convert them to one frame rate first"
+            "let `mcss sync` find out how they fit together, or convert them to one frame rate first"
         )
     if long.count - short.count > settings.max_missing:
         raise ImportProblem(
             f"{short.path} has {short.count} pictures, {long.path} {long.count}; expected views of one recording to "
-            f"differ by at most {settings.max_missing}: cut them to the same start and end, or raise max_missing if "
-            "they start together"
+            f"differ by at most {settings.max_missing}: cut them to the same start and end, raise max_missing if "
+            "they start together, or let `mcss sync` find their offsets"
         )
-    if long.count != short.count:
-        warnings.append(
-            f"{recording.name}: clipped to the {short.count} pictures of {short.path.name} "
-            f"({long.path.name} has {long.count})"
-        )
-    warnings += [
-        f"{view.path}: its pictures are not evenly spaced in time (dropped ones, or a variable frame rate), so it may "
-        "be out of step with the other views; convert it to a constant frame rate if crops of one instant do not agree"
-        for view in recording.views
-        if not view.steady
+    if long.count == short.count:
+        return []
+    return [
+        f"{recording.name}: clipped to the {short.count} pictures of {short.path.name} "
+        f"({long.path.name} has {long.count})"
     ]
-    if not settings.test_subjects and settings.test_fraction and _train_stop(recording, settings) < 1:
-        raise ImportProblem(
-            f"{short.path}: {recording.count} pictures are too few to hold out the last {settings.test_fraction:.0%}; "
-            "use longer recordings, or set test_fraction to 0"
-        )
-    return warnings
 
 
-def _test_start(recording: Recording, settings: VideosSettings) -> int:
-    return round(recording.count * (1 - settings.test_fraction))
+def _checked_clocks(recording: Recording, clocks: Clocks) -> list[str]:
+    return [
+        f"{view.path}: its offset of {clocks[view.name].start:.3f} s in {SYNC_FILE} is not sure (confidence "
+        f"{clocks[view.name].confidence:.2f}); {OTHERWISE}"
+        for view in recording.views
+        if clocks[view.name].confidence < SURE
+    ]
 
 
-def _train_stop(recording: Recording, settings: VideosSettings) -> int:
-    return _test_start(recording, settings) - round(settings.gap * recording.rate)
+def _test_start(line: Timeline, settings: VideosSettings) -> int:
+    return line.first + round(line.count * (1 - settings.test_fraction))
 
 
-def _info(recordings: Sequence[Recording], settings: VideosSettings, labelled: bool) -> CaptureInfo:
+def _train_stop(line: Timeline, settings: VideosSettings) -> int:
+    return _test_start(line, settings) - round(settings.gap * line.rate)
+
+
+def _info(
+    recordings: Sequence[Recording],
+    clocks: Mapping[str, Clocks],
+    lines: Mapping[str, Timeline],
+    settings: VideosSettings,
+    labelled: bool,
+) -> CaptureInfo:
     """What the capture says of itself. Boxes, backgrounds and label files are no part of it: they may be mended."""
     subjects = tuple(dict.fromkeys(r.subject for r in recordings))
     splits: dict[str, tuple[Selector, ...]]
@@ -205,15 +237,23 @@ def _info(recordings: Sequence[Recording], settings: VideosSettings, labelled: b
             return Selector((recording.subject,), (glob.escape(recording.sequence),), (start, stop))
 
         splits = {
-            "train": tuple(part(r, 0, _train_stop(r, settings)) for r in recordings),
-            "test": tuple(part(r, _test_start(r, settings), r.count) for r in recordings),
+            "train": tuple(part(r, lines[r.name].first, _train_stop(lines[r.name], settings)) for r in recordings),
+            "test": tuple(
+                part(r, _test_start(line, settings), line.first + line.count)
+                for r in recordings
+                for line in (lines[r.name],)
+            ),
         }
     else:
         splits = {"train": (Selector(),)}
-    about = {name: getattr(settings, name) for name in ("every", "margin", "quality")}
+    about: dict[str, Any] = {name: getattr(settings, name) for name in ("every", "margin", "quality")}
     if labelled:
         poses = asdict(settings.poses)
         about |= {"poses": {name: value for name, value in poses.items() if name not in ("read", "joints")}}
+    if clocks:
+        about["clocks"] = {
+            name: {view: [clock.start, clock.pace] for view, clock in of.items()} for name, of in clocks.items()
+        }
     return CaptureInfo("videos", settings.licence, settings.size, splits, about)
 
 
@@ -226,14 +266,20 @@ def _given_boxes(
     return read_boxes(settings.boxes, sizes)
 
 
-def _given_labels(recordings: Sequence[Recording], settings: VideosSettings) -> dict[str, Labels]:
-    """The labels of each recording that has a file of them."""
+def _given_labels(
+    recordings: Sequence[Recording], lines: Mapping[str, Timeline], settings: VideosSettings
+) -> dict[str, Labels]:
+    """The labels of each recording that has a file of them, by number of the instant.
+
+    Their time is counted from instant 0: the first picture, or with `mcss sync` that of the reference view.
+    """
     labels, problems = {}, []
     for recording in recordings if settings.poses.read else ():
         try:
             path = pose_file(recording.views[0].path.parent)
             if path is not None:
-                labels[recording.name] = read_labels(path, recording.count, recording.rate, settings.poses)
+                line = lines[recording.name]
+                labels[recording.name] = read_labels(path, line.first + line.count, line.rate, settings.poses)
         except ImportProblem as problem:
             problems.append(str(problem))
     if problems:
@@ -243,6 +289,7 @@ def _given_labels(recordings: Sequence[Recording], settings: VideosSettings) -> 
 
 def _frames(
     recording: Recording,
+    line: Timeline,
     boxes: Mapping[View, Float64[np.ndarray, "frames 4"]],
     labels: Labels | None,
     settings: VideosSettings,
@@ -253,22 +300,23 @@ def _frames(
     squares = {}
     for view in recording.views:
         given = boxes.get((recording.subject, recording.sequence, view.name))
+        taken = line.pictures[view.name]
         if given is None:
-            found = _found_boxes(recording, view, settings, task, warnings)
+            found = found_boxes(recording, view, taken, settings, task, warnings)
         else:
-            found = given[:: settings.every]
+            found = given[taken]
             if not np.isfinite(found).any():  # the only boxes given are of pictures in between
-                found = filled(given)[:: settings.every]
+                found = filled(given)[taken]
             task.advance(len(found))
-        rate = recording.rate / settings.every
+        rate = line.rate / settings.every
         squares[view.name] = crop_squares(filled(found), rate, settings.margin, view.width, view.height)
     count = min(map(len, squares.values()))
     action = re.sub(r"[\s_.-]*\d+$", "", recording.sequence) or recording.sequence
     frames = []
     for view in recording.views:
-        crops = _crops(view, squares[view.name][:count], settings, task)
+        crops = crops_of(view, line.pictures[view.name][:count], squares[view.name], settings, task)
         for index, crop in enumerate(crops):
-            frame = index * settings.every
+            frame = int(line.frames[index])
             x0, y0, x1, y1 = map(float, squares[view.name][index])
             frames.append(
                 Frame(
@@ -276,7 +324,7 @@ def _frames(
                     sequence=recording.sequence,
                     action=action,
                     frame=frame,
-                    time=frame / recording.rate,
+                    time=frame / line.rate,
                     view=view.name,
                     image=crop,
                     box=(x0, y0, x1, y1),
@@ -286,14 +334,23 @@ def _frames(
     return sorted(frames, key=lambda f: f.frame)  # stable: the views of an instant lie together
 
 
-def _found_boxes(
-    recording: Recording, view: Footage, settings: VideosSettings, task: Task, warnings: list[str]
-) -> Float64[np.ndarray, "n 4"]:
-    """The person's box in each picture taken, in source pixels; NaN where nobody is seen."""
+def found_boxes(
+    recording: Recording,
+    view: Footage,
+    taken: Int64[np.ndarray, " n"],
+    settings: VideosSettings,
+    task: Task,
+    warnings: list[str],
+) -> Float64[np.ndarray, "m 4"]:
+    """The person's box in each picture taken that can be decoded, in source pixels; NaN where nobody is seen.
+
+    Raises:
+        ImportProblem: The video is damaged, or nobody is seen in it.
+    """
     with closing(PictureSpool()) as spool:
         decoded = 0
         for decoded, picture in enumerate(pictures(view.path, LOOK_SIZE), start=1):
-            if (decoded - 1) % settings.every == 0:
+            while len(spool) < len(taken) and taken[len(spool)] == decoded - 1:
                 spool.append(picture)
                 task.advance()
         lost = view.count - decoded
@@ -348,10 +405,19 @@ def _given_scene(recording: Recording, view: Footage, settings: VideosSettings, 
     return None
 
 
-def _crops(view: Footage, squares: Int64[np.ndarray, "n 4"], settings: VideosSettings, task: Task) -> list[bytes]:
-    crops = []
-    wanted: itertools.islice[Picture] = itertools.islice(pictures(view.path), 0, None, settings.every)
-    for picture, square in zip(wanted, squares, strict=False):
-        crops.append(jpeg(cut_out(picture, square, settings.size), settings.quality))
-        task.advance()
+def crops_of(
+    view: Footage,
+    taken: Int64[np.ndarray, " n"],
+    squares: Int64[np.ndarray, "m 4"],
+    settings: VideosSettings,
+    task: Task,
+) -> list[bytes]:
+    """The crops, as JPEG, of the pictures taken."""
+    crops: list[bytes] = []
+    for index, picture in enumerate(pictures(view.path)):
+        while len(crops) < len(taken) and taken[len(crops)] == index:
+            crops.append(jpeg(cut_out(picture, squares[len(crops)], settings.size), settings.quality))
+            task.advance()
+        if len(crops) == len(taken):
+            break
     return crops

@@ -1,0 +1,161 @@
+"""How a person moves, in a form that views from different sides share: the signal that views are aligned by.
+
+How much moves differs from view to view: who walks towards one camera crosses the picture of another. What moves *up or
+down*, and at which height of the body, is nearly the same for all cameras that stand about level: a raised leg is a
+raised leg from behind as well. Cameras may be rolled, so the profile is kept for several directions of "up".
+
+Reference:
+    Sinha and Pollefeys, "Camera network calibration and synchronization from silhouettes in dynamic scenes", IJCV
+    2010, and Caspi and Irani, "Spatio-temporal alignment of sequences", PAMI 2002, align views by what epipolar
+    geometry leaves unchanged. Departures: the epipolar coordinate is taken to be height, optical flow replaces the
+    rim of the silhouette, and no geometry is estimated.
+"""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from mcss.importers import ImportProblem
+from mcss.importers.footage import Footage, Picture, PictureSpool, pictures
+from mcss.importers.people import candidates, filled, follow
+from mcss.importers.scenery import Foreground, empty_scene
+from mcss.progress import Task
+
+LOOK_SIZE = 320
+"""Longer side in pixels of the pictures in which motion is measured."""
+
+SAMPLES = 48
+"""So many pictures show what the empty scene looks like."""
+
+ROLLS = np.radians(np.arange(-40, 41, 10))
+"""By how much a camera may be rolled: each direction that may be the upright one of the picture."""
+
+PARTS = (5, 6, 7, 8)
+"""So many parts from head to foot, in several divisions side by side, so that no one border between parts matters."""
+
+CALM = 0.1
+"""Seconds over which the upper and the lower end of the body are smoothed."""
+
+
+@dataclass(frozen=True, eq=False)
+class MotionProfile:
+    """Mean upward or downward speed at each height of the body."""
+
+    rate: float
+    """Samples per second; sample i lies half a picture after picture i."""
+    speed: Float32[np.ndarray, "rolls samples heights"]
+    """Body sizes per second along each of `ROLLS`, positive downwards in the picture; 0 where nobody is seen."""
+
+    @property
+    def moves(self) -> bool:
+        """Whether there is motion that could be aligned."""
+        return self.speed.shape[1] >= 8 and bool((np.abs(self.speed).max(axis=(0, 2)) > 0.05).mean() > 0.05)
+
+    def at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
+        """The same profile at another rate; sample j at j / rate seconds after the first picture."""
+        taken = (np.arange(self.speed.shape[1]) + 0.5) / self.rate
+        wanted = np.arange(int((self.speed.shape[1] + 1) / self.rate * rate)) / rate
+        flat = self.speed.transpose(1, 0, 2).reshape(len(taken), -1)
+        columns = [np.interp(wanted, taken, flat[:, k]) for k in range(flat.shape[1])]
+        return np.stack(columns, axis=1).reshape(len(wanted), len(ROLLS), -1).transpose(1, 0, 2)
+
+
+def motion_profile(view: Footage, seconds: float, task: Task) -> MotionProfile:
+    """Measure how the person in a video moves.
+
+    Args:
+        view: A static camera's video.
+        seconds: No more of the video than this is looked at, from its start.
+        task: Told of every picture.
+
+    Raises:
+        ImportProblem: Hardly anything of the video can be decoded.
+    """
+    with closing(PictureSpool()) as spool:
+        for picture in islice(pictures(view.path, LOOK_SIZE), max(2, round(seconds * view.rate))):
+            spool.append(picture)
+            task.advance()
+        if len(spool) < 3:
+            raise ImportProblem(
+                f"{view.path}: only {len(spool)} of its {view.count} pictures can be decoded, too few to align it by "
+                "motion; the file is damaged or was cut off: copy it again, or remove it"
+            )
+        return profile_of(spool, view.rate)
+
+
+def profile_of(shots: Sequence[Picture] | PictureSpool, rate: float) -> MotionProfile:
+    """The profile of small pictures of a static camera, in order."""
+    count = len(shots)
+    at = np.unique(np.linspace(0, count - 1, SAMPLES).round().astype(int))
+    foreground = Foreground(empty_scene([shots[int(i)] for i in at]))
+    masks, groups = [], []
+    for i in range(count):
+        mask = foreground(shots[i])
+        masks.append(np.packbits(mask, axis=1))  # an eighth, so that minutes of them fit
+        groups.append(candidates(mask))
+    boxes = follow(groups)
+    speed = np.zeros((len(ROLLS), count - 1, sum(PARTS)), np.float32)
+    if not np.isfinite(boxes).any():
+        return MotionProfile(rate, speed)
+    size = float(np.nanmedian(np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])))
+    whole = filled(boxes).round().astype(int).clip(0)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    before = cv2.cvtColor(shots[0], cv2.COLOR_RGB2GRAY)
+    parts = []
+    for i in range(count - 1):
+        after = cv2.cvtColor(shots[i + 1], cv2.COLOR_RGB2GRAY)
+        mask = np.unpackbits(masks[i], axis=1, count=before.shape[1]).astype(bool)
+        y, x = _inside(mask, whole[i] if np.isfinite(boxes[i]).all() else np.zeros(4, int))
+        moved = np.asarray(flow.calc(before, after, None))[y, x] if len(y) else np.zeros((0, 2), np.float32)  # type: ignore[call-overload]
+        parts.append((np.stack([x, y], axis=1).astype(np.float32), moved * np.float32(rate / size)))
+        before = after
+    for k, roll in enumerate(ROLLS):
+        speed[k] = _speeds(parts, np.array([np.sin(roll), np.cos(roll)], np.float32), rate)
+    return MotionProfile(rate, speed)
+
+
+def _inside(
+    mask: Bool[np.ndarray, "height width"], box: Int64[np.ndarray, " 4"]
+) -> tuple[Int64[np.ndarray, " pixels"], Int64[np.ndarray, " pixels"]]:
+    """Rows and columns of the foreground in a box, without specks."""
+    x0, y0, x1, y1 = map(int, box)
+    if x1 <= x0 or y1 <= y0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    y, x = np.nonzero(cv2.medianBlur(mask[y0:y1, x0:x1].astype(np.uint8), 3))
+    return y + y0, x + x0
+
+
+def _speeds(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]], down: Float32[np.ndarray, " 2"], rate: float
+) -> Float32[np.ndarray, "samples heights"]:
+    """Mean speed along `down` in each part of the body, from its upper to its lower end."""
+    ends = np.array([np.percentile(at @ down, (1, 99)) if len(at) else (np.nan, np.nan) for at, _ in parts])
+    seen = np.isfinite(ends[:, 0])
+    index = np.arange(len(ends))
+    ends = np.stack([np.interp(index, index[seen], ends[seen, k]) for k in range(2)], axis=1)
+    width = max(CALM * rate / 2, 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-round(3 * width), round(3 * width) + 1) / width) ** 2)
+    reach = len(kernel) // 2
+    padded = np.pad(ends, ((reach, reach), (0, 0)), mode="edge")
+    ends = np.stack([np.convolve(padded[:, k], kernel / kernel.sum(), "valid") for k in range(2)], axis=1)
+    speeds = np.zeros((len(parts), sum(PARTS)), np.float32)
+    for i, (at, moved) in enumerate(parts):
+        if len(at):
+            top, bottom = ends[i]
+            height, speed = ((at @ down - top) / max(bottom - top, 1.0)).astype(np.float32), moved @ down
+            speeds[i] = np.concatenate([_mean_speeds(height, speed, n) / np.sqrt(n) for n in PARTS])
+    return speeds
+
+
+def _mean_speeds(
+    height: Float32[np.ndarray, " pixels"], speed: Float32[np.ndarray, " pixels"], parts: int
+) -> Float64[np.ndarray, " parts"]:
+    part = (height * parts).astype(int).clip(0, parts - 1)
+    # A few pixels more than there are: a part that hardly anything is in says little.
+    mean: Float64[np.ndarray, " parts"] = np.bincount(part, speed, parts) / (np.bincount(part, minlength=parts) + 5)
+    return mean
