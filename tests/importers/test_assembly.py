@@ -133,6 +133,7 @@ def test_a_stopped_import_is_carried_on_to_the_same_capture(tmp_path: Path, proc
 
 
 ENDLESS = """
+import signal
 import sys
 from dataclasses import dataclass, replace
 sys.path.insert(0, {tests!r})
@@ -147,6 +148,7 @@ class Endless(DrawnPart):
             yield drawn(self.subject, self.sequence, frame, "a")
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what starts the tests may ignore it
     parts = [DrawnPart("S1", "Short"), Endless("S1", "Endless"), Endless("S1", "Too")]
     assemble(parts, {out!r}, INFO, processes=2)
 """
