@@ -76,8 +76,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 def last_validation(path: Path) -> dict[str, float]:
     """The last point of the learning curve in a ``metrics.jsonl``, by measure."""
-    point: dict[str, float] = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
-    return point
+    point = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
+    return {name: value for name, value in point.items() if name != "step"}
 
 
 def rewind(path: Path, step: int) -> tuple[int, float]:
