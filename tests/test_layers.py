@@ -22,8 +22,8 @@ synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthe
 augmentation sampling
 backbones networks checkpoints
 batches evaluation features predict examples
-methods methods.supervised methods.mcss
-runlog training recipes parallel
+methods methods.supervised methods.mcss methods.rhodin_cvpr18
+systems runlog training recipes parallel
 figures report experiments ablations
 cli
 """

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcss.files import replacing
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.skeletons import JOINTS
+from mcss.networks import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.skeletons import JOINTS, PoseFrame
 
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -58,12 +58,13 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
             raise OSError(errno.EIO, str(error)) from error
 
 
-def save_model(path: Path, network: PoseNetwork, about: dict[str, str]) -> None:
+def save_model(path: Path, network: PoseEstimator, about: dict[str, str]) -> None:
     """Write the network with its configuration; `about` adds facts such as the capture's fingerprint."""
     metadata = {
         "format": _FORMAT,
         "network": json.dumps(asdict(network.config)),
         "joints": json.dumps(JOINTS),
+        "frame": network.frame,
         **about,
     }
     _write(path, network.state_dict(), metadata)
@@ -94,7 +95,12 @@ def load_model(run: Path) -> PoseNetwork:
     settings = json.loads(metadata["network"])
     if unknown := sorted(set(settings) - known):
         raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
-    network = PoseNetwork(NetworkConfig(**settings), weights="random")
+    frame: PoseFrame
+    match metadata.get("frame", "canonical"):  # canonical are those that were written before there were others
+        case "canonical" | "camera" as frame:
+            network = PoseNetwork(NetworkConfig(**settings), "random", frame)
+        case other:
+            raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
     copy_state(network, state, path)
     return network.eval()
 

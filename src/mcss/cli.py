@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,13 +20,14 @@ from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
 from mcss.importers.videos import VideosSettings, import_videos
-from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
 from mcss.synthetic.build import build
 from mcss.synthetic.describe import COLUMNS, describe
 from mcss.synthetic.scenes import SyntheticSettings
+from mcss.systems import COMPARES_VIEWS
 from mcss.training import Machine, Precision, TrainSettings, train
 
 console = Console()
@@ -180,9 +181,11 @@ class TrainOptions:
     lr: float | None = None
     """Learning rate instead of the recipe's."""
     instants: int | None = None
-    """mcss: instants of one subject in a step instead of the recipe's; fewer for short footage."""
+    """mcss, rhodin_cvpr18: instants of one subject in a step instead of the recipe's; fewer for short footage."""
     min_gap: float | None = None
-    """mcss: seconds between two instants of a step instead of the recipe's; less for short footage."""
+    """mcss, rhodin_cvpr18: seconds between two instants of a step instead of the recipe's; less for short footage."""
+    rotations: Literal["cameras", "procrustes"] | None = None
+    """rhodin_cvpr18: take the rotations between unlabelled views from the cameras (the default), or solve them."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
     seed: int = 0
@@ -198,14 +201,18 @@ class TrainOptions:
         """The recipe with these changes."""
         base = recipe(self.recipe, method, self.capture)
         network, optimiser, own = base.network, base.optimiser, base.method
-        if isinstance(own, MCSSSettings):
+        if isinstance(own, COMPARES_VIEWS):
             own = replace(
                 own,
                 instants=own.instants if self.instants is None else self.instants,
                 min_gap=own.min_gap if self.min_gap is None else self.min_gap,
             )
         elif self.instants is not None or self.min_gap is not None:
-            raise ValueError("--instants, --min-gap: only mcss compares instants; leave them out for supervised.")
+            raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
+        if isinstance(own, RhodinCVPR18Settings):
+            own = replace(own, rotations=self.rotations or own.rotations)
+        elif self.rotations is not None:
+            raise ValueError(f"--rotations: rhodin_cvpr18 alone has a choice, not {method}; leave it out.")
         if self.init is not None:
             network = load_model(Path(self.init)).config
         if self.trunk is not None and self.trunk != network.trunk:
@@ -274,6 +281,25 @@ def train_supervised(
     _train("supervised", options, machine, json)
 
 
+@train_app.command(name="rhodin_cvpr18")
+def train_rhodin_cvpr18(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train multi-view consistency (Rhodin et al., CVPR 2018): labels first, then views that must agree.
+
+    It needs the cameras' rotations and predicts in camera space. A run's folder ``first`` holds the initial network;
+    give it to --init to train it once for several runs.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("rhodin_cvpr18", options, machine, json)
+
+
 @app.command
 def evaluate(
     run: Positional[Path],
@@ -315,7 +341,8 @@ def _show_result(result: SystemResult) -> None:
             )
             for name, s in rows
         ]
-        _show(f"Canonical pose, mm, 16 joints: split {evaluation.split}", columns, lines)
+        space = {"canonical": "Canonical pose", "camera": "Pose in camera space"}[pose.frame]
+        _show(f"{space}, mm, 16 joints: split {evaluation.split}", columns, lines)
     if (retrieval := evaluation.retrieval) is None:
         return
     cases = (("everybody", retrieval.all_subjects), ("other people only", retrieval.cross_subject))
@@ -395,7 +422,7 @@ def ablation(
 
 app.command(synthetic_app, name="synthetic", help="The built-in multi-view capture.")
 app.command(import_app, name="import", help="Make a capture of one's own footage.")
-app.command(train_app, name="train", help="Train MCSS or the supervised baseline.")
+app.command(train_app, name="train", help="Train MCSS, or a system that it is compared with.")
 
 _DESCRIPTION = (
     "3D human pose and view-invariant pose search from synchronised, uncalibrated, unlabelled multi-view video and a "

@@ -39,7 +39,8 @@ from mcss.synthetic.build import build
 from mcss.synthetic.scenes import SyntheticSettings
 from mcss.training import TrainSettings, begin_run, describe_machine
 
-SystemName = Literal["mean_pose", "supervised", "mcss"]
+TrainedName = Literal["supervised", "mcss"]
+SystemName = Literal["mean_pose"] | TrainedName
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Budget:
         return replace(settings, labels=labels, seed=seed, optimiser=replace(settings.optimiser, steps=steps, lr=rate))
 
 
-_SYSTEMS: tuple[MethodName, ...] = ("supervised", "mcss")
+_SYSTEMS: tuple[TrainedName, ...] = ("supervised", "mcss")
 
 _SEEDS = (0, 1, 2)
 

@@ -14,7 +14,13 @@ from mcss.examples import PoseExample, RetrievalExample
 from mcss.figures import GREY, PALETTE, Line, averaged, data_uri, line_plot, skeleton_svg
 from mcss.retrieval import PoseRetrieval
 
-NAMES = {"mean_pose": "Mean pose", "supervised": "Supervised baseline", "mcss": "MCSS"}
+NAMES = {
+    "mean_pose": "Mean pose",
+    "supervised": "Supervised baseline",
+    "mcss": "MCSS",
+    "rhodin_cvpr18": "Rhodin et al., CVPR 2018",
+    "rhodin_cvpr18_initial": "Rhodin et al., CVPR 2018, before consistency",
+}
 """How systems are called on the page; others by their own name."""
 
 PAPER = (
