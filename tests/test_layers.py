@@ -20,10 +20,10 @@ synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.sty
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
-backbones networks checkpoints
-batches evaluation features predict examples
-methods methods.supervised methods.mcss methods.rhodin_cvpr18
-systems runlog training recipes parallel
+backbones networks
+backgrounds batches evaluation features predict examples
+methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
+checkpoints systems runlog training recipes parallel
 figures report experiments ablations
 cli
 """

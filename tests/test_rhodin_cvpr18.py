@@ -14,7 +14,7 @@ from captures_for_tests import INFO, stick_part
 from mcss.augmentation import AugmentationSettings
 from mcss.captures import Capture, CaptureError, CaptureWriter
 from mcss.checkpoints import CheckpointError, load_model
-from mcss.evaluation import evaluate
+from mcss.evaluation import EvaluationSettings, evaluate
 from mcss.methods.rhodin_cvpr18 import (
     InitialSettings,
     RhodinCVPR18Settings,
@@ -129,7 +129,7 @@ def test_training_brings_the_views_together_and_leaves_the_initial_network_in_it
     assert json.loads((tmp_path / "run" / "config.json").read_text())["method_name"] == "rhodin_cvpr18"
     network = load_model(tmp_path / "run")
     assert network.frame == "camera"
-    found = evaluate(NetworkPredictor(network, tiny_capture), tiny_capture, "test")
+    found = evaluate(NetworkPredictor(network, tiny_capture), tiny_capture, "test", EvaluationSettings(max_instants=6))
     assert found.pose is not None
     assert found.pose.frame == "camera"
     assert type(found).from_json(json.loads(json.dumps(found.to_json()))) == found
@@ -184,7 +184,8 @@ def test_an_initial_network_can_be_given(tiny_capture: Capture, tmp_path: Path) 
     whole, second = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "second"))
     assert all(torch.equal(whole[key], second[key]) for key in whole)
     canonical = replace(settings, init=first, method=SupervisedSettings(pose_images=4))
-    with pytest.raises(CheckpointError, match=r"--init .*first: that network's poses are camera.*supervised canonical"):
+    message = r"--init .*first: a PoseNetwork whose poses are camera; supervised .* whose poses are canonical"
+    with pytest.raises(CheckpointError, match=message):
         train(canonical, tmp_path / "third")
 
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
-from mcss.augmentation import AugmentationSettings, augment, mirrored_canonical
+from mcss.augmentation import AugmentationSettings, augment, mirrored_canonical, normalise
+from mcss.backgrounds import BackgroundCrops
 from mcss.captures import Capture
 from mcss.instants import Instants
 from mcss.progress import NO_PROGRESS, Progress
@@ -152,6 +153,10 @@ class Batch:
     """The stage of the trunk that the images are fed to; 0 for pictures."""
     rotations: Float[Tensor, "pictures 3 3"] | None = None
     """World to camera, of every picture; NaN where unknown. None for methods that know no cameras."""
+    unchanged: Float[Tensor, "drawn 3 side side"] | None = None
+    """The metric pictures without augmentation, normalised: what a decoder is to draw. None where nothing is drawn."""
+    backgrounds: Float[Tensor, "drawn 3 side side"] | None = None
+    """What stands behind the person in each of them, normalised."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
@@ -160,7 +165,17 @@ class Batch:
             images=self.images.to(device),
             poses=self.poses.to(device),
             rotations=None if self.rotations is None else self.rotations.to(device),
+            unchanged=None if self.unchanged is None else self.unchanged.to(device),
+            backgrounds=None if self.backgrounds is None else self.backgrounds.to(device),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPictures:
+    """What a decoder is to draw, and what it is told of the scene."""
+
+    pixels: DecodedPixels | StreamedPixels
+    backgrounds: BackgroundCrops
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +199,8 @@ class BatchSource:
     """What the poses are turned to."""
     rotations: Float[Tensor, "n views 3 3"] | None = None
     """World to camera, of every picture that needs one; NaN for others."""
+    drawn: DrawnPictures | None = None
+    """For methods that draw the metric pictures."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
@@ -208,11 +225,12 @@ class BatchSource:
             labelled = chosen.instants
             instants, views = np.concatenate([instants, labelled]), np.concatenate([views, chosen.views])
         rng = generator(self.seed, "augmentation", step)
+        scene, count, rows = self.drawn, len(instants) - len(labelled), self.instants.rows[instants, views]
         share = self.mirror
         flips = np.repeat(rng.random(shape[0]) < share, shape[1])  # all views of an instant or none
         mirror = np.concatenate([flips, rng.random(len(labelled)) < share])
         return Batch(
-            images=self.images.images(self.instants.rows[instants, views], rng, mirror),
+            images=self.images.images(rows, rng, mirror),
             metric_shape=shape,
             instants=instants,
             views=views,
@@ -220,6 +238,8 @@ class BatchSource:
             poses=self._poses(labelled, views[len(flips) :], mirror[len(flips) :]),
             first_stage=self.images.first_stage,
             rotations=None if self.rotations is None else self.rotations[instants, views],
+            unchanged=None if scene is None else normalise(scene.pixels.take(rows[:count])),
+            backgrounds=None if scene is None else normalise(scene.backgrounds.take(instants[:count], views[:count])),
         )
 
     def _poses(

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcss.files import replacing
+from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
 from mcss.networks import NetworkConfig, PoseEstimator, PoseNetwork
 from mcss.skeletons import JOINTS, PoseFrame
 
@@ -65,12 +66,25 @@ def save_model(path: Path, network: PoseEstimator, about: dict[str, str]) -> Non
         "network": json.dumps(asdict(network.config)),
         "joints": json.dumps(JOINTS),
         "frame": network.frame,
+        **({"synthesis": json.dumps(asdict(network.synthesis))} if isinstance(network, NovelViewNetwork) else {}),
         **about,
     }
     _write(path, network.state_dict(), metadata)
 
 
 def load_model(run: Path) -> PoseNetwork:
+    """The trained network of MCSS or of any method with its network; see `load_estimator`.
+
+    Raises:
+        CheckpointError: As there; or the network is another method's, which has no embedding for search.
+    """
+    network = load_estimator(run)
+    if not isinstance(network, PoseNetwork):
+        raise CheckpointError(f"{run}: a {type(network).__name__}, expected a network of mcss; use load_estimator.")
+    return network
+
+
+def load_estimator(run: Path) -> PoseEstimator:
     """The trained network of a run folder (or of a ``model.safetensors``), in evaluation mode.
 
     Raises:
@@ -96,11 +110,15 @@ def load_model(run: Path) -> PoseNetwork:
     if unknown := sorted(set(settings) - known):
         raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
     frame: PoseFrame
+    network: PoseEstimator
     match metadata.get("frame", "canonical"):  # canonical are those that were written before there were others
         case "canonical" | "camera" as frame:
             network = PoseNetwork(NetworkConfig(**settings), "random", frame)
         case other:
             raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
+    if "synthesis" in metadata:
+        synthesis = SynthesisConfig(**json.loads(metadata["synthesis"]))
+        network = NovelViewNetwork(NetworkConfig(**settings), synthesis)
     copy_state(network, state, path)
     return network.eval()
 

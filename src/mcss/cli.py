@@ -15,19 +15,20 @@ from tyro.extras import SubcommandApp
 from mcss.ablations import AblationPlan, run_ablation
 from mcss.backbones import TrunkName
 from mcss.captures import Capture
-from mcss.checkpoints import load_model
+from mcss.checkpoints import load_estimator
 from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.files import write_json
 from mcss.importers.videos import VideosSettings, import_videos
+from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
+from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
 from mcss.synthetic.build import build
 from mcss.synthetic.describe import COLUMNS, describe
 from mcss.synthetic.scenes import SyntheticSettings
-from mcss.systems import COMPARES_VIEWS
 from mcss.training import Machine, Precision, TrainSettings, train
 
 console = Console()
@@ -181,9 +182,9 @@ class TrainOptions:
     lr: float | None = None
     """Learning rate instead of the recipe's."""
     instants: int | None = None
-    """mcss, rhodin_cvpr18: instants of one subject in a step instead of the recipe's; fewer for short footage."""
+    """All but supervised: instants of one subject in a step instead of the recipe's; fewer for short footage."""
     min_gap: float | None = None
-    """mcss, rhodin_cvpr18: seconds between two instants of a step instead of the recipe's; less for short footage."""
+    """All but supervised: seconds between two instants of a step instead of the recipe's; less for short footage."""
     rotations: Literal["cameras", "procrustes"] | None = None
     """rhodin_cvpr18: take the rotations between unlabelled views from the cameras (the default), or solve them."""
     variants: int | None = None
@@ -201,20 +202,19 @@ class TrainOptions:
         """The recipe with these changes."""
         base = recipe(self.recipe, method, self.capture)
         network, optimiser, own = base.network, base.optimiser, base.method
-        if isinstance(own, COMPARES_VIEWS):
-            own = replace(
-                own,
-                instants=own.instants if self.instants is None else self.instants,
-                min_gap=own.min_gap if self.min_gap is None else self.min_gap,
-            )
-        elif self.instants is not None or self.min_gap is not None:
-            raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
+        match own:
+            case MCSSSettings() | RhodinCVPR18Settings():
+                own = replace(own, **self._instants())
+            case RhodinECCV18Settings():
+                own = replace(own, representation=replace(own.representation, **self._instants()))
+            case _ if self._instants():
+                raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
         if isinstance(own, RhodinCVPR18Settings):
             own = replace(own, rotations=self.rotations or own.rotations)
         elif self.rotations is not None:
             raise ValueError(f"--rotations: rhodin_cvpr18 alone has a choice, not {method}; leave it out.")
         if self.init is not None:
-            network = load_model(Path(self.init)).config
+            network = load_estimator(Path(self.init)).config
         if self.trunk is not None and self.trunk != network.trunk:
             # Frozen stages are chosen for the recipe's own trunk.
             network = replace(network, trunk=self.trunk)
@@ -236,6 +236,11 @@ class TrainOptions:
             seed=self.seed,
             precision=self.precision or base.precision,
         )
+
+    def _instants(self) -> dict[str, Any]:
+        """What was asked for of the instants of a step."""
+        asked = {"instants": self.instants, "min_gap": self.min_gap}
+        return {name: value for name, value in asked.items() if value is not None}
 
     def run(self, method: MethodName) -> Path:
         """The run folder."""
@@ -298,6 +303,25 @@ def train_rhodin_cvpr18(
         json: Also write the result to this file.
     """
     _train("rhodin_cvpr18", options, machine, json)
+
+
+@train_app.command(name="rhodin_eccv18")
+def train_rhodin_eccv18(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose.
+
+    It needs the cameras' rotations and pictures of the empty scene, and predicts in camera space. A run's folder
+    ``first`` holds the representation; give it to --init to learn it once for several choices of labels.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("rhodin_eccv18", options, machine, json)
 
 
 @app.command

@@ -16,7 +16,7 @@ import torch
 
 import mcss
 from mcss.captures import Capture
-from mcss.checkpoints import CONFIG, METRICS, MODEL, load_model
+from mcss.checkpoints import CONFIG, METRICS, MODEL, load_estimator, load_model
 from mcss.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -176,7 +176,7 @@ def evaluate_run(
     progress: Progress = NO_PROGRESS,
 ) -> SystemResult:
     """Measure one run and leave ``report.json`` and ``report.html`` in `out`."""
-    network = load_model(run)
+    network = load_estimator(run)
     config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     predictions = predict_split(NetworkPredictor(network, capture), capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)

@@ -19,6 +19,7 @@ NAMES = {
     "supervised": "Supervised baseline",
     "mcss": "MCSS",
     "rhodin_cvpr18": "Rhodin et al., CVPR 2018",
+    "rhodin_eccv18": "Rhodin et al., ECCV 2018",
     "rhodin_cvpr18_initial": "Rhodin et al., CVPR 2018, before consistency",
 }
 """How systems are called on the page; others by their own name."""

@@ -18,7 +18,8 @@ from torch import Tensor
 
 import mcss
 from mcss.augmentation import AugmentationSettings
-from mcss.batches import AugmentedPixels, BatchSource, DecodedPixels, ImageSource, prefetched
+from mcss.backgrounds import BackgroundCrops
+from mcss.batches import AugmentedPixels, BatchSource, DecodedPixels, DrawnPictures, ImageSource, prefetched
 from mcss.captures import Capture
 from mcss.checkpoints import (
     CHECKPOINT,
@@ -27,7 +28,7 @@ from mcss.checkpoints import (
     MODEL,
     CheckpointError,
     load_checkpoint,
-    load_model,
+    load_estimator,
     save_checkpoint,
     save_model,
 )
@@ -44,7 +45,8 @@ from mcss.instants import Instants
 from mcss.labels import LabelSpec, labelled_pictures
 from mcss.memory import keep_freed_memory
 from mcss.methods.mcss import MCSSSettings
-from mcss.networks import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.methods.rhodin_eccv18 import NovelViewNetwork, NovelViewSettings, RhodinECCV18Settings
+from mcss.networks import NetworkConfig, PoseEstimator
 from mcss.predict import CachedPredictor, NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.runlog import RunLog, rewind
@@ -57,7 +59,12 @@ from mcss.systems import (
     losses_of,
     method_name,
     needs_every_rotation,
+    needs_initial,
     needs_labels,
+    network_fits,
+    network_of,
+    output_of,
+    pose_images_of,
     stages_of,
 )
 
@@ -232,6 +239,7 @@ def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, pro
         )
     rotations = _rotations(settings.method, capture, instants, pictures)
     metric = _metric_plan(settings.method, instants)
+    drawn = _drawn(settings, capture, instants, progress)
 
     start = None if settings.init is None else Path(settings.init)
     if first is not None:
@@ -246,7 +254,7 @@ def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, pro
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
         images = _images(settings, network, capture, instants, pictures, progress)
-    source = _source(settings, instants, metric, pictures, images, rotations)
+    source = _source(settings, instants, metric, pictures, images, rotations, drawn)
     validate = _validation(settings, network, capture, progress) if fabric.is_global_zero else None
     initial = _initial(settings.method, start, fabric)
     _fit(settings, out, digest, fabric, network, initial, source, validate, resume, progress)
@@ -266,8 +274,9 @@ def stages(settings: TrainSettings) -> tuple[TrainSettings | None, TrainSettings
     before = max(1, round(share * steps))
     if before >= steps:
         raise ValueError(f"steps: {method_name(settings.method)} has two stages and needs 2 or more, got {steps}.")
+    labels = settings.labels if needs_labels(method) else "none"
     return (
-        replace(settings, method=method, optimiser=replace(settings.optimiser, steps=before)),
+        replace(settings, method=method, labels=labels, optimiser=replace(settings.optimiser, steps=before)),
         replace(settings, optimiser=replace(settings.optimiser, steps=steps - before)),
     )
 
@@ -311,7 +320,7 @@ def _fit(
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step)
             batch = batch.to(fabric.device)
-            output = model(batch.images, batch.first_stage)
+            output = output_of(settings.method, model, batch)
             losses = losses_of(settings.method, network, output, batch, initial)
             optimiser.zero_grad()
             fabric.backward(losses.total)
@@ -341,20 +350,20 @@ def _fit(
 
 def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
     """The network of a run, its weights those of the run `start` where there is one."""
-    frame = frame_of(settings.method)
     if start is None:
-        network: PoseEstimator = PoseNetwork(settings.network, settings.weights, frame)
+        network = network_of(settings.method, settings.network, settings.weights)
     else:
-        network = load_model(start)
+        network = load_estimator(start)
         if network.config != settings.network:
             raise CheckpointError(
                 f"--init {start}: its network is {network.config}, this run's {settings.network}. "
                 "Leave --trunk away: the network of that run is gone on with."
             )
-        if network.frame != frame:
+        if not network_fits(settings.method, network):
             raise CheckpointError(
-                f"--init {start}: that network's poses are {network.frame}, those of {method_name(settings.method)} "
-                f"{frame}; start from a run of a method of that frame, or leave --init away."
+                f"--init {start}: a {type(network).__name__} whose poses are {network.frame}; "
+                f"{method_name(settings.method)} trains another kind, whose poses are {frame_of(settings.method)}. "
+                "Start from a run of the same method, or leave --init away."
             )
     if settings.frozen_stages > len(network.trunk.stages):
         raise ValueError(
@@ -363,14 +372,17 @@ def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
         )
     for stage in network.trunk.stages[: settings.frozen_stages]:
         stage.requires_grad_(False)
+    if isinstance(settings.method, RhodinECCV18Settings):
+        assert isinstance(network, NovelViewNetwork)
+        network.freeze_encoder()
     return network
 
 
 def _initial(method: Method, start: Path | None, fabric: Fabric) -> PoseEstimator | None:
-    """The network of the first stage, as it was when it had been trained; None for methods of one stage."""
-    if start is None or stages_of(method) is None:
+    """The network of the first stage, as it was when it had been trained; None for methods that do not look back."""
+    if start is None or not needs_initial(method):
         return None
-    initial = load_model(start).requires_grad_(False)
+    initial = load_estimator(start).requires_grad_(False)
     return initial.to(fabric.device).to(memory_format=torch.channels_last)
 
 
@@ -429,18 +441,34 @@ def _source(
     pictures: np.ndarray,
     images: ImageSource,
     rotations: Tensor | None,
+    drawn: DrawnPictures | None,
 ) -> BatchSource:
     method = settings.method
+    labelled = pose_images_of(method)
     return BatchSource(
         instants=instants,
         images=images,
         seed=settings.seed,
         metric=metric,
-        pose=pose_plan(pictures) if pictures.any() else None,
-        pose_pictures=method.pose_images,
+        pose=pose_plan(pictures) if labelled and pictures.any() else None,
+        pose_pictures=labelled,
         frame=frame_of(method),
         rotations=rotations,
+        drawn=drawn,
     )
+
+
+def _drawn(settings: TrainSettings, capture: Capture, instants: Instants, progress: Progress) -> DrawnPictures | None:
+    """What a decoder is to draw, for methods that have one.
+
+    Raises:
+        CaptureError: The capture lacks backgrounds.
+    """
+    if not isinstance(settings.method, NovelViewSettings):
+        return None
+    size = settings.method.synthesis.picture_size
+    backgrounds = BackgroundCrops.read(capture, instants, size, method_name(settings.method))
+    return DrawnPictures(DecodedPixels.decode(capture, instants.rows, size, progress=progress), backgrounds)
 
 
 def _metric_plan(method: Method, instants: Instants) -> MetricPlan | None:
@@ -503,6 +531,9 @@ def _validation(
     evaluation = EvaluationSettings(
         max_instants=settings.validation_instants, max_queries=300, max_gallery=4 * settings.validation_instants
     )
+    if network.frame == "camera":  # says so now, not at the first point of the curve
+        rows = evaluated_instants(capture, split, evaluation).rows
+        capture.rotations(rows[rows >= 0], f"scoring the split {split!r} in camera space")
     predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
     if settings.variants:
         rows = evaluated_instants(capture, split, evaluation).rows
