@@ -2,7 +2,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training as training
-from captures_for_tests import INFO, VIEWS, stick_part
+from captures_for_tests import INFO, stick_part
 from mcss.augmentation import NO_AUGMENTATION, normalise
 from mcss.backgrounds import BackgroundCrops
 from mcss.captures import Capture, CaptureError, CaptureWriter
@@ -33,25 +32,6 @@ from mcss.training import OptimiserSettings, TrainSettings, stages, train
 
 SYNTHESIS = SynthesisConfig(points=8, appearance=4, picture_size=16, width=32, perception_stages=1, hidden=16)
 NETWORK = NetworkConfig(trunk="resnet18", batchnorm_affine=True, image_size=32)
-
-
-def capture_at(place: Path, backgrounds: bool) -> Capture:
-    """Two people of sticks, with the picture of the empty scene behind them or without."""
-    writer = CaptureWriter.open(place, info=INFO)
-    for subject in (0, 2):
-        writer.append(stick_part(subject, 0))
-    if backgrounds:
-        empty = np.full((512, 512, 3), (180, 190, 200), np.uint8)
-        ok, jpeg = cv2.imencode(".jpg", empty)
-        assert ok
-        for view in VIEWS:
-            writer.add_background(view, jpeg.tobytes())
-    return writer.finish()
-
-
-@pytest.fixture(scope="module")
-def scenic_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
-    return capture_at(tmp_path_factory.mktemp("scenic") / "capture", backgrounds=True)
 
 
 @pytest.fixture(autouse=True)
@@ -177,7 +157,7 @@ def test_background_crops_are_where_the_person_was_cut_out_and_go_on_beyond_the_
 
 
 def test_a_batch_holds_the_true_pictures_and_their_backgrounds_in_the_order_of_its_images(
-    scenic_capture: Capture,
+    scenic_capture: Capture, tmp_path: Path
 ) -> None:
     first, _ = stages(settings_for(scenic_capture))
     assert first is not None
@@ -190,7 +170,7 @@ def test_a_batch_holds_the_true_pictures_and_their_backgrounds_in_the_order_of_i
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_fit", caught)
-        train(first, Path(scenic_capture.uri).parent / "caught")
+        train(first, tmp_path / "caught")
     batch = sources[0].batch(3)
     instants = scenic_capture.instants("train")
     assert batch.unchanged is not None
@@ -266,7 +246,9 @@ def test_a_run_stopped_in_either_stage_resumes_bit_for_bit(
 
 
 def test_a_capture_without_backgrounds_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    capture = capture_at(tmp_path / "capture", backgrounds=False)
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(stick_part(0, 0))
+    capture = writer.finish()
     message = r"rhodin_eccv18_representation needs a picture of the empty scene.*no.* view 1 for S1/Walking 1.*mcss"
     with pytest.raises(CaptureError, match=message):
         train(settings_for(capture), tmp_path / "run")
