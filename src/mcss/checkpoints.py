@@ -105,22 +105,29 @@ def load_estimator(run: Path) -> PoseEstimator:
             f"{path}: made for the {len(joints)} joints {', '.join(joints)}; expected {', '.join(JOINTS)}. "
             "Train on this skeleton instead."
         )
-    known = {field.name for field in fields(NetworkConfig)}
-    settings = json.loads(metadata["network"])
-    if unknown := sorted(set(settings) - known):
-        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
-    frame: PoseFrame
-    network: PoseEstimator
-    match metadata.get("frame", "canonical"):  # canonical are those that were written before there were others
-        case "canonical" | "camera" as frame:
-            network = PoseNetwork(NetworkConfig(**settings), "random", frame)
-        case other:
-            raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
-    if "synthesis" in metadata:
-        synthesis = SynthesisConfig(**json.loads(metadata["synthesis"]))
-        network = NovelViewNetwork(NetworkConfig(**settings), synthesis)
+    network = _untrained(metadata, path)
     copy_state(network, state, path)
     return network.eval()
+
+
+def _untrained(metadata: dict[str, str], path: Path) -> PoseEstimator:
+    """The network that a model file describes, with random weights."""
+    config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
+    if "synthesis" in metadata:
+        return NovelViewNetwork(config, SynthesisConfig(**_settings(metadata["synthesis"], SynthesisConfig, path)))
+    frame: PoseFrame
+    match metadata.get("frame", "canonical"):  # files from before there were others name none
+        case "canonical" | "camera" as frame:
+            return PoseNetwork(config, "random", frame)
+        case other:
+            raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
+
+
+def _settings(text: str, kind: type[NetworkConfig] | type[SynthesisConfig], path: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(text)
+    if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):
+        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
+    return settings
 
 
 def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> None:
