@@ -12,6 +12,7 @@ import mcss.training as training
 from captures_for_tests import INFO, stick_part
 from mcss.augmentation import NO_AUGMENTATION, normalise
 from mcss.backgrounds import BackgroundCrops
+from mcss.batches import Batch
 from mcss.captures import Capture, CaptureError, CaptureWriter
 from mcss.checkpoints import CheckpointError, load_estimator, load_model
 from mcss.evaluation import EvaluationSettings, evaluate
@@ -22,6 +23,7 @@ from mcss.methods.rhodin_eccv18 import (
     SynthesisConfig,
     mean_l1,
     mean_squared,
+    novel_view_losses,
     seen_from_the_next_view,
 )
 from mcss.networks import NetworkConfig, NetworkOutput
@@ -118,6 +120,29 @@ def test_the_background_enters_the_last_layer_alone_and_pose_and_looks_all_of_it
         assert changed.nonzero().amax(0).tolist() == [9, 9]
         for other in ((cloud + 1, looks), (cloud, looks + 1)):
             assert not torch.equal(network.decoder(cloud, looks, background), network.decoder(*other, background))
+
+
+def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_scale() -> None:
+    network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
+    generator = torch.Generator().manual_seed(0)
+    drawn, true = torch.randn(2, 4, 3, 16, 16, generator=generator)
+    batch = Batch(
+        images=torch.zeros(4, 3, 32, 32), metric_shape=(2, 2), instants=np.zeros(4, np.int64),
+        views=np.zeros(4, np.int64), mirrored=np.zeros(4, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
+        unchanged=true,
+    )  # fmt: skip
+    settings = NovelViewSettings(synthesis=SYNTHESIS)
+    found = novel_view_losses(settings, network, drawn, batch)
+    torch.testing.assert_close(found.total, found.pixels + 2 * found.features)
+    torch.testing.assert_close(found.pixels, (drawn - true).abs().mean())
+    with torch.no_grad():  # the stem ends with ReLU and a maximum, so its size goes with that of BatchNorm's scale
+        stem = network.perception[0].get_submodule("1")
+        assert isinstance(stem, torch.nn.BatchNorm2d)
+        stem.weight *= 7
+        stem.bias *= 7
+    torch.testing.assert_close(novel_view_losses(settings, network, drawn, batch).features, found.features)
+    perfect = novel_view_losses(settings, network, true, batch)
+    assert perfect.total.item() == 0
 
 
 def test_once_frozen_only_the_pose_head_learns() -> None:

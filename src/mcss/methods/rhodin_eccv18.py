@@ -19,7 +19,8 @@ What had to be chosen:
 * The decoder: a linear layer to a map of side 4, appearance beside it at every place, then for each doubling of the
   side a bilinear enlargement and two convolutions with BatchNorm and ReLU. Pictures are 64 px by default, the paper's
   128.
-* The early features are those of the trunk's own first stages, as ImageNet left them.
+* The early features are those of the trunk's own first stages, as ImageNet left them, their L1 as a share of their mean
+  size: trunks differ in scale, and the paper's factor of two fits ResNet-18's.
 * A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
   the next one in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
 * No colours are changed in augmentation, for a decoder could not guess them. The paper mentions no augmentation here.
@@ -112,7 +113,7 @@ class NovelViewLosses:
     pixels: Tensor
     """Mean L1 of normalised colours."""
     features: Tensor
-    """Mean L1 of early features."""
+    """Mean L1 of early features, as a share of the mean size of the true ones."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def novel_view_losses(
     pixels = mean_l1(drawn, batch.unchanged).mean()
     with torch.no_grad():
         true = network.early_features(batch.unchanged)
-    features = mean_l1(network.early_features(drawn), true).mean()
+    features = mean_l1(network.early_features(drawn), true).mean() / true.abs().mean().clamp(min=1e-6)
     return NovelViewLosses(
         total=pixels + settings.feature_weight * features, pixels=pixels.detach(), features=features.detach()
     )
