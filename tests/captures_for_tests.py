@@ -116,3 +116,10 @@ def stick_part(subject: int, sequence: int, instants: int = INSTANTS, labelled: 
 def stick_parts() -> list[list[Frame]]:
     """Every part of the tiny capture."""
     return [stick_part(s, q) for s in range(len(SUBJECTS)) for q in range(len(SEQUENCES))]
+
+
+def empty_scene() -> bytes:
+    """What every camera sees when nobody is there."""
+    ok, jpeg = cv2.imencode(".jpg", np.full((512, 512, 3), (180, 190, 200), np.uint8))
+    assert ok
+    return jpeg.tobytes()

@@ -1,6 +1,6 @@
 import pytest
 
-from captures_for_tests import INFO, stick_parts
+from captures_for_tests import INFO, VIEWS, empty_scene, stick_part, stick_parts
 from mcss.captures import Capture, CaptureWriter
 
 
@@ -10,4 +10,15 @@ def tiny_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
     writer = CaptureWriter.open(tmp_path_factory.mktemp("tiny_capture"), info=INFO)
     for part in stick_parts():
         writer.append(part)
+    return writer.finish()
+
+
+@pytest.fixture(scope="session")
+def scenic_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    """One sequence each of two of them, with pictures of the empty scene."""
+    writer = CaptureWriter.open(tmp_path_factory.mktemp("scenic_capture"), info=INFO)
+    for subject in (0, 2):
+        writer.append(stick_part(subject, 0))
+    for view in VIEWS:
+        writer.add_background(view, empty_scene())
     return writer.finish()

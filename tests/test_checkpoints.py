@@ -13,10 +13,12 @@ from mcss.checkpoints import (
     MODEL,
     CheckpointError,
     load_checkpoint,
+    load_estimator,
     load_model,
     save_checkpoint,
     save_model,
 )
+from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
 from test_files import disk_space
@@ -42,7 +44,7 @@ def step(net: PoseNetwork, optimiser: torch.optim.Optimizer, seed: int) -> None:
     optimiser.step()
 
 
-def same(one: PoseNetwork, other: PoseNetwork) -> bool:
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
@@ -123,6 +125,9 @@ def test_a_foreign_file_a_newer_format_and_newer_settings_are_refused(run: Path)
     rewritten(path, lambda metadata: metadata.update(network=json.dumps({**asdict(CONFIG), "wings": 2})))
     with pytest.raises(CheckpointError, match=r"\['wings'\] are of a newer mcss"):
         load_model(run)
+    rewritten(path, lambda metadata: metadata.update(network=json.dumps(asdict(CONFIG)), frame="oblique"))
+    with pytest.raises(CheckpointError, match=r"poses in the frame 'oblique' are of a newer mcss"):
+        load_model(run)
     rewritten(path, lambda metadata: metadata.update(format="mcss-model-2"))
     with pytest.raises(CheckpointError, match="format 'mcss-model-2', expected 'mcss-model-1'"):
         load_model(run)
@@ -156,3 +161,22 @@ def test_a_full_disk_names_the_model_and_leaves_the_one_before(run: Path) -> Non
         save_model(run / MODEL, network(1), {})
     assert same(load_model(run), network())
     assert [path.name for path in run.iterdir()] == [MODEL]
+
+
+def test_the_frame_of_the_poses_is_kept_and_files_that_name_none_are_canonical(tmp_path: Path) -> None:
+    save_model(tmp_path / MODEL, PoseNetwork(CONFIG, "random", "camera"), {})
+    assert load_model(tmp_path).frame == "camera"
+    rewritten(tmp_path / MODEL, lambda metadata: metadata.pop("frame"))
+    assert load_model(tmp_path).frame == "canonical"
+
+
+def test_a_network_that_draws_comes_back_as_it_was(tmp_path: Path) -> None:
+    drawing = NovelViewNetwork(CONFIG, SynthesisConfig(points=3, appearance=2, picture_size=8, width=16, hidden=4))
+    save_model(tmp_path / MODEL, drawing, {})
+    loaded = load_estimator(tmp_path)
+    assert isinstance(loaded, NovelViewNetwork)
+    assert loaded.synthesis == drawing.synthesis
+    assert same(drawing, loaded)
+    rewritten(tmp_path / MODEL, lambda metadata: metadata.update(synthesis=json.dumps({"brush": 1})))
+    with pytest.raises(CheckpointError, match=r"\['brush'\] are of a newer mcss"):
+        load_estimator(tmp_path)

@@ -49,6 +49,33 @@ def test_train_and_evaluate_end_to_end_and_a_second_evaluation_is_identical(tiny
     assert "<html" in Path("one/report.html").read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", ["1", "2"])
+@pytest.mark.parametrize("name", ["rhodin_cvpr18", "rhodin_eccv18"])
+def test_a_method_of_two_stages_end_to_end(scenic_capture: Capture, name: str, devices: str) -> None:
+    command = [
+        str(Path(sys.executable).with_name("mcss")), "train", name, "--capture", scenic_capture.uri, "--steps", "4",
+        "--weights", "random", "--instants", "4", "--min-gap", "0.2", "--variants", "1", "--accelerator", "cpu",
+        "--devices", devices, "--out", "run",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [read_metrics(Path(folder, "metrics.jsonl"))[-1]["step"] for folder in ("run/first", "run")] == [2, 2]
+    main(["evaluate", "run", "--capture", scenic_capture.uri, "--json", "found.json"])
+    assert json.loads(Path("found.json").read_text())["pose"]["frame"] == "camera"
+    assert "Scored in camera space" in Path("run/test/report.html").read_text()
+    rows = json.loads(Path("run/test/report.json").read_text())["rows"]
+    assert [(row["system"], row["n_mpjpe"] > 0) for row in rows] == [(name, True)]
+
+
+def test_options_of_another_method_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    message = failing(["train", "mcss", "--capture", "c", "--rotations", "procrustes"], capsys)
+    assert "--rotations: rhodin_cvpr18 alone has a choice, not mcss" in message
+    message = failing(["train", "supervised", "--capture", "c", "--instants", "4"], capsys)
+    assert "--instants, --min-gap: supervised does not compare instants" in message
+
+
 def test_labels_of_somebody_who_is_not_there(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
     message = failing(
         ["train", "supervised", "--capture", tiny_capture.uri, "--labels", "S9", "--weights", "random"], capsys
@@ -80,7 +107,8 @@ def test_evaluating_what_is_no_run_says_what_was_expected(
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (
         ["info"], ["synthetic", "build"], ["synthetic", "describe"], ["import", "videos"], ["train", "mcss"],
-        ["train", "supervised"], ["evaluate"], ["demo"], ["experiment"],
+        ["train", "supervised"], ["train", "rhodin_cvpr18"], ["train", "rhodin_eccv18"], ["evaluate"], ["demo"],
+        ["experiment"],
         ["ablation"],
     ):  # fmt: skip
         with pytest.raises(SystemExit) as stopped:

@@ -1,12 +1,14 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import reference
-from mcss.captures import Capture, CaptureError
+from captures_for_tests import INFO, stick_part
+from mcss.captures import Capture, CaptureError, CaptureWriter
 from mcss.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -17,7 +19,10 @@ from mcss.evaluation import (
     gallery_of,
     predict_split,
     target_poses,
+    true_poses,
 )
+from mcss.examples import pick_rows, pose_examples
+from mcss.skeletons import camera_pose
 
 
 class Oracle:
@@ -169,3 +174,58 @@ def test_sequences_of_the_same_name_are_told_apart_by_their_subject(tiny_capture
     gallery = gallery_of(predictions)
     pairs = set(zip(gallery.subject.tolist(), gallery.sequence.tolist(), strict=True))
     assert len(pairs) == len({sequence for _, sequence in pairs}) == 4
+
+
+class CameraOracle(Oracle):
+    """Knows the pose in the frame of each camera."""
+
+    def __init__(self, capture: Capture, shift: float = 0.0) -> None:
+        super().__init__(capture, shift)
+        self.capture = capture
+        self.world = torch.from_numpy(capture.instants().pose)
+
+    def __call__(self, rows: np.ndarray) -> Prediction:
+        places = [self.instant[int(row)] for row in rows]
+        pose = camera_pose(self.world[places], torch.from_numpy(self.capture.cameras(rows).rotation))
+        pose[:, 1:] += self.shift
+        return Prediction(pose, None, "camera")
+
+
+def test_a_prediction_in_camera_space_is_scored_there(tiny_capture: Capture) -> None:
+    perfect = evaluate(CameraOracle(tiny_capture), tiny_capture, "test").pose
+    assert perfect is not None
+    assert perfect.frame == "camera"
+    assert perfect.over_poses.mpjpe < 1e-3
+    shifted = evaluate(CameraOracle(tiny_capture, shift=40.0), tiny_capture, "test").pose
+    assert shifted is not None
+    assert shifted.over_poses.mpjpe == pytest.approx(40, rel=1e-4)
+    canonical = evaluate(Oracle(tiny_capture), tiny_capture, "test").pose
+    assert canonical is not None
+    assert (canonical.frame, canonical.images) == ("canonical", perfect.images)
+
+
+def test_the_frame_survives_json_and_older_reports_are_canonical(tiny_capture: Capture) -> None:
+    found = evaluate(CameraOracle(tiny_capture), tiny_capture, "test")
+    plain = json.loads(json.dumps(found.to_json()))
+    assert Evaluation.from_json(plain) == found
+    del plain["pose"]["frame"]
+    older = Evaluation.from_json(plain).pose
+    assert older is not None
+    assert older.frame == "canonical"
+
+
+def test_examples_in_camera_space_are_drawn_over_the_true_canonical_pose(tiny_capture: Capture) -> None:
+    predictions = predict_split(CameraOracle(tiny_capture), tiny_capture, "test")
+    assert true_poses(predictions).shape == (len(predictions), 17, 3)
+    for example in pose_examples(tiny_capture, {"theirs": predictions}, pick_rows(predictions, 3)):
+        assert example.predicted["theirs"].n_mpjpe < 1e-2
+        np.testing.assert_allclose(example.predicted["theirs"].pose, example.true, atol=1e-2)
+
+
+def test_scoring_in_camera_space_needs_cameras(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append([replace(frame, camera=None) for frame in stick_part(2, 0)])
+    capture = writer.finish()
+    predict = Oracle(capture)
+    with pytest.raises(CaptureError, match=r"scoring in camera space needs camera rotations, and 64 of 64 pictures"):
+        evaluate(lambda rows: replace(predict(rows), frame="camera"), capture, "test")

@@ -27,10 +27,10 @@ synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.sty
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
-backbones networks checkpoints
-batches evaluation features predict examples selection
-methods methods.supervised methods.mcss
-runlog training recipes parallel
+backbones networks
+backgrounds batches evaluation features predict examples
+methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
+checkpoints systems selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
 cli
 """

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from mcss.skeletons import JOINTS, LEFT_HIP, MIRROR, PARENTS, canonical_pose, heading_valid, mirrored
+from mcss.skeletons import JOINTS, LEFT_HIP, MIRROR, PARENTS, camera_pose, canonical_pose, heading_valid, mirrored
 
 
 def rotation_about_z(angle: float) -> torch.Tensor:
@@ -44,3 +44,14 @@ def test_mirroring_negates_one_axis_and_exchanges_sides() -> None:
     twice = mirrored(mirrored(pose, axis=0), axis=0)
     torch.testing.assert_close(twice, pose)
     assert mirrored(pose, axis=0)[JOINTS.index("LWrist"), 0] == -pose[JOINTS.index("RWrist"), 0]
+
+
+def test_camera_pose_is_what_the_camera_sees_without_the_roots_place() -> None:
+    """Against X_camera = R·X + t of every joint, minus that of the root."""
+    generator = torch.Generator().manual_seed(0)
+    pose = torch.randn(17, 3, generator=generator) * 300
+    rotation, translation = rotation_about_z(0.7)[[1, 2, 0]], torch.tensor([10.0, 20.0, 4000.0])
+    seen = torch.stack([rotation @ joint + translation for joint in pose])
+    torch.testing.assert_close(camera_pose(pose, rotation), seen - seen[0], atol=1e-3, rtol=1e-5)
+    both = camera_pose(pose.expand(2, -1, -1), torch.stack([rotation, torch.eye(3)]))
+    torch.testing.assert_close(both[1], pose - pose[0])

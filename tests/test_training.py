@@ -107,7 +107,7 @@ def test_without_labels_only_the_metric_loss_is_left(tiny_capture: Capture, tmp_
 
 
 def test_the_supervised_baseline_refuses_to_train_without_labels(tiny_capture: Capture, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"labels.*'none' gives none.*name a subject"):
+    with pytest.raises(ValueError, match=r"labels: supervised .*'none' gives none.*name a subject"):
         train(settings_for(tiny_capture, labels="none", method=SupervisedSettings()), tmp_path / "run")
 
 

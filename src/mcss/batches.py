@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
-from mcss.augmentation import AugmentationSettings, augment, mirrored_canonical
+from mcss.augmentation import AugmentationSettings, augment, mirrored_canonical, normalise
+from mcss.backgrounds import BackgroundCrops
 from mcss.captures import Capture
 from mcss.instants import Instants
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sampling import MetricPlan, PosePlan, generator, metric_batch, pose_batch
-from mcss.skeletons import canonical_pose
+from mcss.skeletons import PoseFrame, camera_pose, canonical_pose
 
 _CHUNK = 1024
 
@@ -146,14 +147,35 @@ class Batch:
     mirrored: Bool[np.ndarray, " pictures"]
     """Which pictures were mirrored."""
     poses: Float[Tensor, "labelled 17 3"]
-    """Targets of the last pictures in mm: canonical poses (of the mirrored person where mirrored)."""
+    """Targets of the last pictures in mm: poses in the source's frame (of the mirrored person where mirrored)."""
 
     first_stage: int
     """The stage of the trunk that the images are fed to; 0 for pictures."""
+    rotations: Float[Tensor, "pictures 3 3"] | None = None
+    """World to camera, of every picture; NaN where unknown. None for methods that know no cameras."""
+    unchanged: Float[Tensor, "drawn 3 side side"] | None = None
+    """The metric pictures without augmentation, normalised: what a decoder is to draw. None where nothing is drawn."""
+    backgrounds: Float[Tensor, "drawn 3 side side"] | None = None
+    """What stands behind the person in each of them, normalised."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
-        return replace(self, images=self.images.to(device), poses=self.poses.to(device))
+        return replace(
+            self,
+            images=self.images.to(device),
+            poses=self.poses.to(device),
+            rotations=None if self.rotations is None else self.rotations.to(device),
+            unchanged=None if self.unchanged is None else self.unchanged.to(device),
+            backgrounds=None if self.backgrounds is None else self.backgrounds.to(device),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPictures:
+    """What a decoder is to draw, and what it is told of the scene."""
+
+    pixels: DecodedPixels | StreamedPixels
+    backgrounds: BackgroundCrops
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,15 +194,23 @@ class BatchSource:
     mirror: float = 0.0
     """Share of instants shown as in a mirror, see `AugmentationSettings`."""
     targets: Float[Tensor, "n 17 3"] | None = None
-    """What the pose of each instant is to be in mm; None for the canonical pose."""
+    """What the pose of each instant is to be in mm; None for the pose in `frame`."""
+    frame: PoseFrame = "canonical"
+    """What the poses are turned to."""
+    rotations: Float[Tensor, "n views 3 3"] | None = None
+    """World to camera, of every picture that needs one; NaN for others."""
+    drawn: DrawnPictures | None = None
+    """For methods that draw the metric pictures."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
             raise ValueError("a batch needs a metric plan, a pose plan, or both")
-        if self.targets is not None and self.mirror:
+        if (self.targets is not None or self.frame != "canonical") and self.mirror:
             raise ValueError(
                 "mirror: only canonical poses can be mirrored with their pictures; set it to 0 with other targets"
             )
+        if self.frame == "camera" and self.rotations is None:
+            raise ValueError("rotations: poses in camera space need those of the cameras; give them, see rotations")
 
     def batch(self, step: int) -> Batch:
         """The batch of step `step`."""
@@ -195,23 +225,33 @@ class BatchSource:
             labelled = chosen.instants
             instants, views = np.concatenate([instants, labelled]), np.concatenate([views, chosen.views])
         rng = generator(self.seed, "augmentation", step)
+        scene, count, rows = self.drawn, len(instants) - len(labelled), self.instants.rows[instants, views]
         share = self.mirror
         flips = np.repeat(rng.random(shape[0]) < share, shape[1])  # all views of an instant or none
         mirror = np.concatenate([flips, rng.random(len(labelled)) < share])
         return Batch(
-            images=self.images.images(self.instants.rows[instants, views], rng, mirror),
+            images=self.images.images(rows, rng, mirror),
             metric_shape=shape,
             instants=instants,
             views=views,
             mirrored=mirror,
-            poses=self._poses(labelled, mirror[len(flips) :]),
+            poses=self._poses(labelled, views[len(flips) :], mirror[len(flips) :]),
             first_stage=self.images.first_stage,
+            rotations=None if self.rotations is None else self.rotations[instants, views],
+            unchanged=None if scene is None else normalise(scene.pixels.take(rows[:count])),
+            backgrounds=None if scene is None else normalise(scene.backgrounds.take(instants[:count], views[:count])),
         )
 
-    def _poses(self, labelled: Int64[np.ndarray, " b"], mirror: Bool[np.ndarray, " b"]) -> Float[Tensor, "b 17 3"]:
+    def _poses(
+        self, labelled: Int64[np.ndarray, " b"], views: Int64[np.ndarray, " b"], mirror: Bool[np.ndarray, " b"]
+    ) -> Float[Tensor, "b 17 3"]:
         if self.targets is not None:
             return self.targets[torch.from_numpy(labelled)]
-        poses = canonical_pose(torch.from_numpy(self.instants.pose[labelled]))
+        world = torch.from_numpy(self.instants.pose[labelled])
+        if self.frame == "camera":
+            assert self.rotations is not None
+            return camera_pose(world, self.rotations[labelled, views])
+        poses = canonical_pose(world)
         return torch.where(torch.from_numpy(mirror)[:, None, None], mirrored_canonical(poses), poses)
 
 

@@ -183,6 +183,32 @@ class Capture:
             intrinsics=numbers(table["camera_intrinsics"]).reshape(-1, 3, 3),
         )
 
+    def rotations(self, rows: Int[np.ndarray, " n"], purpose: str) -> Float32[np.ndarray, "n 3 3"]:
+        """The world-to-camera rotations of some rows, for those who cannot do without.
+
+        Args:
+            rows: Row numbers.
+            purpose: What they are needed for, for the message.
+
+        Raises:
+            CaptureError: A picture whose camera is unknown, or has a matrix that is no rotation.
+        """
+        found = self.cameras(rows).rotation
+        unknown = np.isnan(found).any(axis=(1, 2))
+        if unknown.any():
+            raise CaptureError(
+                f"{purpose} needs camera rotations, and {int(unknown.sum()):,} of {len(rows):,} pictures of the "
+                f"capture at {self.uri} have none ({self.describe(int(rows[unknown][0]))} is the first); import the "
+                "footage with calibrated cameras, or train mcss, which needs none"
+            )
+        wrong = (np.abs(found @ found.mT - np.eye(3)) > 1e-3).any(axis=(1, 2)) | (np.linalg.det(found) < 0)
+        if wrong.any():
+            raise CaptureError(
+                f"the camera of {self.describe(int(rows[wrong][0]))} in {self.uri} has a matrix that is no rotation; "
+                "correct the calibration and import again"
+            )
+        return found
+
     @cached_property
     def backgrounds(self) -> dict[tuple[str, str], bytes]:
         """JPEG of each (stage, view) without a person, where known; see `CaptureWriter.add_background`."""

@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcss.files import replacing
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.skeletons import JOINTS
+from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.networks import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.skeletons import JOINTS, PoseFrame
 
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -58,18 +59,32 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
             raise OSError(errno.EIO, str(error)) from error
 
 
-def save_model(path: Path, network: PoseNetwork, about: dict[str, str]) -> None:
+def save_model(path: Path, network: PoseEstimator, about: dict[str, str]) -> None:
     """Write the network with its configuration; `about` adds facts such as the capture's fingerprint."""
     metadata = {
         "format": _FORMAT,
         "network": json.dumps(asdict(network.config)),
         "joints": json.dumps(JOINTS),
+        "frame": network.frame,
+        **({"synthesis": json.dumps(asdict(network.synthesis))} if isinstance(network, NovelViewNetwork) else {}),
         **about,
     }
     _write(path, network.state_dict(), metadata)
 
 
 def load_model(run: Path) -> PoseNetwork:
+    """The trained network of MCSS or of any method with its network; see `load_estimator`.
+
+    Raises:
+        CheckpointError: As there; or the network is another method's, which has no embedding for search.
+    """
+    network = load_estimator(run)
+    if not isinstance(network, PoseNetwork):
+        raise CheckpointError(f"{run}: a {type(network).__name__}, expected a network of mcss; use load_estimator.")
+    return network
+
+
+def load_estimator(run: Path) -> PoseEstimator:
     """The trained network of a run folder (or of a ``model.safetensors``), in evaluation mode.
 
     Raises:
@@ -90,13 +105,29 @@ def load_model(run: Path) -> PoseNetwork:
             f"{path}: made for the {len(joints)} joints {', '.join(joints)}; expected {', '.join(JOINTS)}. "
             "Train on this skeleton instead."
         )
-    known = {field.name for field in fields(NetworkConfig)}
-    settings = json.loads(metadata["network"])
-    if unknown := sorted(set(settings) - known):
-        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
-    network = PoseNetwork(NetworkConfig(**settings), weights="random")
+    network = _untrained(metadata, path)
     copy_state(network, state, path)
     return network.eval()
+
+
+def _untrained(metadata: dict[str, str], path: Path) -> PoseEstimator:
+    """The network that a model file describes, with random weights."""
+    config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
+    if "synthesis" in metadata:
+        return NovelViewNetwork(config, SynthesisConfig(**_settings(metadata["synthesis"], SynthesisConfig, path)))
+    frame: PoseFrame
+    match metadata.get("frame", "canonical"):  # files from before there were others name none
+        case "canonical" | "camera" as frame:
+            return PoseNetwork(config, "random", frame)
+        case other:
+            raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
+
+
+def _settings(text: str, kind: type[NetworkConfig] | type[SynthesisConfig], path: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(text)
+    if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):
+        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
+    return settings
 
 
 def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> None:

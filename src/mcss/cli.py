@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,7 @@ from tyro.extras import SubcommandApp
 from mcss.ablations import AblationPlan, run_ablation
 from mcss.backbones import TrunkName
 from mcss.captures import Capture
-from mcss.checkpoints import load_model
+from mcss.checkpoints import load_estimator
 from mcss.doctor import DoctorSettings, diagnose
 from mcss.doctor_page import MARKS, doctor_page
 from mcss.evaluation import EvaluationSettings
@@ -30,6 +30,8 @@ from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.labels import write_instants
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
+from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.report import SystemResult
@@ -413,9 +415,11 @@ class TrainOptions:
     lr: float | None = None
     """Learning rate instead of the recipe's."""
     instants: int | None = None
-    """mcss: instants of one subject in a step instead of the recipe's; fewer for short footage."""
+    """All but supervised: instants of one subject in a step instead of the recipe's; fewer for short footage."""
     min_gap: float | None = None
-    """mcss: seconds between two instants of a step instead of the recipe's; less for short footage."""
+    """All but supervised: seconds between two instants of a step instead of the recipe's; less for short footage."""
+    rotations: Literal["cameras", "procrustes"] | None = None
+    """rhodin_cvpr18: take the rotations between unlabelled views from the cameras (the default), or solve them."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
     seed: int = 0
@@ -431,16 +435,19 @@ class TrainOptions:
         """The recipe with these changes."""
         base = recipe(self.recipe, method, self.capture)
         network, optimiser, own = base.network, base.optimiser, base.method
-        if isinstance(own, MCSSSettings):
-            own = replace(
-                own,
-                instants=own.instants if self.instants is None else self.instants,
-                min_gap=own.min_gap if self.min_gap is None else self.min_gap,
-            )
-        elif self.instants is not None or self.min_gap is not None:
-            raise ValueError("--instants, --min-gap: only mcss compares instants; leave them out for supervised.")
+        match own:
+            case MCSSSettings() | RhodinCVPR18Settings():
+                own = replace(own, **self._instants())
+            case RhodinECCV18Settings():
+                own = replace(own, representation=replace(own.representation, **self._instants()))
+            case _ if self._instants():
+                raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
+        if isinstance(own, RhodinCVPR18Settings):
+            own = replace(own, rotations=self.rotations or own.rotations)
+        elif self.rotations is not None:
+            raise ValueError(f"--rotations: rhodin_cvpr18 alone has a choice, not {method}; leave it out.")
         if self.init is not None:
-            network = load_model(Path(self.init)).config
+            network = load_estimator(Path(self.init)).config
         if self.trunk is not None and self.trunk != network.trunk:
             # Frozen stages are chosen for the recipe's own trunk.
             network = replace(network, trunk=self.trunk)
@@ -462,6 +469,11 @@ class TrainOptions:
             seed=self.seed,
             precision=self.precision or base.precision,
         )
+
+    def _instants(self) -> dict[str, Any]:
+        """What was asked for of the instants of a step."""
+        asked = {"instants": self.instants, "min_gap": self.min_gap}
+        return {name: value for name, value in asked.items() if value is not None}
 
     def run(self, method: MethodName) -> Path:
         """The run folder."""
@@ -508,6 +520,44 @@ def train_supervised(
     _train("supervised", options, machine, json)
 
 
+@train_app.command(name="rhodin_cvpr18")
+def train_rhodin_cvpr18(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train multi-view consistency (Rhodin et al., CVPR 2018): labels first, then views that must agree.
+
+    It needs the cameras' rotations and predicts in camera space. A run's folder ``first`` holds the initial network;
+    give it to --init to train it once for several runs.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("rhodin_cvpr18", options, machine, json)
+
+
+@train_app.command(name="rhodin_eccv18")
+def train_rhodin_eccv18(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose.
+
+    It needs the cameras' rotations and pictures of the empty scene, and predicts in camera space. A run's folder
+    ``first`` holds the representation; give it to --init to learn it once for several choices of labels.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("rhodin_eccv18", options, machine, json)
+
+
 @app.command
 def evaluate(
     run: Positional[Path],
@@ -549,7 +599,8 @@ def _show_result(result: SystemResult) -> None:
             )
             for name, s in rows
         ]
-        _show(f"Canonical pose, mm, 16 joints: split {evaluation.split}", columns, lines)
+        space = {"canonical": "Canonical pose", "camera": "Pose in camera space"}[pose.frame]
+        _show(f"{space}, mm, 16 joints: split {evaluation.split}", columns, lines)
     if (retrieval := evaluation.retrieval) is None:
         return
     cases = (("everybody", retrieval.all_subjects), ("other people only", retrieval.cross_subject))
@@ -629,7 +680,7 @@ def ablation(
 
 app.command(synthetic_app, name="synthetic", help="The built-in multi-view capture.")
 app.command(import_app, name="import", help="Make a capture of one's own footage or of a data set.")
-app.command(train_app, name="train", help="Train MCSS or the supervised baseline.")
+app.command(train_app, name="train", help="Train MCSS, or a system that it is compared with.")
 
 _DESCRIPTION = (
     "3D human pose and view-invariant pose search from synchronised, uncalibrated, unlabelled multi-view video and a "

@@ -24,7 +24,7 @@ from mcss.retrieval import (
     retrieve_instants,
     retrieve_poses,
 )
-from mcss.skeletons import canonical_pose
+from mcss.skeletons import PoseFrame, camera_pose, canonical_pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,10 @@ class Prediction:
     """What a system says of a batch of pictures; None for what it does not have."""
 
     pose: Float[Tensor, "batch 17 3"] | None
-    """Canonical pose in mm, the root at zero (see `mcss.skeletons.canonical_pose`)."""
+    """Pose in mm, the root at zero."""
     embedding: Float[Tensor, "batch dim"] | None
+    frame: PoseFrame = "canonical"
+    """What the pose is turned to; it is scored in that frame (see `mcss.skeletons`)."""
 
 
 @runtime_checkable
@@ -128,6 +130,8 @@ class PoseEvaluation:
     """The pose measures of a split."""
 
     images: int
+    frame: PoseFrame
+    """What the poses were turned to. Only PA-MPJPE and joint angles are the same quantity in both frames."""
     over_poses: PoseScores
     """Every picture counts the same."""
     over_actions: PoseScores
@@ -198,6 +202,13 @@ class Predictions:
     rows: Int64[np.ndarray, " n"]
     pose: Float[Tensor, "n 17 3"] | None
     embedding: Float[Tensor, "n dim"] | None
+    rotation: Float[Tensor, "n 3 3"] | None = None
+    """World to camera, for poses in camera space; None for canonical ones."""
+
+    @property
+    def frame(self) -> PoseFrame:
+        """What `pose` is turned to."""
+        return "canonical" if self.rotation is None else "camera"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -237,7 +248,11 @@ def predict_split(
     settings: EvaluationSettings | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Predictions:
-    """Predict for every picture of a split, or of as many of its instants as the settings allow."""
+    """Predict for every picture of a split, or of as many of its instants as the settings allow.
+
+    Raises:
+        CaptureError: No such split; or the poses are in camera space, and the capture does not know its cameras.
+    """
     settings = settings or EvaluationSettings()
     instants = evaluated_instants(capture, split, settings)
     instant, view = np.nonzero(instants.rows >= 0)
@@ -248,6 +263,9 @@ def predict_split(
             batch = rows[start : start + settings.batch_size]
             parts.append(_checked(predict(batch), len(batch)))
             task.advance(len(batch))
+    rotation = None
+    if parts[0].frame == "camera":
+        rotation = torch.from_numpy(capture.rotations(rows, "scoring in camera space"))
     return Predictions(
         instants=instants,
         instant=instant.astype(np.int64),
@@ -255,6 +273,7 @@ def predict_split(
         rows=rows,
         pose=_joined([part.pose for part in parts]),
         embedding=_joined([part.embedding for part in parts]),
+        rotation=rotation,
     )
 
 
@@ -281,6 +300,17 @@ def target_poses(instants: Instants) -> Float[Tensor, "n 17 3"]:
     """Canonical poses in mm; NaN for instants without a pose or without a heading."""
     canonical = canonical_pose(torch.from_numpy(instants.pose).double()).float()
     return canonical.masked_fill(~torch.from_numpy(instants.heading_valid)[:, None, None], torch.nan)
+
+
+def true_poses(predictions: Predictions) -> Float[Tensor, "n 17 3"]:
+    """The pose in mm that each picture shows, in the frame of the predictions; NaN as in `target_poses`."""
+    instants, instant = predictions.instants, torch.from_numpy(predictions.instant)
+    if predictions.rotation is None:
+        return target_poses(instants)[instant]
+    # Those without a heading are left out here too, so that all systems are scored on the same pictures.
+    scored = torch.from_numpy(instants.heading_valid)[instant]
+    poses = camera_pose(torch.from_numpy(instants.pose)[instant].double(), predictions.rotation.double()).float()
+    return poses.masked_fill(~scored[:, None, None], torch.nan)
 
 
 def gallery_of(predictions: Predictions) -> Gallery:
@@ -310,7 +340,7 @@ def _evaluate_poses(predictions: Predictions) -> PoseEvaluation | None:
     if predictions.pose is None or not scored.any():
         return None
     instant = predictions.instant[scored.numpy()]
-    pred, target = predictions.pose[scored], target_poses(instants)[torch.from_numpy(instant)]
+    pred, target = predictions.pose[scored], true_poses(predictions)[scored]
     body, true_body = pred[:, 1:], target[:, 1:]
     measures = torch.stack(
         [  # in the order of PoseScores
@@ -333,6 +363,7 @@ def _evaluate_poses(predictions: Predictions) -> PoseEvaluation | None:
     }
     return PoseEvaluation(
         images=len(instant),
+        frame=predictions.frame,
         over_poses=PoseScores(*measures.mean(1).tolist()),
         over_actions=PoseScores.mean(list(actions.values())),
         actions=actions,
@@ -396,6 +427,7 @@ def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
 def _pose_evaluation(plain: Mapping[str, Any]) -> PoseEvaluation:
     return PoseEvaluation(
         images=plain["images"],
+        frame=plain.get("frame", "canonical"),  # of before there were others
         over_poses=PoseScores(**plain["over_poses"]),
         over_actions=PoseScores(**plain["over_actions"]),
         actions={name: PoseScores(**scores) for name, scores in plain["actions"].items()},

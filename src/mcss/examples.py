@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int, Int64
+from torch import Tensor
 
 from mcss import metrics
 from mcss.captures import Capture
-from mcss.evaluation import Predictions, gallery_of, target_poses
+from mcss.evaluation import Predictions, gallery_of, target_poses, true_poses
 from mcss.retrieval import (
     POSE_HIT,
     embedding_distances,
@@ -19,6 +20,7 @@ from mcss.retrieval import (
     pair_errors,
     same_instant,
 )
+from mcss.skeletons import ROOT, canonical_pose
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class PredictedPose:
     """A system's answer to one picture."""
 
     pose: Float[np.ndarray, "17 3"]
-    """Canonical, mm."""
+    """In mm, to be drawn over the true canonical pose: turned with it, whatever frame it is scored in."""
     n_mpjpe: float
     pa_mpjpe: float
 
@@ -73,7 +75,7 @@ def pick_rows(predictions: Predictions, count: int) -> Int64[np.ndarray, " count
     places = np.arange(len(predictions))
     scored = np.flatnonzero(predictions.instants.heading_valid[predictions.instant])
     if predictions.pose is not None and len(scored):
-        target = target_poses(predictions.instants)[predictions.instant[scored]]
+        target = true_poses(predictions)[scored]
         errors = metrics.n_mpjpe(predictions.pose[scored][:, 1:], target[:, 1:]).numpy()
         places = scored[np.argsort(errors, kind="stable")]
     chosen = places[np.linspace(0, len(places) - 1, count + 2).round().astype(int)[1:-1]]
@@ -88,15 +90,16 @@ def pose_examples(
     first = next(iter(systems.values()))
     places = _places(first, rows)
     targets = target_poses(first.instants)[first.instant[places]]
+    scored = {name: true_poses(predictions)[places] for name, predictions in systems.items()}
     examples = []
     for n, (place, image) in enumerate(zip(places, capture.images(rows), strict=True)):
         predicted = {}
         for name, predictions in systems.items():
             if predictions.pose is None:
                 continue
-            pose, true = predictions.pose[place][None], targets[n][None]
+            pose, true = predictions.pose[place][None], scored[name][n][None]
             predicted[name] = PredictedPose(
-                pose=pose[0].numpy(),
+                pose=_drawn(predictions, int(place)).numpy(),
                 n_mpjpe=metrics.n_mpjpe(pose[:, 1:], true[:, 1:]).item(),
                 pa_mpjpe=metrics.pa_mpjpe(pose[:, 1:], true[:, 1:]).item(),
             )
@@ -145,6 +148,16 @@ def retrieval_examples(
         RetrievalExample(image, caption, by_system)
         for image, caption, by_system in zip(capture.images(rows), captions, found, strict=True)
     ]
+
+
+def _drawn(predictions: Predictions, place: int) -> Float[Tensor, "17 3"]:
+    """A predicted pose as it lies beside the true canonical pose; a wrong heading stays visible."""
+    assert predictions.pose is not None
+    if predictions.rotation is None:
+        return predictions.pose[place]
+    true = torch.from_numpy(predictions.instants.pose[predictions.instant[place]])
+    upright = predictions.pose[place] @ predictions.rotation[place] + true[ROOT]
+    return canonical_pose(torch.cat([true, upright]))[len(true) :]
 
 
 def _places(predictions: Predictions, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:

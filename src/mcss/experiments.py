@@ -16,7 +16,7 @@ import torch
 
 import mcss
 from mcss.captures import Capture
-from mcss.checkpoints import CONFIG, METRICS, MODEL, load_model
+from mcss.checkpoints import CONFIG, METRICS, MODEL, load_estimator, load_model
 from mcss.evaluation import (
     Evaluation,
     EvaluationSettings,
@@ -39,7 +39,8 @@ from mcss.synthetic.build import build
 from mcss.synthetic.scenes import SyntheticSettings
 from mcss.training import TrainSettings, begin_run, describe_machine
 
-SystemName = Literal["mean_pose", "supervised", "mcss"]
+TrainedName = Literal["supervised", "mcss"]
+SystemName = Literal["mean_pose"] | TrainedName
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Budget:
         return replace(settings, labels=labels, seed=seed, optimiser=replace(settings.optimiser, steps=steps, lr=rate))
 
 
-_SYSTEMS: tuple[MethodName, ...] = ("supervised", "mcss")
+_SYSTEMS: tuple[TrainedName, ...] = ("supervised", "mcss")
 
 _SEEDS = (0, 1, 2)
 
@@ -175,7 +176,7 @@ def evaluate_run(
     progress: Progress = NO_PROGRESS,
 ) -> SystemResult:
     """Measure one run and leave ``report.json`` and ``report.html`` in `out`."""
-    network = load_model(run)
+    network = load_estimator(run)
     config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     predictions = predict_split(NetworkPredictor(network, capture), capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)

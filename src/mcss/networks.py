@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcss.backbones import Trunk, TrunkName, build_trunk
-from mcss.skeletons import JOINTS
+from mcss.skeletons import JOINTS, PoseFrame
 
 OUTPUT_JOINTS = len(JOINTS) - 1
 """H predicts the joints without the root, which is zero by definition."""
@@ -54,38 +54,29 @@ class NetworkOutput(NamedTuple):
     """H's normalised joint coordinates; `PoseNetwork.denormalised` turns them into mm."""
 
 
-class PoseNetwork(nn.Module):
-    """F, G and H of the paper: image → feature map Ψ → embedding φ → canonical pose.
+class PoseEstimator(nn.Module):
+    """A trunk F, and how normalised coordinates become mm; subclasses say what lies between.
 
-    Reference:
-        Mitra et al., CVPR 2020, Fig. 1a and Sec. 4. Departures are options of `NetworkConfig`, off by default.
+    Attributes:
+        config: Of the trunk and of what the subclass takes from it.
+        frame: What the predicted poses are turned to.
+        trunk: F.
     """
 
     pose_mean: Tensor
     pose_std: Tensor
 
-    def __init__(self, config: NetworkConfig, weights: str = "random") -> None:
+    def __init__(self, config: NetworkConfig, weights: str, frame: PoseFrame) -> None:
         super().__init__()
         self.config = config
+        self.frame: PoseFrame = frame
         self.trunk: Trunk = build_trunk(config.trunk, weights, config.batchnorm_affine)
-        with torch.no_grad():
-            side = self._feature_side()
-        self.dropout = nn.Dropout2d(config.dropout)
-        self.embedding_head = nn.Linear(self.trunk.channels * side * side, config.dim)
-        self.embedding_norm = nn.BatchNorm1d(config.dim, affine=False) if config.embedding_norm else nn.Identity()
-        outputs = OUTPUT_JOINTS * 3
-        if config.head_hidden:
-            self.pose_head: nn.Module = nn.Sequential(
-                nn.Linear(config.dim, config.head_hidden),
-                nn.ReLU(),
-                nn.Linear(config.head_hidden, outputs),
-            )
-        else:
-            self.pose_head = nn.Linear(config.dim, outputs)
         self.register_buffer("pose_mean", torch.zeros(OUTPUT_JOINTS, 3))
         self.register_buffer("pose_std", torch.ones(OUTPUT_JOINTS, 3))
 
-    def _feature_side(self) -> int:
+    @torch.no_grad()
+    def feature_side(self) -> int:
+        """Side of Ψ."""
         size = self.config.image_size
         training = self.trunk.training
         self.trunk.eval()
@@ -104,6 +95,48 @@ class PoseNetwork(nn.Module):
             psi = nn.functional.max_pool2d(psi, 2, ceil_mode=True)
         return psi
 
+    def set_pose_statistics(self, poses: Float[Tensor, "poses 17 3"]) -> None:
+        """Take mean and standard deviation of every joint coordinate from the labelled training poses.
+
+        Coordinates that never vary (the left hip's Y in canonical pose) keep a deviation of 1 mm.
+        """
+        body = poses[:, 1:]
+        self.pose_mean.copy_(body.mean(dim=0))
+        self.pose_std.copy_(body.std(dim=0, correction=0).clamp(min=1.0))
+
+    def normalised(self, poses: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch 48"]:
+        """Joint coordinates in standard deviations from the mean of the labelled training poses."""
+        return ((poses[:, 1:] - self.pose_mean) / self.pose_std).flatten(1)
+
+    def denormalised(self, coordinates: Float[Tensor, "batch 48"]) -> Float[Tensor, "batch 17 3"]:
+        """Poses in mm in the network's frame, the root at the origin."""
+        poses = coordinates.reshape(-1, OUTPUT_JOINTS, 3) * self.pose_std + self.pose_mean
+        return nn.functional.pad(poses, (0, 0, 1, 0))
+
+
+class PoseNetwork(PoseEstimator):
+    """F, G and H of the paper: image → feature map Ψ → embedding φ → pose.
+
+    Reference:
+        Mitra et al., CVPR 2020, Fig. 1a and Sec. 4. Departures are options of `NetworkConfig`, off by default.
+    """
+
+    def __init__(self, config: NetworkConfig, weights: str = "random", frame: PoseFrame = "canonical") -> None:
+        super().__init__(config, weights, frame)
+        side = self.feature_side()
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.embedding_head = nn.Linear(self.trunk.channels * side * side, config.dim)
+        self.embedding_norm = nn.BatchNorm1d(config.dim, affine=False) if config.embedding_norm else nn.Identity()
+        outputs = OUTPUT_JOINTS * 3
+        if config.head_hidden:
+            self.pose_head: nn.Module = nn.Sequential(
+                nn.Linear(config.dim, config.head_hidden),
+                nn.ReLU(),
+                nn.Linear(config.head_hidden, outputs),
+            )
+        else:
+            self.pose_head = nn.Linear(config.dim, outputs)
+
     def forward(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> NetworkOutput:
         """Embedding and normalised pose of images, or of what stage `first` of the trunk takes."""
         psi = self.dropout(self.features(images, first))
@@ -111,21 +144,3 @@ class PoseNetwork(nn.Module):
         embedding = nn.functional.normalize(raw, dim=1)
         scale = self.config.dim**0.5 if self.config.scaled_embedding else 1.0
         return NetworkOutput(embedding, self.pose_head(embedding * scale))
-
-    def set_pose_statistics(self, canonical: Float[Tensor, "poses 17 3"]) -> None:
-        """Take mean and standard deviation of every joint coordinate from the labelled training poses.
-
-        Coordinates that never vary (the left hip's Y in canonical pose) keep a deviation of 1 mm.
-        """
-        poses = canonical[:, 1:]
-        self.pose_mean.copy_(poses.mean(dim=0))
-        self.pose_std.copy_(poses.std(dim=0, correction=0).clamp(min=1.0))
-
-    def normalised(self, canonical: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch 48"]:
-        """Joint coordinates in standard deviations from the mean of the labelled training poses."""
-        return ((canonical[:, 1:] - self.pose_mean) / self.pose_std).flatten(1)
-
-    def denormalised(self, coordinates: Float[Tensor, "batch 48"]) -> Float[Tensor, "batch 17 3"]:
-        """Canonical pose in mm, the root at the origin."""
-        poses = coordinates.reshape(-1, OUTPUT_JOINTS, 3) * self.pose_std + self.pose_mean
-        return nn.functional.pad(poses, (0, 0, 1, 0))

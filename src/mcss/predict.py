@@ -1,4 +1,4 @@
-"""A trained network as a predictor: pictures of a capture to canonical poses and embeddings."""
+"""A trained network as a predictor: pictures of a capture to poses and embeddings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,28 +14,30 @@ from mcss.captures import Capture, decode_jpeg
 from mcss.checkpoints import load_model
 from mcss.evaluation import Prediction
 from mcss.features import CachedStages
-from mcss.networks import PoseNetwork
+from mcss.networks import PoseEstimator
 
 
-def _prediction(network: PoseNetwork, images: Tensor, first: int) -> Prediction:
+def _prediction(network: PoseEstimator, images: Tensor, first: int) -> Prediction:
     device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
         output = network(images.to(device), first)
         pose = network.denormalised(output.coordinates)
     # Out of inference mode, so that callers may do arithmetic with them.
-    return Prediction(pose=pose.float().cpu().clone(), embedding=output.embedding.float().cpu().clone())
+    return Prediction(
+        pose=pose.float().cpu().clone(), embedding=output.embedding.float().cpu().clone(), frame=network.frame
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkPredictor:
     """Predicts from the pictures themselves."""
 
-    network: PoseNetwork
+    network: PoseEstimator
     capture: Capture
 
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
-        """Canonical poses in mm and embeddings of some rows of the capture."""
+        """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
         pixels = torch.from_numpy(self.capture.decode(rows, self.network.config.image_size))
         return _prediction(self.network, normalise(pixels.permute(0, 3, 1, 2)), first=0)
 
@@ -44,11 +46,11 @@ class NetworkPredictor:
 class CachedPredictor:
     """Predicts from cached maps of unchanged pictures (one variant each): quick, for learning curves."""
 
-    network: PoseNetwork
+    network: PoseEstimator
     stages: CachedStages
 
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
-        """Canonical poses in mm and embeddings of some rows of the capture."""
+        """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
         images = self.stages.images(rows, np.random.default_rng(0), np.zeros(len(rows), bool))
         return _prediction(self.network, images, self.stages.first_stage)
 

@@ -16,37 +16,67 @@ from typing import Literal
 
 from mcss.augmentation import AugmentationSettings
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
+from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, SynthesisConfig
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
 from mcss.training import OptimiserSettings, TrainSettings
 
 RecipeName = Literal["paper", "fast"]
-MethodName = Literal["mcss", "supervised"]
+MethodName = Literal["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18"]
 
 _BASELINE_RATE = 1e-3
 """Of the baseline under ``fast``: best on the validation subject of those that `mcss experiment` tries."""
 
 
+_COLOURS = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
+"""Changes of colour, which no decoder could guess."""
+
+
 def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
     """The settings of a recipe for a method, to be changed with `dataclasses.replace`.
 
-    Both methods get the same network, weights, augmentation, schedule and number of labelled images a step;
-    under ``fast`` the baseline has a learning rate of its own.
+    All methods get the same network, weights, schedule and number of labelled images a step; under ``fast`` the
+    baseline has a learning rate of its own. Augmentation is the same but for the turning of pictures, which changes
+    what a pose is in camera space, and for colours where pictures are drawn.
     """
     match name:
         case "paper":
             settings = _paper(capture)
         case "fast":
             settings = _fast(capture)
-    assert isinstance(settings.method, MCSSSettings)
-    if method == "supervised":
-        rate = _BASELINE_RATE if name == "fast" else settings.optimiser.lr
-        return replace(
-            settings,
-            method=SupervisedSettings(pose_images=settings.method.pose_images),
-            optimiser=replace(settings.optimiser, lr=rate),
-        )
-    return settings
+    ours = settings.method
+    assert isinstance(ours, MCSSSettings)
+    match method:
+        case "mcss":
+            return settings
+        case "supervised":
+            rate = _BASELINE_RATE if name == "fast" else settings.optimiser.lr
+            return replace(
+                settings,
+                method=SupervisedSettings(pose_images=ours.pose_images),
+                optimiser=replace(settings.optimiser, lr=rate),
+            )
+        case "rhodin_cvpr18":
+            return replace(
+                settings,
+                method=RhodinCVPR18Settings(
+                    instants=ours.instants, views=ours.views, min_gap=ours.min_gap, pose_images=ours.pose_images
+                ),
+                augmentation=replace(settings.augmentation, rotation=0.0),
+            )
+        case "rhodin_eccv18":
+            representation = NovelViewSettings(
+                instants=ours.instants,
+                min_gap=ours.min_gap,
+                synthesis=SynthesisConfig(picture_size=64 if name == "fast" else 128),
+            )
+            return replace(
+                settings,
+                method=RhodinECCV18Settings(representation, pose_images=ours.pose_images),
+                network=replace(settings.network, batchnorm_affine=True),
+                augmentation=replace(settings.augmentation, rotation=0.0, **dict.fromkeys(_COLOURS, 0.0)),
+            )
 
 
 def _paper(capture: str) -> TrainSettings:

@@ -14,7 +14,14 @@ from mcss.figures import GREY, PALETTE, Line, averaged, line_plot
 from mcss.pages import page_environment
 from mcss.retrieval import PoseRetrieval
 
-NAMES = {"mean_pose": "Mean pose", "supervised": "Supervised baseline", "mcss": "MCSS"}
+NAMES = {
+    "mean_pose": "Mean pose",
+    "supervised": "Supervised baseline",
+    "mcss": "MCSS",
+    "rhodin_cvpr18": "Rhodin et al., CVPR 2018",
+    "rhodin_eccv18": "Rhodin et al., ECCV 2018",
+    "rhodin_cvpr18_initial": "Rhodin et al., CVPR 2018, before consistency",
+}
 """How systems are called on the page; others by their own name."""
 
 PAPER = (

@@ -1,5 +1,7 @@
 """The 17-joint Human3.6M skeleton and the canonical pose."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -36,6 +38,9 @@ PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 
 MIRROR = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 """For each joint the one on the other side of the body; joints on the midline stand for themselves."""
+
+PoseFrame = Literal["canonical", "camera"]
+"""What a root-relative pose is turned to: `canonical_pose` or `camera_pose`."""
 
 MIN_HEADING_MM = 10.0
 """A pelvis→left-hip bone that is shorter than this seen from above has no heading."""
@@ -81,6 +86,20 @@ def canonical_pose(world: Float[Tensor, "*batch joints 3"]) -> Float[Tensor, "*b
     sin = torch.where(has_heading, y / length, torch.zeros_like(y))[..., None]
     px, py, pz = pose.unbind(-1)
     return torch.stack([cos * px + sin * py, cos * py - sin * px, pz], dim=-1)
+
+
+def camera_pose(
+    world: Float[Tensor, "*batch joints 3"], rotation: Float[Tensor, "*batch 3 3"]
+) -> Float[Tensor, "*batch joints 3"]:
+    """Root-relative pose along the axes of a camera: x to the right, y down, z away from it. The unit stays.
+
+    Not perspective: a person at the border of the picture is seen a little from the side, which is not made good.
+
+    Args:
+        world: Joints in a world frame.
+        rotation: World to camera, ``x_camera = rotation @ x_world + translation``.
+    """
+    return root_relative(world) @ rotation.mT
 
 
 def mirrored(pose: Float[Tensor, "*batch 17 3"], axis: int) -> Float[Tensor, "*batch 17 3"]:

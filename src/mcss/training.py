@@ -7,17 +7,19 @@ import json
 import math
 import os
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 import mcss
 from mcss.augmentation import AugmentationSettings, source_size
-from mcss.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, ImageSource, prefetched
+from mcss.backgrounds import BackgroundCrops
+from mcss.batches import AugmentedPixels, BatchSource, DecodedPixels, DrawnPictures, ImageSource, prefetched
 from mcss.captures import Capture
 from mcss.checkpoints import (
     CHECKPOINT,
@@ -26,7 +28,7 @@ from mcss.checkpoints import (
     MODEL,
     CheckpointError,
     load_checkpoint,
-    load_model,
+    load_estimator,
     save_checkpoint,
     save_model,
 )
@@ -40,20 +42,35 @@ from mcss.evaluation import (
 from mcss.features import cache_stages, default_cache
 from mcss.files import write_json
 from mcss.instants import Instants
-from mcss.labels import LabelSpec, labelled_pictures, select_labels
+from mcss.labels import LabelSpec, labelled_pictures
 from mcss.memory import keep_freed_memory
-from mcss.methods import mcss as mcss_method
-from mcss.methods import supervised as supervised_method
-from mcss.methods.mcss import MCSSLosses, MCSSSettings
-from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
-from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_eccv18 import NovelViewNetwork, NovelViewSettings, RhodinECCV18Settings
+from mcss.networks import NetworkConfig, PoseEstimator
 from mcss.predict import CachedPredictor, NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.runlog import RunLog, rewind
 from mcss.sampling import MetricPlan, MetricSettings, metric_plan, pose_plan
-from mcss.skeletons import canonical_pose
+from mcss.skeletons import PoseFrame, camera_pose, canonical_pose
+from mcss.systems import (
+    COMPARES_VIEWS,
+    Method,
+    frame_of,
+    losses_of,
+    method_name,
+    needs_every_rotation,
+    needs_initial,
+    needs_labels,
+    network_fits,
+    network_of,
+    output_of,
+    pose_images_of,
+    stages_of,
+)
 
-Method = MCSSSettings | SupervisedSettings
+FIRST_STAGE = "first"
+"""The folder within a run in which a method of two stages trains its first one."""
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -114,7 +131,8 @@ class TrainSettings:
     weights: str = "imagenet"
     """Start of the trunk: imagenet, random, or a file."""
     init: str | None = None
-    """A run folder whose whole network is the start instead."""
+    """A run folder whose whole network is the start instead. A method of two stages then goes on from it with its
+    second stage; else it trains the first one itself, in the folder ``first`` of its run."""
     frozen_stages: int = 0
     """First stages of the trunk that keep their weights (and BatchNorm statistics)."""
     frozen_statistics: bool = False
@@ -146,6 +164,12 @@ class TrainSettings:
             raise ValueError("variants: only frozen stages can be computed once; set frozen_stages, or variants to 0.")
         if self.variants and self.augmentation.mirror:
             raise ValueError("mirror: not with variants > 0, whose maps are shared by plain and mirrored labels.")
+        if frame_of(self.method) == "camera" and (self.augmentation.rotation or self.augmentation.mirror):
+            raise ValueError(
+                f"rotation, mirror: a turned or mirrored picture shows another pose in camera space, where "
+                f"{method_name(self.method)} predicts; set both to 0 (they are {self.augmentation.rotation:g} and "
+                f"{self.augmentation.mirror:g})."
+            )
 
 
 @dataclass(frozen=True)
@@ -195,31 +219,67 @@ def train(
     keep_freed_memory()
     fabric = (machine or Machine()).fabric(settings.precision)
     fabric.launch()
+    _train(fabric, settings, out, resume, progress)
+    return out
+
+
+def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, progress: Progress) -> None:
+    """Prepare a run, with its first stage where there are two, and run the loop."""
     capture = Capture.open(settings.capture)
     digest = _begun(fabric, out, settings, capture, resume)
+    first, settings = stages(settings)
 
-    torch.manual_seed(settings.seed)
-    network = _network(settings)
+    # What a capture may lack is found before any long work.
     instants = capture.instants(settings.split)
     views = settings.label_views or None
-    spec = LabelSpec.parse(settings.labels)
-    labelled = select_labels(instants, spec, views)
-    if labelled.any():
-        network.set_pose_statistics(canonical_pose(torch.from_numpy(instants.pose[labelled])))
-    elif isinstance(settings.method, SupervisedSettings):
+    pictures = labelled_pictures(instants, LabelSpec.parse(settings.labels), views)
+    if needs_labels(settings.method) and not pictures.any():
         raise ValueError(
-            f"labels: the supervised baseline learns from labels alone, and {settings.labels!r} gives none; "
+            f"labels: {method_name(settings.method)} cannot learn without labels, and {settings.labels!r} gives none; "
             "name a subject, or train mcss."
         )
+    rotations = _rotations(settings.method, capture, instants, pictures)
+    metric = _metric_plan(settings.method, instants)
+    drawn = _drawn(settings, capture, instants, progress)
+
+    start = None if settings.init is None else Path(settings.init)
+    if first is not None:
+        start = out / FIRST_STAGE
+        if not (start / MODEL).exists():
+            _train(fabric, first, start, (start / CONFIG).exists(), progress)
+        fabric.barrier()
+    torch.manual_seed(settings.seed)
+    network = _network(settings, start)
+    if pictures.any():
+        network.set_pose_statistics(_labelled_poses(network.frame, instants, pictures, rotations))
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
-    pictures = labelled_pictures(instants, spec, views)
-    metric = _metric_plan(settings.method, instants)  # complains, if it must, before the long work
     with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
         images = _images(settings, network, capture, instants, pictures, progress)
-    source = _source(settings, instants, metric, pictures, images)
+    source = _source(settings, instants, metric, pictures, images, rotations, drawn)
     validate = _validation(settings, network, capture, progress) if fabric.is_global_zero else None
-    _fit(settings, out, digest, fabric, network, source, validate, resume, progress)
-    return out
+    initial = _initial(settings.method, start, fabric)
+    _fit(settings, out, digest, fabric, network, initial, source, validate, resume, progress)
+
+
+def stages(settings: TrainSettings) -> tuple[TrainSettings | None, TrainSettings]:
+    """The run that comes first, if the method has two stages and no ``init`` brings the first; and the run itself.
+
+    Together they take the steps that were asked for. The first is a run like any other: it may be evaluated, and be the
+    ``init`` of several others.
+    """
+    two = None if settings.init is not None else stages_of(settings.method)
+    if two is None:
+        return None, settings
+    method, share = two
+    steps = settings.optimiser.steps
+    before = max(1, round(share * steps))
+    if before >= steps:
+        raise ValueError(f"steps: {method_name(settings.method)} has two stages and needs 2 or more, got {steps}.")
+    labels = settings.labels if needs_labels(method) else "none"
+    return (
+        replace(settings, method=method, labels=labels, optimiser=replace(settings.optimiser, steps=before)),
+        replace(settings, optimiser=replace(settings.optimiser, steps=steps - before)),
+    )
 
 
 def _fit(
@@ -227,7 +287,8 @@ def _fit(
     out: Path,
     digest: str,
     fabric: Fabric,
-    network: PoseNetwork,
+    network: PoseEstimator,
+    initial: PoseEstimator | None,
     source: BatchSource,
     validate: "_Validation | None",
     resume: bool,
@@ -260,8 +321,8 @@ def _fit(
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step)
             batch = batch.to(fabric.device)
-            output = model(batch.images, batch.first_stage)
-            losses = _losses(settings.method, network, output, batch)
+            output = output_of(settings.method, model, batch)
+            losses = losses_of(settings.method, network, output, batch, initial)
             optimiser.zero_grad()
             fabric.backward(losses.total)
             optimiser.step()
@@ -288,25 +349,23 @@ def _fit(
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
 
 
-def _losses(method: Method, network: PoseNetwork, output: NetworkOutput, batch: Batch) -> MCSSLosses | SupervisedLosses:
-    match method:
-        case MCSSSettings():
-            return mcss_method.losses(method, network, output, batch)
-        case SupervisedSettings():
-            return supervised_method.losses(method, network, output, batch)
-
-
-def _network(settings: TrainSettings) -> PoseNetwork:
-    if settings.init is None:
-        network = PoseNetwork(settings.network, settings.weights)
+def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
+    """The network of a run, its weights those of the run `start` where there is one."""
+    if start is None:
+        network = network_of(settings.method, settings.network, settings.weights)
     else:
-        start = load_model(Path(settings.init))
-        if start.config != settings.network:
+        network = load_estimator(start)
+        if network.config != settings.network:
             raise CheckpointError(
-                f"--init {settings.init}: its network is {start.config}, this run's {settings.network}. "
+                f"--init {start}: its network is {network.config}, this run's {settings.network}. "
                 "Leave --trunk away: the network of that run is gone on with."
             )
-        network = start
+        if not network_fits(settings.method, network):
+            raise CheckpointError(
+                f"--init {start}: a {type(network).__name__} whose poses are {network.frame}; "
+                f"{method_name(settings.method)} trains another kind, whose poses are {frame_of(settings.method)}. "
+                "Start from a run of the same method, or leave --init away."
+            )
     if settings.frozen_stages > len(network.trunk.stages):
         raise ValueError(
             f"frozen_stages: {settings.network.trunk} has {len(network.trunk.stages)} stages, "
@@ -314,10 +373,43 @@ def _network(settings: TrainSettings) -> PoseNetwork:
         )
     for stage in network.trunk.stages[: settings.frozen_stages]:
         stage.requires_grad_(False)
+    if isinstance(settings.method, RhodinECCV18Settings):
+        assert isinstance(network, NovelViewNetwork)
+        network.freeze_encoder()
     return network
 
 
-def _freeze_statistics(network: PoseNetwork, stages: int | None) -> None:
+def _initial(method: Method, start: Path | None, fabric: Fabric) -> PoseEstimator | None:
+    """The network of the first stage, as it was when it had been trained; None for methods that do not look back."""
+    if start is None or not needs_initial(method):
+        return None
+    initial = load_estimator(start).requires_grad_(False)
+    return initial.to(fabric.device).to(memory_format=torch.channels_last)
+
+
+def _rotations(method: Method, capture: Capture, instants: Instants, pictures: np.ndarray) -> Tensor | None:
+    """World to camera, of the pictures whose rotation the method needs; NaN for the others.
+
+    Raises:
+        CaptureError: It is unknown.
+    """
+    if frame_of(method) != "camera":
+        return None
+    needed = (instants.rows >= 0) if needs_every_rotation(method) else pictures
+    rotations = np.full((*instants.rows.shape, 3, 3), np.nan, np.float32)
+    rotations[needed] = capture.rotations(instants.rows[needed], method_name(method))
+    return torch.from_numpy(rotations)
+
+
+def _labelled_poses(frame: PoseFrame, instants: Instants, pictures: np.ndarray, rotations: Tensor | None) -> Tensor:
+    """The poses that the statistics are taken of: one of each labelled instant, or in camera space of each picture."""
+    if frame == "canonical":
+        return canonical_pose(torch.from_numpy(instants.pose[pictures.any(axis=1)]))
+    assert rotations is not None
+    return camera_pose(torch.from_numpy(instants.pose[np.nonzero(pictures)[0]]), rotations[torch.from_numpy(pictures)])
+
+
+def _freeze_statistics(network: PoseEstimator, stages: int | None) -> None:
     """Keep the BatchNorm statistics of the first `stages` of the trunk, or of all of them for None."""
     for stage in network.trunk.stages[:stages]:
         stage.eval()
@@ -325,7 +417,7 @@ def _freeze_statistics(network: PoseNetwork, stages: int | None) -> None:
 
 def _images(
     settings: TrainSettings,
-    network: PoseNetwork,
+    network: PoseEstimator,
     capture: Capture,
     instants: Instants,
     labelled: np.ndarray,
@@ -338,7 +430,7 @@ def _images(
             network.trunk.eval(), settings.frozen_stages, capture, instants.rows, size,
             settings.augmentation, settings.variants, default_cache(), progress,
         )  # fmt: skip
-    rows = instants.rows if isinstance(settings.method, MCSSSettings) else np.where(labelled, instants.rows, -1)
+    rows = instants.rows if isinstance(settings.method, COMPARES_VIEWS) else np.where(labelled, instants.rows, -1)
     pixels = DecodedPixels.decode(capture, rows, source_size(capture.info.image_size, size), progress=progress)
     return AugmentedPixels(pixels, settings.augmentation, size)
 
@@ -349,20 +441,39 @@ def _source(
     metric: MetricPlan | None,
     pictures: np.ndarray,
     images: ImageSource,
+    rotations: Tensor | None,
+    drawn: DrawnPictures | None,
 ) -> BatchSource:
     method = settings.method
+    labelled = pose_images_of(method)
     return BatchSource(
         instants=instants,
         images=images,
         seed=settings.seed,
         metric=metric,
-        pose=pose_plan(pictures) if pictures.any() else None,
-        pose_pictures=method.pose_images,
+        pose=pose_plan(pictures) if labelled and pictures.any() else None,
+        pose_pictures=labelled,
+        frame=frame_of(method),
+        rotations=rotations,
+        drawn=drawn,
     )
 
 
+def _drawn(settings: TrainSettings, capture: Capture, instants: Instants, progress: Progress) -> DrawnPictures | None:
+    """What a decoder is to draw, for methods that have one.
+
+    Raises:
+        CaptureError: The capture lacks backgrounds.
+    """
+    if not isinstance(settings.method, NovelViewSettings):
+        return None
+    size = settings.method.synthesis.picture_size
+    backgrounds = BackgroundCrops.read(capture, instants, size, method_name(settings.method))
+    return DrawnPictures(DecodedPixels.decode(capture, instants.rows, size, progress=progress), backgrounds)
+
+
 def _metric_plan(method: Method, instants: Instants) -> MetricPlan | None:
-    if not isinstance(method, MCSSSettings):
+    if not isinstance(method, COMPARES_VIEWS):
         return None
     return metric_plan(instants, MetricSettings(method.instants, method.views, method.min_gap))
 
@@ -372,19 +483,20 @@ def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> N
     if not settings.variants:
         return
     capture = Capture.open(settings.capture)
-    network = _network(settings).to(memory_format=torch.channels_last)
+    start = None if settings.init is None else Path(settings.init)
+    network = _network(settings, start).to(memory_format=torch.channels_last)
     instants = capture.instants(settings.split)
     _images(settings, network, capture, instants, np.zeros(instants.rows.shape, bool), progress)
     _validation(settings, network, capture, progress)
 
 
-def _copy(network: PoseNetwork) -> PoseNetwork:
+def _copy(network: PoseEstimator) -> PoseEstimator:
     average = copy.deepcopy(network)
     return average.requires_grad_(False).eval()
 
 
 @torch.no_grad()
-def _update_average(average: PoseNetwork, network: PoseNetwork, decay: float, step: int) -> None:
+def _update_average(average: PoseEstimator, network: PoseEstimator, decay: float, step: int) -> None:
     """Exponential average of weights and BatchNorm statistics; young averages forget faster."""
     weight = 1 - min(decay, (step + 1) / (step + 10))
     own, new = average.state_dict(), network.state_dict()
@@ -405,14 +517,14 @@ class _Validation:
     split: str
     settings: EvaluationSettings
 
-    def __call__(self, network: PoseNetwork) -> Evaluation:
+    def __call__(self, network: PoseEstimator) -> Evaluation:
         predict = dataclasses.replace(self.predict, network=network)
         found = predict_split(predict, self.capture, self.split, self.settings)
         return evaluate_predictions(found, self.capture.fingerprint, self.split, self.settings)
 
 
 def _validation(
-    settings: TrainSettings, network: PoseNetwork, capture: Capture, progress: Progress
+    settings: TrainSettings, network: PoseEstimator, capture: Capture, progress: Progress
 ) -> _Validation | None:
     split = settings.validation
     if split is None or split not in capture.splits:
@@ -420,6 +532,9 @@ def _validation(
     evaluation = EvaluationSettings(
         max_instants=settings.validation_instants, max_queries=300, max_gallery=4 * settings.validation_instants
     )
+    if network.frame == "camera":  # says so now, not at the first point of the curve
+        rows = evaluated_instants(capture, split, evaluation).rows
+        capture.rotations(rows[rows >= 0], f"scoring the split {split!r} in camera space")
     predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
     if settings.variants:
         rows = evaluated_instants(capture, split, evaluation).rows
@@ -475,15 +590,6 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
     versions = {"mcss": mcss.__version__, "torch": torch.__version__, "python": platform.python_version()}
     write_json(path, {**plain, "digest": digest, "versions": versions, "machine": describe_machine()})
     return digest
-
-
-def method_name(method: Method) -> str:
-    """``mcss`` or ``supervised``."""
-    match method:
-        case MCSSSettings():
-            return "mcss"
-        case SupervisedSettings():
-            return "supervised"
 
 
 def describe_machine() -> str:

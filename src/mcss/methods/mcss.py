@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mcss.batches import Batch
 from mcss.losses import hardest_negative, multiview_contrastive, multiview_infonce, pair_distances, pose_l1
-from mcss.networks import NetworkOutput, PoseNetwork
+from mcss.networks import NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MCSSLosses:
     """Share of pairs that have no negative beyond β."""
 
 
-def losses(settings: MCSSSettings, network: PoseNetwork, output: NetworkOutput, batch: Batch) -> MCSSLosses:
+def losses(settings: MCSSSettings, network: PoseEstimator, output: NetworkOutput, batch: Batch) -> MCSSLosses:
     """L_cnstr + L_pose of a batch, and how its distances stand."""
     instants, views = batch.metric_shape
     embedding = output.embedding[: instants * views].reshape(instants, views, -1)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from mcss.batches import Batch
 from mcss.losses import pose_l1
-from mcss.networks import NetworkOutput, PoseNetwork
+from mcss.networks import NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class SupervisedLosses:
     pose: Tensor
 
 
-def losses(settings: SupervisedSettings, network: PoseNetwork, output: NetworkOutput, batch: Batch) -> SupervisedLosses:
+def losses(
+    settings: SupervisedSettings, network: PoseEstimator, output: NetworkOutput, batch: Batch
+) -> SupervisedLosses:
     """L_pose over the labelled images of a batch."""
     pose = pose_l1(output.coordinates, network.normalised(batch.poses)).mean()
     return SupervisedLosses(total=pose, pose=pose)

@@ -1,0 +1,299 @@
+"""Novel-view synthesis: Rhodin, Salzmann, Fua, *Unsupervised Geometry-Aware Representation for 3D Human Pose*, 2018.
+
+Written from the description alone (ECCV 2018, and Sec. 5 of Mitra et al.), not from its public code.
+
+First, without labels, an encoder learns to make of a picture an appearance vector and a cloud of 3D points, such that
+a decoder, given the cloud turned by the relative rotation of two cameras, draws what the other camera sees. Appearance
+is taken from another instant of the same person, so that it cannot hold the pose, and the other camera's background is
+given, so that the cloud need not hold it. Then the encoder is frozen and a shallow network learns the pose from the
+cloud with the few labels. Poses are in camera space and are scored there.
+
+The paper says: 200 points, 128 numbers of appearance, a ResNet-50 encoder and a U-Net's decoder whose last layer sees
+the background; L1 of pixels plus twice the L1 of early features of an ImageNet ResNet-18; the pose by an MLP
+200×3 → 2048 → 2048 → pose with BatchNorm and dropout of one half, by mean squared error.
+
+What had to be chosen:
+
+* The encoder is the trunk of the other systems here, cloud and appearance linear in its map Ψ. Its BatchNorms keep
+  their scale and shift, also where MCSS goes without.
+* The decoder: a linear layer to a map of side 4, appearance beside it at every place, then for each doubling of the
+  side a bilinear enlargement and two convolutions with BatchNorm and ReLU. Pictures are 64 px by default, the paper's
+  128.
+* The early features are those of the trunk's own first stages, as ImageNet left them, their L1 as a share of their mean
+  size: trunks differ in scale, and the paper's factor of two fits ResNet-18's.
+* A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
+  the next one in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
+* No colours are changed in augmentation, for a decoder could not guess them. The paper mentions no augmentation here.
+* Rotations are the cameras'; that a person at the border of the picture is seen from a little aside is not made good.
+
+What it needs that MCSS does not: the rotation of every camera, and its picture of the empty scene.
+"""
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcss.batches import Batch
+from mcss.networks import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+
+_START_SIDE = 4
+"""Side of the decoder's first map."""
+
+
+@dataclass(frozen=True)
+class SynthesisConfig:
+    """What comes after the trunk; stored with every checkpoint."""
+
+    points: int = 200
+    """3D points of the cloud."""
+    appearance: int = 128
+    """Numbers that say what a person looks like."""
+    picture_size: int = 64
+    """Side of the pictures that are drawn; a power of two. The paper's is 128."""
+    width: int = 128
+    """Channels of the decoder's first map; half as many after each doubling of its side, but 16 at least."""
+    perception_stages: int = 2
+    """Stages of the trunk whose features drawn and true pictures are compared by."""
+    hidden: int = 2048
+    """Width of the two hidden layers between cloud and pose."""
+    dropout: float = 0.5
+    """Of the hidden layers while training."""
+
+    def __post_init__(self) -> None:
+        size = self.picture_size
+        if size < 2 * _START_SIDE or size & (size - 1):
+            raise ValueError(f"picture_size: expected a power of two, 8 or more, got {size}.")
+        for name in ("points", "appearance", "width", "hidden"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
+
+
+@dataclass(frozen=True)
+class NovelViewSettings:
+    """What the representation is learned with, without labels."""
+
+    instants: int = 16
+    """Instants of one person in a step."""
+    views: int = 2
+    """Views of each; every one is drawn from the one before."""
+    min_gap: float = 0.5
+    """Seconds between two instants of one sequence in a step."""
+    feature_weight: float = 2.0
+    """Factor of the L1 of features beside that of pixels; the paper's."""
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    """Cloud, appearance and decoder."""
+
+
+@dataclass(frozen=True)
+class RhodinECCV18Settings:
+    """What both stages are trained with."""
+
+    representation: NovelViewSettings = field(default_factory=NovelViewSettings)
+    """The first stage."""
+    representation_share: float = 0.5
+    """Its share of the steps."""
+    pose_images: int = 22
+    """Labelled images in a step of the second stage."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.representation_share < 1:
+            raise ValueError(
+                f"representation_share: expected a share between 0 and 1, got {self.representation_share}."
+            )
+
+
+@dataclass(frozen=True)
+class NovelViewLosses:
+    """What one step of the first stage came to."""
+
+    total: Tensor
+    pixels: Tensor
+    """Mean L1 of normalised colours."""
+    features: Tensor
+    """Mean L1 of early features, as a share of the mean size of the true ones."""
+
+
+@dataclass(frozen=True)
+class RhodinECCV18Losses:
+    """What one step of the second stage came to."""
+
+    total: Tensor
+    pose: Tensor
+    """Mean squared error of normalised coordinates."""
+
+
+class Decoder(nn.Module):
+    """Draws a person: cloud in the camera's frame, appearance and background to a picture in normalised colours."""
+
+    def __init__(self, config: SynthesisConfig) -> None:
+        super().__init__()
+        self.width = config.width
+        self.start = nn.Sequential(nn.Linear(config.points * 3, config.width * _START_SIDE**2), nn.ReLU())
+        blocks: list[nn.Module] = []
+        channels, side, inputs = config.width, _START_SIDE, config.width + config.appearance
+        while side < config.picture_size:
+            channels, side = max(16, channels // 2), side * 2
+            blocks += [
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+                *_convolution(inputs, channels),
+                *_convolution(channels, channels),
+            ]
+            inputs = channels
+        self.blocks = nn.Sequential(*blocks)
+        self.last = nn.Conv2d(channels + 3, 3, kernel_size=3, padding=1)
+
+    def forward(
+        self,
+        cloud: Float[Tensor, "batch points 3"],
+        appearance: Float[Tensor, "batch looks"],
+        background: Float[Tensor, "batch 3 side side"],
+    ) -> Float[Tensor, "batch 3 side side"]:
+        """The picture; the background enters the last layer alone."""
+        shape = self.start(cloud.flatten(1)).reshape(len(cloud), self.width, _START_SIDE, _START_SIDE)
+        looks = appearance[:, :, None, None].expand(-1, -1, _START_SIDE, _START_SIDE)
+        drawn: Tensor = self.last(torch.cat([self.blocks(torch.cat([shape, looks], dim=1)), background], dim=1))
+        return drawn
+
+
+class NovelViewNetwork(PoseEstimator):
+    """Trunk, cloud, appearance, decoder, and the shallow network from the cloud to the pose in camera space."""
+
+    def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:
+        super().__init__(config, weights, "camera")
+        self.synthesis = synthesis
+        self.encoder_frozen = False
+        if not 0 < synthesis.perception_stages <= len(self.trunk.stages):
+            raise ValueError(
+                f"perception_stages: {config.trunk} has {len(self.trunk.stages)} stages, "
+                f"got {synthesis.perception_stages}."
+            )
+        self.perception = copy.deepcopy(self.trunk.stages[: synthesis.perception_stages]).requires_grad_(False).eval()
+        flat = self.trunk.channels * self.feature_side() ** 2
+        self.cloud_head = nn.Linear(flat, synthesis.points * 3)
+        self.appearance_head = nn.Linear(flat, synthesis.appearance)
+        self.decoder = Decoder(synthesis)
+        self.pose_head = nn.Sequential(
+            *_hidden(synthesis.points * 3, synthesis),
+            *_hidden(synthesis.hidden, synthesis),
+            nn.Linear(synthesis.hidden, OUTPUT_JOINTS * 3),
+        )
+
+    def freeze_encoder(self) -> None:
+        """From now on train the pose head alone; all else stays, BatchNorm statistics too."""
+        self.encoder_frozen = True
+        self.requires_grad_(False)
+        self.pose_head.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "NovelViewNetwork":
+        """Training mode, but for what stays as it is."""
+        super().train(mode)
+        if self.encoder_frozen:
+            for child in self.children():
+                child.train(mode and child is self.pose_head)
+        self.perception.eval()
+        return self
+
+    def forward(
+        self,
+        images: Float[Tensor, "batch _ _ _"],
+        first: int = 0,
+        shape: tuple[int, int] = (0, 0),
+        rotations: Float[Tensor, "batch 3 3"] | None = None,
+        backgrounds: Float[Tensor, "batch 3 side side"] | None = None,
+    ) -> NetworkOutput | Tensor:
+        """The cloud as embedding and the normalised pose; with `rotations` and `backgrounds` each view drawn anew.
+
+        Args:
+            images: For the trunk.
+            first: The stage of the trunk that they are fed to.
+            shape: Instants and views of each.
+            rotations: World to camera.
+            backgrounds: Behind each image, normalised.
+
+        Returns:
+            Poses, with an embedding that is the cloud in the camera's frame, made a unit vector (it is *not* the same
+            in all views). Or pictures in the order of `images`, each drawn from another view and another instant's
+            appearance.
+        """
+        psi = self.features(images, first).flatten(1)
+        cloud = self.cloud_head(psi).reshape(len(psi), -1, 3)
+        if rotations is None or backgrounds is None:
+            return NetworkOutput(nn.functional.normalize(cloud.flatten(1), dim=1), self.pose_head(cloud.flatten(1)))
+        appearance = self.appearance_head(psi)
+        turned, looks = seen_from_the_next_view(
+            cloud.reshape(*shape, -1, 3), appearance.reshape(*shape, -1), rotations.reshape(*shape, 3, 3)
+        )
+        drawn: Tensor = self.decoder(turned.flatten(0, 1), looks.flatten(0, 1), backgrounds)
+        return drawn
+
+    def early_features(self, pictures: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch _ _ _"]:
+        """What drawn and true pictures are compared by; has a gradient, but no weights to learn."""
+        for stage in self.perception:
+            pictures = stage(pictures)
+        return pictures
+
+
+def seen_from_the_next_view(
+    cloud: Float[Tensor, "instants views points 3"],
+    appearance: Float[Tensor, "instants views looks"],
+    rotations: Float[Tensor, "instants views 3 3"],
+) -> tuple[Float[Tensor, "instants views points 3"], Float[Tensor, "instants views looks"]]:
+    """What each view is drawn from: the cloud of the view before it, turned, and that view's looks an instant later.
+
+    Args:
+        cloud: In the frame of the view's own camera.
+        appearance: Of each picture.
+        rotations: World to camera. Only those from one camera to the other matter.
+    """
+    relative = rotations @ rotations.roll(1, dims=1).mT  # x_target = R_target R_sourceᵀ x_source
+    return cloud.roll(1, dims=1) @ relative.mT, appearance.roll((1, 1), dims=(0, 1))
+
+
+def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """Mean absolute difference of each picture, or of its features."""
+    return (drawn - true).abs().flatten(1).mean(dim=1)
+
+
+def mean_squared(
+    predicted: Float[Tensor, "poses coordinates"], target: Float[Tensor, "poses coordinates"]
+) -> Float[Tensor, " poses"]:
+    """Mean squared difference of the normalised coordinates of each pose."""
+    return (predicted - target).square().mean(dim=1)
+
+
+def novel_view_losses(
+    settings: NovelViewSettings, network: NovelViewNetwork, drawn: Tensor, batch: Batch
+) -> NovelViewLosses:
+    """How far drawn pictures are from the true ones, in colours and in early features."""
+    assert batch.unchanged is not None
+    pixels = mean_l1(drawn, batch.unchanged).mean()
+    with torch.no_grad():
+        true = network.early_features(batch.unchanged)
+    features = mean_l1(network.early_features(drawn), true).mean() / true.abs().mean().clamp(min=1e-6)
+    return NovelViewLosses(
+        total=pixels + settings.feature_weight * features, pixels=pixels.detach(), features=features.detach()
+    )
+
+
+def losses(
+    settings: RhodinECCV18Settings, network: PoseEstimator, output: NetworkOutput, batch: Batch
+) -> RhodinECCV18Losses:
+    """The error of the poses of the labelled images.
+
+    Reference:
+        Departure: coordinates in standard deviations of the labelled poses, as for every system here, not in mm.
+    """
+    pose = mean_squared(output.coordinates, network.normalised(batch.poses)).mean()
+    return RhodinECCV18Losses(total=pose, pose=pose.detach())
+
+
+def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+def _hidden(inputs: int, config: SynthesisConfig) -> list[nn.Module]:
+    return [nn.Linear(inputs, config.hidden), nn.BatchNorm1d(config.hidden), nn.ReLU(), nn.Dropout(config.dropout)]

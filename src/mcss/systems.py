@@ -1,0 +1,164 @@
+"""The systems that can be trained, and what the training loop has to know of each."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mcss.batches import Batch
+from mcss.methods import mcss as mcss_method
+from mcss.methods import rhodin_cvpr18, rhodin_eccv18
+from mcss.methods import supervised as supervised_method
+from mcss.methods.mcss import MCSSLosses, MCSSSettings
+from mcss.methods.rhodin_cvpr18 import InitialLosses, InitialSettings, RhodinCVPR18Losses, RhodinCVPR18Settings
+from mcss.methods.rhodin_eccv18 import (
+    NovelViewLosses,
+    NovelViewNetwork,
+    NovelViewSettings,
+    RhodinECCV18Losses,
+    RhodinECCV18Settings,
+)
+from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
+from mcss.networks import NetworkConfig, NetworkOutput, PoseEstimator, PoseNetwork
+from mcss.skeletons import PoseFrame
+
+Method = (
+    MCSSSettings
+    | SupervisedSettings
+    | InitialSettings
+    | RhodinCVPR18Settings
+    | NovelViewSettings
+    | RhodinECCV18Settings
+)
+Losses = MCSSLosses | SupervisedLosses | InitialLosses | RhodinCVPR18Losses | NovelViewLosses | RhodinECCV18Losses
+
+COMPARES_VIEWS = MCSSSettings | RhodinCVPR18Settings | NovelViewSettings
+"""Methods that look at several unlabelled views of an instant."""
+
+
+def method_name(method: Method) -> str:
+    """As `mcss train` calls it; for the first of two stages, the method's name and the stage's."""
+    match method:
+        case MCSSSettings():
+            return "mcss"
+        case SupervisedSettings():
+            return "supervised"
+        case InitialSettings():
+            return "rhodin_cvpr18_initial"
+        case RhodinCVPR18Settings():
+            return "rhodin_cvpr18"
+        case NovelViewSettings():
+            return "rhodin_eccv18_representation"
+        case RhodinECCV18Settings():
+            return "rhodin_eccv18"
+
+
+def frame_of(method: Method) -> PoseFrame:
+    """What the poses of a method are turned to, and what they are scored in."""
+    match method:
+        case MCSSSettings() | SupervisedSettings():
+            return "canonical"
+        case InitialSettings() | RhodinCVPR18Settings() | NovelViewSettings() | RhodinECCV18Settings():
+            return "camera"
+
+
+def needs_labels(method: Method) -> bool:
+    """Whether a method has nothing to learn from without labels."""
+    return not isinstance(method, MCSSSettings | NovelViewSettings)
+
+
+def pose_images_of(method: Method) -> int:
+    """Labelled images in a step; 0 for a method that does not look at labels."""
+    return 0 if isinstance(method, NovelViewSettings) else method.pose_images
+
+
+def needs_every_rotation(method: Method) -> bool:
+    """Whether a method must know the cameras of unlabelled pictures, too."""
+    match method:
+        case RhodinCVPR18Settings():
+            return method.rotations == "cameras"
+        case _:
+            return isinstance(method, NovelViewSettings)
+
+
+def needs_initial(method: Method) -> bool:
+    """Whether a method of two stages looks back at the network of the first one."""
+    return isinstance(method, RhodinCVPR18Settings)
+
+
+def stages_of(method: Method) -> tuple[Method, float] | None:
+    """What is learned first, and its share of the steps, in a method of two stages; None for those of one."""
+    match method:
+        case RhodinCVPR18Settings():
+            return InitialSettings(method.pose_images), method.initial_share
+        case RhodinECCV18Settings():
+            return method.representation, method.representation_share
+        case _:
+            return None
+
+
+def network_of(method: Method, config: NetworkConfig, weights: str) -> PoseEstimator:
+    """A new network for a method; see `network_fits`."""
+    match method:
+        case NovelViewSettings():
+            return NovelViewNetwork(config, method.synthesis, weights)
+        case RhodinECCV18Settings():
+            return NovelViewNetwork(config, method.representation.synthesis, weights)
+        case _:
+            return PoseNetwork(config, weights, frame_of(method))
+
+
+def network_fits(method: Method, network: PoseEstimator) -> bool:
+    """Whether a network is of the kind that a method trains."""
+    kind = NovelViewNetwork if isinstance(method, NovelViewSettings | RhodinECCV18Settings) else PoseNetwork
+    return isinstance(network, kind) and network.frame == frame_of(method)
+
+
+def output_of(method: Method, model: Any, batch: Batch) -> NetworkOutput | Tensor:
+    """What a network, perhaps wrapped for several devices, says of a batch: poses, or pictures."""
+    output: NetworkOutput | Tensor
+    match method:
+        case NovelViewSettings():
+            output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations, batch.backgrounds)
+        case _:
+            output = model(batch.images, batch.first_stage)
+    return output
+
+
+def losses_of(
+    method: Method,
+    network: PoseEstimator,
+    output: NetworkOutput | Tensor,
+    batch: Batch,
+    initial: PoseEstimator | None,
+) -> Losses:
+    """What a method makes of a batch.
+
+    Args:
+        method: With its settings.
+        network: In training.
+        output: What it says of the batch.
+        batch: Pictures and labels.
+        initial: The network of the first stage as it was at its end, for methods that look back at it.
+    """
+    if isinstance(method, NovelViewSettings):
+        assert isinstance(network, NovelViewNetwork)
+        assert isinstance(output, Tensor)
+        return rhodin_eccv18.novel_view_losses(method, network, output, batch)
+    assert not isinstance(output, Tensor)
+    match method:
+        case MCSSSettings():
+            return mcss_method.losses(method, network, output, batch)
+        case SupervisedSettings():
+            return supervised_method.losses(method, network, output, batch)
+        case InitialSettings():
+            return rhodin_cvpr18.initial_losses(method, network, output, batch)
+        case RhodinCVPR18Settings():
+            assert initial is not None
+            with torch.no_grad():
+                before = initial(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
+                poses = initial.denormalised(before.coordinates)
+            return rhodin_cvpr18.losses(method, network, output, batch, poses)
+        case RhodinECCV18Settings():
+            return rhodin_eccv18.losses(method, network, output, batch)

@@ -1,0 +1,316 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import mcss.training as training
+from captures_for_tests import INFO, stick_part
+from mcss.augmentation import NO_AUGMENTATION, normalise
+from mcss.backgrounds import BackgroundCrops
+from mcss.batches import Batch
+from mcss.captures import Capture, CaptureError, CaptureWriter
+from mcss.checkpoints import CheckpointError, load_estimator, load_model
+from mcss.evaluation import EvaluationSettings, evaluate
+from mcss.methods.rhodin_eccv18 import (
+    NovelViewNetwork,
+    NovelViewSettings,
+    RhodinECCV18Settings,
+    SynthesisConfig,
+    mean_l1,
+    mean_squared,
+    novel_view_losses,
+    seen_from_the_next_view,
+)
+from mcss.networks import NetworkConfig, NetworkOutput
+from mcss.predict import NetworkPredictor
+from mcss.recipes import recipe
+from mcss.runlog import read_metrics
+from mcss.training import OptimiserSettings, TrainSettings, stages, train
+
+SYNTHESIS = SynthesisConfig(points=8, appearance=4, picture_size=16, width=32, perception_stages=1, hidden=16)
+NETWORK = NetworkConfig(trunk="resnet18", batchnorm_affine=True, image_size=32)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+
+
+def settings_for(capture: Capture, **changes: object) -> TrainSettings:
+    settings = TrainSettings(
+        capture=capture.uri,
+        method=RhodinECCV18Settings(
+            NovelViewSettings(instants=4, views=2, min_gap=0.2, synthesis=SYNTHESIS), pose_images=6
+        ),
+        network=NETWORK,
+        weights="random",
+        augmentation=NO_AUGMENTATION,
+        optimiser=OptimiserSettings(steps=8, schedule="cosine", average=0.9),
+        validate_every=100,
+        validation_instants=4,
+        log_every=1,
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+def random_rotations(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    q, _ = torch.linalg.qr(torch.randn(*shape, 3, 3, generator=generator, dtype=torch.float64))
+    return q * torch.linalg.det(q).sign()[..., None, None]
+
+
+def test_each_view_is_drawn_from_the_one_before_with_the_looks_of_another_instant() -> None:
+    """Against plain loops: to the world with R_sourceᵀ, on to the camera with R_target."""
+    generator = torch.Generator().manual_seed(0)
+    cloud = torch.randn(3, 4, 5, 3, generator=generator, dtype=torch.float64)
+    looks = torch.randn(3, 4, 2, generator=generator, dtype=torch.float64)
+    rotations = random_rotations(3, 4)
+    turned, swapped = seen_from_the_next_view(cloud, looks, rotations)
+    for i in range(3):
+        for v in range(4):
+            for n in range(5):
+                world = rotations[i, v - 1].T @ cloud[i, v - 1, n]
+                torch.testing.assert_close(turned[i, v, n], rotations[i, v] @ world)
+            torch.testing.assert_close(swapped[i, v], looks[i - 1, v - 1])
+
+
+def test_a_cloud_that_is_the_same_thing_in_all_views_comes_out_as_each_view_has_it() -> None:
+    rotations = random_rotations(2, 3)
+    body = torch.randn(2, 1, 6, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    seen = body @ rotations.mT
+    turned, _ = seen_from_the_next_view(seen, torch.zeros(2, 3, 1, dtype=torch.float64), rotations)
+    torch.testing.assert_close(turned, seen)
+    other_world, _ = seen_from_the_next_view(
+        seen, torch.zeros(2, 3, 1, dtype=torch.float64), rotations @ random_rotations(seed=3)
+    )
+    torch.testing.assert_close(other_world, seen)
+
+
+def test_losses_equal_a_slow_reading_and_have_the_right_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = torch.randn(2, 3, 3, 4, 4, generator=generator, dtype=torch.float64)
+    for found, a, b in zip(mean_l1(one, two), one, two, strict=True):
+        pairs = list(zip(a.flatten().tolist(), b.flatten().tolist(), strict=True))
+        assert found.item() == pytest.approx(sum(abs(x - y) for x, y in pairs) / len(pairs))
+    p, q = one.flatten(1), two.flatten(1)
+    for found, a, b in zip(mean_squared(p, q), p, q, strict=True):
+        pairs = list(zip(a.tolist(), b.tolist(), strict=True))
+        assert found.item() == pytest.approx(sum((x - y) ** 2 for x, y in pairs) / len(pairs))
+    assert torch.autograd.gradcheck(lambda x: mean_l1(x, two), (one.requires_grad_(),))
+    assert torch.autograd.gradcheck(lambda x: mean_squared(x, q), (p.detach().requires_grad_(),))
+    cloud = torch.randn(2, 2, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    looks = torch.zeros(2, 2, 1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: seen_from_the_next_view(x, looks, random_rotations(2, 2))[0], (cloud,))
+
+
+def test_the_background_enters_the_last_layer_alone_and_pose_and_looks_all_of_it() -> None:
+    torch.manual_seed(0)
+    network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
+    cloud, looks, background = torch.randn(1, 8, 3), torch.randn(1, 4), torch.zeros(1, 3, 16, 16)
+    spot = background.clone()
+    spot[0, :, 8, 8] = 1
+    with torch.no_grad():
+        changed = (network.decoder(cloud, looks, background) - network.decoder(cloud, looks, spot)).abs().sum(1)[0] > 0
+        assert changed.nonzero().amin(0).tolist() == [7, 7]
+        assert changed.nonzero().amax(0).tolist() == [9, 9]
+        for other in ((cloud + 1, looks), (cloud, looks + 1)):
+            assert not torch.equal(network.decoder(cloud, looks, background), network.decoder(*other, background))
+
+
+def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_scale() -> None:
+    network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
+    generator = torch.Generator().manual_seed(0)
+    drawn, true = torch.randn(2, 4, 3, 16, 16, generator=generator)
+    batch = Batch(
+        images=torch.zeros(4, 3, 32, 32), metric_shape=(2, 2), instants=np.zeros(4, np.int64),
+        views=np.zeros(4, np.int64), mirrored=np.zeros(4, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
+        unchanged=true,
+    )  # fmt: skip
+    settings = NovelViewSettings(synthesis=SYNTHESIS)
+    found = novel_view_losses(settings, network, drawn, batch)
+    torch.testing.assert_close(found.total, found.pixels + 2 * found.features)
+    torch.testing.assert_close(found.pixels, (drawn - true).abs().mean())
+    with torch.no_grad():  # the stem ends with ReLU and a maximum, so its size goes with that of BatchNorm's scale
+        stem = network.perception[0].get_submodule("1")
+        assert isinstance(stem, torch.nn.BatchNorm2d)
+        stem.weight *= 7
+        stem.bias *= 7
+    torch.testing.assert_close(novel_view_losses(settings, network, drawn, batch).features, found.features)
+    perfect = novel_view_losses(settings, network, true, batch)
+    assert perfect.total.item() == 0
+
+
+def test_once_frozen_only_the_pose_head_learns() -> None:
+    network = NovelViewNetwork(NETWORK, SYNTHESIS)
+    network.train()
+    assert not network.perception.training
+    assert not any(value.requires_grad for value in network.perception.parameters())
+    network.freeze_encoder()
+    network.train()
+    learning = {name.split(".")[0] for name, value in network.named_parameters() if value.requires_grad}
+    assert learning == {"pose_head"}
+    assert network.pose_head.training
+    before = {key: value.clone() for key, value in network.state_dict().items() if "pose_head" not in key}
+    output = network(torch.randn(4, 3, 32, 32))
+    assert isinstance(output, NetworkOutput)
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in before.items())
+
+
+def test_background_crops_are_where_the_person_was_cut_out_and_go_on_beyond_the_border(
+    scenic_capture: Capture,
+) -> None:
+    instants = scenic_capture.instants("train")
+    crops = BackgroundCrops.read(scenic_capture, instants, 16, "a test")
+    ramp = np.zeros((512, 512, 3), np.uint8)
+    ramp[..., 0] = np.arange(512)[None] // 2
+    ramp[..., 1] = np.arange(512)[:, None] // 2
+    boxes = np.full((len(instants), 4, 4), (100, 200, 260, 360), np.float32)
+    boxes[1] = (-160, 400, 160, 720)
+    shown = replace(crops, scenes=(ramp,), boxes=boxes).take(np.array([0, 1]), np.array([2, 3])).float()
+    centres = (np.arange(16) + 0.5) * 10
+    np.testing.assert_allclose(shown[0, 0, 5].numpy(), (100 + centres) / 2, atol=1)
+    np.testing.assert_allclose(shown[0, 1, :, 5].numpy(), (200 + centres) / 2, atol=1)
+    np.testing.assert_allclose(shown[1, 0, 5].numpy(), (-160 + 2 * centres).clip(0, 511) / 2, atol=3)
+    np.testing.assert_allclose(shown[1, 1, :, 5].numpy(), (400 + 2 * centres).clip(0, 511) / 2, atol=3)
+    plain = crops.take(np.array([0]), np.array([0]))
+    assert (plain.float().mean((0, 2, 3)) - torch.tensor([200.0, 190.0, 180.0])).abs().max() < 2
+
+
+def test_a_batch_holds_the_true_pictures_and_their_backgrounds_in_the_order_of_its_images(
+    scenic_capture: Capture, tmp_path: Path
+) -> None:
+    first, _ = stages(settings_for(scenic_capture))
+    assert first is not None
+    assert first.labels == "none"
+    assert isinstance(first.method, NovelViewSettings)
+    sources = []
+
+    def caught(*args: object, **_: object) -> None:
+        sources.append(next(a for a in args if isinstance(a, training.BatchSource)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_fit", caught)
+        train(first, tmp_path / "caught")
+    batch = sources[0].batch(3)
+    instants = scenic_capture.instants("train")
+    assert batch.unchanged is not None
+    assert batch.backgrounds is not None
+    assert batch.rotations is not None
+    assert batch.unchanged.shape == batch.backgrounds.shape == (8, 3, 16, 16)
+    rows = instants.rows[batch.instants, batch.views]
+    expected = normalise(torch.from_numpy(scenic_capture.decode(rows, 16)).permute(0, 3, 1, 2))
+    torch.testing.assert_close(batch.unchanged, expected)
+    np.testing.assert_allclose(batch.rotations.numpy(), scenic_capture.cameras(rows).rotation)
+
+
+def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_capture: Capture, tmp_path: Path) -> None:
+    synthesis = replace(SYNTHESIS, hidden=64, dropout=0.0)
+    method = RhodinECCV18Settings(
+        NovelViewSettings(instants=4, min_gap=0.2, synthesis=synthesis), pose_images=8, representation_share=0.4
+    )
+    optimiser = OptimiserSettings(steps=50, lr=2e-3)
+    train(settings_for(scenic_capture, method=method, optimiser=optimiser), tmp_path / "run")
+    first, second = (
+        [line for line in read_metrics(folder / "metrics.jsonl") if "total" in line]
+        for folder in (tmp_path / "run" / "first", tmp_path / "run")
+    )
+    assert (len(first), len(second)) == (20, 30)
+    assert np.mean([x["pixels"] for x in first[-5:]]) < 0.7 * np.mean([x["pixels"] for x in first[:3]])
+    assert np.mean([x["features"] for x in first[-5:]]) < 0.9 * np.mean([x["features"] for x in first[:3]])
+    assert np.mean([x["pose"] for x in second[-5:]]) < 0.9 * np.mean([x["pose"] for x in second[:3]])
+
+    # The second stage left the encoder as the first one made it.
+    before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "run" / "first", tmp_path / "run"))
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"pose_head", "pose_mean", "pose_std"}
+
+    network = load_estimator(tmp_path / "run")
+    assert isinstance(network, NovelViewNetwork)
+    assert network.synthesis == synthesis
+    found = evaluate(
+        NetworkPredictor(network, scenic_capture), scenic_capture, "test", EvaluationSettings(max_instants=6)
+    )
+    assert found.pose is not None
+    assert found.pose.frame == "camera"
+    with pytest.raises(CheckpointError, match=r"run: a NovelViewNetwork, expected a network of mcss"):
+        load_model(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "first" / "config.json").read_text())
+    assert (config["method_name"], config["labels"]) == ("rhodin_eccv18_representation", "none")
+
+
+def test_a_run_stopped_in_either_stage_resumes_bit_for_bit(
+    scenic_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(scenic_capture, checkpoint_every=2)
+    train(settings, tmp_path / "whole")
+    saved = training.save_checkpoint
+    for stop in (1, 3):  # a checkpoint of the first stage and one of the second
+        count = 0
+
+        def stopping(*args: object, stop: int = stop) -> None:
+            nonlocal count
+            saved(*args)  # type: ignore[arg-type]
+            count += 1
+            if count == stop:
+                raise KeyboardInterrupt
+
+        out = tmp_path / f"stopped{stop}"
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "save_checkpoint", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                train(settings, out)
+        assert (out / "first" / "model.safetensors").exists() == (stop == 3)
+        train(settings, out, resume=True)
+        whole, resumed = (load_file(run / "model.safetensors") for run in (tmp_path / "whole", out))
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_a_capture_without_backgrounds_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(stick_part(0, 0))
+    capture = writer.finish()
+    message = r"rhodin_eccv18_representation needs a picture of the empty scene.*no.* view 1 for S1/Walking 1.*mcss"
+    with pytest.raises(CaptureError, match=message):
+        train(settings_for(capture), tmp_path / "run")
+
+
+def test_networks_of_another_kind_are_refused_as_a_start(scenic_capture: Capture, tmp_path: Path) -> None:
+    theirs = recipe("fast", "supervised", scenic_capture.uri)
+    other = replace(settings_for(scenic_capture, optimiser=OptimiserSettings(steps=1)), method=theirs.method)
+    train(other, tmp_path / "other")
+    settings = settings_for(scenic_capture, init=str(tmp_path / "other"))
+    with pytest.raises(
+        CheckpointError, match=r"--init .*other: a PoseNetwork whose poses are canonical; rhodin_eccv18 "
+    ):
+        train(settings, tmp_path / "run")
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"picture_size: expected a power of two, 8 or more, got 96"):
+        SynthesisConfig(picture_size=96)
+    with pytest.raises(ValueError, match=r"points: expected 1 or more, got 0"):
+        SynthesisConfig(points=0)
+    with pytest.raises(ValueError, match=r"representation_share: expected a share between 0 and 1, got 0.0"):
+        RhodinECCV18Settings(representation_share=0.0)
+    with pytest.raises(ValueError, match=r"perception_stages: resnet18 has 5 stages, got 6"):
+        NovelViewNetwork(NETWORK, replace(SYNTHESIS, perception_stages=6))
+
+
+def test_the_recipe_changes_no_colours_and_is_otherwise_that_of_mcss() -> None:
+    ours, theirs = recipe("fast", "mcss", "c"), recipe("fast", "rhodin_eccv18", "c")
+    assert (theirs.network, theirs.optimiser, theirs.frozen_stages) == (
+        ours.network,
+        ours.optimiser,
+        ours.frozen_stages,
+    )
+    colours = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
+    assert all(getattr(theirs.augmentation, name) == 0 for name in colours)
+    assert (theirs.augmentation.scale, theirs.augmentation.rotation) == (ours.augmentation.scale, 0)
+    paper = recipe("paper", "rhodin_eccv18", "c").method
+    assert isinstance(paper, RhodinECCV18Settings)
+    assert paper.representation.synthesis == SynthesisConfig(picture_size=128)
