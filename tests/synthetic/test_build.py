@@ -94,7 +94,7 @@ def lowest_points(settings: SyntheticSettings, action: str) -> np.ndarray:
 
 
 def test_a_subject_changes_clothes_from_take_to_take_but_not_skin_or_hair() -> None:
-    settings = replace(TINY, takes=3)
+    settings = replace(TINY, takes=3, instants=3 * TINY.instants)
     first, second, third = (dressed(settings, 0, f"Walking {take}") for take in (1, 2, 3))
     assert first is third
     same = [np.array_equal(finest(first, material), finest(second, material)) for material in (SKIN, HAIR, TOP, BOTTOM)]
