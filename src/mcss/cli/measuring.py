@@ -76,10 +76,6 @@ def _show_result(result: SystemResult) -> None:
         )
 
 
-def _mm(value: float) -> str:
-    return f"{value:.1f}"
-
-
 @app.command
 def demo(
     out: Path = Path("demo"),
