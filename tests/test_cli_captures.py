@@ -10,7 +10,8 @@ import pytest
 from captures_for_tests import INFO, stick_part
 from mcss.captures import Capture, CaptureWriter
 from mcss.checkpoints import CheckpointError, load_model, save_model
-from mcss.cli import TrainOptions, main
+from mcss.cli import main
+from mcss.cli.training import TrainOptions
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.training import TrainSettings, begin_run
 

@@ -32,6 +32,7 @@ backgrounds batches evaluation features predict examples
 methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
 checkpoints systems selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
+cli.terminal cli.captures cli.footage cli.training cli.measuring
 cli
 """
 ORDER = LAYERS.split()
@@ -108,7 +109,7 @@ def test_a_module_is_named_for_what_it_holds_and_leaves_annotations_alone(name: 
     assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name != "cli"])
+@pytest.mark.parametrize("name", [name for name in MODULES if name.split(".")[0] != "cli"])
 def test_nothing_below_the_command_line_prints_or_exits(name: str) -> None:
     calls = [node.func for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call, ast.Name) and call.id in ("print", "exit", "quit")]

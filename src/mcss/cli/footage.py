@@ -1,0 +1,158 @@
+"""Verbs that make captures of footage and data sets."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from rich.markup import escape
+from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.extras import SubcommandApp
+
+from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
+from mcss.importers import ImportProblem
+from mcss.importers.aspset import AspsetSettings, import_aspset
+from mcss.importers.assembly import Assembled
+from mcss.importers.human36m.release import import_human36m
+from mcss.importers.human36m.takes import Human36MSettings
+from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
+from mcss.importers.videos import VideosSettings, import_videos
+from mcss.progress import RichProgress
+from mcss.synchronisation import SyncSettings, picture_of, synchronise
+
+import_app = SubcommandApp()
+
+
+@import_app.command(name="videos")
+def import_of_videos(
+    folder: Positional[Path],
+    out: Positional[str],
+    settings: Annotated[VideosSettings, arg(name="")] = VideosSettings(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of synchronised videos of static cameras, without calibration, labels or weights.
+
+    Args:
+        folder: subject/sequence/view.mp4, or the views of one recording.
+        out: Folder or object-store address of the new capture.
+        settings: How pictures are taken and people found.
+        json: Also write a summary to this file.
+    """
+    summary = import_videos(folder, out, settings, RichProgress())
+    for warning in summary.warnings:
+        console.print(f"[yellow]Note[/] {escape(warning)}")
+    about = show_capture(summary.capture)
+    finish({**about, "imported": summary.imported, "kept": summary.kept, "warnings": summary.warnings}, json)
+
+
+@import_app.command(name="mpi-inf-3dhp")
+def import_of_mpi_inf_3dhp(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[MpiInf3dhpSettings] = MpiInf3dhpSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of MPI-INF-3DHP as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras, frames and poses are taken, and which known faults are put right.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), processes), json)
+
+
+@import_app.command(name="aspset")
+def import_of_aspset(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[AspsetSettings] = AspsetSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of ASPset-510 as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with splits.csv, trainval and test.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras and pictures are taken, and how.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_aspset(source, out, settings, RichProgress(), processes), json)
+
+
+@import_app.command(name="human36m")
+def import_of_human36m(
+    folder: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[Human36MSettings] = Human36MSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of Human3.6M as released: videos, D3_Positions, ground-truth boxes and metadata.xml.
+
+    Args:
+        folder: Where the archives were unpacked: it has S1, S5, … and metadata.xml.
+        out: Folder or object-store address of the new capture.
+        settings: Which pictures are taken, and how.
+        processes: Processes to work with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_human36m(folder, out, settings, RichProgress(), processes=processes), json)
+
+
+def _show_assembled(done: Assembled, json: Path | None) -> None:
+    """What was imported against what should be there; ends with 1 if sequences are missing."""
+    for note in done.notes:
+        console.print(f"[yellow]Note[/] {escape(note)}", soft_wrap=True)
+    about = show_capture(done.capture)
+    lines = [
+        (c.subject, f"{c.sequences} of {c.expected_sequences}", f"{c.images:,} of {c.expected_images:,}")
+        for c in done.counts
+    ]
+    show_table("There, of what is expected", ("subject", "sequences", "images of the sequences found"), lines)
+    counts = [asdict(count) for count in done.counts]
+    problems = {"notes": done.notes, "problems": done.problems}
+    finish({**about, "imported": done.imported, "kept": done.kept, "counts": counts, **problems}, json)
+    if done.problems:
+        raise ImportProblem(
+            "\n".join(done.problems) + f"\nThese {len(done.problems)} could not be imported; all else is in "
+            f"{done.capture.uri} and can be used. Mend them and give the same command again."
+        )
+
+
+@app.command
+def sync(
+    folder: Positional[Path],
+    settings: OmitArgPrefixes[SyncSettings] = SyncSettings(),  # noqa: B008 (frozen)
+    run: Path | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Find the offsets between cameras that were started by hand; writes sync.json, which import applies, and sync.png.
+
+    Args:
+        folder: subject/sequence/view.mp4, or the views of one recording.
+        settings: How offsets are found.
+        run: A trained run whose embedding refines the offsets.
+        json: Also write the result to this file.
+    """
+    found = synchronise(folder, settings, run, RichProgress())
+    for one in found:
+        rows = [
+            (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")
+            for name, c in one.clocks.items()
+        ]
+        columns = ("view", "starts, s", "in its pictures", "pace", "by", "confidence")
+        show_table(f"{one.recording.name}: clocks, seen from {one.reference}", columns, rows)
+    for warning in [text for one in found for text in one.warnings()]:
+        console.print(f"[yellow]Warning[/] {escape(warning)}")
+    console.print(f"Written to {folder / 'sync.json'}, which [bold]mcss import videos {folder} OUT[/] applies.")
+    for one in found:
+        console.print(f"Look at {picture_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
+    finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
+
+
+app.command(import_app, name="import", help="Make a capture of one's own footage or of a data set.")

@@ -1,0 +1,131 @@
+"""Verbs that measure and compare."""
+
+from pathlib import Path
+
+from tyro.conf import OmitArgPrefixes, Positional
+
+from mcss.ablations import AblationPlan, run_ablation
+from mcss.captures import Capture
+from mcss.cli.terminal import JsonFile, app, console, finish, show_table
+from mcss.evaluation import EvaluationSettings
+from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
+from mcss.progress import RichProgress
+from mcss.report import SystemResult
+
+
+@app.command
+def evaluate(
+    run: Positional[Path],
+    capture: str,
+    split: str = "test",
+    settings: OmitArgPrefixes[EvaluationSettings] = EvaluationSettings(),  # noqa: B008 (frozen)
+    out: Path | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Measure a trained run on a split: pose errors, cross-view retrieval, pictures; report.json and report.html.
+
+    Args:
+        run: A run folder of `mcss train`.
+        capture: A capture's folder or object-store address.
+        split: A split of the capture, such as test or new-motion.
+        settings: How much of the split is looked at.
+        out: Folder of the report; by default RUN/SPLIT.
+        json: Also write the evaluation to this file.
+    """
+    folder = out or run / split
+    command = f"mcss evaluate {run} --capture {capture} --split {split}"
+    result = evaluate_run(run, Capture.open(capture), split, settings, folder, command, RichProgress())
+    _show_result(result)
+    console.print(f"Report: {folder / 'report.html'}")
+    finish(result.evaluation.to_json(), json)
+
+
+def _show_result(result: SystemResult) -> None:
+    evaluation = result.evaluation
+    if (pose := evaluation.pose) is not None:
+        rows = [("all poses", pose.over_poses), ("mean of actions", pose.over_actions), *sorted(pose.actions.items())]
+        columns = ("", "MPJPE", "N-MPJPE", "PA-MPJPE", "N-MPJPE, 17 joints", "PCK@150", "AUC")
+        lines = [
+            (
+                name,
+                *(f"{v:.1f}" for v in (s.mpjpe, s.n_mpjpe, s.pa_mpjpe, s.n_mpjpe_17)),
+                f"{s.pck:.3f}",
+                f"{s.auc:.3f}",
+            )
+            for name, s in rows
+        ]
+        space = {"canonical": "Canonical pose", "camera": "Pose in camera space"}[pose.frame]
+        show_table(f"{space}, mm, 16 joints: split {evaluation.split}", columns, lines)
+    if (retrieval := evaluation.retrieval) is None:
+        return
+    cases = (("everybody", retrieval.all_subjects), ("other people only", retrieval.cross_subject))
+    lines = [
+        (name, str(s.k), f"{s.mean_pa_mpjpe:.1f}", f"{s.oracle:.1f}", f"{s.above_oracle:.1f}")
+        for name, case in cases
+        if case is not None
+        for s in case.scores
+    ]
+    if lines:
+        show_table(
+            "Cross-view retrieval: Mean-PA-MPJPE@K, mm", ("gallery", "K", "found", "oracle", "above oracle"), lines
+        )
+    if (instant := retrieval.same_instant) is not None:
+        console.print(
+            f"Same instant from another view (within ±{instant.tolerance} frames): Hit@1 {instant.hit_at_1:.3f} "
+            f"(chance {instant.chance_at_1:.3f}), Hit@5 {instant.hit_at_5:.3f} (chance {instant.chance_at_5:.3f})"
+        )
+
+
+@app.command
+def demo(
+    out: Path = Path("demo"),
+    plan: OmitArgPrefixes[DemoPlan] = DemoPlan(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """The main job: build the capture, train the baseline and MCSS with one subject's labels, compare, report.
+
+    Args:
+        out: Folder for everything; the same command carries on after any stop.
+        plan: How much of everything.
+        json: Also write the report's rows to this file.
+    """
+    finish(run_demo(out, plan, RichProgress()), json)
+    console.print(f"Report: [bold]{out / 'report.html'}[/]")
+
+
+@app.command
+def experiment(
+    capture: str,
+    out: Path = Path("results"),
+    plan: OmitArgPrefixes[ExperimentPlan] = ExperimentPlan(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """The main comparison with three seeds, cell by cell; finished cells are kept. Writes the README's table.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        out: Folder of the cells, the table and the report.
+        plan: How much of everything.
+        json: Also write the report's rows to this file.
+    """
+    finish(run_experiment(capture, out, plan, RichProgress()), json)
+    console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
+
+
+@app.command
+def ablation(
+    capture: str,
+    out: Path = Path("results/ablation"),
+    plan: OmitArgPrefixes[AblationPlan] = AblationPlan(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """What each departure of the recipe fast is worth: one taken back at a time, on the validation subject.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        out: Folder of the runs and the table; finished runs are kept.
+        plan: How much of everything.
+        json: Also write the rows to this file.
+    """
+    finish(run_ablation(capture, out, plan, RichProgress()), json)
+    console.print(f"Table: {out / 'ablation.md'}")

@@ -1,0 +1,73 @@
+"""What all verbs share: the console, tables, results as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import arg
+from tyro.extras import SubcommandApp
+
+from mcss.captures import Capture
+from mcss.files import write_json
+
+console = Console()
+
+app = SubcommandApp()
+
+JsonFile = Annotated[Path | None, arg(metavar="FILE")]
+"""Every verb's ``--json``."""
+
+
+def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table."""
+    table = Table(*columns, title=title, title_justify="left", header_style="bold", title_style="bold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+
+
+def finish(result: Any, json: Path | None) -> None:
+    """Write the result of a verb where ``--json`` wants it."""
+    if json is not None:
+        write_json(json, result)
+        console.print(f"Result written to {json}")
+
+
+def _about(capture: Capture) -> dict[str, Any]:
+    instants = capture.instants()
+    return {
+        "capture": capture.uri,
+        "fingerprint": capture.fingerprint,
+        "importer": capture.info.importer,
+        "licence": capture.info.licence,
+        "image_size": capture.info.image_size,
+        "images": len(capture),
+        "subjects": list(instants.subjects),
+        "actions": list(instants.actions),
+        "views": list(capture.views),
+        "labelled_instants": int(instants.heading_valid.sum()),
+        "splits": {name: int(instants.selected(picks).sum()) for name, picks in capture.splits.items()},
+    }
+
+
+def show_capture(capture: Capture) -> dict[str, Any]:
+    """Print what a capture holds; returns it, for `finish`."""
+    about = _about(capture)
+    rows = [(key.replace("_", " "), _text(value)) for key, value in about.items()]
+    show_table("Capture", ("", ""), rows)
+    return about
+
+
+def _text(value: Any) -> str:
+    match value:
+        case dict():
+            return ", ".join(f"{key} {number:,}" for key, number in value.items())
+        case list():
+            return ", ".join(map(str, value))
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)

@@ -1,0 +1,190 @@
+"""Verbs that train."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import OmitArgPrefixes
+from tyro.extras import SubcommandApp
+
+from mcss.backbones import TrunkName
+from mcss.checkpoints import load_estimator
+from mcss.cli.terminal import JsonFile, app, console, finish
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
+from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
+from mcss.progress import RichProgress
+from mcss.recipes import MethodName, RecipeName, recipe
+from mcss.training import Machine, Precision, TrainSettings, train
+
+train_app = SubcommandApp()
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train on, and what to change of the recipe."""
+
+    capture: str
+    """A capture's folder or object-store address."""
+    labels: str = "S1"
+    """Whose 3D poses are used: S1, S1:0.1 (10 %, evenly spread), S1,S5, all, none (mcss only), or @FILE.csv of
+    `mcss select`."""
+    label_views: str | None = None
+    """Use labels of these views only, such as 1,2,3."""
+    recipe: RecipeName = "fast"
+    """fast: for a laptop. paper: the paper's own, for a GPU."""
+    trunk: TrunkName | None = None
+    """Another trunk than the recipe's; all of its stages are then trained."""
+    weights: str | None = None
+    """Start of the trunk: imagenet, random, or a .safetensors or .pth file."""
+    init: str | None = None
+    """A run folder whose network is the start, to go on with other data or labels."""
+    steps: int | None = None
+    """Optimiser steps instead of the recipe's."""
+    lr: float | None = None
+    """Learning rate instead of the recipe's."""
+    instants: int | None = None
+    """All but supervised: instants of one subject in a step instead of the recipe's; fewer for short footage."""
+    min_gap: float | None = None
+    """All but supervised: seconds between two instants of a step instead of the recipe's; less for short footage."""
+    rotations: Literal["cameras", "procrustes"] | None = None
+    """rhodin_cvpr18: take the rotations between unlabelled views from the cameras (the default), or solve them."""
+    variants: int | None = None
+    """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
+    seed: int = 0
+    """Decides initial weights, batches and augmentations."""
+    precision: Precision | None = None
+    """Arithmetic instead of the recipe's, as Fabric names it."""
+    out: Path | None = None
+    """The run folder; by default one in runs/ that is named after the settings."""
+    resume: bool = False
+    """Go on with the stopped run in that folder; the result is that of a run that never stopped."""
+
+    def settings(self, method: MethodName) -> TrainSettings:
+        """The recipe with these changes."""
+        base = recipe(self.recipe, method, self.capture)
+        network, optimiser, own = base.network, base.optimiser, base.method
+        match own:
+            case MCSSSettings() | RhodinCVPR18Settings():
+                own = replace(own, **self._instants())
+            case RhodinECCV18Settings():
+                own = replace(own, representation=replace(own.representation, **self._instants()))
+            case _ if self._instants():
+                raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
+        if isinstance(own, RhodinCVPR18Settings):
+            own = replace(own, rotations=self.rotations or own.rotations)
+        elif self.rotations is not None:
+            raise ValueError(f"--rotations: rhodin_cvpr18 alone has a choice, not {method}; leave it out.")
+        if self.init is not None:
+            network = load_estimator(Path(self.init)).config
+        if self.trunk is not None and self.trunk != network.trunk:
+            # Frozen stages are chosen for the recipe's own trunk.
+            network = replace(network, trunk=self.trunk)
+            base = replace(base, frozen_stages=0, variants=0)
+        if self.steps is not None:
+            optimiser = replace(optimiser, steps=self.steps)
+        if self.lr is not None:
+            optimiser = replace(optimiser, lr=self.lr)
+        return replace(
+            base,
+            variants=base.variants if self.variants is None else self.variants,
+            labels=self.labels,
+            label_views=tuple(self.label_views.split(",")) if self.label_views else (),
+            method=own,
+            network=network,
+            optimiser=optimiser,
+            weights=self.weights or base.weights,
+            init=self.init,
+            seed=self.seed,
+            precision=self.precision or base.precision,
+        )
+
+    def _instants(self) -> dict[str, Any]:
+        """What was asked for of the instants of a step."""
+        asked = {"instants": self.instants, "min_gap": self.min_gap}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    def run(self, method: MethodName) -> Path:
+        """The run folder."""
+        labels = f"@{Path(self.labels).stem}" if self.labels.startswith("@") else self.labels
+        name = f"{method}-{labels}-{self.recipe}-seed{self.seed}"
+        return self.out or Path("runs") / name.replace(":", "@").replace(",", "+")
+
+
+def _train(method: MethodName, options: TrainOptions, machine: Machine, json: Path | None) -> None:
+    run = train(options.settings(method), options.run(method), options.resume, machine, RichProgress())
+    console.print(f"Trained: {run}. Next: [bold]mcss evaluate {run} --capture {options.capture} --split test[/]")
+    finish({"run": str(run)}, json)
+
+
+@train_app.command(name="mcss")
+def train_mcss(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train MCSS: unlabelled synchronised views of everybody, 3D labels of a few or of nobody.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("mcss", options, machine, json)
+
+
+@train_app.command(name="supervised")
+def train_supervised(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train the baseline: the same network on the labelled images alone.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("supervised", options, machine, json)
+
+
+@train_app.command(name="rhodin_cvpr18")
+def train_rhodin_cvpr18(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train multi-view consistency (Rhodin et al., CVPR 2018): labels first, then views that must agree.
+
+    It needs the cameras' rotations and predicts in camera space. A run's folder ``first`` holds the initial network;
+    give it to --init to train it once for several runs.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("rhodin_cvpr18", options, machine, json)
+
+
+@train_app.command(name="rhodin_eccv18")
+def train_rhodin_eccv18(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose.
+
+    It needs the cameras' rotations and pictures of the empty scene, and predicts in camera space. A run's folder
+    ``first`` holds the representation; give it to --init to learn it once for several choices of labels.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("rhodin_eccv18", options, machine, json)
+
+
+app.command(train_app, name="train", help="Train MCSS, or a system that it is compared with.")
