@@ -28,9 +28,9 @@ synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
 backbones networks
-backgrounds batches evaluation features predict examples
+backgrounds batches evaluation features examples
 methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints systems selection runlog training recipes parallel
+checkpoints systems predict selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
 cli.terminal cli.captures cli.footage cli.training cli.measuring
 cli
