@@ -25,10 +25,6 @@ from mcss.training import OptimiserSettings, TrainSettings
 RecipeName = Literal["paper", "fast"]
 MethodName = Literal["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18"]
 
-_BASELINE_RATE = 1e-3
-"""Of the baseline under ``fast``: best on the validation subject of those that `mcss experiment` tries."""
-
-
 _COLOURS = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
 """Changes of colour, which no decoder could guess."""
 
@@ -36,9 +32,9 @@ _COLOURS = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey
 def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
     """The settings of a recipe for a method, to be changed with `dataclasses.replace`.
 
-    All methods get the same network, weights, schedule and number of labelled images a step; under ``fast`` the
-    baseline has a learning rate of its own. Augmentation is the same but for the turning of pictures, which changes
-    what a pose is in camera space, and for colours where pictures are drawn.
+    All methods get the same network, weights, schedule and number of labelled images a step. Augmentation is the same
+    but for the turning of pictures, which changes what a pose is in camera space, and for colours where pictures are
+    drawn.
     """
     match name:
         case "paper":
@@ -51,12 +47,7 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
         case "mcss":
             return settings
         case "supervised":
-            rate = _BASELINE_RATE if name == "fast" else settings.optimiser.lr
-            return replace(
-                settings,
-                method=SupervisedSettings(pose_images=ours.pose_images),
-                optimiser=replace(settings.optimiser, lr=rate),
-            )
+            return replace(settings, method=SupervisedSettings(pose_images=ours.pose_images))
         case "rhodin_cvpr18":
             return replace(
                 settings,
