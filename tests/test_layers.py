@@ -19,7 +19,7 @@ frames tables instants captures labels projection retrieval
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.clocks importers.videos importers.motion importers.sound importers.alignment
- importers.assembly importers.crops importers.aspset
+ importers.hdf5 importers.assembly importers.crops importers.aspset
 importers.human36m importers.human36m.metadata importers.human36m.faults
 importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
 importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes

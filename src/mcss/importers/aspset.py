@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from mcss.captures import Camera, CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, Note, Part, assemble
-from mcss.importers.crops import crops, joint_boxes
+from mcss.importers.crops import check_crop_settings, crops, joint_boxes
 from mcss.importers.footage import jpeg
 from mcss.importers.joint_names import joint_places, joints_of
 from mcss.importers.people import filled
@@ -58,11 +58,7 @@ class AspsetSettings:
     def __post_init__(self) -> None:
         if not self.cameras or not set(self.cameras) <= set(CAMERAS) or len(set(self.cameras)) < len(self.cameras):
             raise ValueError(f"cameras: expected some of {', '.join(CAMERAS)}, each once, came {self.cameras}")
-        if self.every < 1 or self.size < 16 or not 1 <= self.quality <= 100 or not 1 <= self.margin <= 4:
-            raise ValueError(
-                "expected every ≥ 1, size ≥ 16, quality 1–100 and margin 1–4, came "
-                f"every {self.every}, size {self.size}, quality {self.quality}, margin {self.margin}"
-            )
+        check_crop_settings(self.every, self.size, self.quality, self.margin)
 
 
 def import_aspset(

@@ -14,6 +14,19 @@ Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in source pixels."""
 
 
+def check_crop_settings(every: int, size: int, quality: int, margin: float) -> None:
+    """Refuse settings of crops that make no sense.
+
+    Raises:
+        ValueError: Names all four and what is expected of them.
+    """
+    if every < 1 or size < 16 or not 1 <= quality <= 100 or not 1 <= margin <= 4:
+        raise ValueError(
+            "expected every ≥ 1, size ≥ 16, quality 1–100 and margin 1–4, came "
+            f"every {every}, size {size}, quality {quality}, margin {margin}"
+        )
+
+
 def joint_boxes(path: Path, pixels: Float64[np.ndarray, "t joints 2"]) -> Float64[np.ndarray, "t 4"]:
     """x0, y0, x1, y1 around all joints of each frame; gaps are filled.
 

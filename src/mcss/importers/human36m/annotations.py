@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.importers import ImportProblem
+from mcss.importers.hdf5 import load_h5py
 from mcss.importers.human36m.metadata import Lens
 
 JOINTS_32 = 32
@@ -84,7 +85,7 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
     Raises:
         ImportProblem: The file is missing, empty, no MAT v7.3, cut short, or holds something else.
     """
-    h5py = h5py_module()
+    h5py = load_h5py()
     way_out = "unpack Segments_mat_gt_bb of this subject again, or take boxes from the joints (setting boxes: joints)"
     _present(path, "the ground-truth boxes of a view", way_out)
     size: tuple[int, int] | None = None
@@ -178,14 +179,3 @@ def _cdflib() -> Any:
             "reading Human3.6M's poses needs cdflib: install it with `pip install 'mcss[datasets]'`"
         ) from error
     return cdflib
-
-
-def h5py_module() -> Any:
-    """The package h5py, which is an extra."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            "reading MAT v7.3 files needs h5py: install it with `pip install 'mcss[datasets]'`"
-        ) from error
-    return h5py

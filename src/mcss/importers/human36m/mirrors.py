@@ -22,7 +22,8 @@ from mcss.captures import Frame
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Note
 from mcss.importers.footage import jpeg
-from mcss.importers.human36m.annotations import JOINTS_32, SILHOUETTE, checked, h5py_module
+from mcss.importers.hdf5 import load_h5py
+from mcss.importers.human36m.annotations import JOINTS_32, SILHOUETTE, checked
 from mcss.importers.human36m.faults import SHIFTED, boxes_shifted_back, shifted_back
 from mcss.importers.human36m.metadata import Lens, Metadata, Take
 from mcss.importers.human36m.takes import RATE, Human36MSettings, squared
@@ -155,7 +156,7 @@ def fetch_takes(
 def _fetch_take(path: Path, take: Take, lenses: tuple[Lens, ...], settings: Human36MSettings) -> PicturesPart:
     way_out = "make it again with h36m-fetch, or import the release itself"
     try:
-        with h5py_module().File(path, "r") as file:
+        with load_h5py().File(path, "r") as file:
             table = {name: np.asarray(file[name][()]) for name in ("camera", "frame", "pose/2d", "pose/3d")}
         rows = len(table["frame"])
         seen = table["pose/2d"].astype(np.float64).reshape(rows, JOINTS_32, 2)

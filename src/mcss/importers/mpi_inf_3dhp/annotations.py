@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from mcss.captures import Camera
 from mcss.importers import ImportProblem
+from mcss.importers.hdf5 import load_h5py
 from mcss.skeletons import JOINTS
 
 JOINTS_28 = (
@@ -253,7 +254,7 @@ def _from_v5(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _from_hdf5(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    h5py = _h5py()
+    h5py = load_h5py()
     found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         for name in names:
@@ -262,13 +263,3 @@ def _from_hdf5(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
                 cell = value.dtype == object  # a cell: references to its arrays, transposed like everything
                 found[name] = [np.asarray(file[at][()], np.float64).T for at in value.ravel()] if cell else value.T
     return found
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(
-            "reading MAT v7.3 files needs h5py: install it with `pip install 'mcss[datasets]'`"
-        ) from error
-    return h5py

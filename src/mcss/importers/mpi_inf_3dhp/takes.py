@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from mcss.captures import Camera, CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, Note, Part, assemble
-from mcss.importers.crops import corners, crops, joint_boxes
+from mcss.importers.crops import check_crop_settings, corners, crops, joint_boxes
 from mcss.importers.footage import Picture, jpeg
 from mcss.importers.mpi_inf_3dhp.annotations import (
     CAMERAS,
@@ -112,11 +112,7 @@ class MpiInf3dhpSettings:
             or not set(self.cameras) <= set(range(CAMERAS))
         ):
             raise ValueError(f"cameras: expected some of 0 to {CAMERAS - 1}, each once, came {self.cameras}")
-        if self.every < 1 or self.size < 16 or not 1 <= self.quality <= 100 or not 1 <= self.margin <= 4:
-            raise ValueError(
-                "expected every ≥ 1, size ≥ 16, quality 1–100 and margin 1–4, came "
-                f"every {self.every}, size {self.size}, quality {self.quality}, margin {self.margin}"
-            )
+        check_crop_settings(self.every, self.size, self.quality, self.margin)
         known = (*dict.fromkeys(subject for subject, _ in TAKES), *TEST_SUBJECTS)
         odd = [subject for subject in self.subjects if subject not in known]
         if odd:
