@@ -30,9 +30,11 @@ augmentation sampling
 backbones networks
 backgrounds batches evaluation features examples
 methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints models systems predict selection runlog training recipes parallel
-figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
-cli.terminal cli.captures cli.footage cli.training cli.measuring
+checkpoints models systems predict equipment
+smoothing fusion takes bvh pose_exports sightings inference
+selection runlog training recipes parallel
+figures synchronisation sheets scene_viewer overlays pages report doctor_page experiments ablations
+cli.terminal cli.captures cli.footage cli.training cli.measuring cli.predicting
 cli
 """
 ORDER = LAYERS.split()

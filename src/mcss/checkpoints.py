@@ -34,6 +34,8 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 
 _FORMAT = "mcss-model-1"
+_OWN = frozenset({"format", "network", "joints", "frame", "synthesis", "placement", "reference"})
+"""Of the header: what is not `about`."""
 _PLACEMENT, _REFERENCE = "placement.", "reference."
 _REFERENCE_TENSORS = ("embedding", "pose", "weights")
 
@@ -83,8 +85,8 @@ class ModelFile:
     network: PoseEstimator
     """In evaluation mode, in float32."""
     parts: ModelParts
-    metadata: Mapping[str, str]
-    """The header: strings by name."""
+    about: Mapping[str, str]
+    """What else the header says, such as the capture's fingerprint."""
 
 
 def save_model(
@@ -169,7 +171,8 @@ def read_model(run: Path) -> ModelFile:
     network = _untrained(metadata, path)
     parts = ModelParts(_placement(network, metadata, state, path), _reference(metadata, state, path))
     copy_state(network, state, path)
-    return ModelFile(network.eval(), parts, metadata)
+    about = {name: text for name, text in metadata.items() if name not in _OWN}
+    return ModelFile(network.eval(), parts, about)
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

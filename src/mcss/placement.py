@@ -7,12 +7,13 @@ Axes of a camera: x to the right of the picture, y down, z away from the camera,
 person. The camera is taken to stand upright (no roll).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
 from mcss.skeletons import LEFT_HIP, ROOT
@@ -53,15 +54,28 @@ class Placement:
     def __len__(self) -> int:
         return len(self.heading)
 
+    def take(self, index: Int64[np.ndarray, " k"]) -> "Placement":
+        """Some of them, in the order of `index`."""
+        return Placement(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Placement]") -> "Placement":
+        """Several, one after the other."""
+        return cls(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)})
+
+    def upright(self, pose: Float[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "n 17 3"]:
+        """Canonical poses turned about the vertical as the camera sees them: x to the right, y away, z up."""
+        turn = np.radians(self.heading.astype(float))
+        cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
+        x, y, z = np.moveaxis(pose.astype(float), -1, 0)
+        return np.stack([cos * x - sin * y, sin * x + cos * y, z], axis=-1)
+
     def in_camera(self, pose: Float[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "n 17 3"]:
         """Canonical poses turned to the camera's axes, in mm, the pelvis at the origin."""
-        turn, tilt = np.radians(self.heading.astype(float)), np.radians(self.tilt.astype(float))
-        cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
-        right = cos * pose[..., 0] - sin * pose[..., 1]
-        away = sin * pose[..., 0] + cos * pose[..., 1]
+        right, away, up = np.moveaxis(self.upright(pose), -1, 0)
+        tilt = np.radians(self.tilt.astype(float))
         cos, sin = np.cos(tilt)[:, None], np.sin(tilt)[:, None]
-        down = -cos * pose[..., 2] - sin * away
-        return np.stack([right, down, cos * away - sin * pose[..., 2]], axis=-1)
+        return np.stack([right, -cos * up - sin * away, cos * away - sin * up], axis=-1)
 
     def in_crop(self, pose: Float[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "n 17 2"]:
         """Where the joints of canonical poses are seen, in shares of the crop's width and height (no perspective)."""

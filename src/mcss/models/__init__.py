@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 
 from mcss.augmentation import normalise
 from mcss.checkpoints import CheckpointError, ModelParts, read_model
@@ -56,6 +56,29 @@ class Poses:
     def __len__(self) -> int:
         return len(self.pose)
 
+    def take(self, index: Int64[np.ndarray, " k"]) -> "Poses":
+        """Some of them, in the order of `index`."""
+        return Poses(
+            self.pose[index],
+            self.embedding[index],
+            None if self.error is None else self.error[index],
+            None if self.placement is None else self.placement.take(index),
+            self.squares[index],
+        )
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Poses]") -> "Poses":
+        """Several of one model, one after the other; at least one."""
+        errors = [part.error for part in parts if part.error is not None]
+        placements = [part.placement for part in parts if part.placement is not None]
+        return cls(
+            np.concatenate([part.pose for part in parts]),
+            np.concatenate([part.embedding for part in parts]),
+            np.concatenate(errors) if errors else None,
+            Placement.joined(placements) if placements else None,
+            np.concatenate([part.squares for part in parts]),
+        )
+
     @property
     def heading(self) -> Float32[np.ndarray, " n"] | None:
         """Degrees by which the person is turned from facing the camera, see `mcss.placement.Placement`."""
@@ -68,6 +91,14 @@ class Poses:
             CheckpointError: The model does not know how people stand before the camera.
         """
         return self._placed().in_camera(self.pose)
+
+    def upright(self) -> Float64[np.ndarray, "n 17 3"]:
+        """The poses in mm as the camera sees them, but upright: x to the right, y away, z up; the pelvis at the origin.
+
+        Raises:
+            CheckpointError: As `in_camera`.
+        """
+        return self._placed().upright(self.pose)
 
     def in_picture(self) -> Float64[np.ndarray, "n 17 2"]:
         """Where the joints are in each picture, in its pixels (without perspective).
@@ -94,6 +125,11 @@ class Model:
     parts: ModelParts
     source: Path
     """Where it was read."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in what is written of it."""
+        return "shipped with mcss" if self.source == SHIPPED else str(self.source)
 
     @property
     def dim(self) -> int:
@@ -139,46 +175,27 @@ class Model:
         """
         if squares is None:
             squares = np.array([(0, 0, crop.shape[1], crop.shape[0]) for crop in crops])
-        found = [self._batch(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)]
-        return joined(found, np.asarray(squares, np.float32).reshape(-1, 4), self)
-
-    def _batch(self, crops: Sequence[UInt8[np.ndarray, "side side 3"]]) -> "_Found":
+        corners = np.asarray(squares, np.float32).reshape(-1, 4)
         size = self.image_size
-        pixels = torch.from_numpy(np.stack([_scaled(crop, size) for crop in crops])).permute(0, 3, 1, 2)
-        head = self.parts.placement
+        pixels = np.zeros((len(crops), size, size, 3), np.uint8)
+        for place, crop in enumerate(crops):
+            pixels[place] = _scaled(crop, size)
+        starts = range(0, max(len(crops), 1), _BATCH)
+        return Poses.joined([self._batch(pixels[s : s + _BATCH], corners[s : s + _BATCH]) for s in starts])
+
+    def _batch(self, pixels: UInt8[np.ndarray, "n side side 3"], squares: Float32[np.ndarray, "n 4"]) -> Poses:
+        head, reference = self.parts.placement, self.parts.reference
         stages = len(self.network.trunk.stages) if head is None else head.config.stages
         device = next(self.network.parameters()).device
+        images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)).to(device)
         with torch.inference_mode():
-            maps = self.network.trunk(normalise(pixels).to(device), 0, stages)
+            maps = self.network.trunk(images, 0, stages)
             output = self.network(maps, stages)
-            pose = self.network.denormalised(output.coordinates)
+            pose, embedding = self.network.denormalised(output.coordinates).cpu(), output.embedding.cpu()
             placement = None if head is None else placement_of(head(maps))
-        # Out of inference mode, so that callers may do arithmetic with them.
-        return _Found(pose.cpu().clone(), output.embedding.cpu().clone(), placement)
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    pose: torch.Tensor
-    embedding: torch.Tensor
-    placement: Placement | None
-
-
-def joined(found: Sequence[_Found], squares: Float32[np.ndarray, "n 4"], model: Model) -> Poses:
-    """The batches of a model's predictions as one."""
-    dim = model.dim
-    pose = torch.cat([batch.pose for batch in found]) if found else torch.zeros(0, 17, 3)
-    embedding = torch.cat([batch.embedding for batch in found]) if found else torch.zeros(0, dim)
-    placements = [batch.placement for batch in found if batch.placement is not None]
-    fields = ("heading", "certainty", "tilt", "root", "scale")
-    placement = (
-        Placement(**{name: np.concatenate([getattr(p, name) for p in placements]) for name in fields})
-        if placements
-        else None
-    )
-    reference = model.parts.reference
-    error = None if reference is None else reference.expected_error(embedding, pose)
-    return Poses(pose.numpy(), embedding.numpy(), error, placement, squares)
+            error = None if reference is None else reference.expected_error(embedding, pose)
+        # Copies out of inference mode, so that callers may do with them what they like.
+        return Poses(pose.clone().numpy(), embedding.clone().numpy(), error, placement, squares)
 
 
 def load(run: str | Path | None = None) -> Model:
