@@ -160,10 +160,8 @@ def _write(take: Take, out: Path, options: PredictOptions) -> list[Path]:
 def _summary(take: Take, written: list[Path]) -> dict[str, Any]:
     error = take.poses.error
     expected = None if error is None else round(float(error.mean()), 1)
-    rows = [
-        (take.name, str(len(take)), "–" if expected is None else f"{expected:.0f}", ", ".join(p.name for p in written))
-    ]
-    show_table("", ("of", "poses", "expected error, mm", "written"), rows)
+    doubt = "" if expected is None else f", expected error {expected:.0f} mm"
+    console.print(f"{escape(take.name)}: {len(take)} poses{doubt}", highlight=False)
     return {
         "source": take.source,
         "poses": len(take),
