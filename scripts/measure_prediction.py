@@ -75,8 +75,8 @@ def main() -> None:
     )
     draw(said, error, Path("docs/images/expected_errors.png"))
     note = (
-        f"Capture `{capture.fingerprint[:12]}`, split {options.split}, {len(some)} instants in {views} views. Written by "
-        f"`{made.command}` on {made.date} ({made.machine}, mcss {made.versions['mcss']})."
+        f"Capture `{capture.fingerprint[:12]}`, split {options.split}, {len(some)} instants in {views} views. "
+        f"Written by `{made.command}` on {made.date} ({made.machine}, mcss {made.versions['mcss']})."
     )
     write_between(PAGE, "fusion", f"{fusion_table(fusion)}\n\n{note}")
     write_between(PAGE, "headings", f"{heading_table(headings)}\n\n{note}")
@@ -224,9 +224,9 @@ def doubt_table(found: dict[str, Any], bones: float) -> str:
             f"| expected error, mm | {rows[0]} |",
             f"| true error, mm | {rows[1]} |",
             "",
-            f"Spearman's ρ of expected and true error {found['spearman']:.2f}; {found['below_limit']:.0%} of the true errors "
-            f"are below {found['limit']:.2f} × the expected one (90 % were meant). BVH: fixed bones move joints by "
-            f"{bones:.1f} mm.",
+            f"Spearman's ρ of expected and true error {found['spearman']:.2f}; {found['below_limit']:.0%} of the true "
+            f"errors are below {found['limit']:.2f} × the expected one (90 % were meant). "
+            f"BVH: fixed bones move the joints of predicted poses by {bones:.1f} mm.",
         ]
     )
 

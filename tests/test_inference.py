@@ -159,7 +159,7 @@ def test_a_picture_is_taken_whole_with_a_note_or_in_a_box(run: Path, capsys: pyt
     assert json.loads(Path("box/photo.json").read_text())["frames"][0]["square"] == [25, 105, 255, 335]
     assert cv2.imread("box/photo_overlay.jpg").shape == (400, 700, 3)
     predict("photo.png", "-o", "box", "--run", run, "--box", "900,0,5,5", code=1)
-    assert "photo.png: the box 900,0,5,5 lies outside the picture of 300×400 pixels" in said(capsys)
+    assert "lies in the picture of 300×400 pixels, came 900,0,5,5" in said(capsys)
 
 
 def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_none(run: Path, clip: Path) -> None:
@@ -205,11 +205,12 @@ def test_variable_frame_rates_keep_their_times_with_a_note(run: Path, capsys: py
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     np.testing.assert_allclose(times_of(Path("vfr.mp4")), np.array(stamps) / 25, atol=1e-3)
-    predict("vfr.mp4", "-o", "out", "--run", run, "--formats", "csv")
+    predict("vfr.mp4", "-o", "out", "--run", run, "--formats", "csv,bvh")
     assert "vfr.mp4: its frame rate varies" in said(capsys)
     with Path("out/vfr.csv").open() as file:
         times = [float(row["time"]) for row in csv.DictReader(file)]
     np.testing.assert_allclose(times, np.array(stamps) / 25, atol=1e-3)
+    assert f"Frames: {stamps[-1] + 1}\nFrame Time: 0.04" in Path("out/vfr.bvh").read_text()  # BVH knows one rate alone
 
 
 def test_a_capture_gives_one_fused_pose_an_instant(run: Path, tiny_capture: Capture) -> None:

@@ -61,5 +61,5 @@ def test_none_changes_nothing_and_short_videos_pass() -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match="came window 0.0, cutoff"):
+    with pytest.raises(ValueError, match=r"came window 0\.0, cutoff"):
         SmoothingSettings(window=0.0)
