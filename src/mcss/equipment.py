@@ -128,8 +128,21 @@ def train_placement(
         CaptureError: The capture knows no cameras.
     """
     pictures, true = placements(capture, LabelledPictures.of(instants, settings.pictures))
-    head = _new_head(model, settings)
-    maps, targets = _maps(model, head, capture, pictures, true, settings, progress)
+    with torch.random.fork_rng(devices=[]):  # the head's first weights and its dropout draw from torch's own state
+        torch.manual_seed(settings.seed)
+        head = PlacementHead(settings.head, *model.network.map_shape(settings.head.stages))
+        maps, targets = _maps(model, head, capture, pictures, true, settings, progress)
+        _fit(head, maps, targets, settings, progress)
+    return head.eval()
+
+
+def _fit(
+    head: PlacementHead,
+    maps: Float[Tensor, "n c s s"],
+    targets: Float[Tensor, "n 6"],
+    settings: EquipSettings,
+    progress: Progress,
+) -> None:
     steps = settings.epochs * max(len(maps) // _BATCH, 1)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
@@ -144,13 +157,6 @@ def train_placement(
             schedule.step()
             task.advance()
             task.note(f"loss {loss.item():.3f}")
-    return head.eval()
-
-
-def _new_head(model: Model, settings: EquipSettings) -> PlacementHead:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return PlacementHead(settings.head, *model.network.map_shape(settings.head.stages))
 
 
 def _batches(count: int, steps: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " batch"]]:

@@ -112,7 +112,9 @@ def _predict_files(model: Model, inputs: list[Input], out: Path, options: Predic
 def _predict_fused(model: Model, folder: Path, out: Path, options: PredictOptions) -> list[dict[str, Any]]:
     with TemporaryDirectory() as place:
         size = max(model.image_size, 16)
-        imported = import_videos(folder, place, VideosSettings(size=size, quality=95, test_fraction=0), RichProgress())
+        imported = import_videos(
+            folder, place, VideosSettings(size=size, quality=95, test_fraction=0.0), RichProgress()
+        )
         for warning in imported.warnings:
             console.print(f"[yellow]Note[/] {escape(warning)}")
         return _predict_capture(model, imported.capture, out, options)
