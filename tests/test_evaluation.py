@@ -117,7 +117,7 @@ def test_a_second_call_and_the_way_through_json_give_identical_numbers(tiny_capt
     assert score["above_oracle"] == score["mean_pa_mpjpe"] - score["oracle"]
 
 
-def test_large_splits_are_thinned_to_whole_instants(tiny_capture: Capture) -> None:
+def test_large_splits_are_thinned_towhole_instants(tiny_capture: Capture) -> None:
     oracle = Oracle(tiny_capture)
     settings = EvaluationSettings(max_instants=30, max_gallery=50, max_queries=9)
     result = evaluate(oracle, tiny_capture, "train", settings)
