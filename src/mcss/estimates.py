@@ -86,7 +86,7 @@ def _tried(settings: TrainSettings) -> float:
         started = time.perf_counter()
         losses = losses_of(method, network, output_of(method, network, batch), batch, initial)
         optimiser.zero_grad()
-        losses.total.backward()
+        torch.autograd.backward(losses.total)
         optimiser.step()
     return time.perf_counter() - started
 

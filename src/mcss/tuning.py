@@ -150,7 +150,8 @@ def tuned(
         )
     cells = {system: trial_cells(system, capture, budget, labels, count) for system in systems}
     train_cells([cell for own in cells.values() for cell in own], folder, budget.processes, progress)
-    chosen, told = dict(budget.chosen), {}
+    chosen = dict(budget.chosen)
+    told: dict[str, list[dict[str, float]]] = {}
     for system, own in cells.items():
         method = budget.settings(system, capture, labels).method
         name = balance_of(method).name.replace(" ", "_")

@@ -75,7 +75,9 @@ class TrainOptions:
         match own:
             case MCSSSettings() | RhodinCVPR18Settings() | Points2DSettings():
                 own = replace(own, **self._instants())
-            case RhodinECCV18Settings() | ChenCVPR19Settings():
+            case RhodinECCV18Settings():
+                own = replace(own, representation=replace(own.representation, **self._instants()))
+            case ChenCVPR19Settings():
                 own = replace(own, representation=replace(own.representation, **self._instants()))
             case _ if self._instants():
                 raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")

@@ -97,7 +97,7 @@ def wanted_parts(wanted: Sequence[Wanted], study: Study) -> tuple[list[PartName]
     if asked := [part for part in lacking if part in wanted]:
         raise ValueError(
             f"{asked[0]}: retrieval on another capture needs one; give it as --other CAPTURE, such as one of "
-            "`mcss synthetic build OTHER --seed 1 --stages hall`."
+            "`mcss synthetic build OTHER --seed 1 --stages per-subject`."
         )
     notes = [f"{part} is left out: it needs a second capture (--other)." for part in lacking]
     return [part for part in named if part not in lacking], notes

@@ -19,6 +19,7 @@ from mcss.plots import MARKS, Cloud, Line, Shown, cloud_figure, line_figure, pic
 from mcss.report import NAMES, SystemResult
 from mcss.reproduction.paper import FIG5, GENERALISATION, TABLE4
 from mcss.reproduction.parts import Part, Study
+from mcss.retrieval import PoseRetrieval
 
 CASES = {"all_subjects": "all subjects", "cross_subject": "other subjects"}
 
@@ -58,7 +59,7 @@ def _predictions(study: Study, cell: Cell, settings: EvaluationSettings | None =
 def fig4(study: Study) -> Part:
     """What is found, in pictures."""
     cells = embedding_cells(study)
-    predicted = {cell.system: _predictions(study, cell) for cell in cells}
+    predicted: dict[str, Predictions] = {cell.system: _predictions(study, cell) for cell in cells}
     ours = predicted["mcss"]
     rows = pick_rows(ours, 6)
     examples = retrieval_examples(study.capture, predicted, rows, cross_subject=True, neighbours=NEIGHBOURS)
@@ -79,10 +80,9 @@ def fig4(study: Study) -> Part:
         name = "fig4" if system == "mcss" else f"fig4_{system}"
         figures[name] = picture_figure(sheet, ["query", *(str(k + 1) for k in range(NEIGHBOURS))])
     notes = [
-        "Queries are chosen evenly from the best to the worst pose error of MCSS, not picked; the first figure is MCSS, "
-        "the second the baseline. Found among other people in other views. Below each picture PA-MPJPE to the query's "
-        "pose; a solid frame where the pose is the query's (normalised Procrustes error of 0.1 at most), else a dashed "
-        "one."
+        "Queries are spread evenly from the best to the worst pose error of MCSS, not picked; the first figure is that "
+        "of MCSS, the second the baseline's. Found among other people in other views. Below each: PA-MPJPE to the "
+        "query; a solid frame where the pose is the query's (normalised Procrustes error of 0.1 at most), else dashed."
     ]
     return Part("fig4", "Figure 4: what is found", plain, (), (), notes, figures)
 
@@ -96,8 +96,10 @@ def retrieval_rows(result: SystemResult, variant: str, cell: str) -> list[dict[s
     found = result.evaluation.retrieval
     rows = []
     for case in CASES:
-        scores = None if found is None else getattr(found, case)
-        for score in scores.scores if scores else ():
+        scores: PoseRetrieval | None = None if found is None else getattr(found, case)
+        if scores is None:
+            continue
+        for score in scores.scores:
             rows.append(
                 {
                     "system": result.system,
@@ -279,7 +281,7 @@ def _about_other(study: Study) -> str:
     assert other is not None
     before, tuned = other_cells(study)
     return (
-        f"Trained on {study.capture.uri} (`{study.capture.fingerprint[:12]}`), {before.settings.optimiser.steps} steps; "
-        f"tested on {other.uri} (`{other.fingerprint[:12]}`); fine-tuned by L_cnstr alone, without any label, for "
-        f"{tuned.settings.optimiser.steps} steps on the latter."
+        f"Trained on {study.capture.uri} (`{study.capture.fingerprint[:12]}`), {before.settings.optimiser.steps} "
+        f"steps; tested on {other.uri} (`{other.fingerprint[:12]}`); fine-tuned by L_cnstr alone, without labels, for "
+        f"{tuned.settings.optimiser.steps} steps on the training split of the latter."
     )
