@@ -94,7 +94,7 @@ def test_a_batch_larger_than_a_subject_has_far_apart_instants(
     tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     message = failing(["train", "mcss", "--capture", tiny_capture.uri, "--weights", "random"], capsys)
-    assert "instants: a metric batch needs 16 instants" in message
+    assert "instants: a metric batch needs 32 instants" in message
     assert "set instants to at most" in message
 
 

@@ -98,14 +98,20 @@ def _departures(settings: Any, usual: Any) -> dict[str, Any]:
     return found
 
 
-def finished(cell: Cell, folder: Path) -> bool:
-    """Whether the cell has been trained. One whose weights were cleared away, but not its evaluations, has been."""
+def finished(cell: Cell, folder: Path, weights: bool = False) -> bool:
+    """Whether the cell has been trained; one of which only evaluations are left, as in a clone, has been.
+
+    Args:
+        cell: Of which this is asked.
+        folder: Of all cells.
+        weights: Whether the network itself is needed.
+    """
     run = folder / cell.name
-    return (run / MODEL).exists() or any(run.glob("evaluation_*.json"))
+    return (run / MODEL).exists() or (not weights and any(run.glob("evaluation_*.json")))
 
 
-def unfinished(cells: Sequence[Cell], folder: Path) -> list[Cell]:
-    """Those that have to be trained, each once, those that others start from first."""
+def unfinished(cells: Sequence[Cell], folder: Path, weights: bool = False) -> list[Cell]:
+    """Those that have to be trained, each once, those that others start from first; see `finished`."""
     found: dict[str, Cell] = {}
 
     def add(cell: Cell) -> None:
@@ -115,18 +121,20 @@ def unfinished(cells: Sequence[Cell], folder: Path) -> list[Cell]:
         found.setdefault(cell.name, cell)
 
     for cell in cells:
-        if not finished(cell, folder):
+        if not finished(cell, folder, weights):
             add(cell)
     return list(found.values())
 
 
-def train_cells(cells: Sequence[Cell], folder: Path, processes: int, progress: Progress = NO_PROGRESS) -> None:
-    """Train those cells that are not finished, `processes` at a time; what was begun goes on.
+def train_cells(
+    cells: Sequence[Cell], folder: Path, processes: int, progress: Progress = NO_PROGRESS, weights: bool = False
+) -> None:
+    """Train those cells that are not finished (see `finished`), `processes` at a time; what was begun goes on.
 
     Raises:
         ValueError: Of the first run that failed; the others are trained to their end.
     """
-    waiting = unfinished(cells, folder)
+    waiting = unfinished(cells, folder, weights)
     while waiting:
         names = {cell.name for cell in waiting}
         ready = [cell for cell in waiting if cell.after is None or cell.after.name not in names]

@@ -150,7 +150,7 @@ class DemoPlan:
 
     instants: int = 800
     """Frames of each subject."""
-    steps: int = 1000
+    steps: int = 600
     """Optimiser steps of both systems."""
     seed: int = 0
     """Of training; the capture's is 0."""

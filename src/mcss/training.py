@@ -7,9 +7,9 @@ import json
 import math
 import os
 import platform
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -604,17 +604,28 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
         known = json.loads(path.read_text(encoding="utf-8"))
         if not resume:
             raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
-        if known["digest"] != digest:
-            now = json.loads(json.dumps(decisive))
-            other = sorted(key for key in now if known.get(key) != now[key])
+        then, now = _with_later_settings(known, settings), json.loads(json.dumps(decisive))
+        if other := sorted(key for key in now if then.get(key) != now[key]):
             raise CheckpointError(
                 f"{out}: that run has other settings ({', '.join(other)}); see {path}. "
                 "Resume with the same command, or give another --out."
             )
-        return digest
+        return str(known["digest"])
     versions = {"mcss": mcss.__version__, "torch": torch.__version__, "python": platform.python_version()}
     write_json(path, {**plain, "digest": digest, "versions": versions, "machine": describe_machine()})
     return digest
+
+
+def _with_later_settings(known: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """The settings of an older mcss, with those that came since at their defaults, as it was without them."""
+    filled = dict(known)
+    for field_ in fields(settings):
+        name, value = field_.name, getattr(settings, field_.name)
+        if name in filled and is_dataclass(value) and isinstance(filled[name], dict):
+            filled[name] = _with_later_settings(filled[name], value)
+        elif name not in filled and field_.default is not MISSING:
+            filled[name] = json.loads(json.dumps(field_.default))
+    return filled
 
 
 def describe_machine() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from mcss.captures import Capture
-from mcss.cells import Cell, train_cells
+from mcss.cells import Cell
 from mcss.checkpoints import METRICS
 from mcss.evaluation import EvaluationSettings
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
@@ -18,6 +18,7 @@ from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
+from mcss.parallel import Job, train_all, unfinished
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.runlog import last_validation
@@ -149,7 +150,8 @@ def tuned(
             f"{', '.join(capture.splits)}). Choose none: --trials 0, or --no-choose."
         )
     cells = {system: trial_cells(system, capture, budget, labels, count) for system in systems}
-    train_cells([cell for own in cells.values() for cell in own], folder, budget.processes, progress)
+    jobs = [Job(cell.settings, folder / cell.name) for own in cells.values() for cell in own]
+    train_all(unfinished(jobs, capture), budget.processes, progress)
     chosen = dict(budget.chosen)
     told: dict[str, list[dict[str, float]]] = {}
     for system, own in cells.items():

@@ -26,6 +26,9 @@ Wanted = Literal[PartName, "all"]
 
 _NEED_ANOTHER: tuple[PartName, ...] = ("table4", "generalisation")
 
+_ASK_NETWORKS: tuple[PartName, ...] = ("fig4", "fig6", "tsne")
+"""Of which evaluations are not enough."""
+
 BUDGETS = {
     "small": Budget(steps=1000, recipe="fast", evaluation=EvaluationSettings(max_instants=500)),
     "paper": Budget(steps=194_000, recipe="paper", evaluation=EvaluationSettings(max_gallery=10**9)),
@@ -188,7 +191,9 @@ def reproduce(
     made = _provenance(study, parts, command)
     found = []
     for part in parts:
-        train_cells(cells_of(part, study), study.cells, study.budget.processes, study.progress)
+        train_cells(
+            cells_of(part, study), study.cells, study.budget.processes, study.progress, weights=part in _ASK_NETWORKS
+        )
         one = measured(part, study)
         for name, figure in one.figures.items():
             write_figure(study.folder / name, figure)
