@@ -21,6 +21,7 @@ What had to be chosen:
   consistency as a share of the mean square of the clouds, which a small cloud cannot buy.
 * 200 points as in Rhodin et al. (ECCV 2018), whose sampling and turning of views this shares; the number of the paper,
   the widths of its networks and the weights of its losses are not known.
+* The views of an instant form a ring, each drawn from the one before and its cloud compared with that one's.
 * Rotations are the cameras'.
 
 What it needs that MCSS does not: the rotation of every camera, and 2D joints of all training pictures, of the labels or

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,7 +60,7 @@ class Study:
 
     def result(self, cell: Cell, capture: Capture | None = None, views: tuple[str, ...] = ()) -> SystemResult:
         """The evaluation of a trained cell on the test split."""
-        settings = EvaluationSettings(**{**asdict(self.looked), "views": views})
+        settings = replace(self.looked, views=views)
         return cell_result(cell, self.cells, capture or self.capture, "test", settings, self.progress)
 
     def row(self, cell: Cell, views: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -183,7 +183,10 @@ def fig6(study: Study) -> Part:
         random = np.random.default_rng(study.seeds[0])
         gallery = gallery.take(whole_instants(gallery.instant, PICTURES, random))
         curves = distance_curves(gallery, drawn_queries(gallery, QUERIES, study.seeds[0]))
-        lines = [Line(c.name, c.pose_mm, c.mean, PALETTE[i], c.deviation, mark=MARKS[i]) for i, c in enumerate(curves)]
+        lines = [  # nearly the same where an embedding does not see the view, so the second one is dashed
+            Line(c.name, c.pose_mm, c.mean, PALETTE[i], c.deviation, dashed=i > 0, mark=MARKS[i])
+            for i, c in enumerate(curves)
+        ]
         name = "fig6" if cell.system == "mcss" else f"fig6_{cell.system}"
         title = f"{NAMES[cell.system]}: distance in the embedding"
         figures[name] = line_figure(lines, x_label="PA-MPJPE of the two poses, mm", y_label=title)
