@@ -38,7 +38,9 @@ METHODS: dict[str, Method] = {
         NovelViewSettings(4, 2, 0.2, synthesis=SynthesisConfig(8, 4, 16, 32, 1, 16)), pose_images=4
     ),
     "chen_cvpr19": ChenCVPR19Settings(
-        SkeletonMapSettings("labels", 4, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)), pose_images=4
+        SkeletonMapSettings("labels", 4, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)),
+        representation_share=0.5,
+        pose_images=4,
     ),
     "points2d": Points2DSettings(instants=4, views=2, min_gap=0.2),
 }
@@ -86,6 +88,7 @@ def test_all_parts_are_measured_written_and_carried_on(
         raise WeightsError("no hub here.")
 
     monkeypatch.setattr(pose_parts, "build_trunk", lacking)
+    monkeypatch.setattr("mcss.estimates.step_seconds", lambda _: 1.0)  # tested by itself
     plan = ReproducePlan(seeds=1, trials=0, other=other.uri)
     study = plan.study(capture.uri, tmp_path)
     assert (study.labels, study.seeds) == ("S1", (0,))
