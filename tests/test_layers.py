@@ -30,7 +30,7 @@ augmentation sampling
 backbones networks
 backgrounds batches evaluation features examples
 methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints systems predict runtimes quantisation export selection runlog training recipes parallel
+checkpoints systems predict runtimes quantisation export mediapipe_driver mediapipe_process selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring
 cli
@@ -49,6 +49,7 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "mediapipe",
     "nncf",
     "onnx",
     "onnxruntime",
