@@ -31,12 +31,13 @@ backbones networks decoders keypoints
 backgrounds batches evaluation prediction_files embedding_analysis features examples
 methods methods.supervised methods.mcss methods.points2d methods.rhodin_cvpr18 methods.rhodin_eccv18
 methods.chen_cvpr19
-checkpoints systems predict selection runlog training recipes parallel
+checkpoints systems predict runtimes quantisation export mediapipe_driver mediapipe_process
+selection runlog training recipes parallel
 figures plots synchronisation sheets scene_viewer pages report doctor_page
 cells estimates tuning experiments ablations
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
-cli.terminal cli.captures cli.footage cli.training cli.measuring
+cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring
 cli
 """
 ORDER = LAYERS.split()
@@ -53,6 +54,12 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "mediapipe",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
     "rerun",
     "sklearn",
     "efficientnet_lite_pytorch",
