@@ -88,7 +88,12 @@ def test_the_file_says_what_it_is(run: Path, onnx_file: Path) -> None:
     onnx.checker.check_model(model)
     facts = json.loads({entry.key: entry.value for entry in model.metadata_props}["mcss"])
     assert tuple(facts["joints"]) == JOINTS
-    assert (facts["unit"], facts["frame"], facts["image_size"], facts["precision"]) == ("mm", "canonical", 64, "float32")
+    assert (facts["unit"], facts["frame"], facts["image_size"], facts["precision"]) == (
+        "mm",
+        "canonical",
+        64,
+        "float32",
+    )
     assert facts["digest"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert facts["licence"] == "trained on pictures under CC0-1.0"
 

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import json
 from dataclasses import replace
@@ -7,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+import mcss.reproduction.landmarks as landmarks_module
 import mcss.reproduction.pose_parts as pose_parts
 import mcss.tuning as tuning
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
@@ -15,6 +17,7 @@ from mcss.backbones import WeightsError
 from mcss.captures import Capture, CaptureWriter, Selector
 from mcss.cells import train_cells
 from mcss.evaluation import EvaluationSettings
+from mcss.mediapipe_process import SHARED, Landmarks
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings, SkeletonMapConfig, SkeletonMapSettings
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.points2d import Points2DSettings
@@ -23,7 +26,7 @@ from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, 
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
 from mcss.reproduction import reproduce as module
-from mcss.reproduction.landmarks import COLUMNS, landmark_rows, read_landmarks
+from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, read_landmarks
 from mcss.reproduction.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
 from mcss.skeletons import JOINTS
 from mcss.systems import Method
@@ -201,8 +204,10 @@ def test_landmarks_of_another_program_are_scored_over_the_joints_it_has(
 
     ours = study.budget.cell("mcss", capture, "S1")
     train_cells([ours], study.cells, 1)
-    theirs, own = landmark_rows(study, ours)
+    theirs, own = landmark_rows(study, path, study.program, ours)
     assert theirs["system"] == "Another"
+    assert theirs["milliseconds"] is None
+    assert own["milliseconds"] > 0
     assert theirs["variant"] == "6 joints, the 50 % of pictures in which Another found somebody"
     assert theirs["pa_mpjpe"] < 0.1
     assert own["pa_mpjpe"] > 1
@@ -212,3 +217,43 @@ def test_landmarks_of_another_program_are_scored_over_the_joints_it_has(
     path.write_text(",".join(COLUMNS) + "\nS7,Walking 1,0,1,LHip,1,2,3\n")
     with pytest.raises(ValueError, match=r"landmarks of none of the 112 pictures looked at"):
         read_landmarks(path, capture, "test", EvaluationSettings())
+
+
+class StandIn:
+    """Finds the person in the first two pictures of a request, a step to the side in each."""
+
+    def landmarks(self, pictures: np.ndarray) -> Landmarks:
+        count = len(pictures)
+        world = np.full((count, 33, 3), np.nan, np.float32)
+        world[:2] = np.arange(33 * 3).reshape(33, 3) % 17
+        return Landmarks(NAMES, world, np.arange(count) < 2, np.full(count, 0.025), np.full(count, 0.05))
+
+
+NAMES = (*SHARED.values(), *(f"OTHER_{i}" for i in range(21)))
+
+
+def test_what_mediapipe_finds_is_kept_with_the_time_it_took(
+    two_captures: tuple[Capture, Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = two_captures[0]
+    study = ReproducePlan(seeds=1, trials=0, mediapipe=True).study(capture.uri, tmp_path)
+    monkeypatch.setattr(landmarks_module, "mediapipe", lambda _: contextlib.nullcontext(StandIn()))
+    path = mediapipe_file(study)
+    found = read_landmarks(path, capture, "test", study.looked)
+    assert found.seen.sum() == 2
+    assert found.common.sum() == 12
+    place = np.argwhere(found.seen)[1]
+    assert found.joints[*place, JOINTS.index("RKnee")].tolist() == [3, 4, 5]
+    ours = study.budget.cell("mcss", capture, "S1")
+    train_cells([ours], study.cells, 1)
+    theirs, own = landmark_rows(study, path, "MediaPipe", ours)
+    assert theirs["variant"] == "12 joints, the 4 % of pictures in which MediaPipe found somebody, 25 ms each"
+    assert own["pa_mpjpe"] > 0
+
+    def never(_: object) -> None:
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr(landmarks_module, "mediapipe", never)
+    assert mediapipe_file(study) == path
+    with pytest.raises(AssertionError, match="asked again"):
+        mediapipe_file(replace(study, budget=Budget(2, evaluation=EvaluationSettings(max_instants=3))))

@@ -295,9 +295,7 @@ def _calibration(
     return capture.decode(rows[np.unique(chosen.round().astype(np.int64))], config.image_size)
 
 
-def _parity(
-    network: PoseNetwork, exported: ExportedModel, settings: ExportSettings, capture: Capture | None
-) -> Parity:
+def _parity(network: PoseNetwork, exported: ExportedModel, settings: ExportSettings, capture: Capture | None) -> Parity:
     if capture is None:
         return _parity_on_generated(network, exported)
     looked = EvaluationSettings(max_instants=settings.instants)

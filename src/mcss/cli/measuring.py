@@ -177,7 +177,8 @@ def _options(plan: ReproducePlan) -> str:
     """The options that are not at their default, as they are typed."""
     usual = ReproducePlan()
     own = {field.name: getattr(plan, field.name) for field in fields(plan)}
-    return " ".join(f"--{name} {value}" for name, value in own.items() if value != getattr(usual, name))
+    given = {name: value for name, value in own.items() if value != getattr(usual, name)}
+    return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in given.items())
 
 
 def _show_estimate(left: Sequence[Estimate], processes: int) -> None:

@@ -44,8 +44,10 @@ class Study:
     """Of the rows with one subject's labels in Table 1 and Fig. 3."""
     landmarks: str = ""
     """A file of what another program found in the test pictures, for its row in Table 1; none by default."""
-    program: str = "MediaPipe"
+    program: str = ""
     """Its name."""
+    mediapipe: bool = False
+    """Whether MediaPipe is run, for a row in Table 1."""
     progress: Progress = NO_PROGRESS
 
     @property

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mcss.backbones import TrunkName, WeightsError, build_trunk
 from mcss.cells import Cell, mean_pose_result, started_from
 from mcss.figures import GREY, PALETTE
+from mcss.mediapipe_process import VERSION
 from mcss.plots import MARKS, Line, line_figure
 from mcss.recipes import MethodName
 from mcss.report import NAMES
-from mcss.reproduction.landmarks import landmark_rows
+from mcss.reproduction.landmarks import landmark_rows, mediapipe_file
 from mcss.reproduction.paper import RATIOS, TABLE1, TABLE2, TABLE3
 from mcss.reproduction.parts import (
     Part,
@@ -60,14 +62,17 @@ def table1(study: Study) -> Part:
     rows = [mean_pose_row(mean_pose_result(study.capture, study.labels, "test", study.looked))]
     rows += [study.row(cell) for cell in table1_cells(study)]
     notes = [FRAME_NOTE]
+    ours = table1_cells(study)[0]
+    if study.mediapipe:
+        rows += landmark_rows(study, mediapipe_file(study), f"MediaPipe {VERSION}", ours)
     if study.landmarks:
-        rows += landmark_rows(study, table1_cells(study)[0])
-    ours = mean_of(rows, "n_mpjpe", "mcss", study.labels)
+        rows += landmark_rows(study, Path(study.landmarks), study.program, ours)
+    error = mean_of(rows, "n_mpjpe", "mcss", study.labels)
     for other, paper in RATIOS.items():
         theirs = mean_of(rows, "n_mpjpe", other, study.labels)
-        if ours and theirs:
+        if error and theirs:
             notes.append(
-                f"N-MPJPE of MCSS is {ours / theirs:.2f} of that of {NAMES[other]} with the labels of {study.labels}; "
+                f"N-MPJPE of MCSS is {error / theirs:.2f} of that of {NAMES[other]} with the labels of {study.labels}; "
                 f"in the paper {paper:.2f}." + _framed(rows, other)
             )
     return Part("table1", "Table 1: MCSS and other systems", rows, pose_table(rows), TABLE1, notes)

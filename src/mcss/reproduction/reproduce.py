@@ -54,10 +54,11 @@ class ReproducePlan:
     """A second capture, with other people, cameras and scenes: for table4 and generalisation."""
     resnet34: str = "imagenet"
     """Weights of Table 2's other trunk: imagenet (from the hub), or a .safetensors or .pth file."""
+    mediapipe: bool = False
+    """A row for MediaPipe in Table 1: install it in an environment of its own (about a gigabyte, once) and run it."""
     landmarks: str | None = None
-    """A file of what another program found in the test pictures, for a row in Table 1; see
-    mcss.reproduction.landmarks."""
-    program: str = "MediaPipe"
+    """A file of what another program found in the test pictures, for a row in Table 1, see docs/reproduce.md."""
+    program: str = "another program"
     """The name of that program."""
     processes: int = 1
     """Runs that are trained beside each other."""
@@ -83,6 +84,7 @@ class ReproducePlan:
             seeds=tuple(range(self.seeds)),
             landmarks=self.landmarks or "",
             program=self.program,
+            mediapipe=self.mediapipe,
             progress=progress,
         )
 
