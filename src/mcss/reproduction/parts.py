@@ -233,9 +233,11 @@ def pose_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 def paper_table(rows: Sequence[PaperRow]) -> list[list[str]]:
     """The paper's rows."""
     table = [["system (paper)", "labels", "N-MPJPE", "MPJPE", "PA-MPJPE"]]
+    printed = [v for row in rows for v in (row.n_mpjpe, row.mpjpe, row.pa_mpjpe) if v is not None]
+    digits = 1 if all(round(v, 1) == v for v in printed) else 2  # as the paper has them
     for row in rows:
         name = row.system + ("*" if row.points else "") + (f", {row.note}" if row.note else "")
-        errors = ["–" if v is None else f"{v:.1f}" for v in (row.n_mpjpe, row.mpjpe, row.pa_mpjpe)]
+        errors = ["–" if v is None else f"{v:.{digits}f}" for v in (row.n_mpjpe, row.mpjpe, row.pa_mpjpe)]
         table.append([name, row.labels, *errors])
     return table
 

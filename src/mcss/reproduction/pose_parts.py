@@ -93,6 +93,12 @@ def label_amounts(study: Study) -> list[str]:
     return [*amounts, "all"]
 
 
+def _in_words(labels: str) -> str:
+    """``S1:0.05`` as 5 % of S1."""
+    name, colon, share = labels.partition(":")
+    return f"{100 * float(share):g} % of {name}" if colon else name.replace(",", " + ")
+
+
 def fig3_cells(study: Study) -> list[Cell]:
     """MCSS and the baseline at every amount of labels."""
     budget = study.budget
@@ -120,7 +126,7 @@ def fig3(study: Study) -> Part:
     lines.append(Line(NAMES["mean_pose"], range(len(amounts)), floor, GREY, dashed=True))
     figure = line_figure(
         lines, x_label="3D labels", y_label="N-MPJPE, mm", x_ticks=list(range(len(amounts))),
-        tick_labels=[a.replace(":", " × ") for a in amounts],
+        tick_labels=[_in_words(labels) for labels in amounts],
     )  # fmt: skip
     notes = [
         f"Means of {len(study.seeds)} seeds at {study.labels}, one seed elsewhere. The baseline's learning rate and "
