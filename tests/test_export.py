@@ -55,7 +55,7 @@ def onnx_file(run: Path, tiny_capture: Capture) -> Iterator[Path]:
         main(["export", str(run), "--format", "onnx", "-o", str(out), "--capture", tiny_capture.uri,
               "--json", str(out.with_suffix(".json"))])  # fmt: skip
     out.with_suffix(".txt").write_text(said.getvalue())
-    yield out
+    return out
 
 
 def reference(run: Path, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """MediaPipe's pose model as something to compare with: in a process and an environment of its own.
 
-Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with, so it is installed into a
-virtual environment in the cache folder and spoken to over pipes (see `mcss.mediapipe_driver`).
+Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with, so it is
+installed into a virtual environment in the cache folder and spoken to over pipes (see `mcss.mediapipe_driver`).
 """
 
 import contextlib
