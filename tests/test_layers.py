@@ -12,11 +12,12 @@ SOURCE = Path(__file__).parents[1] / "src" / "mcss"
 
 LAYERS = """
 mcss
-progress files memory processes
+progress files memory processes weights
 skeletons metrics losses depthwise
 frames tables instants captures labels projection retrieval
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
-importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
+importers importers.footage importers.recordings importers.boxes importers.scenery importers.detectors importers.tracks
+importers.people importers.choice importers.track_sheets
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.clocks importers.videos importers.motion importers.sound importers.alignment
  importers.hdf5 importers.assembly importers.crops importers.aspset
@@ -45,6 +46,7 @@ HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "nu
 
 EXTRAS = {
     "anny",
+    "ai_edge_litert",
     "av",
     "cdflib",
     "c3d",
