@@ -1,11 +1,11 @@
-"""Where the person is in each picture of a static camera, found without any trained network.
+"""Where people are in the pictures of a view, and the square to cut out around one.
 
-What differs from the empty scene (`mcss.importers.scenery`) is grouped into candidates, one of which is followed
-through time: the path that shows the most moving person with the least jumping about. That is the one who
-moves most and is largest, not somebody who stands in the background.
+In front of a static camera people are found without any trained network: what differs from the empty scene
+(`mcss.importers.scenery`) is grouped into candidates. A detector (`mcss.importers.detectors`) may find them instead. Either way
+they are followed through time (`mcss.importers.tracks`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from mcss.importers.detectors import Found, PersonFinder
+from mcss.importers.footage import Picture
 from mcss.importers.scenery import Foreground, Scene
+from mcss.importers.tracks import Track, Tracker
 
 Box = Float64[np.ndarray, " 4"]
 Boxes = Float64[np.ndarray, "n 4"]
@@ -29,6 +32,15 @@ SPECK = 0.0004
 
 REACH = 0.025
 """Pieces of foreground nearer than this share of the picture's longer side belong together at first."""
+
+EVERYTHING = 0.6
+"""If a larger share of the picture than this differs from the empty scene, the light or the camera has changed."""
+
+SHOTS = 24
+"""So many pictures of a view are kept to be shown."""
+
+TOGETHER = 8
+"""So many pictures go through a finder at once."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +69,77 @@ def candidates(mask: Bool[np.ndarray, "height width"]) -> list[Candidate]:
     return found[:CANDIDATES]
 
 
-def person_boxes(pictures: Iterable[UInt8[np.ndarray, "height width 3"]], scene: Scene) -> Boxes:
-    """The bounding box of the person in each picture, as seen (not smoothed); NaN where nobody is seen."""
-    foreground = Foreground(scene)
-    return follow([candidates(foreground(picture)) for picture in pictures])
+class MotionFinder:
+    """Finds whatever differs from the empty scene of a static camera: no network, but somebody who never moves is scenery."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._foreground = Foreground(scene)
+
+    def find(self, pictures: Sequence[Picture]) -> list[Found]:
+        """The people in each picture, or pieces of them; the score is how much of its box a group fills."""
+        return [self._find(picture) for picture in pictures]
+
+    def _find(self, picture: Picture) -> Found:
+        mask = self._foreground(picture)
+        if mask.mean() > EVERYTHING:
+            return Found.of([], [])
+        groups = candidates(mask)
+        sizes = [float((group.box[2:] - group.box[:2]).prod()) for group in groups]
+        fills = [group.area / size for group, size in zip(groups, sizes, strict=True)]
+        return Found.of([group.box for group in groups], fills)
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What was seen in a view."""
+
+    count: int
+    """Pictures that were looked at."""
+    size: tuple[int, int]
+    """Width and height of a picture that was looked at."""
+    tracks: tuple[Track, ...]
+    """Everybody, the one who showed most of himself first."""
+    shots: Mapping[int, Picture]
+    """Some of the pictures, by their number."""
+
+
+class Watch:
+    """Looks at a view, picture after picture; pictures but for a few are forgotten."""
+
+    def __init__(self, finder: PersonFinder, rate: float, count: int) -> None:
+        """Begin.
+
+        Args:
+            finder: Finds people in single pictures.
+            rate: Pictures per second.
+            count: Pictures that will come, about; shots to be shown are spread over them.
+        """
+        self._finder = finder
+        self._tracker = Tracker(rate, in_pieces=isinstance(finder, MotionFinder))
+        self._shown = frozenset(np.linspace(0, max(count - 1, 0), SHOTS).round().astype(int).tolist())
+        self._shots: dict[int, Picture] = {}
+        self._waiting: list[Picture] = []
+        self._size = (0, 0)
+
+    def look(self, picture: Picture) -> None:
+        """Take the next picture."""
+        number = self._tracker.count + len(self._waiting)
+        if number in self._shown:
+            self._shots[number] = picture
+        self._size = (picture.shape[1], picture.shape[0])
+        self._waiting.append(picture)
+        if len(self._waiting) == TOGETHER:
+            self._find()
+
+    def done(self) -> Watched:
+        """Everything seen so far."""
+        self._find()
+        return Watched(self._tracker.count, self._size, tuple(self._tracker.tracks()), dict(self._shots))
+
+    def _find(self) -> None:
+        for picture, found in zip(self._waiting, self._finder.find(self._waiting), strict=True):
+            self._tracker.look(picture, found)
+        self._waiting = []
 
 
 def follow(found: Sequence[Sequence[Candidate]]) -> Boxes:

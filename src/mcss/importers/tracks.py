@@ -68,7 +68,7 @@ class Track:
     @property
     def size(self) -> float:
         """The usual longer side of the boxes, pixels."""
-        return float(np.nanmedian(np.nanmax(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)))
+        return float(np.nanmedian((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1)))
 
     @property
     def seen(self) -> Bool[np.ndarray, " n"]:
@@ -95,6 +95,8 @@ class _Person:
     shared: list[bool] = field(default_factory=list)
     """Whether the box is also somebody else's."""
     weight: float = 0.0
+    usual: float = 0.0
+    """Mean longer side, pixels."""
     hits: int = 0
     lost: int = 0
     """Pictures since the person was last seen."""
@@ -116,9 +118,11 @@ class _Person:
         moved = centre - (self.centre - self.speed)
         if self.hits:
             self.speed = self.speed + (moved / (self.lost + 1) - self.speed) * (0.3 if self.lost == 0 else 0.5)
-        keep = 0.8 if self.hits else 0.0
-        self.centre, self.size = centre, keep * self.size + (1 - keep) * size
-        self.look = ((1 - 0.2 * keep) * self.look + 0.2 * keep * look).astype(np.float32) if self.hits else look
+        self.centre = centre
+        self.size = np.where(size > self.size, (self.size + size) / 2, 0.9 * self.size + 0.1 * size)
+        new = max(0.05, 1 / (self.hits + 1))
+        self.usual = (1 - new) * self.usual + new * float(size.max())
+        self.look = (0.85 * self.look + 0.15 * look).astype(np.float32)
         self.boxes.append(box)
         self.shared.append(False)
         self.weight += float(np.sqrt(max(score, 0.0) * size.prod()))
@@ -129,6 +133,7 @@ class _Person:
         self.boxes.append(np.full(4, np.nan) if box is None else box)
         self.shared.append(box is not None)
         self.lost += 1
+        self.hidden += box is not None
 
 
 class Tracker:
@@ -154,23 +159,29 @@ class Tracker:
 
     def look(self, picture: Picture, found: Found) -> None:
         """Take the next picture, and what was found in it."""
-        looks = [look_of(picture, box) for box in found.boxes]
         for person in self._people:
             person.move()
-        owner = self._shared_out(found.boxes, looks)
-        boxes = found.boxes
+        if self._in_pieces:
+            found = self._put_together(found)
+        boxes, looks = found.boxes, [look_of(picture, box) for box in found.boxes]
+        owner = self._shared_out(boxes, looks)
+        left = [i for i in range(len(boxes)) if i not in owner.values()]
         for number, person in enumerate(self._people):
             own = owner.get(number)
-            if own is not None and not self._blended(number, boxes[own], owner):
-                person.see(boxes[own], float(found.scores[own]), looks[own])
-            else:
+            if own is None or self._blended(number, boxes[own], owner):
                 self._lose(number, owner, boxes)
-        taken = set(owner.values())
-        for i in range(len(boxes)):
-            if i not in taken:
-                person = _Person(self._count, (boxes[i, :2] + boxes[i, 2:]) / 2, boxes[i, 2:] - boxes[i, :2], looks[i])
-                person.see(boxes[i], float(found.scores[i]), looks[i])
-                self._people.append(person)
+                continue
+            box = boxes[own]
+            if self._in_pieces and person.hits >= CONFIRMED:
+                for i in list(left):
+                    if _adjoins(box, boxes[i], person.usual):
+                        box = _union(box, boxes[i])
+                        left.remove(i)
+            person.see(box, float(found.scores[own]), looks[own])
+        for i in left:
+            person = _Person(self._count, (boxes[i, :2] + boxes[i, 2:]) / 2, boxes[i, 2:] - boxes[i, :2], looks[i])
+            person.see(boxes[i], float(found.scores[i]), looks[i])
+            self._people.append(person)
         self._count += 1
         gone = [p for p in self._people if p.lost - p.hidden > self._waited(p) or p.hidden > HIDDEN * self._rate]
         self._gone += [p for p in gone if p.hits >= CONFIRMED]
@@ -186,7 +197,23 @@ class Tracker:
         return sorted(tracks, key=lambda t: -t.weight)
 
     def _waited(self, person: _Person) -> float:
-        return PATIENCE * self._rate if person.hits >= CONFIRMED else 1
+        return PATIENCE * self._rate if person.hits >= CONFIRMED else 1.0
+
+    def _put_together(self, found: Found) -> Found:
+        """What was found, with the pieces that lie where one person should be as one box."""
+        expected = [p.box for p in self._people if p.hits >= CONFIRMED]
+        if not expected or len(found.boxes) < 2:
+            return found
+        within = np.array([[_inside(box, other) for other in expected] for box in found.boxes]) > 0.6
+        groups: dict[int, list[int]] = {}
+        for i, of in enumerate(within):  # nobody's, or one's; what two may claim stays by itself
+            groups.setdefault(int(of.argmax()) if of.sum() == 1 else -1 - i, []).append(i)
+        boxes = [
+            np.concatenate([found.boxes[of, :2].min(axis=0), found.boxes[of, 2:].max(axis=0)]) for of in groups.values()
+        ]
+        areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1) * found.scores
+        filled = [areas[of].sum() / (b[2:] - b[:2]).prod() for of, b in zip(groups.values(), boxes, strict=True)]
+        return Found.of(boxes, filled)
 
     def _shared_out(self, boxes: Boxes, looks: Sequence[Float32[np.ndarray, " bins"]]) -> dict[int, int]:
         """For the number of a person, that of his box."""
@@ -207,34 +234,38 @@ class Tracker:
 
     def _blended(self, number: int, box: Box, owner: dict[int, int]) -> bool:
         """Whether somebody else, who has no box of his own, has run together with this person."""
-        size = self._people[number].size
-        if self._people[number].hits < CONFIRMED or not ((box[2:] - box[:2]) > GROWN * size).any():
+        return any(other not in owner and self._holds_both(box, number, other) for other in range(len(self._people)))
+
+    def _holds_both(self, box: Box, one: int, other: int) -> bool:
+        """Whether a box is that of two people, neither of them a speck beside the other."""
+        a, b = self._people[one], self._people[other]
+        areas = sorted((a.size.prod(), b.size.prod()))
+        if one == other or min(a.hits, b.hits) < CONFIRMED or areas[0] < 0.2 * areas[1]:
             return False
-        return any(
-            other not in owner and p.hits >= CONFIRMED and _inside(p.box, box) > 0.5
-            for other, p in enumerate(self._people)
-        )
+        both = _union(a.box, b.box)
+        larger = ((box[2:] - box[:2]) > GROWN * np.minimum(a.size, b.size)).any()
+        return bool(larger and float(overlaps(box[None], both[None])[0, 0]) > 0.6)
 
     def _lose(self, number: int, owner: dict[int, int], boxes: Boxes) -> None:
         """Somebody who has no box of his own: blended with another, hidden by him, or not to be seen."""
         person = self._people[number]
-        covering = [i for i in set(owner.values()) if _inside(person.box, boxes[i]) > 0.5]
-        if not covering:
-            person.miss()
-            return
-        by = boxes[max(covering, key=lambda i: _inside(person.box, boxes[i]))]
-        person.hidden += 1
-        blended = bool(((by[2:] - by[:2]) > GROWN * person.size).any())
-        person.miss(by if blended else None)
-        room = np.maximum((by[2:] - by[:2] - person.size) / 2, 0)  # whoever is in the box does not leave it
-        person.centre = np.clip(person.centre, (by[:2] + by[2:]) / 2 - room, (by[:2] + by[2:]) / 2 + room)
+        for other, i in owner.items():
+            with_whom = [o for o in range(len(self._people)) if o not in owner] if other == number else [other]
+            if any(self._holds_both(boxes[i], number, o) for o in with_whom):
+                person.miss(boxes[i])
+                room = np.maximum((boxes[i][2:] - boxes[i][:2] - person.size) / 2, 0)  # he is in there somewhere
+                middle = (boxes[i][:2] + boxes[i][2:]) / 2
+                person.centre = np.clip(person.centre, middle - room, middle + room)
+                return
+        person.miss()
+        if any(_inside(person.box, boxes[i]) > 0.5 for other, i in owner.items() if other != number):
+            person.hidden += 1
 
     def _track(self, person: _Person) -> Track:
         boxes, shared = np.stack(person.boxes), np.array(person.shared)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], shared, [False]])))
         for start, stop in edges.reshape(-1, 2):
-            last = stop == len(boxes)  # never seen apart again: what follows is the other's
-            if last or stop - start <= BLENDED * self._rate:
+            if stop - start <= BLENDED * self._rate:
                 boxes[start:stop] = np.nan
         seen = np.flatnonzero(np.isfinite(boxes[:, 0]))
         return Track(person.first, boxes[: seen[-1] + 1], person.look, person.weight)
@@ -262,6 +293,18 @@ def overlaps(a: Float64[np.ndarray, "n 4"], b: Float64[np.ndarray, "m 4"]) -> Fl
 def _differ(a: Float32[np.ndarray, " bins"], b: Float32[np.ndarray, " bins"]) -> float:
     """How far two looks are apart, 0 to 1 (Hellinger)."""
     return float(np.sqrt(max(0.0, 1 - float(np.sqrt(a * b).sum()))))
+
+
+def _union(a: Box, b: Box) -> Box:
+    return np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])
+
+
+def _adjoins(box: Box, piece: Box, usual: float) -> bool:
+    """Whether a piece lies so near to a person's box that it belongs to it: both are hardly larger than usual."""
+    size = float((box[2:] - box[:2]).max())
+    gap = float(np.hypot(*np.maximum(np.maximum(box[:2] - piece[2:], piece[:2] - box[2:]), 0)))
+    both = _union(box, piece)
+    return gap < 0.06 * usual and float((both[2:] - both[:2]).max()) < 1.3 * max(usual, size)
 
 
 def _inside(box: Box, other: Box) -> float:
@@ -295,9 +338,7 @@ def _joined(track: Track, piece: Track) -> Track | None:
         return None
     a, b = track.boxes[start - track.first : stop - track.first], piece.boxes[start - piece.first : stop - piece.first]
     union = np.concatenate([np.minimum(a[:, :2], b[:, :2]), np.maximum(a[:, 2:], b[:, 2:])], axis=1)
-    gap = np.maximum(np.maximum(a[:, :2] - b[:, 2:], b[:, :2] - a[:, 2:]), 0).max(axis=1)
-    size, largest = track.size, (a[:, 2:] - a[:, :2]).max(axis=1)
-    near = (gap < 0.06 * size) & ((union[:, 2:] - union[:, :2]).max(axis=1) < 1.3 * np.maximum(size, largest))
+    near = np.array([_adjoins(x, y, track.size) for x, y in zip(a, b, strict=True)])  # never where either is NaN
     if near.sum() < 0.8 * piece.seen.sum():
         return None
     boxes = track.boxes.copy()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -21,16 +21,22 @@ from jaxtyping import Float64, Int64
 from mcss.captures import Capture, CaptureInfo, CaptureWriter, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.boxes import View, read_boxes
+from mcss.importers.choice import Click, Followed, clicks_as_settings, clicks_of, followed
 from mcss.importers.clocks import OTHERWISE, SURE, SYNC_FILE, Clocks, Timeline, read_clocks, timeline
+from mcss.importers.detectors import DetectorName, PersonFinder, person_detector
 from mcss.importers.footage import VIDEO_SUFFIXES, Footage, PictureSpool, jpeg, pictures
-from mcss.importers.people import crop_squares, cut_out, filled, person_boxes
+from mcss.importers.people import MotionFinder, Watch, crop_squares, cut_out, filled
 from mcss.importers.poses import Labels, PoseSettings, pose_file, read_labels
 from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.scenery import Scene, empty_scene
+from mcss.importers.track_sheets import write_track_sheet
 from mcss.progress import NO_PROGRESS, Progress, Task
 
 LOOK_SIZE = 320
-"""Longer side in pixels of the pictures in which the person is looked for."""
+"""Longer side in pixels of the pictures in which the person is looked for by motion."""
+
+DETECT_SIZE = 640
+"""Likewise by a detector."""
 
 SAMPLES = 48
 """So many pictures, spread over a recording, show what its empty scene looks like."""
@@ -61,6 +67,12 @@ class VideosSettings:
     """Hold out these subjects instead, and no part of the others."""
     max_missing: int = 5
     """Views of a sequence may differ by this many pictures and are clipped to the shortest; more is an error."""
+    find: Literal["motion"] | DetectorName = "motion"
+    """How people are found: by their motion before a static camera, or by a detector, which lets the camera move."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
+    click: tuple[str, ...] = ()
+    """Who is meant if there are several: VIEW=X,Y@WHEN, such as left=640,380@12 (picture 12) or left=640,380@0.5s."""
     boxes: Path | None = None
     """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) for views whose person is not to be looked for."""
     ignore_sync: bool = False
@@ -82,6 +94,12 @@ class VideosSettings:
             raise ValueError(f"margin must lie between 1 (the bare box) and 4, came {self.margin}")
         if not 0 <= self.test_fraction < 1 or self.gap < 0:
             raise ValueError(f"expected 0 ≤ test_fraction < 1 and gap ≥ 0, came {self.test_fraction} and {self.gap}")
+        for text in self.click:
+            Click.parsed(text)
+        if self.find == "motion" and self.detector_weights is not None:
+            raise ValueError("detector_weights: there is no detector to load them; choose one with --find")
+        if self.find != "motion" and self.background is not None:
+            raise ValueError(f"background: {self.find} needs no empty scene; leave it out, or use --find motion")
 
 
 @dataclass(frozen=True)
@@ -95,6 +113,8 @@ class ImportSummary:
     """Sequences that an earlier call had written."""
     warnings: tuple[str, ...]
     """What is worth a look, each with its file; not kept from earlier calls."""
+    sheets: Path | None = None
+    """Folder of the pictures that show who was followed: ``subject/sequence.jpg``; None in an object store."""
 
 
 def import_videos(
@@ -123,9 +143,13 @@ def import_videos(
     for recording in recordings:
         warnings += _checked(recording, clocks.get(recording.name), lines[recording.name], settings)
     boxes = _given_boxes(recordings, settings)
+    clicks = clicks_of(recordings, settings.click)
     labels = _given_labels(recordings, lines, settings)
     warnings += [note for given in labels.values() for note in given.notes]
-    writer = CaptureWriter.open(out, info=_info(recordings, clocks, lines, settings, labelled=bool(labels)))
+    detector = None if settings.find == "motion" else person_detector(settings.find, settings.detector_weights)
+    info = _info(recordings, clocks, lines, settings, labelled=bool(labels), clicks=clicks)
+    writer = CaptureWriter.open(out, info=info)
+    sheets = None if "://" in str(out) else Path(f"{out}.tracks")
     kept = [r for r in recordings if (r.subject, r.sequence) in writer.done()]
     todo = [r for r in recordings if r not in kept]
     imported, problems = [], []
@@ -135,11 +159,9 @@ def import_videos(
         for recording in todo:
             task.note(recording.name)
             try:
-                writer.append(
-                    _frames(
-                        recording, lines[recording.name], boxes, labels.get(recording.name), settings, task, warnings
-                    )
-                )
+                line = lines[recording.name]
+                squares = _squares(recording, line, boxes, clicks, detector, sheets, settings, task, warnings)
+                writer.append(_frames(recording, line, squares, labels.get(recording.name), settings, task))
                 imported.append(recording.name)
             except ImportProblem as problem:
                 problems.append(str(problem))
@@ -149,7 +171,8 @@ def import_videos(
             + f"\n{len(imported) + len(kept)} of {len(recordings)} sequences are imported and stay in {out}; "
             "mend the rest and run the same command again"
         )
-    return ImportSummary(writer.finish(progress), tuple(imported), tuple(r.name for r in kept), tuple(warnings))
+    names = tuple(r.name for r in kept)
+    return ImportSummary(writer.finish(progress), tuple(imported), names, tuple(warnings), sheets)
 
 
 def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settings: VideosSettings) -> list[str]:
@@ -218,6 +241,7 @@ def _info(
     lines: Mapping[str, Timeline],
     settings: VideosSettings,
     labelled: bool,
+    clicks: Mapping[View, Click],
 ) -> CaptureInfo:
     """What the capture says of itself. Boxes, backgrounds and label files are no part of it: they may be mended."""
     subjects = tuple(dict.fromkeys(r.subject for r in recordings))
@@ -250,6 +274,8 @@ def _info(
     if labelled:
         poses = asdict(settings.poses)
         about |= {"poses": {name: value for name, value in poses.items() if name not in ("read", "joints")}}
+    if clicks:
+        about["clicks"] = clicks_as_settings(clicks)
     if clocks:
         about["clocks"] = {
             name: {view: [clock.start, clock.pace] for view, clock in of.items()} for name, of in clocks.items()
@@ -287,29 +313,54 @@ def _given_labels(
     return labels
 
 
-def _frames(
+def _squares(
     recording: Recording,
     line: Timeline,
     boxes: Mapping[View, Float64[np.ndarray, "frames 4"]],
-    labels: Labels | None,
+    clicks: Mapping[View, Click],
+    detector: PersonFinder | None,
+    sheets: Path | None,
     settings: VideosSettings,
     task: Task,
     warnings: list[str],
-) -> list[Frame]:
-    """All rows of a recording: first the boxes of every view, then the crops."""
-    squares = {}
+) -> dict[str, Int64[np.ndarray, "_ 4"]]:
+    """The squares to cut out of each view's pictures: around the given boxes, or around whom is followed."""
+    seen: list[Followed] = []
+    found = {}
     for view in recording.views:
-        given = boxes.get((recording.subject, recording.sequence, view.name))
-        taken = line.pictures[view.name]
+        key = (recording.subject, recording.sequence, view.name)
+        given, taken = boxes.get(key), line.pictures[view.name]
         if given is None:
-            found = found_boxes(recording, view, taken, settings, task, warnings)
-        else:
-            found = given[taken]
-            if not np.isfinite(found).any():  # the only boxes given are of pictures in between
-                found = filled(given)[taken]
-            task.advance(len(found))
-        rate = line.rate / settings.every
-        squares[view.name] = crop_squares(filled(found), rate, settings.margin, view.width, view.height)
+            seen.append(found_people(recording, view, taken, settings, task, warnings, detector, clicks.get(key)))
+            continue
+        found[view.name] = given[taken]
+        if not np.isfinite(found[view.name]).any():  # the only boxes given are of pictures in between
+            found[view.name] = filled(given)[taken]
+        task.advance(len(taken))
+    if seen and sheets is not None:
+        write_track_sheet(sheets / recording.subject / f"{recording.sequence}.jpg", recording.name, seen)
+    lost = [view.problem() for view in seen if view.chosen is None]
+    if lost:
+        look = "" if sheets is None else f"; look at {sheets / recording.subject / recording.sequence}.jpg"
+        raise ImportProblem("\n".join(lost) + look)
+    warnings += [note for view in seen if (note := view.doubt()) is not None]
+    found |= {view.view.name: view.boxes for view in seen}
+    rate = line.rate / settings.every
+    return {
+        view.name: crop_squares(filled(found[view.name]), rate, settings.margin, view.width, view.height)
+        for view in recording.views
+    }
+
+
+def _frames(
+    recording: Recording,
+    line: Timeline,
+    squares: Mapping[str, Int64[np.ndarray, "_ 4"]],
+    labels: Labels | None,
+    settings: VideosSettings,
+    task: Task,
+) -> list[Frame]:
+    """All rows of a recording."""
     count = min(map(len, squares.values()))
     action = re.sub(r"[\s_.-]*\d+$", "", recording.sequence) or recording.sequence
     frames = []
@@ -342,19 +393,43 @@ def found_boxes(
     task: Task,
     warnings: list[str],
 ) -> Float64[np.ndarray, "m 4"]:
-    """The person's box in each picture taken that can be decoded, in source pixels; NaN where nobody is seen.
+    """The box, in source pixels, of the person who moves most in each picture taken that can be decoded; NaN if not seen.
 
     Raises:
         ImportProblem: The video is damaged, or nobody is seen in it.
     """
+    return found_people(recording, view, taken, settings, task, warnings, None, None).boxes
+
+
+def found_people(
+    recording: Recording,
+    view: Footage,
+    taken: Int64[np.ndarray, " n"],
+    settings: VideosSettings,
+    task: Task,
+    warnings: list[str],
+    detector: PersonFinder | None,
+    click: Click | None,
+) -> Followed:
+    """Everybody in the pictures taken that can be decoded, and who of them is meant.
+
+    Raises:
+        ImportProblem: The video is damaged, or nobody is seen in it.
+    """
+    rate = view.rate * len(taken) / max(int(taken[-1]) + 1 - int(taken[0]), 1)
     with closing(PictureSpool()) as spool:
-        decoded = 0
-        for decoded, picture in enumerate(pictures(view.path, LOOK_SIZE), start=1):
-            while len(spool) < len(taken) and taken[len(spool)] == decoded - 1:
-                spool.append(picture)
+        watch = None if detector is None else Watch(detector, rate, len(taken))
+        decoded = used = 0
+        for decoded, picture in enumerate(pictures(view.path, LOOK_SIZE if watch is None else DETECT_SIZE), start=1):
+            while used < len(taken) and taken[used] == decoded - 1:
+                if watch is None:
+                    spool.append(picture)
+                else:
+                    watch.look(picture)
+                used += 1
                 task.advance()
         lost = view.count - decoded
-        if lost > settings.max_missing or not len(spool):
+        if lost > settings.max_missing or not used:
             raise ImportProblem(
                 f"{view.path}: only {decoded} of its {view.count} pictures can be decoded; the file is damaged or was "
                 "cut off: copy it again, or cut all views of the sequence to the part that is whole"
@@ -364,23 +439,40 @@ def found_boxes(
                 f"{view.path}: {lost} of its {view.count} pictures cannot be decoded; from there on it is {lost} "
                 "pictures ahead of the other views, unless they are the last ones"
             )
-        scene = _given_scene(recording, view, settings, spool[0].shape)
-        if scene is None:
-            at = np.unique(np.linspace(0, len(spool) - 1, SAMPLES).round().astype(int))
-            scene = empty_scene([spool[int(i)] for i in at])
-        boxes = person_boxes((spool[i] for i in range(len(spool))), scene)
-        height, width = spool[0].shape[:2]
-    seen = float(np.isfinite(boxes).all(axis=1).mean())
-    if seen < SELDOM_SEEN:
-        raise ImportProblem(
-            f"{view.path}: no person was found in it (people are found by their motion before a static camera); "
-            "give their boxes in a CSV (setting boxes) or pictures of the empty scene (setting background), or "
-            "remove the view"
+        if watch is None:
+            scene = _given_scene(recording, view, settings, spool[0].shape)
+            if scene is None:
+                at = np.unique(np.linspace(0, len(spool) - 1, SAMPLES).round().astype(int))
+                scene = empty_scene([spool[int(i)] for i in at])
+            watch = Watch(MotionFinder(scene), rate, len(spool))
+            for i in range(len(spool)):
+                watch.look(spool[i])
+    watched = watch.done()
+    if not watched.tracks:
+        raise _nobody(view, settings)
+    people = followed(view, taken, watched, click)
+    if people.chosen is not None:
+        seen = float(np.isfinite(people.boxes).all(axis=1).mean())
+        if seen < SELDOM_SEEN:
+            raise _nobody(view, settings)
+        if seen < 1:
+            warnings.append(
+                f"{view.path}: no person seen in {1 - seen:.0%} of its pictures; boxes are interpolated there"
+            )
+    return people
+
+
+def _nobody(view: Footage, settings: VideosSettings) -> ImportProblem:
+    if settings.find != "motion":
+        return ImportProblem(
+            f"{view.path}: no person was found in it by {settings.find}; use another detector or --find motion, give "
+            "their boxes in a CSV (setting boxes), or remove the view"
         )
-    if seen < 1:
-        warnings.append(f"{view.path}: no person seen in {1 - seen:.0%} of its pictures; boxes are interpolated there")
-    scaled: Float64[np.ndarray, "n 4"] = boxes * np.array([view.width / width, view.height / height] * 2)
-    return scaled
+    return ImportProblem(
+        f"{view.path}: no person was found in it (people are found by their motion before a static camera); "
+        "give their boxes in a CSV (setting boxes) or pictures of the empty scene (setting background), use a detector "
+        "(setting find), or remove the view"
+    )
 
 
 def _given_scene(recording: Recording, view: Footage, settings: VideosSettings, shape: tuple[int, ...]) -> Scene | None:
