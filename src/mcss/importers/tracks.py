@@ -34,7 +34,7 @@ HIDDEN = 6.0
 CONFIRMED = 3
 """So many sightings make a person of what is otherwise thought noise."""
 
-STRANGE = 0.9
+STRANGE = 1.0
 """A box that costs more than this is nobody's who was there before: 0 is the same place, size and colours."""
 
 SAME_LOOK, LIKE = 0.45, 0.7
@@ -122,7 +122,8 @@ class _Person:
         self.size = np.where(size > self.size, (self.size + size) / 2, 0.9 * self.size + 0.1 * size)
         new = max(0.05, 1 / (self.hits + 1))
         self.usual = (1 - new) * self.usual + new * float(size.max())
-        self.look = (0.85 * self.look + 0.15 * look).astype(np.float32)
+        if size.max() < GROWN * self.usual:  # not when somebody else may be in the box
+            self.look = (0.85 * self.look + 0.15 * look).astype(np.float32)
         self.boxes.append(box)
         self.shared.append(False)
         self.weight += float(np.sqrt(max(score, 0.0) * size.prod()))
@@ -226,7 +227,7 @@ class Tracker:
         apart = np.hypot(apart[..., 0], apart[..., 1]) / np.maximum(sizes[:, None], 1)
         colour = np.array([[_differ(p.look, look) for look in looks] for p in self._people])
         sure = np.array([0.0 if p.hits >= CONFIRMED else 0.2 for p in self._people])[:, None]
-        cost = 0.4 * place + 0.4 * np.minimum(apart, 2) + 0.4 * colour + sure
+        cost = 0.4 * place + 0.4 * np.minimum(apart, 2) + 0.6 * colour + sure
         reach = np.array([0.6 + min(p.lost / self._rate, 1.4) for p in self._people])[:, None]
         cost[(apart > reach) | (cost > STRANGE)] = 1e3
         rows, columns = linear_sum_assignment(cost)
