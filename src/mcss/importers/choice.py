@@ -86,8 +86,8 @@ def clicks_of(recordings: Sequence[Recording], texts: Sequence[str]) -> dict[Vie
             view, picture = views[key], click.picture(views[key])
             if not (0 <= click.x < view.width and 0 <= click.y < view.height):
                 raise ImportProblem(
-                    f"click {click.view}={click}: outside the picture of {view.path}, which is {view.width}×{view.height} "
-                    "pixels when upright"
+                    f"click {click.view}={click}: outside the picture of {view.path}, which is "
+                    f"{view.width}×{view.height} pixels when upright"
                 )
             if not 0 <= picture < view.count:
                 raise ImportProblem(
@@ -112,9 +112,8 @@ class Followed:
 
     @property
     def boxes(self) -> Boxes:
-        """The person's boxes in source pixels; NaN where not seen."""
-        assert self.chosen is not None
-        return self._scaled(self.watched.tracks[self.chosen].over(self.watched.count))
+        """The person's boxes in source pixels, NaN where not seen; those of somebody else if nobody is chosen."""
+        return self._scaled(self.watched.tracks[self.chosen or 0].over(self.watched.count))
 
     @property
     def shown(self) -> list[int]:

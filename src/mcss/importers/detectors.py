@@ -1,8 +1,8 @@
 """Person detectors: networks that find people in single pictures, so that nothing need stand still.
 
-torchvision's detectors, trained on COCO, come with what mcss needs anyway; their weights are loaded from its hub, or from a file.
-MediaPipe's person detector is a file of 3 MB that is run by LiteRT. Its box is the square around a circle that holds the whole
-body, arms and all, and its own makers meant it for the one or two people who are nearest.
+torchvision's detectors, trained on COCO, come with what mcss needs anyway; their weights are loaded from its hub, or
+from a file. MediaPipe's person detector is a file of 3 MB that LiteRT runs. Its box is the square around a circle that
+holds the whole body, arms and all, and its makers meant it for the one or two people who are nearest.
 
 Reference:
     Lin et al., "Microsoft COCO", ECCV 2014; Ren et al., "Faster R-CNN", NeurIPS 2015; Bazarevsky et al., "BlazePose:
@@ -86,8 +86,8 @@ def person_detector(name: DetectorName, weights: Path | None = None) -> PersonFi
         return TorchvisionDetector(name, weights)
     if weights is None:
         raise ImportProblem(
-            "blazepose: there is no hub for it, so --detector-weights must name its file pose_detection.tflite, which is "
-            "part of the package mediapipe 0.10.21: docs/real_footage.md says how to take it from there"
+            "blazepose: there is no hub for it, so --detector-weights must name its file pose_detection.tflite, which "
+            "is part of the package mediapipe 0.10.21: docs/real_footage.md says how to take it from there"
         )
     return BlazePoseDetector(weights)
 
@@ -154,7 +154,8 @@ class BlazePoseDetector:
         count = len(self._anchors)
         if set(ends) != {(1, count, 12), (1, count, 1)} or set(starts) != {(1, _SIDE, _SIDE, 3)}:
             raise WeightsError(
-                f"--detector-weights {weights}: another network: it makes {sorted(ends)} of {sorted(starts)}; {expected}"
+                f"--detector-weights {weights}: another network, which makes {sorted(ends)} of {sorted(starts)}; "
+                + expected
             )
         self._input, self._points, self._logits = starts[1, _SIDE, _SIDE, 3], ends[1, count, 12], ends[1, count, 1]
 
@@ -174,8 +175,8 @@ class BlazePoseDetector:
         logits = self._net.get_tensor(self._logits)[0, :, 0].astype(np.float64)
         scores = 1 / (1 + np.exp(-logits.clip(-50, 50)))
         sure = scores >= SURE
-        # Of each detection: a box of the face, then four points; the first is the middle of the hips, the second lies on
-        # the circle around the whole body.
+        # Of each detection: a box of the face, then four points; the first is the middle of the hips, the second lies
+        # on the circle around the whole body.
         points = self._net.get_tensor(self._points)[0, sure, 4:8].reshape(-1, 2, 2) + self._anchors[sure, None] * _SIDE
         centre = (points[:, 0] - (left, top)) / scale
         radius = np.linalg.norm(points[:, 1] - points[:, 0], axis=1, keepdims=True) / scale

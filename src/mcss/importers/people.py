@@ -1,8 +1,8 @@
 """Where people are in the pictures of a view, and the square to cut out around one.
 
 In front of a static camera people are found without any trained network: what differs from the empty scene
-(`mcss.importers.scenery`) is grouped into candidates. A detector (`mcss.importers.detectors`) may find them instead. Either way
-they are followed through time (`mcss.importers.tracks`).
+(`mcss.importers.scenery`) is grouped into candidates. A detector (`mcss.importers.detectors`) may find them instead.
+Either way they are followed through time (`mcss.importers.tracks`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +39,6 @@ EVERYTHING = 0.6
 SHOTS = 24
 """So many pictures of a view are kept to be shown."""
 
-TOGETHER = 8
-"""So many pictures go through a finder at once."""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -70,7 +67,7 @@ def candidates(mask: Bool[np.ndarray, "height width"]) -> list[Candidate]:
 
 
 class MotionFinder:
-    """Finds whatever differs from the empty scene of a static camera: no network, but somebody who never moves is scenery."""
+    """Finds what differs from the empty scene of a static camera; somebody who never moves is part of the scene."""
 
     def __init__(self, scene: Scene) -> None:
         self._foreground = Foreground(scene)
@@ -118,28 +115,21 @@ class Watch:
         self._tracker = Tracker(rate, in_pieces=isinstance(finder, MotionFinder))
         self._shown = frozenset(np.linspace(0, max(count - 1, 0), SHOTS).round().astype(int).tolist())
         self._shots: dict[int, Picture] = {}
-        self._waiting: list[Picture] = []
-        self._size = (0, 0)
+        self.size = (0, 0)
+        """Width and height of the last picture."""
 
-    def look(self, picture: Picture) -> None:
-        """Take the next picture."""
-        number = self._tracker.count + len(self._waiting)
-        if number in self._shown:
-            self._shots[number] = picture
-        self._size = (picture.shape[1], picture.shape[0])
-        self._waiting.append(picture)
-        if len(self._waiting) == TOGETHER:
-            self._find()
+    def look(self, picture: Picture) -> Found:
+        """Take the next picture; gives all that may be a person in it."""
+        if self._tracker.count in self._shown:
+            self._shots[self._tracker.count] = picture
+        self.size = (picture.shape[1], picture.shape[0])
+        found = self._finder.find([picture])[0]
+        self._tracker.look(picture, found)
+        return found
 
     def done(self) -> Watched:
         """Everything seen so far."""
-        self._find()
-        return Watched(self._tracker.count, self._size, tuple(self._tracker.tracks()), dict(self._shots))
-
-    def _find(self) -> None:
-        for picture, found in zip(self._waiting, self._finder.find(self._waiting), strict=True):
-            self._tracker.look(picture, found)
-        self._waiting = []
+        return Watched(self._tracker.count, self.size, tuple(self._tracker.tracks()), dict(self._shots))
 
 
 def follow(found: Sequence[Sequence[Candidate]]) -> Boxes:

@@ -1,6 +1,6 @@
 """A picture of everybody who was followed through a recording, so that the user can point at somebody else."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mcss.files import replacing
+from mcss.importers import ImportProblem
 from mcss.importers.choice import Followed
 from mcss.importers.footage import Picture, jpeg
 
@@ -21,6 +22,30 @@ _PAPER, _INK = (246, 245, 242), (40, 44, 52)
 _CHOSEN = (30, 200, 80)
 _OTHERS = ((240, 150, 20), (70, 130, 240), (220, 60, 170), (20, 190, 200), (160, 110, 230))
 _LINE = 18
+
+
+def chosen_people(views: Sequence[Followed], name: str, sheet: Path | None, note: Callable[[str], None]) -> None:
+    """Draw who was found in a recording, and say where somebody else may be meant.
+
+    Args:
+        views: Who is followed in each view.
+        name: Of the recording.
+        sheet: Where to draw; None leaves it out.
+        note: Told where somebody else may be meant.
+
+    Raises:
+        ImportProblem: There is nobody where the user pointed.
+    """
+    look = "" if sheet is None else f"; look at {sheet}"
+    if views and sheet is not None:
+        write_track_sheet(sheet, name, views)
+    problems = [view.problem() for view in views if view.chosen is None]
+    if problems:
+        raise ImportProblem("\n".join(problems) + look)
+    for view in views:
+        doubt = view.doubt()
+        if doubt is not None:
+            note(doubt + look)
 
 
 def write_track_sheet(path: Path, name: str, views: Sequence[Followed]) -> None:

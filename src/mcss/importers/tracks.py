@@ -1,8 +1,8 @@
 """People followed through a video: what a finder saw in single pictures → one track for each person.
 
 Picture after picture each person's box is predicted from how it moved, and the boxes found are shared out among the
-people such that they agree best in place, size and colours. Nothing but the tracks is kept, so length costs no memory. Whose
-track is wanted is asked when all is seen (`mcss.importers.choice`).
+people such that they agree best in place, size and colours. Nothing but the boxes is kept, so length costs little
+memory. Whose track is wanted is asked when all is seen (`mcss.importers.choice`).
 
 Reference:
     Bewley et al., "Simple online and realtime tracking", ICIP 2016: constant velocity, overlap, and the Hungarian
