@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from mcss.importers import ImportProblem
 from mcss.importers.footage import Footage, Picture, decoded, jpeg, key_pictures, pictures
 from mcss.importers.people import Candidate, candidates, crop_squares, filled, follow
 from mcss.importers.planes import Planes, planes_of
-from mcss.importers.regions import RegionSpool
+from mcss.importers.regions import Rectangle, RegionSpool, surroundings
 from mcss.importers.scenery import Foreground, Scene, empty_scene
 
 LOOK_SIZE = 320
@@ -118,11 +119,14 @@ class Viewing:
         waiting: deque[Planes] = deque()
         reading = Reading(self.video.path)
 
+        @lru_cache(maxsize=1)  # pictures between two looks have the same
+        def near(first: int, last: int) -> list[tuple[Rectangle, float]]:
+            boxes = [candidate.box for group in looks[first : last + 1] for candidate in group]
+            return surroundings(np.reshape(boxes, (-1, 4)) * scale, self.margin)
+
         def keep() -> None:
             at = len(spool)
-            first, last = max(0, (at - around) // step), (at + around) // step
-            boxes = [c.box * scale for group in looks[first : last + 1] for c in group]
-            spool.append(waiting.popleft(), boxes)
+            spool.append(waiting.popleft(), near(max(0, (at - around) // step), (at + around) // step))
 
         with closing(reading):
             for at, number in enumerate(self.taken.tolist()):
