@@ -2,11 +2,11 @@
 
     python benchmarks/importing.py VIDEO [--json FILE]     # such as footage/subject/balancing/cam01.mp4
 
-The video, of a real static camera, is run forwards and backwards, over and over, with a key picture every half second, and
-imported as two views of one recording. Decoding: PyAV reads both files through and does nothing with their pictures. Both
-with one thread, on one core, in processor time, which other programs on the machine change less than the clock's. The aim
-is a ratio of at least 0.8. The largest memory is that of the whole process, for the long recording and for one of a
-quarter of its length.
+The video, of a real static camera, is run forwards and backwards, over and over, with a key picture every half second,
+and imported as two views of one recording. Decoding: PyAV reads both files through, no more.
+Both with one thread, on one core, in processor time, which other programs on the machine change less than the clock's.
+The aim is a ratio of at least 0.8. The largest memory is that of the whole process, for the long recording and for one
+of a quarter of its length.
 """
 
 import argparse

@@ -369,3 +369,37 @@ def test_a_video_damaged_in_the_middle_is_named_with_its_counts(own: Path, tmp_p
 def test_impossible_settings_are_refused(setting: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         VideosSettings(**setting)
+
+
+def test_an_unreadable_recording_is_told_at_the_end_and_comes_in_once_it_is_mended(own: Path, tmp_path: Path) -> None:
+    shutil.copytree(own / "Ann", own / "Bo")
+    whole = import_videos(own, tmp_path / "whole", FAST, processes=1)
+    cut = own / "Bo" / "walk 1" / "cam2.mp4"
+    cut.write_bytes(b"")
+    first = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    assert first.imported == ("Ann/walk 1",)
+    assert [problem.startswith(f"{cut}: the file is empty") for problem in first.problems] == [True]
+    assert [(c.subject, c.sequences, c.expected_sequences) for c in first.counts] == [("Ann", 1, 1), ("Bo", 0, 1)]
+    assert len(first.capture.instants("test")) == 9
+    shutil.copy(own / "Ann" / "walk 1" / "cam2.mp4", cut)
+    mended = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    assert (mended.kept, mended.imported, mended.problems) == (("Ann/walk 1",), ("Bo/walk 1",), ())
+    assert mended.capture.fingerprint == whole.capture.fingerprint
+    cut.write_bytes(b"")
+    again = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    assert (len(again.problems), again.capture.fingerprint) == (1, whole.capture.fingerprint)
+
+
+def test_a_stop_while_the_person_is_looked_for_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    class StopEarly(Stop):
+        steps = 0
+
+        def advance(self, steps: int = 1) -> None:
+            self.steps += steps
+            if self.steps == 40:  # in the second view
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_videos(folder, tmp_path / "capture", FAST, StopEarly(at=""), processes=1)
+    assert not (tmp_path / "capture" / "frames.lance" / "data").exists()
+    assert import_videos(folder, tmp_path / "capture", FAST, processes=1).imported == ("Ann/walk 1",)
