@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from mcss.importers.footage import Picture
 
-Plane = UInt8[np.ndarray, "height width"]
+Plane = UInt8[np.ndarray, "_ _"]
 
 SPARE = 1.5
 """A part is halved as long as its crop stays this many times as large as it will be in the end."""

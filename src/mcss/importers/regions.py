@@ -9,7 +9,7 @@ import math
 import struct
 import tempfile
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int64
 
 from mcss.importers.planes import SPARE, Plane, Planes
 
-ROOM = 1.25
+ROOM = 1.15
 """A region is so many times as large as the crop of its candidate would be: people move and stretch."""
 
 SHIFT = 0.03
@@ -26,7 +26,7 @@ SHIFT = 0.03
 OVERVIEW = 640
 """Longer side in pixels of the whole picture, which is kept where there is no candidate."""
 
-QUALITY = 95
+QUALITY = 90
 """Of the JPEGs that regions are kept as."""
 
 Rectangle = tuple[int, int, int, int]
@@ -37,11 +37,11 @@ Square = Int64[np.ndarray, " 4"]
 _HEAD = struct.Struct("<8i?q")
 
 
-def surroundings(boxes: Iterable[Float64[np.ndarray, " 4"]], margin: float) -> list[tuple[Rectangle, float]]:
+def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple[Rectangle, float]]:
     """Squares around boxes, those that overlap as one, each with the longest side of its boxes."""
     found: list[tuple[Rectangle, float]] = []
-    for x0, y0, x1, y1 in boxes:
-        side = float(max(x1 - x0, y1 - y0))
+    for x0, y0, x1, y1 in boxes.tolist():
+        side = max(x1 - x0, y1 - y0)
         left, top, right, bottom = _square((x0, y0, x1, y1), ROOM * margin * side)
         while True:
             other = next((r for r in found if _overlap(r[0], (left, top, right, bottom))), None)
@@ -77,10 +77,10 @@ class RegionSpool:
     def __len__(self) -> int:
         return len(self._places) - 1
 
-    def append(self, picture: Planes, boxes: Sequence[Float64[np.ndarray, " 4"]]) -> None:
-        """Keep of the next picture what is around some boxes (source pixels), or an overview if there are none."""
+    def append(self, picture: Planes, around: Sequence[tuple[Rectangle, float]]) -> None:
+        """Keep of the next picture some `surroundings`, or an overview if there are none."""
         parts = []
-        for (left, top, right, bottom), longest in surroundings(boxes, self._margin):
+        for (left, top, right, bottom), longest in around:
             if right > 0 and bottom > 0 and left < picture.right and top < picture.bottom:
                 factor = _factor(longest * self._margin, SPARE * self._size)
                 parts.append(picture.part(left, top, right, bottom, factor))

@@ -23,7 +23,7 @@ from mcss.importers.detectors import DetectorName, PersonFinder, person_detector
 from mcss.importers.footage import Footage, Picture, decoded, jpeg, key_pictures, pictures
 from mcss.importers.people import MotionFinder, Watch, crop_squares, filled
 from mcss.importers.planes import Planes, planes_of
-from mcss.importers.regions import RegionSpool
+from mcss.importers.regions import Rectangle, RegionSpool, surroundings
 from mcss.importers.scenery import Scene, empty_scene
 
 LOOK_SIZE = 320
@@ -136,11 +136,13 @@ class Viewing:
         waiting: deque[Planes] = deque()
         reading = Reading(self.video.path)
 
+        @lru_cache(maxsize=1)  # pictures between two looks have the same
+        def near(first: int, last: int) -> list[tuple[Rectangle, float]]:
+            return surroundings(np.concatenate(looks[first : last + 1]), self.margin)
+
         def keep() -> None:
             at = len(spool)
-            first, last = max(0, (at - around) // step), (at + around) // step
-            boxes = [box for group in looks[first : last + 1] for box in group]
-            spool.append(waiting.popleft(), boxes)
+            spool.append(waiting.popleft(), near(max(0, (at - around) // step), (at + around) // step))
 
         with closing(reading):
             for at, number in enumerate(self.taken.tolist()):
