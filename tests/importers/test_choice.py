@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from crowds import Crowd, Walker
 from filming import Room, write_video
+from tflite_writing import answering
 
 from mcss.captures import CaptureError
 from mcss.cli import main
@@ -152,8 +153,6 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path) -> None:
-    from test_detectors import answering
-
     weights = answering(tmp_path / "pose_detection.tflite", [(3, 4, 50, 3)])
     for k, room in enumerate(Room(seed=k, width=160, height=120, count=12) for k in range(2)):
         panned = [np.roll(picture, 5 * i, axis=1) for i, picture in enumerate(room.pictures())]

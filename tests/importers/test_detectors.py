@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tflite_writing import write_constant_network
+from tflite_writing import answering, write_constant_network
 from torchvision.models import get_model
 
 from mcss.importers import ImportProblem
@@ -96,21 +96,6 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_the_way_out(monkeypatch: 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
     with pytest.raises(ImportProblem, match=r"could not be downloaded .*Name or service.*--detector-weights FILE"):
         person_detector("ssdlite320_mobilenet_v3_large")
-
-
-def answering(path: Path, cells: list[tuple[int, int, float, float]]) -> Path:
-    """A file in the format of MediaPipe's detector that sees a person at some cells of its coarsest grid.
-
-    Args:
-        path: Where to write it.
-        cells: Row and column (of 7), radius in pixels (of 224), logit.
-    """
-    points, logits = np.zeros((1, 2254, 12), np.float32), np.full((1, 2254, 1), -9, np.float32)
-    for row, column, radius, logit in cells:
-        anchor = 28 * 28 * 2 + 14 * 14 * 2 + (7 * row + column) * 6
-        points[0, anchor, 6:8] = (0.6 * radius, -0.8 * radius)
-        logits[0, anchor] = logit
-    return write_constant_network(path, (1, 224, 224, 3), [points, logits])
 
 
 def test_blazepose_gives_the_square_around_the_circle_that_its_points_span(tmp_path: Path) -> None:

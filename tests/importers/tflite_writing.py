@@ -26,3 +26,18 @@ def write_constant_network(path: Path, takes: tuple[int, ...], gives: list[np.nd
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
     return path
+
+
+def answering(path: Path, cells: list[tuple[int, int, float, float]]) -> Path:
+    """A file in the format of MediaPipe's detector that sees a person at some cells of its coarsest grid.
+
+    Args:
+        path: Where to write it.
+        cells: Row and column (of 7), radius in pixels (of 224), logit.
+    """
+    points, logits = np.zeros((1, 2254, 12), np.float32), np.full((1, 2254, 1), -9, np.float32)
+    for row, column, radius, logit in cells:
+        anchor = 28 * 28 * 2 + 14 * 14 * 2 + (7 * row + column) * 6
+        points[0, anchor, 6:8] = (0.6 * radius, -0.8 * radius)
+        logits[0, anchor] = logit
+    return write_constant_network(path, (1, 224, 224, 3), [points, logits])
