@@ -45,8 +45,12 @@ def test_a_crop_cut_from_planes_is_the_one_cut_from_rgb(kind: str, square: tuple
     picture = picture_of(642, 478)
     crop, box = planes_of(frame_of(picture, kind)).cut(np.array(square), 64)
     assert box[2] - box[0] == box[3] - box[1]
-    assert np.abs(np.array(box) - square).max() <= 0.04 * (square[2] - square[0])
-    assert np.abs(crop.astype(int) - expected(picture, box, 64)).mean() < 3
+    assert np.abs(np.array(box) - square).max() <= 0.06 * (square[2] - square[0])
+    differs = np.abs(crop.astype(int) - expected(picture, box, 64)).mean(axis=2)
+    x, y = (box[k] + (np.arange(64) + 0.5) * (box[2] - box[0]) / 64 for k in (0, 1))
+    inside = np.ix_((y > 0) & (y < 460), (x > 0) & (x < 620))
+    assert differs[inside].mean() < 4
+    assert differs.mean() < 20  # beyond, the border is repeated, blurred
 
 
 def test_a_small_picture_has_the_colours_of_the_large_one() -> None:
@@ -62,7 +66,7 @@ def test_surroundings_that_overlap_are_one_square() -> None:
     assert len(found) == 2
     (left, top, right, bottom), longest = max(found, key=lambda r: r[1])
     assert longest == 100
-    assert right - left == bottom - top
+    assert abs((right - left) - (bottom - top)) <= 1
     assert (left, top) <= (100, 100)
     assert right >= 150
     assert bottom >= 210
@@ -83,7 +87,7 @@ def test_a_kept_region_gives_the_crop_of_the_picture_itself_or_says_that_it_does
         assert np.abs(crop.astype(int) - expected(picture_of(1280, 960), box, 64)).mean() < 4
     moved = spool.cut(0, held - 40)
     assert moved is not None
-    assert 0 < (held - moved[1]).max() < 40
+    assert held[0] - 40 < moved[1][0] < held[0] - 30  # inside the region again
     assert spool.cut(0, held + 300) is None
     assert spool.cut(0, np.array([500, 300, 520, 320])) is None  # it would be blurred
     spool.close()

@@ -39,12 +39,12 @@ class Planes:
     @property
     def right(self) -> int:
         """First source pixel outside."""
-        return self.left + self.y.shape[1] * self.factor
+        return self.left + int(self.y.shape[1]) * self.factor
 
     @property
     def bottom(self) -> int:
         """Likewise."""
-        return self.top + self.y.shape[0] * self.factor
+        return self.top + int(self.y.shape[0]) * self.factor
 
     def part(self, left: int, top: int, right: int, bottom: int, factor: int) -> "Planes":
         """The part between source pixels, grown to whole ones of the result and clipped; scaled down to `factor`.
@@ -69,27 +69,28 @@ class Planes:
         while own < factor:
             planes = [_halved(plane) for plane in planes]
             own *= 2
-        return Planes(*planes, left, top, factor, self.colours)
+        y, u, v = planes
+        return Planes(y, u, v, left, top, factor, self.colours)
 
     def cut(self, square: Int64[np.ndarray, " 4"], size: int) -> tuple[Picture, tuple[int, int, int, int]]:
         """The square, scaled to `size` pixels, and where it lies exactly.
 
-        It is moved and grown by up to a hundredth of its side, to whole pixels of what was scaled down. What lies
+        It is moved and grown by a hundredth of its side or so, to whole pixels of what was scaled down. What lies
         outside repeats the border.
         """
         x0, y0, x1, _ = (int(value) for value in square)
         factor = self.factor
         while (x1 - x0) / (2 * factor) >= SPARE * size:
             factor *= 2
-        left, top = x0 // factor * factor, y0 // factor * factor
-        side = -(-max(x1 - left, int(square[3]) - top) // factor) * factor
+        step = 2 * factor
+        left, top = x0 // step * step, y0 // step * step
+        side = -(-max(x1 - left, int(square[3]) - top) // step) * step
         inside = self.part(left, top, left + side, top + side, factor)
         planes = []
         for plane, half in ((inside.y, 1), (inside.u, 2), (inside.v, 2)):
-            step = factor * half
-            before = (top - inside.top) // step, (left - inside.left) // step
-            length = max(side // step, 1)
-            planes.append(_scaled(_windowed(plane, *before, length), size, size))
+            scale = factor * half
+            before = (top - inside.top) // scale, (left - inside.left) // scale
+            planes.append(_scaled(_windowed(plane, *before, side // scale), size, size))
         return _rgb(planes, self.colours), (left, top, left + side, top + side)
 
     def small(self, long_side: int) -> Picture:
@@ -119,7 +120,8 @@ def planes_of(frame: Any) -> Planes:
     quarter_turns = round(frame.rotation / 90) % 4  # the container's mark: degrees counter-clockwise
     if quarter_turns:
         planes = [np.rot90(plane, quarter_turns) for plane in planes]
-    return Planes(*planes, colours=colours)
+    y, u, v = planes
+    return Planes(y, u, v, colours=colours)
 
 
 def _from_rgb(picture: Picture) -> list[Plane]:

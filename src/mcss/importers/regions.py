@@ -23,7 +23,7 @@ ROOM = 1.15
 SHIFT = 0.03
 """A crop may be moved by this share of its side to lie in a region; its margin is larger."""
 
-OVERVIEW = 640
+OVERVIEW = 640.0
 """Longer side in pixels of the whole picture, which is kept where there is no candidate."""
 
 QUALITY = 90
@@ -49,14 +49,14 @@ def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple
                 break
             found.remove(other)
             (a, b, c, d), longest = other
-            hull = min(left, a), min(top, b), max(right, c), max(bottom, d)
-            left, top, right, bottom = _square(hull, max(hull[2] - hull[0], hull[3] - hull[1]))
+            x0, y0, x1, y1 = map(float, (min(left, a), min(top, b), max(right, c), max(bottom, d)))
+            left, top, right, bottom = _square((x0, y0, x1, y1), max(x1 - x0, y1 - y0))
             side = max(side, longest)
         found.append(((left, top, right, bottom), side))
     return found
 
 
-def _square(box: Sequence[float], side: float) -> Rectangle:
+def _square(box: tuple[float, float, float, float], side: float) -> Rectangle:
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     return math.floor(x - side / 2), math.floor(y - side / 2), math.ceil(x + side / 2), math.ceil(y + side / 2)
 
@@ -86,7 +86,7 @@ class RegionSpool:
                 parts.append(picture.part(left, top, right, bottom, factor))
         overview = not parts
         if overview:
-            factor = _factor(max(self._limits), OVERVIEW)
+            factor = _factor(float(max(self._limits)), OVERVIEW)
             parts.append(picture.part(0, 0, picture.right, picture.bottom, factor))
         for part in parts:
             data = _packed(part)

@@ -318,9 +318,10 @@ def every_crop(viewing: Viewing, note: Note, advance: Callable[[int], None]) -> 
     while True:
         try:
             advance(next(looking))
-        except StopIteration:
+        except StopIteration as end:
+            found: ViewCrops = end.value
             break
-    with closing(end.value) as found:
+    with closing(found):
         for crop, _ in found.crops(len(found), note):
             advance(1)
             yield crop
