@@ -157,7 +157,7 @@ def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path) -> Non
     for k, room in enumerate(Room(seed=k, width=160, height=120, count=12) for k in range(2)):
         panned = [np.roll(picture, 5 * i, axis=1) for i, picture in enumerate(room.pictures())]
         write_video(tmp_path / "footage" / f"cam{k}.mp4", panned)
-    settings = VideosSettings(size=48, find="blazepose", detector_weights=weights, test_fraction=0)
+    settings = VideosSettings(size=48, find="blazepose", detector_weights=weights, test_fraction=0.0)
     import_videos(tmp_path / "footage", tmp_path / "capture", settings, processes=1)
     boxes = boxes_of(tmp_path / "capture", "cam0")
     np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, 144 / 224 * 160, atol=20)

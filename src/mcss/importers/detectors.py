@@ -17,10 +17,12 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, UInt8
 
 from mcss.importers import ImportProblem
-from mcss.importers.footage import Picture
+
+Picture = UInt8[np.ndarray, "_ _ 3"]
+"""Upright, RGB; of any size, also beside others."""
 
 DetectorName = Literal[
     "fasterrcnn_mobilenet_v3_large_320_fpn",

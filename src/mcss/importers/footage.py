@@ -127,7 +127,7 @@ def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
     Raises:
         ImportProblem: The file cannot be opened at all.
     """
-    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in _decoded(path)]
+    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in decoded(path)]
     seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
     if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
         return np.asarray(seconds - seconds[0], np.float64)

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
-from mcss.importers.detectors import Found, PersonFinder
-from mcss.importers.footage import Picture
+from mcss.importers.detectors import Found, PersonFinder, Picture
 from mcss.importers.scenery import Foreground, Scene
 from mcss.importers.tracks import Track, Tracker
 

@@ -12,6 +12,8 @@ from mcss.importers import ImportProblem
 from mcss.importers.choice import Followed
 from mcss.importers.footage import Picture, jpeg
 
+Pixels = UInt8[np.ndarray, "_ _ 3"]
+
 ACROSS = 5
 """Pictures of each view."""
 
@@ -59,7 +61,7 @@ def write_track_sheet(path: Path, name: str, views: Sequence[Followed]) -> None:
         temporary.write_bytes(jpeg(sheet, 88))
 
 
-def _row(view: Followed) -> UInt8[np.ndarray, "height width 3"]:
+def _row(view: Followed) -> Pixels:
     shots = _telling(view)
     cells = [_drawn(view, at, view.watched.shots[at]) for at in shots]
     return np.concatenate(cells, axis=1)
@@ -77,7 +79,7 @@ def _telling(view: Followed) -> list[int]:
     return [max(part, key=people) for part in parts]
 
 
-def _drawn(view: Followed, at: int, picture: Picture) -> UInt8[np.ndarray, "height width 3"]:
+def _drawn(view: Followed, at: int, picture: Picture) -> Pixels:
     height, width = picture.shape[:2]
     scale = min(HEIGHT / height, 320 / width)
     cell = np.asarray(
@@ -111,7 +113,7 @@ def _nearest(view: Followed) -> int:
     return min(_telling(view), key=lambda at: abs(int(view.taken[at]) - wanted))
 
 
-def _legend(view: Followed) -> list[UInt8[np.ndarray, "height width 3"]]:
+def _legend(view: Followed) -> list[Pixels]:
     lines = []
     for number in view.shown:
         share = view.watched.tracks[number].seen.sum() / view.watched.count
@@ -128,11 +130,11 @@ def _colour(view: Followed, number: int) -> tuple[int, int, int]:
     return _CHOSEN if number == view.chosen else _OTHERS[number % len(_OTHERS)]
 
 
-def _heading(name: str) -> UInt8[np.ndarray, "height width 3"]:
+def _heading(name: str) -> Pixels:
     return _text(f"{name}: who was found; numbers below are those of pictures", _INK)
 
 
-def _text(text: str, colour: tuple[int, int, int]) -> UInt8[np.ndarray, "height width 3"]:
+def _text(text: str, colour: tuple[int, int, int]) -> Pixels:
     width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0]
     strip = np.full((_LINE, width + 24, 3), _PAPER, np.uint8)
     cv2.rectangle(strip, (4, 4), (13, 13), colour, -1)
@@ -140,7 +142,7 @@ def _text(text: str, colour: tuple[int, int, int]) -> UInt8[np.ndarray, "height 
     return strip
 
 
-def _write(cell: UInt8[np.ndarray, "height width 3"], text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
+def _write(cell: Pixels, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
     """Text; OpenCV's letters are ASCII only."""
     text = text.encode("ascii", "replace").decode()
     if colour != _INK:
@@ -148,5 +150,5 @@ def _write(cell: UInt8[np.ndarray, "height width 3"], text: str, x: int, y: int,
     cv2.putText(cell, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)
 
 
-def _padded(row: UInt8[np.ndarray, "height width 3"], width: int) -> UInt8[np.ndarray, "height width2 3"]:
+def _padded(row: Pixels, width: int) -> Pixels:
     return np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=_PAPER[0])
