@@ -109,7 +109,7 @@ def slow_agreement(a: np.ndarray, b: np.ndarray, lag: int) -> float:
 def test_the_agreement_is_the_correlation_of_the_overlap_in_the_best_directions() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 3)), rng.normal(size=(2, 24, 3))
-    found = agreement(a, b, rate=0.01, reach=12, least=0.5)  # so slow that nothing is smoothed
+    found = agreement(a, b, reach=12, least=0.5)
     for lag in (-8, -1, 0, 5, 12):
         overlap = min(30, 24 + lag) - max(lag, 0)
         expected = np.arctanh(slow_agreement(a, b, lag)) * np.sqrt(overlap) * overlap / 24

@@ -11,10 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
-
-SMOOTH = 0.025
-"""Seconds by which motion is smoothed before it is compared."""
 
 NOWHERE = -3.0
 """The agreement at lags at which two views hardly overlap."""
@@ -49,7 +45,6 @@ class Agreement:
 def agreement(
     a: Float64[np.ndarray, "rolls n heights"],
     b: Float64[np.ndarray, "rolls m heights"],
-    rate: float,
     reach: int,
     least: float,
 ) -> Agreement:
@@ -57,12 +52,10 @@ def agreement(
 
     Args:
         a: The first view's profile.
-        b: The second view's.
-        rate: Samples per second of both.
+        b: The second view's, with as many samples a second.
         reach: The largest lag, in samples.
         least: The share of the shorter view that must overlap.
     """
-    a, b = (gaussian_filter1d(x, SMOOTH * rate, axis=1) for x in (a, b))
     n, m = a.shape[1], b.shape[1]
     size = 1 << int(np.ceil(np.log2(n + m)))
     lags = np.arange(-reach, reach + 1)

@@ -48,8 +48,8 @@ COCO = (
 """The set's 17 joints, in order."""
 
 EARS_TO_TOP = 0.54
-"""From the ears to the top of the head, over the distance from the shoulders' height to the ears: standing, shoulders are
-at 0.818, eyes and ears at 0.936 of the stature (Drillis and Contini, "Body segment parameters", 1966)."""
+"""From the ears to the top of the head, over the distance from the shoulders' height to the ears: standing, shoulders
+are at 0.818, eyes and ears at 0.936 of the stature (Drillis and Contini, "Body segment parameters", 1966)."""
 
 _HIPS = {"left_hip": 0.5, "right_hip": 0.5}
 _SHOULDERS = {"left_shoulder": 0.5, "right_shoulder": 0.5}
@@ -59,13 +59,13 @@ MADE: Mapping[str, Mapping[str, float]] = {
     "Spine": {name: 0.5 * weight for name, weight in (_HIPS | _SHOULDERS).items()},
     "Thorax": _SHOULDERS,
     "Neck": {"nose": 1.0},
-    "Head": {name: (1 + EARS_TO_TOP) * 0.5 for name in ("left_ear", "right_ear")}
+    "Head": dict.fromkeys(("left_ear", "right_ear"), (1 + EARS_TO_TOP) * 0.5)
     | {name: -EARS_TO_TOP * weight for name, weight in _SHOULDERS.items()},
 }
-"""Joints that COCO does not have, as weighted means of some that it has. All are approximations: the pelvis is the middle
-of the hips and the thorax that of the shoulders, which is lower than the base of the neck when arms hang and higher when
-they are raised; the spine, the middle of both, does not bend; Neck (Human3.6M's Neck/Nose) is the nose; the top of the
-head lies beyond the ears on the line from the thorax, wherever the head is turned to."""
+"""Joints that COCO does not have, as weighted means of some that it has. All are approximations: the pelvis is the
+middle of the hips and the thorax that of the shoulders, which is lower than the base of the neck when arms hang and
+higher when they are raised; the spine, the middle of both, does not bend; Neck (Human3.6M's Neck/Nose) is the nose; the
+top of the head lies beyond the ears on the line from the thorax, wherever the head is turned to."""
 
 _NAME = re.compile(r"g([A-Z]{2})_s[A-Z]{2}_cAll_(d\d+)_m[A-Z]{2}\d+_ch\d+")
 _SETTING = re.compile(r"[\w-]+")
@@ -144,12 +144,14 @@ def read_mapping(path: Path) -> dict[str, str]:
             continue
         if len(cells) != 2 or not _NAME.fullmatch(cells[0]) or not _SETTING.fullmatch(cells[1]):
             raise ImportProblem(
-                f"{path} line {line}: expected a sequence and its setting, such as gBR_sBM_cAll_d04_mBR0_ch01 setting1, "
-                f"came {text[:80]!r}; unpack the cameras (cameras.zip) again"
+                f"{path} line {line}: expected a sequence and its setting (gBR_sBM_cAll_d04_mBR0_ch01 setting1), came "
+                f"{text[:80]!r}; unpack the cameras (cameras.zip) again"
             )
         mapping[cells[0]] = cells[1]
     if not mapping:
-        raise ImportProblem(f"{path}: expected lines of a sequence and its setting, came none; unpack cameras.zip again")
+        raise ImportProblem(
+            f"{path}: expected lines of a sequence and its setting, came none; unpack cameras.zip again"
+        )
     return mapping
 
 

@@ -1,8 +1,8 @@
 """The known faults of AIST++, one function each; each has its switch in `AistSettings`.
 
 Reference:
-    The release's download page ("Filter List"), and the views that its own programs leave out when they estimate cameras
-    and joints (aistplusplus_api, processing/run_estimate_camera.py and run_estimate_keypoints.py).
+    The release's download page ("Filter List"), and the views that its own programs leave out when they estimate
+    cameras and joints (aistplusplus_api, processing/run_estimate_camera.py and run_estimate_keypoints.py).
 """
 
 from collections.abc import Collection, Sequence
