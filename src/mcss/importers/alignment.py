@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from scipy.interpolate import CubicSpline
+from scipy.special import logsumexp
 
 NOWHERE = -3.0
 """The agreement at lags at which two views hardly overlap."""
@@ -24,8 +25,8 @@ class Agreement:
     """How well two views agree for each lag, which is how much later (in samples) the second one starts."""
 
     score: Float64[np.ndarray, " lags"]
-    """At lags −L … L: Fisher's z of the correlation, times √samples and the share of samples that overlap; `NOWHERE`
-    where too few do."""
+    """At lags −L … L: the logarithm of how much likelier the overlap is if the views show the same motion; `NOWHERE`
+    where too little overlaps."""
 
     @property
     def reach(self) -> int:
@@ -48,7 +49,12 @@ def agreement(
     reach: int,
     least: float,
 ) -> Agreement:
-    """Compare two motion profiles at every lag, in the directions of "up" that suit each lag best.
+    """Compare two motion profiles at every lag, whatever the directions of "up" are in which they agree.
+
+    For each two directions the correlation ρ of n overlapping samples makes them (1 − ρ²)^(−n/2) times as likely as
+    if they had nothing in common (ρ > 0; else 1 time). The mean over all directions, which are not known, is the
+    evidence for a lag; to take the best directions at each lag instead lets the offset jump from one pair of them to
+    another. Its logarithm is weighted by the share that overlaps: at a large lag little is left that could disagree.
 
     Args:
         a: The first view's profile.
@@ -75,15 +81,15 @@ def agreement(
     energy_a = (sums(a * a, start, stop) - sum_a**2 / overlap[:, None]).sum(axis=2)
     energy_b = (sums(b * b, start - lags, stop - lags) - sum_b**2 / overlap[:, None]).sum(axis=2)
     spectrum_a, spectrum_b = np.fft.rfft(a, size, axis=1), np.fft.rfft(b, size, axis=1)
-    best = np.full(len(lags), -1.0)
-    for i, j in itertools.product(range(len(a)), range(len(b))):
+    likelier = np.zeros((len(a) * len(b), len(lags)))
+    for k, (i, j) in enumerate(itertools.product(range(len(a)), range(len(b)))):
         together = np.fft.irfft((spectrum_a[i] * spectrum_b[j].conj()).sum(axis=1), size)[lags % size]
         together -= (sum_a[i] * sum_b[j]).sum(axis=1) / overlap
         scale = np.sqrt(np.maximum(energy_a[i] * energy_b[j], 0))
-        best = np.maximum(best, np.where(scale > 1e-9, together / np.maximum(scale, 1e-9), 0))
-    # Beyond √overlap, what a correlation's standard error asks for: at a large lag little is left that could disagree.
-    share = overlap / min(n, m)
-    score[enough] = np.arctanh(best.clip(-0.99, 0.99)) * np.sqrt(overlap) * share
+        correlation = np.where(scale > 1e-9, together / np.maximum(scale, 1e-9), 0).clip(0, 0.99)
+        likelier[k] = -0.5 * overlap * np.log(1 - correlation**2)
+    likelier *= overlap / min(n, m)
+    score[enough] = logsumexp(likelier, axis=0) - np.log(len(likelier))
     return Agreement(score)
 
 

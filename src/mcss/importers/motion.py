@@ -51,7 +51,7 @@ BORDER = 6
 SMOOTH = 0.025
 """Seconds by which motion is smoothed before it is compared: noise of single pictures."""
 
-SLOW = 0.2
+SLOW = 0.15
 """What goes on for longer than about so many seconds is taken away before motion is compared. Two slow curves look
 alike at nearly every lag; what is quick says when it was (prewhitening)."""
 

@@ -279,7 +279,9 @@ def _given_labels(
             path = pose_file(recording.views[0].path.parent)
             if path is not None:
                 line = lines[recording.name]
-                labels[recording.name] = read_labels(path, line.first + line.count, line.rate, settings.poses)
+                labels[recording.name] = read_labels(
+                    path, line.first + line.count, line.rate, settings.poses, line.first
+                )
         except ImportProblem as problem:
             problems.append(str(problem))
     if problems:
