@@ -220,6 +220,18 @@ def test_what_stands_still_does_not_change_how_somebody_moves() -> None:
     assert np.abs(up[1][4:]).max() == pytest.approx(np.abs(up[0][4:]).max(), rel=0.15)
 
 
+def test_views_that_have_little_in_common_are_not_sure_though_they_fit_best_somewhere() -> None:
+    def confidence(shared: float) -> float:
+        curves = [np.stack([smooth(k + 50 * of, 120, 3) for k in range(12)], axis=1) for of in range(3)]
+        a, b = (np.sqrt(shared) * curves[0] + np.sqrt(1 - shared) * own for own in curves[1:])
+        pair = agreement(a[None, :100], b[None, 9:109], reach=40, least=0.5)
+        return float(offsets({(0, 1): pair}, 2, elsewhere=9.0).confidence[1])
+
+    assert confidence(0.8) > 0.5
+    assert confidence(0.25) < 0.15
+    assert confidence(0.0) < 0.05
+
+
 def test_motion_that_repeats_is_not_sure_and_says_what_to_do() -> None:
     lags = np.arange(-50, 51)
     waves = Agreement(np.cos(lags / 3) * 10)

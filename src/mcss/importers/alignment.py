@@ -16,6 +16,9 @@ from scipy.special import logsumexp
 NOWHERE = -3.0
 """The agreement at lags at which two views hardly overlap."""
 
+ALIKE = 0.5
+"""Views that share so much of their motion's variance are as alike as views from two sides can be expected to be."""
+
 BEAM = 64
 """So many sets of offsets are followed at a time."""
 
@@ -27,6 +30,8 @@ class Agreement:
     score: Float64[np.ndarray, " lags"]
     """At lags −L … L: the logarithm of how much likelier the overlap is if the views show the same motion; `NOWHERE`
     where too little overlaps."""
+    shared: Float64[np.ndarray, " lags"] | None = None
+    """The share of the motion's variance that both have in common at each lag, as the evidence has it; None: all."""
 
     @property
     def reach(self) -> int:
@@ -41,6 +46,13 @@ class Agreement:
             inside, self.score[index.clip(-self.reach, self.reach) + self.reach], NOWHERE
         )
         return found
+
+    def shared_at(self, lag: float) -> float:
+        """`shared` at a lag, rounded to samples; 0 beyond the last."""
+        index = round(lag) + self.reach
+        if self.shared is None:
+            return 1.0
+        return float(self.shared[index]) if 0 <= index < len(self.shared) else 0.0
 
 
 def agreement(
@@ -88,9 +100,11 @@ def agreement(
         scale = np.sqrt(np.maximum(energy_a[i] * energy_b[j], 0))
         correlation = np.where(scale > 1e-9, together / np.maximum(scale, 1e-9), 0).clip(0, 0.99)
         likelier[k] = -0.5 * overlap * np.log(1 - correlation**2)
-    likelier *= overlap / min(n, m)
-    score[enough] = logsumexp(likelier, axis=0) - np.log(len(likelier))
-    return Agreement(score)
+    weight = overlap / min(n, m)
+    score[enough] = logsumexp(likelier * weight, axis=0) - np.log(len(likelier))
+    shared = np.zeros(2 * reach + 1)
+    shared[enough] = 1 - np.exp(-2 * score[enough].clip(0) / (overlap * weight))
+    return Agreement(score, shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +113,7 @@ class Offsets:
 
     start: Float64[np.ndarray, " views"]
     confidence: Float64[np.ndarray, " views"]
-    """0 to 1 for each view: by how much its place is better than the second-best one."""
+    """0 to 1 for each view: how much better its place is than the second-best, times the motion it shares there."""
 
     def around(
         self, pairs: Mapping[tuple[int, int], Agreement], v: int, rate: float
@@ -196,11 +210,15 @@ def _searched(
 def _confidence(
     pairs: Mapping[tuple[int, int], Agreement], found: Float64[np.ndarray, " views"], v: int, elsewhere: float
 ) -> float:
-    """How much better view v's place is than any other, as a share of it."""
+    """How much better view v's place is than any other, as a share of it, times what it shares with the others there.
+
+    Views that show other motions fit somewhere too, and may fit there alone.
+    """
     reach = max((a.reach for a in pairs.values()), default=0)
     shift = np.arange(-reach, reach + 1, dtype=np.float64)
     scores = _total(pairs, found, v, found[v] + shift)
     here = float(scores[reach])
     far = scores[np.abs(shift) > elsewhere]
     second = max(float(far.max()), 0.0) if len(far) else 0.0
-    return float(np.clip(1 - second / here, 0, 1)) if here > 0 else 0.0
+    shared = [pair.shared_at(found[j] - found[i]) for (i, j), pair in pairs.items() if v in (i, j)]
+    return float(np.clip(1 - second / here, 0, 1) * min(np.mean(shared) / ALIKE, 1)) if here > 0 else 0.0
