@@ -141,6 +141,21 @@ def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Pictur
             return
 
 
+def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
+    """When each picture that can be decoded is shown, in seconds from the first; takes as long as decoding them.
+
+    By the container's time stamps, so that variable frame rates are kept; evenly spaced where it has none.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
+    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in _decoded(path)]
+    seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
+    if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
+        return np.asarray(seconds - seconds[0], np.float64)
+    return np.arange(len(seconds), dtype=np.float64) / probe(path).rate
+
+
 def decoded_count(path: Path) -> int:
     """Pictures of a video that can be decoded; takes as long as decoding it.
 
