@@ -23,6 +23,7 @@ importers.regions importers.views
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.clocks importers.videos importers.motion importers.sound importers.alignment
  importers.hdf5 importers.crops importers.aspset
+importers.pickles importers.aist importers.aist.annotations importers.aist.faults importers.aist.takes
 importers.human36m importers.human36m.metadata importers.human36m.faults
 importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
 importers.mpi_inf_3dhp importers.mpi_inf_3dhp.annotations importers.mpi_inf_3dhp.faults importers.mpi_inf_3dhp.takes
