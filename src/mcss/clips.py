@@ -1,99 +1,106 @@
-"""A clip: what one camera saw of one person in a stretch of time, as a trained network sees it."""
+"""A clip: one person through time before one camera, as a model sees it, with its pictures at hand."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Shaped
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from mcss.captures import Capture, CaptureError
-from mcss.evaluation import Prediction
 from mcss.importers import ImportProblem
-from mcss.importers.footage import probe
-from mcss.importers.people import crop_squares, filled
-from mcss.importers.recordings import Recording
-from mcss.importers.videos import VideosSettings, crops_of, found_boxes
-from mcss.networks import PoseNetwork
-from mcss.predict import predicted
+from mcss.importers.footage import pictures
+from mcss.importers.people import cut_out
+from mcss.inference import Input, take_of_video
+from mcss.models import Model, Poses
+from mcss.pictures import Picture
 from mcss.progress import NO_PROGRESS, Progress
+
+Span = tuple[float, float]
+"""From the first to the second of these times, in seconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Pictures in order of time."""
+    """Predictions in order of time."""
 
     name: str
-    """Where they come from, for messages."""
+    """Where they come from, for people."""
     time: Float64[np.ndarray, " n"]
     """Seconds."""
-    crops: tuple[bytes, ...]
-    """JPEG of the person."""
-    vector: Float32[np.ndarray, "n dim"]
-    """Embeddings."""
-    pose: Float32[np.ndarray, "n 17 3"]
-    """Predicted, canonical, mm."""
+    frame: Int64[np.ndarray, " n"]
+    poses: Poses
+    look: Callable[[Int64[np.ndarray, " k"], int], list[Picture]]
+    """The crops of some frames (growing numbers, as in `frame`), so many pixels wide."""
 
     def __len__(self) -> int:
         return len(self.time)
 
+    @property
+    def vector(self) -> Float32[np.ndarray, "n dim"]:
+        """Embeddings."""
+        return self.poses.embedding
+
     def take(self, index: Shaped[np.ndarray, " k"]) -> "Clip":
         """Some of the pictures, by position or by mask."""
         places = np.arange(len(self))[index]
-        return replace(
-            self,
-            time=self.time[places],
-            crops=tuple(self.crops[i] for i in places),
-            vector=self.vector[places],
-            pose=self.pose[places],
-        )
+        return replace(self, time=self.time[places], frame=self.frame[places], poses=self.poses.take(places))
+
+    def pictures(self, places: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
+        """The crops at some places, so many pixels wide."""
+        frames, back = np.unique(self.frame[places], return_inverse=True)
+        found = self.look(frames, size)
+        return [found[i] for i in back]
 
 
-def clip_of_video(
-    path: Path, network: PoseNetwork, between: tuple[float, float] | None = None, progress: Progress = NO_PROGRESS
-) -> Clip:
-    """A video of a camera that stands still, in which one person moves.
+def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: Progress = NO_PROGRESS) -> Clip:
+    """A video in which one person moves before a camera that stands still.
 
     Args:
         path: The video.
-        network: Of a run of mcss.
-        between: Only what was seen from the first to the second of these times in s; the person is looked for in all.
+        model: What looks.
+        span: Only this stretch; the person is looked for in all of it.
         progress: Counts pictures, twice.
 
     Raises:
-        ImportProblem: It is no video, nobody is found in it, or it has ended by then.
+        ImportProblem: It is no video, nobody is found in it, or it shows nothing at that time.
     """
-    footage = probe(path)
-    settings = VideosSettings(size=max(128, network.config.image_size))
-    recording = Recording(path.parent.name, path.stem, (footage,))
-    with progress.task(f"Looking at {path.name}", 2 * footage.count) as task:
-        boxes = found_boxes(recording, footage, np.arange(footage.count), settings, task, [])
-        squares = crop_squares(filled(boxes), footage.rate, settings.margin, footage.width, footage.height)
-        crops = crops_of(footage, np.arange(len(squares)), squares, settings, task)
-    time = np.arange(len(crops)) / footage.rate
-    kept = _between(time, between)
+    take = take_of_video(model, Input(path, path.stem), progress=progress)
+    squares = take.poses.squares.astype(np.int64)
+
+    def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
+        wanted = set(frames.tolist())
+        found = {}
+        for number, picture in enumerate(pictures(path)):
+            if number in wanted:
+                found[number] = cut_out(picture, squares[number], size)
+            if len(found) == len(wanted):
+                break
+        return [found[number] for number in frames.tolist()]
+
+    kept = _within(take.time, span)
     if not kept.any():
-        raise ImportProblem(f"{path}: nothing from {between} s, its length is {len(crops) / footage.rate:.2f} s")
-    return _clip(path.name, time[kept], [crops[i] for i in np.flatnonzero(kept)], network)
+        raise ImportProblem(f"{path}: it shows nothing at {_told(span)}; it ends at {take.time[-1]:.2f} s")
+    return Clip(path.name, take.time, take.frame, take.poses, look).take(kept)
 
 
-def clip_of_sequence(
-    capture: Capture, name: str, network: PoseNetwork, between: tuple[float, float] | None = None
-) -> Clip:
+def clip_of_sequence(capture: Capture, name: str, model: Model, span: Span | None = None) -> Clip:
     """What one view of a capture saw of a sequence.
 
     Args:
         capture: Where the pictures are.
         name: ``subject/sequence/view``.
-        network: Of a run of mcss.
-        between: Only what was seen from the first to the second of these times in s.
+        model: What looks.
+        span: Only this stretch.
 
     Raises:
         CaptureError: No such subject, sequence or view, or nothing at that time.
     """
-    parts = name.split("/")
     instants = capture.instants()
+    parts = name.split("/")
     if len(parts) != 3:
-        raise CaptureError(f"{name!r}: expected subject/sequence/view, such as {_example(capture)}")
+        example = f"{instants.subjects[instants.subject[0]]}/{instants.sequences[instants.sequence[0]]}"
+        raise CaptureError(f"{name!r}: expected subject/sequence/view, such as {example}/{instants.views[0]}")
     subject, sequence, view = parts
     for what, asked, known in (
         ("subject", subject, instants.subjects),
@@ -101,29 +108,25 @@ def clip_of_sequence(
         ("view", view, instants.views),
     ):
         if asked not in known:
-            raise CaptureError(f"{what}: there is no {asked!r} in the capture at {capture.uri}; it has {', '.join(known)}")
-    own = instants.subject == instants.subjects.index(subject)
-    own &= instants.sequence == instants.sequences.index(sequence)
+            raise CaptureError(f"{what}: there is no {asked!r} in the capture at {capture.uri}; there are {', '.join(known)}")
     rows = instants.rows[:, instants.views.index(view)]
-    own &= (rows >= 0) & _between(instants.time, between)
+    own = (instants.subject == instants.subjects.index(subject)) & (rows >= 0)
+    own &= (instants.sequence == instants.sequences.index(sequence)) & _within(instants.time, span)
     if not own.any():
-        when = "" if between is None else f" from {between[0]:g} to {between[1]:g} s"
-        raise CaptureError(f"{name}: the capture at {capture.uri} has no pictures of it{when}")
-    return _clip(name, instants.time[own], capture.images(rows[own]), network)
+        raise CaptureError(f"{name}: the capture at {capture.uri} shows nothing of it at {_told(span)}")
+    rows, frame = rows[own], instants.frame[own]
+
+    def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
+        return list(capture.decode(rows[np.searchsorted(frame, frames)], size))
+
+    poses = model.predict_crops(list(capture.decode(rows, model.image_size)))
+    return Clip(name, instants.time[own], frame, poses, look)
 
 
-def _example(capture: Capture) -> str:
-    instants = capture.instants()
-    return f"{instants.subjects[instants.subject[0]]}/{instants.sequences[instants.sequence[0]]}/{instants.views[0]}"
+def _within(time: Float64[np.ndarray, " n"], span: Span | None) -> Bool[np.ndarray, " n"]:
+    since, until = span or (-np.inf, np.inf)
+    return (time >= since - 1e-6) & (time <= until + 1e-6)
 
 
-def _between(time: Float64[np.ndarray, " n"], between: tuple[float, float] | None) -> Bool[np.ndarray, " n"]:
-    since, until = between or (-np.inf, np.inf)
-    return (time >= since - 1e-9) & (time <= until + 1e-9)
-
-
-def _clip(name: str, time: Float64[np.ndarray, " n"], crops: list[bytes], network: PoseNetwork) -> Clip:
-    found: Prediction = predicted(network, crops)
-    assert found.embedding is not None
-    assert found.pose is not None
-    return Clip(name, time, tuple(crops), found.embedding.numpy(), found.pose.numpy())
+def _told(span: Span | None) -> str:
+    return "any time" if span is None else f"{span[0]:g} to {span[1]:g} s"

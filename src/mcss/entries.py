@@ -22,7 +22,7 @@ class IndexProblem(ValueError):
 
 
 @dataclass(frozen=True)
-class Model:
+class Origin:
     """What made the embeddings of an index; those of two networks cannot be compared."""
 
     digest: str
@@ -142,7 +142,7 @@ class Track:
         return f"{self.subject}/{self.sequence}/{self.view}"
 
 
-def index_schema(model: Model) -> Any:
+def index_schema(origin: Origin) -> Any:
     """The columns of the table ``poses``, and in its metadata what made the embeddings."""
     fields = [
         pa.field("capture", pa.string(), nullable=False),
@@ -152,16 +152,16 @@ def index_schema(model: Model) -> Any:
         pa.field("frame", pa.int64(), nullable=False),
         pa.field("time", pa.float64(), nullable=False),
         pa.field("view", pa.string(), nullable=False),
-        pa.field("vector", pa.list_(pa.float32(), model.dim), nullable=False),
+        pa.field("vector", pa.list_(pa.float32(), origin.dim), nullable=False),
         # Bytes, since LanceDB takes every list of floats for one more vector to search by, and forbids gaps in it.
         pa.field("predicted", pa.binary(_POSE_BYTES)),
         pa.field("true", pa.binary(_POSE_BYTES)),
     ]
-    about = {"mcss.index_version": str(INDEX_VERSION), "mcss.model": model.digest, "mcss.run": model.run}
+    about = {"mcss.index_version": str(INDEX_VERSION), "mcss.model": origin.digest, "mcss.run": origin.run}
     return pa.schema(fields).with_metadata(about)
 
 
-def entries_table(entries: Entries, model: Model) -> Any:
+def entries_table(entries: Entries, origin: Origin) -> Any:
     """Entries as an Arrow table with `index_schema`."""
     vectors = np.ascontiguousarray(entries.vector, np.float32).reshape(-1)
     columns = [
@@ -172,11 +172,11 @@ def entries_table(entries: Entries, model: Model) -> Any:
         pa.array(entries.frame, pa.int64()),
         pa.array(entries.time, pa.float64()),
         pa.array(list(entries.view), pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors), model.dim),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors), origin.dim),
         _poses_column(entries.predicted, len(entries)),
         _poses_column(entries.true, len(entries)),
     ]
-    return pa.table(columns, schema=index_schema(model))
+    return pa.table(columns, schema=index_schema(origin))
 
 
 def _poses_column(poses: Float32[np.ndarray, "n 17 3"] | None, count: int) -> Any:

@@ -24,7 +24,7 @@ from mcss.entries import (
     Filter,
     Hit,
     IndexProblem,
-    Model,
+    Origin,
     Track,
     entries_table,
     index_schema,
@@ -55,14 +55,14 @@ _CAPTURES_SCHEMA = pa.schema([pa.field("capture", pa.string()), pa.field("uri", 
 class PoseIndex:
     """An index, opened: add, search, remove, count. Adding what is there already puts the new in its place."""
 
-    def __init__(self, uri: str, database: Any, model: Model) -> None:
+    def __init__(self, uri: str, database: Any, origin: Origin) -> None:
         self.uri = uri
-        self.model = model
+        self.origin = origin
         self._captures = database.open_table(_CAPTURES)
         self._table = database.open_table(_POSES)
 
     @classmethod
-    def create(cls, uri: str | Path, model: Model) -> "PoseIndex":
+    def create(cls, uri: str | Path, origin: Origin) -> "PoseIndex":
         """Begin an index, or open the one of the same model that is there.
 
         Raises:
@@ -74,13 +74,13 @@ class PoseIndex:
         if not names - {_CAPTURES}:
             try:  # ``poses`` is made last: without it there is no index, whenever this is stopped
                 database.create_table(_CAPTURES, schema=_CAPTURES_SCHEMA, exist_ok=True)
-                database.create_table(_POSES, schema=index_schema(model))
+                database.create_table(_POSES, schema=index_schema(origin))
             except (OSError, RuntimeError) as error:
                 raise IndexProblem(
                     f"no index can be written at {place}: {error}. Make room or choose another place"
                 ) from error
         index = cls.open(place)
-        index.check(model)
+        index.check(origin)
         return index
 
     @classmethod
@@ -108,25 +108,25 @@ class PoseIndex:
             raise IndexProblem(
                 f"the index at {place} has version {version}, this mcss reads up to {INDEX_VERSION}: update mcss"
             )
-        model = Model(metadata["mcss.model"], schema.field("vector").type.list_size, metadata["mcss.run"])
-        return cls(place, database, model)
+        origin = Origin(metadata["mcss.model"], schema.field("vector").type.list_size, metadata["mcss.run"])
+        return cls(place, database, origin)
 
-    def check(self, model: Model) -> None:
-        """See that embeddings of `model` belong here.
+    def check(self, origin: Origin) -> None:
+        """See that embeddings of `origin` belong here.
 
         Raises:
             IndexProblem: They are of another size or another network.
         """
-        if model.dim != self.model.dim:
+        if origin.dim != self.origin.dim:
             raise IndexProblem(
-                f"the index at {self.uri} holds embeddings of {self.model.dim} numbers, {model.run} gives "
-                f"{model.dim}: use the run that it was made with ({self.model.run}), or index anew at another place"
+                f"the index at {self.uri} holds embeddings of {self.origin.dim} numbers, {origin.run} gives "
+                f"{origin.dim}: use the run that it was made with ({self.origin.run}), or index anew at another place"
             )
-        if model.digest != self.model.digest:
+        if origin.digest != self.origin.digest:
             raise IndexProblem(
-                f"the index at {self.uri} was made with other weights ({self.model.digest[:12]}) than those of "
-                f"{model.run} ({model.digest[:12]}), whose embeddings cannot be compared: use the run that it was made "
-                f"with ({self.model.run}), or index anew at another place"
+                f"the index at {self.uri} was made with other weights ({self.origin.digest[:12]}) than those of "
+                f"{origin.run} ({origin.digest[:12]}), whose embeddings cannot be compared: use the run that it was made "
+                f"with ({self.origin.run}), or index anew at another place"
             )
 
     def add(self, entries: Entries) -> None:
@@ -135,10 +135,10 @@ class PoseIndex:
         Raises:
             IndexProblem: Embeddings of another size or not finite, or the place cannot be written.
         """
-        if entries.vector.shape[1] != self.model.dim:
+        if entries.vector.shape[1] != self.origin.dim:
             raise IndexProblem(
-                f"the index at {self.uri} holds embeddings of {self.model.dim} numbers, came "
-                f"{entries.vector.shape[1]}; index with the run that it was begun with ({self.model.run})"
+                f"the index at {self.uri} holds embeddings of {self.origin.dim} numbers, came "
+                f"{entries.vector.shape[1]}; index with the run that it was begun with ({self.origin.run})"
             )
         finite = np.isfinite(entries.vector).all(axis=1)
         if not finite.all():
@@ -146,7 +146,7 @@ class PoseIndex:
                 f"the embedding of row {entries.row[~finite][0]} is not finite; has the network diverged?"
             )
         merge = self._table.merge_insert(["capture", "row"]).when_matched_update_all().when_not_matched_insert_all()
-        self._written(lambda: merge.execute(entries_table(entries, self.model)))
+        self._written(lambda: merge.execute(entries_table(entries, self.origin)))
 
     def remove(self, condition: Filter = NO_FILTER, capture: str | None = None) -> int:
         """Remove the entries that a filter lets through, of one capture or of all; returns how many.
@@ -185,7 +185,7 @@ class PoseIndex:
         Raises:
             IndexProblem: An embedding of another size, an empty index, or a name in the filter that is not there.
         """
-        checked(vector, top, self.model, self.uri)
+        checked(vector, top, self.origin, self.uri)
         query = self._table.search(vector.astype(np.float32), vector_column_name="vector")
         query = query.distance_type("l2").limit(top).select([*PLACE, "_distance"]).nprobes(probes)
         if where := condition.where():
@@ -230,7 +230,7 @@ class PoseIndex:
         """What each view saw of each sequence, one subject after the other, so that one is in memory at a time."""
         for subject in condition.subject or self.names("subject"):
             where = " AND ".join(part for part in (condition.where(), f"subject = {quoted(subject)}") if part)
-            yield from tracks_of(self.table([*PLACE, "vector"], where), self.model.dim)
+            yield from tracks_of(self.table([*PLACE, "vector"], where), self.origin.dim)
 
     def poses(
         self, kind: str, condition: Filter = NO_FILTER
@@ -295,16 +295,16 @@ class PoseIndex:
             ) from error
 
 
-def checked(vector: Float[np.ndarray, " dim"], top: int, model: Model, uri: str) -> None:
+def checked(vector: Float[np.ndarray, " dim"], top: int, origin: Origin, uri: str) -> None:
     """See that something can be searched for.
 
     Raises:
         IndexProblem: An embedding of another size or not finite, or nothing to find.
     """
-    if vector.shape != (model.dim,):
+    if vector.shape != (origin.dim,):
         raise IndexProblem(
-            f"the index at {uri} holds embeddings of {model.dim} numbers, the query has {vector.shape[-1]}; "
-            f"use the run that the index was made with: {model.run}"
+            f"the index at {uri} holds embeddings of {origin.dim} numbers, the query has {vector.shape[-1]}; "
+            f"use the run that the index was made with: {origin.run}"
         )
     if not np.isfinite(vector).all():
         raise IndexProblem("the query's embedding is not finite; has the network diverged?")

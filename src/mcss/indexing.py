@@ -1,21 +1,17 @@
-"""From a capture and a trained run to an index: the embeddings and poses of all its pictures."""
+"""From a capture and a model to an index: the embeddings and poses of all its pictures."""
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
 
 from mcss.captures import Capture
-from mcss.checkpoints import MODEL, load_model
-from mcss.entries import Entries, Model
+from mcss.entries import Entries, Origin
 from mcss.evaluation import target_poses
 from mcss.index import PoseIndex
 from mcss.instants import Instants
-from mcss.networks import PoseNetwork
-from mcss.predict import NetworkPredictor
+from mcss.models import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress
 
 _BATCH = 64
@@ -34,46 +30,43 @@ class Indexed:
     """Of the search structure; 0 where the index is small enough to be searched in full."""
 
 
-def model_of(run: Path, network: PoseNetwork) -> Model:
-    """What an index keeps of the network that makes its embeddings."""
-    path = run / MODEL if run.is_dir() else run
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Model(digest, network.config.dim, str(run))
+def origin_of(model: Model) -> Origin:
+    """What an index keeps of the model that makes its embeddings; parts beside the network do not count."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return Origin(digest.hexdigest(), model.dim, str(model.source))
 
 
-def index_capture(capture: Capture, run: Path, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
-    """Add every picture of a capture to the index at `uri`, which is begun if there is none; can be stopped and repeated.
+def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
+    """Add every picture of a capture to the index at `uri`, which is begun if there is none.
+
+    It can be stopped at any time and repeated: what was added stays.
 
     Raises:
-        CheckpointError: No finished run of mcss.
-        IndexProblem: The index belongs to another network, or cannot be written.
+        IndexProblem: The index belongs to another model, or cannot be written.
+        CaptureError: A picture that cannot be read.
     """
-    network = load_model(run)
-    index = PoseIndex.create(uri, model_of(run, network))
+    index = PoseIndex.create(uri, origin_of(model))
     index.remember_capture(capture.fingerprint, capture.uri)
     instants = capture.instants()
     instant, view = np.nonzero(instants.rows >= 0)
     there = np.isin(instants.rows[instant, view], index.rows(capture.fingerprint))
     instant, view = instant[~there], view[~there]
-    rows = instants.rows[instant, view]
     true = np.asarray(target_poses(instants).numpy(), np.float32)
-    predict = NetworkPredictor(network, capture)
     with progress.task("Indexing pictures", len(there), int(there.sum())) as task:
-        for start in range(0, len(rows), _KEPT_EVERY):
-            part = slice(start, start + _KEPT_EVERY)
+        for start in range(0, len(instant), _KEPT_EVERY):
+            own, seen = instant[start : start + _KEPT_EVERY], view[start : start + _KEPT_EVERY]
+            rows = instants.rows[own, seen]
             parts = []
-            for begin in range(start, min(start + _KEPT_EVERY, len(rows)), _BATCH):
-                batch = rows[begin : min(begin + _BATCH, start + _KEPT_EVERY)]
-                parts.append(predict(batch))
-                task.advance(len(batch))
-            vector = torch.cat([one.embedding for one in parts if one.embedding is not None])
-            predicted = None
-            if network.frame == "canonical":
-                predicted = torch.cat([one.pose for one in parts if one.pose is not None]).numpy()
-            index.add(_entries(capture, instants, instant[part], view[part], vector.numpy(), predicted, true))
-    partitions = index.structure() if len(rows) or index.structured() < index.count() else 0
-    return Indexed(added=len(rows), kept=int(there.sum()), partitions=partitions)
+            for begin in range(0, len(rows), _BATCH):
+                crops = capture.decode(rows[begin : begin + _BATCH], model.image_size)
+                parts.append(model.predict_crops(list(crops)))
+                task.advance(len(crops))
+            index.add(_entries(capture, instants, own, seen, Poses.joined(parts), true[own]))
+    waiting = len(instant) or index.structured() < index.count()
+    return Indexed(added=len(instant), kept=int(there.sum()), partitions=index.structure() if waiting else 0)
 
 
 def _entries(
@@ -81,9 +74,8 @@ def _entries(
     instants: Instants,
     instant: Int64[np.ndarray, " n"],
     view: Int64[np.ndarray, " n"],
-    vector: Float32[np.ndarray, "n dim"],
-    predicted: Float32[np.ndarray, "n 17 3"] | None,
-    true: Float32[np.ndarray, "instants 17 3"],
+    poses: Poses,
+    true: Float32[np.ndarray, "n 17 3"],
 ) -> Entries:
     return Entries(
         capture=capture.fingerprint,
@@ -93,7 +85,7 @@ def _entries(
         frame=instants.frame[instant],
         time=instants.time[instant],
         view=[instants.views[i] for i in view],
-        vector=vector,
-        predicted=predicted,
-        true=true[instant],
+        vector=poses.embedding,
+        predicted=poses.pose,
+        true=true,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped
 from numba import njit
 
-from mcss.entries import NO_FILTER, PLACE, Filter, Hit, Model, vectors_of
+from mcss.entries import NO_FILTER, PLACE, Filter, Hit, Origin, vectors_of
 from mcss.index import NEAREST, PROBES, STRUCTURE, PoseIndex, checked
 
 _CHUNK = 65_536
@@ -59,13 +59,13 @@ class ResidentIndex:
         table = dataset.to_table(columns=columns, with_row_id=True)
         address = table["_rowid"].to_numpy()
         partition = _partitions(dataset, address) if index.structured() else np.zeros(len(address), np.int32)
-        vector = np.empty((len(address), index.model.dim), np.float32)
+        vector = np.empty((len(address), index.origin.dim), np.float32)
         at = 0
         for batch in dataset.to_batches(columns=["vector"], batch_size=_CHUNK):
-            vector[at : at + batch.num_rows] = vectors_of(batch["vector"], index.model.dim)
+            vector[at : at + batch.num_rows] = vectors_of(batch["vector"], index.origin.dim)
             at += batch.num_rows
         count = int(partition.max(initial=0)) + 1
-        centre = np.zeros((count, index.model.dim), np.float32)
+        centre = np.zeros((count, index.origin.dim), np.float32)
         np.add.at(centre, partition[partition >= 0], vector[partition >= 0])
         centre /= np.maximum(1, np.bincount(partition[partition >= 0], minlength=count))[:, None]
         late = np.flatnonzero(partition < 0)  # added since the structure was built
@@ -83,9 +83,9 @@ class ResidentIndex:
         return len(self.row)
 
     @property
-    def model(self) -> Model:
+    def origin(self) -> Origin:
         """What made the embeddings."""
-        return self.index.model
+        return self.index.origin
 
     def refreshed(self) -> "ResidentIndex":
         """This, or what the index has become since."""
@@ -116,7 +116,7 @@ class ResidentIndex:
         probes: int = PROBES,
     ) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
         """Places in this index of what `search` finds, and the distances."""
-        checked(vector, top, self.model, self.index.uri)
+        checked(vector, top, self.origin, self.index.uri)
         query = np.ascontiguousarray(vector, np.float32)
         count = len(self.centre)
         far = ((self.centre - query) ** 2).sum(axis=1)
