@@ -152,29 +152,37 @@ class ResidentIndex:
 
 
 @njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _scan(
+def _squared(a, b):  # type: ignore[no-untyped-def]
+    """The squared distance; a function of its own, as the compiler makes vector instructions of it only so."""
+    total = np.float32(0)
+    for d in range(len(a)):
+        difference = a[d] - b[d]
+        total += difference * difference
+    return total
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _scan(  # type: ignore[no-untyped-def]
     vector, query, start, looked, view, views, subject, subjects, sequence, sequences, time, since, until, top
-):  # type: ignore[no-untyped-def]
+):
     """The nearest allowed entries of some partitions, nearest first, and their squared distances."""
     best = np.full(top, np.inf, np.float32)
     place = np.full(top, -1, np.int64)
-    found = 0
+    found, worst = 0, np.float32(np.inf)
     for partition in looked:
         for i in range(start[partition], start[partition + 1]):
             if not (views[view[i]] and subjects[subject[i]] and sequences[sequence[i]] and since <= time[i] <= until):
                 continue
-            squared = np.float32(0)
-            for d in range(len(query)):
-                difference = vector[i, d] - query[d]
-                squared += difference * difference
-            if squared >= best[top - 1]:
+            squared = _squared(vector[i], query)
+            if squared >= worst:
                 continue
-            at = min(found, top - 1)  # insertion into the sorted list of the best
+            at = min(found, top - 1)
             while at > 0 and best[at - 1] > squared:
                 best[at], place[at] = best[at - 1], place[at - 1]
                 at -= 1
             best[at], place[at] = squared, i
             found = min(found + 1, top)
+            worst = best[top - 1]
     return place[:found], best[:found]
 
 

@@ -108,7 +108,7 @@ def contact_sheet(
             cells[i, -1] = _drawn_pose(instants.pose[i], size)
     blocks = [np.concatenate(list(row), axis=1) for row in cells]
     if not plain:
-        blocks = [_captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
+        blocks = [captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
         views = [*instants.views, *(["3D"] if posed.any() else [])]
     while len(blocks) % across:
         blocks.append(np.full_like(blocks[0], _PAPER))
@@ -173,7 +173,8 @@ def _caption(instants: Instants, i: int) -> str:
     return f"{subject} / {sequence}, frame {instants.frame[i]}, {instants.time[i]:.2f} s"
 
 
-def _captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
+def captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
+    """Pixels with a line of text below."""
     strip = np.full((_LINE, block.shape[1], 3), _PAPER, np.uint8)
     _write(strip, text, 3, block.shape[1] - 6)
     return np.concatenate([block, strip], axis=0)
