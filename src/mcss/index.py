@@ -44,7 +44,7 @@ STRUCTURED_FROM = 5_000
 PARTITION = 500
 """Entries that a partition of the search structure holds on average."""
 
-PROBES = 32
+PROBES = 64
 """Partitions that an approximate search looks into."""
 
 STRUCTURE = "vector_idx"
@@ -295,7 +295,7 @@ class PoseIndex:
 
     def dataset(self) -> Any:
         """The table as pylance sees it, at the current version."""
-        return self._table.to_lance()
+        return self._table.to_lance(index_cache_size_bytes=1 << 20)  # what is read once need not be kept
 
     def _written(self, act: Callable[[], Any]) -> Any:
         try:

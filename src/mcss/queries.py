@@ -115,6 +115,40 @@ def parsed_query(text: str) -> Query:
     raise QueryProblem(f"query: {text!r} is none of what can be searched for: {FORMS}")
 
 
+@dataclass(frozen=True)
+class SequenceSource:
+    """What one view of a capture saw of a sequence."""
+
+    capture: str
+    name: str
+    """``subject/sequence/view``."""
+    span: Span | None
+
+
+def parsed_clip(text: str) -> VideoQuery | SequenceSource:
+    """Where a clip comes from: ``VIDEO@T0:T1`` or ``CAPTURE:SUBJECT/SEQUENCE/VIEW@T0:T1``, the times left out for all of it.
+
+    Raises:
+        QueryProblem: None of these.
+
+    Example:
+        >>> parsed_clip("captures/real:Ann/jumps/left@1:2")
+        SequenceSource(capture='captures/real', name='Ann/jumps/left', span=(1.0, 2.0))
+    """
+    name, mark, after = text.rpartition("@")
+    name = name if mark else text
+    span = _span(after, text) if mark else None
+    if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+        return VideoQuery(Path(name).expanduser(), span)
+    capture, colon, sequence = name.rpartition(":")
+    if not colon or not capture or sequence.count("/") != 2:
+        raise QueryProblem(
+            f"{text!r}: expected a video ({', '.join(sorted(VIDEO_SUFFIXES))}) or CAPTURE:SUBJECT/SEQUENCE/VIEW, each "
+            "with @T0:T1 after it for a part of it"
+        )
+    return SequenceSource(capture, sequence, span)
+
+
 def _span(text: str, whole: str) -> Span:
     number = r"\d+(?:\.\d*)?|\.\d+"
     found = re.fullmatch(f"({number}):({number})", text)

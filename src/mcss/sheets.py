@@ -18,6 +18,9 @@ from mcss.projection import joints_in_crops
 from mcss.skeletons import JOINTS, PARENTS, canonical_pose
 
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
+PICTURES = (".jpg", ".jpeg", ".png")
+"""Endings that `write_picture` knows."""
+
 _LINE = 16
 """Pixels of a line of text."""
 
@@ -125,7 +128,7 @@ def write_picture(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> No
         ValueError: The name ends in something else.
     """
     kind = path.suffix.lower()
-    if kind not in (".jpg", ".jpeg", ".png"):
+    if kind not in PICTURES:
         raise ValueError(f"out: {path} should end in .jpg or .png; choose one of them.")
     with replacing(path) as temporary:
         temporary.write_bytes(encoded(pixels, kind))
