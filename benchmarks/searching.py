@@ -1,10 +1,10 @@
-"""How fast a pose is found among a million, with filters by view and subject: LanceDB and memory against FAISS, in one run.
+"""How fast a pose is found among a million, with filters by view and subject, against FAISS, in one run.
 
     python benchmarks/searching.py --capture CAPTURE --run RUN [--json FILE] [--page FILE]
 
 The vectors are embeddings that the run gives to pictures of the capture, multiplied: each new one lies between a real
-one and one of its ten nearest, with noise of a tenth added, so that they cluster as real ones do; it keeps the view and the
-subject of the first. The queries are made in the same way and are not in the tables. Each is asked with two filters:
+one and one of its ten nearest, with noise of a tenth added, so that they cluster as real ones do; it keeps the view
+and the subject of the first. The queries are made in the same way and are not in the tables. Each is asked with two filters:
 *others*, not its own view and not its own subject, and *one*, one other view of one other subject.
 
 Four ways are compared on tables of growing size: LanceDB's search (`PoseIndex`), the same index in memory
@@ -16,13 +16,14 @@ machine that does other work makes the clock slow. Memory is the peak of a proce
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -216,43 +217,55 @@ def faiss_of(vectors: Vectors, lists: int) -> Any:
     return inverted
 
 
+SEARCHING = """
+import sys
+from pathlib import Path
+import numpy as np
+from mcss.entries import Filter
+from mcss.index import PoseIndex
+from mcss.resident import ResidentIndex
+task, place, kept = sys.argv[1:]
+index = PoseIndex.open(place)
+searched = index if task == "LanceDB" else ResidentIndex.load(index)
+for query in np.load(kept)["x"][:100]:
+    searched.search(query, 20, Filter(not_view=("1",), not_subject=("S3",)))
+# Not getrusage, which counts the memory of the parent at the time of the fork too.
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+"""A program that does nothing but search; it prints the most memory that it took, in KB."""
+
+
 def peak_memory(task: str, place: Path, kept: Path) -> float:
-    """GB that a process of its own takes at most to search."""
-    command = [sys.executable, __file__, "--memory-of", task, "--place", str(place), "--kept", str(kept)]
+    """GB (10⁹ bytes) that a process of its own, which loads no model, takes at most to search."""
+    command = [sys.executable, "-c", SEARCHING, task, str(place), str(kept)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    return int(done.stdout.split()[-1]) * 1024 / 1e9
 
 
-def use_memory(task: str, place: Path, kept: Path) -> None:
-    """Search a hundred times, and say what was the most memory."""
-    with np.load(kept) as found:
-        queries = found["x"][:100]
-    index = PoseIndex.open(place)
-    searched = index if task == "LanceDB" else ResidentIndex.load(index)
-    for query in queries:
-        searched.search(query, TOP, Filter(not_view=("1",), not_subject=("S3",)), probes=32)
-    # Not getrusage, which counts the memory of the parent at the time of the fork too.
-    status = Path("/proc/self/status").read_text()
-    print(int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e9)
-
-
-def table(results: list[dict[str, Any]], made: str) -> str:
-    """The page's block."""
-    lines = ["| vectors | filter | way | partitions looked into | recall@20 | median, ms | processor time, ms | against FAISS |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+def table(results: list[dict[str, Any]], memory: list[dict[str, Any]], made: str) -> str:
+    """The page's block: a line for each size, filter and way."""
+    head = (
+        "vectors",
+        "filter",
+        "way",
+        "partitions looked into",
+        "recall@20",
+        "median, ms",
+        "processor time, ms",
+        "× FAISS",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for result in results:
         rivals = [row for row in result["rows"] if row["way"].startswith("FAISS") and "ready" not in row["way"]]
         best = min(row["cpu_ms"] for row in rivals)
         for row in result["rows"]:
-            against = f"{row['cpu_ms'] / best:.2f} ×"
-            lines.append(
-                f"| {result['vectors']:,} | {result['filter']} | {row['way']} | {row['probes']} | {row['recall']:.4f} | "
-                f"{row['wall_ms']:.2f} | {row['cpu_ms']:.2f} | {against} |"
-            )
-    lines.append("")
-    memory = "; ".join(f"{m['vectors']:,}: {m['way']} {m['gb']:.2f} GB" for m in results[-1]["memory"])
-    lines.append(f"Peak memory of a process that opens the index and searches: {memory}. {made}")
-    return "\n".join(lines)
+            cells = (
+                f"{result['vectors']:,}", result["filter"], row["way"], str(row["probes"]), f"{row['recall']:.4f}",
+                f"{row['wall_ms']:.2f}", f"{row['cpu_ms']:.2f}", f"{row['cpu_ms'] / best:.2f}",
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    peaks = "; ".join(f"{m['vectors']:,} vectors: {m['way']} {m['gb']:.2f} GB" for m in memory)
+    return "\n".join([*lines, "", f"Peak memory of a process that searches and does nothing else: {peaks}.", "", made])
 
 
 def main() -> None:
@@ -262,16 +275,10 @@ def main() -> None:
     parser.add_argument("--base", type=int, default=8000, help="real embeddings that the others are made of")
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--work", type=Path, default=Path("benchmarks/work"), help="tables are kept there")
+    parser.add_argument("--work", type=Path, default=Path("runs/searching"), help="tables are kept there")
     parser.add_argument("--json", type=Path, default=Path("docs/results/searching.json"))
     parser.add_argument("--page", type=Path, help="write the table between its marks there")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
-    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--kept", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.memory_of:
-        use_memory(options.memory_of, options.place, options.kept)
-        return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # one core, for all threads
     faiss.omp_set_num_threads(1)
@@ -296,12 +303,12 @@ def main() -> None:
             for row in rows:
                 print(size, kind, {k: v for k, v in row.items() if v is not None}, flush=True)
         del faisses
-        memory += [{"vectors": size, "way": way, "gb": peak_memory(way, place, kept)} for way in ("LanceDB", "in memory")]
+        memory += [
+            {"vectors": size, "way": way, "gb": peak_memory(way, place, kept)} for way in ("LanceDB", "in memory")
+        ]
         print(memory[-2:], flush=True)
     made = provenance(f"python benchmarks/searching.py --capture {options.capture} --run {options.run}", capture, {})
-    versions = {**made.versions, "lancedb": _version("lancedb"), "faiss-cpu": faiss.__version__}
-    for result in results:
-        result["memory"] = memory
+    versions = {**made.versions, "lancedb": version("lancedb"), "faiss-cpu": faiss.__version__}
     about = {"base": options.base, "queries": options.queries, "noise": NOISE, "top": TOP, "recall": RECALL}
     write_json(
         options.json,
@@ -311,20 +318,18 @@ def main() -> None:
     if options.page:
         text = (
             f"Written by `{made.command}` on {made.date} ({made.machine}; one core; "
-            f"{', '.join(f'{name} {version}' for name, version in versions.items())}); {options.queries} queries of each filter."
+            f"{', '.join(f'{name} {one}' for name, one in versions.items())}); {options.queries} queries of each "
+            "filter."
         )
-        _write_block(options.page, table(results, text))
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
+        _write_block(options.page, table(results, memory, text))
 
 
 def _write_block(page: Path, text: str) -> None:
-    command = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "write_table.py"), str(page), "searching", "-"]
-    subprocess.run(command, input=text, text=True, check=True)
+    script = Path(__file__).parents[1] / "scripts" / "write_table.py"
+    with tempfile.NamedTemporaryFile("w", suffix=".md") as written:
+        written.write(text)
+        written.flush()
+        subprocess.run([sys.executable, str(script), str(page), "searching", written.name], check=True)
 
 
 if __name__ == "__main__":

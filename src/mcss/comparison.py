@@ -83,7 +83,7 @@ class Comparison:
 
     @property
     def joints(self) -> Float64[np.ndarray, "n 17"]:
-        """Distance of each joint in mm, b being laid on a by turn, size and shift: what size and heading do not explain."""
+        """Distance of each joint in mm, b being laid on a: what size, heading and place do not explain."""
         laid = procrustes_aligned(torch.from_numpy(self.pose_b), torch.from_numpy(self.pose_a)).numpy()
         return np.asarray(np.linalg.norm(laid - self.pose_a, axis=2), np.float64)
 

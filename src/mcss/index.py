@@ -127,8 +127,8 @@ class PoseIndex:
         if origin.digest != self.origin.digest:
             raise IndexProblem(
                 f"the index at {self.uri} was made with other weights ({self.origin.digest[:12]}) than those of "
-                f"{origin.run} ({origin.digest[:12]}), whose embeddings cannot be compared: use the run that it was made "
-                f"with ({self.origin.run}), or index anew at another place"
+                f"{origin.run} ({origin.digest[:12]}), whose embeddings cannot be compared: use the run that it was "
+                f"made with ({self.origin.run}), or index anew at another place"
             )
 
     def add(self, entries: Entries) -> None:
@@ -211,9 +211,7 @@ class PoseIndex:
             for name in names:
                 if not self._table.count_rows(f"{column} = {quoted(name)}"):
                     known = ", ".join(self.names(column))
-                    raise IndexProblem(
-                        f"{column}: there is no {name!r} in the index at {self.uri}; there are {known}"
-                    )
+                    raise IndexProblem(f"{column}: there is no {name!r} in the index at {self.uri}; there are {known}")
 
     def names(self, column: str) -> list[str]:
         """The different values of a column of text."""
@@ -349,7 +347,8 @@ def _absent(place: str) -> IndexProblem:
 
 def _foreign(place: str, why: str) -> IndexProblem:
     return IndexProblem(
-        f"{place} is a LanceDB database but no index of mcss ({why}); make one elsewhere with `mcss index CAPTURE -o INDEX`"
+        f"{place} is a LanceDB database but no index of mcss ({why}); make one elsewhere with "
+        "`mcss index CAPTURE -o INDEX`"
     )
 
 

@@ -126,7 +126,7 @@ class SequenceSource:
 
 
 def parsed_clip(text: str) -> VideoQuery | SequenceSource:
-    """Where a clip comes from: ``VIDEO@T0:T1`` or ``CAPTURE:SUBJECT/SEQUENCE/VIEW@T0:T1``, the times left out for all of it.
+    """Where a clip comes from: ``VIDEO`` or ``CAPTURE:SUBJECT/SEQUENCE/VIEW``, and ``@T0:T1`` for a part of it.
 
     Raises:
         QueryProblem: None of these.

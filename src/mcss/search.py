@@ -156,7 +156,9 @@ def movements(
         QueryProblem: Too few pictures to be a movement.
     """
     if len(vector) < SHORTEST:
-        raise QueryProblem(f"query: a movement needs {SHORTEST} pictures or more, came {len(vector)}; name a longer time")
+        raise QueryProblem(
+            f"query: a movement needs {SHORTEST} pictures or more, came {len(vector)}; name a longer time"
+        )
     found: list[Movement] = []
     with progress.task("Comparing sequences", index.count(settings.filter)) as task:
         for track in index.tracks(settings.filter):
@@ -173,9 +175,7 @@ def movements(
     return tuple(found[: settings.top])
 
 
-def nearest_poses(
-    index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: SearchSettings
-) -> tuple[Hit, ...]:
+def nearest_poses(index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: SearchSettings) -> tuple[Hit, ...]:
     """The entries whose 3D pose is nearest by PA-MPJPE over 16 joints, in mm of the query's body.
 
     Raises:
@@ -190,7 +190,9 @@ def nearest_poses(
             best.append(Hit(**places[i], distance=float(error[i])))
         best = sorted(best, key=lambda hit: hit.distance)[: settings.top]
     if not best:
-        raise QueryProblem(f"the index at {index.uri} has no {kind} poses that the filter lets through; leave --by away")
+        raise QueryProblem(
+            f"the index at {index.uri} has no {kind} poses that the filter lets through; leave --by away"
+        )
     return tuple(best)
 
 
@@ -265,9 +267,7 @@ def _entry(index: PoseIndex, query: RowQuery | PlaceQuery) -> Hit:
 
 
 def _track(index: PoseIndex, query: SegmentQuery) -> Track:
-    condition = Filter(
-        subject=(query.subject,), sequence=(query.sequence,), view=(query.view,), between=query.span
-    )
+    condition = Filter(subject=(query.subject,), sequence=(query.sequence,), view=(query.view,), between=query.span)
     index.check_names(condition)
     found = list(index.tracks(condition))
     if not found:

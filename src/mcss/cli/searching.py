@@ -168,7 +168,14 @@ def compare(
     model = load(run)
     found = compare_clips(_clip(sources[0], model), _clip(sources[1], model), settings)
     rows = [
-        (d.name, f"{d.mean_a:.0f}", f"{d.mean_b:.0f}", f"{d.mean:.0f}", f"{d.largest:+.0f}", f"{found.time_a[d.at]:.2f}")
+        (
+            d.name,
+            f"{d.mean_a:.0f}",
+            f"{d.mean_b:.0f}",
+            f"{d.mean:.0f}",
+            f"{d.largest:+.0f}",
+            f"{found.time_a[d.at]:.2f}",
+        )
         for d in found.differences()
     ]
     show_table(
