@@ -15,6 +15,7 @@ mcss
 progress files memory processes weights
 skeletons metrics losses depthwise pictures placement neighbours
 frames tables instants captures labels projection retrieval
+entries index resident warping
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.engines importers.assembly
 importers.footage importers.planes importers.recordings importers.boxes importers.scenery
@@ -37,12 +38,14 @@ methods methods.supervised methods.mcss methods.points2d methods.rhodin_cvpr18 m
 methods.chen_cvpr19
 checkpoints models systems predict equipment runtimes quantisation export mediapipe_driver mediapipe_process
 smoothing fusion takes bvh pose_exports sightings inference
+indexing clips queries search comparison
 selection runlog training recipes parallel
 figures plots synchronisation sheets scene_viewer overlays pages report doctor_page
 cells estimates tuning experiments ablations
+search_page comparison_page
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
-cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting
+cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
 cli
 """
 ORDER = LAYERS.split()
@@ -63,6 +66,7 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "lancedb",
     "mediapipe",
     "nncf",
     "onnx",
