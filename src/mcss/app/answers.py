@@ -117,7 +117,9 @@ def _answer(
             "time": round(float(time[i]), 3),
             "found": bool(found[i]),
             "pose": rounded(poses.pose[i]),
-            "square": [round(float(v / side), 4) for v, side in zip(poses.squares[i], [width, height] * 2, strict=True)],
+            "square": [
+                round(float(v / side), 4) for v, side in zip(poses.squares[i], [width, height] * 2, strict=True)
+            ],
         }
         if poses.error is not None:
             frame["error"] = round(float(poses.error[i]), 1)

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
+from mcss.warping import path_between
+
+
+class ComparisonError(ValueError):
+    """Two videos cannot be laid beside each other; the message says why."""
+
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
@@ -31,19 +37,21 @@ def compared(
         second: Of the other.
         first_pose: Canonical poses of the one, mm.
         second_pose: Of the other.
+
+    Raises:
+        ComparisonError: One is more than twice as long as the other.
     """
-    cost = np.linalg.norm(first[:, None] - second[None], axis=2).astype(np.float64)
-    total = np.full((len(first) + 1, len(second) + 1), np.inf)
-    total[0, 0] = 0
-    for i in range(len(first)):
-        for j in range(len(second)):
-            total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
-    i, j = len(first) - 1, len(second) - 1
-    path = [(i, j)]
-    while i or j:
-        before = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
-        i, j = min((pair for pair in before if min(pair) >= 0), key=lambda pair: total[pair[0] + 1, pair[1] + 1])
-        path.append((i, j))
-    one, other = np.array(path[::-1], np.int64).T
+    # The path needs a picture of the track for each of the query, so the longer one is the query.
+    swapped = len(first) < len(second)
+    query, track = (second, first) if swapped else (first, second)
+    try:
+        path, _ = path_between(query, track, free=True)
+    except ValueError as error:
+        raise ComparisonError(
+            f"the two videos have {len(first)} and {len(second)} pictures, too different to show the same movement; cut them "
+            "to the same movement"
+        ) from error
+    along = np.arange(len(query), dtype=np.int64)
+    one, other = (path, along) if swapped else (along, path)
     apart = np.linalg.norm(first_pose[one].astype(np.float64) - second_pose[other], axis=2)
     return Comparison(one, other, apart)

@@ -8,9 +8,13 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from mcss.captures import Capture
+from mcss.entries import Filter, IndexProblem, poses_of, quoted
 from mcss.evaluation import target_poses
+from mcss.index import PoseIndex
+from mcss.indexing import origin_of
 from mcss.models import Model
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.resident import Names, ResidentIndex
 
 APART = 0.5
 """Seconds between two moments of one recording that are shown as two."""
@@ -20,16 +24,6 @@ _BATCH = 64
 
 class GalleryError(LookupError):
     """There is no such picture."""
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Which pictures may be found; what is empty holds for all."""
-
-    subject: tuple[str, ...] = ()
-    view: tuple[str, ...] = ()
-    not_subject: tuple[str, ...] = ()
-    not_view: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ class Gallery(Protocol):
 
     def __len__(self) -> int: ...
 
-    def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Condition) -> list[Found]:
+    def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Filter) -> list[Found]:
         """The pictures nearest to an embedding, nearest first."""
         ...
 
@@ -112,9 +106,7 @@ class CaptureGallery:
         self.views = tuple(self._instants.views[i] for i in np.unique(view))
 
     @classmethod
-    def embedded(
-        cls, model: Model, capture: Capture, most: int, progress: Progress = NO_PROGRESS
-    ) -> "CaptureGallery":
+    def embedded(cls, model: Model, capture: Capture, most: int, progress: Progress = NO_PROGRESS) -> "CaptureGallery":
         """Embed at most so many pictures: all views of moments that are evenly spread over the capture."""
         instants = capture.instants()
         count = min(len(instants), max(1, most // len(instants.views)))
@@ -135,7 +127,7 @@ class CaptureGallery:
     def __len__(self) -> int:
         return len(self._instant)
 
-    def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Condition) -> list[Found]:
+    def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Filter) -> list[Found]:
         """The pictures nearest to an embedding, nearest first."""
         allowed = np.ones(len(self), bool)
         named = self._instants.subjects, self._instants.views
@@ -187,6 +179,95 @@ class CaptureGallery:
         instant = self._instants.take(self._instant[place : place + 1])
         true = np.asarray(target_poses(instant)[0].numpy(), np.float32) if instant.heading_valid[0] else None
         return self._predicted[place], true
+
+
+class IndexGallery:
+    """The pictures of an index, as it was when the server started."""
+
+    def __init__(self, index: ResidentIndex, captures: dict[str, Capture]) -> None:
+        self.name = index.index.uri.rstrip("/").rsplit("/", 1)[-1]
+        self._index, self._captures = index, captures
+        self.subjects, self.views = index.subject.known, index.view.known
+
+    @classmethod
+    def open(cls, uri: str, model: Model, capture: str | None = None) -> "IndexGallery":
+        """Open an index whose embeddings are the model's.
+
+        Args:
+            uri: Of the index.
+            model: What visitors' pictures are embedded with.
+            capture: Where one of its captures is now; the others are where they were when they were indexed.
+
+        Raises:
+            IndexProblem: There is none, it is empty, or it was made with another model.
+            CaptureError: A capture of it is not where it was, or `capture` is none of them.
+        """
+        index = PoseIndex.open(uri)
+        index.check(origin_of(model))
+        if not index.count():
+            raise IndexProblem(f"the index at {uri} is empty; fill it with `mcss index CAPTURE -o {uri}`")
+        places = index.captures()
+        if capture is not None:
+            moved = Capture.open(capture)
+            if moved.fingerprint not in places:
+                raise IndexProblem(
+                    f"the index at {uri} holds no pictures of the capture at {capture}; it holds those of "
+                    f"{', '.join(places.values())}: add it with `mcss index {capture} -o {uri}`, or leave it out"
+                )
+            places[moved.fingerprint] = capture
+        return cls(ResidentIndex.load(index), {name: Capture.open(place) for name, place in places.items()})
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Filter) -> list[Found]:
+        """The pictures nearest to an embedding, nearest first."""
+        places, distances = self._index.nearest(vector, top, condition)
+        return [Found(self.shown(int(p)), float(d)) for p, d in zip(places, distances, strict=True)]
+
+    def shown(self, place: int) -> Shown:
+        """What stands at a place.
+
+        Raises:
+            GalleryError: Nothing does.
+        """
+        if not 0 <= place < len(self):
+            raise GalleryError(f"there is no picture {place}; there are {len(self)}")
+        hit = self._index.hit(place, 0.0)
+        return Shown(place, hit.subject, hit.sequence, hit.frame, hit.time, hit.view)
+
+    def others(self, shown: Shown) -> list[Shown]:
+        """The other views of the same moment."""
+        i, place = self._index, shown.place
+        same = i.frame == i.frame[place]
+        for names in (i.capture, i.subject, i.sequence):
+            same &= names.code == names.code[place]
+        found = [self.shown(int(other)) for other in np.flatnonzero(same) if other != place]
+        return sorted(found, key=lambda other: other.view)
+
+    def embedding(self, place: int) -> Float32[np.ndarray, " dim"]:
+        """The embedding of a picture."""
+        return np.asarray(self._index.vector[place], np.float32)
+
+    def picture(self, place: int) -> bytes:
+        """A picture as JPEG."""
+        capture = self._captures[_name(self._index.capture, place)]
+        return capture.images(self._index.row[place : place + 1])[0]
+
+    def poses(self, place: int) -> tuple[Float32[np.ndarray, "17 3"] | None, Float32[np.ndarray, "17 3"] | None]:
+        """The predicted and the true canonical pose in mm, where known."""
+        where = f"capture = {quoted(_name(self._index.capture, place))} AND row = {int(self._index.row[place])}"
+        table = self._index.index.table(["predicted", "true"], where)
+        predicted, true = (poses_of(table[column])[0] for column in ("predicted", "true"))
+        return _known(predicted), _known(true)
+
+
+def _name(names: Names, place: int) -> str:
+    return names.known[names.code[place]]
+
+
+def _known(pose: Float32[np.ndarray, "17 3"]) -> Float32[np.ndarray, "17 3"] | None:
+    return pose if np.isfinite(pose).all() else None
 
 
 def moments(found: Iterable[Found], count: int, asked: Shown | None, own: bool) -> list[Found]:

@@ -20,11 +20,12 @@ import numpy as np
 from mcss import __version__
 from mcss.app.answers import Answer, rounded
 from mcss.app.comparison import compared
-from mcss.app.gallery import Condition, Found, Gallery, GalleryError, Shown, moments
+from mcss.app.gallery import Found, Gallery, GalleryError, Shown, moments
 from mcss.app.limits import Limits
 from mcss.app.looks import ForgottenError, Looks
 from mcss.app.uploads import UploadError, kind_of
 from mcss.app.worker import WorkError, Worker
+from mcss.entries import Filter
 from mcss.sightings import Rectangle
 from mcss.skeletons import JOINTS, PARENTS
 
@@ -174,7 +175,7 @@ class Studio:
         found: list[Found] = []
         top = 16 * count
         while len(found) < count:
-            some = gallery.nearest(vector, top, Condition(**names))
+            some = gallery.nearest(vector, top, Filter(**names))
             found = moments(some, count, asked, own)
             if len(some) < top:
                 break

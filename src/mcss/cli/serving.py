@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes
 
-from mcss.app.gallery import CaptureGallery, Gallery
+from mcss.app.gallery import CaptureGallery, Gallery, IndexGallery
 from mcss.app.limits import Limits
 from mcss.app.server import Studio, run_server
 from mcss.captures import Capture
@@ -21,10 +21,12 @@ class ServeOptions:
 
     run: Path | None = None
     """A run folder or model file; the weights shipped with mcss by default."""
+    index: str | None = None
+    """An index of `mcss index`, made with the same run, whose pictures can be searched by pose."""
     capture: str | None = None
-    """A capture whose pictures can be searched by pose."""
+    """Without an index: a capture to search in. With one: where a capture of it is now, if it has been moved."""
     pictures: int = 6000
-    """So many of the capture's pictures are embedded at the start, evenly spread over it."""
+    """Without an index: so many of the capture's pictures are embedded at the start, evenly spread over it."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets everybody in your network in, without a password."""
     port: int = 7860
@@ -48,7 +50,9 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
     """
     model = load(options.run)
     gallery: Gallery | None = None
-    if options.capture is not None:
+    if options.index is not None:
+        gallery = IndexGallery.open(options.index, model, options.capture)
+    elif options.capture is not None:
         gallery = CaptureGallery.embedded(model, Capture.open(options.capture), options.pictures, RichProgress())
 
     def started(address: str) -> None:
