@@ -49,6 +49,7 @@ def settle(page: Page, button: str = "#as-seen") -> None:
     page.focus("#skeleton")
     for _ in range(3):
         page.keyboard.press("ArrowRight")
+    page.locator("#skeleton").blur()
 
 
 def main() -> None:
@@ -89,6 +90,7 @@ def main() -> None:
             page.locator("#compare-time").fill(str(int(page.locator("#compare-time").get_attribute("max") or 0) // 2))
             page.focus("#both")
             page.keyboard.press("ArrowRight")
+            page.locator("#both").blur()
             photograph(page, options.out / f"serve_compare_{name}.jpg")
             page.close()
         browser.close()

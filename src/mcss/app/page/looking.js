@@ -5,6 +5,7 @@ import { drawCurve } from "./curve.js";
 import { SkeletonView, drawJoints } from "./skeleton.js";
 
 const COUNT = 12;
+const GUESS = 170; // mm of expected error above which a pose is not to be relied on: about what the mean pose is off
 
 export class Looking {
   constructor(about) {
@@ -143,6 +144,7 @@ export class Looking {
         element("div", { class: "figure-big" }, `± ${frame.error.toFixed(0)} `, element("small", {}, "mm a joint, expected")),
         element("div", { class: "gauge", role: "img", "aria-label": `expected error ${frame.error.toFixed(0)} mm of 0 to 250` }, element("i")),
         element("div", { class: "gauge-ends" }, element("span", {}, "0 mm: sure"), element("span", {}, "250 mm: a guess")),
+        ...(frame.error > GUESS ? [element("p", { class: "warn" }, "The model is guessing: it knows hardly any pose that looks like this.")] : []),
         element("p", { class: "small" }, `From the spread and the distance of known poses near this one${limit ? `; nine of ten errors were below ${(limit * frame.error).toFixed(0)} mm` : ""}. Learned on the capture that the model was equipped with; other footage may be worse.`),
       );
       certainty.querySelector("i").style.left = `${Math.min(100, frame.error / 2.5)}%`;
@@ -168,7 +170,7 @@ export class Looking {
   #views(others) {
     return element("div", { class: "views" }, ...others.slice(0, 4).map((other) => element(
       "button", { onclick: () => this.pick(other.picture), title: `the same moment, view ${other.view}` },
-      element("img", { src: `/api/gallery/${other.picture}/picture`, alt: `view ${other.view}`, loading: "lazy" }))));
+      element("img", { src: `/api/gallery/${other.picture}/picture`, alt: `view ${other.view}` }))));
   }
 
   // The picture ------------------------------------------------------------------------------------------------
@@ -329,7 +331,7 @@ export class Looking {
     bar.style.setProperty("--share", `${Math.max(3, 100 * (1 - hit.distance / 1.41)).toFixed(0)}%`);
     return element("article", { class: "hit" },
       element("button", { onclick: () => this.pick(hit.picture), "data-picture": hit.picture, "aria-label": `search on from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
-        element("img", { src: `/api/gallery/${hit.picture}/picture`, alt: "", loading: "lazy" }),
+        element("img", { src: `/api/gallery/${hit.picture}/picture`, alt: "" }),
         element("div", { class: "hit-text" }, element("b", {}, `${hit.subject} · ${hit.sequence}`),
           element("span", {}, `${hit.time.toFixed(1)} s · view ${hit.view}`),
           element("span", { class: "near", title: "distance of the embeddings, 0 to 2" }, bar, hit.distance.toFixed(2)))),

@@ -166,11 +166,13 @@ export class SkeletonView {
     const at = pose.map(place);
     if (error) {
       pen.fillStyle = colour("halo");
+      pen.beginPath(); // one path, so that where halos overlap they do not darken
       for (let j = 1; j < at.length; j++) {
-        pen.beginPath();
-        pen.arc(at[j].x, at[j].y, error * scale * at[j].near, 0, 2 * Math.PI);
-        pen.fill();
+        const radius = error * scale * at[j].near;
+        pen.moveTo(at[j].x + radius, at[j].y);
+        pen.arc(at[j].x, at[j].y, radius, 0, 2 * Math.PI);
       }
+      pen.fill();
     }
     const limbs = this.parents.map((parent, joint) => ({ parent, joint })).filter(({ parent }) => parent >= 0);
     limbs.sort((a, b) => at[a.parent].depth + at[a.joint].depth - at[b.parent].depth - at[b.joint].depth);
