@@ -204,8 +204,9 @@ def test_arrays_and_boxes_that_are_none(run: Path, tmp_path: Path) -> None:
         mcss.load(run).predict([photo(), np.zeros((4, 4, 2), np.uint8)])
     with pytest.raises(PictureError, match="expected one for each of 1 pictures, got 2"):
         mcss.load(run).predict(photo(), [(0, 0, 5, 5)] * 2)
-    with pytest.raises(PictureError, match=r"box 0: .* within a picture of 300×400 pixels, got 900, 0, 5, 5"):
-        mcss.load(run).predict(photo(), [(900, 0, 5, 5)])
+    for box in ((900, 0, 5, 5), (0, 0, 0, 5), (0, 0, 1e9, 5), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)):
+        with pytest.raises(PictureError, match=r"box 0: expected a box .* in the picture of 300×400 pixels, came"):
+            mcss.load(run).predict(photo(), [box])
 
 
 def test_the_examples_of_the_docs_run(

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -29,7 +30,7 @@ BRANCHES = {
 """The joints of zero length before the joints that share their parent with others."""
 
 _CM = 0.1
-_ORDER = "ZXY"
+_ORDER: Literal["ZXY"] = "ZXY"
 _TIP_CM = 8.0
 """Of the limbs beyond their last joint."""
 

@@ -42,9 +42,9 @@ class EquipSettings:
     """The split that they are in."""
     validation: str = "validation"
     """The split of people who were not in training, on whom expected errors are fitted."""
-    pictures: int = 4000
-    """Labelled pictures that the placement head learns from, each shown once anew in every variant."""
-    variants: int = 3
+    pictures: int = 3000
+    """Labelled pictures that the placement head learns from."""
+    variants: int = 2
     """Random framings and colours of each."""
     epochs: int = 12
     """Times that the head sees all of them."""
@@ -52,7 +52,7 @@ class EquipSettings:
     """Highest learning rate."""
     reference: int = 2000
     """Labelled instants that are kept as reference poses."""
-    calibration: int = 2000
+    calibration: int = 1500
     """Pictures of the validation split on which expected errors are fitted."""
     seed: int = 0
     """Decides framings, colours and the head's first weights."""
@@ -66,9 +66,14 @@ class EquipSettings:
 
 
 _COLOURS = AugmentationSettings(
-    scale=0, shift=0, rotation=0, brightness=0.4, contrast=0.4, saturation=0.6, hue=180, channel_gain=0.2, grey=0.2,
+    **dict.fromkeys(("scale", "shift", "rotation"), 0.0),
+    **dict.fromkeys(("brightness", "contrast"), 0.4),
+    saturation=0.6,
+    hue=180.0,
+    channel_gain=0.2,
+    grey=0.2,
     cutout=0.2,
-)  # fmt: skip
+)
 """Framing is changed by `_framed`, which knows what it does to the targets."""
 
 _SCALE, _SHIFT = 0.12, 0.05
@@ -123,8 +128,21 @@ def train_placement(
         CaptureError: The capture knows no cameras.
     """
     pictures, true = placements(capture, LabelledPictures.of(instants, settings.pictures))
-    head = _new_head(model, settings)
-    maps, targets = _maps(model, head, capture, pictures, true, settings, progress)
+    with torch.random.fork_rng(devices=[]):  # the head's first weights and its dropout draw from torch's own state
+        torch.manual_seed(settings.seed)
+        head = PlacementHead(settings.head, *model.network.map_shape(settings.head.stages))
+        maps, targets = _maps(model, head, capture, pictures, true, settings, progress)
+        _fit(head, maps, targets, settings, progress)
+    return head.eval()
+
+
+def _fit(
+    head: PlacementHead,
+    maps: Float[Tensor, "n c s s"],
+    targets: Float[Tensor, "n 6"],
+    settings: EquipSettings,
+    progress: Progress,
+) -> None:
     steps = settings.epochs * max(len(maps) // _BATCH, 1)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
@@ -139,13 +157,6 @@ def train_placement(
             schedule.step()
             task.advance()
             task.note(f"loss {loss.item():.3f}")
-    return head.eval()
-
-
-def _new_head(model: Model, settings: EquipSettings) -> PlacementHead:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return PlacementHead(settings.head, *model.network.map_shape(settings.head.stages))
 
 
 def _batches(count: int, steps: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " batch"]]:
@@ -201,8 +212,8 @@ def _framed(
 ) -> tuple[UInt8[np.ndarray, "n size size 3"], Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
     """Crops framed a little differently, where the root is then, and how much larger the person is shown."""
     count, side = pixels.shape[:2]
-    zoom = rng.uniform(1 - _SCALE, 1 + _SCALE, count)
-    middle = 0.5 + rng.uniform(-_SHIFT, _SHIFT, (count, 2))
+    zoom = np.asarray(rng.uniform(1 - _SCALE, 1 + _SCALE, count), np.float64)
+    middle: Float64[np.ndarray, "n 2"] = 0.5 + rng.uniform(-_SHIFT, _SHIFT, (count, 2))
     out = np.empty((count, size, size, 3), np.uint8)
     for i in range(count):
         step = side / size / zoom[i]  # source pixels per pixel; centres lie at +0.5
@@ -210,7 +221,8 @@ def _framed(
         matrix = np.array([[step, 0, corner[0]], [0, step, corner[1]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         cv2.warpAffine(pixels[i], matrix, (size, size), dst=out[i], flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    return out, 0.5 + (root - middle) * zoom[:, None], zoom
+    moved: Float64[np.ndarray, "n 2"] = 0.5 + (root - middle) * zoom[:, None]
+    return out, moved, zoom
 
 
 def _target(true: Placement, root: Float64[np.ndarray, "n 2"], zoom: Float64[np.ndarray, " n"]) -> Float[Tensor, "n 6"]:

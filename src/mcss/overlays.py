@@ -36,7 +36,7 @@ def panel(pose: Float[np.ndarray, "17 3"], size: int, lines: list[str]) -> UInt8
     return picture
 
 
-def drawn(picture: Picture, take: Take, i: int, height: int) -> Picture:
+def drawn(picture: Picture, take: Take, i: int, height: int) -> UInt8[np.ndarray, "rows columns 3"]:
     """One picture of a take with its skeleton over it and beside it."""
     scale = height / picture.shape[0]
     width = max(2, round(picture.shape[1] * scale))

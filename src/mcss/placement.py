@@ -179,7 +179,7 @@ def true_placement(
 def usable(placement: Placement) -> Bool[np.ndarray, " n"]:
     """Which placements of labelled pictures are of whole people that the crop shows."""
     known = np.isfinite(placement.root).all(axis=1) & np.isfinite(placement.heading) & (placement.scale > 0)
-    return known & (np.abs(placement.root - 0.5) < 1).all(axis=1)
+    return np.asarray(known & (np.abs(placement.root - 0.5) < 1).all(axis=1), bool)
 
 
 def angle_between(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:

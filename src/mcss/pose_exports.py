@@ -52,7 +52,7 @@ def write_poses(take: Take, folder: Path, formats: tuple[Format, ...], turned: T
             case "trc":
                 _write_trc(path, take, turned)
             case "bvh":
-                write_bvh(path, take.turned(turned), take.rate)
+                write_bvh(path, _even(take.turned(turned), take), take.rate)
             case "npz":
                 _write_npz(path, take, turned)
         paths.append(path)
@@ -154,6 +154,11 @@ def _write_npz(path: Path, take: Take, turned: Turned) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def fixed_rate(times: Float64[np.ndarray, " n"]) -> float:
-    """Frames a second by the median step; 1 for a single picture."""
-    return float(1 / np.median(np.diff(times))) if len(times) > 1 else 1.0
+def _even(pose: Float64[np.ndarray, "n 17 3"], take: Take) -> Float64[np.ndarray, "m 17 3"]:
+    """Poses at an even rate, which is all that BVH can state; interpolated where the video's own rate varies."""
+    steps = np.diff(take.time)
+    if not len(steps) or np.abs(steps * take.rate - 1).max() < 0.05:
+        return pose
+    even = take.time[0] + np.arange(round((take.time[-1] - take.time[0]) * take.rate) + 1) / take.rate
+    columns = [np.interp(even, take.time, column) for column in pose.reshape(len(pose), -1).T]
+    return np.stack(columns, axis=1).reshape(-1, 17, 3)

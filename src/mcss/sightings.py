@@ -13,7 +13,7 @@ from mcss.importers.footage import Footage, PictureSpool, pictures, probe, times
 from mcss.importers.people import crop_squares, filled, person_boxes
 from mcss.importers.scenery import empty_scene
 from mcss.importers.videos import LOOK_SIZE, SAMPLES, SELDOM_SEEN
-from mcss.models import MARGIN, square_around
+from mcss.models import MARGIN, square_around, whole_square
 from mcss.pictures import Picture, PictureError
 from mcss.progress import Task
 
@@ -65,13 +65,7 @@ def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Finde
     """
     height, width = picture.shape[:2]
     notes: tuple[str, ...] = ()
-    if box is not None:
-        x, y, w, h = box
-        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
-            raise PictureError(
-                f"{name}: the box {x:g},{y:g},{w:g},{h:g} lies outside the picture of {width}×{height} pixels"
-            )
-    elif finder is not None:
+    if box is None and finder is not None:
         boxes = finder([picture])[0]
         if not len(boxes):
             raise PictureError(f"{name}: no person was found in it; say where one is with --box x,y,width,height")
@@ -80,14 +74,12 @@ def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Finde
         box = (x0, y0, x1 - x0, y1 - y0)
         if len(boxes) > 1:
             notes = (f"{name}: {len(boxes)} people; the largest is taken. Choose another with --box",)
-    else:
-        side = max(width, height)
-        corner = ((width - side) // 2, (height - side) // 2)
-        square = np.array([[*corner, corner[0] + side, corner[1] + side]], np.int64)
+    if box is None:
         notes = (f"{name}: taken whole, as nothing says where in it the person is; --box x,y,width,height does",)
-        return Sighting(square, np.ones(1, bool), np.zeros(1), notes)
-    square = np.rint(square_around(box)).astype(np.int64)[None]
-    return Sighting(square, np.ones(1, bool), np.zeros(1), notes)
+        square = whole_square(width, height)
+    else:
+        square = square_around(box, width, height, name)
+    return Sighting(square[None], np.ones(1, bool), np.zeros(1), notes)
 
 
 def in_video(path: Path, box: Rectangle | None, finder: Finder | None, task: Task) -> Sighting:
@@ -113,13 +105,7 @@ def in_video(path: Path, box: Rectangle | None, finder: Finder | None, task: Tas
         notes.append(f"{path}: its frame rate varies; times are those of the file, smoothing works on even steps")
     rate = float(1 / np.median(np.diff(time))) if len(time) > 1 else 1.0
     if box is not None:
-        x, y, w, h = box
-        if x >= footage.width or y >= footage.height or x + w <= 0 or y + h <= 0:
-            raise ImportProblem(
-                f"{path}: the box {x:g},{y:g},{w:g},{h:g} lies outside its pictures of "
-                f"{footage.width}×{footage.height} pixels"
-            )
-        square = np.rint(square_around(box)).astype(np.int64)
+        square = square_around(box, footage.width, footage.height, str(path))
         task.advance(len(time))
         return Sighting(
             np.repeat(square[None], len(time), axis=0), np.ones(len(time), bool), time, tuple(notes), footage

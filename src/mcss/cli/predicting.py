@@ -112,7 +112,9 @@ def _predict_files(model: Model, inputs: list[Input], out: Path, options: Predic
 def _predict_fused(model: Model, folder: Path, out: Path, options: PredictOptions) -> list[dict[str, Any]]:
     with TemporaryDirectory() as place:
         size = max(model.image_size, 16)
-        imported = import_videos(folder, place, VideosSettings(size=size, quality=95, test_fraction=0), RichProgress())
+        imported = import_videos(
+            folder, place, VideosSettings(size=size, quality=95, test_fraction=0.0), RichProgress()
+        )
         for warning in imported.warnings:
             console.print(f"[yellow]Note[/] {escape(warning)}")
         return _predict_capture(model, imported.capture, out, options)
@@ -160,10 +162,8 @@ def _write(take: Take, out: Path, options: PredictOptions) -> list[Path]:
 def _summary(take: Take, written: list[Path]) -> dict[str, Any]:
     error = take.poses.error
     expected = None if error is None else round(float(error.mean()), 1)
-    rows = [
-        (take.name, str(len(take)), "–" if expected is None else f"{expected:.0f}", ", ".join(p.name for p in written))
-    ]
-    show_table("", ("of", "poses", "expected error, mm", "written"), rows)
+    doubt = "" if expected is None else f", expected error {expected:.0f} mm"
+    console.print(f"{escape(take.name)}: {len(take)} poses{doubt}", highlight=False)
     return {
         "source": take.source,
         "poses": len(take),

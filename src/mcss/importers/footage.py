@@ -127,8 +127,8 @@ def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
     stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in _decoded(path)]
     seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
     if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
-        return seconds - seconds[0]
-    return np.arange(len(seconds)) / probe(path).rate
+        return np.asarray(seconds - seconds[0], np.float64)
+    return np.arange(len(seconds), dtype=np.float64) / probe(path).rate
 
 
 def decoded_count(path: Path) -> int:

@@ -30,6 +30,9 @@ MARGIN = 1.15
 
 _BATCH = 64
 
+_LARGEST_BOX = 4.0
+"""Of the picture's longer side: what is larger is a mistake, and would take memory."""
+
 Images = Sequence[str | Path | np.ndarray] | np.ndarray | str | Path
 """Files or arrays (see `mcss.pictures.as_rgb`), several or one; a uint8 array of four axes is a batch."""
 
@@ -224,12 +227,35 @@ def load(run: str | Path | None = None) -> Model:
     return Model(file.network, file.parts, path)
 
 
-def square_around(box: Sequence[float | int]) -> Float64[np.ndarray, " 4"]:
-    """x0, y0, x1, y1 of the square around a person's box (x, y, width, height) that a model should see."""
-    x, y, width, height = box
-    side = MARGIN * max(width, height)
-    corner = np.array([x + width / 2 - side / 2, y + height / 2 - side / 2])
-    return np.concatenate([corner, corner + side])
+def square_around(box: Sequence[float | int], width: int, height: int, name: str) -> Int64[np.ndarray, " 4"]:
+    """x0, y0, x1, y1 of the square that a model should see of a person in a picture.
+
+    Args:
+        box: x, y, width, height of the person in pixels; it may reach beyond the picture.
+        width: Of the picture.
+        height: Likewise.
+        name: Of the box or picture, for the message.
+
+    Raises:
+        PictureError: The box lies outside the picture, or is no box of something in it.
+    """
+    x, y, w, h = (float(value) for value in box)
+    inside = x < width and y < height and x + w > 0 and y + h > 0
+    if not (w > 0 and h > 0 and inside and max(w, h) <= _LARGEST_BOX * max(width, height)):
+        raise PictureError(
+            f"{name}: expected a box x,y,width,height that lies in the picture of {width}×{height} pixels, came "
+            f"{x:g},{y:g},{w:g},{h:g}"
+        )
+    side = MARGIN * max(w, h)
+    corner = np.array([x + w / 2 - side / 2, y + h / 2 - side / 2])
+    return np.asarray(np.rint(np.concatenate([corner, corner + side])), np.int64)
+
+
+def whole_square(width: int, height: int) -> Int64[np.ndarray, " 4"]:
+    """x0, y0, x1, y1 of the square around a whole picture; it reaches beyond its longer sides."""
+    side = max(width, height)
+    x, y = (width - side) // 2, (height - side) // 2
+    return np.array([x, y, x + side, y + side], np.int64)
 
 
 def _pictures(images: Images) -> list[Picture]:
@@ -241,27 +267,16 @@ def _pictures(images: Images) -> list[Picture]:
     ]
 
 
-def _squares(pictures: Sequence[Picture], boxes: Boxes | None) -> np.ndarray:
-    if boxes is None:
-        whole = []
-        for picture in pictures:
-            height, width = picture.shape[:2]
-            side = max(height, width)
-            x, y = (width - side) // 2, (height - side) // 2
-            whole.append((x, y, x + side, y + side))
-        return np.array(whole, np.int64).reshape(-1, 4)
-    if len(boxes) != len(pictures):
+def _squares(pictures: Sequence[Picture], boxes: Boxes | None) -> Int64[np.ndarray, "n 4"]:
+    if boxes is not None and len(boxes) != len(pictures):
         raise PictureError(f"boxes: expected one for each of {len(pictures)} pictures, got {len(boxes)}.")
     squares = []
-    for number, (picture, box) in enumerate(zip(pictures, boxes, strict=True)):
-        x, y, width, height = (float(value) for value in box)
-        rows, columns = picture.shape[:2]
-        if not (width > 0 and height > 0 and x < columns and y < rows and x + width > 0 and y + height > 0):
-            raise PictureError(
-                f"box {number}: expected x, y, width, height within a picture of {columns}×{rows} pixels, got "
-                f"{x:g}, {y:g}, {width:g}, {height:g}."
-            )
-        squares.append(np.rint(square_around((x, y, width, height))))
+    for number, picture in enumerate(pictures):
+        height, width = picture.shape[:2]
+        if boxes is None:
+            squares.append(whole_square(width, height))
+        else:
+            squares.append(square_around(boxes[number], width, height, f"box {number}"))
     return np.array(squares, np.int64).reshape(-1, 4)
 
 
