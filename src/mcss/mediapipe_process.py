@@ -111,8 +111,8 @@ def install(folder: Path | None = None) -> Path:
         if ran.returncode:
             lines = [line for line in ran.stderr.strip().splitlines() if line.startswith("ERROR")]
             raise MediaPipeError(
-                f"mediapipe {VERSION} could not be installed in {folder} ({lines[-1] if lines else ran.stderr[-200:]}); "
-                "it needs a connection and CPython 3.9 to 3.12"
+                f"mediapipe {VERSION} could not be installed in {folder} ({lines[-1] if lines else ran.stderr[-200:]})"
+                "; it needs a connection and CPython 3.9 to 3.12"
             )
     done.touch()
     return python
