@@ -29,7 +29,7 @@ from mcss.evaluation import (
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.files import write_json, write_text
 from mcss.labels import LabelSpec, select_labels
-from mcss.parallel import Job, train_all
+from mcss.parallel import Job, train_all, unfinished
 from mcss.predict import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, recipe
@@ -158,7 +158,7 @@ def choose_baseline(
         )
         for trial in BASELINE_TRIALS
     ]
-    train_all([job for job in jobs if not (job.out / MODEL).exists()], budget.processes, progress)
+    train_all(unfinished(jobs, capture), budget.processes, progress)
     found = []
     for (rate, share), job in zip(BASELINE_TRIALS, jobs, strict=True):
         found.append({"rate": rate, "share_of_steps": share, "n_mpjpe": last_validation(job.out / METRICS)["n_mpjpe"]})
@@ -269,7 +269,7 @@ class DemoPlan:
 
     instants: int = 800
     """Frames of each subject."""
-    steps: int = 1000
+    steps: int = 600
     """Optimiser steps of both systems."""
     seed: int = 0
     """Of training; the capture's is 0."""

@@ -78,7 +78,7 @@ def _fast(capture: str) -> TrainSettings:
     return TrainSettings(
         capture=capture,
         method=MCSSSettings(
-            metric_loss="infonce", instants=16, views=4, temperature=0.1, metric_weight=5.0, pose_images=22
+            metric_loss="infonce", instants=32, views=4, temperature=0.1, metric_weight=5.0, pose_images=22
         ),
         network=NetworkConfig(
             trunk="tf_efficientnet_lite0",

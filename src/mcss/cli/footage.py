@@ -35,7 +35,7 @@ def import_of_videos(
     ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
-    """Make a capture of synchronised videos of static cameras, without calibration, labels or weights.
+    """Make a capture of synchronised videos, without calibration or labels.
 
     Args:
         folder: subject/sequence/view.mp4, or the views of one recording.
@@ -46,9 +46,10 @@ def import_of_videos(
         ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    _show_assembled(
-        import_videos(folder, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json
-    )
+    done = import_videos(folder, out, settings, RichProgress(), _workers(processes, engine, ray_address))
+    if (sheets := Path(f"{out}.tracks")).is_dir():
+        console.print(f"Who was found and who is followed is drawn in {escape(str(sheets))}.", soft_wrap=True)
+    _show_assembled(done, json)
 
 
 @import_app.command(name="mpi-inf-3dhp")

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -21,12 +21,15 @@ from mcss.captures import CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, Note, assemble
 from mcss.importers.boxes import View, read_boxes
+from mcss.importers.choice import Click, clicks_as_settings, clicks_of
 from mcss.importers.clocks import OTHERWISE, SURE, SYNC_FILE, Clocks, Timeline, read_clocks, timeline
+from mcss.importers.detectors import DetectorName, person_detector
 from mcss.importers.engines import Workers
 from mcss.importers.footage import VIDEO_SUFFIXES, Footage
 from mcss.importers.people import filled
 from mcss.importers.poses import Labels, PoseSettings, pose_file, read_labels
 from mcss.importers.recordings import Recording, find_recordings, video_files
+from mcss.importers.track_sheets import chosen_people
 from mcss.importers.views import Viewing
 from mcss.progress import NO_PROGRESS, Progress
 
@@ -53,6 +56,12 @@ class VideosSettings:
     """Hold out these subjects instead, and no part of the others."""
     max_missing: int = 5
     """Views of a sequence may differ by this many pictures and are clipped to the shortest; more is an error."""
+    find: Literal["motion"] | DetectorName = "motion"
+    """How people are found: by their motion before a static camera, or by a detector, which lets the camera move."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
+    click: tuple[str, ...] = ()
+    """Who is meant if there are several: VIEW=X,Y@WHEN, such as left=640,380@12 (picture 12) or left=640,380@0.5s."""
     boxes: Path | None = None
     """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) for views whose person is not to be looked for."""
     ignore_sync: bool = False
@@ -74,6 +83,12 @@ class VideosSettings:
             raise ValueError(f"margin must lie between 1 (the bare box) and 4, came {self.margin}")
         if not 0 <= self.test_fraction < 1 or self.gap < 0:
             raise ValueError(f"expected 0 ≤ test_fraction < 1 and gap ≥ 0, came {self.test_fraction} and {self.gap}")
+        for text in self.click:
+            Click.parsed(text)
+        if self.find == "motion" and self.detector_weights is not None:
+            raise ValueError("detector_weights: there is no detector to load them; choose one with --find")
+        if self.find != "motion" and self.background is not None:
+            raise ValueError(f"background: {self.find} needs no empty scene; leave it out, or use --find motion")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +105,8 @@ class VideoPart:
     labels: Labels | None
     notes: tuple[str, ...]
     """What is known to be unusual already."""
+    sheet: Path | None = None
+    """Where to draw who was found; None leaves it out."""
 
     @property
     def images(self) -> int:
@@ -115,6 +132,8 @@ class VideoPart:
             for view in self.views:
                 found.append((yield from view.looked_at(note)))
                 stack.callback(found[-1].close)
+            people = [f.people for f in found if f.people is not None]
+            chosen_people(people, f"{self.subject}/{self.sequence}", self.sheet, note)
             count = min(len(self.frames_taken), *map(len, found))
             for frame, *crops in zip(self.frames_taken.tolist(), *(f.crops(count, note) for f in found), strict=False):
                 for view, (image, box) in zip(self.views, crops, strict=True):
@@ -176,14 +195,22 @@ def import_videos(
     boxes = _given_boxes(found, settings)
     if settings.background is not None and not settings.background.is_dir():
         raise ImportProblem(f"{settings.background}: expected a folder with pictures or videos of the empty scene")
+    clicks = clicks_of(found, settings.click)
+    if settings.find != "motion":
+        person_detector(settings.find, settings.detector_weights)  # what is wrong with it is told before all else
     parts = []
     for recording in recordings:
         line, given = lines[recording.name], labels[recording.name]
         unusual = (*notes[recording.name], *(given.notes if given else ()))
-        views = tuple(_viewing(recording, view, line, boxes, settings) for view in recording.views)
-        parts.append(VideoPart(recording.subject, recording.sequence, views, line.frames, line.rate, given, unusual))
+        views = tuple(_viewing(recording, view, line, boxes, clicks, settings) for view in recording.views)
+        parts.append(
+            VideoPart(
+                *(recording.subject, recording.sequence, views, line.frames, line.rate, given, unusual),
+                sheet=sheet_of(out, recording.subject, recording.sequence),
+            )
+        )
     labelled = settings.poses.read and any(_has_labels(recording) for recording in found)
-    info = _info(recordings, clocks, lines, settings, labelled)
+    info = _info(recordings, clocks, lines, settings, labelled, clicks)
     expected = Counter(subject for subject, _ in video_files(Path(folder)))
     return assemble(parts, out, info, progress, processes=processes, problems=problems, expected=expected)
 
@@ -193,11 +220,12 @@ def _viewing(
     view: Footage,
     line: Timeline,
     boxes: Mapping[View, Float64[np.ndarray, "frames 4"]],
+    clicks: Mapping[View, Click],
     settings: VideosSettings,
 ) -> Viewing:
     """What is to be done with a view."""
-    taken = line.pictures[view.name]
-    given = boxes.get((recording.subject, recording.sequence, view.name))
+    taken, key = line.pictures[view.name], (recording.subject, recording.sequence, view.name)
+    given = boxes.get(key)
     return Viewing(
         video=view,
         taken=taken,
@@ -208,7 +236,15 @@ def _viewing(
         max_missing=settings.max_missing,
         boxes=None if given is None else filled(given)[taken],
         scene=_given_scene(recording, view, settings),
+        find=settings.find,
+        detector_weights=settings.detector_weights,
+        click=clicks.get(key),
     )
+
+
+def sheet_of(out: str | Path, subject: str, sequence: str) -> Path | None:
+    """The picture, beside a capture, of who was found in a recording; None for a capture in an object store."""
+    return None if "://" in str(out) else Path(f"{out}.tracks") / subject / f"{sequence}.jpg"
 
 
 def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settings: VideosSettings) -> list[str]:
@@ -277,6 +313,7 @@ def _info(
     lines: Mapping[str, Timeline],
     settings: VideosSettings,
     labelled: bool,
+    clicks: Mapping[View, Click],
 ) -> CaptureInfo:
     """What the capture says of itself. Boxes, backgrounds and label files are no part of it: they may be mended."""
     subjects = tuple(dict.fromkeys(r.subject for r in recordings))
@@ -312,6 +349,8 @@ def _info(
     if labelled:
         poses = asdict(settings.poses)
         about |= {"poses": {name: value for name, value in poses.items() if name not in ("read", "joints")}}
+    if clicks:
+        about["clicks"] = clicks_as_settings(clicks)
     if clocks:
         about["clocks"] = {
             name: {view: [clock.start, clock.pace] for view, clock in of.items()} for name, of in clocks.items()

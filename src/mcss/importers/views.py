@@ -12,19 +12,25 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.importers import ImportProblem
+from mcss.importers.choice import Click, Followed, followed
+from mcss.importers.detectors import DetectorName, PersonFinder, person_detector
 from mcss.importers.footage import Footage, Picture, decoded, jpeg, key_pictures, pictures
-from mcss.importers.people import Candidate, candidates, crop_squares, filled, follow
+from mcss.importers.people import MotionFinder, Watch, crop_squares, filled
 from mcss.importers.planes import Planes, planes_of
 from mcss.importers.regions import Rectangle, RegionSpool, surroundings
-from mcss.importers.scenery import Foreground, Scene, empty_scene
+from mcss.importers.scenery import Scene, empty_scene
 
 LOOK_SIZE = 320
-"""Longer side in pixels of the pictures in which the person is looked for."""
+"""Longer side in pixels of the pictures in which the person is looked for by motion."""
+
+DETECT_SIZE = 640
+"""Likewise by a detector."""
 
 LOOKS = 10.0
 """The person is looked for in at least so many pictures a second; boxes in between are interpolated."""
@@ -68,6 +74,12 @@ class Viewing:
     """The person in each picture taken, in source pixels without gaps; None if it is to be looked for."""
     scene: Path | None = None
     """A picture or video of the empty scene."""
+    find: Literal["motion"] | DetectorName = "motion"
+    """How people are found."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights."""
+    click: Click | None = None
+    """Where the person is; by default the one who shows most of himself is meant."""
 
     def looked_at(self, note: Note) -> Generator[int, None, "ViewCrops"]:
         """Find the person; counts the pictures taken.
@@ -77,17 +89,22 @@ class Viewing:
         """
         if self.boxes is not None:
             return ViewCrops(self, self.boxes)
-        scene = self._given_scene()
-        if scene is None:
-            samples = yield from self._samples()
-            scene = empty_scene(samples)
+        finder: PersonFinder
+        if self.find != "motion":
+            finder, side = _detector(self.find, self.detector_weights), DETECT_SIZE
+        else:
+            scene = self._given_scene()
+            if scene is None:
+                samples = yield from self._samples()
+                scene = empty_scene(samples)
+            finder, side = MotionFinder(scene), LOOK_SIZE
         spool = RegionSpool(self.size, self.margin, self.video.width, self.video.height)
         try:
-            boxes = yield from self._boxes(scene, spool, note)
+            people, boxes = yield from self._people(finder, side, spool, note)
         except BaseException:
             spool.close()
             raise
-        return ViewCrops(self, boxes, spool)
+        return ViewCrops(self, boxes, spool, people)
 
     def check(self, count: int, note: Note) -> None:
         """Say how many pictures could not be decoded.
@@ -107,22 +124,21 @@ class Viewing:
                 f"{lost} pictures ahead of the other views, unless they are the last ones"
             )
 
-    def _boxes(self, scene: Scene, spool: RegionSpool, note: Note) -> Generator[int, None, Float64[np.ndarray, "m 4"]]:
-        """The person's box in each picture taken that can be decoded, in source pixels; keeps all that may be it."""
-        foreground = Foreground(scene)
-        height, width = scene.shape[:2]
-        scale = np.array([self.video.width / width, self.video.height / height] * 2)
+    def _people(
+        self, finder: PersonFinder, side: int, spool: RegionSpool, note: Note
+    ) -> Generator[int, None, tuple[Followed, Float64[np.ndarray, "m 4"]]]:
+        """Who is followed, and his box in each picture taken that can be decoded; keeps all that may be him."""
         step = max(1, int(self.rate / LOOKS))
         around = max(step, round(AROUND * self.rate))
         limit = max(2, WAITING_BYTES // (self.video.width * self.video.height * 3 // 2))
-        looks: list[list[Candidate]] = []
+        watch = Watch(finder, self.rate / step, -(-len(self.taken) // step))
+        looks: list[Float64[np.ndarray, "n 4"]] = []
         waiting: deque[Planes] = deque()
         reading = Reading(self.video.path)
 
         @lru_cache(maxsize=1)  # pictures between two looks have the same
         def near(first: int, last: int) -> list[tuple[Rectangle, float]]:
-            boxes = [candidate.box for group in looks[first : last + 1] for candidate in group]
-            return surroundings(np.reshape(boxes, (-1, 4)) * scale, self.margin)
+            return surroundings(np.concatenate(looks[first : last + 1]), self.margin)
 
         def keep() -> None:
             at = len(spool)
@@ -134,13 +150,15 @@ class Viewing:
                 if picture is None:
                     break
                 if at % step == 0:
-                    small = picture.small(LOOK_SIZE)
-                    if small.shape != scene.shape:
+                    small = picture.small(side)
+                    height, width = small.shape[:2]
+                    if looks and watch.size != (width, height):
                         raise ImportProblem(
                             f"{self.video.path}: its picture {number} has another shape than those before; cut the "
                             "video where it changes"
                         )
-                    looks.append(candidates(foreground(small)))
+                    scale = np.array([self.video.width / width, self.video.height / height] * 2)
+                    looks.append(watch.look(small).boxes * scale)
                 waiting.append(picture)
                 yield 1
                 while len(waiting) > limit or at - len(spool) > around:
@@ -150,19 +168,31 @@ class Viewing:
         self.check(reading.count, note)
         while waiting:
             keep()
-        found = follow(looks)
+        watched = watch.done()
+        if not watched.tracks:
+            raise self._nobody()
+        people = followed(self.video, self.taken[::step], watched, self.click)
+        found = people.boxes
         seen = float(np.isfinite(found).all(axis=1).mean())
         if seen < SELDOM_SEEN:
-            raise ImportProblem(
-                f"{self.video.path}: no person was found in it (people are found by their motion before a static "
-                "camera); give their boxes in a CSV (setting boxes) or pictures of the empty scene (setting "
-                "background), or remove the view"
-            )
+            raise self._nobody()
         if seen < 1:
             note(f"{self.video.path}: no person seen in {1 - seen:.0%} of its pictures; boxes are interpolated there")
         boxes = np.full((len(spool), 4), np.nan)
-        boxes[::step] = found * scale
-        return filled(boxes)
+        boxes[::step] = found
+        return people, filled(boxes)
+
+    def _nobody(self) -> ImportProblem:
+        how = "people are found by their motion before a static camera" if self.find == "motion" else f"by {self.find}"
+        ways = (
+            "or pictures of the empty scene (setting background), use a detector (setting find),"
+            if self.find == "motion"
+            else "use motion or another detector (setting find),"
+        )
+        return ImportProblem(
+            f"{self.video.path}: no person was found in it ({how}); give their boxes in a CSV (setting boxes) {ways} "
+            "or remove the view"
+        )
 
     def _samples(self) -> Generator[int, None, list[Picture]]:
         """Small pictures spread over the video."""
@@ -199,6 +229,12 @@ class Viewing:
         return scene
 
 
+@lru_cache(maxsize=1)
+def _detector(name: DetectorName, weights: Path | None) -> PersonFinder:
+    """One for each process."""
+    return person_detector(name, weights)
+
+
 class Reading:
     """A video's pictures by their numbers, which never go down."""
 
@@ -232,8 +268,16 @@ class Reading:
 class ViewCrops:
     """The crops of a view, made as they are asked for."""
 
-    def __init__(self, viewing: Viewing, boxes: Float64[np.ndarray, "n 4"], spool: RegionSpool | None = None) -> None:
+    def __init__(
+        self,
+        viewing: Viewing,
+        boxes: Float64[np.ndarray, "n 4"],
+        spool: RegionSpool | None = None,
+        people: Followed | None = None,
+    ) -> None:
         video = viewing.video
+        self.people = people
+        """Who was found; None if the boxes were given."""
         self._viewing, self._spool = viewing, spool
         self._squares = crop_squares(boxes, viewing.rate, viewing.margin, video.width, video.height)
         self.decoded_again = 0
