@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -151,11 +151,11 @@ class MediaPipeProcess:
             processor=np.array(answer["processor"], np.float64),
         )
 
-    def _answer(self) -> dict[str, list[float] | list[str]]:
+    def _answer(self) -> dict[str, Any]:
         line = _pipe(self._process.stdout).readline()
         if not line:
             raise MediaPipeError(f"MediaPipe's process ended (status {self._process.wait()}); run it to see why")
-        answer: dict[str, list[float] | list[str]] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 
