@@ -110,6 +110,7 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         ["train", "supervised"], ["train", "rhodin_cvpr18"], ["train", "rhodin_eccv18"], ["evaluate"], ["demo"],
         ["experiment"],
         ["ablation"],
+        ["export"],
     ):  # fmt: skip
         with pytest.raises(SystemExit) as stopped:
             main([*verb, "--help"])

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +49,13 @@ def run(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def onnx_file(run: Path, tiny_capture: Capture) -> Iterator[Path]:
+def onnx_file(run: Path, tiny_capture: Capture) -> Path:
     out = run / "exported" / "model.onnx"
     with contextlib.redirect_stdout(io.StringIO()) as said:
         main(["export", str(run), "--format", "onnx", "-o", str(out), "--capture", tiny_capture.uri,
               "--json", str(out.with_suffix(".json"))])  # fmt: skip
     out.with_suffix(".txt").write_text(said.getvalue())
-    yield out
+    return out
 
 
 def reference(run: Path, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +88,12 @@ def test_the_file_says_what_it_is(run: Path, onnx_file: Path) -> None:
     onnx.checker.check_model(model)
     facts = json.loads({entry.key: entry.value for entry in model.metadata_props}["mcss"])
     assert tuple(facts["joints"]) == JOINTS
-    assert (facts["unit"], facts["frame"], facts["image_size"], facts["precision"]) == ("mm", "canonical", 64, "float32")
+    assert (facts["unit"], facts["frame"], facts["image_size"], facts["precision"]) == (
+        "mm",
+        "canonical",
+        64,
+        "float32",
+    )
     assert facts["digest"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert facts["licence"] == "trained on pictures under CC0-1.0"
 

@@ -30,7 +30,8 @@ augmentation sampling
 backbones networks
 backgrounds batches evaluation features examples
 methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints systems predict runtimes quantisation export mediapipe_driver mediapipe_process selection runlog training recipes parallel
+checkpoints systems predict runtimes quantisation export mediapipe_driver mediapipe_process
+selection runlog training recipes parallel
 figures synchronisation sheets scene_viewer pages report doctor_page experiments ablations
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring
 cli

@@ -1,7 +1,7 @@
 """MediaPipe's pose model as something to compare with: in a process and an environment of its own.
 
-Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with, so it is installed into a
-virtual environment in the cache folder and spoken to over pipes (see `mcss.mediapipe_driver`).
+Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with. So it is
+installed into a virtual environment in the cache folder and spoken to over pipes (see `mcss.mediapipe_driver`).
 """
 
 import contextlib
@@ -110,8 +110,9 @@ def install(folder: Path | None = None) -> Path:
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             lines = [line for line in ran.stderr.strip().splitlines() if line.startswith("ERROR")]
+            reason = lines[-1] if lines else ran.stderr[-200:]
             raise MediaPipeError(
-                f"mediapipe {VERSION} could not be installed in {folder} ({lines[-1] if lines else ran.stderr[-200:]}); "
+                f"mediapipe {VERSION} could not be installed in {folder} ({reason}); "
                 "it needs a connection and CPython 3.9 to 3.12"
             )
     done.touch()

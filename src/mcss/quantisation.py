@@ -1,8 +1,8 @@
 """Eight-bit networks for ONNX Runtime and OpenVINO: static post-training quantisation on calibration pictures.
 
 Only convolutions and what lies between them become eight-bit, with a scale for each channel of the weights. The first
-few stay in float, since eight bits there cost most (`ExportSettings.float_layers`), and so does the embedding and all that is
-read off it, where eight bits would save next to no time.
+few stay in float, since eight bits there cost most (`ExportSettings.float_layers`), and so does the embedding and all
+that is read off it, where eight bits would save next to no time.
 """
 
 import contextlib

@@ -185,7 +185,9 @@ def onnxruntime() -> Any:
     try:
         import onnxruntime as runtime
     except ImportError as error:
-        raise ImportError("running ONNX files needs ONNX Runtime: install it with `pip install 'mcss[onnx]'`") from error
+        raise ImportError(
+            "running ONNX files needs ONNX Runtime: install it with `pip install 'mcss[onnx]'`"
+        ) from error
     return runtime
 
 
