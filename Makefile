@@ -50,6 +50,8 @@ docs: setup
 	$(BIN)/mcss import videos captures/footage captures/real
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
 	$(BIN)/python scripts/measure_real_clip.py $$(ls -d results/cells/mcss-S1-seed0-* | head -1)
+	$(BIN)/mcss equip $$(ls -d results/cells/mcss-S1-seed0-* | head -1) --capture captures/synthetic --out runs/equipped.safetensors
+	$(BIN)/python scripts/measure_prediction.py runs/equipped.safetensors captures/synthetic
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov build dist

@@ -141,7 +141,7 @@ def test_two_processes_train_one_network_together(tiny_capture: Capture) -> None
 
 @pytest.mark.slow
 def test_the_demonstration_leaves_a_report_of_all_three_systems(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["demo", "--out", "demo", "--instants", "256", "--steps", "2"])
+    main(["demo", "--out", "demo", "--instants", "400", "--steps", "2"])
     rows = json.loads(Path("demo/report.json").read_text())["rows"]
     assert [row["system"] for row in rows] == ["mean_pose", "supervised", "mcss"]
     assert all(row["n_mpjpe"] > 0 and row["labels"] == "S1" for row in rows)

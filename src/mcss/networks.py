@@ -88,6 +88,21 @@ class PoseEstimator(nn.Module):
             side = -(-side // 2)
         return int(side)
 
+    @torch.no_grad()
+    def map_shape(self, stages: int) -> tuple[int, int]:
+        """Channels and side of the map after the first `stages` stages of the trunk.
+
+        Raises:
+            ValueError: The trunk has fewer.
+        """
+        if not 1 <= stages <= len(self.trunk.stages):
+            raise ValueError(f"stages: expected 1 to {len(self.trunk.stages)}, those of the trunk, got {stages}.")
+        training, size = self.trunk.training, self.config.image_size
+        self.trunk.eval()
+        shape = self.trunk(torch.zeros(1, 3, size, size), 0, stages).shape
+        self.trunk.train(training)
+        return int(shape[1]), int(shape[2])
+
     def features(
         self, images: Float[Tensor, "batch _ _ _"], first: int = 0
     ) -> Float[Tensor, "batch channels side side"]:

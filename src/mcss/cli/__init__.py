@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 # Each registers its verbs, in the order of `mcss --help`.
-from mcss.cli import captures, deployment, footage, measuring, training  # noqa: F401
+from mcss.cli import captures, deployment, footage, measuring, predicting, training  # noqa: F401
 from mcss.cli.terminal import app
 
 _DESCRIPTION = (

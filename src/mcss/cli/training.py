@@ -4,18 +4,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, Positional
 from tyro.extras import SubcommandApp
 
 from mcss.backbones import TrunkName
-from mcss.checkpoints import load_estimator
+from mcss.captures import Capture
+from mcss.checkpoints import MODEL, load_estimator, read_model, save_model
 from mcss.cli.terminal import JsonFile, app, console, finish
+from mcss.equipment import EquipSettings, chosen_labels, equipped
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
+from mcss.models import load
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.training import Machine, Precision, TrainSettings, train
@@ -242,6 +245,39 @@ def train_points2d(
         json: Also write the result to this file.
     """
     _train("points2d", options, machine, json)
+
+
+@app.command
+def equip(
+    run: Positional[Path],
+    capture: str,
+    settings: OmitArgPrefixes[EquipSettings] = EquipSettings(),  # noqa: B008 (frozen)
+    out: Path | None = None,
+    half: bool = False,
+    json: JsonFile = None,
+) -> None:
+    """Add to a trained model what `mcss predict` uses beside the network: headings and places, expected errors.
+
+    The network stays as it is. Takes a minute or two.
+
+    Args:
+        run: A run folder of `mcss train`, or a model file.
+        capture: A capture with labels and cameras, such as the synthetic one.
+        settings: How.
+        out: The model file to write; by default that of the run, in place.
+        half: Store all numbers in half precision.
+        json: Also write a summary to this file.
+    """
+    model, opened, progress = load(run), Capture.open(capture), RichProgress()
+    labels = chosen_labels(run, settings.labels)
+    parts = equipped(model, opened, labels, settings, progress)
+    about = {**read_model(run).about, "equipped": f"{opened.fingerprint} {labels}"}
+    path = out or (run / MODEL if run.is_dir() else run)
+    save_model(path, model.network, about, parts, half)
+    assert parts.reference is not None
+    weights = [round(float(w), 4) for w in parts.reference.weights]
+    console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.reference.limit}, json)
 
 
 app.command(train_app, name="train", help="Train MCSS, or a system that it is compared with.")

@@ -116,6 +116,21 @@ def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterat
             yield _upright_rgb(frame, long_side)
 
 
+def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
+    """When each picture that can be decoded is shown, in seconds from the first; takes as long as decoding them.
+
+    By the container's time stamps, so that variable frame rates are kept; evenly spaced where it has none.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
+    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in _decoded(path)]
+    seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
+    if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
+        return np.asarray(seconds - seconds[0], np.float64)
+    return np.arange(len(seconds), dtype=np.float64) / probe(path).rate
+
+
 def decoded_count(path: Path) -> int:
     """Pictures of a video that can be decoded; takes as long as decoding it.
 
