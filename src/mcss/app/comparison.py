@@ -48,8 +48,8 @@ def compared(
         path, _ = path_between(query, track, free=True)
     except ValueError as error:
         raise ComparisonError(
-            f"the two videos have {len(first)} and {len(second)} pictures, too different to show the same movement; cut them "
-            "to the same movement"
+            f"the two videos have {len(first)} and {len(second)} pictures, too different to show the same movement; "
+            "cut them to the same movement"
         ) from error
     along = np.arange(len(query), dtype=np.int64)
     one, other = (path, along) if swapped else (along, path)

@@ -1,7 +1,7 @@
 """The web server of ``mcss serve``: a page and a few addresses that answer in JSON.
 
-Files are sent as the plain body of a request, without a name: what visitors call them never reaches the disk. Work on them is done by
-`mcss.app.worker`, one after the other in the order of arrival.
+Files are sent as the plain body of a request, without a name: what visitors call them never reaches the disk. Work on
+them is done by `mcss.app.worker`, one after the other in the order of arrival.
 """
 
 import asyncio

@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 
 # Each registers its verbs, in the order of `mcss --help`.
-<<<<<<< HEAD
 from mcss.cli import (  # noqa: F401
     captures,
     deployment,
@@ -18,9 +17,6 @@ from mcss.cli import (  # noqa: F401
     serving,
     training,
 )
-=======
-from mcss.cli import captures, deployment, footage, measuring, predicting, training  # noqa: F401
->>>>>>> reproduce
 from mcss.cli.terminal import app
 
 _DESCRIPTION = (
