@@ -15,6 +15,7 @@ mcss
 progress files memory processes
 skeletons metrics losses depthwise pictures placement neighbours
 frames tables instants captures labels projection retrieval
+entries index resident warping
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
@@ -27,15 +28,22 @@ synthetic synthetic.mocap synthetic.retargeting synthetic.gestures synthetic.sty
 synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic.textures synthetic.figure
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
-backbones networks
-backgrounds batches evaluation features examples
-methods methods.supervised methods.mcss methods.rhodin_cvpr18 methods.rhodin_eccv18
-checkpoints models systems predict equipment
+backbones networks decoders keypoints
+backgrounds batches evaluation prediction_files embedding_analysis features examples
+methods methods.supervised methods.mcss methods.points2d methods.rhodin_cvpr18 methods.rhodin_eccv18
+methods.chen_cvpr19
+checkpoints models systems predict equipment runtimes quantisation export mediapipe_driver mediapipe_process
 smoothing fusion takes bvh pose_exports sightings inference
+indexing clips queries search comparison
 selection runlog training recipes parallel
-figures synchronisation sheets scene_viewer overlays pages report doctor_page experiments ablations
-app app.limits app.uploads app.answers app.worker app.gallery app.looks app.comparison app.server
-cli.terminal cli.captures cli.footage cli.training cli.measuring cli.predicting cli.serving
+figures plots synchronisation sheets scene_viewer overlays pages report doctor_page
+cells estimates tuning experiments ablations
+search_page comparison_page
+reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
+reproduction.retrieval_parts reproduction.page reproduction.reproduce
+app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
+cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
+cli.serving
 cli
 """
 ORDER = LAYERS.split()
@@ -55,7 +63,15 @@ EXTRAS = {
     "cdflib",
     "c3d",
     "h5py",
+    "lancedb",
+    "mediapipe",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "openvino",
     "rerun",
+    "sklearn",
     "starlette",
     "uvicorn",
     "efficientnet_lite_pytorch",

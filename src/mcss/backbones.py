@@ -92,7 +92,8 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
     Args:
         name: Architecture.
         weights: ``imagenet`` (from the installed weights package where there is one, else from the library's
-            hub), ``random``, or the path of a ``.safetensors`` or ``.pth`` file with the library's own names.
+            hub), ``random``, the path of a ``.safetensors`` or ``.pth`` file with the library's own names, or the
+            folder of a run, whose trunk is taken.
         batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
 
     Raises:
@@ -101,7 +102,8 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
     if name not in _ARCHITECTURES:
         raise WeightsError(f"trunk: expected one of {', '.join(TRUNKS)}, got {name!r}.")
     architecture = _ARCHITECTURES[name]
-    if weights == "random":
+    run = weights not in ("random", "imagenet") and Path(weights).is_dir()
+    if weights == "random" or run:
         net = architecture.create(name, False)
     elif weights != "imagenet":
         net = architecture.create(name, False)
@@ -114,7 +116,19 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
     if not batchnorm_affine:
         _turn_off_affine(net)
     speed_up_depthwise(net)
-    return architecture.split(net)
+    trunk = architecture.split(net)
+    if run:
+        _load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
+    return trunk
+
+
+def _trunk_of_run(run: Path) -> dict[str, Tensor]:
+    """The trunk of a trained network."""
+    path = run / "model.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"--weights {run}: no finished run there, it has no {path.name}; train it to its end first.")
+    state = read_weights(path)
+    return {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
 
 
 def _from_hub(architecture: _Architecture, name: TrunkName) -> nn.Module:

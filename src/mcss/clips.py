@@ -108,7 +108,9 @@ def clip_of_sequence(capture: Capture, name: str, model: Model, span: Span | Non
         ("view", view, instants.views),
     ):
         if asked not in known:
-            raise CaptureError(f"{what}: there is no {asked!r} in the capture at {capture.uri}; there are {', '.join(known)}")
+            raise CaptureError(
+                f"{what}: there is no {asked!r} in the capture at {capture.uri}; there are {', '.join(known)}"
+            )
     rows = instants.rows[:, instants.views.index(view)]
     own = (instants.subject == instants.subjects.index(subject)) & (rows >= 0)
     own &= (instants.sequence == instants.sequences.index(sequence)) & _within(instants.time, span)

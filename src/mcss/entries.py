@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,9 @@ INDEX_VERSION = 1
 
 PLACE = ("capture", "row", "subject", "sequence", "frame", "time", "view")
 """The columns that say what an entry shows."""
+
+Kind = Literal["predicted", "true"]
+"""The poses of an entry."""
 
 _POSE_BYTES = 17 * 3 * 4
 
@@ -140,6 +143,11 @@ class Track:
     def name(self) -> str:
         """``subject/sequence/view``."""
         return f"{self.subject}/{self.sequence}/{self.view}"
+
+    def hit(self, place: int, distance: float = 0.0) -> Hit:
+        """What stands at a place."""
+        row, frame, time = int(self.row[place]), int(self.frame[place]), float(self.time[place])
+        return Hit(self.capture, row, self.subject, self.sequence, frame, time, self.view, distance)
 
 
 def index_schema(origin: Origin) -> Any:

@@ -6,6 +6,7 @@ takes up what has changed in them.
 """
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped
 from numba import njit
 
-from mcss.entries import NO_FILTER, PLACE, Filter, Hit, Origin, vectors_of
+from mcss.entries import NO_FILTER, Filter, Hit, Origin, vectors_of
 from mcss.index import NEAREST, PROBES, STRUCTURE, PoseIndex, checked
 
 _CHUNK = 65_536
@@ -52,31 +53,28 @@ class ResidentIndex:
 
     @classmethod
     def load(cls, index: PoseIndex) -> "ResidentIndex":
-        """Read all of an index: 4·dim + 50 bytes of memory an entry."""
+        """Read all of an index: about 4·dim + 60 bytes of memory an entry."""
         version = index.version
         dataset = index.dataset()
-        columns = list(PLACE)
-        table = dataset.to_table(columns=columns, with_row_id=True)
-        address = table["_rowid"].to_numpy()
+        address = dataset.to_table(columns=[], with_row_id=True)["_rowid"].to_numpy()
         partition = _partitions(dataset, address) if index.structured() else np.zeros(len(address), np.int32)
-        vector = np.empty((len(address), index.origin.dim), np.float32)
-        at = 0
-        for batch in dataset.to_batches(columns=["vector"], batch_size=_CHUNK):
-            vector[at : at + batch.num_rows] = vectors_of(batch["vector"], index.origin.dim)
-            at += batch.num_rows
+        _place_late(dataset, partition, index.origin.dim)
         count = int(partition.max(initial=0)) + 1
-        centre = np.zeros((count, index.origin.dim), np.float32)
-        np.add.at(centre, partition[partition >= 0], vector[partition >= 0])
-        centre /= np.maximum(1, np.bincount(partition[partition >= 0], minlength=count))[:, None]
-        late = np.flatnonzero(partition < 0)  # added since the structure was built
-        for begin in range(0, len(late), _CHUNK):
-            some = late[begin : begin + _CHUNK]
-            partition[some] = (vector[some] @ centre.T - 0.5 * (centre**2).sum(axis=1)).argmax(axis=1)
         order = np.argsort(partition, kind="stable")
-        start = np.concatenate([[0], np.cumsum(np.bincount(partition, minlength=count))]).astype(np.int64)
-        _in_order(vector, order)
-        names = {c: _names(table[c], order) for c in ("capture", "subject", "sequence", "view")}
-        numbers = {c: table[c].to_numpy()[order] for c in ("row", "frame", "time")}
+        sizes = np.bincount(partition, minlength=count)
+        start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        vector = np.empty((len(order), index.origin.dim), np.float32)
+        centre = np.zeros((count, index.origin.dim), np.float32)
+        for at, part in _vectors(dataset, index.origin.dim):
+            vector[place[at : at + len(part)]] = part
+        for number in range(count):
+            if sizes[number]:
+                centre[number] = vector[start[number] : start[number + 1]].mean(axis=0)
+        # A column at a time, since a million names as text take as much memory as their embeddings.
+        names = {c: _names(dataset.to_table(columns=[c])[c], order) for c in ("capture", "subject", "sequence", "view")}
+        numbers = {c: dataset.to_table(columns=[c])[c].to_numpy()[order] for c in ("row", "frame", "time")}
         return cls(index=index, version=version, vector=vector, centre=centre, start=start, **names, **numbers)
 
     def __len__(self) -> int:
@@ -152,29 +150,37 @@ class ResidentIndex:
 
 
 @njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
-def _scan(
+def _squared(a, b):  # type: ignore[no-untyped-def]
+    """The squared distance; a function of its own, as the compiler makes vector instructions of it only so."""
+    total = np.float32(0)
+    for d in range(len(a)):
+        difference = a[d] - b[d]
+        total += difference * difference
+    return total
+
+
+@njit(cache=True)  # type: ignore[untyped-decorator]
+def _scan(  # type: ignore[no-untyped-def]
     vector, query, start, looked, view, views, subject, subjects, sequence, sequences, time, since, until, top
-):  # type: ignore[no-untyped-def]
+):
     """The nearest allowed entries of some partitions, nearest first, and their squared distances."""
     best = np.full(top, np.inf, np.float32)
     place = np.full(top, -1, np.int64)
-    found = 0
+    found, worst = 0, np.float32(np.inf)
     for partition in looked:
         for i in range(start[partition], start[partition + 1]):
             if not (views[view[i]] and subjects[subject[i]] and sequences[sequence[i]] and since <= time[i] <= until):
                 continue
-            squared = np.float32(0)
-            for d in range(len(query)):
-                difference = vector[i, d] - query[d]
-                squared += difference * difference
-            if squared >= best[top - 1]:
+            squared = _squared(vector[i], query)
+            if squared >= worst:
                 continue
-            at = min(found, top - 1)  # insertion into the sorted list of the best
+            at = min(found, top - 1)
             while at > 0 and best[at - 1] > squared:
                 best[at], place[at] = best[at - 1], place[at - 1]
                 at -= 1
             best[at], place[at] = squared, i
             found = min(found + 1, top)
+            worst = best[top - 1]
     return place[:found], best[:found]
 
 
@@ -201,7 +207,24 @@ def _names(column: Any, order: Int64[np.ndarray, " n"]) -> Names:
     return Names(tuple(encoded.dictionary.to_pylist()), code[order])
 
 
-def _in_order(vector: Float32[np.ndarray, "n dim"], order: Int64[np.ndarray, " n"]) -> None:
-    """Sort the rows within their own memory, some columns at a time, since twice the whole would be much."""
-    for column in range(0, vector.shape[1], 16):
-        vector[:, column : column + 16] = vector[order, column : column + 16]
+def _vectors(dataset: Any, dim: int) -> Iterator[tuple[int, Float32[np.ndarray, "k dim"]]]:
+    """All embeddings, some at a time, each time with the place of the first."""
+    at = 0
+    for batch in dataset.to_batches(columns=["vector"], batch_size=_CHUNK):
+        yield at, vectors_of(batch["vector"], dim)
+        at += batch.num_rows
+
+
+def _place_late(dataset: Any, partition: Int32[np.ndarray, " n"], dim: int) -> None:
+    """Put what was added after the search structure was built into the partition whose mean is nearest."""
+    if (partition >= 0).all():
+        return
+    total = np.zeros((max(1, int(partition.max()) + 1), dim))
+    for at, part in _vectors(dataset, dim):
+        own = partition[at : at + len(part)]
+        np.add.at(total, own[own >= 0], part[own >= 0])
+    centre = total / np.maximum(1, np.bincount(partition[partition >= 0], minlength=len(total)))[:, None]
+    for at, part in _vectors(dataset, dim):
+        own = partition[at : at + len(part)]  # a view: what is written here is written there
+        late = own < 0
+        own[late] = (part[late] @ centre.T - 0.5 * (centre**2).sum(axis=1)).argmax(axis=1)

@@ -1,12 +1,13 @@
 """Time warping of sequences of embeddings: where a movement occurs in a longer sequence, and how two run in step.
 
-A path gives every picture of the query one picture of the track, at half to twice its pace: it goes on by one picture of both, by
-one of the query and two of the track (one is passed over), or by two of the query and one of the track (which both
-are given). What it costs is the mean distance over the query's pictures, so that costs of long and short queries compare.
+A path gives every picture of the query one picture of the track, at half to twice its pace: it goes on by one picture
+of both, by one of the query and two of the track (one is passed over), or by two of the query and one of the track
+(which both are given). What it costs is the mean distance over the query's pictures, so that costs of long and short
+queries compare.
 
 Reference:
-    Sakoe and Chiba, 1978, whose slope constraint P = 1 this is, asymmetric; Müller, "Information Retrieval for Music and
-    Motion", 2007, ch. 4.4, for free ends.
+    Sakoe and Chiba, 1978, whose slope constraint P = 1 this is, asymmetric; Müller, "Information Retrieval for Music
+    and Motion", 2007, ch. 4.4, for free ends.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 
 # Each registers its verbs, in the order of `mcss --help`.
-from mcss.cli import captures, footage, measuring, predicting, serving, training  # noqa: F401
+from mcss.cli import captures, deployment, footage, measuring, predicting, searching, serving, training  # noqa: F401
 from mcss.cli.terminal import app
 
 _DESCRIPTION = (
