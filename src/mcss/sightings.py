@@ -145,5 +145,5 @@ def _followed(
     if len(seen.tracks) > 1 and seen.tracks[1].weight > COMPARABLE * seen.tracks[0].weight:
         notes.append(f"{path}: several people; who is seen longest and largest is followed. Choose another with --box")
     width, height = seen.size
-    boxes: Float64[np.ndarray, "n 4"] = seen.tracks[0].over(seen.count)
-    return boxes * np.array([footage.width / width, footage.height / height] * 2)
+    scale = np.array([footage.width / width, footage.height / height] * 2)
+    return np.asarray(seen.tracks[0].over(seen.count) * scale, np.float64)

@@ -264,10 +264,10 @@ def clocks_by_motion(
         settings: How far to search.
     """
     rate = min(max(view.rate for view in views), MOTION_RATE)
-    signals = [profile.at_rate(rate) for profile in profiles]
+    signals = [profile.quick_at_rate(rate) for profile in profiles]
     reach = min(round(settings.max_offset * rate), max(s.shape[1] for s in signals))
     pairs = {
-        (i, j): agreement(signals[i], signals[j], rate, reach, settings.min_overlap)
+        (i, j): agreement(signals[i], signals[j], reach, settings.min_overlap)
         for i, j in itertools.combinations(range(len(views)), 2)
         if profiles[i].moves and profiles[j].moves
     }
@@ -298,9 +298,7 @@ def _drift(
         return start, 1.0
     own, lags = [], []
     for begin in np.linspace(first, last, 9).astype(int).tolist():
-        part = agreement(
-            a[:, begin : begin + length], b[:, begin - lag : begin - lag + length], rate, round(0.5 * rate), 0.5
-        )
+        part = agreement(a[:, begin : begin + length], b[:, begin - lag : begin - lag + length], round(0.5 * rate), 0.5)
         found = offsets({(0, 1): part}, 2, ELSEWHERE * rate)
         if found.confidence[1] > SURE:
             own.append((begin - lag + length / 2) / rate)

@@ -10,6 +10,7 @@ from tyro.extras import SubcommandApp
 
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
 from mcss.importers import ImportProblem
+from mcss.importers.aist.takes import AistSettings, import_aist
 from mcss.importers.aspset import AspsetSettings, import_aspset
 from mcss.importers.assembly import Assembled
 from mcss.importers.engines import Ray, Workers
@@ -102,6 +103,26 @@ def import_of_aspset(
     _show_assembled(
         import_aspset(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json
     )
+
+
+@import_app.command(name="aist")
+def import_of_aist(
+    source: Positional[Path],
+    out: Positional[str],
+    settings: OmitArgPrefixes[AistSettings] = AistSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Make a capture of AIST++ as released; the same command carries on after any stop.
+
+    Args:
+        source: The folder with keypoints3d, cameras, splits and ignore_list.txt, and perhaps videos.
+        out: Folder or object-store address of the new capture.
+        settings: Which cameras, instants and sequences are taken, and which known faults are left out.
+        processes: Processes to read with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    _show_assembled(import_aist(source, out, settings, RichProgress(), processes), json)
 
 
 @import_app.command(name="human36m")

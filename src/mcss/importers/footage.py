@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
 from mcss.importers import ImportProblem
 
@@ -117,6 +117,31 @@ def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterat
     for index, frame in enumerate(decoded(path)):
         if index % every == 0:
             yield _upright_rgb(frame, long_side)
+
+
+def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
+    """Some pictures of a video, upright, in RGB; fewer if it ends before them.
+
+    Args:
+        path: A video file.
+        numbers: Which ones, from 0 and in order; one may come several times.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
+    wanted = iter(numbers.tolist())
+    number = next(wanted, None)
+    if number is None:
+        return
+    for index, frame in enumerate(decoded(path)):
+        if index < number:
+            continue
+        picture = _upright_rgb(frame, None)
+        while number == index:
+            yield picture
+            number = next(wanted, None)
+        if number is None:
+            return
 
 
 def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:

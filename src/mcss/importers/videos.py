@@ -380,7 +380,7 @@ def _given_labels(recording: Recording, line: Timeline, settings: VideosSettings
     Their time is counted from instant 0: the first picture, or with `mcss sync` that of the reference view.
     """
     path = pose_file(recording.views[0].path.parent) if settings.poses.read else None
-    return None if path is None else read_labels(path, line.first + line.count, line.rate, settings.poses)
+    return None if path is None else read_labels(path, line.first + line.count, line.rate, settings.poses, line.first)
 
 
 def _given_scene(recording: Recording, view: Footage, settings: VideosSettings) -> Path | None:
