@@ -142,7 +142,8 @@ class Viewing:
 
         def keep() -> None:
             at = len(spool)
-            spool.append(waiting.popleft(), near(max(0, (at - around) // step), (at + around) // step))
+            last = min((at + around) // step, len(looks) - 1)
+            spool.append(waiting.popleft(), near(max(0, (at - around) // step), last))
 
         with closing(reading):
             for at, number in enumerate(self.taken.tolist()):
