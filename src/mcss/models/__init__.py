@@ -248,7 +248,7 @@ def square_around(box: Sequence[float | int], width: int, height: int, name: str
         )
     side = MARGIN * max(w, h)
     corner = np.array([x + w / 2 - side / 2, y + h / 2 - side / 2])
-    return np.rint(np.concatenate([corner, corner + side])).astype(np.int64)
+    return np.asarray(np.rint(np.concatenate([corner, corner + side])), np.int64)
 
 
 def whole_square(width: int, height: int) -> Int64[np.ndarray, " 4"]:
