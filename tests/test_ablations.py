@@ -6,6 +6,7 @@ import pytest
 from mcss import ablations
 from mcss.ablations import VARIANTS, AblationPlan, ablation_table, run_ablation
 from mcss.captures import Capture
+from mcss.checkpoints import CheckpointError
 from mcss.methods.mcss import MCSSSettings
 from mcss.networks import NetworkConfig
 from mcss.recipes import recipe
@@ -39,9 +40,12 @@ def test_an_ablation_is_measured_and_carried_on(
     assert [row["variant"] for row in found["rows"]] == ["whole", "plain"]
     assert all(len(row["n_mpjpe"]) == 2 and row["n_mpjpe"][0] > 0 for row in found["rows"])
     assert "| plain | 2 |" in (tmp_path / "ablation.md").read_text()
-    before = (tmp_path / "variant1-seed1" / "model.safetensors").stat().st_mtime_ns
+    weights = tmp_path / "variant1-seed1" / "model.safetensors"
+    weights.unlink()  # as in a clone: figures are kept, weights are not
     assert run_ablation(tiny_capture.uri, tmp_path, plan)["rows"] == found["rows"]
-    assert (tmp_path / "variant1-seed1" / "model.safetensors").stat().st_mtime_ns == before
+    assert not weights.exists()
+    with pytest.raises(CheckpointError, match="that run has other settings"):
+        run_ablation(tiny_capture.uri, tmp_path, replace(plan, steps=3))
 
 
 def test_a_capture_without_validation_is_refused(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

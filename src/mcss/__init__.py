@@ -1,3 +1,20 @@
-"""mcss: 3D human pose and pose search from unlabelled multi-view video and a few 3D labels."""
+"""mcss: 3D human pose and pose search from unlabelled multi-view video and a few 3D labels.
+
+model = mcss.load("runs/mcss")
+model.predict(["photo.jpg"]).pose  # (1, 17, 3), canonical, mm
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mcss.models import load as load
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":  # here, so that `import mcss` stays cheap
+        from mcss.models import load
+
+        return load
+    raise AttributeError(f"module 'mcss' has no attribute {name!r}")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from mcss.captures import Capture
-from mcss.checkpoints import METRICS, MODEL
+from mcss.checkpoints import METRICS
 from mcss.experiments import provenance, spread
 from mcss.files import write_json, write_text
 from mcss.methods.mcss import MCSSSettings
-from mcss.parallel import Job, train_all
+from mcss.parallel import Job, train_all, unfinished
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import recipe
 from mcss.report import Provenance
@@ -90,8 +90,7 @@ def run_ablation(uri: str, out: Path, plan: AblationPlan, progress: Progress = N
         jobs[name] = [
             Job(replace(settings, seed=seed), out / f"variant{number}-seed{seed}") for seed in range(plan.seeds)
         ]
-    waiting = [job for own in jobs.values() for job in own if not (job.out / MODEL).exists()]
-    train_all(waiting, plan.processes, progress)
+    train_all(unfinished([job for own in jobs.values() for job in own], capture), plan.processes, progress)
     command = f"mcss ablation --capture {uri} --out {out} --steps {plan.steps} --seeds {plan.seeds}"
     made = provenance(command, capture, {"steps": str(plan.steps)})
     rows = [{"variant": name, **_last_validation(own)} for name, own in jobs.items()]

@@ -5,12 +5,14 @@ A run folder holds
 * ``config.json``: every setting, the capture's fingerprint and the versions it was made with,
 * ``metrics.jsonl``: a line for every logged step,
 * ``checkpoint.safetensors``: everything that an interrupted run needs to go on bit for bit,
-* ``model.safetensors``: the trained network; its header holds the `NetworkConfig`.
+* ``model.safetensors``: the trained network; its header holds the `NetworkConfig`. `mcss equip` adds parts that
+  prediction uses beside it (`ModelParts`), each named in the header. Numbers may be of half precision.
 """
 
 import errno
 import json
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcss.files import replacing
+from mcss.methods.chen_cvpr19 import SkeletonMapConfig, SkeletonMapNetwork
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.neighbours import SIGNS, ReferencePoses
 from mcss.networks import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.placement import PlacementConfig, PlacementHead
 from mcss.skeletons import JOINTS, PoseFrame
 
 MODEL = "model.safetensors"
@@ -30,6 +35,10 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 
 _FORMAT = "mcss-model-1"
+_OWN = frozenset({"format", "network", "joints", "frame", "synthesis", "skeleton_maps", "placement", "reference"})
+"""Of the header: what is not `about`."""
+_PLACEMENT, _REFERENCE = "placement.", "reference."
+_REFERENCE_TENSORS = ("embedding", "pose", "weights")
 
 
 class CheckpointError(ValueError):
@@ -59,17 +68,73 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
             raise OSError(errno.EIO, str(error)) from error
 
 
-def save_model(path: Path, network: PoseEstimator, about: dict[str, str]) -> None:
-    """Write the network with its configuration; `about` adds facts such as the capture's fingerprint."""
+@dataclass(frozen=True, eq=False)
+class ModelParts:
+    """What a model may have beside its network; None for what it has not."""
+
+    placement: PlacementHead | None = None
+    reference: ReferencePoses | None = None
+
+
+NO_PARTS = ModelParts()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """All that a model file holds."""
+
+    network: PoseEstimator
+    """In evaluation mode, in float32."""
+    parts: ModelParts
+    about: Mapping[str, str]
+    """What else the header says, such as the capture's fingerprint."""
+
+
+def save_model(
+    path: Path,
+    network: PoseEstimator,
+    about: Mapping[str, str],
+    parts: ModelParts = NO_PARTS,
+    half: bool = False,
+) -> None:
+    """Write the network with its configuration.
+
+    Args:
+        path: The file.
+        network: Trained.
+        about: Facts to be kept in the header, such as the capture's fingerprint.
+        parts: What goes with it.
+        half: Store numbers in half precision: half as large, and exact to three digits.
+    """
     metadata = {
         "format": _FORMAT,
         "network": json.dumps(asdict(network.config)),
         "joints": json.dumps(JOINTS),
         "frame": network.frame,
-        **({"synthesis": json.dumps(asdict(network.synthesis))} if isinstance(network, NovelViewNetwork) else {}),
+        **_beyond_the_trunk(network),
         **about,
     }
-    _write(path, network.state_dict(), metadata)
+    tensors = dict(network.state_dict())
+    if parts.placement is not None:
+        metadata["placement"] = json.dumps(asdict(parts.placement.config))
+        tensors |= {f"{_PLACEMENT}{key}": value for key, value in parts.placement.state_dict().items()}
+    if (reference := parts.reference) is not None:
+        metadata["reference"] = json.dumps({"limit": reference.limit})
+        tensors |= {f"{_REFERENCE}{name}": getattr(reference, name) for name in _REFERENCE_TENSORS}
+    if half:
+        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    _write(path, tensors, metadata)
+
+
+def _beyond_the_trunk(network: PoseEstimator) -> dict[str, str]:
+    """What a network of another kind than MCSS's has to be told to be built again."""
+    match network:
+        case NovelViewNetwork():
+            return {"synthesis": json.dumps(asdict(network.synthesis))}
+        case SkeletonMapNetwork():
+            return {"skeleton_maps": json.dumps(asdict(network.maps))}
+        case _:
+            return {}
 
 
 def load_model(run: Path) -> PoseNetwork:
@@ -86,6 +151,15 @@ def load_model(run: Path) -> PoseNetwork:
 
 def load_estimator(run: Path) -> PoseEstimator:
     """The trained network of a run folder (or of a ``model.safetensors``), in evaluation mode.
+
+    Raises:
+        CheckpointError: See `read_model`.
+    """
+    return read_model(run).network
+
+
+def read_model(run: Path) -> ModelFile:
+    """The trained network of a run folder (or of a ``model.safetensors``), in float32, and what goes with it.
 
     Raises:
         CheckpointError: No finished run there, a foreign file, another joint set, or a newer format.
@@ -105,9 +179,42 @@ def load_estimator(run: Path) -> PoseEstimator:
             f"{path}: made for the {len(joints)} joints {', '.join(joints)}; expected {', '.join(JOINTS)}. "
             "Train on this skeleton instead."
         )
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     network = _untrained(metadata, path)
+    parts = ModelParts(_placement(network, metadata, state, path), _reference(metadata, state, path))
     copy_state(network, state, path)
-    return network.eval()
+    about = {name: text for name, text in metadata.items() if name not in _OWN}
+    return ModelFile(network.eval(), parts, about)
+
+
+def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of one part, which are removed from `state`."""
+    return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+
+
+def _placement(
+    network: PoseEstimator, metadata: Mapping[str, str], state: dict[str, Tensor], path: Path
+) -> PlacementHead | None:
+    if "placement" not in metadata:
+        return None
+    config = PlacementConfig(**_settings(metadata["placement"], PlacementConfig, path))
+    head = PlacementHead(config, *network.map_shape(config.stages))
+    copy_state(head, _taken(state, _PLACEMENT), path)
+    return head.eval()
+
+
+def _reference(metadata: Mapping[str, str], state: dict[str, Tensor], path: Path) -> ReferencePoses | None:
+    if "reference" not in metadata:
+        return None
+    found = _taken(state, _REFERENCE)
+    count = len(found["pose"]) if "pose" in found else 0
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    dim = shapes.get("embedding", (0, 0))[-1]
+    if shapes != {"embedding": (count, dim), "pose": (count, len(JOINTS), 3), "weights": (SIGNS,)}:
+        raise CheckpointError(
+            f"{path}: its reference poses are incomplete or of another mcss ({shapes}); write them with `mcss equip`."
+        )
+    return ReferencePoses(**found, limit=float(json.loads(metadata["reference"])["limit"]))
 
 
 def _untrained(metadata: dict[str, str], path: Path) -> PoseEstimator:
@@ -115,15 +222,20 @@ def _untrained(metadata: dict[str, str], path: Path) -> PoseEstimator:
     config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
     if "synthesis" in metadata:
         return NovelViewNetwork(config, SynthesisConfig(**_settings(metadata["synthesis"], SynthesisConfig, path)))
+    if "skeleton_maps" in metadata:
+        maps = SkeletonMapConfig(**_settings(metadata["skeleton_maps"], SkeletonMapConfig, path))
+        return SkeletonMapNetwork(config, maps)
     frame: PoseFrame
     match metadata.get("frame", "canonical"):  # files from before there were others name none
-        case "canonical" | "camera" as frame:
+        case "canonical" | "camera" | "world" as frame:
             return PoseNetwork(config, "random", frame)
         case other:
             raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
 
 
-def _settings(text: str, kind: type[NetworkConfig] | type[SynthesisConfig], path: Path) -> dict[str, Any]:
+def _settings(
+    text: str, kind: type[NetworkConfig | SynthesisConfig | SkeletonMapConfig | PlacementConfig], path: Path
+) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(text)
     if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):
         raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")

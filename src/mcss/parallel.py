@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 
-from mcss.checkpoints import METRICS
+from mcss.captures import Capture
+from mcss.checkpoints import CONFIG, METRICS
 from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.runlog import read_metrics
-from mcss.training import TrainSettings, cache_images, train
+from mcss.training import TrainSettings, begin_run, cache_images, train
 
 _POLL_SECONDS = 1.0
 
@@ -64,6 +65,23 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
             task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
         for future in futures:
             future.result()
+
+
+def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
+    """The jobs whose learning curve has not reached its end; it alone is looked at, weights may have been cleared away.
+
+    Raises:
+        ValueError: A folder holds a run with other settings or of another capture.
+    """
+    waiting = []
+    for job in jobs:
+        if (job.out / CONFIG).exists():
+            begin_run(job.out, job.settings, capture, resume=True)
+        if not any("validation" in line for line in read_metrics(job.out / METRICS)[-1:]) or (
+            _steps(job.out) < job.settings.optimiser.steps
+        ):
+            waiting.append(job)
+    return waiting
 
 
 def _steps(run: Path) -> int:

@@ -1,14 +1,17 @@
-"""Cameras, poses and pictures of a capture in Rerun's viewer, to turn about and to play."""
+"""Cameras, poses and pictures of a capture, and predicted poses, in Rerun's viewer, to turn about and to play."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mcss.captures import Capture
 from mcss.figures import LEFT, MIDDLE, RIGHT
+from mcss.files import replacing
 from mcss.instants import Instants
 from mcss.skeletons import JOINTS, PARENTS
+from mcss.takes import Take
 
 _BONE_MM, _PLANE_MM = 12.0, 800.0
 """Radius of a bone, and the distance of a picture from its camera, in mm."""
@@ -50,6 +53,26 @@ def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None)
     recording.flush()
 
 
+def show_take_in_rerun(take: Take, out: Path) -> None:
+    """Write predicted poses through time as an .rrd file for the viewer; mm, +Z up, a timeline in seconds.
+
+    Raises:
+        ImportError: The extra rerun is not installed.
+    """
+    rr = _rerun()
+    recording = rr.RecordingStream("mcss")
+    with replacing(out) as temporary:
+        recording.save(temporary)
+        recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
+        for i in range(len(take)):
+            recording.set_time("time", duration=float(take.time[i]))
+            _log_bones(rr, recording, take.poses.pose[i])
+            if take.poses.error is not None:
+                recording.log("expected_error", rr.Scalars(float(take.poses.error[i])))
+        recording.flush()
+        recording.disconnect()
+
+
 def _rerun() -> Any:
     try:
         import rerun
@@ -66,6 +89,10 @@ def _log_pose(rr: Any, recording: Any, instants: Instants, number: int) -> None:
     if not np.isfinite(pose).all():
         recording.log("world/person", rr.Clear(recursive=True))
         return
+    _log_bones(rr, recording, pose)
+
+
+def _log_bones(rr: Any, recording: Any, pose: Float[np.ndarray, "17 3"]) -> None:
     bones = [pose[[parent, joint]] for joint, parent in enumerate(PARENTS) if parent >= 0]
     colours = [{"L": LEFT, "R": RIGHT}.get(name[0], MIDDLE) for name in JOINTS[1:]]
     rgb = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours]
