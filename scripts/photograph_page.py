@@ -1,8 +1,8 @@
-"""Take the pictures of docs/serve.md: the page of `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
+"""Take the pictures of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
 
     python scripts/photograph_page.py RUN CAPTURE VIDEO VIDEO --out docs/images
 
-Needs the package playwright and a Chromium: Debian's (`apt install chromium`), or that of `playwright install chromium`.
+Needs the package playwright and a Chromium: Debian's (`apt install chromium`), or `playwright install chromium`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The web server of ``mcss serve``: a page and a few addresses that answer in JSON.
 
-Files are sent as the plain body of a request, without a name: what visitors call them never reaches the disk. Work on them is done by
-`mcss.app.worker`, one after the other in the order of arrival.
+Files are sent as the plain body of a request, without a name: what visitors call them never reaches the disk. Work on
+them is done by `mcss.app.worker`, one after the other in the order of arrival.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from mcss.app.gallery import Found, Gallery, GalleryError, Shown, moments
 from mcss.app.limits import Limits
 from mcss.app.looks import ForgottenError, Looks
 from mcss.app.uploads import UploadError, kind_of
-from mcss.app.worker import WorkError, Worker
+from mcss.app.worker import Worker, WorkError
 from mcss.comparison import CompareSettings, compare
 from mcss.entries import Filter
 from mcss.sightings import Rectangle

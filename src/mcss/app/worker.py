@@ -1,7 +1,8 @@
 """The process that opens what visitors send. It has the model, little memory and little time, and may die.
 
-The server itself never decodes a file of a stranger's. Should one crash a decoder, exhaust its memory or keep it busy for ever, this
-process ends, the visitor is told, and another takes its place. What comes back is JSON and bytes, nothing that runs.
+The server itself never decodes a file of a stranger's. Should one crash a decoder, exhaust its memory or keep it busy
+for ever, this process ends, the visitor is told, and another takes its place. What comes back is JSON and bytes,
+nothing that runs.
 """
 
 import json
@@ -157,9 +158,9 @@ def _confine(limits: Limits) -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = int(max(20 * limits.upload_bytes, 1_000 * MEGABYTE))
+    most = max(20 * limits.upload_bytes, 1_000 * MEGABYTE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     if Path("/proc/self/statm").exists():
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        most = used + int(limits.memory_mb * MEGABYTE)
+        most = used + limits.memory_mb * MEGABYTE
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
