@@ -368,8 +368,8 @@ def _check(parity: Parity, settings: ExportSettings) -> None:
         raise ExportError(
             f"the exported network differs from the original: a joint moves by {parity.pose_difference:.3g} mm "
             f"(expected {TOLERANCE_MM:g} at most), the embedding by {parity.embedding_difference:.3g} "
-            f"(expected {TOLERANCE_EMBEDDING:g} at most; {parity.source}). Nothing was written. Try the other --format, "
-            "or other versions of torch and the runtime, and please report it."
+            f"(expected {TOLERANCE_EMBEDDING:g} at most; {parity.source}). Nothing was written. Try the other "
+            "--format, or other versions of torch and the runtime, and please report it."
         )
 
 

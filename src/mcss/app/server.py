@@ -174,7 +174,9 @@ class Studio:
             answer = self.looks[query.get("look", "")]
             vector = answer.embedding[_number(query.get("frame", "0"), "frame", len(answer.embedding))]
         count = _number(query.get("count", "12"), "count", MOST_NEIGHBOURS + 1)
-        names = {key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")}
+        names: dict[str, Any] = {
+            key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")
+        }
         own = query.get("own", "no") == "yes"
         found: list[Found] = []
         top = 16 * count
