@@ -23,7 +23,7 @@ from mcss.app.gallery import Found, Gallery, GalleryError, Shown, moments
 from mcss.app.limits import Limits
 from mcss.app.looks import ForgottenError, Looks
 from mcss.app.uploads import UploadError, kind_of
-from mcss.app.worker import Worker, WorkError
+from mcss.app.worker import Means, Worker, WorkError
 from mcss.comparison import CompareSettings, compare
 from mcss.entries import Filter
 from mcss.sightings import Rectangle
@@ -55,7 +55,7 @@ class Studio:
     """What the server works with, and who is waiting."""
 
     model: str
-    run: Path | None
+    means: Means
     gallery: Gallery | None
     limits: Limits
     started: Callable[[str], None]
@@ -72,7 +72,7 @@ class Studio:
         """Have a folder and a worker as long as the server runs."""
         with tempfile.TemporaryDirectory(prefix="mcss-serve-", ignore_cleanup_errors=True) as folder:
             self.folder, self.turn = Path(folder), asyncio.Lock()
-            self.worker = await asyncio.to_thread(Worker, self.run, self.folder, self.limits)
+            self.worker = await asyncio.to_thread(Worker, self.means, self.folder, self.limits)
             try:
                 await asyncio.to_thread(self.worker.wait_until_ready)
                 self.started(self.address)
