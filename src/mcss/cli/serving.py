@@ -24,8 +24,8 @@ class ServeOptions:
     run: Path | None = None
     """A run folder or model file; the weights shipped with mcss by default."""
     find: DetectorName | None = None
-    """Find people with this detector, as for `mcss predict`. By default a picture is taken whole, and in a video whoever
-    moves before the static camera is followed; visitors can draw a box in either."""
+    """Find people with this detector, as for `mcss predict`. By default a picture is taken whole, and in a video
+    whoever moves before the static camera is followed; visitors can draw a box in either."""
     detector_weights: Path | None = None
     """A file of the detector's weights, as for `mcss predict`."""
     index: str | None = None
