@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from filming import Room, write_video
 
+from mcss.app.server import PAGE
 from mcss.captures import Capture
 from mcss.checkpoints import save_model
 from mcss.cli import main
@@ -75,7 +76,7 @@ def test_a_video_is_answered_frame_by_frame_and_can_be_compared(server: Served, 
     assert len(same["angles"]) == 9
     _, picture = server.send(PICTURE)
     status, answer = server.ask(f"/api/comparison?first={found['id']}&second={picture['id']}")
-    assert (status, answer["error"][:22]) == (422, "video B: 1 pictures, e")
+    assert (status, answer["error"]) == (422, "video B: 1 pictures, expected 8 or more; choose a longer video")
 
 
 def test_neighbours_are_found_filtered_and_searched_on_from(server: Served) -> None:
@@ -166,7 +167,7 @@ def test_addresses_that_lead_nowhere_are_answered_politely(server: Served, path:
 
 def test_the_page_asks_nobody_else_and_nobody_else_may_use_it(server: Served) -> None:
     assert server.ask("/")[1].startswith(b"<!doctype html>")
-    for name in ("index.html", *(path.name for path in Path("src/mcss/app/page").iterdir())):
+    for name in ("index.html", *(path.name for path in PAGE.iterdir())):
         status, data = server.ask(f"/{name}")
         assert status == 200
         assert b"https://" not in data

@@ -184,6 +184,7 @@ def rounded(values: Float[np.ndarray, "n k"], digits: int = 1) -> list[list[floa
 def for_visitors(message: str) -> str:
     """A message of the command line in the words of the page, without paths."""
     message = re.sub(r"(/|[A-Za-z]:\\)\S+?\.copy\.mp4", "the video", message)
+    message = message.replace("; name a longer time", "; choose a longer video")
     message = re.sub(r"; say where one is with --box \S+", "; draw a box around the person", message)
     message = re.sub(r"; --box \S+ does", "; draw a box around the person if there is room about them", message)
     return re.sub(r"\. Choose(?: another)? with --box", ". Draw a box around the one you mean", message)
