@@ -1,4 +1,4 @@
-"""Take the pictures of docs/serve.md: the page of `mcss serve` in headless Chromium, as wide as a desktop and a phone.
+"""Take the pictures of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
 
     python scripts/photograph_page.py RUN CAPTURE VIDEO VIDEO --out docs/images
 

@@ -47,7 +47,6 @@ reproduction reproduction.paper reproduction.parts reproduction.landmarks reprod
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
 app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
-app.comparison
 cli.serving
 cli
 """
