@@ -14,10 +14,10 @@ from mcss.importers.people import crop_squares, filled, person_boxes
 from mcss.importers.scenery import empty_scene
 from mcss.importers.videos import LOOK_SIZE, SAMPLES, SELDOM_SEEN
 from mcss.models import MARGIN, square_around, whole_square
-from mcss.pictures import Picture, PictureError
+from mcss.pictures import OfAnySize, Picture, PictureError
 from mcss.progress import Task
 
-Finder = Callable[[Sequence[Picture]], Sequence[Float64[np.ndarray, "people 4"]]]
+Finder = Callable[[Sequence[OfAnySize]], Sequence[Float64[np.ndarray, "people 4"]]]
 """Finds people in pictures: for each picture their boxes (x0, y0, x1, y1 in pixels), the surest first."""
 
 Rectangle = tuple[float, float, float, float]
