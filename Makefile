@@ -43,11 +43,14 @@ docs: setup
 	$(BIN)/mcss show captures/synthetic -o docs/images/show.jpg --split test --instants 6 --across 2
 	$(BIN)/mcss experiment --capture captures/synthetic --out results
 	$(BIN)/python scripts/write_table.py README.md results results/table.md
+	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --subjects 5
+	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out results --processes 2
+	$(BIN)/python benchmarks/metrics.py --json docs/results/metrics.json
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints
 	$(BIN)/mcss import videos captures/footage captures/real
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
-	$(BIN)/python scripts/measure_real_clip.py results/cells/mcss-S1-seed0
-	$(BIN)/mcss equip results/cells/mcss-S1-seed0 --capture captures/synthetic --out runs/equipped.safetensors
+	$(BIN)/python scripts/measure_real_clip.py $$(ls -d results/cells/mcss-S1-seed0-* | head -1)
+	$(BIN)/mcss equip $$(ls -d results/cells/mcss-S1-seed0-* | head -1) --capture captures/synthetic --out runs/equipped.safetensors
 	$(BIN)/python scripts/measure_prediction.py runs/equipped.safetensors captures/synthetic
 
 clean:

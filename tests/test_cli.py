@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_train_and_evaluate_end_to_end_and_a_second_evaluation_is_identical(tiny
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", ["1", "2"])
-@pytest.mark.parametrize("name", ["rhodin_cvpr18", "rhodin_eccv18"])
+@pytest.mark.parametrize("name", ["rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19"])
 def test_a_method_of_two_stages_end_to_end(scenic_capture: Capture, name: str, devices: str) -> None:
     command = [
         str(Path(sys.executable).with_name("mcss")), "train", name, "--capture", scenic_capture.uri, "--steps", "4",
@@ -61,7 +62,8 @@ def test_a_method_of_two_stages_end_to_end(scenic_capture: Capture, name: str, d
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert [read_metrics(Path(folder, "metrics.jsonl"))[-1]["step"] for folder in ("run/first", "run")] == [2, 2]
+    steps = [3, 1] if name == "chen_cvpr19" else [2, 2]
+    assert [read_metrics(Path(folder, "metrics.jsonl"))[-1]["step"] for folder in ("run/first", "run")] == steps
     main(["evaluate", "run", "--capture", scenic_capture.uri, "--json", "found.json"])
     assert json.loads(Path("found.json").read_text())["pose"]["frame"] == "camera"
     assert "Scored in camera space" in Path("run/test/report.html").read_text()
@@ -74,6 +76,10 @@ def test_options_of_another_method_are_refused(capsys: pytest.CaptureFixture[str
     assert "--rotations: rhodin_cvpr18 alone has a choice, not mcss" in message
     message = failing(["train", "supervised", "--capture", "c", "--instants", "4"], capsys)
     assert "--instants, --min-gap: supervised does not compare instants" in message
+    message = failing(["train", "rhodin_cvpr18", "--capture", "c", "--frame", "world"], capsys)
+    assert "--frame: mcss and supervised alone have a choice, not rhodin_cvpr18" in message
+    message = failing(["train", "mcss", "--capture", "c", "--points", "points.csv"], capsys)
+    assert "--points: mcss does not learn from 2D joints" in message
 
 
 def test_labels_of_somebody_who_is_not_there(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,9 +113,8 @@ def test_evaluating_what_is_no_run_says_what_was_expected(
 def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (
         ["info"], ["synthetic", "build"], ["synthetic", "describe"], ["import", "videos"], ["train", "mcss"],
-        ["train", "supervised"], ["train", "rhodin_cvpr18"], ["train", "rhodin_eccv18"], ["evaluate"], ["demo"],
-        ["experiment"],
-        ["ablation"],
+        ["train", "supervised"], ["train", "rhodin_cvpr18"], ["train", "rhodin_eccv18"], ["train", "chen_cvpr19"],
+        ["train", "points2d"], ["evaluate"], ["demo"], ["experiment"], ["ablation"], ["reproduce"], ["export"],
     ):  # fmt: skip
         with pytest.raises(SystemExit) as stopped:
             main([*verb, "--help"])
@@ -142,3 +147,32 @@ def test_the_demonstration_leaves_a_report_of_all_three_systems(capsys: pytest.C
     assert all(row["n_mpjpe"] > 0 and row["labels"] == "S1" for row in rows)
     assert rows[2]["retrieval"]["same_instant"]["hit_at_1"] >= 0
     assert "report.html" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_reproducing_a_table_says_what_is_left_and_then_does_it(
+    scenic_capture: Capture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mcss.recipes import recipe
+
+    def small(name: str, method: str, capture: str) -> object:
+        settings = recipe("fast", method, capture)  # type: ignore[arg-type]
+        network = replace(settings.network, image_size=32)
+        own = replace(settings.method, instants=4, min_gap=0.2) if method == "mcss" else settings.method
+        return replace(settings, method=own, network=network, weights="random", variants=1, validation_instants=4)
+
+    monkeypatch.setattr("mcss.tuning.recipe", small)
+    command = ["reproduce", "table3", "--capture", scenic_capture.uri, "--steps", "2", "--seeds", "1", "--trials", "1"]
+    main([*command, "--estimate", "--json", "left.json"])
+    left = json.loads(Path("left.json").read_text())
+    assert [(one["system"].split(",")[0], one["cells"], one["steps"]) for one in left] == [
+        ("mcss", 3, 6), ("supervised", 3, 6),
+    ]  # fmt: skip
+    assert not Path("results").exists()
+    main([*command, "--json", "rows.json"])
+    assert len(json.loads(Path("rows.json").read_text())["table3"]) == 6
+    assert set(json.loads(Path("results/tuning.json").read_text())) == {"mcss", "supervised"}
+    assert "Written by `mcss reproduce table3" in Path("results/table3.md").read_text()
+    capsys.readouterr()
+    main([*command, "--estimate"])
+    assert "Nothing is left to train" in capsys.readouterr().out

@@ -117,7 +117,7 @@ def test_a_second_call_and_the_way_through_json_give_identical_numbers(tiny_capt
     assert score["above_oracle"] == score["mean_pa_mpjpe"] - score["oracle"]
 
 
-def test_large_splits_are_thinned_to_whole_instants(tiny_capture: Capture) -> None:
+def test_large_splits_are_thinned_towhole_instants(tiny_capture: Capture) -> None:
     oracle = Oracle(tiny_capture)
     settings = EvaluationSettings(max_instants=30, max_gallery=50, max_queries=9)
     result = evaluate(oracle, tiny_capture, "train", settings)
@@ -202,6 +202,46 @@ def test_a_prediction_in_camera_space_is_scored_there(tiny_capture: Capture) -> 
     canonical = evaluate(Oracle(tiny_capture), tiny_capture, "test").pose
     assert canonical is not None
     assert (canonical.frame, canonical.images) == ("canonical", perfect.images)
+
+
+def test_poses_in_the_rooms_frame_are_scored_with_their_heading(tiny_capture: Capture) -> None:
+    instants = tiny_capture.instants()
+    instant = {int(row): i for i, rows in enumerate(instants.rows) for row in rows if row >= 0}
+
+    def predict(rows: np.ndarray) -> Prediction:
+        world = torch.from_numpy(instants.pose[[instant[int(row)] for row in rows]])
+        return Prediction(world - world[:, :1], None, "world")
+
+    predictions = predict_split(predict, tiny_capture, "test")
+    assert (predictions.frame, predictions.rotation) == ("world", None)
+    perfect = evaluate(predict, tiny_capture, "test").pose
+    assert perfect is not None
+    assert (perfect.frame, perfect.images) == ("world", len(predictions))
+    assert perfect.over_poses.mpjpe < 1e-3
+    turned = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+
+    def wrong(rows: np.ndarray) -> Prediction:
+        pose = predict(rows).pose
+        assert pose is not None
+        return Prediction(pose @ turned.T, None, "world")
+
+    other = evaluate(wrong, tiny_capture, "test").pose
+    assert other is not None
+    assert other.over_poses.n_mpjpe > 50
+    assert other.over_poses.pa_mpjpe < 1e-2
+    for example in pose_examples(tiny_capture, {"theirs": predictions}, pick_rows(predictions, 2)):
+        np.testing.assert_allclose(example.predicted["theirs"].pose, example.true, atol=1e-2)
+
+
+def test_one_view_alone_can_be_looked_at(tiny_capture: Capture) -> None:
+    settings = EvaluationSettings(views=("3",))
+    predictor = Oracle(tiny_capture)
+    found = evaluate(predictor, tiny_capture, "test", settings)
+    assert (found.instants, found.images) == (32, 32)
+    assert set(predictor.asked) == set(tiny_capture.instants("test").rows[:, 2].tolist())
+    assert Evaluation.from_json(json.loads(json.dumps(found.to_json()))) == found
+    with pytest.raises(ValueError, match=r"views: there is no view '9'; there are 1, 2, 3, 4"):
+        evaluate(Oracle(tiny_capture), tiny_capture, "test", EvaluationSettings(views=("9",)))
 
 
 def test_the_frame_survives_json_and_older_reports_are_canonical(tiny_capture: Capture) -> None:

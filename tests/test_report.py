@@ -23,7 +23,8 @@ from mcss.evaluation import (
     target_poses,
 )
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
-from mcss.figures import INK, LEFT, RIGHT, Line, averaged, line_plot, skeleton_svg
+from mcss.figures import INK, LEFT, RIGHT, skeleton_svg
+from mcss.plots import Line, averaged, line_plot
 from mcss.report import (
     PAPER,
     Provenance,

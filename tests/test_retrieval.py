@@ -185,3 +185,28 @@ def test_pair_errors_align_the_gallery_to_the_query() -> None:
     errors = pair_errors(queries, gallery)
     expected = [[pa_mpjpe(g[None, 1:], q[None, 1:]).item() for g in gallery.pose] for q in queries.pose]
     np.testing.assert_allclose(errors.numpy(), expected, rtol=1e-6, atol=1e-3)
+
+
+def test_chunks_of_queries_change_nothing() -> None:
+    gallery = pictures(frames=6)
+    for cross_subject in (False, True):
+        whole, parts = (
+            retrieve_poses(gallery, gallery, cross_subject=cross_subject, pairs=pairs) for pairs in (10**9, 1)
+        )
+        assert whole is not None
+        assert parts is not None
+        assert [score.k for score in whole.scores] == [score.k for score in parts.scores]
+        for one, other in zip(whole.scores, parts.scores, strict=True):
+            np.testing.assert_allclose(list(vars(one).values()), list(vars(other).values()), atol=1e-9)
+        assert whole.random == pytest.approx(parts.random)
+    assert retrieve_instants(gallery, gallery, pairs=1) == retrieve_instants(gallery, gallery)
+
+
+def test_neighbours_are_those_of_a_whole_stable_sort() -> None:
+    generator = torch.Generator().manual_seed(1)
+    for kinds in (2, 5, 1000):
+        distances = torch.randint(0, kinds, (50, 80), generator=generator).double()
+        allowed = torch.rand(50, 80, generator=generator) < 0.6
+        slow = distances.masked_fill(~allowed, torch.inf).sort(dim=1, stable=True).indices
+        for k in (1, 7, 20):
+            assert torch.equal(nearest(distances, allowed, k), slow[:, :k])

@@ -27,6 +27,7 @@ from mcss.predict import NetworkPredictor
 from mcss.recipes import recipe
 from mcss.runlog import read_metrics
 from mcss.training import OptimiserSettings, TrainSettings, stages, train
+from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 
 def settings_for(capture: Capture, **changes: object) -> TrainSettings:
@@ -49,12 +50,6 @@ def settings_for(capture: Capture, **changes: object) -> TrainSettings:
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
-
-
-def random_rotations(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    q, _ = torch.linalg.qr(torch.randn(*shape, 3, 3, generator=generator, dtype=torch.float64))
-    return q * torch.linalg.det(q).sign()[..., None, None]
 
 
 def random_poses(*shape: int, seed: int = 0) -> Tensor:
@@ -149,31 +144,8 @@ def test_a_run_stopped_in_either_stage_resumes_bit_for_bit(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method = RhodinCVPR18Settings(rotations="procrustes", instants=4, views=3, min_gap=0.2, pose_images=4)
-    settings = settings_for(tiny_capture, method=method, checkpoint_every=2)
-    train(settings, tmp_path / "whole")
-
-    import mcss.training as module
-
-    saved = module.save_checkpoint
-    for stop in (1, 3):  # a checkpoint of the first stage and one of the second
-        count = 0
-
-        def stopping(*args: object, stop: int = stop) -> None:
-            nonlocal count
-            saved(*args)  # type: ignore[arg-type]
-            count += 1
-            if count == stop:
-                raise KeyboardInterrupt
-
-        out = tmp_path / f"stopped{stop}"
-        with monkeypatch.context() as patch:
-            patch.setattr(module, "save_checkpoint", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                train(settings, out)
-        assert (out / "first" / "model.safetensors").exists() == (stop == 3)
-        train(settings, out, resume=True)
-        whole, resumed = (load_file(run / "model.safetensors") for run in (tmp_path / "whole", out))
-        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    settings = settings_for(tiny_capture, method=method)
+    check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit(settings, tmp_path, monkeypatch)
 
 
 def test_an_initial_network_can_be_given(tiny_capture: Capture, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 import mcss.training as training
 from captures_for_tests import INFO, stick_part
@@ -31,6 +30,7 @@ from mcss.predict import NetworkPredictor
 from mcss.recipes import recipe
 from mcss.runlog import read_metrics
 from mcss.training import OptimiserSettings, TrainSettings, stages, train
+from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 SYNTHESIS = SynthesisConfig(points=8, appearance=4, picture_size=16, width=32, perception_stages=1, hidden=16)
 NETWORK = NetworkConfig(trunk="resnet18", batchnorm_affine=True, image_size=32)
@@ -56,12 +56,6 @@ def settings_for(capture: Capture, **changes: object) -> TrainSettings:
         log_every=1,
     )
     return replace(settings, **changes)  # type: ignore[arg-type]
-
-
-def random_rotations(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    q, _ = torch.linalg.qr(torch.randn(*shape, 3, 3, generator=generator, dtype=torch.float64))
-    return q * torch.linalg.det(q).sign()[..., None, None]
 
 
 def test_each_view_is_drawn_from_the_one_before_with_the_looks_of_another_instant() -> None:
@@ -246,28 +240,8 @@ def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_cap
 def test_a_run_stopped_in_either_stage_resumes_bit_for_bit(
     scenic_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_for(scenic_capture, checkpoint_every=2)
-    train(settings, tmp_path / "whole")
-    saved = training.save_checkpoint
-    for stop in (1, 3):  # a checkpoint of the first stage and one of the second
-        count = 0
-
-        def stopping(*args: object, stop: int = stop) -> None:
-            nonlocal count
-            saved(*args)  # type: ignore[arg-type]
-            count += 1
-            if count == stop:
-                raise KeyboardInterrupt
-
-        out = tmp_path / f"stopped{stop}"
-        with monkeypatch.context() as patch:
-            patch.setattr(training, "save_checkpoint", stopping)
-            with pytest.raises(KeyboardInterrupt):
-                train(settings, out)
-        assert (out / "first" / "model.safetensors").exists() == (stop == 3)
-        train(settings, out, resume=True)
-        whole, resumed = (load_file(run / "model.safetensors") for run in (tmp_path / "whole", out))
-        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+    settings = settings_for(scenic_capture)
+    check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit(settings, tmp_path, monkeypatch)
 
 
 def test_a_capture_without_backgrounds_is_refused_with_a_way_out(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.progress import NO_PROGRESS
 from mcss.recipes import recipe
 from mcss.runlog import read_metrics
-from mcss.training import OptimiserSettings, TrainSettings, train
+from mcss.training import OptimiserSettings, TrainSettings, begin_run, train
 
 STEPS = 8
 
@@ -223,3 +223,21 @@ def test_config_names_the_capture_and_the_versions(tiny_capture: Capture, tmp_pa
     assert config["capture_fingerprint"] == tiny_capture.fingerprint
     assert config["versions"]["torch"] == torch.__version__
     assert config["capture"] == tiny_capture.uri
+
+
+def test_a_run_of_an_older_mcss_goes_on_with_later_settings_at_their_defaults(
+    tiny_capture: Capture, tmp_path: Path
+) -> None:
+    settings = settings_for(tiny_capture)
+    begin_run(tmp_path, settings, tiny_capture, resume=False)
+    path = tmp_path / "config.json"
+    older = json.loads(path.read_text())
+    del older["frozen_statistics"], older["method"]["frame"]
+    path.write_text(json.dumps({**older, "digest": "of an older mcss"}))
+    assert begin_run(tmp_path, settings, tiny_capture, resume=True) == "of an older mcss"
+    with pytest.raises(CheckpointError, match=r"that run has other settings \(frozen_statistics\)"):
+        begin_run(tmp_path, replace(settings, frozen_statistics=True), tiny_capture, resume=True)
+    assert isinstance(settings.method, MCSSSettings)
+    world = replace(settings, method=replace(settings.method, frame="world"))
+    with pytest.raises(CheckpointError, match=r"that run has other settings \(method\)"):
+        begin_run(tmp_path, world, tiny_capture, resume=True)

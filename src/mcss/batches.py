@@ -17,7 +17,7 @@ from mcss.captures import Capture
 from mcss.instants import Instants
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sampling import MetricPlan, PosePlan, generator, metric_batch, pose_batch
-from mcss.skeletons import PoseFrame, camera_pose, canonical_pose
+from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 
 _CHUNK = 1024
 
@@ -158,6 +158,9 @@ class Batch:
     backgrounds: Float[Tensor, "drawn 3 side side"] | None = None
     """What stands behind the person in each of them, normalised."""
 
+    points: Float[Tensor, "pictures 17 2"] | None = None
+    """Normalised 2D joints of every picture (see `mcss.keypoints`); NaN where unknown. None for methods without."""
+
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
         return replace(
@@ -167,6 +170,7 @@ class Batch:
             rotations=None if self.rotations is None else self.rotations.to(device),
             unchanged=None if self.unchanged is None else self.unchanged.to(device),
             backgrounds=None if self.backgrounds is None else self.backgrounds.to(device),
+            points=None if self.points is None else self.points.to(device),
         )
 
 
@@ -201,6 +205,8 @@ class BatchSource:
     """World to camera, of every picture that needs one; NaN for others."""
     drawn: DrawnPictures | None = None
     """For methods that draw the metric pictures."""
+    points: Float[Tensor, "n views 17 2"] | None = None
+    """Normalised 2D joints of every picture, for methods that learn from them; NaN where unknown."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
@@ -240,6 +246,7 @@ class BatchSource:
             rotations=None if self.rotations is None else self.rotations[instants, views],
             unchanged=None if scene is None else normalise(scene.pixels.take(rows[:count])),
             backgrounds=None if scene is None else normalise(scene.backgrounds.take(instants[:count], views[:count])),
+            points=None if self.points is None else self.points[instants, views],
         )
 
     def _poses(
@@ -251,6 +258,8 @@ class BatchSource:
         if self.frame == "camera":
             assert self.rotations is not None
             return camera_pose(world, self.rotations[labelled, views])
+        if self.frame == "world":
+            return root_relative(world)
         poses = canonical_pose(world)
         return torch.where(torch.from_numpy(mirror)[:, None, None], mirrored_canonical(poses), poses)
 

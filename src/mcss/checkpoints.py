@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcss.files import replacing
+from mcss.methods.chen_cvpr19 import SkeletonMapConfig, SkeletonMapNetwork
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
 from mcss.neighbours import SIGNS, ReferencePoses
 from mcss.networks import NetworkConfig, PoseEstimator, PoseNetwork
@@ -34,7 +35,7 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 
 _FORMAT = "mcss-model-1"
-_OWN = frozenset({"format", "network", "joints", "frame", "synthesis", "placement", "reference"})
+_OWN = frozenset({"format", "network", "joints", "frame", "synthesis", "skeleton_maps", "placement", "reference"})
 """Of the header: what is not `about`."""
 _PLACEMENT, _REFERENCE = "placement.", "reference."
 _REFERENCE_TENSORS = ("embedding", "pose", "weights")
@@ -110,7 +111,7 @@ def save_model(
         "network": json.dumps(asdict(network.config)),
         "joints": json.dumps(JOINTS),
         "frame": network.frame,
-        **({"synthesis": json.dumps(asdict(network.synthesis))} if isinstance(network, NovelViewNetwork) else {}),
+        **_beyond_the_trunk(network),
         **about,
     }
     tensors = dict(network.state_dict())
@@ -123,6 +124,17 @@ def save_model(
     if half:
         tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     _write(path, tensors, metadata)
+
+
+def _beyond_the_trunk(network: PoseEstimator) -> dict[str, str]:
+    """What a network of another kind than MCSS's has to be told to be built again."""
+    match network:
+        case NovelViewNetwork():
+            return {"synthesis": json.dumps(asdict(network.synthesis))}
+        case SkeletonMapNetwork():
+            return {"skeleton_maps": json.dumps(asdict(network.maps))}
+        case _:
+            return {}
 
 
 def load_model(run: Path) -> PoseNetwork:
@@ -210,16 +222,19 @@ def _untrained(metadata: dict[str, str], path: Path) -> PoseEstimator:
     config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
     if "synthesis" in metadata:
         return NovelViewNetwork(config, SynthesisConfig(**_settings(metadata["synthesis"], SynthesisConfig, path)))
+    if "skeleton_maps" in metadata:
+        maps = SkeletonMapConfig(**_settings(metadata["skeleton_maps"], SkeletonMapConfig, path))
+        return SkeletonMapNetwork(config, maps)
     frame: PoseFrame
     match metadata.get("frame", "canonical"):  # files from before there were others name none
-        case "canonical" | "camera" as frame:
+        case "canonical" | "camera" | "world" as frame:
             return PoseNetwork(config, "random", frame)
         case other:
             raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
 
 
 def _settings(
-    text: str, kind: type[NetworkConfig] | type[SynthesisConfig] | type[PlacementConfig], path: Path
+    text: str, kind: type[NetworkConfig | SynthesisConfig | SkeletonMapConfig | PlacementConfig], path: Path
 ) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(text)
     if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):

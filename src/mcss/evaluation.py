@@ -14,6 +14,7 @@ import mcss
 from mcss import metrics
 from mcss.captures import Capture
 from mcss.instants import Instants
+from mcss.labels import label_views
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.retrieval import (
     KS,
@@ -24,7 +25,7 @@ from mcss.retrieval import (
     retrieve_instants,
     retrieve_poses,
 )
-from mcss.skeletons import PoseFrame, camera_pose, canonical_pose
+from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,8 @@ class EvaluationSettings:
     """Retrieval: queries drawn from the gallery."""
     max_gallery: int = 4000
     """Retrieval: pictures in the gallery; whole instants are drawn until the next would exceed this."""
+    views: tuple[str, ...] = ()
+    """Pictures of these views only; none given: all views."""
     tolerance: int = 0
     """Same-instant retrieval: frames by which a found picture may be off (2 for real footage)."""
     seed: int = 0
@@ -185,7 +188,7 @@ class Evaluation:
         pose, retrieval = plain["pose"], plain["retrieval"]
         return cls(
             **{f: plain[f] for f in ("version", "capture", "split", "instants", "images", "without_heading")},
-            settings=EvaluationSettings(**plain["settings"]),
+            settings=EvaluationSettings(**{**plain["settings"], "views": tuple(plain["settings"].get("views", ()))}),
             pose=None if pose is None else _pose_evaluation(pose),
             retrieval=None if retrieval is None else _retrieval_evaluation(retrieval),
         )
@@ -203,12 +206,9 @@ class Predictions:
     pose: Float[Tensor, "n 17 3"] | None
     embedding: Float[Tensor, "n dim"] | None
     rotation: Float[Tensor, "n 3 3"] | None = None
-    """World to camera, for poses in camera space; None for canonical ones."""
-
-    @property
-    def frame(self) -> PoseFrame:
-        """What `pose` is turned to."""
-        return "canonical" if self.rotation is None else "camera"
+    """World to camera, for poses in camera space; None for others."""
+    frame: PoseFrame = "canonical"
+    """What `pose` is turned to."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -255,7 +255,11 @@ def predict_split(
     """
     settings = settings or EvaluationSettings()
     instants = evaluated_instants(capture, split, settings)
-    instant, view = np.nonzero(instants.rows >= 0)
+    looked_at = np.zeros(len(instants.views), bool)
+    looked_at[label_views(instants, settings.views or None, "views")] = True
+    instant, view = np.nonzero((instants.rows >= 0) & looked_at)
+    if not len(instant):
+        raise ValueError(f"views: the split {split!r} has no picture of the views {', '.join(settings.views)}.")
     rows = instants.rows[instant, view]
     parts = []
     with progress.task(f"Predicting {split}", len(rows)) as task:
@@ -274,6 +278,7 @@ def predict_split(
         pose=_joined([part.pose for part in parts]),
         embedding=_joined([part.embedding for part in parts]),
         rotation=rotation,
+        frame=parts[0].frame,
     )
 
 
@@ -305,11 +310,16 @@ def target_poses(instants: Instants) -> Float[Tensor, "n 17 3"]:
 def true_poses(predictions: Predictions) -> Float[Tensor, "n 17 3"]:
     """The pose in mm that each picture shows, in the frame of the predictions; NaN as in `target_poses`."""
     instants, instant = predictions.instants, torch.from_numpy(predictions.instant)
-    if predictions.rotation is None:
+    if predictions.frame == "canonical":
         return target_poses(instants)[instant]
     # Those without a heading are left out here too, so that all systems are scored on the same pictures.
     scored = torch.from_numpy(instants.heading_valid)[instant]
-    poses = camera_pose(torch.from_numpy(instants.pose)[instant].double(), predictions.rotation.double()).float()
+    world = torch.from_numpy(instants.pose)[instant].double()
+    if predictions.frame == "world":
+        poses = root_relative(world).float()
+    else:
+        assert predictions.rotation is not None
+        poses = camera_pose(world, predictions.rotation.double()).float()
     return poses.masked_fill(~scored[:, None, None], torch.nan)
 
 
@@ -376,7 +386,7 @@ def _evaluate_retrieval(predictions: Predictions, settings: EvaluationSettings) 
         return None
     random = np.random.default_rng(np.random.SeedSequence([settings.seed, len(predictions)]))
     everything = gallery_of(predictions)
-    gallery = everything.take(_whole_instants(everything.instant, settings.max_gallery, random))
+    gallery = everything.take(whole_instants(everything.instant, settings.max_gallery, random))
     queries = gallery.take(_drawn(torch.arange(len(gallery)), settings.max_queries, random))
     labelled = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
     asked = queries.take((~queries.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
@@ -387,7 +397,7 @@ def _evaluate_retrieval(predictions: Predictions, settings: EvaluationSettings) 
     )
 
 
-def _whole_instants(instant: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
+def whole_instants(instant: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
     """Places of all pictures of instants drawn until the next would make more than `at_most` pictures."""
     if len(instant) <= at_most:
         return torch.arange(len(instant))

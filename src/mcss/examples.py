@@ -153,10 +153,11 @@ def retrieval_examples(
 def _drawn(predictions: Predictions, place: int) -> Float[Tensor, "17 3"]:
     """A predicted pose as it lies beside the true canonical pose; a wrong heading stays visible."""
     assert predictions.pose is not None
-    if predictions.rotation is None:
+    if predictions.frame == "canonical":
         return predictions.pose[place]
     true = torch.from_numpy(predictions.instants.pose[predictions.instant[place]])
-    upright = predictions.pose[place] @ predictions.rotation[place] + true[ROOT]
+    turn = torch.eye(3) if predictions.rotation is None else predictions.rotation[place]
+    upright = predictions.pose[place] @ turn + true[ROOT]
     return canonical_pose(torch.cat([true, upright]))[len(true) :]
 
 

@@ -1,11 +1,10 @@
-"""Pictures for reports: curves as SVG by matplotlib, skeletons as SVG of our own, photographs as data URIs.
+"""Pictures for reports: skeletons as SVG, photographs as data URIs, and the colours of all; curves are in `mcss.plots`.
 
-Everything is drawn in `INK`, which becomes the text colour of the page, and in a palette that colour-blind readers can
-tell apart and that keeps its contrast on a light and on a dark page. Nothing here touches matplotlib's global state.
+The palette is one that colour-blind readers can tell apart and that keeps its contrast on a light and on a dark page.
+Nothing here touches matplotlib's global state.
 """
 
 import base64
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from mcss.files import replacing
@@ -33,66 +30,6 @@ LEFT, RIGHT, MIDDLE = "#d9622b", "#2a86c7", "#8b929c"
 """Colours of the limbs of the person's left and right side and of the trunk."""
 
 _TURN, _TILT = math.radians(30), math.radians(12)
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a plot."""
-
-    label: str
-    x: Sequence[float | int]
-    y: Sequence[float | int]
-    colour: str = PALETTE[0]
-    spread: Sequence[float | int] | None = None
-    """Half the height of the band around the curve, such as the standard deviation over seeds."""
-    dashed: bool = False
-
-
-def line_plot(
-    lines: Sequence[Line],
-    *,
-    x_label: str,
-    y_label: str,
-    x_ticks: Sequence[float | int] | None = None,
-    size: tuple[float, float] = (5.2, 3.2),
-) -> str:
-    """Curves with their names at their ends, as an SVG element whose ink is the page's text colour.
-
-    Args:
-        lines: Curves; points that are not finite leave gaps.
-        x_label: What is along x, with its unit.
-        y_label: What is along y, with its unit; written above the plot.
-        x_ticks: Places to mark; chosen by matplotlib otherwise.
-        size: Width and height in inches.
-    """
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "mcss", "font.size": 10.0, "text.parse_math": False}):
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        for line in lines:
-            x, y = np.asarray(line.x, float), np.asarray(line.y, float)
-            if line.spread is not None:
-                band = np.asarray(line.spread, float)
-                axes.fill_between(x, y - band, y + band, color=line.colour, alpha=0.18, linewidth=0)
-            few = "o" if len(x) <= 8 else ""
-            style_of = (0, (3, 2.2)) if line.dashed else "solid"
-            axes.plot(x, y, color=line.colour, linestyle=style_of, marker=few, markersize=4, linewidth=1.8)
-        _name_lines(axes, lines)
-        axes.set_xlabel(x_label, color=INK, alpha=0.75)
-        axes.set_title(y_label, loc="left", fontsize=10, color=INK, alpha=0.75, pad=10)
-        if x_ticks is not None:
-            axes.set_xticks(list(x_ticks), [f"{tick:g}" for tick in x_ticks])
-        axes.spines[:].set_visible(False)
-        axes.spines["bottom"].set(visible=True, color=INK, alpha=0.35)
-        axes.grid(axis="y", color=INK, alpha=0.12, linewidth=0.8)
-        axes.tick_params(colors=INK, length=0, labelsize=9)
-        axes.set_axisbelow(True)
-        for part in (figure.patch, axes.patch):
-            part.set_alpha(0)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    return svg[svg.index("<svg") :].replace(INK, "currentColor")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,22 +68,6 @@ def alignment_png(path: Path, title: str, views: Sequence[AlignedView]) -> None:
         figure.suptitle(title, x=0.01, ha="left", fontsize=11)
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png", dpi=90, metadata={"Software": None})
-
-
-def averaged(label: str, runs: Sequence[tuple[Sequence[float | int], Sequence[float | int]]], colour: str) -> Line:
-    """The mean of several runs' (x, y) and their standard deviation, at the first run's x where all runs reach."""
-    kept = [
-        (np.asarray(x, float)[finite], np.asarray(y, float)[finite])
-        for x, y in runs
-        if (finite := np.isfinite(np.asarray(x, float)) & np.isfinite(np.asarray(y, float))).any()
-    ]
-    if not kept:
-        return Line(label, (), (), colour)
-    end = min(x[-1] for x, _ in kept)
-    grid = kept[0][0][kept[0][0] <= end]
-    values = np.stack([np.interp(grid, x, y) for x, y in kept])
-    spread = values.std(axis=0, ddof=1).tolist() if len(kept) > 1 else None
-    return Line(label, grid.tolist(), values.mean(axis=0).tolist(), colour, spread)
 
 
 def skeleton_svg(
@@ -208,33 +129,6 @@ def _bone(a: Float[np.ndarray, "2"], b: Float[np.ndarray, "2"], colour: str, wid
 
 def _side(joint: int) -> str:
     return LEFT if JOINTS[joint].startswith("L") else RIGHT if JOINTS[joint].startswith("R") else MIDDLE
-
-
-def _name_lines(axes: Axes, lines: Sequence[Line]) -> None:
-    """Write each curve's name at its end, moved apart where they would overlap."""
-    ends = [(line, _last(line)) for line in lines]
-    low, high = axes.get_ylim()
-    gap = (high - low) * 0.075
-    placed: float | None = None
-    for line, end in sorted(((ln, e) for ln, e in ends if e is not None), key=lambda pair: pair[1][1]):
-        y = end[1] if placed is None else max(end[1], placed + gap)
-        placed = y
-        axes.annotate(
-            _short(line.label), end, xytext=(8, (y - end[1]) / (high - low) * 190), textcoords="offset points",
-            color=line.colour, va="center", fontsize=9.5, annotation_clip=False,
-        )  # fmt: skip
-
-
-def _last(line: Line) -> tuple[float, float] | None:
-    finite = [
-        (float(x), float(y)) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(x) and math.isfinite(y)
-    ]
-    return finite[-1] if finite else None
-
-
-def _short(label: str) -> str:
-    """At most 28 characters, so that the name of a curve never takes the place of the curve."""
-    return label if len(label) <= 28 else label[:27] + "…"
 
 
 def _escaped(text: str) -> str:

@@ -182,7 +182,9 @@ def labelled_pictures(
     return select_labels(instants, spec, views)[:, None] & in_views & (instants.rows >= 0)
 
 
-def label_views(instants: Instants, names: Sequence[str] | None) -> Int64[np.ndarray, " chosen"]:
+def label_views(
+    instants: Instants, names: Sequence[str] | None, setting: str = "label views"
+) -> Int64[np.ndarray, " chosen"]:
     """Indices of the views called `names`; all of them for None.
 
     Raises:
@@ -192,7 +194,7 @@ def label_views(instants: Instants, names: Sequence[str] | None) -> Int64[np.nda
         return np.arange(len(instants.views), dtype=np.int64)
     for name in names:
         if name not in instants.views:
-            raise ValueError(f"label views: there is no view {name!r}; there are {', '.join(instants.views)}")
+            raise ValueError(f"{setting}: there is no view {name!r}; there are {', '.join(instants.views)}")
     if not names:
-        raise ValueError(f"label views: expected at least one of {', '.join(instants.views)}, came none")
+        raise ValueError(f"{setting}: expected at least one of {', '.join(instants.views)}, came none")
     return np.array([instants.views.index(name) for name in dict.fromkeys(names)], np.int64)

@@ -65,11 +65,13 @@ class PoseEstimator(nn.Module):
 
     pose_mean: Tensor
     pose_std: Tensor
+    pose_head: nn.Module
 
     def __init__(self, config: NetworkConfig, weights: str, frame: PoseFrame) -> None:
         super().__init__()
         self.config = config
         self.frame: PoseFrame = frame
+        self.encoder_frozen = False
         self.trunk: Trunk = build_trunk(config.trunk, weights, config.batchnorm_affine)
         self.register_buffer("pose_mean", torch.zeros(OUTPUT_JOINTS, 3))
         self.register_buffer("pose_std", torch.ones(OUTPUT_JOINTS, 3))
@@ -110,6 +112,21 @@ class PoseEstimator(nn.Module):
             psi = nn.functional.max_pool2d(psi, 2, ceil_mode=True)
         return psi
 
+    def freeze_encoder(self) -> None:
+        """From now on train the pose head alone; all else stays, BatchNorm statistics too."""
+        self.encoder_frozen = True
+        self.requires_grad_(False)
+        self.pose_head.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "PoseEstimator":
+        """Training mode, but for what is frozen."""
+        super().train(mode)
+        if self.encoder_frozen:
+            for child in self.children():
+                child.train(mode and child is self.pose_head)
+        return self
+
     def set_pose_statistics(self, poses: Float[Tensor, "poses 17 3"]) -> None:
         """Take mean and standard deviation of every joint coordinate from the labelled training poses.
 
@@ -144,7 +161,7 @@ class PoseNetwork(PoseEstimator):
         self.embedding_norm = nn.BatchNorm1d(config.dim, affine=False) if config.embedding_norm else nn.Identity()
         outputs = OUTPUT_JOINTS * 3
         if config.head_hidden:
-            self.pose_head: nn.Module = nn.Sequential(
+            self.pose_head = nn.Sequential(
                 nn.Linear(config.dim, config.head_hidden),
                 nn.ReLU(),
                 nn.Linear(config.head_hidden, outputs),

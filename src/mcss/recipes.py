@@ -15,7 +15,9 @@ from dataclasses import replace
 from typing import Literal
 
 from mcss.augmentation import AugmentationSettings
+from mcss.methods.chen_cvpr19 import ChenCVPR19Settings, SkeletonMapSettings
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, SynthesisConfig
 from mcss.methods.supervised import SupervisedSettings
@@ -23,7 +25,7 @@ from mcss.networks import NetworkConfig
 from mcss.training import OptimiserSettings, TrainSettings
 
 RecipeName = Literal["paper", "fast"]
-MethodName = Literal["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18"]
+MethodName = Literal["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19", "points2d"]
 
 _COLOURS = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
 """Changes of colour, which no decoder could guess."""
@@ -67,6 +69,21 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
                 method=RhodinECCV18Settings(representation, pose_images=ours.pose_images),
                 network=replace(settings.network, batchnorm_affine=True),
                 augmentation=replace(settings.augmentation, rotation=0.0, **dict.fromkeys(_COLOURS, 0.0)),
+            )
+        case "chen_cvpr19":
+            return replace(
+                settings,
+                method=ChenCVPR19Settings(
+                    SkeletonMapSettings(instants=ours.instants, min_gap=ours.min_gap), pose_images=ours.pose_images
+                ),
+                augmentation=replace(settings.augmentation, rotation=0.0),
+            )
+        case "points2d":
+            return replace(
+                settings,
+                labels="none",
+                method=Points2DSettings(instants=ours.instants, views=ours.views, min_gap=ours.min_gap),
+                augmentation=replace(settings.augmentation, rotation=0.0),
             )
 
 

@@ -10,8 +10,9 @@ from markupsafe import Markup
 
 from mcss.evaluation import Evaluation, PoseScores
 from mcss.examples import PoseExample, RetrievalExample
-from mcss.figures import GREY, PALETTE, Line, averaged, line_plot
+from mcss.figures import GREY, PALETTE
 from mcss.pages import page_environment
+from mcss.plots import Line, averaged, line_plot
 from mcss.retrieval import PoseRetrieval
 
 NAMES = {
@@ -20,6 +21,7 @@ NAMES = {
     "mcss": "MCSS",
     "rhodin_cvpr18": "Rhodin et al., CVPR 2018",
     "rhodin_eccv18": "Rhodin et al., ECCV 2018",
+    "chen_cvpr19": "Chen et al., CVPR 2019",
     "rhodin_cvpr18_initial": "Rhodin et al., CVPR 2018, before consistency",
 }
 """How systems are called on the page; others by their own name."""

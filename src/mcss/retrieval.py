@@ -4,7 +4,7 @@ Axis words: ``queries`` × ``gallery`` pairs. Who may be found by whom is a matr
 distances the entry that stands first in the gallery comes first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
 
@@ -17,6 +17,9 @@ from mcss.metrics import pairwise_pa_mpjpe, torso_length
 
 KS = (1, 2, 5, 10, 20)
 """The numbers of neighbours that are reported."""
+
+CHUNK_PAIRS = 16_000_000
+"""Pairs of queries and gallery that are looked at at a time; about a gigabyte, whatever the size of the test set."""
 
 POSE_HIT = 0.1
 """Normalised Procrustes error up to which a neighbour shows the query's pose."""
@@ -88,10 +91,17 @@ def nearest(
             f"k={k}: query {query} has only {int(counts[query])} allowed gallery entries, expected at least {k}; "
             "ask for fewer neighbours or use a larger gallery."
         )
-    if not distances[allowed].isfinite().all():
+    ranked = distances.masked_fill(~allowed, torch.inf)
+    if not torch.equal(ranked.isfinite(), allowed):
         raise ValueError("distances: expected finite numbers wherever `allowed`, got NaN or infinity.")
-    ranked = distances.masked_fill(~allowed, torch.inf).sort(dim=1, stable=True).indices
-    return ranked[:, :k]
+    # The k-th smallest is found without sorting the gallery; of those as far as it, the first in gallery order count.
+    farthest = ranked.topk(k, dim=1, largest=False).values[:, -1:]
+    nearer, level = ranked < farthest, ranked == farthest
+    wanted = k - nearer.sum(1, keepdim=True)
+    chosen = nearer | (level & (level.cumsum(1, dtype=torch.int32) <= wanted))
+    places = chosen.nonzero()[:, 1].reshape(len(ranked), k)
+    order = ranked.gather(1, places).sort(dim=1, stable=True).indices
+    return places.gather(1, order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,8 +211,23 @@ def pair_errors(queries: Gallery, gallery: Gallery) -> Float[Tensor, "queries ga
     return errors[query][:, entry]
 
 
+def in_chunks(queries: Gallery, gallery: Gallery, pairs: int = CHUNK_PAIRS) -> Iterator[Gallery]:
+    """The queries, so many at a time that all their pairs with the gallery are at most `pairs`; one at least."""
+    step = max(1, pairs // max(1, len(gallery)))
+    for start in range(0, len(queries), step):
+        yield queries.take(torch.arange(start, min(start + step, len(queries))))
+
+
+def allowed_pairs(queries: Gallery, gallery: Gallery, cross_subject: bool) -> Bool[Tensor, "queries gallery"]:
+    """Who may be found by whom: `other_views`, with `cross_subject` `other_subjects` too."""
+    allowed = other_views(queries, gallery)
+    if cross_subject:
+        allowed &= other_subjects(queries, gallery)
+    return allowed
+
+
 def retrieve_poses(
-    queries: Gallery, gallery: Gallery, *, cross_subject: bool, ks: Sequence[int] = KS
+    queries: Gallery, gallery: Gallery, *, cross_subject: bool, ks: Sequence[int] = KS, pairs: int = CHUNK_PAIRS
 ) -> PoseRetrieval | None:
     """Score retrieval of like poses; None where some query has nobody to be compared with.
 
@@ -211,23 +236,27 @@ def retrieve_poses(
         gallery: Labelled pictures.
         cross_subject: Leave the query's own subject out of the gallery as well as its view (case 2).
         ks: Numbers of neighbours; those that some query has too few allowed entries for are left out.
+        pairs: Of queries and gallery that are looked at at a time; bounds memory, does not change the result.
     """
-    allowed = other_views(queries, gallery)
-    if cross_subject:
-        allowed &= other_subjects(queries, gallery)
-    fewest = int(allowed.sum(1).min()) if len(queries) else 0
+    counts = [allowed_pairs(some, gallery, cross_subject).sum(1) for some in in_chunks(queries, gallery, pairs)]
+    fewest = int(torch.cat(counts).min()) if counts else 0
     ks = [k for k in ks if k <= fewest]
     if not ks:
         return None
-    errors = pair_errors(queries, gallery)
-    found = nearest(embedding_distances(queries.embedding, gallery.embedding), allowed, max(ks))
-    best = nearest(errors, allowed, max(ks))
-    found_errors, best_errors = errors.gather(1, found), errors.gather(1, best)
+    found_parts, best_parts, random_parts = [], [], []
+    for some in in_chunks(queries, gallery, pairs):
+        allowed = allowed_pairs(some, gallery, cross_subject)
+        found = nearest(embedding_distances(some.embedding, gallery.embedding), allowed, max(ks))
+        errors = pair_errors(some, gallery)
+        found_parts.append(errors.gather(1, found))
+        best_parts.append(errors.gather(1, nearest(errors, allowed, max(ks))))
+        random_parts.append(errors.masked_fill_(~allowed, 0).sum(1).div(allowed.sum(1)))
+    found_errors, best_errors = torch.cat(found_parts), torch.cat(best_parts)
     same_pose = POSE_HIT * torso_length(queries.pose)[:, None]
     return PoseRetrieval(
         queries=len(queries),
         gallery=len(gallery),
-        random=float((errors * allowed).sum(1).div(allowed.sum(1)).mean()),
+        random=float(torch.cat(random_parts).mean()),
         scores=tuple(
             ScoreAtK(
                 k=k,
@@ -241,24 +270,35 @@ def retrieve_poses(
     )
 
 
-def retrieve_instants(queries: Gallery, gallery: Gallery, tolerance: int = 0) -> InstantRetrieval | None:
+def retrieve_instants(
+    queries: Gallery, gallery: Gallery, tolerance: int = 0, pairs: int = CHUNK_PAIRS
+) -> InstantRetrieval | None:
     """Score how often the nearest pictures of other views show the query's instant. Needs no labels.
 
     Queries whose instant nobody else in the gallery shows are left out; None where that leaves nothing.
     """
-    allowed = other_views(queries, gallery)
-    relevant = same_instant(queries, gallery, tolerance)
-    answerable = (relevant & allowed).any(1) & (allowed.sum(1) >= 5)
-    if not answerable.any():
+    parts = []
+    for some in in_chunks(queries, gallery, pairs):
+        allowed = other_views(some, gallery)
+        relevant = same_instant(some, gallery, tolerance)
+        answerable = (relevant & allowed).any(1) & (allowed.sum(1) >= 5)
+        if not answerable.any():
+            continue
+        allowed, relevant = allowed[answerable], relevant[answerable]
+        near = nearest(embedding_distances(some.embedding[answerable], gallery.embedding), allowed, 5)
+        hits = relevant.gather(1, near).double()
+        chances = [chance_at_k(relevant, allowed, k) for k in (1, 5)]
+        parts.append(torch.stack([hits[:, 0], hits.amax(1), *chances]))
+    if not parts:
         return None
-    allowed, relevant = allowed[answerable], relevant[answerable]
-    distances = embedding_distances(queries.embedding[answerable], gallery.embedding)
+    found = torch.cat(parts, dim=1)
+    hit_at_1, hit_at_5, chance_at_1, chance_at_5 = found.mean(1).tolist()
     return InstantRetrieval(
-        queries=int(answerable.sum()),
+        queries=found.shape[1],
         gallery=len(gallery),
         tolerance=tolerance,
-        hit_at_1=float(hit_at_k(distances, relevant, allowed, 1).double().mean()),
-        hit_at_5=float(hit_at_k(distances, relevant, allowed, 5).double().mean()),
-        chance_at_1=float(chance_at_k(relevant, allowed, 1).mean()),
-        chance_at_5=float(chance_at_k(relevant, allowed, 5).mean()),
+        hit_at_1=hit_at_1,
+        hit_at_5=hit_at_5,
+        chance_at_1=chance_at_1,
+        chance_at_5=chance_at_5,
     )

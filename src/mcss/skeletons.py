@@ -39,8 +39,8 @@ PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 MIRROR = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 """For each joint the one on the other side of the body; joints on the midline stand for themselves."""
 
-PoseFrame = Literal["canonical", "camera"]
-"""What a root-relative pose is turned to: `canonical_pose` or `camera_pose`."""
+PoseFrame = Literal["canonical", "camera", "world"]
+"""What a root-relative pose is turned to: `canonical_pose`, `camera_pose`, or nothing (`root_relative`)."""
 
 MIN_HEADING_MM = 10.0
 """A pelvis→left-hip bone that is shorter than this seen from above has no heading."""

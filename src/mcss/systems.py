@@ -1,16 +1,26 @@
 """The systems that can be trained, and what the training loop has to know of each."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from mcss.batches import Batch
+from mcss.methods import chen_cvpr19, points2d, rhodin_cvpr18, rhodin_eccv18
 from mcss.methods import mcss as mcss_method
-from mcss.methods import rhodin_cvpr18, rhodin_eccv18
 from mcss.methods import supervised as supervised_method
+from mcss.methods.chen_cvpr19 import (
+    ChenCVPR19Losses,
+    ChenCVPR19Settings,
+    SkeletonMapLosses,
+    SkeletonMapNetwork,
+    SkeletonMapOutput,
+    SkeletonMapSettings,
+)
 from mcss.methods.mcss import MCSSLosses, MCSSSettings
+from mcss.methods.points2d import Points2DLosses, Points2DSettings
 from mcss.methods.rhodin_cvpr18 import InitialLosses, InitialSettings, RhodinCVPR18Losses, RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import (
     NovelViewLosses,
@@ -30,11 +40,29 @@ Method = (
     | RhodinCVPR18Settings
     | NovelViewSettings
     | RhodinECCV18Settings
+    | SkeletonMapSettings
+    | ChenCVPR19Settings
+    | Points2DSettings
 )
-Losses = MCSSLosses | SupervisedLosses | InitialLosses | RhodinCVPR18Losses | NovelViewLosses | RhodinECCV18Losses
+Losses = (
+    MCSSLosses
+    | SupervisedLosses
+    | InitialLosses
+    | RhodinCVPR18Losses
+    | NovelViewLosses
+    | RhodinECCV18Losses
+    | SkeletonMapLosses
+    | ChenCVPR19Losses
+    | Points2DLosses
+)
+Output = NetworkOutput | SkeletonMapOutput | Tensor
+"""Poses, skeletons of other views, or pictures of them."""
 
-COMPARES_VIEWS = MCSSSettings | RhodinCVPR18Settings | NovelViewSettings
+COMPARES_VIEWS = MCSSSettings | RhodinCVPR18Settings | NovelViewSettings | SkeletonMapSettings | Points2DSettings
 """Methods that look at several unlabelled views of an instant."""
+
+_WITHOUT_LABELS = NovelViewSettings | SkeletonMapSettings | Points2DSettings
+"""Methods that do not look at 3D labels."""
 
 
 def method_name(method: Method) -> str:
@@ -52,25 +80,33 @@ def method_name(method: Method) -> str:
             return "rhodin_eccv18_representation"
         case RhodinECCV18Settings():
             return "rhodin_eccv18"
+        case SkeletonMapSettings():
+            return "chen_cvpr19_representation"
+        case ChenCVPR19Settings():
+            return "chen_cvpr19"
+        case Points2DSettings():
+            return "points2d"
 
 
 def frame_of(method: Method) -> PoseFrame:
     """What the poses of a method are turned to, and what they are scored in."""
     match method:
         case MCSSSettings() | SupervisedSettings():
+            return method.frame
+        case Points2DSettings():  # has no pose to be turned to anything
             return "canonical"
-        case InitialSettings() | RhodinCVPR18Settings() | NovelViewSettings() | RhodinECCV18Settings():
+        case _:
             return "camera"
 
 
 def needs_labels(method: Method) -> bool:
     """Whether a method has nothing to learn from without labels."""
-    return not isinstance(method, MCSSSettings | NovelViewSettings)
+    return not isinstance(method, MCSSSettings | _WITHOUT_LABELS)
 
 
 def pose_images_of(method: Method) -> int:
     """Labelled images in a step; 0 for a method that does not look at labels."""
-    return 0 if isinstance(method, NovelViewSettings) else method.pose_images
+    return 0 if isinstance(method, _WITHOUT_LABELS) else method.pose_images
 
 
 def needs_every_rotation(method: Method) -> bool:
@@ -79,7 +115,52 @@ def needs_every_rotation(method: Method) -> bool:
         case RhodinCVPR18Settings():
             return method.rotations == "cameras"
         case _:
-            return isinstance(method, NovelViewSettings)
+            return isinstance(method, NovelViewSettings | SkeletonMapSettings)
+
+
+def points_of(method: Method) -> str | None:
+    """Where a method's 2D joints come from; None for methods that need none."""
+    match method:
+        case SkeletonMapSettings() | Points2DSettings():
+            return method.points
+        case ChenCVPR19Settings():
+            return method.representation.points
+        case _:
+            return None
+
+
+@dataclass(frozen=True)
+class Information:
+    """What a system learns from, beside pictures."""
+
+    labels: bool
+    """3D poses of the labelled people."""
+    views: bool
+    """Which unlabelled pictures show the same instant."""
+    rotations: bool
+    """Of the cameras, for more than the labels themselves."""
+    backgrounds: bool
+    """Pictures of the empty scene."""
+    points: bool
+    """2D joints of all training pictures."""
+
+
+def information_of(method: Method) -> Information:
+    """What a system, both stages together, learns from."""
+    two = stages_of(method)
+    every = [method] if two is None else [two[0], method]
+    return Information(
+        labels=any(pose_images_of(one) > 0 for one in every),
+        views=any(isinstance(one, COMPARES_VIEWS) and not isinstance(one, Points2DSettings) for one in every),
+        rotations=any(needs_every_rotation(one) for one in every),
+        backgrounds=any(isinstance(one, NovelViewSettings) for one in every),
+        points=any(points_of(one) is not None for one in every),
+    )
+
+
+def freezes_encoder(method: Method) -> bool:
+    """Whether a method trains the pose head alone, on what its first stage made."""
+    return isinstance(method, RhodinECCV18Settings | ChenCVPR19Settings)
 
 
 def needs_initial(method: Method) -> bool:
@@ -94,6 +175,8 @@ def stages_of(method: Method) -> tuple[Method, float] | None:
             return InitialSettings(method.pose_images), method.initial_share
         case RhodinECCV18Settings():
             return method.representation, method.representation_share
+        case ChenCVPR19Settings():
+            return method.representation, method.representation_share
         case _:
             return None
 
@@ -105,22 +188,35 @@ def network_of(method: Method, config: NetworkConfig, weights: str) -> PoseEstim
             return NovelViewNetwork(config, method.synthesis, weights)
         case RhodinECCV18Settings():
             return NovelViewNetwork(config, method.representation.synthesis, weights)
+        case SkeletonMapSettings():
+            return SkeletonMapNetwork(config, method.maps, weights)
+        case ChenCVPR19Settings():
+            return SkeletonMapNetwork(config, method.representation.maps, weights)
         case _:
             return PoseNetwork(config, weights, frame_of(method))
 
 
 def network_fits(method: Method, network: PoseEstimator) -> bool:
     """Whether a network is of the kind that a method trains."""
-    kind = NovelViewNetwork if isinstance(method, NovelViewSettings | RhodinECCV18Settings) else PoseNetwork
+    kind: type[PoseEstimator]
+    match method:
+        case NovelViewSettings() | RhodinECCV18Settings():
+            kind = NovelViewNetwork
+        case SkeletonMapSettings() | ChenCVPR19Settings():
+            kind = SkeletonMapNetwork
+        case _:
+            kind = PoseNetwork
     return isinstance(network, kind) and network.frame == frame_of(method)
 
 
-def output_of(method: Method, model: Any, batch: Batch) -> NetworkOutput | Tensor:
-    """What a network, perhaps wrapped for several devices, says of a batch: poses, or pictures."""
-    output: NetworkOutput | Tensor
+def output_of(method: Method, model: Any, batch: Batch) -> Output:
+    """What a network, perhaps wrapped for several devices, says of a batch."""
+    output: Output
     match method:
         case NovelViewSettings():
             output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations, batch.backgrounds)
+        case SkeletonMapSettings():
+            output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations)
         case _:
             output = model(batch.images, batch.first_stage)
     return output
@@ -129,7 +225,7 @@ def output_of(method: Method, model: Any, batch: Batch) -> NetworkOutput | Tenso
 def losses_of(
     method: Method,
     network: PoseEstimator,
-    output: NetworkOutput | Tensor,
+    output: Output,
     batch: Batch,
     initial: PoseEstimator | None,
 ) -> Losses:
@@ -146,7 +242,11 @@ def losses_of(
         assert isinstance(network, NovelViewNetwork)
         assert isinstance(output, Tensor)
         return rhodin_eccv18.novel_view_losses(method, network, output, batch)
-    assert not isinstance(output, Tensor)
+    if isinstance(method, SkeletonMapSettings):
+        assert isinstance(network, SkeletonMapNetwork)
+        assert isinstance(output, SkeletonMapOutput)
+        return chen_cvpr19.representation_losses(method, network, output, batch)
+    assert isinstance(output, NetworkOutput)
     match method:
         case MCSSSettings():
             return mcss_method.losses(method, network, output, batch)
@@ -162,3 +262,7 @@ def losses_of(
             return rhodin_cvpr18.losses(method, network, output, batch, poses)
         case RhodinECCV18Settings():
             return rhodin_eccv18.losses(method, network, output, batch)
+        case ChenCVPR19Settings():
+            return chen_cvpr19.losses(method, network, output, batch)
+        case Points2DSettings():
+            return points2d.losses(method, output, batch)

@@ -7,9 +7,9 @@ import json
 import math
 import os
 import platform
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,20 +42,22 @@ from mcss.evaluation import (
 from mcss.features import cache_stages, default_cache
 from mcss.files import write_json
 from mcss.instants import Instants
+from mcss.keypoints import LABELS, keypoints_of
 from mcss.labels import LabelSpec, labelled_pictures
 from mcss.memory import keep_freed_memory
 from mcss.methods.mcss import MCSSSettings
-from mcss.methods.rhodin_eccv18 import NovelViewNetwork, NovelViewSettings, RhodinECCV18Settings
+from mcss.methods.rhodin_eccv18 import NovelViewSettings
 from mcss.networks import NetworkConfig, PoseEstimator
 from mcss.predict import CachedPredictor, NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.runlog import RunLog, rewind
 from mcss.sampling import MetricPlan, MetricSettings, metric_plan, pose_plan
-from mcss.skeletons import PoseFrame, camera_pose, canonical_pose
+from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 from mcss.systems import (
     COMPARES_VIEWS,
     Method,
     frame_of,
+    freezes_encoder,
     losses_of,
     method_name,
     needs_every_rotation,
@@ -64,6 +66,7 @@ from mcss.systems import (
     network_fits,
     network_of,
     output_of,
+    points_of,
     pose_images_of,
     stages_of,
 )
@@ -129,7 +132,7 @@ class TrainSettings:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """F, G and H."""
     weights: str = "imagenet"
-    """Start of the trunk: imagenet, random, or a file."""
+    """Start of the trunk: imagenet, random, a file, or the folder of another run, whose trunk is taken."""
     init: str | None = None
     """A run folder whose whole network is the start instead. A method of two stages then goes on from it with its
     second stage; else it trains the first one itself, in the folder ``first`` of its run."""
@@ -162,6 +165,13 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.variants and not self.frozen_stages:
             raise ValueError("variants: only frozen stages can be computed once; set frozen_stages, or variants to 0.")
+        if points_of(self.method) is not None and (self.augmentation.rotation or self.augmentation.mirror):
+            raise ValueError(
+                "rotation, mirror: 2D joints are not turned or mirrored with their picture; set both to 0 "
+                f"(they are {self.augmentation.rotation:g} and {self.augmentation.mirror:g})."
+            )
+        if frame_of(self.method) == "world" and self.augmentation.mirror:
+            raise ValueError("mirror: not with poses in the world's frame, where a mirror has no place; set it to 0.")
         if self.variants and self.augmentation.mirror:
             raise ValueError("mirror: not with variants > 0, whose maps are shared by plain and mirrored labels.")
         if frame_of(self.method) == "camera" and (self.augmentation.rotation or self.augmentation.mirror):
@@ -241,6 +251,7 @@ def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, pro
     rotations = _rotations(settings.method, capture, instants, pictures)
     metric = _metric_plan(settings.method, instants)
     drawn = _drawn(settings, capture, instants, progress)
+    points = _points(settings.method, capture, instants)
 
     start = None if settings.init is None else Path(settings.init)
     if first is not None:
@@ -255,7 +266,7 @@ def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, pro
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
         images = _images(settings, network, capture, instants, pictures, progress)
-    source = _source(settings, instants, metric, pictures, images, rotations, drawn)
+    source = _source(settings, instants, metric, pictures, images, rotations, drawn, points)
     validate = _validation(settings, network, capture, progress) if fabric.is_global_zero else None
     initial = _initial(settings.method, start, fabric)
     _fit(settings, out, digest, fabric, network, initial, source, validate, resume, progress)
@@ -373,8 +384,7 @@ def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
         )
     for stage in network.trunk.stages[: settings.frozen_stages]:
         stage.requires_grad_(False)
-    if isinstance(settings.method, RhodinECCV18Settings):
-        assert isinstance(network, NovelViewNetwork)
+    if freezes_encoder(settings.method):
         network.freeze_encoder()
     return network
 
@@ -403,8 +413,9 @@ def _rotations(method: Method, capture: Capture, instants: Instants, pictures: n
 
 def _labelled_poses(frame: PoseFrame, instants: Instants, pictures: np.ndarray, rotations: Tensor | None) -> Tensor:
     """The poses that the statistics are taken of: one of each labelled instant, or in camera space of each picture."""
-    if frame == "canonical":
-        return canonical_pose(torch.from_numpy(instants.pose[pictures.any(axis=1)]))
+    if frame != "camera":
+        poses = torch.from_numpy(instants.pose[pictures.any(axis=1)])
+        return canonical_pose(poses) if frame == "canonical" else root_relative(poses)
     assert rotations is not None
     return camera_pose(torch.from_numpy(instants.pose[np.nonzero(pictures)[0]]), rotations[torch.from_numpy(pictures)])
 
@@ -443,6 +454,7 @@ def _source(
     images: ImageSource,
     rotations: Tensor | None,
     drawn: DrawnPictures | None,
+    points: Tensor | None,
 ) -> BatchSource:
     method = settings.method
     labelled = pose_images_of(method)
@@ -456,6 +468,7 @@ def _source(
         frame=frame_of(method),
         rotations=rotations,
         drawn=drawn,
+        points=points,
     )
 
 
@@ -470,6 +483,16 @@ def _drawn(settings: TrainSettings, capture: Capture, instants: Instants, progre
     size = settings.method.synthesis.picture_size
     backgrounds = BackgroundCrops.read(capture, instants, size, method_name(settings.method))
     return DrawnPictures(DecodedPixels.decode(capture, instants.rows, size, progress=progress), backgrounds)
+
+
+def _points(method: Method, capture: Capture, instants: Instants) -> Tensor | None:
+    """Normalised 2D joints of all pictures, for methods that learn from them; the second stage of one does not.
+
+    Raises:
+        ValueError: They cannot be had.
+    """
+    source = None if freezes_encoder(method) else points_of(method)
+    return None if source is None else torch.from_numpy(keypoints_of(capture, instants, source, method_name(method)))
 
 
 def _metric_plan(method: Method, instants: Instants) -> MetricPlan | None:
@@ -572,6 +595,8 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
     }
     if listed := LabelSpec.parse(settings.labels).listed:  # the file may change while a run is stopped
         plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    if (source := points_of(settings.method)) not in (None, LABELS) and Path(str(source)).is_file():
+        plain["points_file"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
     decisive = {key: value for key, value in plain.items() if key not in ("capture", "checkpoint_every", "log_every")}
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     path = out / CONFIG
@@ -579,17 +604,28 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
         known = json.loads(path.read_text(encoding="utf-8"))
         if not resume:
             raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
-        if known["digest"] != digest:
-            now = json.loads(json.dumps(decisive))
-            other = sorted(key for key in now if known.get(key) != now[key])
+        then, now = _with_later_settings(known, settings), json.loads(json.dumps(decisive))
+        if other := sorted(key for key in now if then.get(key) != now[key]):
             raise CheckpointError(
                 f"{out}: that run has other settings ({', '.join(other)}); see {path}. "
                 "Resume with the same command, or give another --out."
             )
-        return digest
+        return str(known["digest"])
     versions = {"mcss": mcss.__version__, "torch": torch.__version__, "python": platform.python_version()}
     write_json(path, {**plain, "digest": digest, "versions": versions, "machine": describe_machine()})
     return digest
+
+
+def _with_later_settings(known: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """The settings of an older mcss, with those that came since at their defaults, as it was without them."""
+    filled = dict(known)
+    for field_ in fields(settings):
+        name, value = field_.name, getattr(settings, field_.name)
+        if name in filled and is_dataclass(value) and isinstance(filled[name], dict):
+            filled[name] = _with_later_settings(filled[name], value)
+        elif name not in filled and field_.default is not MISSING:
+            filled[name] = json.loads(json.dumps(field_.default))
+    return filled
 
 
 def describe_machine() -> str:

@@ -1,5 +1,7 @@
 """Verbs that measure and compare."""
 
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes, Positional
@@ -7,10 +9,14 @@ from tyro.conf import OmitArgPrefixes, Positional
 from mcss.ablations import AblationPlan, run_ablation
 from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish, show_table
+from mcss.estimates import Estimate
 from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.progress import RichProgress
 from mcss.report import SystemResult
+from mcss.reproduction.reproduce import ReproducePlan, Wanted, wanted_parts
+from mcss.reproduction.reproduce import estimate as parts_estimate
+from mcss.reproduction.reproduce import reproduce as run_reproduction
 
 
 @app.command
@@ -54,7 +60,9 @@ def _show_result(result: SystemResult) -> None:
             )
             for name, s in rows
         ]
-        space = {"canonical": "Canonical pose", "camera": "Pose in camera space"}[pose.frame]
+        space = {"canonical": "Canonical pose", "camera": "Pose in camera space", "world": "Pose in the room"}[
+            pose.frame
+        ]
         show_table(f"{space}, mm, 16 joints: split {evaluation.split}", columns, lines)
     if (retrieval := evaluation.retrieval) is None:
         return
@@ -129,3 +137,65 @@ def ablation(
     """
     finish(run_ablation(capture, out, plan, RichProgress()), json)
     console.print(f"Table: {out / 'ablation.md'}")
+
+
+@app.command
+def reproduce(
+    parts: Positional[tuple[Wanted, ...]],
+    capture: str,
+    out: Path = Path("results"),
+    plan: OmitArgPrefixes[ReproducePlan] = ReproducePlan(),  # noqa: B008 (frozen)
+    estimate: bool = False,
+    json: JsonFile = None,
+) -> None:
+    """The paper's tables and figures on a capture, ours beside the paper's; what was finished before is kept.
+
+    Args:
+        parts: table1, fig3, table2, table3, fig4, fig5, table4, fig6, tsne, generalisation, or all.
+        capture: A capture's folder or object-store address.
+        out: Folder of the results; the trained cells lie in its folder cells.
+        plan: How much is done, and with what.
+        estimate: Say what is left to train and how long it will take, and stop.
+        json: Also write the rows to this file.
+    """
+    study = plan.study(capture, out, RichProgress())
+    named, notes = wanted_parts(parts, study)
+    for note in notes:
+        console.print(f"[yellow]Note[/] {note}")
+    left = parts_estimate(named, study, plan.trials)
+    _show_estimate(left, plan.processes)
+    if estimate:
+        finish([{**asdict(one), "hours": one.hours} for one in left], json)
+        return
+    command = f"mcss reproduce {' '.join(parts)} --capture {capture} --out {out} {_options(plan)}".rstrip()
+    found = run_reproduction(named, study, plan.trials, command, console.print)
+    console.print(f"Page: [bold]{out / 'index.html'}[/]")
+    finish({part.name: list(part.rows) for part in found}, json)
+
+
+def _options(plan: ReproducePlan) -> str:
+    """The options that are not at their default, as they are typed."""
+    usual = ReproducePlan()
+    own = {field.name: getattr(plan, field.name) for field in fields(plan)}
+    given = {name: value for name, value in own.items() if value != getattr(usual, name)}
+    return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in given.items())
+
+
+def _show_estimate(left: Sequence[Estimate], processes: int) -> None:
+    if not left:
+        console.print("Nothing is left to train.")
+        return
+    rows = [
+        (
+            one.system,
+            str(one.cells),
+            f"{one.steps:,}",
+            f"{one.seconds_per_step:.2f} s, " + ("from finished runs" if one.known else "one step tried"),
+            f"{one.hours:.1f}",
+        )
+        for one in left
+    ]
+    show_table("Left to train", ("system", "runs", "steps", "a step", "hours"), rows)
+    total = sum(one.hours for one in left)
+    beside = f", {processes} at a time: {total / processes:.1f} at best" if processes > 1 else ""
+    console.print(f"About {total:.1f} hours in all{beside}; reading pictures and frozen stages comes on top, once.")

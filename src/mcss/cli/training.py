@@ -12,9 +12,12 @@ from mcss.captures import Capture
 from mcss.checkpoints import MODEL, load_estimator, read_model, save_model
 from mcss.cli.terminal import JsonFile, app, console, finish
 from mcss.equipment import EquipSettings, chosen_labels, equipped
+from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
+from mcss.methods.supervised import SupervisedSettings
 from mcss.models import load
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
@@ -39,7 +42,7 @@ class TrainOptions:
     trunk: TrunkName | None = None
     """Another trunk than the recipe's; all of its stages are then trained."""
     weights: str | None = None
-    """Start of the trunk: imagenet, random, or a .safetensors or .pth file."""
+    """Start of the trunk: imagenet, random, a .safetensors or .pth file, or a run folder, such as one of points2d."""
     init: str | None = None
     """A run folder whose network is the start, to go on with other data or labels."""
     steps: int | None = None
@@ -52,6 +55,11 @@ class TrainOptions:
     """All but supervised: seconds between two instants of a step instead of the recipe's; less for short footage."""
     rotations: Literal["cameras", "procrustes"] | None = None
     """rhodin_cvpr18: take the rotations between unlabelled views from the cameras (the default), or solve them."""
+    frame: Literal["canonical", "world"] | None = None
+    """mcss, supervised: turn poses to face a fixed way (the default), or leave them as the room has them."""
+    points: str | None = None
+    """chen_cvpr19, points2d: where 2D joints come from: labels (the default), or a detector's as a CSV or Parquet file
+    with the columns subject,sequence,frame,view,joint,x,y, in pixels of the source pictures."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
     seed: int = 0
@@ -68,9 +76,11 @@ class TrainOptions:
         base = recipe(self.recipe, method, self.capture)
         network, optimiser, own = base.network, base.optimiser, base.method
         match own:
-            case MCSSSettings() | RhodinCVPR18Settings():
+            case MCSSSettings() | RhodinCVPR18Settings() | Points2DSettings():
                 own = replace(own, **self._instants())
             case RhodinECCV18Settings():
+                own = replace(own, representation=replace(own.representation, **self._instants()))
+            case ChenCVPR19Settings():
                 own = replace(own, representation=replace(own.representation, **self._instants()))
             case _ if self._instants():
                 raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
@@ -78,6 +88,18 @@ class TrainOptions:
             own = replace(own, rotations=self.rotations or own.rotations)
         elif self.rotations is not None:
             raise ValueError(f"--rotations: rhodin_cvpr18 alone has a choice, not {method}; leave it out.")
+        if isinstance(own, MCSSSettings | SupervisedSettings):
+            own = replace(own, frame=self.frame or own.frame)
+        elif self.frame is not None:
+            raise ValueError(f"--frame: mcss and supervised alone have a choice, not {method}; leave it out.")
+        match own:
+            case Points2DSettings():
+                own = replace(own, points=self.points or own.points)
+            case ChenCVPR19Settings():
+                first = own.representation
+                own = replace(own, representation=replace(first, points=self.points or first.points))
+            case _ if self.points is not None:
+                raise ValueError(f"--points: {method} does not learn from 2D joints; leave it out.")
         if self.init is not None:
             network = load_estimator(Path(self.init)).config
         if self.trunk is not None and self.trunk != network.trunk:
@@ -91,7 +113,7 @@ class TrainOptions:
         return replace(
             base,
             variants=base.variants if self.variants is None else self.variants,
-            labels=self.labels,
+            labels="none" if method == "points2d" else self.labels,
             label_views=tuple(self.label_views.split(",")) if self.label_views else (),
             method=own,
             network=network,
@@ -188,6 +210,41 @@ def train_rhodin_eccv18(
         json: Also write the result to this file.
     """
     _train("rhodin_eccv18", options, machine, json)
+
+
+@train_app.command(name="chen_cvpr19")
+def train_chen_cvpr19(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Train skeleton-map synthesis (Chen et al., CVPR 2019): a cloud of 3D points from 2D joints, then the pose.
+
+    It needs the cameras' rotations and 2D joints of all training pictures, and predicts in camera space. A run's folder
+    ``first`` holds the representation; give it to --init to learn it once for several choices of labels.
+
+    Args:
+        options: What to train on.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("chen_cvpr19", options, machine, json)
+
+
+@train_app.command(name="points2d")
+def train_points2d(
+    options: OmitArgPrefixes[TrainOptions],
+    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Pretrain a trunk on 2D joints; give the run to --weights of another training. It does not predict 3D poses.
+
+    Args:
+        options: What to train on; labels are not used.
+        machine: Where to compute.
+        json: Also write the result to this file.
+    """
+    _train("points2d", options, machine, json)
 
 
 @app.command

@@ -33,6 +33,8 @@ class MCSSSettings:
     """Factor of the metric loss beside L_pose; the paper's sum has none."""
     pose_images: int = 22
     """Labelled images in a step."""
+    frame: Literal["canonical", "world"] = "canonical"
+    """What the poses are turned to. ``world`` leaves them as the room has them: Table 2's "global" pose."""
 
     def __post_init__(self) -> None:
         if self.metric_loss == "contrastive" and self.views != 2:

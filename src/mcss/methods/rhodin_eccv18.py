@@ -37,10 +37,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcss.batches import Batch
+from mcss.decoders import START_SIDE, check_size, enlarging
 from mcss.networks import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
-
-_START_SIDE = 4
-"""Side of the decoder's first map."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,7 @@ class SynthesisConfig:
     """Of the hidden layers while training."""
 
     def __post_init__(self) -> None:
-        size = self.picture_size
-        if size < 2 * _START_SIDE or size & (size - 1):
-            raise ValueError(f"picture_size: expected a power of two, 8 or more, got {size}.")
+        check_size("picture_size", self.picture_size)
         for name in ("points", "appearance", "width", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
@@ -131,18 +127,8 @@ class Decoder(nn.Module):
     def __init__(self, config: SynthesisConfig) -> None:
         super().__init__()
         self.width = config.width
-        self.start = nn.Sequential(nn.Linear(config.points * 3, config.width * _START_SIDE**2), nn.ReLU())
-        blocks: list[nn.Module] = []
-        channels, side, inputs = config.width, _START_SIDE, config.width + config.appearance
-        while side < config.picture_size:
-            channels, side = max(16, channels // 2), side * 2
-            blocks += [
-                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-                *_convolution(inputs, channels),
-                *_convolution(channels, channels),
-            ]
-            inputs = channels
-        self.blocks = nn.Sequential(*blocks)
+        self.start = nn.Sequential(nn.Linear(config.points * 3, config.width * START_SIDE**2), nn.ReLU())
+        self.blocks, channels = enlarging(config.width + config.appearance, config.width, config.picture_size)
         self.last = nn.Conv2d(channels + 3, 3, kernel_size=3, padding=1)
 
     def forward(
@@ -152,8 +138,8 @@ class Decoder(nn.Module):
         background: Float[Tensor, "batch 3 side side"],
     ) -> Float[Tensor, "batch 3 side side"]:
         """The picture; the background enters the last layer alone."""
-        shape = self.start(cloud.flatten(1)).reshape(len(cloud), self.width, _START_SIDE, _START_SIDE)
-        looks = appearance[:, :, None, None].expand(-1, -1, _START_SIDE, _START_SIDE)
+        shape = self.start(cloud.flatten(1)).reshape(len(cloud), self.width, START_SIDE, START_SIDE)
+        looks = appearance[:, :, None, None].expand(-1, -1, START_SIDE, START_SIDE)
         drawn: Tensor = self.last(torch.cat([self.blocks(torch.cat([shape, looks], dim=1)), background], dim=1))
         return drawn
 
@@ -164,7 +150,6 @@ class NovelViewNetwork(PoseEstimator):
     def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")
         self.synthesis = synthesis
-        self.encoder_frozen = False
         if not 0 < synthesis.perception_stages <= len(self.trunk.stages):
             raise ValueError(
                 f"perception_stages: {config.trunk} has {len(self.trunk.stages)} stages, "
@@ -181,19 +166,9 @@ class NovelViewNetwork(PoseEstimator):
             nn.Linear(synthesis.hidden, OUTPUT_JOINTS * 3),
         )
 
-    def freeze_encoder(self) -> None:
-        """From now on train the pose head alone; all else stays, BatchNorm statistics too."""
-        self.encoder_frozen = True
-        self.requires_grad_(False)
-        self.pose_head.requires_grad_(True)
-        self.train(self.training)
-
     def train(self, mode: bool = True) -> "NovelViewNetwork":
         """Training mode, but for what stays as it is."""
         super().train(mode)
-        if self.encoder_frozen:
-            for child in self.children():
-                child.train(mode and child is self.pose_head)
         self.perception.eval()
         return self
 
@@ -249,8 +224,15 @@ def seen_from_the_next_view(
         appearance: Of each picture.
         rotations: World to camera. Only those from one camera to the other matter.
     """
+    return turned_to_the_next_view(cloud, rotations), appearance.roll((1, 1), dims=(0, 1))
+
+
+def turned_to_the_next_view(
+    cloud: Float[Tensor, "instants views points 3"], rotations: Float[Tensor, "instants views 3 3"]
+) -> Float[Tensor, "instants views points 3"]:
+    """The cloud of the view before each, as each view's own camera sees it; see `seen_from_the_next_view`."""
     relative = rotations @ rotations.roll(1, dims=1).mT  # x_target = R_target R_sourceᵀ x_source
-    return cloud.roll(1, dims=1) @ relative.mT, appearance.roll((1, 1), dims=(0, 1))
+    return cloud.roll(1, dims=1) @ relative.mT
 
 
 def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
@@ -289,10 +271,6 @@ def losses(
     """
     pose = mean_squared(output.coordinates, network.normalised(batch.poses)).mean()
     return RhodinECCV18Losses(total=pose, pose=pose.detach())
-
-
-def _convolution(inputs: int, outputs: int) -> list[nn.Module]:
-    return [nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def _hidden(inputs: int, config: SynthesisConfig) -> list[nn.Module]:

@@ -1,6 +1,7 @@
 """The supervised baseline: F, G and H trained with L_pose alone (Mitra et al., CVPR 2020, Sec. 5)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ class SupervisedSettings:
 
     pose_images: int = 22
     """Labelled images in a step."""
+    frame: Literal["canonical", "world"] = "canonical"
+    """What the poses are turned to, see `mcss.methods.mcss`."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+"""Cells of a comparison: one system, one choice of labels, one seed; trained once, whoever asks for it.
+
+A cell is a run folder (see `mcss.checkpoints`) named after its system, labels, seed and a *digest* of the settings
+and the capture, with ``evaluation_….json`` beside the weights. Two tables that need the same run share it, and one
+with other settings lies beside it. What was finished is kept, so that work may be stopped at any time.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mcss.captures import Capture
+from mcss.checkpoints import CONFIG, METRICS, MODEL, load_estimator
+from mcss.evaluation import (
+    Evaluation,
+    EvaluationSettings,
+    MeanPose,
+    Predictions,
+    evaluate,
+    evaluated_instants,
+    predict_split,
+)
+from mcss.files import write_json
+from mcss.labels import LabelSpec, select_labels
+from mcss.parallel import Job, train_all
+from mcss.predict import NetworkPredictor
+from mcss.prediction_files import read_predictions, write_predictions
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.recipes import MethodName
+from mcss.report import SystemResult, history_of
+from mcss.runlog import read_metrics
+from mcss.systems import method_name
+from mcss.training import FIRST_STAGE, TrainSettings, begin_run
+
+_IDLE = ("capture", "checkpoint_every", "log_every")
+"""Settings that decide nothing; the capture is told by its fingerprint."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run, and what must be trained before it."""
+
+    settings: TrainSettings
+    fingerprint: str
+    """Of the capture that it is trained on."""
+    variant: str = ""
+    """What is particular about it, in words, for tables; does not make it another cell."""
+    after: "Cell | None" = None
+    """Whose network it starts from."""
+
+    @property
+    def system(self) -> MethodName:
+        """As `mcss train` calls it."""
+        return method_name(self.settings.method)  # type: ignore[return-value]
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        labels = self.settings.labels.replace(":", "@").replace(",", "+").replace("/", "_")
+        return f"{self.system}-{labels}-seed{self.settings.seed}-{self.digest[:8]}"
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides what the run computes.
+
+        A setting at its default counts for nothing, so that cells outlive the coming of new settings.
+        """
+        plain = _departures(self.settings, TrainSettings(capture=""))
+        decisive = {key: value for key, value in plain.items() if key not in _IDLE}
+        for start in ("init", "weights"):
+            if start in decisive:  # a run's name tells what it is, wherever the cells lie
+                decisive[start] = Path(decisive[start]).name
+        text = json.dumps([self.fingerprint, method_name(self.settings.method), decisive], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def started_from(cell: Cell, first: Cell, folder: Path, whole: bool) -> Cell:
+    """A cell whose start is the network (`whole`) or the trunk of another one in the same folder."""
+    start = str(folder / first.name)
+    settings = replace(cell.settings, init=start) if whole else replace(cell.settings, weights=start)
+    return replace(cell, settings=settings, after=first)
+
+
+def _departures(settings: Any, usual: Any) -> dict[str, Any]:
+    """Those settings that are not at their default, nested as they are."""
+    found: dict[str, Any] = {}
+    for field in fields(settings):
+        own, default = getattr(settings, field.name), getattr(usual, field.name)
+        if own == default:
+            continue
+        if is_dataclass(own) and not isinstance(own, type):
+            found[field.name] = _departures(own, default if type(default) is type(own) else type(own)())
+        else:
+            found[field.name] = own
+    return found
+
+
+def finished(cell: Cell, folder: Path, weights: bool = False) -> bool:
+    """Whether the cell has been trained; one of which only evaluations are left, as in a clone, has been.
+
+    Args:
+        cell: Of which this is asked.
+        folder: Of all cells.
+        weights: Whether the network itself is needed.
+    """
+    run = folder / cell.name
+    return (run / MODEL).exists() or (not weights and any(run.glob("evaluation_*.json")))
+
+
+def unfinished(cells: Sequence[Cell], folder: Path, weights: bool = False) -> list[Cell]:
+    """Those that have to be trained, each once, those that others start from first; see `finished`."""
+    found: dict[str, Cell] = {}
+
+    def add(cell: Cell) -> None:
+        # A start has to be there itself: its evaluations alone are none.
+        if cell.after is not None and not (folder / cell.after.name / MODEL).exists():
+            add(cell.after)
+        found.setdefault(cell.name, cell)
+
+    for cell in cells:
+        if not finished(cell, folder, weights):
+            add(cell)
+    return list(found.values())
+
+
+def train_cells(
+    cells: Sequence[Cell], folder: Path, processes: int, progress: Progress = NO_PROGRESS, weights: bool = False
+) -> None:
+    """Train those cells that are not finished (see `finished`), `processes` at a time; what was begun goes on.
+
+    Raises:
+        ValueError: Of the first run that failed; the others are trained to their end.
+    """
+    waiting = unfinished(cells, folder, weights)
+    while waiting:
+        names = {cell.name for cell in waiting}
+        ready = [cell for cell in waiting if cell.after is None or cell.after.name not in names]
+        jobs = []
+        for cell in ready:
+            run = folder / cell.name
+            if (run / CONFIG).exists():
+                begin_run(run, cell.settings, Capture.open(cell.settings.capture), resume=True)
+            jobs.append(Job(cell.settings, run))
+        train_all(jobs, processes, progress)
+        waiting = [cell for cell in waiting if cell not in ready]
+
+
+def cell_result(
+    cell: Cell,
+    folder: Path,
+    capture: Capture,
+    split: str,
+    settings: EvaluationSettings,
+    progress: Progress = NO_PROGRESS,
+) -> SystemResult:
+    """The evaluation of a trained cell on a split, of its own or of another capture; or what an earlier call found."""
+    run = folder / cell.name
+    path = run / f"evaluation_{_where(cell, capture, split, settings)}.json"
+    evaluation = None
+    if path.exists():
+        known = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if known.capture == capture.fingerprint and known.settings == settings:
+            evaluation = known
+    if evaluation is None:
+        predictor = NetworkPredictor(load_estimator(run), capture)
+        evaluation = evaluate(predictor, capture, split, settings, progress)
+        write_json(path, evaluation.to_json())
+    history = history_of(read_metrics(run / METRICS))
+    return SystemResult(cell.system, cell.settings.labels, cell.settings.seed, evaluation, history)
+
+
+def cell_predictions(
+    cell: Cell,
+    folder: Path,
+    capture: Capture,
+    split: str,
+    settings: EvaluationSettings,
+    progress: Progress = NO_PROGRESS,
+) -> Predictions:
+    """What a trained cell says of a split; kept in its folder, for pictures and figures that ask again.
+
+    Raises:
+        CheckpointError: The cell has no weights any more.
+    """
+    run = folder / cell.name
+    path = run / f"predictions_{_where(cell, capture, split, settings)}.safetensors"
+    key = {"capture": capture.fingerprint, "settings": repr(settings)}
+    known = read_predictions(path, evaluated_instants(capture, split, settings), key)
+    if known is not None:
+        return known
+    predictions = predict_split(NetworkPredictor(load_estimator(run), capture), capture, split, settings, progress)
+    write_predictions(path, predictions, key)
+    return predictions
+
+
+def _where(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:
+    """What of what was looked at, for names of files."""
+    views = "-views-" + "+".join(settings.views) if settings.views else ""
+    other = "" if capture.fingerprint == cell.fingerprint else f"-{capture.fingerprint[:8]}"
+    return f"{split}{views}{other}".replace("/", "_")
+
+
+def mean_pose_result(
+    capture: Capture, labels: str, split: str, settings: EvaluationSettings, train_split: str = "train"
+) -> SystemResult:
+    """The system that has not looked: the mean of the labelled poses."""
+    instants = capture.instants(train_split)
+    labelled = select_labels(instants, LabelSpec.parse(labels))
+    evaluation = evaluate(MeanPose.of(instants.take(labelled)), capture, split, settings)
+    return SystemResult("mean_pose", labels, None, evaluation)
+
+
+def seconds_of(cell: Cell, folder: Path) -> float | None:
+    """What its training took, both stages together, in seconds on one process; None where it is not known."""
+    found = [read_metrics(run / METRICS) for run in (folder / cell.name / FIRST_STAGE, folder / cell.name)]
+    lines = [run[-1] for run in found if run]
+    return sum(float(line["seconds"]) for line in lines) if lines else None

@@ -1,0 +1,255 @@
+"""A part of the reproduction: rows, figures and notes; as JSON and Markdown, and what all parts are made from."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from mcss.captures import Capture
+from mcss.cells import Cell, cell_result, seconds_of
+from mcss.evaluation import EvaluationSettings
+from mcss.experiments import spread
+from mcss.files import write_json, write_text
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.report import NAMES, Provenance, SystemResult
+from mcss.reproduction.paper import PaperRow
+from mcss.systems import information_of
+from mcss.tuning import Budget
+
+PartName = Literal["table1", "fig3", "table2", "table3", "fig4", "fig5", "table4", "fig6", "tsne", "generalisation"]
+
+SEEDS = (0, 1, 2)
+
+FRAMES = {"canonical": "canonical", "camera": "camera", "world": "room"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all parts are measured on and with."""
+
+    capture: Capture
+    folder: Path
+    """Of the results; the cells lie in it."""
+    budget: Budget
+    labels: str
+    """The one labelled subject."""
+    other: Capture | None = None
+    """To generalise to."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """ImageNet weights of trunks that are not the recipe's: a file, or imagenet for the hub."""
+    seeds: tuple[int, ...] = SEEDS
+    """Of the rows with one subject's labels in Table 1 and Fig. 3."""
+    landmarks: str = ""
+    """A file of what another program found in the test pictures, for its row in Table 1; none by default."""
+    program: str = ""
+    """Its name."""
+    mediapipe: bool = False
+    """Whether MediaPipe is run, for a row in Table 1."""
+    progress: Progress = NO_PROGRESS
+
+    @property
+    def cells(self) -> Path:
+        """Where they lie."""
+        return self.folder / "cells"
+
+    @property
+    def looked(self) -> EvaluationSettings:
+        """How much of a split is looked at."""
+        return self.budget.evaluation
+
+    def result(self, cell: Cell, capture: Capture | None = None, views: tuple[str, ...] = ()) -> SystemResult:
+        """The evaluation of a trained cell on the test split."""
+        settings = replace(self.looked, views=views)
+        return cell_result(cell, self.cells, capture or self.capture, "test", settings, self.progress)
+
+    def row(self, cell: Cell, views: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The row of a trained cell."""
+        return row_of(cell, self.result(cell, views=views), self.cells)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What was found."""
+
+    name: PartName
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+    """Plain values, a row for every run; for JSON."""
+    table: Sequence[Sequence[str]] = ()
+    """As people read it, the header first."""
+    paper: Sequence[PaperRow] = ()
+    notes: Sequence[str] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    """By the name of their files."""
+
+    def to_json(self, made: Provenance) -> dict[str, Any]:
+        """The contents of ``NAME.json``."""
+        return {
+            "title": self.title,
+            "rows": list(self.rows),
+            "table": [list(row) for row in self.table],
+            "figures": list(self.figures),
+            "paper": [row.to_json() for row in self.paper],
+            "paper_table": paper_table(self.paper) if self.paper else [],
+            "notes": list(self.notes),
+            "made": asdict(made),
+            "made_line": made_line(made),
+        }
+
+    def to_markdown(self, made: Provenance) -> str:
+        """The contents of ``NAME.md``."""
+        lines = [f"### {self.title}", ""]
+        for name in self.figures:
+            lines += [f"![{self.title}]({name}.svg)", ""]
+        if self.table:
+            lines += markdown(self.table)
+        if self.paper:
+            lines += ["", "The paper's, on Human3.6M:", "", *markdown(paper_table(self.paper))]
+        for note in self.notes:
+            lines += ["", note]
+        return "\n".join([*lines, "", made_line(made)]) + "\n"
+
+    def write(self, folder: Path, made: Provenance) -> None:
+        """``NAME.json`` and ``NAME.md``; the figures are written by whoever draws the page."""
+        write_json(folder / f"{self.name}.json", self.to_json(made))
+        write_text(folder / f"{self.name}.md", self.to_markdown(made))
+
+
+def made_line(made: Provenance) -> str:
+    """Where and how figures were made, in a line."""
+    kind = "Built-in synthetic capture, not Human3.6M" if made.synthetic else made.capture_name
+    versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
+    settings = ", ".join(f"{key} {value}" for key, value in made.settings.items())
+    return (
+        f"{kind} (`{made.capture[:12]}`); mm, 16 joints, mean ± standard deviation over seeds. {settings}. Written by "
+        f"`{made.command}` on {made.date} ({made.machine}, {versions})."
+    )
+
+
+def row_of(cell: Cell, result: SystemResult, folder: Path) -> dict[str, Any]:
+    """A run with its figures, what it learned from and the frame it is scored in."""
+    settings, pose, retrieval = cell.settings, result.evaluation.pose, result.evaluation.retrieval
+    scores = None if pose is None else pose.over_poses
+    uses = asdict(information_of(settings.method))
+    uses["points"] = uses["points"] or (cell.after is not None and cell.after.system == "points2d")
+    uses["labels"] = uses["labels"] and settings.labels != "none"
+    seconds = seconds_of(cell, folder)
+    cross = {
+        s.k: s.above_oracle for s in (retrieval.cross_subject.scores if retrieval and retrieval.cross_subject else ())
+    }
+    return {
+        "system": result.system,
+        "variant": cell.variant,
+        "labels": settings.labels,
+        "seed": settings.seed,
+        "n_mpjpe": scores and scores.n_mpjpe,
+        "mpjpe": scores and scores.mpjpe,
+        "pa_mpjpe": scores and scores.pa_mpjpe,
+        "n_mpjpe_over_actions": pose and pose.over_actions.n_mpjpe,
+        "pck": scores and scores.pck,
+        "auc": scores and scores.auc,
+        "frame": pose and pose.frame,
+        "uses": uses,
+        "above_oracle_cross_at_10": cross.get(10),
+        "hit_at_1": retrieval.same_instant.hit_at_1 if retrieval and retrieval.same_instant else None,
+        "trunk": settings.network.trunk,
+        "steps": settings.optimiser.steps,
+        "learning_rate": settings.optimiser.lr,
+        "minutes": None if seconds is None else round(seconds / 60, 1),
+        "cell": cell.name,
+    }
+
+
+def mean_pose_row(result: SystemResult) -> dict[str, Any]:
+    """The row of the system that has not looked."""
+    pose = result.evaluation.pose
+    assert pose is not None
+    scores = pose.over_poses
+    uses = {"labels": True, "views": False, "rotations": False, "backgrounds": False, "points": False}
+    return {
+        "system": "mean_pose",
+        "variant": "",
+        "labels": result.labels,
+        "seed": None,
+        "n_mpjpe": scores.n_mpjpe,
+        "mpjpe": scores.mpjpe,
+        "pa_mpjpe": scores.pa_mpjpe,
+        "frame": pose.frame,
+        "uses": uses,
+    }
+
+
+def missing_row(system: str, labels: str, variant: str, why: str) -> dict[str, Any]:
+    """A row that could not be measured, and why."""
+    nothing = dict.fromkeys(("seed", "n_mpjpe", "mpjpe", "pa_mpjpe", "frame", "uses"))
+    return {"system": system, "labels": labels, "variant": variant, **nothing, "missing": why}
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """How a row's system is called, starred where it learned from 2D joints."""
+    name = NAMES.get(row["system"], row["system"])
+    star = "*" if (row.get("uses") or {}).get("points") else ""
+    return f"{name}{star}" + (f", {row['variant']}" if row["variant"] else "")
+
+
+def uses_of(row: Mapping[str, Any]) -> str:
+    """What a row's system learned from, in words."""
+    words = {
+        "labels": "3D labels",
+        "views": "views",
+        "rotations": "rotations",
+        "backgrounds": "backgrounds",
+        "points": "2D",
+    }
+    uses = row.get("uses") or {}
+    return ", ".join(word for key, word in words.items() if uses.get(key)) or "–"
+
+
+def grouped(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Rows that differ in their seed only, in the order of their first."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((name_of(row), row["labels"]), []).append(row)
+    return list(groups.values())
+
+
+def pose_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Mean and spread of the pose errors of each system and choice of labels."""
+    table = [["system", "labels", "learned from", "scored in", "seeds", "N-MPJPE", "MPJPE", "PA-MPJPE"]]
+    for own in grouped(rows):
+        first = own[0]
+        if "missing" in first:
+            table.append([name_of(first), first["labels"], first["missing"], "–", "0", "–", "–", "–"])
+            continue
+        errors = [spread([row[key] for row in own if row[key] is not None]) for key in ("n_mpjpe", "mpjpe", "pa_mpjpe")]
+        frame = FRAMES.get(first["frame"], "–")
+        table.append([name_of(first), first["labels"], uses_of(first), frame, str(len(own)), *errors])
+    return table
+
+
+def paper_table(rows: Sequence[PaperRow]) -> list[list[str]]:
+    """The paper's rows."""
+    table = [["system (paper)", "labels", "N-MPJPE", "MPJPE", "PA-MPJPE"]]
+    printed = [v for row in rows for v in (row.n_mpjpe, row.mpjpe, row.pa_mpjpe) if v is not None]
+    digits = 1 if all(round(v, 1) == v for v in printed) else 2  # as the paper has them
+    for row in rows:
+        name = row.system + ("*" if row.points else "") + (f", {row.note}" if row.note else "")
+        errors = ["–" if v is None else f"{v:.{digits}f}" for v in (row.n_mpjpe, row.mpjpe, row.pa_mpjpe)]
+        table.append([name, row.labels, *errors])
+    return table
+
+
+def markdown(table: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown; its first row is the header."""
+    head, *rows = ["| " + " | ".join(row) + " |" for row in table]
+    return [head, "|" + "---|" * len(table[0]), *rows]
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str, system: str, labels: str, variant: str = "") -> float | None:
+    """The mean of a figure over the seeds of a system; None if there is none."""
+    own = [r[key] for r in rows if (r["system"], r["labels"], r["variant"]) == (system, labels, variant)]
+    known = [value for value in own if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,218 @@
+"""All parts in order: choose settings, train what is not trained, measure, write."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from mcss.captures import Capture
+from mcss.cells import Cell, train_cells
+from mcss.estimates import Estimate, estimates
+from mcss.evaluation import EvaluationSettings
+from mcss.experiments import provenance
+from mcss.files import write_json, write_text
+from mcss.plots import write_figure
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.recipes import MethodName
+from mcss.report import Provenance
+from mcss.reproduction import pose_parts, retrieval_parts
+from mcss.reproduction.page import reproduction_page
+from mcss.reproduction.parts import Part, PartName, Study
+from mcss.tuning import Budget, BudgetName, balance_of, trial_cells, tuned
+
+PARTS: tuple[PartName, ...] = get_args(PartName)
+
+Wanted = Literal[PartName, "all"]
+
+_NEED_ANOTHER: tuple[PartName, ...] = ("table4", "generalisation")
+
+_ASK_NETWORKS: tuple[PartName, ...] = ("fig4", "fig6", "tsne")
+"""Of which evaluations are not enough."""
+
+BUDGETS = {
+    "small": Budget(steps=1000, recipe="fast", evaluation=EvaluationSettings(max_instants=500)),
+    "paper": Budget(steps=194_000, recipe="paper", evaluation=EvaluationSettings(max_gallery=10**9)),
+}
+"""``paper``: 40 epochs of Human3.6M's 320,000 training pictures, 66 a step."""
+
+
+@dataclass(frozen=True)
+class ReproducePlan:
+    """How much is done, and with what."""
+
+    budget: BudgetName = "small"
+    """small: the recipe fast, for a laptop. paper: the paper's own, for GPUs."""
+    steps: int | None = None
+    """Optimiser steps of every run instead of the budget's."""
+    seeds: int = 3
+    """Runs of the rows with one subject's labels in Table 1, Table 2, Fig. 3 and Fig. 5; one elsewhere."""
+    trials: int = 6
+    """Settings that are tried for every system on the validation subject; 0: all take the recipe's."""
+    labels: str | None = None
+    """The one labelled subject; the first of the training split by default."""
+    other: str | None = None
+    """A second capture, with other people, cameras and scenes: for table4 and generalisation."""
+    resnet34: str = "imagenet"
+    """Weights of Table 2's other trunk: imagenet (from the hub), or a .safetensors or .pth file."""
+    mediapipe: bool = False
+    """A row for MediaPipe in Table 1: install it in an environment of its own (about a gigabyte, once) and run it."""
+    landmarks: str | None = None
+    """A file of what another program found in the test pictures, for a row in Table 1, see docs/reproduce.md."""
+    program: str = "another program"
+    """The name of that program."""
+    processes: int = 1
+    """Runs that are trained beside each other."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("seeds", 1), ("trials", 0), ("processes", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
+
+    def study(self, capture: str, out: Path, progress: Progress = NO_PROGRESS) -> Study:
+        """What the parts are measured on, before settings are chosen."""
+        opened = Capture.open(capture)
+        budget = replace(BUDGETS[self.budget], processes=self.processes)
+        if self.steps is not None:
+            budget = replace(budget, steps=self.steps)
+        return Study(
+            capture=opened,
+            folder=out,
+            budget=budget,
+            labels=self.labels or opened.instants("train").present_subjects()[0],
+            other=None if self.other is None else Capture.open(self.other),
+            weights={"resnet34": self.resnet34},
+            seeds=tuple(range(self.seeds)),
+            landmarks=self.landmarks or "",
+            program=self.program,
+            mediapipe=self.mediapipe,
+            progress=progress,
+        )
+
+
+def wanted_parts(wanted: Sequence[Wanted], study: Study) -> tuple[list[PartName], list[str]]:
+    """The parts in their order, and what is to be said of those of ``all`` that are left out.
+
+    Raises:
+        ValueError: None was named; or one that needs a second capture, and there is none.
+    """
+    if not wanted:
+        raise ValueError(f"reproduce: name one or more of {', '.join(PARTS)}, or all.")
+    named = [part for part in PARTS if part in wanted or "all" in wanted]
+    lacking = [part for part in named if part in _NEED_ANOTHER and study.other is None]
+    if asked := [part for part in lacking if part in wanted]:
+        raise ValueError(
+            f"{asked[0]}: retrieval on another capture needs one; give it as --other CAPTURE, such as one of "
+            "`mcss synthetic build OTHER --seed 1 --stages per-subject`."
+        )
+    notes = [f"{part} is left out: it needs a second capture (--other)." for part in lacking]
+    return [part for part in named if part not in lacking], notes
+
+
+def cells_of(part: PartName, study: Study) -> list[Cell]:
+    """What has to be trained for a part."""
+    match part:
+        case "table1":
+            return pose_parts.table1_cells(study)
+        case "fig3":
+            return pose_parts.fig3_cells(study)
+        case "table2":
+            return pose_parts.table2_cells(study)
+        case "table3":
+            return pose_parts.table3_cells(study)
+        case "fig5":
+            return retrieval_parts.fig5_cells(study)
+        case "table4" | "generalisation":
+            return retrieval_parts.other_cells(study)
+        case _:
+            return retrieval_parts.embedding_cells(study)
+
+
+def measured(part: PartName, study: Study) -> Part:
+    """A part whose cells are trained."""
+    match part:
+        case "table1":
+            return pose_parts.table1(study)
+        case "fig3":
+            return pose_parts.fig3(study)
+        case "table2":
+            return pose_parts.table2(study)
+        case "table3":
+            return pose_parts.table3(study)
+        case "fig4":
+            return retrieval_parts.fig4(study)
+        case "fig5":
+            return retrieval_parts.fig5(study)
+        case "table4":
+            return retrieval_parts.table4(study)
+        case "fig6":
+            return retrieval_parts.fig6(study)
+        case "tsne":
+            return retrieval_parts.tsne(study)
+        case "generalisation":
+            return retrieval_parts.generalisation(study)
+
+
+def tuned_systems(parts: Sequence[PartName]) -> list[MethodName]:
+    """The systems that parts compare, whose settings are chosen first."""
+    return list(pose_parts.SYSTEMS if "table1" in parts else pose_parts.SYSTEMS[:2])
+
+
+def estimate(parts: Sequence[PartName], study: Study, trials: int) -> list[Estimate]:
+    """What is left to train, and how long it will take; settings that are still to be chosen may change it."""
+    cells = [cell for part in parts for cell in cells_of(part, study)]
+    if trials:
+        for system in tuned_systems(parts):
+            cells += trial_cells(system, study.capture, study.budget, study.labels, trials)
+    return estimates(cells, study.cells)
+
+
+def reproduce(
+    parts: Sequence[PartName],
+    study: Study,
+    trials: int,
+    command: str,
+    told: Callable[[str], None] = lambda _: None,
+) -> list[Part]:
+    """Train and measure; ``NAME.json``, ``NAME.md``, figures and ``index.html`` in the study's folder.
+
+    What was trained or measured before, by whatever call, is not done again.
+
+    Args:
+        parts: Which.
+        study: On what.
+        trials: Settings that are tried for every system; 0 for none.
+        command: What the user typed.
+        told: Called with a line for every part that is finished.
+    """
+    if trials:
+        budget, tried = tuned(
+            tuned_systems(parts), study.capture, study.cells, study.budget, study.labels, trials, study.progress
+        )
+        study = replace(study, budget=budget)
+        write_json(study.folder / "tuning.json", tried)
+    made = _provenance(study, parts, command)
+    found = []
+    for part in parts:
+        train_cells(
+            cells_of(part, study), study.cells, study.budget.processes, study.progress, weights=part in _ASK_NETWORKS
+        )
+        one = measured(part, study)
+        for name, figure in one.figures.items():
+            write_figure(study.folder / name, figure)
+        one.write(study.folder, made)
+        write_text(study.folder / "index.html", reproduction_page(study.folder, PARTS))
+        found.append(one)
+        told(f"{one.title}: {study.folder / part}.md")
+    return found
+
+
+def _provenance(study: Study, parts: Sequence[PartName], command: str) -> Provenance:
+    budget = study.budget
+    about = {"recipe": budget.recipe, "steps": str(budget.steps), "labelled subject": study.labels}
+    for system in tuned_systems(parts):
+        settings = budget.settings(system, study.capture, study.labels)
+        text = f"learning rate {settings.optimiser.lr:g}"
+        if (trial := budget.chosen.get(system)) is not None:
+            text += f" and {balance_of(settings.method).name} {trial.balance:g}, chosen on the validation subject"
+        about[system] = text
+    return provenance(command, study.capture, about)

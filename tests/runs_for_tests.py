@@ -1,0 +1,48 @@
+"""What the tests of several methods have in common."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import mcss.training as training
+from mcss.training import TrainSettings, train
+
+
+def random_rotations(*shape: int, seed: int = 0) -> Tensor:
+    """Proper rotations in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    q, _ = torch.linalg.qr(torch.randn(*shape, 3, 3, generator=generator, dtype=torch.float64))
+    return q * torch.linalg.det(q).sign()[..., None, None]
+
+
+def check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit(
+    settings: TrainSettings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a run that was never stopped beside one for each stage that was; of eight steps, four in each stage."""
+    settings = replace(settings, checkpoint_every=2)
+    train(settings, folder / "whole")
+    saved = training.save_checkpoint
+    for stop in (1, 3):  # a checkpoint of the first stage and one of the second
+        count = 0
+
+        def stopping(*args: object, stop: int = stop) -> None:
+            nonlocal count
+            saved(*args)  # type: ignore[arg-type]
+            count += 1
+            if count == stop:
+                raise KeyboardInterrupt
+
+        out = folder / f"stopped{stop}"
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "save_checkpoint", stopping)
+            with pytest.raises(KeyboardInterrupt):
+                train(settings, out)
+        assert (out / "first" / "model.safetensors").exists() == (stop == 3)
+        train(settings, out, resume=True)
+        whole, resumed = (load_file(run / "model.safetensors") for run in (folder / "whole", out))
+        assert whole.keys() == resumed.keys()
+        assert all(torch.equal(whole[key], resumed[key]) for key in whole)
