@@ -45,8 +45,9 @@ cells estimates tuning experiments ablations
 search_page comparison_page
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
+app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
-app app.limits app.uploads app.answers app.worker app.gallery app.looks app.comparison app.server
+app.comparison
 cli.serving
 cli
 """

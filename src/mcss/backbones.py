@@ -113,7 +113,7 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
     speed_up_depthwise(net)
     trunk = architecture.split(net)
     if run:
-        _load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
+        load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
     return trunk
 
 

@@ -75,7 +75,8 @@ class ResidentIndex:
         # A column at a time, since a million names as text take as much memory as their embeddings.
         names = {c: _names(dataset.to_table(columns=[c])[c], order) for c in ("capture", "subject", "sequence", "view")}
         numbers = {c: dataset.to_table(columns=[c])[c].to_numpy()[order] for c in ("row", "frame", "time")}
-        return cls(index=index, version=version, vector=vector, centre=centre, start=start, **names, **numbers)
+        about: dict[str, Any] = {**names, **numbers}
+        return cls(index=index, version=version, vector=vector, centre=centre, start=start, **about)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -149,7 +150,7 @@ class ResidentIndex:
         return Hit(capture, row, subject, sequence, frame, time, view, distance)
 
 
-@njit(cache=True, fastmath=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, fastmath=True)
 def _squared(a, b):  # type: ignore[no-untyped-def]
     """The squared distance; a function of its own, as the compiler makes vector instructions of it only so."""
     total = np.float32(0)
@@ -159,7 +160,7 @@ def _squared(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _scan(  # type: ignore[no-untyped-def]
     vector, query, start, looked, view, views, subject, subjects, sequence, sequences, time, since, until, top
 ):

@@ -118,7 +118,7 @@ def _shared(a: Stretch, b: Stretch) -> float:
     return (min(a.stop, b.stop) - max(a.start, b.start)) / min(a.stop - a.start, b.stop - b.start)
 
 
-@njit(cache=True)  # type: ignore[untyped-decorator]
+@njit(cache=True)
 def _warped(distance, free):  # type: ignore[no-untyped-def]
     """For each pair the least sum of distances of a path that ends there, where it began, and its last step."""
     m, n = distance.shape

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 
 from mcss.app.limits import Limits
 from mcss.app.uploads import UploadError, copy_video, read_upload, scaled_down
+from mcss.clips import Clip
 from mcss.importers import ImportProblem
 from mcss.importers.footage import pictures
 from mcss.importers.people import cut_out
@@ -66,6 +67,20 @@ def answer(model: Model, path: Path, kind: str, box: Rectangle | None, limits: L
         raise Refused("this file needs more memory than is allowed; make it smaller") from error
     except Exception as error:  # whatever strange files do to decoders must not stop the others' work
         raise Refused("this file cannot be read; it is damaged or of an unusual kind: save it anew") from error
+
+
+def clip_of(answer: Answer, name: str) -> Clip:
+    """A video as a clip, for comparing; its pictures are not at hand."""
+    frames = answer.about["frames"]
+    poses = Poses(
+        pose=np.array([frame["pose"] for frame in frames], np.float32),
+        embedding=answer.embedding,
+        error=None,
+        placement=None,
+        squares=np.full((len(frames), 4), np.nan, np.float32),
+    )
+    time = np.array([frame["time"] for frame in frames], np.float64)
+    return Clip(name, time, np.arange(len(frames), dtype=np.int64), poses, lambda frames, size: [])
 
 
 def _of_picture(model: Model, path: Path, box: Rectangle | None, limits: Limits) -> Answer:

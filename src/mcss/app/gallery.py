@@ -263,7 +263,7 @@ class IndexGallery:
 
 
 def _name(names: Names, place: int) -> str:
-    return names.known[names.code[place]]
+    return str(names.known[names.code[place]])
 
 
 def _known(pose: Float32[np.ndarray, "17 3"]) -> Float32[np.ndarray, "17 3"] | None:

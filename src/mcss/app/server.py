@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcss import __version__
-from mcss.app.answers import Answer, rounded
-from mcss.app.comparison import compared
+from mcss.app.answers import Answer, clip_of, rounded
 from mcss.app.gallery import Found, Gallery, GalleryError, Shown, moments
 from mcss.app.limits import Limits
 from mcss.app.looks import ForgottenError, Looks
 from mcss.app.uploads import UploadError, kind_of
 from mcss.app.worker import Worker, WorkError
+from mcss.comparison import CompareSettings, compare
 from mcss.entries import Filter
 from mcss.sightings import Rectangle
 from mcss.skeletons import JOINTS, PARENTS
+from mcss.smoothing import SmoothingSettings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -146,16 +147,19 @@ class Studio:
 
     def comparison(self, request: "Request") -> "Response":
         """Two videos laid beside each other."""
-        first, second = (self.looks[request.query_params.get(name, "")] for name in ("first", "second"))
-        poses = [np.array([f["pose"] for f in one.about["frames"]], np.float32) for one in (first, second)]
-        found = compared(first.embedding, second.embedding, *poses)
-        worst = np.argsort(-found.apart.mean(axis=0))[:5]
+        query = request.query_params
+        first, second = (self.looks[query.get(name, "")] for name in ("first", "second"))
+        settings = CompareSettings(smoothing=SmoothingSettings(smooth="none"))  # they are smooth already
+        found = compare(clip_of(first, "video A"), clip_of(second, "video B"), settings)
         return _json(
             {
-                "pairs": np.stack([found.first, found.second], axis=1).tolist(),
-                "apart": np.round(found.apart[:, 1:].mean(axis=1), 1).tolist(),
-                "joints": rounded(found.apart, 0),
-                "worst": [{"joint": JOINTS[j], "apart": round(float(found.apart[:, j].mean()), 1)} for j in worst],
+                "pairs": np.stack([found.a.frame, found.b.frame], axis=1).tolist(),
+                "time": np.round(found.time_a - found.time_a[0], 3).tolist(),
+                "apart": np.round(found.joints[:, 1:].mean(axis=1), 1).tolist(),
+                "angles": [
+                    {"name": one.name, "a": round(one.mean_a), "b": round(one.mean_b), "apart": round(one.mean, 1)}
+                    for one in found.differences()
+                ],
             }
         )
 
@@ -170,7 +174,9 @@ class Studio:
             answer = self.looks[query.get("look", "")]
             vector = answer.embedding[_number(query.get("frame", "0"), "frame", len(answer.embedding))]
         count = _number(query.get("count", "12"), "count", MOST_NEIGHBOURS + 1)
-        names = {key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")}
+        names: dict[str, Any] = {
+            key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")
+        }
         own = query.get("own", "no") == "yes"
         found: list[Found] = []
         top = 16 * count

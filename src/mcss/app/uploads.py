@@ -1,7 +1,8 @@
 """Files from strangers: what they are, by their content alone, and whether they keep to the limits.
 
-Nothing here trusts a name, an ending or what a header says of the length. A picture's size is read before it is decoded; a
-video is decoded once, picture by picture within the limits, into a small one of our own making, and only that is used.
+Nothing here trusts a name, an ending or what a header says of the length. A picture's size is read before it is
+decoded; a video is decoded once, picture by picture within the limits, into a small one of our own making, and only
+that is used.
 """
 
 import warnings

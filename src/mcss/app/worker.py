@@ -1,7 +1,8 @@
 """The process that opens what visitors send. It has the model, little memory and little time, and may die.
 
-The server itself never decodes a file of a stranger's. Should one crash a decoder, exhaust its memory or keep it busy for
-ever, this process ends, the visitor is told, and another takes its place. What comes back is JSON and bytes, nothing that runs.
+The server itself never decodes a file of a stranger's. Should one crash a decoder, exhaust its memory or keep it busy
+for ever, this process ends, the visitor is told, and another takes its place. What comes back is JSON and bytes,
+nothing that runs.
 """
 
 import json

@@ -133,7 +133,7 @@ def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Pictur
     number = next(wanted, None)
     if number is None:
         return
-    for index, frame in enumerate(_decoded(path)):
+    for index, frame in enumerate(decoded(path)):
         if index < number:
             continue
         picture = _upright_rgb(frame, None)

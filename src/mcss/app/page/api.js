@@ -64,9 +64,3 @@ export function element(tag, attributes = {}, ...children) {
 }
 
 export const byId = (id) => document.getElementById(id);
-
-export const NAMES = {
-  Hip: "Pelvis", RHip: "Right hip", RKnee: "Right knee", RFoot: "Right foot", LHip: "Left hip", LKnee: "Left knee",
-  LFoot: "Left foot", Spine: "Spine", Thorax: "Chest", Neck: "Neck", Head: "Head", LShoulder: "Left shoulder",
-  LElbow: "Left elbow", LWrist: "Left wrist", RShoulder: "Right shoulder", RElbow: "Right elbow", RWrist: "Right wrist",
-};

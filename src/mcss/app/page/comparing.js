@@ -1,10 +1,8 @@
 // Two videos side by side, in step by pose.
 
-import { NAMES, ask, byId, element, look } from "./api.js";
+import { ask, byId, element, look } from "./api.js";
 import { drawCurve } from "./curve.js";
 import { SkeletonView } from "./skeleton.js";
-
-const PAIR_SECONDS = 1 / 15;
 
 export class Comparing {
   constructor(about) {
@@ -48,11 +46,11 @@ export class Comparing {
     this.found = await ask(`/api/comparison?${new URLSearchParams({ first: a.id, second: b.id })}`);
     byId("comparison").hidden = false;
     byId("compare-time").max = this.found.pairs.length - 1;
-    const most = Math.max(...this.found.worst.map(({ apart }) => apart));
-    byId("worst").replaceChildren(...this.found.worst.map(({ joint, apart }) => {
+    const worst = this.found.angles.slice(0, 5), most = Math.max(1, ...worst.map(({ apart }) => apart));
+    byId("worst").replaceChildren(...worst.map(({ name, a: angleA, b: angleB, apart }) => {
       const bar = element("i");
       bar.style.setProperty("--share", `${((100 * apart) / most).toFixed(0)}%`);
-      return element("div", { class: "bar-row" }, element("span", {}, NAMES[joint] ?? joint), bar, element("output", {}, `${apart.toFixed(0)} mm`));
+      return element("div", { class: "bar-row" }, element("span", {}, name), bar, element("output", {}, `${apart.toFixed(0)}°`), element("span", { class: "small" }, `A ${angleA}°, B ${angleB}°`));
     }));
     for (const one of [a, b]) for (let i = 0; i < one.frames.length; i++) new Image().src = `/api/looks/${one.id}/crops/${i}`;
     this.#goto(0);
@@ -75,8 +73,8 @@ export class Comparing {
   }
 
   #curve() {
-    const { apart } = this.found;
-    drawCurve(byId("compare-curve"), apart.map((_, i) => i), apart, this.at, "apart");
+    const { apart, time } = this.found;
+    drawCurve(byId("compare-curve"), time, apart, time[this.at], "apart");
   }
 
   #play() {
@@ -85,7 +83,9 @@ export class Comparing {
     byId("compare-play").textContent = "❚❚";
     const step = () => {
       if (!this.playing) return;
-      const at = Math.min(this.found.pairs.length - 1, this.playing.from + Math.floor((performance.now() - this.playing.since) / 1000 / PAIR_SECONDS));
+      const { time } = this.found, now = time[this.playing.from] + (performance.now() - this.playing.since) / 1000;
+      let at = this.at;
+      while (at < time.length - 1 && time[at + 1] <= now) at++;
       if (at !== this.at) this.#goto(at);
       if (at >= this.found.pairs.length - 1) return this.#stop();
       requestAnimationFrame(step);

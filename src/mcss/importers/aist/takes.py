@@ -311,7 +311,7 @@ class Dance:
         pixels = lens.pixels(points)
         hips = lens.pixels(seventeen(points))[:, ROOT]
         known = np.isfinite(points).all(axis=(1, 2))
-        inside = ((hips >= 0) & (hips < (lens.width, lens.height))).all(axis=1)
+        inside = np.asarray(((hips >= 0) & (hips < (lens.width, lens.height))).all(axis=1), bool)
         if inside[known].mean() < 0.5:
             raise ImportProblem(
                 f"{path}: camera {name} sees the pelvis of {self.sequence} in only {inside[known].mean():.0%} of the "
