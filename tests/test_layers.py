@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "mcss"
 
 LAYERS = """
 mcss
-progress files memory processes
+progress files memory processes compilation
 skeletons metrics losses depthwise pictures placement neighbours
 frames tables instants captures labels projection retrieval
 entries index resident warping
