@@ -4,9 +4,8 @@
 
 The vectors are embeddings that the run gives to pictures of the capture, multiplied: each new one lies between a real
 one and one of its ten nearest, with noise of a tenth added, so that they cluster as real ones do; it keeps the view
-and the subject of the first. The queries are made in the same way and are not in the tables. Each is
-asked with two filters:
-*others*, not its own view and not its own subject, and *one*, one other view of one other subject.
+and the subject of the first. The queries are made in the same way and are not in the tables. Each is asked with two
+filters: *others*, not its own view and not its own subject, and *one*, one other view of one other subject.
 
 Four ways are compared on tables of growing size: LanceDB's search (`PoseIndex`), the same index in memory
 (`ResidentIndex`), FAISS IVF-Flat with a bitmap selector that is made of the filter for every query, and the same

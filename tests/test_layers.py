@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "mcss"
 LAYERS = """
 mcss
 progress files memory processes weights
+compilation
 skeletons metrics losses depthwise pictures placement neighbours
 frames tables instants captures labels projection retrieval
 entries index resident warping
