@@ -111,6 +111,8 @@ def import_of_aist(
     out: Positional[str],
     settings: OmitArgPrefixes[AistSettings] = AistSettings(),  # noqa: B008 (frozen)
     processes: int | None = None,
+    engine: Engine = "processes",
+    ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
     """Make a capture of AIST++ as released; the same command carries on after any stop.
@@ -119,10 +121,12 @@ def import_of_aist(
         source: The folder with keypoints3d, cameras, splits and ignore_list.txt, and perhaps videos.
         out: Folder or object-store address of the new capture.
         settings: Which cameras, instants and sequences are taken, and which known faults are left out.
-        processes: Processes to read with; by default one per processor.
+        processes: Processes to work with; by default one per processor.
+        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
+        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    _show_assembled(import_aist(source, out, settings, RichProgress(), processes), json)
+    _show_assembled(import_aist(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json)
 
 
 @import_app.command(name="human36m")
