@@ -112,7 +112,7 @@ class Studio:
         """A file comes in; what was found in it goes out."""
         box = _box(request.query_params.get("box"))
         if self.waiting >= self.limits.waiting:
-            async for _ in request.stream():  # or the browser would not listen to the answer
+            async for _ in _chunks(request, self.limits):
                 pass
             raise VisitError(503, "there are too many visitors at the moment; try again in a minute")
         assert self.folder is not None
@@ -322,38 +322,42 @@ class Guard:
         await self._app(scope, receive, guarded)
 
 
-async def _receive(request: "Request", path: Path, limits: Limits) -> bytes:
-    """Write the body of a request to a file; returns its first bytes.
+async def _chunks(request: "Request", limits: Limits) -> AsyncIterator[bytes]:
+    """The body of a request as it comes in, up to four times as much as is allowed.
 
-    What is too much is read to its end all the same, within reason, and thrown away: a browser that is still sending
-    does not listen to an answer.
+    What is too much is read all the same, within reason: a browser that is still sending does not listen to an answer.
     """
     from starlette.requests import ClientDisconnect
 
-    too_large = VisitError(413, f"the file is larger than {limits.upload_mb} MB; make it smaller or shorter")
-    size, head = 0, b""
+    size = 0
     chunks = request.stream()
+    while size < 4 * limits.upload_bytes:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks, None), limits.patience)
+        except TimeoutError:
+            raise VisitError(408, f"nothing came for {limits.patience:g} s; send the file again") from None
+        except ClientDisconnect:
+            raise VisitError(400, "the visitor has gone") from None
+        if chunk is None:
+            return
+        size += len(chunk)
+        yield chunk
+
+
+async def _receive(request: "Request", path: Path, limits: Limits) -> bytes:
+    """Write the body of a request to a file; returns its first bytes."""
+    size, head = 0, b""
     with path.open("xb") as file:
-        while size < 4 * limits.upload_bytes:
-            try:
-                chunk = await asyncio.wait_for(anext(chunks, None), limits.patience)
-            except TimeoutError:
-                if size > limits.upload_bytes:
-                    break
-                raise VisitError(408, f"nothing came for {limits.patience:g} s; send the file again") from None
-            except ClientDisconnect:
-                raise VisitError(400, "the visitor has gone") from None
-            if chunk is None:
-                if size > limits.upload_bytes:
-                    break
-                return head
+        async for chunk in _chunks(request, limits):
             size += len(chunk)
             head = (head + chunk)[:16] if len(head) < 16 else head
             if size > limits.upload_bytes:
                 file.truncate(0)
             else:
                 await asyncio.to_thread(file.write, chunk)
-    raise too_large
+    if size > limits.upload_bytes:
+        raise VisitError(413, f"the file is larger than {limits.upload_mb} MB; make it smaller or shorter")
+    return head
 
 
 def _box(text: str | None) -> Rectangle | None:
