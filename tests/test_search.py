@@ -185,9 +185,9 @@ def test_a_model_that_did_not_make_the_index_is_refused(
     with pytest.raises(IndexProblem, match="was made with other weights"):
         asked(index, other, str(tmp_path / "a.jpg"))
     smaller = load(small_run(tmp_path, dim=16))
-    with pytest.raises(IndexProblem, match="holds embeddings of 128 numbers, .* gives 16"):
+    with pytest.raises(IndexProblem, match=r"holds embeddings of 128 numbers, .* gives 16"):
         asked(index, smaller, str(tmp_path / "a.jpg"))
-    with pytest.raises(IndexProblem, match="holds embeddings of 128 numbers, .* gives 16"):
+    with pytest.raises(IndexProblem, match=r"holds embeddings of 128 numbers, .* gives 16"):
         index_capture(tiny_capture, smaller, index.uri)
 
 
