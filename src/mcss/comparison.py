@@ -181,4 +181,4 @@ def _poses_at(clip: Clip, time: Float64[np.ndarray, " n"], settings: CompareSett
 
 
 def _nearest(clip: Clip, time: Float64[np.ndarray, " n"]) -> np.ndarray:
-    return np.abs(clip.time[None] - time[:, None]).argmin(axis=1)
+    return np.asarray(np.abs(clip.time[None] - time[:, None]).argmin(axis=1))

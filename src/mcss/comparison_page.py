@@ -4,8 +4,9 @@ import numpy as np
 from markupsafe import Markup
 
 from mcss.comparison import Comparison, moments
-from mcss.figures import PALETTE, Line, line_plot
+from mcss.figures import PALETTE
 from mcss.pages import page_environment
+from mcss.plots import Line, line_plot
 from mcss.report import Provenance
 from mcss.sheets import encoded
 

@@ -197,7 +197,7 @@ class PoseIndex:
         found = query.to_arrow().to_pylist()
         if len(found) < top:
             self.check_names(condition)
-        return [Hit(*(hit[c] for c in PLACE), distance=float(np.sqrt(max(0.0, hit["_distance"])))) for hit in found]
+        return [Hit(**{c: hit[c] for c in PLACE}, distance=float(np.sqrt(max(0.0, hit["_distance"])))) for hit in found]
 
     def check_names(self, condition: Filter) -> None:
         """See that every name in a filter is there.
@@ -245,7 +245,7 @@ class PoseIndex:
     def vector(self, hit: Hit) -> Float32[np.ndarray, " dim"]:
         """The embedding of an entry."""
         found = self.table(["vector"], f"{_where(NO_FILTER, hit.capture)} AND row = {hit.row}")["vector"]
-        return vectors_of(found, self.origin.dim)[0]
+        return np.asarray(vectors_of(found, self.origin.dim)[0])
 
     def pose(self, hit: Hit, kind: Kind) -> Float32[np.ndarray, "17 3"] | None:
         """The canonical pose of an entry in mm; None if there is none."""

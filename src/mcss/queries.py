@@ -111,7 +111,7 @@ def parsed_query(text: str) -> Query:
     if len(parts) == 4 and parts[2].isdecimal() and not mark:
         return PlaceQuery(parts[0], parts[1], int(parts[2]), parts[3])
     if len(parts) == 3 and all(parts):
-        return SegmentQuery(*parts, span=_span(after, text) if mark else None)
+        return SegmentQuery(parts[0], parts[1], parts[2], _span(after, text) if mark else None)
     raise QueryProblem(f"query: {text!r} is none of what can be searched for: {FORMS}")
 
 

@@ -75,7 +75,8 @@ class ResidentIndex:
         # A column at a time, since a million names as text take as much memory as their embeddings.
         names = {c: _names(dataset.to_table(columns=[c])[c], order) for c in ("capture", "subject", "sequence", "view")}
         numbers = {c: dataset.to_table(columns=[c])[c].to_numpy()[order] for c in ("row", "frame", "time")}
-        return cls(index=index, version=version, vector=vector, centre=centre, start=start, **names, **numbers)
+        about: dict[str, Any] = {**names, **numbers}
+        return cls(index=index, version=version, vector=vector, centre=centre, start=start, **about)
 
     def __len__(self) -> int:
         return len(self.row)

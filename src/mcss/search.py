@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from mcss.clips import clip_of_video
-from mcss.entries import NO_FILTER, PLACE, Filter, Hit, Track, quoted
+from mcss.entries import NO_FILTER, PLACE, Filter, Hit, Kind, Track, quoted
 from mcss.importers.pose_files import read_pose_file
 from mcss.importers.poses import PoseSettings, read_labels
 from mcss.index import NEAREST, PoseIndex
@@ -122,7 +122,7 @@ def answer(
             own = _entry(index, query)
             if settings.by == "embedding":
                 return _nearest(index, own.name, index.vector(own), settings, own)
-            kind = "true" if settings.by == "true-pose" else "predicted"
+            kind: Kind = "true" if settings.by == "true-pose" else "predicted"
             pose = index.pose(own, kind)
             if pose is None:
                 raise QueryProblem(f"{own.name}: it has no {kind} pose in the index at {index.uri}; leave --by away")
@@ -181,7 +181,7 @@ def nearest_poses(index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: S
     Raises:
         QueryProblem: The index has no such poses.
     """
-    kind = "true" if settings.by == "true-pose" else "predicted"
+    kind: Kind = "true" if settings.by == "true-pose" else "predicted"
     best: list[Hit] = []
     query = torch.from_numpy(np.asarray(pose, np.float64))[None, 1:]
     for places, poses in index.poses(kind, settings.filter):

@@ -12,6 +12,7 @@ from captures_for_tests import stick_pose
 from mcss.captures import Capture
 from mcss.cli import main
 from mcss.importers import ImportProblem
+from mcss.importers.clocks import Clock, write_clocks
 from mcss.importers.joint_names import joints_of
 from mcss.importers.pose_files import read_pose_file
 from mcss.importers.poses import PoseSettings, pose_file, read_labels, sampled
@@ -493,6 +494,20 @@ def test_every_other_picture_keeps_its_own_pose_and_labels_can_be_left_out(folde
     capture = import_videos(folder, tmp_path / "b", silent).capture
     assert np.isnan(capture.instants().pose).all()
     assert "poses" not in capture.info.settings
+
+
+def test_instants_before_all_views_ran_are_not_missed_as_labels(folder: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "footage"))
+    (own / "Ann" / "walk 1" / "poses.trc").unlink()
+    path = write_csv(own / "Ann" / "walk 1" / "poses.csv", JOINTS, walk(20, RATE)[5:], range(5, 20), "frame")
+    clocks = {f"cam{k + 1}": Clock(k * 5 / RATE, 1.0, RATE, 20, 0.9, "hand") for k in range(2)}
+    write_clocks(own, {"Ann/walk 1": clocks})
+    done = import_videos(own, tmp_path / "capture", VideosSettings(size=48, test_fraction=0.0))
+    assert np.isfinite(done.capture.instants().pose).all()
+    assert not [text for text in done.warnings if "have a label" in text]
+    assert any("10 of 15 pictures have a label" in note for note in read_labels(path, 25, RATE, first=10).notes)
+    with pytest.raises(ImportProblem, match=r"no picture has a label: .* pictures between 0\.800 and 0\.960 s"):
+        read_labels(path, 25, RATE, first=20)
 
 
 def test_faulty_labels_are_refused_before_anything_is_written(folder: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mcss.importers import ImportProblem
 from mcss.importers.alignment import Agreement, agreement, offsets
 from mcss.importers.clocks import Clock, read_clocks, timeline, write_clocks
 from mcss.importers.footage import Footage
+from mcss.importers.motion import ROLLS, MotionProfile, profile_of
 from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.sound import RATE, Sound, sound_lag
 from mcss.importers.videos import VideosSettings, import_videos
@@ -97,23 +98,23 @@ def video_with_sound(path: Path, samples: np.ndarray, pictures: int = 50, rate: 
 
 
 def slow_agreement(a: np.ndarray, b: np.ndarray, lag: int) -> float:
-    """The best correlation of the overlap, one sum at a time."""
-    best = -1.0
+    """The evidence of the overlap, one sum at a time."""
+    evidence = []
     for x, y in itertools.product(a, b):
         pairs = [(x[i], y[i - lag]) for i in range(len(x)) if 0 <= i - lag < len(y)]
         p, q = (np.array(part) - np.mean(part, axis=0) for part in zip(*pairs, strict=True))
-        best = max(best, float((p * q).sum() / np.sqrt((p * p).sum() * (q * q).sum())))
-    return best
+        correlation = max(float((p * q).sum() / np.sqrt((p * p).sum() * (q * q).sum())), 0.0)
+        share = len(pairs) / min(len(x), len(y))
+        evidence.append((1 - correlation**2) ** (-len(pairs) / 2 * share))
+    return float(np.log(np.mean(evidence)))
 
 
-def test_the_agreement_is_the_correlation_of_the_overlap_in_the_best_directions() -> None:
+def test_the_agreement_is_the_evidence_of_the_overlap_over_all_directions() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30, 3)), rng.normal(size=(2, 24, 3))
-    found = agreement(a, b, rate=0.01, reach=12, least=0.5)  # so slow that nothing is smoothed
+    found = agreement(a, b, reach=12, least=0.5)
     for lag in (-8, -1, 0, 5, 12):
-        overlap = min(30, 24 + lag) - max(lag, 0)
-        expected = np.arctanh(slow_agreement(a, b, lag)) * np.sqrt(overlap) * overlap / 24
-        assert found.score[lag + 12] == pytest.approx(expected, abs=1e-6)
+        assert found.score[lag + 12] == pytest.approx(slow_agreement(a, b, lag), abs=1e-6)
 
 
 def test_a_pair_that_is_wrong_is_overruled_by_the_others() -> None:
@@ -187,6 +188,48 @@ def test_views_are_aligned_by_motion_whatever_their_rates(
     assert clock.start == pytest.approx(late, abs=1 / 25)
     assert clock.confidence > 0.15
     assert (tmp_path / "sync.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_views_are_aligned_by_what_is_quick_though_slow_motion_looks_alike_elsewhere() -> None:
+    quick = np.stack([smooth(k, 90, 2) for k in range(26)], axis=1)
+    slow = np.stack([smooth(100 + k // 13, 90, 40) for k in range(26)], axis=1)
+    early, late = quick[:80] + 2 * slow[:80], quick[9:89] + 2 * slow[:80]  # the quick part alone is 9 samples late
+    a, b = (MotionProfile(60.0, np.broadcast_to(x, (len(ROLLS), 80, 26)).astype(np.float32)) for x in (early, late))
+    found = agreement(a.quick_at_rate(60.0), b.quick_at_rate(60.0), reach=30, least=0.5)
+    assert int(found.score.argmax()) - 30 == 9
+    all_of_it = agreement(a.at_rate(60.0), b.at_rate(60.0), reach=30, least=0.5)
+    assert int(all_of_it.score.argmax()) - 30 != 9
+
+
+def test_what_stands_still_does_not_change_how_somebody_moves() -> None:
+    room = np.random.default_rng(0).uniform(90, 130, (120, 100, 3)).astype(np.uint8)
+    texture = np.random.default_rng(1).uniform(150, 250, (40, 24, 3)).astype(np.uint8)
+
+    def film_of(statue: bool) -> list[np.ndarray]:
+        shots = [room.copy() for _ in range(30)]
+        for i, shot in enumerate(shots):
+            y = 30 + round(12 * np.sin(i / 4))
+            shot[y : y + 40, 40:64] = texture
+            if statue and i > 2:  # stays from then on, at the person's side
+                shot[50:80, 64:74] = (30, 30, 30)
+        return shots
+
+    alone, beside = (profile_of(film_of(statue), 30.0) for statue in (False, True))
+    up = alone.speed[len(ROLLS) // 2].sum(axis=1), beside.speed[len(ROLLS) // 2].sum(axis=1)
+    assert np.corrcoef(up[0][4:], up[1][4:])[0, 1] > 0.98
+    assert np.abs(up[1][4:]).max() == pytest.approx(np.abs(up[0][4:]).max(), rel=0.15)
+
+
+def test_views_that_have_little_in_common_are_not_sure_though_they_fit_best_somewhere() -> None:
+    def confidence(shared: float) -> float:
+        curves = [np.stack([smooth(k + 50 * of, 120, 3) for k in range(12)], axis=1) for of in range(3)]
+        a, b = (np.sqrt(shared) * curves[0] + np.sqrt(1 - shared) * own for own in curves[1:])
+        pair = agreement(a[None, :100], b[None, 9:109], reach=40, least=0.5)
+        return float(offsets({(0, 1): pair}, 2, elsewhere=9.0).confidence[1])
+
+    assert confidence(0.8) > 0.5
+    assert confidence(0.25) < 0.15
+    assert confidence(0.0) < 0.05
 
 
 def test_motion_that_repeats_is_not_sure_and_says_what_to_do() -> None:

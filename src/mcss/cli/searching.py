@@ -131,12 +131,12 @@ def _show(found: Answer) -> None:
     if not found.hits:
         console.print("Nothing: the filter lets no picture through.")
         return
-    rows = [
+    hits = [
         (str(n), h.subject, h.sequence, str(h.frame), f"{h.time:.2f}", h.view, str(h.row), f"{h.distance:.3f}")
         for n, h in enumerate(found.hits, 1)
     ]
     columns = ("", "subject", "sequence", "frame", "s", "view", "row", found.by)
-    show_table(f"Found for {found.asked}", columns, rows)
+    show_table(f"Found for {found.asked}", columns, hits)
     if found.recall is None:
         console.print("Searched exactly.")
     else:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter1d
-
-SMOOTH = 0.025
-"""Seconds by which motion is smoothed before it is compared."""
+from scipy.special import logsumexp
 
 NOWHERE = -3.0
 """The agreement at lags at which two views hardly overlap."""
+
+ALIKE = 0.5
+"""Views that share so much of their motion's variance are as alike as views from two sides can be expected to be."""
 
 BEAM = 64
 """So many sets of offsets are followed at a time."""
@@ -28,8 +28,10 @@ class Agreement:
     """How well two views agree for each lag, which is how much later (in samples) the second one starts."""
 
     score: Float64[np.ndarray, " lags"]
-    """At lags −L … L: Fisher's z of the correlation, times √samples and the share of samples that overlap; `NOWHERE`
-    where too few do."""
+    """At lags −L … L: the logarithm of how much likelier the overlap is if the views show the same motion; `NOWHERE`
+    where too little overlaps."""
+    shared: Float64[np.ndarray, " lags"] | None = None
+    """The share of the motion's variance that both have in common at each lag, as the evidence has it; None: all."""
 
     @property
     def reach(self) -> int:
@@ -45,24 +47,33 @@ class Agreement:
         )
         return found
 
+    def shared_at(self, lag: float) -> float:
+        """`shared` at a lag, rounded to samples; 0 beyond the last."""
+        index = round(lag) + self.reach
+        if self.shared is None:
+            return 1.0
+        return float(self.shared[index]) if 0 <= index < len(self.shared) else 0.0
+
 
 def agreement(
     a: Float64[np.ndarray, "rolls n heights"],
     b: Float64[np.ndarray, "rolls m heights"],
-    rate: float,
     reach: int,
     least: float,
 ) -> Agreement:
-    """Compare two motion profiles at every lag, in the directions of "up" that suit each lag best.
+    """Compare two motion profiles at every lag, whatever the directions of "up" are in which they agree.
+
+    For each two directions the correlation ρ of n overlapping samples makes them (1 − ρ²)^(−n/2) times as likely as
+    if they had nothing in common (ρ > 0; else 1 time). The mean over all directions, which are not known, is the
+    evidence for a lag; to take the best directions at each lag instead lets the offset jump from one pair of them to
+    another. Its logarithm is weighted by the share that overlaps: at a large lag little is left that could disagree.
 
     Args:
         a: The first view's profile.
-        b: The second view's.
-        rate: Samples per second of both.
+        b: The second view's, with as many samples a second.
         reach: The largest lag, in samples.
         least: The share of the shorter view that must overlap.
     """
-    a, b = (gaussian_filter1d(x, SMOOTH * rate, axis=1) for x in (a, b))
     n, m = a.shape[1], b.shape[1]
     size = 1 << int(np.ceil(np.log2(n + m)))
     lags = np.arange(-reach, reach + 1)
@@ -82,16 +93,18 @@ def agreement(
     energy_a = (sums(a * a, start, stop) - sum_a**2 / overlap[:, None]).sum(axis=2)
     energy_b = (sums(b * b, start - lags, stop - lags) - sum_b**2 / overlap[:, None]).sum(axis=2)
     spectrum_a, spectrum_b = np.fft.rfft(a, size, axis=1), np.fft.rfft(b, size, axis=1)
-    best = np.full(len(lags), -1.0)
-    for i, j in itertools.product(range(len(a)), range(len(b))):
+    likelier = np.zeros((len(a) * len(b), len(lags)))
+    for k, (i, j) in enumerate(itertools.product(range(len(a)), range(len(b)))):
         together = np.fft.irfft((spectrum_a[i] * spectrum_b[j].conj()).sum(axis=1), size)[lags % size]
         together -= (sum_a[i] * sum_b[j]).sum(axis=1) / overlap
         scale = np.sqrt(np.maximum(energy_a[i] * energy_b[j], 0))
-        best = np.maximum(best, np.where(scale > 1e-9, together / np.maximum(scale, 1e-9), 0))
-    # Beyond √overlap, what a correlation's standard error asks for: at a large lag little is left that could disagree.
-    share = overlap / min(n, m)
-    score[enough] = np.arctanh(best.clip(-0.99, 0.99)) * np.sqrt(overlap) * share
-    return Agreement(score)
+        correlation = np.where(scale > 1e-9, together / np.maximum(scale, 1e-9), 0).clip(0, 0.99)
+        likelier[k] = -0.5 * overlap * np.log(1 - correlation**2)
+    weight = overlap / min(n, m)
+    score[enough] = logsumexp(likelier * weight, axis=0) - np.log(len(likelier))
+    shared = np.zeros(2 * reach + 1)
+    shared[enough] = 1 - np.exp(-2 * score[enough].clip(0) / (overlap * weight))
+    return Agreement(score, shared)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +113,7 @@ class Offsets:
 
     start: Float64[np.ndarray, " views"]
     confidence: Float64[np.ndarray, " views"]
-    """0 to 1 for each view: by how much its place is better than the second-best one."""
+    """0 to 1 for each view: how much better its place is than the second-best, times the motion it shares there."""
 
     def around(
         self, pairs: Mapping[tuple[int, int], Agreement], v: int, rate: float
@@ -197,11 +210,15 @@ def _searched(
 def _confidence(
     pairs: Mapping[tuple[int, int], Agreement], found: Float64[np.ndarray, " views"], v: int, elsewhere: float
 ) -> float:
-    """How much better view v's place is than any other, as a share of it."""
+    """How much better view v's place is than any other, as a share of it, times what it shares with the others there.
+
+    Views that show other motions fit somewhere too, and may fit there alone.
+    """
     reach = max((a.reach for a in pairs.values()), default=0)
     shift = np.arange(-reach, reach + 1, dtype=np.float64)
     scores = _total(pairs, found, v, found[v] + shift)
     here = float(scores[reach])
     far = scores[np.abs(shift) > elsewhere]
     second = max(float(far.max()), 0.0) if len(far) else 0.0
-    return float(np.clip(1 - second / here, 0, 1)) if here > 0 else 0.0
+    shared = [pair.shared_at(found[j] - found[i]) for (i, j), pair in pairs.items() if v in (i, j)]
+    return float(np.clip(1 - second / here, 0, 1) * min(np.mean(shared) / ALIKE, 1)) if here > 0 else 0.0

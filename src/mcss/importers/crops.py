@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.importers import ImportProblem
-from mcss.importers.footage import Picture, pictures
+from mcss.importers.footage import Picture, pictures_at
 from mcss.importers.people import crop_squares, cut_out, filled
 
 Box = tuple[float, float, float, float]
@@ -42,15 +42,27 @@ def joint_boxes(path: Path, pixels: Float64[np.ndarray, "t joints 2"]) -> Float6
 def crops(
     path: Path, boxes: Float64[np.ndarray, "n 4"], rate: float, margin: float, size: int, every: int
 ) -> Iterator[tuple[Picture, Box]]:
-    """The crop of every `every`-th picture and where it is, as long as there are boxes and pictures.
+    """The crop of every `every`-th picture of a video, from the first; see `crops_at`."""
+    return crops_at(path, boxes, np.arange(len(boxes)) * every, rate, margin, size)
+
+
+def crops_at(
+    path: Path,
+    boxes: Float64[np.ndarray, "n 4"],
+    numbers: Int64[np.ndarray, " n"],
+    rate: float,
+    margin: float,
+    size: int,
+) -> Iterator[tuple[Picture, Box]]:
+    """The crops of some pictures and where they are, as long as there are boxes and pictures.
 
     Args:
         path: A video.
         boxes: One for each picture that is taken, without gaps.
+        numbers: Of the pictures that are taken, from 0 and in order; one may come several times.
         rate: Boxes a second.
         margin: Side of the crop over the longer side of the box.
         size: Of the crops, pixels.
-        every: Of the video's pictures, from the first.
 
     Raises:
         ImportProblem: The video is missing, empty, or cannot be opened.
@@ -59,9 +71,7 @@ def crops(
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
         raise ImportProblem(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
     squares: Int64[np.ndarray, "n 4"] | None = None
-    for index, picture in enumerate(pictures(path, every=every)):
-        if index == len(boxes):
-            return
+    for index, picture in enumerate(pictures_at(path, numbers)):
         if squares is None:
             squares = crop_squares(boxes, rate, margin, picture.shape[1], picture.shape[0])
         yield cut_out(picture, squares[index], size), corners(squares[index])

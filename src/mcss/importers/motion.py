@@ -4,6 +4,9 @@ How much moves differs from view to view: who walks towards one camera crosses t
 down*, and at which height of the body, is nearly the same for all cameras that stand about level: a raised leg is a
 raised leg from behind as well. Cameras may be rolled, so the profile is kept for several directions of "up".
 
+Only what moves counts, each height by its speed times its area: what stands still, be it a leg, a hole in the
+silhouette, or the trace of a person in the estimate of the empty scene, neither adds to that nor dilutes it.
+
 Reference:
     Sinha and Pollefeys, "Camera network calibration and synchronization from silhouettes in dynamic scenes", IJCV
     2010, and Caspi and Irani, "Spatio-temporal alignment of sequences", PAMI 2002, align views by what epipolar
@@ -19,6 +22,7 @@ from itertools import islice
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
+from scipy.ndimage import gaussian_filter1d
 
 from mcss.importers import ImportProblem
 from mcss.importers.footage import Footage, Picture, PictureSpool, pictures
@@ -38,18 +42,32 @@ ROLLS = np.radians(np.arange(-40, 41, 10))
 PARTS = (5, 6, 7, 8)
 """So many parts from head to foot, in several divisions side by side, so that no one border between parts matters."""
 
+MOVING = 0.3
+"""Pixels between two pictures, of `LOOK_SIZE`; what moves less stands still, or is the noise of the flow."""
+
+BORDER = 6
+"""So many pixels beyond the person's box may belong to the person too."""
+
+SMOOTH = 0.025
+"""Seconds by which motion is smoothed before it is compared: noise of single pictures."""
+
+SLOW = 0.15
+"""What goes on for longer than about so many seconds is taken away before motion is compared. Two slow curves look
+alike at nearly every lag; what is quick says when it was (prewhitening)."""
+
 CALM = 0.1
 """Seconds over which the upper and the lower end of the body are smoothed."""
 
 
 @dataclass(frozen=True, eq=False)
 class MotionProfile:
-    """Mean upward or downward speed at each height of the body."""
+    """Upward or downward speed at each height of the body, times how much of the body moves there."""
 
     rate: float
     """Samples per second; sample i lies half a picture after picture i."""
     speed: Float32[np.ndarray, "rolls samples heights"]
-    """Body sizes per second along each of `ROLLS`, positive downwards in the picture; 0 where nobody is seen."""
+    """Body sizes per second along each of `ROLLS`, positive downwards in the picture; 0 where nobody is seen. An area
+    of 1 is what usually moves of the body, over the number of heights."""
 
     @property
     def moves(self) -> bool:
@@ -63,6 +81,12 @@ class MotionProfile:
         flat = self.speed.transpose(1, 0, 2).reshape(len(taken), -1)
         columns = [np.interp(wanted, taken, flat[:, k]) for k in range(flat.shape[1])]
         return np.stack(columns, axis=1).reshape(len(wanted), len(ROLLS), -1).transpose(1, 0, 2)
+
+    def quick_at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
+        """`at_rate` without noise (`SMOOTH`) and without what is slow (`SLOW`): what views are compared by."""
+        profile = self.at_rate(rate)
+        smooth, slow = (gaussian_filter1d(profile, seconds * rate, axis=1) for seconds in (SMOOTH, SLOW))
+        return np.asarray(smooth - slow, np.float64)
 
 
 def motion_profile(view: Footage, seconds: float, task: Task) -> MotionProfile:
@@ -110,32 +134,40 @@ def profile_of(shots: Sequence[Picture] | PictureSpool, rate: float) -> MotionPr
     for i in range(count - 1):
         after = cv2.cvtColor(shots[i + 1], cv2.COLOR_RGB2GRAY)
         mask = np.unpackbits(masks[i], axis=1, count=before.shape[1]).astype(bool)
-        y, x = _inside(mask, whole[i] if np.isfinite(boxes[i]).all() else np.zeros(4, int))
-        moved = np.asarray(flow.calc(before, after, None))[y, x] if len(y) else np.zeros((0, 2), np.float32)  # type: ignore[call-overload]
-        parts.append((np.stack([x, y], axis=1).astype(np.float32), moved * np.float32(rate / size)))
+        motion = np.asarray(flow.calc(before, after, None))  # type: ignore[call-overload]
+        y, x = _moving(mask, motion, whole[i] if np.isfinite(boxes[i]).all() else np.zeros(4, int))
+        parts.append((np.stack([x, y], axis=1).astype(np.float32), motion[y, x] * np.float32(rate / size)))
         before = after
     for k, roll in enumerate(ROLLS):
         speed[k] = _speeds(parts, np.array([np.sin(roll), np.cos(roll)], np.float32), rate)
     return MotionProfile(rate, speed)
 
 
-def _inside(
-    mask: Bool[np.ndarray, "height width"], box: Int64[np.ndarray, " 4"]
+def _moving(
+    mask: Bool[np.ndarray, "height width"],
+    motion: Float32[np.ndarray, "height width 2"],
+    box: Int64[np.ndarray, " 4"],
 ) -> tuple[Int64[np.ndarray, " pixels"], Int64[np.ndarray, " pixels"]]:
-    """Rows and columns of the foreground in a box, without specks."""
+    """Rows and columns of what moves of the foreground in and about a box."""
     x0, y0, x1, y1 = map(int, box)
     if x1 <= x0 or y1 <= y0:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    y, x = np.nonzero(cv2.medianBlur(mask[y0:y1, x0:x1].astype(np.uint8), 3))
+    x0, y0 = max(x0 - BORDER, 0), max(y0 - BORDER, 0)
+    near = np.s_[y0 : y1 + BORDER, x0 : x1 + BORDER]
+    person = cv2.dilate(mask[near].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    y, x = np.nonzero(person & (np.linalg.norm(motion[near], axis=2) > MOVING))
     return y + y0, x + x0
 
 
 def _speeds(
     parts: Sequence[tuple[np.ndarray, np.ndarray]], down: Float32[np.ndarray, " 2"], rate: float
 ) -> Float32[np.ndarray, "samples heights"]:
-    """Mean speed along `down` in each part of the body, from its upper to its lower end."""
+    """Speed along `down` times moving area in each part of the body, from the upper to the lower end of what moves."""
     ends = np.array([np.percentile(at @ down, (1, 99)) if len(at) else (np.nan, np.nan) for at, _ in parts])
     seen = np.isfinite(ends[:, 0])
+    if not seen.any():
+        return np.zeros((len(parts), sum(PARTS)), np.float32)
+    usual = float(np.median([len(at) for at, _ in parts if len(at)]))
     index = np.arange(len(ends))
     ends = np.stack([np.interp(index, index[seen], ends[seen, k]) for k in range(2)], axis=1)
     width = max(CALM * rate / 2, 0.5)
@@ -148,14 +180,13 @@ def _speeds(
         if len(at):
             top, bottom = ends[i]
             height, speed = ((at @ down - top) / max(bottom - top, 1.0)).astype(np.float32), moved @ down
-            speeds[i] = np.concatenate([_mean_speeds(height, speed, n) / np.sqrt(n) for n in PARTS])
+            speeds[i] = np.concatenate([_summed(height, speed, n) / usual * np.sqrt(n) for n in PARTS])
     return speeds
 
 
-def _mean_speeds(
+def _summed(
     height: Float32[np.ndarray, " pixels"], speed: Float32[np.ndarray, " pixels"], parts: int
 ) -> Float64[np.ndarray, " parts"]:
-    part = (height * parts).astype(int).clip(0, parts - 1)
-    # A few pixels more than there are: a part that hardly anything is in says little.
-    mean: Float64[np.ndarray, " parts"] = np.bincount(part, speed, parts) / (np.bincount(part, minlength=parts) + 5)
-    return mean
+    """The sum of the speeds of the pixels in each part."""
+    summed: Float64[np.ndarray, " parts"] = np.bincount((height * parts).astype(int).clip(0, parts - 1), speed, parts)
+    return summed

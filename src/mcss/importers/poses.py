@@ -87,8 +87,10 @@ def pose_file(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None) -> Labels:
+def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0) -> Labels:
     """The pose of each of `count` pictures taken `rate` times a second.
+
+    Those before the number `first`, which a capture leaves out because not all views saw them, are not missed.
 
     Between two samples not more than `max_gap` apart joints are interpolated linearly; elsewhere a sample within a
     quarter of a picture is taken as it is; else, and where a joint is missing, there is no pose.
@@ -109,17 +111,17 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     upright, notes = _world(path, places, source, settings)
     seconds = _seconds(source, rate, settings)
     poses = sampled(upright, seconds, np.arange(count) / rate, settings.max_gap, 0.25 / rate)
-    labelled = int(np.isfinite(poses).all(axis=(1, 2)).sum())
+    labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
     if not labelled:
         raise ImportProblem(
             f"{path}: no picture has a label: its samples lie between {seconds[0]:.3f} s and {seconds[-1]:.3f} s, the "
-            f"pictures between 0 and {(count - 1) / rate:.3f} s, and gaps of more than {settings.max_gap:g} s are not "
-            "bridged; check the settings poses.offset, poses.rate and poses.max_gap"
+            f"pictures between {first / rate:.3f} and {(count - 1) / rate:.3f} s, and gaps of more than "
+            f"{settings.max_gap:g} s are not bridged; check the settings poses.offset, poses.rate and poses.max_gap"
         )
-    if labelled < 0.9 * count:
+    if labelled < 0.9 * (count - first):
         notes.append(
-            f"{path}: {labelled} of {count} pictures have a label; if it should be more, see poses.offset, poses.rate "
-            "and poses.max_gap"
+            f"{path}: {labelled} of {count - first} pictures have a label; if it should be more, see poses.offset, "
+            "poses.rate and poses.max_gap"
         )
     made = [f"{JOINTS[k]} from {_parts(joint, source.names)}" for k, joint in enumerate(joints) if joint.made]
     if made:

@@ -1,6 +1,5 @@
 """Poses and boxes of Human3.6M in their original formats: CDF, MAT v7.3, and VideoPose3D's npz."""
 
-import pickle
 import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,6 +12,7 @@ from jaxtyping import Float64
 from mcss.importers import ImportProblem
 from mcss.importers.hdf5 import load_h5py
 from mcss.importers.human36m.metadata import Lens
+from mcss.importers.pickles import load_arrays
 
 JOINTS_32 = 32
 """Joints of the set's own skeleton, of which `mcss.skeletons.HUMAN36M_32` are used."""
@@ -132,7 +132,7 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
         with zipfile.ZipFile(path) as archive, archive.open("positions_3d.npy") as file:
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
-            table = _Arrays(file).load().item()
+            table = load_arrays(file).item()
         found = {
             (str(subject), str(name)): np.asarray(positions, np.float64) * 1000
             for subject, takes in table.items()
@@ -151,17 +151,6 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
             )
         checked(poses, path, f"{subject}/{name}")
     return found
-
-
-class _Arrays(pickle.Unpickler):
-    """Loads numpy arrays and what Python has built in; refuses every other class, so that no code can run."""
-
-    ALLOWED = frozenset({"_reconstruct", "ndarray", "dtype", "scalar"})
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in self.ALLOWED:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array")
 
 
 def _present(path: Path, what: str, way_out: str) -> None:

@@ -1,0 +1,1 @@
+"""AIST++ as released: annotations of the dances of the AIST Dance Video Database, and their videos."""
