@@ -1,6 +1,6 @@
-"""Measure how well a run finds the same instant and the same movement in other views, to docs/results/search.json.
+"""Measure how well a model finds the same instant and the same movement in other views, to docs/results/search.json.
 
-    python scripts/measure_search.py RUN [--real CAPTURE] [--synthetic CAPTURE] [--json FILE] [--page FILE]
+    python scripts/measure_search.py [--run RUN] [--real CAPTURE] [--synthetic CAPTURE] [--json FILE] [--page FILE]
 
 *Real clip*: every picture is asked for among those of the other cameras, and every half second of every camera, in
 steps of a tenth, among the stretches of the others. *Synthetic*: two-second movements of people and performances that
@@ -128,7 +128,7 @@ def table(found: dict[str, dict[str, float]], made: str) -> str:
 def main() -> None:
     """Measure everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("--run", type=Path, help="by default the weights shipped with the package")
     parser.add_argument("--real", default="captures/real")
     parser.add_argument("--synthetic", default="captures/synthetic")
     parser.add_argument("--sequences", type=int, default=12, help="of the split test of the synthetic capture")
@@ -148,7 +148,7 @@ def main() -> None:
         "synthetic_movements": movements_found(test, 2.0, 2.0, 0.5) | {"sequences": float(len(test))},
         "synthetic_compared": same_compared(test),
     }
-    made = provenance(f"python scripts/measure_search.py {options.run}", synthetic, {})
+    made = provenance(" ".join(["python scripts/measure_search.py", *sys.argv[1:]]), synthetic, {})
     about: dict[str, Any] = {
         "command": made.command, "synthetic": synthetic.fingerprint, "real": real.fingerprint, "date": made.date,
         "machine": made.machine, "versions": dict(made.versions),
