@@ -51,6 +51,8 @@ docs: setup
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
 	$(BIN)/python scripts/measure_real_clip.py $$(ls -d results/cells/mcss-S1-seed0-* | head -1)
 	$(BIN)/mcss equip $$(ls -d results/cells/mcss-S1-seed0-* | head -1) --capture captures/synthetic --out runs/equipped.safetensors
+	$(BIN)/python scripts/measure_search.py
+	$(BIN)/python benchmarks/searching.py --page docs/search.md
 	$(BIN)/python scripts/measure_prediction.py runs/equipped.safetensors captures/synthetic
 	$(BIN)/python scripts/photograph_page.py runs/equipped.safetensors captures/synthetic captures/footage/subject/balancing/cam01.mp4 captures/footage/subject/balancing/cam02.mp4
 

@@ -222,7 +222,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         index.search(query)
     index.add(made(0, 40))
     for searched in (index, ResidentIndex.load(index)):
-        with pytest.raises(IndexProblem, match=r'subject: there is no "S\'9" in the index at .*; there are S0, S1, S2'):
+        with pytest.raises(IndexProblem, match=r"subject: there is no .S'9. in the index at .*; there are S0, S1, S2"):
             searched.search(query, 3, Filter(subject=("S'9",)))
         assert searched.search(query, 3, Filter(between=(80.0, 90.0))) == []
     with pytest.raises(IndexProblem, match="top: expected 1 or more, got 0"):
