@@ -119,9 +119,7 @@ def table(found: dict[str, dict[str, float]], made: str) -> str:
     lines += ["", "| two views of one performance, compared | pairs | out of step, s | angles differ, ° | joints, mm |"]
     lines.append("|---|---|---|---|---|")
     for name, row in (("synthetic capture, test people", same), ("real clip", clip)):
-        lines.append(
-            f"| {name} | {row['pairs']:.0f} | {row['seconds']:.2f} | {row['degrees']:.0f} | {row['mm']:.0f} |"
-        )
+        lines.append(f"| {name} | {row['pairs']:.0f} | {row['seconds']:.2f} | {row['degrees']:.0f} | {row['mm']:.0f} |")
     return "\n".join([*lines, "", made])
 
 
