@@ -49,6 +49,7 @@ class Found:
 
 
 @runtime_checkable
+@runtime_checkable
 class Gallery(Protocol):
     """Pictures with embeddings."""
 
