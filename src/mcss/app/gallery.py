@@ -49,7 +49,6 @@ class Found:
 
 
 @runtime_checkable
-@runtime_checkable
 class Gallery(Protocol):
     """Pictures with embeddings."""
 
