@@ -26,7 +26,7 @@ def server(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> I
     network = small_network()
     save_model(run / "model.safetensors", network, {}, parts_of(network))
     place = tmp_path_factory.mktemp("server") / "tmp"
-    with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--limits.upload-mb", "1") as found:
+    with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--upload-mb", "1") as found:
         yield found
 
 
