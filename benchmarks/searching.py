@@ -1,12 +1,11 @@
 """How fast a pose is found among a million, with filters by view and subject, against FAISS, in one run.
 
-    python benchmarks/searching.py --capture CAPTURE --run RUN [--json FILE] [--page FILE]
+    python benchmarks/searching.py [--capture CAPTURE] [--run RUN] [--json FILE] [--page FILE]
 
-The vectors are embeddings that the run gives to pictures of the capture, multiplied: each new one lies between a real
+The vectors are embeddings that a run gives to pictures of the capture, multiplied: each new one lies between a real
 one and one of its ten nearest, with noise of a tenth added, so that they cluster as real ones do; it keeps the view
-and the subject of the first. The queries are made in the same way and are not in the tables. Each is
-asked with two filters:
-*others*, not its own view and not its own subject, and *one*, one other view of one other subject.
+and the subject of the first. The queries are made in the same way and are not in the tables. Each is asked with two
+filters: *others*, not its own view and not its own subject, and *one*, one other view of one other subject.
 
 Four ways are compared on tables of growing size: LanceDB's search (`PoseIndex`), the same index in memory
 (`ResidentIndex`), FAISS IVF-Flat with a bitmap selector that is made of the filter for every query, and the same
@@ -56,7 +55,7 @@ class Vectors:
     subject: np.ndarray
 
 
-def embedded(capture: Capture, run: Path, count: int, kept: Path) -> Vectors:
+def embedded(capture: Capture, run: Path | None, count: int, kept: Path) -> Vectors:
     """Real embeddings of evenly spread pictures; kept in a file."""
     if not kept.exists():
         instants = capture.instants()
@@ -272,7 +271,7 @@ def table(results: list[dict[str, Any]], memory: list[dict[str, Any]], made: str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capture", default="captures/synthetic")
-    parser.add_argument("--run", type=Path, default=Path("results/cells/mcss-S1-seed0"))
+    parser.add_argument("--run", type=Path, help="by default the weights shipped with the package")
     parser.add_argument("--base", type=int, default=8000, help="real embeddings that the others are made of")
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--queries", type=int, default=200)
@@ -308,7 +307,7 @@ def main() -> None:
             {"vectors": size, "way": way, "gb": peak_memory(way, place, kept)} for way in ("LanceDB", "in memory")
         ]
         print(memory[-2:], flush=True)
-    made = provenance(f"python benchmarks/searching.py --capture {options.capture} --run {options.run}", capture, {})
+    made = provenance(" ".join(["python benchmarks/searching.py", *sys.argv[1:]]), capture, {})
     versions = {**made.versions, "lancedb": version("lancedb"), "faiss-cpu": faiss.__version__}
     about = {"base": options.base, "queries": options.queries, "noise": NOISE, "top": TOP, "recall": RECALL}
     write_json(

@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "mcss"
 LAYERS = """
 mcss
 progress files memory processes weights
+compilation
 skeletons metrics losses depthwise pictures placement neighbours
 frames tables instants captures labels projection retrieval
 entries index resident warping
@@ -47,7 +48,6 @@ reproduction reproduction.paper reproduction.parts reproduction.landmarks reprod
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
 app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
-app.comparison
 cli.serving
 cli
 """

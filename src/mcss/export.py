@@ -175,8 +175,6 @@ def export_run(
         ImportError: A package is missing; the message names the extra.
     """
     settings = settings or ExportSettings()
-    if format not in ENDINGS:
-        raise ExportError(f"format: expected one of {', '.join(ENDINGS)}, got {format!r}.")
     if out.suffix != ENDINGS[format]:
         raise ExportError(f"out: a file for {format} ends in {ENDINGS[format]}, got {out}; rename it.")
     if settings.int8 and capture is None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped
-from numba import njit
 
+from mcss.compilation import compiled, fast_compiled
 from mcss.entries import NO_FILTER, Filter, Hit, Origin, vectors_of
 from mcss.index import NEAREST, PROBES, STRUCTURE, PoseIndex, checked
 
@@ -150,8 +150,8 @@ class ResidentIndex:
         return Hit(capture, row, subject, sequence, frame, time, view, distance)
 
 
-@njit(cache=True, fastmath=True)
-def _squared(a, b):  # type: ignore[no-untyped-def]
+@fast_compiled
+def _squared(a: Float32[np.ndarray, " dim"], b: Float32[np.ndarray, " dim"]) -> np.float32:
     """The squared distance; a function of its own, as the compiler makes vector instructions of it only so."""
     total = np.float32(0)
     for d in range(len(a)):
@@ -160,10 +160,23 @@ def _squared(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(cache=True)
-def _scan(  # type: ignore[no-untyped-def]
-    vector, query, start, looked, view, views, subject, subjects, sequence, sequences, time, since, until, top
-):
+@compiled
+def _scan(
+    vector: Float32[np.ndarray, "n dim"],
+    query: Float32[np.ndarray, " dim"],
+    start: Int64[np.ndarray, " bounds"],
+    looked: Int64[np.ndarray, " looked"],
+    view: Int32[np.ndarray, " n"],
+    views: Bool[np.ndarray, " views"],
+    subject: Int32[np.ndarray, " n"],
+    subjects: Bool[np.ndarray, " subjects"],
+    sequence: Int32[np.ndarray, " n"],
+    sequences: Bool[np.ndarray, " sequences"],
+    time: Float64[np.ndarray, " n"],
+    since: float,
+    until: float,
+    top: int,
+) -> tuple[Int64[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
     """The nearest allowed entries of some partitions, nearest first, and their squared distances."""
     best = np.full(top, np.inf, np.float32)
     place = np.full(top, -1, np.int64)

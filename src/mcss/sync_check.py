@@ -44,7 +44,7 @@ def check_sync(patient: Patient, without: Bool[np.ndarray, " n"]) -> tuple[Check
         uncertain += doubts
     if not parts:
         return unchecked("sync", f"no sequence of {SHORTEST} instants"), bad
-    looked = f"{len(parts):,} sequences, {len(instants.views)} views"
+    looked = f"{len(parts):,} sequence{'s' * (len(parts) != 1)}, {len(instants.views)} views"
     if cases:
         text = "views do not run in step: shift them by these offsets and import them again"
         return Check("sync", looked, len(cases), "fault", text, tuple(cases[:CASES])), bad

@@ -13,8 +13,9 @@ Reference:
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
-from numba import njit
+from jaxtyping import Float, Float64, Int64, UInt8
+
+from mcss.compilation import compiled
 
 SLOWEST, FASTEST = 0.5, 2.0
 """Pictures of the track to one of the query, at the least and at the most."""
@@ -118,8 +119,10 @@ def _shared(a: Stretch, b: Stretch) -> float:
     return (min(a.stop, b.stop) - max(a.start, b.start)) / min(a.stop - a.start, b.stop - b.start)
 
 
-@njit(cache=True)
-def _warped(distance, free):  # type: ignore[no-untyped-def]
+@compiled
+def _warped(
+    distance: Float64[np.ndarray, "m n"], free: bool
+) -> tuple[Float64[np.ndarray, "m n"], Int64[np.ndarray, "m n"], UInt8[np.ndarray, "m n"]]:
     """For each pair the least sum of distances of a path that ends there, where it began, and its last step."""
     m, n = distance.shape
     total = np.full((m, n), np.inf)

@@ -12,6 +12,7 @@ from mcss.app.limits import Limits
 from mcss.app.uploads import UploadError, copy_video, read_upload, scaled_down
 from mcss.clips import Clip
 from mcss.importers import ImportProblem
+from mcss.importers.detectors import PersonFinder
 from mcss.importers.footage import pictures
 from mcss.importers.people import cut_out
 from mcss.inference import Input, take_of_video
@@ -46,7 +47,14 @@ class Answer:
     """JPEG of the picture, or of the first one of the video."""
 
 
-def answer(model: Model, path: Path, kind: str, box: Rectangle | None, limits: Limits) -> Answer:
+def answer(
+    model: Model,
+    path: Path,
+    kind: str,
+    box: Rectangle | None,
+    limits: Limits,
+    finder: PersonFinder | None = None,
+) -> Answer:
     """The poses of the person in a picture or video.
 
     Args:
@@ -55,12 +63,14 @@ def answer(model: Model, path: Path, kind: str, box: Rectangle | None, limits: L
         kind: ``picture`` or ``video``.
         box: Of the person: x, y, width, height in shares of the picture's width and height.
         limits: What is refused.
+        finder: Finds the person where no box says where; else pictures are taken whole, and in videos whoever moves.
 
     Raises:
         Refused: It cannot be used, whatever is wrong with it.
     """
     try:
-        return _of_picture(model, path, box, limits) if kind == "picture" else _of_video(model, path, box, limits)
+        of = _of_picture if kind == "picture" else _of_video
+        return of(model, path, box, limits, finder)
     except (UploadError, PictureError, ImportProblem) as error:
         raise Refused(for_visitors(str(error))) from error
     except MemoryError as error:
@@ -83,10 +93,10 @@ def clip_of(answer: Answer, name: str) -> Clip:
     return Clip(name, time, np.arange(len(frames), dtype=np.int64), poses, lambda frames, size: [])
 
 
-def _of_picture(model: Model, path: Path, box: Rectangle | None, limits: Limits) -> Answer:
+def _of_picture(model: Model, path: Path, box: Rectangle | None, limits: Limits, finder: PersonFinder | None) -> Answer:
     picture = read_upload(path, limits)
     height, width = picture.shape[:2]
-    sighting = in_picture(picture, "the picture", _in_pixels(box, width, height), None)
+    sighting = in_picture(picture, "the picture", _in_pixels(box, width, height), finder)
     poses = model.predict_crops([cut_out(picture, sighting.squares[0], model.image_size)], sighting.squares)
     return _answer(
         model,
@@ -100,13 +110,13 @@ def _of_picture(model: Model, path: Path, box: Rectangle | None, limits: Limits)
     )
 
 
-def _of_video(model: Model, path: Path, box: Rectangle | None, limits: Limits) -> Answer:
+def _of_video(model: Model, path: Path, box: Rectangle | None, limits: Limits, finder: PersonFinder | None) -> Answer:
     copy = path.with_name(f"{path.name}.copy.mp4")
     try:
         copy_video(path, copy, limits)
         first = next(pictures(copy))
         rectangle = _in_pixels(box, first.shape[1], first.shape[0])
-        take = smooth(take_of_video(model, Input(copy, "the video"), rectangle), SmoothingSettings())
+        take = smooth(take_of_video(model, Input(copy, "the video"), rectangle, finder), SmoothingSettings())
         squares = np.rint(take.poses.squares).astype(np.int64)
         crops = [encoded(cut_out(p, s, CROP)) for p, s in zip(pictures(copy), squares, strict=False)]
     finally:
@@ -174,6 +184,7 @@ def rounded(values: Float[np.ndarray, "n k"], digits: int = 1) -> list[list[floa
 def for_visitors(message: str) -> str:
     """A message of the command line in the words of the page, without paths."""
     message = re.sub(r"(/|[A-Za-z]:\\)\S+?\.copy\.mp4", "the video", message)
+    message = message.replace("; name a longer time", "; choose a longer video")
     message = re.sub(r"; say where one is with --box \S+", "; draw a box around the person", message)
     message = re.sub(r"; --box \S+ does", "; draw a box around the person if there is room about them", message)
     return re.sub(r"\. Choose(?: another)? with --box", ". Draw a box around the one you mean", message)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -48,6 +48,7 @@ class Found:
     distance: float
 
 
+@runtime_checkable
 class Gallery(Protocol):
     """Pictures with embeddings."""
 

@@ -9,19 +9,19 @@ MEGABYTE = 1_000_000
 class Limits:
     """How much a visitor may ask for; what is more is refused with a message that says so."""
 
-    upload_mb: float = 100
+    upload_mb: int = 100
     """Megabytes of a file."""
-    megapixels: float = 50
+    megapixels: int = 50
     """Millions of pixels of a picture, or of one picture of a video."""
-    seconds: float = 30
+    seconds: float = 30.0
     """Length of a video."""
     waiting: int = 16
     """Visitors whose files are received, wait or are worked on at a time; the next one is asked to come back."""
-    work_seconds: float = 120
+    work_seconds: float = 120.0
     """Time that work on one file may take."""
-    memory_mb: float = 3000
+    memory_mb: int = 3000
     """Memory that work on one file may take beyond what the model needs (not on Windows and macOS)."""
-    patience: float = 30
+    patience: float = 30.0
     """Seconds without a byte after which an upload is given up."""
 
     def __post_init__(self) -> None:
@@ -34,4 +34,4 @@ class Limits:
     @property
     def upload_bytes(self) -> int:
         """Bytes of a file."""
-        return int(self.upload_mb * MEGABYTE)
+        return self.upload_mb * MEGABYTE

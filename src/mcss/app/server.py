@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcss import __version__
-from mcss.app.answers import Answer, clip_of, rounded
+from mcss.app.answers import Answer, clip_of, for_visitors, rounded
 from mcss.app.gallery import Found, Gallery, GalleryError, Shown, moments
 from mcss.app.limits import Limits
 from mcss.app.looks import ForgottenError, Looks
 from mcss.app.uploads import UploadError, kind_of
-from mcss.app.worker import Worker, WorkError
+from mcss.app.worker import Means, Worker, WorkError
 from mcss.comparison import CompareSettings, compare
 from mcss.entries import Filter
 from mcss.sightings import Rectangle
@@ -55,7 +56,7 @@ class Studio:
     """What the server works with, and who is waiting."""
 
     model: str
-    run: Path | None
+    means: Means
     gallery: Gallery | None
     limits: Limits
     started: Callable[[str], None]
@@ -72,7 +73,7 @@ class Studio:
         """Have a folder and a worker as long as the server runs."""
         with tempfile.TemporaryDirectory(prefix="mcss-serve-", ignore_cleanup_errors=True) as folder:
             self.folder, self.turn = Path(folder), asyncio.Lock()
-            self.worker = await asyncio.to_thread(Worker, self.run, self.folder, self.limits)
+            self.worker = await asyncio.to_thread(Worker, self.means, self.folder, self.limits)
             try:
                 await asyncio.to_thread(self.worker.wait_until_ready)
                 self.started(self.address)
@@ -112,6 +113,8 @@ class Studio:
         """A file comes in; what was found in it goes out."""
         box = _box(request.query_params.get("box"))
         if self.waiting >= self.limits.waiting:
+            async for _ in _chunks(request, self.limits):
+                pass
             raise VisitError(503, "there are too many visitors at the moment; try again in a minute")
         assert self.folder is not None
         assert self.worker is not None
@@ -150,7 +153,10 @@ class Studio:
         query = request.query_params
         first, second = (self.looks[query.get(name, "")] for name in ("first", "second"))
         settings = CompareSettings(smoothing=SmoothingSettings(smooth="none"))  # they are smooth already
-        found = compare(clip_of(first, "video A"), clip_of(second, "video B"), settings)
+        try:
+            found = compare(clip_of(first, "video A"), clip_of(second, "video B"), settings)
+        except ValueError as error:
+            raise VisitError(422, for_visitors(str(error))) from error
         return _json(
             {
                 "pairs": np.stack([found.a.frame, found.b.frame], axis=1).tolist(),
@@ -317,27 +323,42 @@ class Guard:
         await self._app(scope, receive, guarded)
 
 
+async def _chunks(request: "Request", limits: Limits) -> AsyncIterator[bytes]:
+    """The body of a request as it comes in, up to four times as much as is allowed.
+
+    What is too much is read all the same, within reason: a browser that is still sending does not listen to an answer.
+    """
+    from starlette.requests import ClientDisconnect
+
+    size = 0
+    chunks = request.stream()
+    while size < 4 * limits.upload_bytes:
+        try:
+            chunk = await asyncio.wait_for(anext(chunks, None), limits.patience)
+        except TimeoutError:
+            raise VisitError(408, f"nothing came for {limits.patience:g} s; send the file again") from None
+        except ClientDisconnect:
+            raise VisitError(400, "the visitor has gone") from None
+        if chunk is None:
+            return
+        size += len(chunk)
+        yield chunk
+
+
 async def _receive(request: "Request", path: Path, limits: Limits) -> bytes:
     """Write the body of a request to a file; returns its first bytes."""
-    too_large = VisitError(413, f"the file is larger than {limits.upload_mb:g} MB; make it smaller or shorter")
-    stated = request.headers.get("content-length", "0")
-    if not stated.isascii() or not stated.isdecimal() or int(stated) > limits.upload_bytes:
-        raise too_large
     size, head = 0, b""
-    chunks = request.stream()
     with path.open("xb") as file:
-        while True:
-            try:
-                chunk = await asyncio.wait_for(anext(chunks, None), limits.patience)
-            except TimeoutError:
-                raise VisitError(408, f"nothing came for {limits.patience:g} s; send the file again") from None
-            if chunk is None:
-                return head
+        async for chunk in _chunks(request, limits):
             size += len(chunk)
-            if size > limits.upload_bytes:
-                raise too_large
             head = (head + chunk)[:16] if len(head) < 16 else head
-            await asyncio.to_thread(file.write, chunk)
+            if size > limits.upload_bytes:
+                file.truncate(0)
+            else:
+                await asyncio.to_thread(file.write, chunk)
+    if size > limits.upload_bytes:
+        raise VisitError(413, f"the file is larger than {limits.upload_mb} MB; make it smaller or shorter")
+    return head
 
 
 def _box(text: str | None) -> Rectangle | None:
@@ -374,7 +395,10 @@ def _shown(shown: Shown) -> dict[str, Any]:
 def _json(value: Any, status: int = 200) -> "Response":
     from starlette.responses import JSONResponse
 
-    return JSONResponse(value, status, headers={"cache-control": "no-store"})
+    headers = {"cache-control": "no-store"}
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        headers["connection"] = "close"  # or the server would go on reading what is left of an endless body
+    return JSONResponse(value, status, headers=headers)
 
 
 def _jpeg(data: bytes, kept: str = "private, max-age=600") -> "Response":

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from mcss.app.limits import Limits
@@ -99,7 +100,7 @@ def _header(path: Path) -> Any:
     return Image.open(path, formats=_PICTURES)
 
 
-def scaled_down(picture: Picture, long_side: int) -> Picture:
+def scaled_down(picture: Picture, long_side: int) -> UInt8[np.ndarray, "rows columns 3"]:
     """The picture, at most so many pixels wide and high."""
     scale = long_side / max(picture.shape[:2])
     if scale >= 1:

@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -19,10 +20,23 @@ import numpy as np
 
 from mcss.app.answers import Answer, Refused, answer
 from mcss.app.limits import MEGABYTE, Limits
+from mcss.importers.detectors import DetectorName, person_detector
 from mcss.models import load
 from mcss.sightings import Rectangle
 
 _START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the process works with."""
+
+    run: Path | None
+    """A run folder or model file; None for the weights shipped with mcss."""
+    find: DetectorName | None = None
+    """A detector of people."""
+    detector_weights: Path | None = None
+    """A file of its weights."""
 
 
 class WorkError(RuntimeError):
@@ -32,9 +46,9 @@ class WorkError(RuntimeError):
 class Worker:
     """One process, one file at a time."""
 
-    def __init__(self, run: Path | None, folder: Path, limits: Limits) -> None:
+    def __init__(self, means: Means, folder: Path, limits: Limits) -> None:
         self.limits = limits
-        self._run = run
+        self._means = means
         self._folder = folder
         self._turn = threading.Lock()
         self._closed = False
@@ -45,7 +59,7 @@ class Worker:
         self._ready = False
         self._pipe, other = context.Pipe()
         self._process = context.Process(
-            target=_work, args=(other, self._run, self._folder, self.limits), daemon=True, name="mcss serve, files"
+            target=_work, args=(other, self._means, self._folder, self.limits), daemon=True, name="mcss serve, files"
         )
         self._process.start()
         other.close()
@@ -116,12 +130,13 @@ class Worker:
             self._tidy()
 
 
-def _work(pipe: Connection, run: Path | None, folder: Path, limits: Limits) -> None:
+def _work(pipe: Connection, means: Means, folder: Path, limits: Limits) -> None:
     """What the process does: files in, answers out, until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's; it ends this process
     threading.Thread(target=_end_with_server, args=(folder,), daemon=True).start()
     tempfile.tempdir = str(folder)
-    model = load(run)
+    model = load(means.run)
+    finder = None if means.find is None else person_detector(means.find, means.detector_weights)
     model.predict(np.zeros((64, 64, 3), np.uint8))
     _confine(limits)
     pipe.send_bytes(b"ready")
@@ -132,7 +147,7 @@ def _work(pipe: Connection, run: Path | None, folder: Path, limits: Limits) -> N
             return
         box = None if job["box"] is None else (job["box"][0], job["box"][1], job["box"][2], job["box"][3])
         try:
-            found = answer(model, Path(job["path"]), job["kind"], box, limits)
+            found = answer(model, Path(job["path"]), job["kind"], box, limits, finder)
         except Refused as error:
             pipe.send_bytes(json.dumps({"error": str(error)}).encode())
             continue
@@ -158,9 +173,9 @@ def _confine(limits: Limits) -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    most = int(max(20 * limits.upload_bytes, 1_000 * MEGABYTE))
+    most = max(20 * limits.upload_bytes, 1_000 * MEGABYTE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     if Path("/proc/self/statm").exists():
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        most = used + int(limits.memory_mb * MEGABYTE)
+        most = used + limits.memory_mb * MEGABYTE
         resource.setrlimit(resource.RLIMIT_AS, (most, most))

@@ -9,8 +9,10 @@ from tyro.conf import OmitArgPrefixes
 from mcss.app.gallery import CaptureGallery, Gallery, IndexGallery
 from mcss.app.limits import Limits
 from mcss.app.server import Studio, run_server
+from mcss.app.worker import Means
 from mcss.captures import Capture
 from mcss.cli.terminal import app, console
+from mcss.importers.detectors import DetectorName, person_detector
 from mcss.models import load
 from mcss.progress import RichProgress
 
@@ -21,6 +23,11 @@ class ServeOptions:
 
     run: Path | None = None
     """A run folder or model file; the weights shipped with mcss by default."""
+    find: DetectorName | None = None
+    """Find people with this detector, as for `mcss predict`. By default a picture is taken whole, and in a video
+    whoever moves before the static camera is followed; visitors can draw a box in either."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights, as for `mcss predict`."""
     index: str | None = None
     """An index of `mcss index`, made with the same run, whose pictures can be searched by pose."""
     capture: str | None = None
@@ -49,6 +56,8 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
         options: What is served, and where.
     """
     model = load(options.run)
+    if options.find is not None:
+        person_detector(options.find, options.detector_weights)  # so that what is wrong is said here
     gallery: Gallery | None = None
     if options.index is not None:
         gallery = IndexGallery.open(options.index, model, options.capture)
@@ -59,6 +68,7 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
         console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
 
     try:
-        run_server(Studio(model.name, options.run, gallery, options.limits, started), options.host, options.port)
+        means = Means(options.run, options.find, options.detector_weights)
+        run_server(Studio(model.name, means, gallery, options.limits, started), options.host, options.port)
     except KeyboardInterrupt:
         console.print("Stopped; nothing is left behind.")
