@@ -54,7 +54,7 @@ docs: setup
 	$(BIN)/python scripts/measure_search.py
 	$(BIN)/python benchmarks/searching.py --page docs/search.md
 	$(BIN)/python scripts/measure_prediction.py runs/equipped.safetensors captures/synthetic
-	$(BIN)/python scripts/photograph_page.py runs/equipped.safetensors captures/synthetic captures/footage/subject/balancing/cam01.mp4 captures/footage/subject/balancing/cam02.mp4
+	$(BIN)/python scripts/photograph_page.py captures/synthetic captures/footage/subject/balancing/cam01.mp4 captures/footage/subject/balancing/cam02.mp4
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov build dist

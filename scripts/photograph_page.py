@@ -1,6 +1,6 @@
 """Take the pictures of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
 
-    python scripts/photograph_page.py RUN CAPTURE VIDEO VIDEO --out docs/images
+    python scripts/photograph_page.py CAPTURE VIDEO VIDEO --out docs/images
 
 Needs the package playwright and a Chromium: Debian's (`apt install chromium`), or `playwright install chromium`.
 """
@@ -55,14 +55,16 @@ def settle(page: Page, button: str = "#as-seen") -> None:
 def main() -> None:
     """Take them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("run", "capture", "first", "second"):
+    for name in ("capture", "first", "second"):
         parser.add_argument(name)
+    parser.add_argument("--run", help="by default the weights shipped with mcss")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     parser.add_argument("--pictures", default="6000")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    run = [] if options.run is None else ["--run", options.run]
     with (
-        serving("--run", options.run, "--capture", options.capture, "--pictures", options.pictures) as address,
+        serving(*run, "--capture", options.capture, "--pictures", options.pictures) as address,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(

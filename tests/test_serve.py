@@ -42,8 +42,8 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture(scope="module")
 def server(run: Path, tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     place = tmp_path_factory.mktemp("server") / "tmp"
-    limits = ["--limits.upload-mb", "1", "--limits.megapixels", "4", "--limits.seconds", "3", "--limits.waiting", "8"]
-    with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--limits.patience", "2", *limits) as found:
+    limits = ["--upload-mb", "1", "--megapixels", "4", "--seconds", "3", "--waiting", "8"]
+    with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--patience", "2", *limits) as found:
         yield found
         assert found.files() == []
     assert list(place.iterdir()) == [], "something is left behind"
@@ -244,7 +244,7 @@ def test_a_file_that_kills_the_worker_is_told_of_and_another_worker_serves_the_n
 
 @pytest.mark.slow
 def test_work_that_hangs_or_needs_too_much_memory_is_given_up(run: Path, tmp_path: Path) -> None:
-    limits = ["--limits.work-seconds", "5", "--limits.memory-mb", "60"]
+    limits = ["--work-seconds", "5", "--memory-mb", "60"]
     with served(tmp_path / "tmp", "--run", str(run), *limits) as server:
         assert server.send(PICTURE)[0] == 200
         os.kill(server.worker(), signal.SIGSTOP)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -394,7 +395,10 @@ def _shown(shown: Shown) -> dict[str, Any]:
 def _json(value: Any, status: int = 200) -> "Response":
     from starlette.responses import JSONResponse
 
-    return JSONResponse(value, status, headers={"cache-control": "no-store"})
+    headers = {"cache-control": "no-store"}
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        headers["connection"] = "close"  # or the server would go on reading what is left of an endless body
+    return JSONResponse(value, status, headers=headers)
 
 
 def _jpeg(data: bytes, kept: str = "private, max-age=600") -> "Response":
