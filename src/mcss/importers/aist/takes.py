@@ -312,9 +312,10 @@ class Dance:
         hips = lens.pixels(seventeen(points))[:, ROOT]
         known = np.isfinite(points).all(axis=(1, 2))
         inside = ((hips >= 0) & (hips < (lens.width, lens.height))).all(axis=1)
-        if inside[known].mean() < 0.5:
+        seen = float(np.mean(np.asarray(inside)[known]))
+        if seen < 0.5:
             raise ImportProblem(
-                f"{path}: camera {name} sees the pelvis of {self.sequence} in only {inside[known].mean():.0%} of the "
+                f"{path}: camera {name} sees the pelvis of {self.sequence} in only {seen:.0%} of the "
                 "instants; expected centimetres and the setting that mapping.txt names for it: unpack cameras.zip and "
                 "keypoints3d.zip again"
             )
