@@ -4,8 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Processes of pytest; one by default. With 2, set OMP_NUM_THREADS=1 too, or they get in each other's way.
-WORKERS ?= 0
+# Processes of pytest, of one thread each.
+WORKERS ?= 2
 
 .PHONY: setup demo check test test-quick bench docs clean
 
@@ -26,10 +26,10 @@ check: setup
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --doctest-modules src/mcss tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --cov --cov-report=term:skip-covered --doctest-modules src/mcss tests
 
 test-quick: setup
-	$(BIN)/pytest -n $(WORKERS) -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m 'not slow'
 
 bench: setup
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
@@ -51,7 +51,10 @@ docs: setup
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
 	$(BIN)/python scripts/measure_real_clip.py $$(ls -d results/cells/mcss-S1-seed0-* | head -1)
 	$(BIN)/mcss equip $$(ls -d results/cells/mcss-S1-seed0-* | head -1) --capture captures/synthetic --out runs/equipped.safetensors
+	$(BIN)/python scripts/measure_search.py
+	$(BIN)/python benchmarks/searching.py --page docs/search.md
 	$(BIN)/python scripts/measure_prediction.py runs/equipped.safetensors captures/synthetic
+	$(BIN)/python scripts/photograph_page.py captures/synthetic captures/footage/subject/balancing/cam01.mp4 captures/footage/subject/balancing/cam02.mp4
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage htmlcov build dist

@@ -3,10 +3,16 @@
 python scripts/fetch_real_clip.py footage --keypoints keypoints
 mcss import videos footage captures/real
 python scripts/check_real_crops.py captures/real keypoints
+
+With people found by a detector, the table of that detector alone:
+
+mcss import videos footage captures/blazepose --find blazepose --detector-weights pose_detection.tflite
+python scripts/check_real_crops.py captures/blazepose keypoints --find blazepose
 """
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("capture", type=Path)
     parser.add_argument("keypoints", type=Path)
+    parser.add_argument("--find", help="the detector that found the people in the capture")
     arguments = parser.parse_args()
     rows = lance.dataset(str(arguments.capture / "frames.lance")).to_table().to_pylist()
     views = sorted({row["view"] for row in rows})
@@ -42,10 +49,15 @@ def main() -> None:
         "Written by `scripts/check_real_crops.py`. Body points: OpenPose BODY_25B of the largest person, confidence "
         "above 0.3, as they come with the clip; a detector's, not marked by hand."
     )
-    write_between(DOCS / "real_footage.md", "crops", "\n".join([note, "", *lines]))
+    block = "crops" if arguments.find is None else f"crops-{arguments.find}"
+    write_between(DOCS / "real_footage.md", block, "\n".join([note, "", *lines]))
+    print("\n".join(lines))
+    if arguments.find is not None:
+        return
+    (tracks,) = Path(f"{arguments.capture}.tracks").glob("*/*.jpg")
+    shutil.copyfile(tracks, DOCS / "real_clip_tracks.jpg")
     sheet = np.vstack([np.hstack([decode_jpeg(row["image"]) for row in rows_of(rows, view)[::9]]) for view in views])
     cv2.imwrite(str(DOCS / "real_clip_sheet.jpg"), sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-    print("\n".join(lines))
 
 
 def rows_of(rows: list[dict[str, Any]], view: str) -> list[dict[str, Any]]:

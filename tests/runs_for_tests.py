@@ -9,7 +9,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training as training
+from mcss.checkpoints import MODEL, save_model
+from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.training import TrainSettings, train
+
+
+def small_run(folder: Path, seed: int = 0, dim: int = 128) -> Path:
+    """A run folder with a network of random weights, whose poses are as large as people."""
+    torch.manual_seed(seed)
+    network = PoseNetwork(NetworkConfig(image_size=32, dim=dim), "random")
+    network.pose_std.fill_(100.0)
+    save_model(folder / MODEL, network.eval(), {})
+    return folder
 
 
 def random_rotations(*shape: int, seed: int = 0) -> Tensor:

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mcss import backbones
-from mcss.backbones import TRUNKS, WeightsError, build_trunk, packaged_efficientnet_lite0, read_weights
+from mcss.backbones import TRUNKS, build_trunk, packaged_efficientnet_lite0
+from mcss.weights import WeightsError, read_weights
 
 CHANNELS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "tf_efficientnet_lite0": 320}
 

@@ -114,7 +114,7 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (
         ["info"], ["synthetic", "build"], ["synthetic", "describe"], ["import", "videos"], ["train", "mcss"],
         ["train", "supervised"], ["train", "rhodin_cvpr18"], ["train", "rhodin_eccv18"], ["train", "chen_cvpr19"],
-        ["train", "points2d"], ["evaluate"], ["demo"], ["experiment"], ["ablation"], ["reproduce"],
+        ["train", "points2d"], ["evaluate"], ["demo"], ["experiment"], ["ablation"], ["reproduce"], ["export"],
     ):  # fmt: skip
         with pytest.raises(SystemExit) as stopped:
             main([*verb, "--help"])

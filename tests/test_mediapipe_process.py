@@ -32,7 +32,7 @@ class Pose:
         points = [S(x=0.001 * i, y=float(picture[0, 0, 0]), z=float(picture[0, 1, 2])) for i in range(33)]
         return S(pose_world_landmarks=S(landmark=points))
 
-NAMES = ["NOSE"] * 11 + "{0}_SHOULDER {1}_SHOULDER {0}_ELBOW {1}_ELBOW {0}_WRIST {1}_WRIST".format("LEFT", "RIGHT").split()
+NAMES = ["NOSE"] * 11 + "LEFT_SHOULDER RIGHT_SHOULDER LEFT_ELBOW RIGHT_ELBOW LEFT_WRIST RIGHT_WRIST".split()
 NAMES += ["HAND"] * 6 + "LEFT_HIP RIGHT_HIP LEFT_KNEE RIGHT_KNEE LEFT_ANKLE RIGHT_ANKLE".split() + ["FOOT"] * 4
 solutions = S(pose=S(Pose=Pose, PoseLandmark=[S(name=name) for name in NAMES]))
 '''

@@ -13,7 +13,6 @@ import mcss.reproduction.pose_parts as pose_parts
 import mcss.tuning as tuning
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
 from mcss.augmentation import NO_AUGMENTATION
-from mcss.backbones import WeightsError
 from mcss.captures import Capture, CaptureWriter, Selector
 from mcss.cells import train_cells
 from mcss.evaluation import EvaluationSettings
@@ -32,6 +31,7 @@ from mcss.skeletons import JOINTS
 from mcss.systems import Method
 from mcss.training import TrainSettings
 from mcss.tuning import Budget
+from mcss.weights import WeightsError
 
 METHODS: dict[str, Method] = {
     "mcss": MCSSSettings(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4),

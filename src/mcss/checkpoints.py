@@ -35,7 +35,7 @@ CONFIG = "config.json"
 METRICS = "metrics.jsonl"
 
 _FORMAT = "mcss-model-1"
-_OWN = frozenset({"format", "network", "joints", "frame", "synthesis", "placement", "reference"})
+_OWN = frozenset({"format", "network", "joints", "frame", "synthesis", "skeleton_maps", "placement", "reference"})
 """Of the header: what is not `about`."""
 _PLACEMENT, _REFERENCE = "placement.", "reference."
 _REFERENCE_TENSORS = ("embedding", "pose", "weights")

@@ -212,7 +212,7 @@ def _framed(
 ) -> tuple[UInt8[np.ndarray, "n size size 3"], Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
     """Crops framed a little differently, where the root is then, and how much larger the person is shown."""
     count, side = pixels.shape[:2]
-    zoom: Float64[np.ndarray, " n"] = rng.uniform(1 - _SCALE, 1 + _SCALE, count)
+    zoom = np.asarray(rng.uniform(1 - _SCALE, 1 + _SCALE, count), np.float64)
     middle: Float64[np.ndarray, "n 2"] = 0.5 + rng.uniform(-_SHIFT, _SHIFT, (count, 2))
     out = np.empty((count, size, size, 3), np.uint8)
     for i in range(count):

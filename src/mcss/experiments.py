@@ -4,7 +4,7 @@ import datetime
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +77,24 @@ def evaluate_run(
 
 def provenance(command: str, capture: Capture, settings: Mapping[str, str]) -> Provenance:
     """How figures came about: command, capture, date, machine and versions."""
+    return replace(
+        provenance_without_capture(command, capture.uri),
+        capture=capture.fingerprint,
+        synthetic=capture.info.importer == "synthetic",
+        settings=dict(settings),
+    )
+
+
+def provenance_without_capture(command: str, source: str) -> Provenance:
+    """As `provenance`, of what was not made of a capture but of another source."""
     return Provenance(
         command=command,
-        capture=capture.fingerprint,
-        capture_name=capture.uri,
-        synthetic=capture.info.importer == "synthetic",
+        capture="",
+        capture_name=source,
+        synthetic=False,
         date=datetime.date.today().isoformat(),
         machine=describe_machine(),
         versions={"mcss": mcss.__version__, "torch": str(torch.__version__)},
-        settings=dict(settings),
     )
 
 

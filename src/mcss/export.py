@@ -175,8 +175,6 @@ def export_run(
         ImportError: A package is missing; the message names the extra.
     """
     settings = settings or ExportSettings()
-    if format not in ENDINGS:
-        raise ExportError(f"format: expected one of {', '.join(ENDINGS)}, got {format!r}.")
     if out.suffix != ENDINGS[format]:
         raise ExportError(f"out: a file for {format} ends in {ENDINGS[format]}, got {out}; rename it.")
     if settings.int8 and capture is None:
@@ -368,8 +366,8 @@ def _check(parity: Parity, settings: ExportSettings) -> None:
         raise ExportError(
             f"the exported network differs from the original: a joint moves by {parity.pose_difference:.3g} mm "
             f"(expected {TOLERANCE_MM:g} at most), the embedding by {parity.embedding_difference:.3g} "
-            f"(expected {TOLERANCE_EMBEDDING:g} at most; {parity.source}). Nothing was written. Try the other --format, "
-            "or other versions of torch and the runtime, and please report it."
+            f"(expected {TOLERANCE_EMBEDDING:g} at most; {parity.source}). Nothing was written. Try the other "
+            "--format, or other versions of torch and the runtime, and please report it."
         )
 
 

@@ -3,7 +3,7 @@
 import fnmatch
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -166,6 +166,22 @@ class CaptureInfo:
             settings=json.loads(metadata["mcss.settings"]),
             looks=tuple(json.loads(metadata.get("mcss.looks", '["*"]'))),
         )
+
+    def grown_from(self, other: "CaptureInfo") -> bool:
+        """Whether this is `other` with more selectors in its splits, or more entries in tables among its settings.
+
+        So it is when a recording comes in that could not be read before.
+        """
+        splits = other.splits.keys() == self.splits.keys() and all(
+            set(selectors) <= set(self.splits[name]) for name, selectors in other.splits.items()
+        )
+        mine, theirs = (json.loads(info.metadata()["mcss.settings"]) for info in (self, other))
+        settings = theirs.keys() == mine.keys() and all(
+            value == mine[name] or (isinstance(value, dict) and all(mine[name].get(k) == v for k, v in value.items()))
+            for name, value in theirs.items()
+        )
+        same = replace(other, splits=self.splits, settings=self.settings)
+        return splits and settings and not same.differences(self)
 
     def differences(self, other: "CaptureInfo") -> list[str]:
         """Each setting in which `other` differs, as ``name: mine there, theirs here``."""

@@ -10,13 +10,14 @@ from jaxtyping import Int64
 from mcss.captures import Capture
 from mcss.fusion import fused
 from mcss.importers import ImportProblem
+from mcss.importers.detectors import PersonFinder
 from mcss.importers.footage import VIDEO_SUFFIXES, pictures, stated_count
 from mcss.importers.people import cut_out
 from mcss.instants import Instants, natural_order
 from mcss.models import Model, Poses
 from mcss.pictures import PICTURE_SUFFIXES, read_picture
 from mcss.progress import NO_PROGRESS, Progress, Task
-from mcss.sightings import Finder, Rectangle, in_picture, in_video
+from mcss.sightings import Rectangle, in_picture, in_video
 from mcss.takes import Take
 
 _BATCH = 64
@@ -71,7 +72,9 @@ def inputs_of(source: Path) -> list[Input]:
     ]
 
 
-def take_of_picture(model: Model, source: Input, box: Rectangle | None = None, finder: Finder | None = None) -> Take:
+def take_of_picture(
+    model: Model, source: Input, box: Rectangle | None = None, finder: PersonFinder | None = None
+) -> Take:
     """The pose of the person in a picture file.
 
     Raises:
@@ -97,7 +100,7 @@ def take_of_video(
     model: Model,
     source: Input,
     box: Rectangle | None = None,
-    finder: Finder | None = None,
+    finder: PersonFinder | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Take:
     """The poses of the person in a video, one for each of its pictures; not smoothed yet.

@@ -1,6 +1,6 @@
 """MediaPipe's pose model as something to compare with: in a process and an environment of its own.
 
-Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with, so it is
+Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with. So it is
 installed into a virtual environment in the cache folder and spoken to over pipes (see `mcss.mediapipe_driver`).
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -110,8 +110,9 @@ def install(folder: Path | None = None) -> Path:
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             lines = [line for line in ran.stderr.strip().splitlines() if line.startswith("ERROR")]
+            reason = lines[-1] if lines else ran.stderr[-200:]
             raise MediaPipeError(
-                f"mediapipe {VERSION} could not be installed in {folder} ({lines[-1] if lines else ran.stderr[-200:]}); "
+                f"mediapipe {VERSION} could not be installed in {folder} ({reason}); "
                 "it needs a connection and CPython 3.9 to 3.12"
             )
     done.touch()
@@ -151,11 +152,11 @@ class MediaPipeProcess:
             processor=np.array(answer["processor"], np.float64),
         )
 
-    def _answer(self) -> dict[str, list[float] | list[str]]:
+    def _answer(self) -> dict[str, Any]:
         line = _pipe(self._process.stdout).readline()
         if not line:
             raise MediaPipeError(f"MediaPipe's process ended (status {self._process.wait()}); run it to see why")
-        answer: dict[str, list[float] | list[str]] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
 

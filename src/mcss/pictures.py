@@ -14,6 +14,9 @@ MOST_PIXELS = 150_000_000
 
 Picture = UInt8[np.ndarray, "height width 3"]
 
+OfAnySize = UInt8[np.ndarray, "_ _ 3"]
+"""A picture among others of other sizes."""
+
 
 class PictureError(ValueError):
     """Something that was given as a picture is none that can be used; the message says why, and the way out."""

@@ -7,8 +7,6 @@ that is read off it, where eight bits would save next to no time.
 
 import contextlib
 import io
-import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mcss.runtimes import IMAGE
+from mcss.runtimes import IMAGE, nncf_package
 
 _BATCH = 20
-_SENDS_NOTHING = "NNCF_CI"
 
 Pictures = UInt8[np.ndarray, "n _ _ _"]
 
@@ -72,7 +69,7 @@ def quantised_openvino(model: Any, pictures: Pictures, float_layers: int) -> Any
     Raises:
         ImportError: nncf is not installed; the message names the extra.
     """
-    nncf = _nncf()
+    nncf = nncf_package()
     nodes = [(node.get_type_name(), node.get_friendly_name()) for node in model.get_ordered_ops()]
     layers = [name for kind, name in nodes if kind in ("Convolution", "GroupConvolution")]
     head = [kind for kind, _ in nodes].index("MatMul")  # of the embedding; everything after it is computed from it
@@ -88,23 +85,6 @@ def quantised_openvino(model: Any, pictures: Pictures, float_layers: int) -> Any
                 names=layers[:float_layers] + [name for _, name in nodes[head:]], validate=False
             ),
         )
-
-
-def _nncf() -> Any:
-    """The package nncf, which is an extra, without the reports that it sends home and without its chatter."""
-    before = os.environ.get(_SENDS_NOTHING)
-    os.environ[_SENDS_NOTHING] = "1"  # read when it is imported
-    try:
-        import nncf
-    except ImportError as error:
-        raise ImportError("--int8 for OpenVINO needs nncf: install it with `pip install 'mcss[openvino]'`") from error
-    finally:
-        if before is None:
-            del os.environ[_SENDS_NOTHING]
-        else:
-            os.environ[_SENDS_NOTHING] = before
-    nncf.set_log_level(logging.ERROR)
-    return nncf
 
 
 def _batches(pictures: Pictures) -> Iterator[Pictures]:

@@ -3,8 +3,11 @@
 No PyTorch is needed to run such a file; this module is how mcss itself does it. `docs/export.md` shows the plain way.
 """
 
+import contextlib
 import json
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -191,7 +194,34 @@ def onnxruntime() -> Any:
 def openvino_runtime() -> Any:
     """The package openvino, which is an extra."""
     try:
-        import openvino
+        with _unreported():
+            import openvino
     except ImportError as error:
         raise ImportError("OpenVINO files need OpenVINO: install it with `pip install 'mcss[openvino]'`") from error
     return openvino
+
+
+def nncf_package() -> Any:
+    """The package nncf, which is an extra, without its chatter."""
+    try:
+        with _unreported():
+            import nncf
+    except ImportError as error:
+        raise ImportError("--int8 for OpenVINO needs nncf: install it with `pip install 'mcss[openvino]'`") from error
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+@contextlib.contextmanager
+def _unreported() -> Iterator[None]:
+    """OpenVINO and NNCF imported in here do not tell their maker, which they do from a forked process unless in CI."""
+    before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
+    os.environ.update(CI="true", NNCF_CI="1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value

@@ -18,6 +18,9 @@ from mcss.projection import joints_in_crops
 from mcss.skeletons import JOINTS, PARENTS, canonical_pose
 
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
+PICTURES = (".jpg", ".jpeg", ".png")
+"""Endings that `write_picture` knows."""
+
 _LINE = 16
 """Pixels of a line of text."""
 
@@ -108,7 +111,7 @@ def contact_sheet(
             cells[i, -1] = _drawn_pose(instants.pose[i], size)
     blocks = [np.concatenate(list(row), axis=1) for row in cells]
     if not plain:
-        blocks = [_captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
+        blocks = [captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
         views = [*instants.views, *(["3D"] if posed.any() else [])]
     while len(blocks) % across:
         blocks.append(np.full_like(blocks[0], _PAPER))
@@ -125,7 +128,7 @@ def write_picture(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> No
         ValueError: The name ends in something else.
     """
     kind = path.suffix.lower()
-    if kind not in (".jpg", ".jpeg", ".png"):
+    if kind not in PICTURES:
         raise ValueError(f"out: {path} should end in .jpg or .png; choose one of them.")
     with replacing(path) as temporary:
         temporary.write_bytes(encoded(pixels, kind))
@@ -173,7 +176,8 @@ def _caption(instants: Instants, i: int) -> str:
     return f"{subject} / {sequence}, frame {instants.frame[i]}, {instants.time[i]:.2f} s"
 
 
-def _captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
+def captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
+    """Pixels with a line of text below."""
     strip = np.full((_LINE, block.shape[1], 3), _PAPER, np.uint8)
     _write(strip, text, 3, block.shape[1] - 6)
     return np.concatenate([block, strip], axis=0)

@@ -1,6 +1,5 @@
 """Where the person is, in a single picture or through a video, as square crops for a model."""
 
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +8,18 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from mcss.importers import ImportProblem
+from mcss.importers.choice import COMPARABLE
+from mcss.importers.detectors import PersonFinder
 from mcss.importers.footage import Footage, PictureSpool, pictures, probe, times_of
-from mcss.importers.people import crop_squares, filled, person_boxes
+from mcss.importers.people import MotionFinder, Watch, crop_squares, filled
 from mcss.importers.scenery import empty_scene
-from mcss.importers.videos import LOOK_SIZE, SAMPLES, SELDOM_SEEN
+from mcss.importers.views import DETECT_SIZE, LOOK_SIZE, SAMPLES, SELDOM_SEEN
 from mcss.models import MARGIN, square_around, whole_square
 from mcss.pictures import Picture, PictureError
 from mcss.progress import Task
 
-Finder = Callable[[Sequence[Picture]], Sequence[Float64[np.ndarray, "people 4"]]]
-"""Finds people in pictures: for each picture their boxes (x0, y0, x1, y1 in pixels), the surest first."""
-
 Rectangle = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
-
-BATCH = 8
-"""Pictures that a finder is given at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +52,7 @@ def parsed_rectangle(text: str) -> Rectangle:
     return x, y, width, height
 
 
-def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Finder | None) -> Sighting:
+def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: PersonFinder | None) -> Sighting:
     """Where the person is in a single picture: in the box, where a finder sees somebody, or all over it.
 
     Raises:
@@ -66,7 +61,7 @@ def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Finde
     height, width = picture.shape[:2]
     notes: tuple[str, ...] = ()
     if box is None and finder is not None:
-        boxes = finder([picture])[0]
+        boxes = finder.find([picture])[0].boxes
         if not len(boxes):
             raise PictureError(f"{name}: no person was found in it; say where one is with --box x,y,width,height")
         largest = int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)))
@@ -82,7 +77,7 @@ def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Finde
     return Sighting(square[None], np.ones(1, bool), np.zeros(1), notes)
 
 
-def in_video(path: Path, box: Rectangle | None, finder: Finder | None, task: Task) -> Sighting:
+def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, task: Task) -> Sighting:
     """Where the person is in every picture of a video.
 
     In the box throughout; else where a finder sees somebody; else where something moves before a static camera.
@@ -110,7 +105,7 @@ def in_video(path: Path, box: Rectangle | None, finder: Finder | None, task: Tas
         return Sighting(
             np.repeat(square[None], len(time), axis=0), np.ones(len(time), bool), time, tuple(notes), footage
         )
-    boxes = _moving(path, footage, task) if finder is None else _detected(path, finder, task, notes)
+    boxes = _followed(path, footage, rate, finder, task, notes)
     count = min(len(boxes), len(time))
     boxes, time = boxes[:count], time[:count]
     found = np.isfinite(boxes).all(axis=1)
@@ -125,52 +120,30 @@ def in_video(path: Path, box: Rectangle | None, finder: Finder | None, task: Tas
     return Sighting(squares, found, time, tuple(notes), footage)
 
 
-def _moving(path: Path, footage: Footage, task: Task) -> Float64[np.ndarray, "n 4"]:
-    """The boxes of who moves most, NaN where nobody does."""
+def _followed(
+    path: Path, footage: Footage, rate: float, finder: PersonFinder | None, task: Task, notes: list[str]
+) -> Float64[np.ndarray, "n 4"]:
+    """The boxes of the one who is seen longest and largest, NaN where he is not; without a finder, of who moves."""
     with closing(PictureSpool()) as spool:
-        for picture in pictures(path, LOOK_SIZE):
-            spool.append(picture)
+        watch = None if finder is None else Watch(finder, rate, footage.count)
+        for picture in pictures(path, LOOK_SIZE if watch is None else DETECT_SIZE):
+            if watch is None:
+                spool.append(picture)
+            else:
+                watch.look(picture)
             task.advance()
-        if not len(spool):
-            return np.full((0, 4), np.nan)
-        at = np.unique(np.linspace(0, len(spool) - 1, SAMPLES).round().astype(int))
-        scene = empty_scene([spool[int(i)] for i in at])
-        boxes = person_boxes((spool[i] for i in range(len(spool))), scene)
-        height, width = spool[0].shape[:2]
-    scaled: Float64[np.ndarray, "n 4"] = boxes * np.array([footage.width / width, footage.height / height] * 2)
-    return scaled
-
-
-def _detected(path: Path, finder: Finder, task: Task, notes: list[str]) -> Float64[np.ndarray, "n 4"]:
-    """The boxes of one person: the largest at first, then whoever overlaps most with where it was; NaN if lost."""
-    found: list[Float64[np.ndarray, "people 4"]] = []
-    waiting: list[Picture] = []
-    for picture in pictures(path):
-        waiting.append(picture)
-        if len(waiting) == BATCH:
-            found += finder(waiting)
-            task.advance(len(waiting))
-            waiting = []
-    if waiting:
-        found += finder(waiting)
-        task.advance(len(waiting))
-    chosen = np.full((len(found), 4), np.nan)
-    last: Float64[np.ndarray, " 4"] | None = None
-    for i, boxes in enumerate(found):
-        if len(boxes):
-            areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-            if last is None or not (worth := _overlaps(boxes, last)).any():
-                worth = areas if last is None else np.zeros(len(boxes))
-            if worth.any():
-                chosen[i] = last = boxes[int(worth.argmax())]
-    if any(len(boxes) > 1 for boxes in found):
-        notes.append(f"{path}: several people; the largest of the first picture is followed. Choose with --box")
-    return chosen
-
-
-def _overlaps(boxes: Float64[np.ndarray, "n 4"], one: Float64[np.ndarray, " 4"]) -> Float64[np.ndarray, " n"]:
-    """Intersection over union."""
-    low, high = np.maximum(boxes[:, :2], one[:2]), np.minimum(boxes[:, 2:], one[2:])
-    common = np.maximum(high - low, 0).prod(axis=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (one[2:] - one[:2]).prod()
-    return np.asarray(common / np.maximum(areas - common, 1e-9), np.float64)
+        if watch is None:
+            if not len(spool):
+                return np.full((0, 4), np.nan)
+            at = np.unique(np.linspace(0, len(spool) - 1, SAMPLES).round().astype(int))
+            watch = Watch(MotionFinder(empty_scene([spool[int(i)] for i in at])), rate, len(spool))
+            for i in range(len(spool)):
+                watch.look(spool[i])
+    seen = watch.done()
+    if not seen.tracks:
+        return np.full((seen.count, 4), np.nan)
+    if len(seen.tracks) > 1 and seen.tracks[1].weight > COMPARABLE * seen.tracks[0].weight:
+        notes.append(f"{path}: several people; who is seen longest and largest is followed. Choose another with --box")
+    width, height = seen.size
+    scale = np.array([footage.width / width, footage.height / height] * 2)
+    return np.asarray(seen.tracks[0].over(seen.count) * scale, np.float64)

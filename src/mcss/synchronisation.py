@@ -21,10 +21,10 @@ from mcss.importers.alignment import Agreement, agreement, offsets
 from mcss.importers.clocks import OTHERWISE, SURE, Clock, Clocks, Evidence, timeline, write_clocks
 from mcss.importers.footage import Footage, pictures
 from mcss.importers.motion import MotionProfile, motion_profile
-from mcss.importers.people import crop_squares, filled
 from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.sound import Sound, robust_line, sound_lag, sound_of
-from mcss.importers.videos import VideosSettings, crops_of, found_boxes
+from mcss.importers.videos import VideosSettings
+from mcss.importers.views import Viewing, every_crop
 from mcss.predict import embedded
 from mcss.progress import NO_PROGRESS, Progress, Task
 
@@ -316,9 +316,9 @@ def _refined(found: Synchronised, run: Path, settings: SyncSettings, task: Task)
         clock = found.clocks[view.name]
         count = min(view.count, round(settings.seconds * view.rate))
         taken = np.rint(np.arange(int((count - 1) / view.rate * rate * clock.pace)) / rate / clock.pace * view.rate)
-        boxes = found_boxes(found.recording, view, taken.astype(np.int64), crops, task, [])
-        squares = crop_squares(filled(boxes), rate, crops.margin, view.width, view.height)
-        signals.append(embedded(run, crops_of(view, taken.astype(np.int64)[: len(boxes)], squares, crops, task)))
+        numbers = taken.astype(np.int64)
+        viewing = Viewing(view, numbers, rate, crops.size, crops.margin, crops.quality, crops.max_missing)
+        signals.append(embedded(run, list(every_crop(viewing, lambda _: None, task.advance))))
     coarse = np.array([found.clocks[view.name].start * rate for view in views])
     reach = round(REFINE * rate)
     pairs = {}

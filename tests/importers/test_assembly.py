@@ -110,10 +110,10 @@ class StopAfter:
     def task(self, name: str, total: int, done: int = 0) -> Iterator["StopAfter"]:
         yield self
 
-    def note(self, text: str) -> None:
+    def advance(self, steps: int = 1) -> None:
         pass
 
-    def advance(self, steps: int = 1) -> None:
+    def note(self, text: str) -> None:
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt

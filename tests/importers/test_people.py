@@ -3,14 +3,21 @@ import numpy as np
 import pytest
 from filming import RATE, Room
 
-from mcss.importers.people import Candidate, candidates, crop_squares, cut_out, filled, follow, person_boxes
+from mcss.importers.people import Candidate, MotionFinder, Watch, candidates, crop_squares, cut_out, filled, follow
 from mcss.importers.scenery import Foreground, empty_scene
 
 
 def seen_boxes(room: Room) -> np.ndarray:
     pictures = room.pictures()
     at = np.linspace(0, room.count - 1, 48).round().astype(int)
-    return person_boxes(pictures, empty_scene([pictures[i] for i in at]))
+    return boxes_of(pictures, empty_scene([pictures[i] for i in at]))
+
+
+def boxes_of(pictures: list[np.ndarray], scene: np.ndarray) -> np.ndarray:
+    watch = Watch(MotionFinder(scene), RATE, len(pictures))
+    for picture in pictures:
+        watch.look(picture)
+    return watch.done().tracks[0].over(len(pictures))
 
 
 def share_inside(room: Room, squares: np.ndarray) -> float:
@@ -47,7 +54,7 @@ def test_somebody_who_stays_in_his_place_for_most_of_a_short_clip_is_found_all_t
     wrong = np.abs(scene - empty).max(axis=-1) > 40
     median_wrong = np.abs(np.median(np.stack(pictures), axis=0) - empty).max(axis=-1) > 40
     assert wrong.mean() < 0.8 * median_wrong.mean()
-    squares = crop_squares(filled(person_boxes(pictures, scene)), RATE, 1.15, room.width, room.height)
+    squares = crop_squares(filled(boxes_of(pictures, scene)), RATE, 1.15, room.width, room.height)
     assert share_inside(room, squares) > 0.97
 
 

@@ -504,7 +504,7 @@ def test_instants_before_all_views_ran_are_not_missed_as_labels(folder: Path, tm
     write_clocks(own, {"Ann/walk 1": clocks})
     done = import_videos(own, tmp_path / "capture", VideosSettings(size=48, test_fraction=0.0))
     assert np.isfinite(done.capture.instants().pose).all()
-    assert not [text for text in done.warnings if "have a label" in text]
+    assert not [text for text in done.notes if "have a label" in text]
     assert any("10 of 15 pictures have a label" in note for note in read_labels(path, 25, RATE, first=10).notes)
     with pytest.raises(ImportProblem, match=r"no picture has a label: .* pictures between 0\.800 and 0\.960 s"):
         read_labels(path, 25, RATE, first=20)

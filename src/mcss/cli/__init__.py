@@ -7,7 +7,16 @@ from rich.console import Console
 from rich.markup import escape
 
 # Each registers its verbs, in the order of `mcss --help`.
-from mcss.cli import captures, deployment, footage, measuring, predicting, training  # noqa: F401
+from mcss.cli import (  # noqa: F401
+    captures,
+    deployment,
+    footage,
+    measuring,
+    predicting,
+    searching,
+    serving,
+    training,
+)
 from mcss.cli.terminal import app
 
 _DESCRIPTION = (

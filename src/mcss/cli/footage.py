@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
@@ -13,6 +13,7 @@ from mcss.importers import ImportProblem
 from mcss.importers.aist.takes import AistSettings, import_aist
 from mcss.importers.aspset import AspsetSettings, import_aspset
 from mcss.importers.assembly import Assembled
+from mcss.importers.engines import Ray, Workers
 from mcss.importers.human36m.release import import_human36m
 from mcss.importers.human36m.takes import Human36MSettings
 from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
@@ -22,27 +23,34 @@ from mcss.synchronisation import SyncSettings, picture_of, synchronise
 
 import_app = SubcommandApp()
 
+Engine = Literal["processes", "ray"]
+
 
 @import_app.command(name="videos")
 def import_of_videos(
     folder: Positional[Path],
     out: Positional[str],
     settings: Annotated[VideosSettings, arg(name="")] = VideosSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    engine: Engine = "processes",
+    ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
-    """Make a capture of synchronised videos of static cameras, without calibration, labels or weights.
+    """Make a capture of synchronised videos, without calibration or labels.
 
     Args:
         folder: subject/sequence/view.mp4, or the views of one recording.
         out: Folder or object-store address of the new capture.
         settings: How pictures are taken and people found.
+        processes: Processes to work with; by default one per processor.
+        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
+        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    summary = import_videos(folder, out, settings, RichProgress())
-    for warning in summary.warnings:
-        console.print(f"[yellow]Note[/] {escape(warning)}")
-    about = show_capture(summary.capture)
-    finish({**about, "imported": summary.imported, "kept": summary.kept, "warnings": summary.warnings}, json)
+    done = import_videos(folder, out, settings, RichProgress(), _workers(processes, engine, ray_address))
+    if (sheets := Path(f"{out}.tracks")).is_dir():
+        console.print(f"Who was found and who is followed is drawn in {escape(str(sheets))}.", soft_wrap=True)
+    _show_assembled(done, json)
 
 
 @import_app.command(name="mpi-inf-3dhp")
@@ -51,6 +59,8 @@ def import_of_mpi_inf_3dhp(
     out: Positional[str],
     settings: OmitArgPrefixes[MpiInf3dhpSettings] = MpiInf3dhpSettings(),  # noqa: B008 (frozen)
     processes: int | None = None,
+    engine: Engine = "processes",
+    ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
     """Make a capture of MPI-INF-3DHP as released; the same command carries on after any stop.
@@ -59,10 +69,14 @@ def import_of_mpi_inf_3dhp(
         source: The folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set.
         out: Folder or object-store address of the new capture.
         settings: Which cameras, frames and poses are taken, and which known faults are put right.
-        processes: Processes to read with; by default one per processor.
+        processes: Processes to work with; by default one per processor.
+        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
+        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), processes), json)
+    _show_assembled(
+        import_mpi_inf_3dhp(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json
+    )
 
 
 @import_app.command(name="aspset")
@@ -71,6 +85,8 @@ def import_of_aspset(
     out: Positional[str],
     settings: OmitArgPrefixes[AspsetSettings] = AspsetSettings(),  # noqa: B008 (frozen)
     processes: int | None = None,
+    engine: Engine = "processes",
+    ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
     """Make a capture of ASPset-510 as released; the same command carries on after any stop.
@@ -79,10 +95,14 @@ def import_of_aspset(
         source: The folder with splits.csv, trainval and test.
         out: Folder or object-store address of the new capture.
         settings: Which cameras and pictures are taken, and how.
-        processes: Processes to read with; by default one per processor.
+        processes: Processes to work with; by default one per processor.
+        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
+        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    _show_assembled(import_aspset(source, out, settings, RichProgress(), processes), json)
+    _show_assembled(
+        import_aspset(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json
+    )
 
 
 @import_app.command(name="aist")
@@ -91,6 +111,8 @@ def import_of_aist(
     out: Positional[str],
     settings: OmitArgPrefixes[AistSettings] = AistSettings(),  # noqa: B008 (frozen)
     processes: int | None = None,
+    engine: Engine = "processes",
+    ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
     """Make a capture of AIST++ as released; the same command carries on after any stop.
@@ -99,10 +121,12 @@ def import_of_aist(
         source: The folder with keypoints3d, cameras, splits and ignore_list.txt, and perhaps videos.
         out: Folder or object-store address of the new capture.
         settings: Which cameras, instants and sequences are taken, and which known faults are left out.
-        processes: Processes to read with; by default one per processor.
+        processes: Processes to work with; by default one per processor.
+        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
+        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    _show_assembled(import_aist(source, out, settings, RichProgress(), processes), json)
+    _show_assembled(import_aist(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json)
 
 
 @import_app.command(name="human36m")
@@ -111,6 +135,8 @@ def import_of_human36m(
     out: Positional[str],
     settings: OmitArgPrefixes[Human36MSettings] = Human36MSettings(),  # noqa: B008 (frozen)
     processes: int | None = None,
+    engine: Engine = "processes",
+    ray_address: str = "auto",
     json: JsonFile = None,
 ) -> None:
     """Make a capture of Human3.6M as released: videos, D3_Positions, ground-truth boxes and metadata.xml.
@@ -120,9 +146,17 @@ def import_of_human36m(
         out: Folder or object-store address of the new capture.
         settings: Which pictures are taken, and how.
         processes: Processes to work with; by default one per processor.
+        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
+        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
         json: Also write a summary to this file.
     """
-    _show_assembled(import_human36m(folder, out, settings, RichProgress(), processes=processes), json)
+    _show_assembled(
+        import_human36m(folder, out, settings, RichProgress(), processes=_workers(processes, engine, ray_address)), json
+    )
+
+
+def _workers(processes: int | None, engine: Engine, ray_address: str) -> Workers:
+    return Ray(ray_address, processes) if engine == "ray" else processes
 
 
 def _show_assembled(done: Assembled, json: Path | None) -> None:

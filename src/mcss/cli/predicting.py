@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish
+from mcss.importers.detectors import DetectorName, person_detector
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.inference import (
     Input,
@@ -44,6 +45,10 @@ class PredictOptions:
     box: str | None = None
     """x,y,width,height of the person in pixels, for a picture or for all pictures of a video. By default a picture is
     taken whole, and in a video whoever moves before the static camera is followed."""
+    find: DetectorName | None = None
+    """Find people with this detector, in pictures and videos (docs/real_footage.md says what each needs)."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
     fuse: bool = False
     """The videos of the folder are synchronised views of the same moments (laid out as for `mcss import videos`): one
     pose is made of all views of a moment. Captures are always fused."""
@@ -76,6 +81,8 @@ def predict(
         json: Also write a summary to this file.
     """
     parsed_formats(options.formats)
+    if options.detector_weights is not None and options.find is None:
+        raise ValueError("--detector-weights: there is no detector to load them; choose one with --find")
     model = load(options.run)
     if is_capture(source):
         summary = _predict_capture(model, Capture.open(source), out, options)
@@ -94,12 +101,13 @@ def predict(
 
 def _predict_files(model: Model, inputs: list[Input], out: Path, options: PredictOptions) -> list[dict[str, Any]]:
     box = None if options.box is None else parsed_rectangle(options.box)
+    finder = None if options.find is None else person_detector(options.find, options.detector_weights)
 
     def one(source: Input) -> dict[str, Any]:
         if source.is_video:
-            take = smooth(take_of_video(model, source, box, None, RichProgress()), options.smoothing)
+            take = smooth(take_of_video(model, source, box, finder, RichProgress()), options.smoothing)
         else:
-            take = take_of_picture(model, source, box)
+            take = take_of_picture(model, source, box, finder)
         written = _write(take, out, options)
         if options.overlay:
             written.append(out / f"{source.name}_overlay{'.mp4' if source.is_video else '.jpg'}")
@@ -112,15 +120,22 @@ def _predict_files(model: Model, inputs: list[Input], out: Path, options: Predic
 def _predict_fused(model: Model, folder: Path, out: Path, options: PredictOptions) -> list[dict[str, Any]]:
     with TemporaryDirectory() as place:
         size = max(model.image_size, 16)
-        imported = import_videos(
-            folder, place, VideosSettings(size=size, quality=95, test_fraction=0.0), RichProgress()
+        settings = VideosSettings(
+            size=size,
+            quality=95,
+            test_fraction=0.0,
+            find=options.find or "motion",
+            detector_weights=options.detector_weights,
         )
-        for warning in imported.warnings:
-            console.print(f"[yellow]Note[/] {escape(warning)}")
+        imported = import_videos(folder, f"{place}/capture", settings, RichProgress())
+        for note in imported.notes:
+            console.print(f"[yellow]Note[/] {escape(note)}")
         return _predict_capture(model, imported.capture, out, options)
 
 
 def _predict_capture(model: Model, capture: Capture, out: Path, options: PredictOptions) -> list[dict[str, Any]]:
+    if options.find is not None and not options.fuse:
+        raise ValueError("--find: a capture has its crops already; leave it out.")
     if options.turned == "view" or options.box is not None:
         raise ValueError("--turned view, --box: not for captures and fused views; leave them out.")
 

@@ -212,39 +212,6 @@ def train_rhodin_eccv18(
     _train("rhodin_eccv18", options, machine, json)
 
 
-@app.command
-def equip(
-    run: Positional[Path],
-    capture: str,
-    settings: OmitArgPrefixes[EquipSettings] = EquipSettings(),  # noqa: B008 (frozen)
-    out: Path | None = None,
-    half: bool = False,
-    json: JsonFile = None,
-) -> None:
-    """Add to a trained model what `mcss predict` uses beside the network: headings and places, expected errors.
-
-    The network stays as it is. Takes a minute or two.
-
-    Args:
-        run: A run folder of `mcss train`, or a model file.
-        capture: A capture with labels and cameras, such as the synthetic one.
-        settings: How.
-        out: The model file to write; by default that of the run, in place.
-        half: Store all numbers in half precision.
-        json: Also write a summary to this file.
-    """
-    model, opened, progress = load(run), Capture.open(capture), RichProgress()
-    labels = chosen_labels(run, settings.labels)
-    parts = equipped(model, opened, labels, settings, progress)
-    about = {**read_model(run).about, "equipped": f"{opened.fingerprint} {labels}"}
-    path = out or (run / MODEL if run.is_dir() else run)
-    save_model(path, model.network, about, parts, half)
-    assert parts.reference is not None
-    weights = [round(float(w), 4) for w in parts.reference.weights]
-    console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.reference.limit}, json)
-
-
 @train_app.command(name="chen_cvpr19")
 def train_chen_cvpr19(
     options: OmitArgPrefixes[TrainOptions],
@@ -278,6 +245,39 @@ def train_points2d(
         json: Also write the result to this file.
     """
     _train("points2d", options, machine, json)
+
+
+@app.command
+def equip(
+    run: Positional[Path],
+    capture: str,
+    settings: OmitArgPrefixes[EquipSettings] = EquipSettings(),  # noqa: B008 (frozen)
+    out: Path | None = None,
+    half: bool = False,
+    json: JsonFile = None,
+) -> None:
+    """Add to a trained model what `mcss predict` uses beside the network: headings and places, expected errors.
+
+    The network stays as it is. Takes a minute or two.
+
+    Args:
+        run: A run folder of `mcss train`, or a model file.
+        capture: A capture with labels and cameras, such as the synthetic one.
+        settings: How.
+        out: The model file to write; by default that of the run, in place.
+        half: Store all numbers in half precision.
+        json: Also write a summary to this file.
+    """
+    model, opened, progress = load(run), Capture.open(capture), RichProgress()
+    labels = chosen_labels(run, settings.labels)
+    parts = equipped(model, opened, labels, settings, progress)
+    about = {**read_model(run).about, "equipped": f"{opened.fingerprint} {labels}"}
+    path = out or (run / MODEL if run.is_dir() else run)
+    save_model(path, model.network, about, parts, half)
+    assert parts.reference is not None
+    weights = [round(float(w), 4) for w in parts.reference.weights]
+    console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.reference.limit}, json)
 
 
 app.command(train_app, name="train", help="Train MCSS, or a system that it is compared with.")

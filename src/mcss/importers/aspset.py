@@ -15,6 +15,7 @@ from mcss.captures import Camera, CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, Note, Part, assemble
 from mcss.importers.crops import check_crop_settings, crops, joint_boxes
+from mcss.importers.engines import Workers
 from mcss.importers.footage import jpeg
 from mcss.importers.joint_names import joint_places, joints_of
 from mcss.importers.people import filled
@@ -66,7 +67,7 @@ def import_aspset(
     out: str | Path,
     settings: AspsetSettings | None = None,
     progress: Progress = NO_PROGRESS,
-    processes: int | None = None,
+    processes: Workers = None,
 ) -> Assembled:
     """Make a capture (or carry on one) of ASPset-510, with the set's own splits.
 
@@ -77,7 +78,7 @@ def import_aspset(
         out: The capture.
         settings: `AspsetSettings`; the defaults if None.
         progress: Counts pictures.
-        processes: How many to work with; by default one per processor.
+        processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
         ImportProblem: There is no such release in the folder, or no clip of it could be imported.

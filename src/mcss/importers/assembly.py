@@ -1,28 +1,22 @@
 """Assembly: parts of a data set, each still in its original files, become sequences of a capture.
 
-Any number of processes; rows go to the disk as they are made, so that the length of a sequence costs no memory. A
-sequence is added to the capture at once or not at all, and one that fails is told at the end and tried
-again by the next call.
+Any number of processes or of machines (`mcss.importers.engines`); rows go to the disk as they are made, so that the
+length of a sequence costs no memory. A sequence is added to the capture at once or not at all, and one that fails is
+told at the end and tried again by the next call.
 """
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-
-import cv2
 
 from mcss.captures import Capture, CaptureError, CaptureInfo, CaptureWriter, Frame
 from mcss.frames import frames_table
 from mcss.importers import ImportProblem
+from mcss.importers.engines import Lost, Report, StoppedError, Workers, checked, results
 from mcss.instants import natural_order
-from mcss.processes import end_with_parent, one_thread_each, processors
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.tables import write_pieces
 
@@ -49,12 +43,24 @@ class Part(Protocol):
     def images(self) -> int:
         """Rows that are expected of it, at least 1."""
 
-    def frames(self, note: Note) -> Iterator[Frame]:
-        """Its rows, the views of an instant one after the other; reads the original files.
+    def frames(self, note: Note) -> Iterator[Frame | int]:
+        """Its rows in order of their frames, all views of one together; reads the original files.
+
+        A number in between says that so many steps of other work are done (`Stepping`), or with 0 only that the work
+        goes on: it can be stopped there.
 
         Raises:
             ImportProblem: A file is not as expected. Nothing of the part is then kept.
         """
+
+
+@runtime_checkable
+class Stepping(Part, Protocol):
+    """A part with much to do before it has rows."""
+
+    @property
+    def steps(self) -> int:
+        """Its rows and the steps of other work."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class _Outcome:
     pieces: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    told: int = 0
+    """Steps that were counted already."""
 
 
 def assemble(
@@ -99,7 +107,7 @@ def assemble(
     info: CaptureInfo,
     progress: Progress = NO_PROGRESS,
     *,
-    processes: int | None = None,
+    processes: Workers = None,
     problems: Sequence[str] = (),
     expected: Mapping[str, int] | None = None,
 ) -> Assembled:
@@ -109,19 +117,17 @@ def assemble(
         parts: What to import; their order decides what is begun first.
         out: The capture.
         info: What is true of it.
-        progress: Counts pictures, a sequence at a time.
-        processes: How many to work with; by default one per processor, 1 works in this process.
+        progress: Counts pictures.
+        processes: How many to work with; by default one per processor, 1 works in this process. Or a cluster.
         problems: What is missing already before any part is begun; told with the others.
         expected: Sequences of each subject that the set should have; by default as many as there are parts.
 
     Raises:
-        ImportProblem: Not one part could be imported; says why for each.
+        ImportProblem: Not one part could be imported; says why for each. Or there is no such cluster.
         CaptureError: Another capture is at `out`, or it cannot be written.
         ValueError: Fewer than one process.
     """
-    processes = processors() if processes is None else processes
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, came {processes}")
+    checked(processes)
     found = list(problems)
     if not parts:
         raise ImportProblem("\n".join([*found, f"nothing could be imported into {out}: there is not one sequence"]))
@@ -130,11 +136,16 @@ def assemble(
     todo = [part for part in parts if (part.subject, part.sequence) not in writer.done()]
     imported: list[str] = []
     notes: list[str] = []
-    total, done = sum(part.images for part in parts), sum(part.images for part in kept)
+    total, done = sum(map(_steps, parts)), sum(map(_steps, kept))
+    work = partial(_made, place=writer.uri, image_size=info.image_size)
     try:
-        outcomes = _outcomes(todo, writer.uri, info.image_size, processes)
-        with progress.task("Importing sequences", total, done) as task, closing(outcomes):
+        with (
+            progress.task("Importing sequences", total, done) as task,
+            closing(results(work, todo, processes, task.advance)) as outcomes,
+        ):
             for part, outcome in outcomes:
+                if isinstance(outcome, Lost):
+                    outcome = _Outcome(problem=f"{_name(part)}: {outcome.why}")
                 if outcome.problem is None:
                     writer.append_pieces(part.subject, part.sequence, outcome.pieces)
                     imported.append(_name(part))
@@ -142,7 +153,7 @@ def assemble(
                 else:
                     found.append(outcome.problem)
                 task.note(_name(part) + (f" · {len(found)} failed" if found else ""))
-                task.advance(part.images)
+                task.advance(max(_steps(part) - outcome.told, 0))
     finally:
         writer.sweep()
     if not writer.done():
@@ -154,6 +165,10 @@ def assemble(
 
 def _name(part: Part) -> str:
     return f"{part.subject}/{part.sequence}"
+
+
+def _steps(part: Part) -> int:
+    return part.steps if isinstance(part, Stepping) else part.images
 
 
 def _counts(capture: Capture, parts: Sequence[Part], expected: Mapping[str, int]) -> tuple[SubjectCount, ...]:
@@ -178,79 +193,7 @@ def _index(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else -1
 
 
-def _outcomes(parts: Sequence[Part], place: str, image_size: int, processes: int) -> Generator[tuple[Part, _Outcome]]:
-    """Each part as it is done, in any order."""
-    processes = min(processes, len(parts))
-    if processes <= 1:
-        yield from ((part, _made(part, place, image_size)) for part in parts)
-        return
-    left = list(parts)
-    while left:
-        begun: list[Part] = []
-        try:
-            with closing(_in_processes(tuple(left), place, image_size, processes, begun)) as outcomes:
-                for part, outcome in outcomes:
-                    left.remove(part)
-                    yield part, outcome
-        except BrokenProcessPool:
-            # One of those that were under way ends its process; alone, each shows whether it is the one.
-            for part in begun:
-                left.remove(part)
-                yield part, _made_alone(part, place, image_size)
-
-
-def _in_processes(
-    parts: Sequence[Part], place: str, image_size: int, processes: int, begun: list[Part]
-) -> Generator[tuple[Part, _Outcome]]:
-    """Each part as it is done; `begun` always holds those that are under way."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    queue = iter(parts)
-    running: dict[Future[_Outcome], Part] = {}
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process, initargs=(stop,)) as pool:
-        try:
-            while True:
-                while len(running) < processes and (part := next(queue, None)) is not None:
-                    begun.append(part)
-                    with one_thread_each():
-                        running[pool.submit(_made, part, place, image_size)] = part
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    outcome, part = future.result(), running.pop(future)
-                    begun.remove(part)
-                    yield part, outcome
-        finally:
-            stop.set()  # whoever leaves early does not wait for the sequences under way
-
-
-def _made_alone(part: Part, place: str, image_size: int) -> _Outcome:
-    try:
-        with closing(_in_processes((part,), place, image_size, 1, [])) as outcomes:
-            return next(outcomes)[1]
-    except BrokenProcessPool:
-        return _Outcome(
-            problem=f"{_name(part)}: the process that read it was ended from outside, for want of memory or by a "
-            "damaged file that crashes the decoder: look at its files, or give the same command with fewer processes"
-        )
-
-
-_stop: Event | None = None
-
-
-def _begin_process(stop: Event) -> None:
-    global _stop
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that started it tells it when to stop
-    cv2.setNumThreads(1)
-    end_with_parent()
-
-
-class _StoppedError(Exception):
-    """The import is being stopped."""
-
-
-def _made(part: Part, place: str, image_size: int) -> _Outcome:
+def _made(part: Part, report: Report, *, place: str, image_size: int) -> _Outcome:
     """Write the rows of a part beside the capture.
 
     Raises:
@@ -258,38 +201,53 @@ def _made(part: Part, place: str, image_size: int) -> _Outcome:
     """
     notes: list[str] = []
     pieces: list[Any] = []
-    tables = _tables(part, image_size, notes.append)
-    while True:
-        try:
-            table = next(tables, None)
-        except _StoppedError:
-            return _Outcome(problem=f"{_name(part)}: stopped")
-        except (ImportProblem, CaptureError) as problem:
-            return _Outcome(problem=str(problem))
-        except Exception as error:
-            return _Outcome(problem=f"{_name(part)}: {type(error).__name__} that mcss did not foresee: {error}")
-        if table is None:
-            break
-        pieces += write_pieces(place, table)
+    told = 0
+
+    def count(steps: int) -> None:
+        nonlocal told
+        report(steps)
+        told += steps if report.heard else 0
+
+    problem = None
+    with closing(_tables(part, image_size, notes.append, count)) as tables:
+        while True:
+            try:
+                table = next(tables, None)
+            except StoppedError:
+                problem = f"{_name(part)}: stopped"
+            except (ImportProblem, CaptureError) as error:
+                problem = str(error)
+            except Exception as error:
+                problem = f"{_name(part)}: {type(error).__name__} that mcss did not foresee: {error}"
+            if problem is not None:
+                return _Outcome(problem=problem, told=told)
+            if table is None:
+                break
+            pieces += write_pieces(place, table)
     if not pieces:
-        return _Outcome(problem=f"{_name(part)}: there is not one picture in it; look at its files")
-    return _Outcome(tuple(pieces), tuple(notes))
+        return _Outcome(problem=f"{_name(part)}: there is not one picture in it; look at its files", told=told)
+    return _Outcome(tuple(pieces), tuple(notes), told=told)
 
 
-def _tables(part: Part, image_size: int, note: Note) -> Iterator[Any]:
+def _tables(part: Part, image_size: int, note: Note, count: Callable[[int], None]) -> Generator[Any]:
     """The rows of a part in tables of about `PIECE_BYTES`."""
-    seen: set[tuple[int, str]] = set()
+    latest, views = -(1 << 40), set[str]()
     batch: list[Frame] = []
     size = 0
     for frame in part.frames(note):
-        if _stop is not None and _stop.is_set():
-            raise _StoppedError
-        if (frame.subject, frame.sequence) != (part.subject, part.sequence) or (frame.frame, frame.view) in seen:
+        if isinstance(frame, int):
+            count(frame)
+            continue
+        count(1)
+        if frame.frame > latest:
+            latest, views = frame.frame, set()
+        own = (frame.subject, frame.sequence) == (part.subject, part.sequence)
+        if not own or frame.frame < latest or frame.view in views:
             raise CaptureError(
                 f"{_name(part)} gave {frame.subject}/{frame.sequence} frame {frame.frame} view {frame.view}: expected "
-                "rows of its own sequence, each view of a frame once"
+                "rows of its own sequence in order of their frames, each view of a frame once"
             )
-        seen.add((frame.frame, frame.view))
+        views.add(frame.view)
         batch.append(frame)
         size += len(frame.image)
         if size >= PIECE_BYTES:

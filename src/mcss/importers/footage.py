@@ -32,6 +32,8 @@ class Footage:
     """Pictures in the container; a damaged file may give fewer when decoded."""
     steady: bool
     """Whether the time stamps are evenly spaced (to one and a half pictures), as synchronised cameras' are."""
+    keys: int = 0
+    """Pictures among them that can be decoded without those before."""
 
     @property
     def name(self) -> str:
@@ -51,13 +53,14 @@ def probe(path: Path) -> Footage:
     if path.stat().st_size == 0:
         raise ImportProblem(f"{path}: the file is empty (0 bytes); copy it from the camera again, or remove it")
     stamps: list[int] = []
-    count = 0
+    count = keys = 0
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     count += 1
+                    keys += packet.is_keyframe
                     if packet.pts is not None:
                         stamps.append(packet.pts)
             rate = float(stream.average_rate or stream.guessed_rate or 0)
@@ -70,7 +73,7 @@ def probe(path: Path) -> Footage:
     if not (math.isfinite(rate) and rate > 0):
         raise ImportProblem(f"{path}: the file does not state its frame rate; write it anew as mp4, or remove it")
     height, width = first.shape[:2]
-    return Footage(path, width, height, rate, count, _steady(np.array(stamps, np.float64) * tick, rate))
+    return Footage(path, width, height, rate, count, _steady(np.array(stamps, np.float64) * tick, rate), keys)
 
 
 def _steady(seconds: Float64[np.ndarray, " pictures"], rate: float) -> bool:
@@ -111,7 +114,7 @@ def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterat
     Raises:
         ImportProblem: The file cannot be opened at all.
     """
-    for index, frame in enumerate(_decoded(path)):
+    for index, frame in enumerate(decoded(path)):
         if index % every == 0:
             yield _upright_rgb(frame, long_side)
 
@@ -130,7 +133,7 @@ def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Pictur
     number = next(wanted, None)
     if number is None:
         return
-    for index, frame in enumerate(_decoded(path)):
+    for index, frame in enumerate(decoded(path)):
         if index < number:
             continue
         picture = _upright_rgb(frame, None)
@@ -149,7 +152,7 @@ def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
     Raises:
         ImportProblem: The file cannot be opened at all.
     """
-    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in _decoded(path)]
+    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in decoded(path)]
     seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
     if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
         return np.asarray(seconds - seconds[0], np.float64)
@@ -162,10 +165,42 @@ def decoded_count(path: Path) -> int:
     Raises:
         ImportProblem: The file cannot be opened at all.
     """
-    return sum(1 for _ in _decoded(path))
+    return sum(1 for _ in decoded(path))
 
 
-def _decoded(path: Path) -> Iterator[Any]:
+def key_pictures(path: Path, count: int) -> Iterator[Any]:
+    """Up to `count` pictures spread over a video, as PyAV's frames; only those are decoded that stand for themselves.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
+    av = load_av()
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
+    with container:
+        stream = _video_stream(container, path)
+        stream.codec_context.skip_frame = "NONKEY"
+        seen = set()
+        for part in (np.arange(count) + 0.5) / count:
+            try:
+                at = (stream.start_time or 0) + int(part * (stream.duration or 0))
+                container.seek(at, stream=stream)
+                frame = next(container.decode(stream), None)
+            except av.error.FFmpegError:
+                continue
+            if frame is not None and frame.pts is not None and frame.pts not in seen:
+                seen.add(frame.pts)
+                yield frame
+
+
+def decoded(path: Path) -> Iterator[Any]:
+    """The pictures of a video in order, as PyAV's frames; a damaged file ends where it can no longer be decoded.
+
+    Raises:
+        ImportProblem: The file cannot be opened at all.
+    """
     av = load_av()
     try:
         container = av.open(str(path))
@@ -174,10 +209,10 @@ def _decoded(path: Path) -> Iterator[Any]:
     with container:
         stream = _video_stream(container, path)
         stream.thread_type = "AUTO"
-        decoded = container.decode(stream)
+        frames = container.decode(stream)
         while True:
             try:
-                frame = next(decoded, None)
+                frame = next(frames, None)
             except av.error.FFmpegError:
                 return
             if frame is None:

@@ -1,11 +1,11 @@
-"""Where the person is in each picture of a static camera, found without any trained network.
+"""Where people are in the pictures of a view, and the square to cut out around one.
 
-What differs from the empty scene (`mcss.importers.scenery`) is grouped into candidates, one of which is followed
-through time: the path that shows the most moving person with the least jumping about. That is the one who
-moves most and is largest, not somebody who stands in the background.
+In front of a static camera people are found without any trained network: what differs from the empty scene
+(`mcss.importers.scenery`) is grouped into candidates. A detector (`mcss.importers.detectors`) may find them instead.
+Either way they are followed through time (`mcss.importers.tracks`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from mcss.importers.detectors import Found, PersonFinder, Picture
 from mcss.importers.scenery import Foreground, Scene
+from mcss.importers.tracks import Track, Tracker
 
 Box = Float64[np.ndarray, " 4"]
 Boxes = Float64[np.ndarray, "n 4"]
@@ -29,6 +31,12 @@ SPECK = 0.0004
 
 REACH = 0.025
 """Pieces of foreground nearer than this share of the picture's longer side belong together at first."""
+
+EVERYTHING = 0.6
+"""If a larger share of the picture than this differs from the empty scene, the light or the camera has changed."""
+
+SHOTS = 24
+"""So many pictures of a view are kept to be shown."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +65,70 @@ def candidates(mask: Bool[np.ndarray, "height width"]) -> list[Candidate]:
     return found[:CANDIDATES]
 
 
-def person_boxes(pictures: Iterable[UInt8[np.ndarray, "height width 3"]], scene: Scene) -> Boxes:
-    """The bounding box of the person in each picture, as seen (not smoothed); NaN where nobody is seen."""
-    foreground = Foreground(scene)
-    return follow([candidates(foreground(picture)) for picture in pictures])
+class MotionFinder:
+    """Finds what differs from the empty scene of a static camera; somebody who never moves is part of the scene."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._foreground = Foreground(scene)
+
+    def find(self, pictures: Sequence[Picture]) -> list[Found]:
+        """The people in each picture, or pieces of them; the score is how much of its box a group fills."""
+        return [self._find(picture) for picture in pictures]
+
+    def _find(self, picture: Picture) -> Found:
+        mask = self._foreground(picture)
+        if mask.mean() > EVERYTHING:
+            return Found.of([], [])
+        groups = candidates(mask)
+        sizes = [float((group.box[2:] - group.box[:2]).prod()) for group in groups]
+        fills = [group.area / size for group, size in zip(groups, sizes, strict=True)]
+        return Found.of([group.box for group in groups], fills)
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What was seen in a view."""
+
+    count: int
+    """Pictures that were looked at."""
+    size: tuple[int, int]
+    """Width and height of a picture that was looked at."""
+    tracks: tuple[Track, ...]
+    """Everybody, the one who showed most of himself first."""
+    shots: Mapping[int, Picture]
+    """Some of the pictures, by their number."""
+
+
+class Watch:
+    """Looks at a view, picture after picture; pictures but for a few are forgotten."""
+
+    def __init__(self, finder: PersonFinder, rate: float, count: int) -> None:
+        """Begin.
+
+        Args:
+            finder: Finds people in single pictures.
+            rate: Pictures per second.
+            count: Pictures that will come, about; shots to be shown are spread over them.
+        """
+        self._finder = finder
+        self._tracker = Tracker(rate, in_pieces=isinstance(finder, MotionFinder))
+        self._shown = frozenset(np.linspace(0, max(count - 1, 0), SHOTS).round().astype(int).tolist())
+        self._shots: dict[int, Picture] = {}
+        self.size = (0, 0)
+        """Width and height of the last picture."""
+
+    def look(self, picture: Picture) -> Found:
+        """Take the next picture; gives all that may be a person in it."""
+        if self._tracker.count in self._shown:
+            self._shots[self._tracker.count] = picture
+        self.size = (picture.shape[1], picture.shape[0])
+        found = self._finder.find([picture])[0]
+        self._tracker.look(picture, found)
+        return found
+
+    def done(self) -> Watched:
+        """Everything seen so far."""
+        return Watched(self._tracker.count, self.size, tuple(self._tracker.tracks()), dict(self._shots))
 
 
 def follow(found: Sequence[Sequence[Candidate]]) -> Boxes:

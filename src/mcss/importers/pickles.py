@@ -1,7 +1,7 @@
 """Pickles of numpy arrays, as some data sets are released: read without running anything that is in them."""
 
 import pickle
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +9,7 @@ _ARRAYS = frozenset({"_reconstruct", "_frombuffer", "ndarray", "dtype", "scalar"
 """What numpy's arrays are put together with, in any version of the protocol."""
 
 
-def load_arrays(file: IO[bytes]) -> Any:
+def load_arrays(file: Any) -> Any:
     """What was pickled: numpy arrays within what Python has built in (dictionaries, lists, numbers, text).
 
     Raises:

@@ -36,11 +36,36 @@ class Recording:
         return self.views[0].rate
 
 
-def find_recordings(folder: Path) -> list[Recording]:
+def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Recording]:
     """The recordings in a folder, in natural order; every file is opened.
+
+    Args:
+        folder: ``subject/sequence/view.mp4``, or the views of one recording.
+        problems: Takes what is wrong with recordings that are then left out; by default it is an error.
 
     Raises:
         ImportProblem: No folder, no videos, another layout, a file that is no video: all that is wrong, at once.
+    """
+    faults: list[str] = []
+    recordings = []
+    for (subject, sequence), paths in video_files(folder).items():
+        try:
+            _check_names(paths, subject, sequence)
+            recordings.append(Recording(subject, sequence, tuple(map(probe, paths))))
+        except ImportProblem as problem:
+            faults.append(str(problem))
+    if faults and (problems is None or not recordings):
+        raise ImportProblem("\n".join(faults))
+    if problems is not None:
+        problems += faults
+    return recordings
+
+
+def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
+    """The videos of each subject and sequence, in natural order; none is opened.
+
+    Raises:
+        ImportProblem: No folder, no videos, or another layout.
     """
     if not folder.is_dir():
         raise ImportProblem(
@@ -58,21 +83,11 @@ def find_recordings(folder: Path) -> list[Recording]:
     depths = {len(parents) for parents in files}
     if depths == {0}:
         name = folder.resolve().name or "recording"
-        files = {(name, name): files[()]}
-    elif depths != {2}:
+        return {(name, name): files[()]}
+    if depths != {2}:
         odd = next(path for parents, paths in files.items() for path in paths if len(parents) != 2)
         raise ImportProblem(f"{odd.relative_to(folder)} in {folder}: the file lies at another depth; {layout}")
-    problems: list[str] = []
-    recordings = []
-    for (subject, sequence), paths in files.items():
-        try:
-            _check_names(paths, subject, sequence)
-            recordings.append(Recording(subject, sequence, tuple(map(probe, paths))))
-        except ImportProblem as problem:
-            problems.append(str(problem))
-    if problems:
-        raise ImportProblem("\n".join(problems))
-    return recordings
+    return {(subject, sequence): paths for (subject, sequence), paths in files.items()}
 
 
 def _check_names(paths: Sequence[Path], subject: str, sequence: str) -> None:

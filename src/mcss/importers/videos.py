@@ -2,41 +2,36 @@
 
 Layout: ``subject/sequence/view.mp4``, or the views of one recording directly in the folder. The cameras stand still
 and run in step, or `mcss sync` found out how their clocks lie; nothing else need be known about them. 3D labels may lie
-beside them (`mcss.importers.poses`). Videos are read twice, first small, to find the person, then in full for the
-crops, and never held in memory.
+beside them (`mcss.importers.poses`). A recording is a part of the assembly (`mcss.importers.assembly`).
 """
 
 import glob
-import itertools
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.captures import Capture, CaptureInfo, CaptureWriter, Frame, Selector
+from mcss.captures import CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
+from mcss.importers.assembly import Assembled, Note, assemble
 from mcss.importers.boxes import View, read_boxes
+from mcss.importers.choice import Click, clicks_as_settings, clicks_of
 from mcss.importers.clocks import OTHERWISE, SURE, SYNC_FILE, Clocks, Timeline, read_clocks, timeline
-from mcss.importers.footage import VIDEO_SUFFIXES, Footage, PictureSpool, jpeg, pictures
-from mcss.importers.people import crop_squares, cut_out, filled, person_boxes
+from mcss.importers.detectors import DetectorName, person_detector
+from mcss.importers.engines import Workers
+from mcss.importers.footage import VIDEO_SUFFIXES, Footage
+from mcss.importers.people import filled
 from mcss.importers.poses import Labels, PoseSettings, pose_file, read_labels
-from mcss.importers.recordings import Recording, find_recordings
-from mcss.importers.scenery import Scene, empty_scene
-from mcss.progress import NO_PROGRESS, Progress, Task
-
-LOOK_SIZE = 320
-"""Longer side in pixels of the pictures in which the person is looked for."""
-
-SAMPLES = 48
-"""So many pictures, spread over a recording, show what its empty scene looks like."""
-
-SELDOM_SEEN = 0.05
-"""A view that shows a person in a smaller share of its pictures than this counts as showing nobody."""
+from mcss.importers.recordings import Recording, find_recordings, video_files
+from mcss.importers.track_sheets import chosen_people
+from mcss.importers.views import Viewing
+from mcss.progress import NO_PROGRESS, Progress
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -61,6 +56,12 @@ class VideosSettings:
     """Hold out these subjects instead, and no part of the others."""
     max_missing: int = 5
     """Views of a sequence may differ by this many pictures and are clipped to the shortest; more is an error."""
+    find: Literal["motion"] | DetectorName = "motion"
+    """How people are found: by their motion before a static camera, or by a detector, which lets the camera move."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
+    click: tuple[str, ...] = ()
+    """Who is meant if there are several: VIEW=X,Y@WHEN, such as left=640,380@12 (picture 12) or left=640,380@0.5s."""
     boxes: Path | None = None
     """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) for views whose person is not to be looked for."""
     ignore_sync: bool = False
@@ -82,74 +83,168 @@ class VideosSettings:
             raise ValueError(f"margin must lie between 1 (the bare box) and 4, came {self.margin}")
         if not 0 <= self.test_fraction < 1 or self.gap < 0:
             raise ValueError(f"expected 0 ≤ test_fraction < 1 and gap ≥ 0, came {self.test_fraction} and {self.gap}")
+        for text in self.click:
+            Click.parsed(text)
+        if self.find == "motion" and self.detector_weights is not None:
+            raise ValueError("detector_weights: there is no detector to load them; choose one with --find")
+        if self.find != "motion" and self.background is not None:
+            raise ValueError(f"background: {self.find} needs no empty scene; leave it out, or use --find motion")
 
 
-@dataclass(frozen=True)
-class ImportSummary:
-    """What an import did."""
+@dataclass(frozen=True, eq=False)
+class VideoPart:
+    """A recording of which nothing has been decoded yet."""
 
-    capture: Capture
-    imported: tuple[str, ...]
-    """Sequences (``subject/sequence``) written by this call."""
-    kept: tuple[str, ...]
-    """Sequences that an earlier call had written."""
-    warnings: tuple[str, ...]
-    """What is worth a look, each with its file; not kept from earlier calls."""
+    subject: str
+    sequence: str
+    views: tuple[Viewing, ...]
+    frames_taken: Int64[np.ndarray, " n"]
+    """Numbers of the instants."""
+    rate: float
+    """Of those numbers, per second."""
+    labels: Labels | None
+    notes: tuple[str, ...]
+    """What is known to be unusual already."""
+    sheet: Path | None = None
+    """Where to draw who was found; None leaves it out."""
+
+    @property
+    def images(self) -> int:
+        """Rows that its files promise."""
+        return min(len(view.taken) for view in self.views) * len(self.views)
+
+    @property
+    def steps(self) -> int:
+        """Pictures to look at, and rows."""
+        return self.images + sum(len(view.taken) for view in self.views if view.boxes is None)
+
+    def frames(self, note: Note) -> Generator[Frame | int]:
+        """Its rows: first the person is found in every view.
+
+        Raises:
+            ImportProblem: A video is damaged, or nobody is seen in it.
+        """
+        for text in self.notes:
+            note(text)
+        action = re.sub(r"[\s_.-]*\d+$", "", self.sequence) or self.sequence
+        with ExitStack() as stack:
+            found = []
+            for view in self.views:
+                found.append((yield from view.looked_at(note)))
+                stack.callback(found[-1].close)
+            people = [f.people for f in found if f.people is not None]
+            chosen_people(people, f"{self.subject}/{self.sequence}", self.sheet, note)
+            count = min(len(self.frames_taken), *map(len, found))
+            for frame, *crops in zip(self.frames_taken.tolist(), *(f.crops(count, note) for f in found), strict=False):
+                for view, (image, box) in zip(self.views, crops, strict=True):
+                    yield Frame(
+                        subject=self.subject,
+                        sequence=self.sequence,
+                        action=action,
+                        frame=frame,
+                        time=frame / self.rate,
+                        view=view.video.name,
+                        image=image,
+                        box=box,
+                        pose=None if self.labels is None else self.labels.pose(frame),
+                    )
 
 
 def import_videos(
-    folder: str | Path, out: str | Path, settings: VideosSettings | None = None, progress: Progress = NO_PROGRESS
-) -> ImportSummary:
+    folder: str | Path,
+    out: str | Path,
+    settings: VideosSettings | None = None,
+    progress: Progress = NO_PROGRESS,
+    processes: Workers = None,
+) -> Assembled:
     """Make a capture (or carry on one) of a folder of synchronised videos.
 
-    All files are looked at before anything is written. A sequence that fails after that does not end the
-    import: the others are imported and stay, and all that failed is told at the end.
+    All files are looked at before anything is written. A recording that is at fault, then or later, does not end the
+    import: the others are imported, and all that failed is told at the end.
 
     Args:
         folder: ``subject/sequence/view.mp4``, or the views of one recording.
         out: The capture.
         settings: `VideosSettings`; the defaults if None.
         progress: Counts pictures, each one twice: looked at, then cut out.
+        processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
-        ImportProblem: Something about the files; the message says which, and the way out.
+        ImportProblem: Something about all the files; the message says which, and the way out.
         mcss.captures.CaptureError: The capture at `out` was begun with other settings or cannot be written.
     """
     settings = settings or VideosSettings()
-    warnings: list[str] = []
-    recordings = find_recordings(Path(folder))
-    clocks = {} if settings.ignore_sync else read_clocks(Path(folder), recordings)
-    lines = {r.name: timeline(r, clocks.get(r.name), settings.every) for r in recordings}
+    problems: list[str] = []
+    found = find_recordings(Path(folder), problems)
+    clocks = {} if settings.ignore_sync else read_clocks(Path(folder), found)
+    recordings: list[Recording] = []
+    lines: dict[str, Timeline] = {}
+    labels: dict[str, Labels | None] = {}
+    notes: dict[str, list[str]] = {}
+    for recording in found:
+        try:
+            line = timeline(recording, clocks.get(recording.name), settings.every)
+            notes[recording.name] = _checked(recording, clocks.get(recording.name), line, settings)
+            labels[recording.name] = _given_labels(recording, line, settings)
+            lines[recording.name] = line
+            recordings.append(recording)
+        except ImportProblem as problem:
+            problems.append(str(problem))
+    if not recordings:
+        raise ImportProblem("\n".join(problems))
+    boxes = _given_boxes(found, settings)
+    if settings.background is not None and not settings.background.is_dir():
+        raise ImportProblem(f"{settings.background}: expected a folder with pictures or videos of the empty scene")
+    clicks = clicks_of(found, settings.click)
+    if settings.find != "motion":
+        person_detector(settings.find, settings.detector_weights)  # what is wrong with it is told before all else
+    parts = []
     for recording in recordings:
-        warnings += _checked(recording, clocks.get(recording.name), lines[recording.name], settings)
-    boxes = _given_boxes(recordings, settings)
-    labels = _given_labels(recordings, lines, settings)
-    warnings += [note for given in labels.values() for note in given.notes]
-    writer = CaptureWriter.open(out, info=_info(recordings, clocks, lines, settings, labelled=bool(labels)))
-    kept = [r for r in recordings if (r.subject, r.sequence) in writer.done()]
-    todo = [r for r in recordings if r not in kept]
-    imported, problems = [], []
-    steps = {name: 2 * sum(map(len, line.pictures.values())) for name, line in lines.items()}
-    total, done = sum(steps.values()), sum(steps[r.name] for r in kept)
-    with progress.task("Importing videos", total, done) as task:
-        for recording in todo:
-            task.note(recording.name)
-            try:
-                writer.append(
-                    _frames(
-                        recording, lines[recording.name], boxes, labels.get(recording.name), settings, task, warnings
-                    )
-                )
-                imported.append(recording.name)
-            except ImportProblem as problem:
-                problems.append(str(problem))
-    if problems:
-        raise ImportProblem(
-            "\n".join(problems)
-            + f"\n{len(imported) + len(kept)} of {len(recordings)} sequences are imported and stay in {out}; "
-            "mend the rest and run the same command again"
+        line, given = lines[recording.name], labels[recording.name]
+        unusual = (*notes[recording.name], *(given.notes if given else ()))
+        views = tuple(_viewing(recording, view, line, boxes, clicks, settings) for view in recording.views)
+        parts.append(
+            VideoPart(
+                *(recording.subject, recording.sequence, views, line.frames, line.rate, given, unusual),
+                sheet=sheet_of(out, recording.subject, recording.sequence),
+            )
         )
-    return ImportSummary(writer.finish(progress), tuple(imported), tuple(r.name for r in kept), tuple(warnings))
+    labelled = settings.poses.read and any(_has_labels(recording) for recording in found)
+    info = _info(recordings, clocks, lines, settings, labelled, clicks)
+    expected = Counter(subject for subject, _ in video_files(Path(folder)))
+    return assemble(parts, out, info, progress, processes=processes, problems=problems, expected=expected)
+
+
+def _viewing(
+    recording: Recording,
+    view: Footage,
+    line: Timeline,
+    boxes: Mapping[View, Float64[np.ndarray, "frames 4"]],
+    clicks: Mapping[View, Click],
+    settings: VideosSettings,
+) -> Viewing:
+    """What is to be done with a view."""
+    taken, key = line.pictures[view.name], (recording.subject, recording.sequence, view.name)
+    given = boxes.get(key)
+    return Viewing(
+        video=view,
+        taken=taken,
+        rate=line.rate / settings.every,
+        size=settings.size,
+        margin=settings.margin,
+        quality=settings.quality,
+        max_missing=settings.max_missing,
+        boxes=None if given is None else filled(given)[taken],
+        scene=_given_scene(recording, view, settings),
+        find=settings.find,
+        detector_weights=settings.detector_weights,
+        click=clicks.get(key),
+    )
+
+
+def sheet_of(out: str | Path, subject: str, sequence: str) -> Path | None:
+    """The picture, beside a capture, of who was found in a recording; None for a capture in an object store."""
+    return None if "://" in str(out) else Path(f"{out}.tracks") / subject / f"{sequence}.jpg"
 
 
 def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settings: VideosSettings) -> list[str]:
@@ -218,6 +313,7 @@ def _info(
     lines: Mapping[str, Timeline],
     settings: VideosSettings,
     labelled: bool,
+    clicks: Mapping[View, Click],
 ) -> CaptureInfo:
     """What the capture says of itself. Boxes, backgrounds and label files are no part of it: they may be mended."""
     subjects = tuple(dict.fromkeys(r.subject for r in recordings))
@@ -230,7 +326,10 @@ def _info(
                 f"test_subjects {', '.join(settings.test_subjects)}: expected some, not all, of the subjects: "
                 + ", ".join(subjects)
             )
-        splits = {"train": (Selector(subjects=rest),), "test": (Selector(subjects=settings.test_subjects),)}
+        splits = {  # a selector each, so that subjects whose files are mended later can come in
+            "train": tuple(Selector(subjects=(subject,)) for subject in rest),
+            "test": tuple(Selector(subjects=(subject,)) for subject in settings.test_subjects),
+        }
     elif settings.test_fraction:
 
         def part(recording: Recording, start: int, stop: int) -> Selector:
@@ -250,6 +349,8 @@ def _info(
     if labelled:
         poses = asdict(settings.poses)
         about |= {"poses": {name: value for name, value in poses.items() if name not in ("read", "joints")}}
+    if clicks:
+        about["clicks"] = clicks_as_settings(clicks)
     if clocks:
         about["clocks"] = {
             name: {view: [clock.start, clock.pace] for view, clock in of.items()} for name, of in clocks.items()
@@ -266,160 +367,28 @@ def _given_boxes(
     return read_boxes(settings.boxes, sizes)
 
 
-def _given_labels(
-    recordings: Sequence[Recording], lines: Mapping[str, Timeline], settings: VideosSettings
-) -> dict[str, Labels]:
-    """The labels of each recording that has a file of them, by number of the instant.
+def _has_labels(recording: Recording) -> bool:
+    try:
+        return pose_file(recording.views[0].path.parent) is not None
+    except ImportProblem:  # several
+        return True
+
+
+def _given_labels(recording: Recording, line: Timeline, settings: VideosSettings) -> Labels | None:
+    """The labels of a recording if it has a file of them, by number of the instant.
 
     Their time is counted from instant 0: the first picture, or with `mcss sync` that of the reference view.
     """
-    labels, problems = {}, []
-    for recording in recordings if settings.poses.read else ():
-        try:
-            path = pose_file(recording.views[0].path.parent)
-            if path is not None:
-                line = lines[recording.name]
-                labels[recording.name] = read_labels(
-                    path, line.first + line.count, line.rate, settings.poses, line.first
-                )
-        except ImportProblem as problem:
-            problems.append(str(problem))
-    if problems:
-        raise ImportProblem("\n".join(problems))
-    return labels
+    path = pose_file(recording.views[0].path.parent) if settings.poses.read else None
+    return None if path is None else read_labels(path, line.first + line.count, line.rate, settings.poses, line.first)
 
 
-def _frames(
-    recording: Recording,
-    line: Timeline,
-    boxes: Mapping[View, Float64[np.ndarray, "frames 4"]],
-    labels: Labels | None,
-    settings: VideosSettings,
-    task: Task,
-    warnings: list[str],
-) -> list[Frame]:
-    """All rows of a recording: first the boxes of every view, then the crops."""
-    squares = {}
-    for view in recording.views:
-        given = boxes.get((recording.subject, recording.sequence, view.name))
-        taken = line.pictures[view.name]
-        if given is None:
-            found = found_boxes(recording, view, taken, settings, task, warnings)
-        else:
-            found = given[taken]
-            if not np.isfinite(found).any():  # the only boxes given are of pictures in between
-                found = filled(given)[taken]
-            task.advance(len(found))
-        rate = line.rate / settings.every
-        squares[view.name] = crop_squares(filled(found), rate, settings.margin, view.width, view.height)
-    count = min(map(len, squares.values()))
-    action = re.sub(r"[\s_.-]*\d+$", "", recording.sequence) or recording.sequence
-    frames = []
-    for view in recording.views:
-        crops = crops_of(view, line.pictures[view.name][:count], squares[view.name], settings, task)
-        for index, crop in enumerate(crops):
-            frame = int(line.frames[index])
-            x0, y0, x1, y1 = map(float, squares[view.name][index])
-            frames.append(
-                Frame(
-                    subject=recording.subject,
-                    sequence=recording.sequence,
-                    action=action,
-                    frame=frame,
-                    time=frame / line.rate,
-                    view=view.name,
-                    image=crop,
-                    box=(x0, y0, x1, y1),
-                    pose=None if labels is None else labels.pose(frame),
-                )
-            )
-    return sorted(frames, key=lambda f: f.frame)  # stable: the views of an instant lie together
-
-
-def found_boxes(
-    recording: Recording,
-    view: Footage,
-    taken: Int64[np.ndarray, " n"],
-    settings: VideosSettings,
-    task: Task,
-    warnings: list[str],
-) -> Float64[np.ndarray, "m 4"]:
-    """The person's box in each picture taken that can be decoded, in source pixels; NaN where nobody is seen.
-
-    Raises:
-        ImportProblem: The video is damaged, or nobody is seen in it.
-    """
-    with closing(PictureSpool()) as spool:
-        decoded = 0
-        for decoded, picture in enumerate(pictures(view.path, LOOK_SIZE), start=1):
-            while len(spool) < len(taken) and taken[len(spool)] == decoded - 1:
-                spool.append(picture)
-                task.advance()
-        lost = view.count - decoded
-        if lost > settings.max_missing or not len(spool):
-            raise ImportProblem(
-                f"{view.path}: only {decoded} of its {view.count} pictures can be decoded; the file is damaged or was "
-                "cut off: copy it again, or cut all views of the sequence to the part that is whole"
-            )
-        if lost > 0:
-            warnings.append(
-                f"{view.path}: {lost} of its {view.count} pictures cannot be decoded; from there on it is {lost} "
-                "pictures ahead of the other views, unless they are the last ones"
-            )
-        scene = _given_scene(recording, view, settings, spool[0].shape)
-        if scene is None:
-            at = np.unique(np.linspace(0, len(spool) - 1, SAMPLES).round().astype(int))
-            scene = empty_scene([spool[int(i)] for i in at])
-        boxes = person_boxes((spool[i] for i in range(len(spool))), scene)
-        height, width = spool[0].shape[:2]
-    seen = float(np.isfinite(boxes).all(axis=1).mean())
-    if seen < SELDOM_SEEN:
-        raise ImportProblem(
-            f"{view.path}: no person was found in it (people are found by their motion before a static camera); "
-            "give their boxes in a CSV (setting boxes) or pictures of the empty scene (setting background), or "
-            "remove the view"
-        )
-    if seen < 1:
-        warnings.append(f"{view.path}: no person seen in {1 - seen:.0%} of its pictures; boxes are interpolated there")
-    scaled: Float64[np.ndarray, "n 4"] = boxes * np.array([view.width / width, view.height / height] * 2)
-    return scaled
-
-
-def _given_scene(recording: Recording, view: Footage, settings: VideosSettings, shape: tuple[int, ...]) -> Scene | None:
-    """The empty scene of a view from the user's folder; None if the folder has nothing for it."""
+def _given_scene(recording: Recording, view: Footage, settings: VideosSettings) -> Path | None:
+    """The user's picture or video of the empty scene of a view."""
     if settings.background is None:
         return None
-    if not settings.background.is_dir():
-        raise ImportProblem(f"{settings.background}: expected a folder with pictures or videos of the empty scene")
     for place in (f"{recording.subject}/{recording.sequence}", recording.subject, "."):
         for path in sorted((settings.background / place).glob(f"{glob.escape(view.name)}.*")):
-            suffix = path.suffix.lower()
-            if suffix in PICTURE_SUFFIXES or suffix in VIDEO_SUFFIXES:
-                shots = list(itertools.islice(pictures(path, LOOK_SIZE), 25))
-                if not shots or shots[0].shape != shape:
-                    came = f"{shots[0].shape[1]}×{shots[0].shape[0]}" if shots else "nothing"
-                    raise ImportProblem(
-                        f"{path}: expected the empty scene in the shape of {view.path.name} ({shape[1]}×{shape[0]} "
-                        f"when scaled down), came {came}; take it with the same camera and settings"
-                    )
-                scene: Scene = np.median(np.stack(shots), axis=0).astype(np.float32)
-                return scene
+            if path.suffix.lower() in PICTURE_SUFFIXES or path.suffix.lower() in VIDEO_SUFFIXES:
+                return path
     return None
-
-
-def crops_of(
-    view: Footage,
-    taken: Int64[np.ndarray, " n"],
-    squares: Int64[np.ndarray, "m 4"],
-    settings: VideosSettings,
-    task: Task,
-) -> list[bytes]:
-    """The crops, as JPEG, of the pictures taken."""
-    crops: list[bytes] = []
-    for index, picture in enumerate(pictures(view.path)):
-        while len(crops) < len(taken) and taken[len(crops)] == index:
-            crops.append(jpeg(cut_out(picture, squares[len(crops)], settings.size), settings.quality))
-            task.advance()
-        if len(crops) == len(taken):
-            break
-    return crops

@@ -16,7 +16,7 @@ from mcss.augmentation import normalise
 from mcss.checkpoints import CheckpointError, ModelParts, read_model
 from mcss.importers.people import cut_out
 from mcss.networks import PoseNetwork
-from mcss.pictures import Picture, PictureError, as_rgb, read_picture
+from mcss.pictures import OfAnySize, PictureError, as_rgb, read_picture
 from mcss.placement import Placement, placement_of
 
 SHIPPED = Path(__file__).with_name("mcss.safetensors")
@@ -167,7 +167,7 @@ class Model:
 
     def predict_crops(
         self,
-        crops: Sequence[UInt8[np.ndarray, "side side 3"]],
+        crops: Sequence[OfAnySize],
         squares: np.ndarray | None = None,
     ) -> Poses:
         """As `predict`, of square crops that were cut out already.
@@ -248,7 +248,7 @@ def square_around(box: Sequence[float | int], width: int, height: int, name: str
         )
     side = MARGIN * max(w, h)
     corner = np.array([x + w / 2 - side / 2, y + h / 2 - side / 2])
-    return np.rint(np.concatenate([corner, corner + side])).astype(np.int64)
+    return np.asarray(np.rint(np.concatenate([corner, corner + side])), np.int64)
 
 
 def whole_square(width: int, height: int) -> Int64[np.ndarray, " 4"]:
@@ -258,7 +258,7 @@ def whole_square(width: int, height: int) -> Int64[np.ndarray, " 4"]:
     return np.array([x, y, x + side, y + side], np.int64)
 
 
-def _pictures(images: Images) -> list[Picture]:
+def _pictures(images: Images) -> list[OfAnySize]:
     if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
     return [
@@ -267,7 +267,7 @@ def _pictures(images: Images) -> list[Picture]:
     ]
 
 
-def _squares(pictures: Sequence[Picture], boxes: Boxes | None) -> Int64[np.ndarray, "n 4"]:
+def _squares(pictures: Sequence[OfAnySize], boxes: Boxes | None) -> Int64[np.ndarray, "n 4"]:
     if boxes is not None and len(boxes) != len(pictures):
         raise PictureError(f"boxes: expected one for each of {len(pictures)} pictures, got {len(boxes)}.")
     squares = []

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcss.backbones import TrunkName, WeightsError, build_trunk
+from mcss.backbones import TrunkName, build_trunk
 from mcss.cells import Cell, mean_pose_result, started_from
 from mcss.figures import GREY, PALETTE
 from mcss.mediapipe_process import VERSION
@@ -22,6 +22,7 @@ from mcss.reproduction.parts import (
     missing_row,
     pose_table,
 )
+from mcss.weights import WeightsError
 
 SYSTEMS: tuple[MethodName, ...] = ("mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19")
 

@@ -6,10 +6,11 @@ The *shadow map* is what `rasteriser.draw` draws as seen from the sun, without p
 import numpy as np
 from jaxtyping import Float32, Int16, Int32
 
-from mcss.synthetic.rasteriser import Scalar, compiled
+from mcss.compilation import fast_compiled
+from mcss.synthetic.rasteriser import Scalar
 
 
-@compiled
+@fast_compiled
 def skin(
     rest: Float32[np.ndarray, "vertices 3"],
     starts: Int32[np.ndarray, " vertices_plus_one"],
@@ -35,7 +36,7 @@ def skin(
         posed[v, 2] = pz
 
 
-@compiled
+@fast_compiled
 def vertex_normals(
     vertices: Float32[np.ndarray, "vertices 3"],
     triangles: Int32[np.ndarray, "triangles 3"],
@@ -61,7 +62,7 @@ def vertex_normals(
         normals[v, 2] = z * scale
 
 
-@compiled
+@fast_compiled
 def sunlit(shadow: Float32[np.ndarray, "size size"], x: Scalar, y: Scalar, near: Scalar, reach: int) -> Scalar:
     """Share of the sun that comes through at a place of the shadow map: the mean over the texels around it."""
     size = shadow.shape[0]
@@ -74,7 +75,7 @@ def sunlit(shadow: Float32[np.ndarray, "size size"], x: Scalar, y: Scalar, near:
     return np.float32(1.0) - np.float32(dark) / np.float32((2 * reach + 1) ** 2)
 
 
-@compiled
+@fast_compiled
 def light_vertices(
     normals: Float32[np.ndarray, "vertices 3"],
     in_sun: Float32[np.ndarray, "vertices 3"],
@@ -113,7 +114,7 @@ def light_vertices(
         light[v, 3] = direct
 
 
-@compiled
+@fast_compiled
 def add_gloss(
     vertices: Float32[np.ndarray, "vertices 3"],
     normals: Float32[np.ndarray, "vertices 3"],
@@ -138,7 +139,7 @@ def add_gloss(
             shine[v] = gloss[v] * q * q * light[v, 3]
 
 
-@compiled
+@fast_compiled
 def press_ground(
     vertices: Float32[np.ndarray, "vertices 3"],
     origin_x: float,
@@ -158,7 +159,7 @@ def press_ground(
             contact[j, i] = max(contact[j, i], share * share)
 
 
-@compiled
+@fast_compiled
 def darken_ground(
     origin_x: float,
     origin_y: float,

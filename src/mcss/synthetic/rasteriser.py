@@ -5,13 +5,12 @@ will be and averaged while shading. Screen coordinates are pixels, x to the righ
 the third coordinate is *nearness* (larger is closer), which is linear on the screen: 1/z for a pinhole camera.
 """
 
-import inspect
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
+
+from mcss.compilation import fast_compiled
 
 SAMPLES = 2
 """Samples per pixel and direction."""
@@ -24,17 +23,8 @@ TONES = 4096
 Scalar = float | np.floating[Any]
 """A number, which the kernels keep in single precision."""
 
-_Kernel = TypeVar("_Kernel", bound=Callable[..., object])
 
-
-def compiled(function: _Kernel) -> _Kernel:
-    """Compiled to machine code for one thread; kept on the disk after the first call."""
-    # Unwrapped, because numba cannot compile the run-time type checks that the tests wrap around functions.
-    kernel: Any = numba.njit(cache=True, fastmath=True, nogil=True)(inspect.unwrap(function))
-    return cast(_Kernel, kernel)
-
-
-@compiled
+@fast_compiled
 def project(
     vertices: Float32[np.ndarray, "vertices 3"],
     rotation: Float32[np.ndarray, "3 3"],
@@ -58,7 +48,7 @@ def project(
         screen[v, 2] = near
 
 
-@compiled
+@fast_compiled
 def bounds(points: Float32[np.ndarray, "points 3"]) -> Float32[np.ndarray, "2 3"]:
     """Least and greatest coordinates (NumPy's own reductions over a short last axis take longer than drawing)."""
     low_high = np.empty((2, 3), np.float32)
@@ -73,7 +63,7 @@ def bounds(points: Float32[np.ndarray, "points 3"]) -> Float32[np.ndarray, "2 3"
     return low_high
 
 
-@compiled
+@fast_compiled
 def draw(
     screen: Float32[np.ndarray, "vertices 3"],
     triangles: Int32[np.ndarray, "triangles 3"],
@@ -136,7 +126,7 @@ def draw(
                 identity[y, x] = t
 
 
-@compiled
+@fast_compiled
 def barycentrics(
     screen: Float32[np.ndarray, "vertices 3"], a: int, b: int, c: int, x: Scalar, y: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
@@ -151,7 +141,7 @@ def barycentrics(
     return wa * total, wb * total, wc * total
 
 
-@compiled
+@fast_compiled
 def shade(
     screen: Float32[np.ndarray, "vertices 3"],
     triangles: Int32[np.ndarray, "triangles 3"],

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from mcss.captures import Camera
 from mcss.importers import ImportProblem
 from mcss.importers.joint_names import Joint, joint_places
 from mcss.importers.pickles import load_arrays, number_array
-from mcss.importers.uprightness import Up, turned
+from mcss.importers.uprightness import turned
 from mcss.skeletons import JOINTS
 
 VIEWS = ("c01", "c02", "c03", "c04", "c05", "c06", "c07", "c08", "c09")
@@ -36,7 +37,7 @@ GENRES = {
 CM = 10.0
 """Millimetres in the set's unit. Its program for the cameras starts them 500 units from the middle and 180 high."""
 
-UP: Up = "y"
+UP: Final = "y"
 """The world's up axis: the same program starts every camera upright with rotation diag(1, −1, −1) · Ry, so that the
 picture's y, which grows downwards, is −Y (processing/run_estimate_camera.py, init_env_cameras)."""
 

@@ -27,6 +27,7 @@ from mcss.importers.aist.annotations import (
 from mcss.importers.aist.faults import full_sized, in_step, without_ignored
 from mcss.importers.assembly import Assembled, Note, Part, assemble
 from mcss.importers.crops import check_crop_settings, crops_at, joint_boxes
+from mcss.importers.engines import Workers
 from mcss.importers.footage import jpeg, probe
 from mcss.importers.uprightness import find_unit, find_up, to_z_up
 from mcss.progress import NO_PROGRESS, Progress
@@ -92,7 +93,7 @@ def import_aist(
     out: str | Path,
     settings: AistSettings | None = None,
     progress: Progress = NO_PROGRESS,
-    processes: int | None = None,
+    processes: Workers = None,
 ) -> Assembled:
     """Make a capture (or carry on one) of AIST++, with the set's own splits.
 
@@ -101,7 +102,7 @@ def import_aist(
         out: The capture.
         settings: `AistSettings`; the defaults if None.
         progress: Counts pictures.
-        processes: How many to work with; by default one per processor.
+        processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
         ImportProblem: There is no such release in the folder, or no sequence of it could be imported.
@@ -311,11 +312,10 @@ class Dance:
         pixels = lens.pixels(points)
         hips = lens.pixels(seventeen(points))[:, ROOT]
         known = np.isfinite(points).all(axis=(1, 2))
-        inside = ((hips >= 0) & (hips < (lens.width, lens.height))).all(axis=1)
-        seen = float(np.mean(np.asarray(inside)[known]))
-        if seen < 0.5:
+        inside = np.asarray(((hips >= 0) & (hips < (lens.width, lens.height))).all(axis=1), bool)
+        if inside[known].mean() < 0.5:
             raise ImportProblem(
-                f"{path}: camera {name} sees the pelvis of {self.sequence} in only {seen:.0%} of the "
+                f"{path}: camera {name} sees the pelvis of {self.sequence} in only {inside[known].mean():.0%} of the "
                 "instants; expected centimetres and the setting that mapping.txt names for it: unpack cameras.zip and "
                 "keypoints3d.zip again"
             )

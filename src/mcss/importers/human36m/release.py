@@ -11,6 +11,7 @@ from pathlib import Path
 from mcss.captures import CaptureInfo, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, assemble
+from mcss.importers.engines import Workers
 from mcss.importers.human36m.metadata import Lens, Metadata, read_metadata
 from mcss.importers.human36m.mirrors import PicturesPart, fetch_root, fetch_takes, json_root, json_takes
 from mcss.importers.human36m.takes import TEST, TRAIN, Human36MSettings, TakePart, take_poses
@@ -32,7 +33,7 @@ def import_human36m(
     settings: Human36MSettings | None = None,
     progress: Progress = NO_PROGRESS,
     *,
-    processes: int | None = None,
+    processes: Workers = None,
 ) -> Assembled:
     """Make a capture (or carry on one) of Human3.6M as released.
 
@@ -43,7 +44,7 @@ def import_human36m(
         out: The capture.
         settings: `Human36MSettings`; the defaults if None.
         progress: Told of every take.
-        processes: How many to work with; by default one per processor.
+        processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
         ImportProblem: Nothing can be imported; the message says why.

@@ -12,6 +12,7 @@ from mcss.captures import Camera, CaptureInfo, Frame, Selector
 from mcss.importers import ImportProblem
 from mcss.importers.assembly import Assembled, Note, Part, assemble
 from mcss.importers.crops import check_crop_settings, corners, crops, joint_boxes
+from mcss.importers.engines import Workers
 from mcss.importers.footage import Picture, jpeg
 from mcss.importers.mpi_inf_3dhp.annotations import (
     CAMERAS,
@@ -124,7 +125,7 @@ def import_mpi_inf_3dhp(
     out: str | Path,
     settings: MpiInf3dhpSettings | None = None,
     progress: Progress = NO_PROGRESS,
-    processes: int | None = None,
+    processes: Workers = None,
 ) -> Assembled:
     """Make a capture (or carry on one) of the original release of MPI-INF-3DHP.
 
@@ -137,7 +138,7 @@ def import_mpi_inf_3dhp(
         out: The capture.
         settings: `MpiInf3dhpSettings`; the defaults if None.
         progress: Counts pictures.
-        processes: How many to work with; by default one per processor.
+        processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
         ImportProblem: There is no such release in the folder, or no take of it could be imported.

@@ -1,0 +1,214 @@
+"""Does an import keep up with decoding? And does it need more memory for longer videos? In one run, on one core.
+
+    python benchmarks/importing.py VIDEO [--json FILE]     # such as footage/subject/balancing/cam01.mp4
+
+The video, of a real static camera, is run forwards and backwards, over and over, with a key picture every half second,
+and imported as two views of one recording. Decoding: PyAV reads both files through, no more.
+Both with one thread, on one core, in processor time, which other programs on the machine change less than the clock's.
+The aim is a ratio of at least 0.8. The largest memory is that of the whole process, for the long recording and for one
+of a quarter of its length.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RATE = 60
+"""Pictures a second."""
+
+
+def there_and_back(source: Path, target: Path) -> None:
+    """Write a video forwards, then backwards, as H.264."""
+    import av
+
+    with av.open(str(source)) as container:
+        shots = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
+    with av.open(str(target), "w") as container:
+        options = {"preset": "superfast", "crf": "21", "x264-params": f"keyint={RATE // 2}:scenecut=0"}
+        stream = container.add_stream("libx264", rate=Fraction(RATE), options=options)
+        stream.pix_fmt = "yuv420p"
+        stream.height, stream.width = shots[0].shape[0] * 2 // 3, shots[0].shape[1]
+        for picture in shots + shots[-2:0:-1]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        container.mux(stream.encode())
+
+
+def repeated(source: Path, target: Path, times: int) -> None:
+    """Write the pictures of a video several times over, as they are."""
+    import av
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(target), "w") as container:
+        stream, start = None, 0
+        for _ in range(times):
+            with av.open(str(source)) as once:
+                own = once.streams.video[0]
+                stream = stream or container.add_stream_from_template(own)
+                for packet in once.demux(own):
+                    if packet.size:
+                        packet.pts, packet.dts, packet.stream = packet.pts + start, packet.dts + start, stream
+                        container.mux(packet)
+                start += own.duration
+
+
+def decoding(folder: Path) -> float:
+    """Processor seconds to decode all videos of a folder."""
+    from mcss.importers.footage import decoded_count
+
+    start = time.process_time()
+    for path in sorted(folder.rglob("*.mp4")):
+        decoded_count(path)
+    return time.process_time() - start
+
+
+def importing(folder: Path, out: Path) -> float:
+    """Processor seconds to import them."""
+    from mcss.importers.videos import VideosSettings, import_videos
+
+    start = time.process_time()
+    import_videos(folder, out, VideosSettings(max_missing=1000), processes=1)
+    return time.process_time() - start
+
+
+def measured(folder: Path) -> dict[str, float]:
+    """Decoding and one import, in this process, with everything loaded before."""
+    import cv2
+
+    from mcss.importers.footage import load_av
+    from mcss.importers.recordings import find_recordings
+    from mcss.importers.videos import import_videos
+
+    cv2.setNumThreads(1)
+    assert load_av() is not None
+    assert callable(import_videos)
+    pictures = sum(view.count for view in find_recordings(folder)[0].views)
+    plain = decoding(folder)
+    with tempfile.TemporaryDirectory() as out:
+        seconds = importing(folder, Path(out) / "capture")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "pictures": pictures,
+        "decoding_ms": 1e3 * plain / pictures,
+        "importing_ms": 1e3 * seconds / pictures,
+        "ratio": plain / seconds,
+        "peak_mb": peak / 1e6,
+    }
+
+
+COSTS = {
+    "regions.py:append": "keeping what may be the person: scaling and JPEG",
+    "regions.py:cut": "reading that again",
+    "planes.py:cut": "the crops: scaling, colours",
+    "footage.py:jpeg": "the crops: JPEG",
+    "planes.py:small": "small pictures for looking",
+    "people.py:_find": "finding what differs from the empty scene",
+    "views.py:_samples": "key pictures",
+    "scenery.py:empty_scene": "the empty scene",
+}
+"""Functions, none of which calls another, and what they do."""
+
+
+def costs(folder: Path) -> dict[str, float]:
+    """Milliseconds a picture that an import spends beside decoding, by its purpose."""
+    import cProfile
+    import pstats
+
+    from mcss.importers.recordings import find_recordings
+
+    profile = cProfile.Profile(time.thread_time)  # decoding has threads of its own
+    with tempfile.TemporaryDirectory() as out:
+        profile.runcall(importing, folder, Path(out) / "capture")
+    pictures = sum(view.count for view in find_recordings(folder)[0].views)
+    found = {}
+    for (file, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        purpose = COSTS.get(f"{Path(file).name}:{function}")
+        if purpose is not None:
+            found[purpose] = found.get(purpose, 0.0) + 1e3 * cumulative / pictures
+    return found
+
+
+def written(figures: dict[str, Any], page: Path) -> None:
+    """Put the figures into a page of the documentation."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    from write_table import write_between
+
+    lines = [
+        "| recording | pictures | decoding, ms | importing, ms | ratio | largest memory, MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("short", "long"):
+        f = figures[name]
+        lines.append(
+            f"| {name} | {f['pictures']:,} | {f['decoding_ms']:.1f} | {f['importing_ms']:.1f} | {f['ratio']:.2f} "
+            f"| {f['peak_mb']:,.0f} |"
+        )
+    shares = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(figures["costs"].items(), key=lambda c: -c[1]))
+    note = (
+        f"Written by `benchmarks/importing.py` on {date.today()} ({platform.system()} {platform.machine()}, one core, "
+        f"PyAV {figures['av']}); processor time a picture. The aim is a ratio of 0.8, and 2,000 MB."
+    )
+    text = [note, "", *lines, "", f"Where the rest goes, in ms a picture of the short recording: {shares}."]
+    write_between(page, "importing", "\n".join(text))
+
+
+def apart(folder: Path, core: int | None, *more: str) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    command = [sys.executable, __file__, str(folder), "--measure", *more]
+    command += [] if core is None else ["--core", str(core)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--times", type=int, default=24, help="there and back of the long recording")
+    parser.add_argument("--core", type=int, help="the core to run on; by default the last one")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--page", type=Path, help="write the table into this page, such as docs/real_footage.md")
+    parser.add_argument("--costs", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0)) if a.core is None else a.core})
+    if a.measure:
+        print(json.dumps(costs(a.video) if a.costs else measured(a.video)))
+        return
+    about = {"machine": platform.machine(), "processor": platform.processor(), "av": version("av")}
+    figures: dict[str, Any] = about
+    with tempfile.TemporaryDirectory() as folder:
+        once = Path(folder) / "once.mp4"
+        there_and_back(a.video, once)
+        for name, times in (("short", max(a.times // 4, 1)), ("long", a.times)):
+            for view in range(2):  # one once more: the same file twice is refused
+                repeated(once, Path(folder) / name / "subject" / "long" / f"{view}.mp4", times + view)
+            figures[name] = found = apart(Path(folder) / name, a.core)
+            print(f"{name}: two views, together {found['pictures']:,} pictures")
+            print(f"  decoding       {found['decoding_ms']:.2f} ms a picture")
+            print(f"  importing      {found['importing_ms']:.2f} ms a picture")
+            print(f"  ratio          {found['ratio']:.2f} (aim: at least 0.8)")
+            print(f"  largest memory {found['peak_mb']:,.0f} MB (aim: at most 2,000)", flush=True)
+        figures["costs"] = apart(Path(folder) / "short", a.core, "--costs")
+    for purpose, cost in figures["costs"].items():
+        print(f"  {cost:.2f} ms {purpose}")
+    if a.page:
+        written(figures, a.page)
+    if a.json:
+        a.json.write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

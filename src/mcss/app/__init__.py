@@ -1,0 +1,1 @@
+"""The web page of ``mcss serve``: pictures and videos to poses, search by pose, two videos compared."""

@@ -1,0 +1,67 @@
+// The camera of whoever visits: one picture, or a few seconds.
+
+import { byId } from "./api.js";
+
+const SECONDS = 5;
+
+export function useCamera(taken) {
+  const dialog = byId("camera-dialog"), view = byId("camera-view"), alert = byId("camera-alert");
+  let stream = null, recorder = null;
+
+  const say = (text) => { alert.textContent = text; alert.hidden = !text; };
+  const close = () => {
+    if (recorder?.state === "recording") { recorder.onstop = null; recorder.stop(); }
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = recorder = view.srcObject = null;
+    if (dialog.open) dialog.close();
+  };
+  const enable = (on) => { for (const id of ["camera-picture", "camera-video"]) byId(id).disabled = !on; };
+
+  byId("camera").addEventListener("click", async () => {
+    say("");
+    enable(false);
+    byId("camera-video").textContent = `Record ${SECONDS} s`;
+    dialog.showModal();
+    if (!navigator.mediaDevices) {
+      say("The browser gives the camera only to this computer's own address (127.0.0.1) or over https. On a phone, “Choose a file” can use the camera.");
+      return;
+    }
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { width: 960, height: 720 }, audio: false });
+      if (!dialog.open) return close();
+      view.srcObject = stream;
+      await view.play();
+      enable(true);
+    } catch (error) {
+      say(error.name === "NotAllowedError" ? "The camera was not allowed; allow it in the browser's address bar." : "There is no camera that can be used.");
+    }
+  });
+  byId("camera-close").addEventListener("click", close);
+  dialog.addEventListener("cancel", close);
+
+  byId("camera-picture").addEventListener("click", () => {
+    const canvas = document.createElement("canvas");
+    canvas.width = view.videoWidth;
+    canvas.height = view.videoHeight;
+    canvas.getContext("2d").drawImage(view, 0, 0);
+    canvas.toBlob((blob) => { close(); taken(blob); }, "image/jpeg", 0.92);
+  });
+
+  byId("camera-video").addEventListener("click", () => {
+    const kind = ["video/webm;codecs=vp8", "video/webm", "video/mp4"].find((type) => MediaRecorder.isTypeSupported(type));
+    recorder = new MediaRecorder(stream, { mimeType: kind });
+    const parts = [];
+    recorder.ondataavailable = (event) => parts.push(event.data);
+    recorder.onstop = () => { const blob = new Blob(parts, { type: kind }); close(); taken(blob); };
+    recorder.start(500);
+    enable(false);
+    let left = SECONDS;
+    const count = () => {
+      if (recorder?.state !== "recording") return;
+      byId("camera-video").textContent = `Recording … ${left}`;
+      if (left-- > 0) setTimeout(count, 1000);
+      else recorder.stop();
+    };
+    count();
+  });
+}

@@ -1,0 +1,360 @@
+// One picture or video: what was seen, the pose, how sure it is, and the nearest pictures of the gallery.
+
+import { ask, byId, element, look } from "./api.js";
+import { drawCurve } from "./curve.js";
+import { SkeletonView, drawJoints } from "./skeleton.js";
+
+const COUNT = 12;
+const GUESS = 170; // mm of expected error above which a pose is not to be relied on: about what the mean pose is off
+
+export class Looking {
+  constructor(about) {
+    this.about = about;
+    this.skeleton = new SkeletonView(byId("skeleton"), about.joints, about.parents);
+    this.trail = [];
+    this.images = new Map();
+    this.mode = "whole";
+    this.#listen();
+    if (about.gallery) {
+      for (const [id, names, all] of [["filter-subject", about.gallery.subjects, "anybody"], ["filter-view", about.gallery.views, "any"]]) {
+        byId(id).append(new Option(all, ""), new Option("another", "!"), ...names.map((name) => new Option(name, name)));
+      }
+      this.#samples();
+    }
+  }
+
+  #listen() {
+    for (const mode of ["crop", "whole"]) byId(`show-${mode}`).addEventListener("click", () => this.#setMode(mode));
+    byId("turn").addEventListener("click", () => (this.skeleton.turns = !this.skeleton.turning));
+    byId("skeleton").addEventListener("turning", (event) => byId("turn").setAttribute("aria-pressed", event.detail));
+    byId("front").addEventListener("click", () => this.#face(0));
+    byId("as-seen").addEventListener("click", () => this.#face(((this.frame?.heading ?? 0) * Math.PI) / 180));
+    byId("time").addEventListener("input", () => { this.#pause(); this.#goto(+byId("time").value); });
+    byId("play").addEventListener("click", () => (this.playing ? this.#pause() : this.#play()));
+    for (const id of ["filter-subject", "filter-view", "filter-own"]) byId(id).addEventListener("change", () => this.#search());
+    const seen = byId("seen");
+    seen.addEventListener("pointerdown", (event) => this.#boxBegin(event));
+    seen.addEventListener("pointermove", (event) => this.#boxGrow(event));
+    seen.addEventListener("pointerup", () => this.#boxEnd());
+    seen.addEventListener("pointercancel", () => { this.box = null; this.#drawSeen(); });
+    new ResizeObserver(() => { this.#drawSeen(); this.#drawCurve(); }).observe(seen);
+  }
+
+  #face(yaw) {
+    this.skeleton.turns = false;
+    this.skeleton.face(yaw);
+  }
+
+  // A file of the visitor's, or the same once more with a box around the person.
+  async send(file, box = null) {
+    const turn = (this.turn = (this.turn ?? 0) + 1);
+    this.#pause();
+    this.#alert("");
+    byId("busy").hidden = false;
+    try {
+      const found = await look(file, box, this.about.limits, (text) => (byId("busy-text").textContent = text));
+      if (turn !== this.turn) return;
+      this.file = file;
+      this.trail = [{ kind: "look", look: found, name: found.kind === "video" ? "Your video" : "Your picture", box }];
+      this.images.clear();
+      this.#open();
+    } catch (error) {
+      if (turn === this.turn) this.#alert(error.message);
+    } finally {
+      if (turn === this.turn) byId("busy").hidden = true;
+    }
+  }
+
+  // A picture of the gallery: shown like the visitor's own, and searched on from.
+  async pick(place, fresh = false) {
+    this.#pause();
+    this.#alert("");
+    try {
+      const picture = await ask(`/api/gallery/${place}`);
+      if (fresh) this.trail = [];
+      this.trail.push({ kind: "gallery", picture, name: `${picture.subject} · ${picture.sequence} · ${picture.time.toFixed(1)} s · view ${picture.view}` });
+      this.#open();
+      byId("trail").scrollIntoView({ behavior: "smooth", block: "center" });
+    } catch (error) {
+      this.#alert(error.message);
+    }
+  }
+
+  get step() { return this.trail.at(-1); }
+  get frames() { return this.step.kind === "look" ? this.step.look.frames : [{ pose: this.step.picture.pose, time: this.step.picture.time }]; }
+  get frame() { return this.trail.length ? this.frames[this.at] : null; }
+  get isVideo() { return this.step?.kind === "look" && this.step.look.kind === "video"; }
+
+  #open() {
+    this.at = 0;
+    const { step } = this;
+    byId("result").hidden = false;
+    byId("samples").hidden = true;
+    byId("drop").classList.add("compact");
+    byId("trail").replaceChildren(...this.trail.map((one, i) => element("li", {}, one === step
+      ? element("span", { "aria-current": "step" }, one.name)
+      : element("button", { onclick: () => { this.trail.length = i + 1; this.#open(); } }, one.name))));
+    byId("trail").hidden = this.trail.length < 2 && step.kind === "look";
+    byId("seen-title").textContent = step.kind === "gallery" ? "Picture of the gallery" : this.isVideo ? "Video" : "Picture";
+    byId("seen-switch").hidden = step.kind === "gallery";
+    byId("player").hidden = !this.isVideo;
+    byId("time").max = this.frames.length - 1;
+    this.#setMode(step.kind === "gallery" || this.isVideo ? "crop" : "whole");
+    byId("as-seen").hidden = this.frame.heading === undefined;
+    byId("ghost-key").hidden = !(step.kind === "gallery" && step.picture.true);
+    byId("halo-key").hidden = this.frame.error === undefined;
+    byId("notes").replaceChildren(...(step.kind === "look" ? step.look.notes : []).map((note) => element("li", {}, note)));
+    byId("own-label").hidden = step.kind !== "gallery";
+    this.#goto(0);
+    this.#search();
+  }
+
+  #goto(at) {
+    this.at = at;
+    const { frame, step } = this;
+    byId("time").value = at;
+    byId("time-text").textContent = `${frame.time.toFixed(2)} s`;
+    const figures = [];
+    if (frame.pose) figures.push({ pose: frame.pose, tone: "body", error: frame.error ?? null, extent: this.#extent() });
+    if (step.kind === "gallery" && step.picture.true) figures.push({ pose: step.picture.true, tone: frame.pose ? "ghost" : "body" });
+    this.skeleton.show(figures);
+    this.#facts();
+    this.#drawSeen();
+    this.#drawCurve();
+    if (this.isVideo && !this.playing) {
+      clearTimeout(this.later);
+      this.later = setTimeout(() => this.#search(), 250);
+    }
+  }
+
+  // Lowest and highest joint of a whole video, so that its skeleton keeps its size.
+  #extent() {
+    if (!this.isVideo) return null;
+    this.step.extent ??= this.frames.reduce(([low, high], { pose }) => pose.reduce(([a, b], [, , z]) => [Math.min(a, z), Math.max(b, z)], [low, high]), [0, 0]);
+    return this.step.extent;
+  }
+
+  #facts() {
+    const { frame, step } = this;
+    const rows = [];
+    const certainty = byId("certainty");
+    if (frame.error !== undefined) {
+      const limit = step.look.limit;
+      certainty.replaceChildren(
+        element("div", { class: "figure-big" }, `± ${frame.error.toFixed(0)} `, element("small", {}, "mm a joint, expected")),
+        element("div", { class: "gauge", role: "img", "aria-label": `expected error ${frame.error.toFixed(0)} mm of 0 to 250` }, element("i")),
+        element("div", { class: "gauge-ends" }, element("span", {}, "0 mm: sure"), element("span", {}, "250 mm: a guess")),
+        ...(frame.error > GUESS ? [element("p", { class: "warn" }, "The model is guessing: it knows hardly any pose that looks like this.")] : []),
+        element("p", { class: "small" }, `From the spread and the distance of known poses near this one${limit ? `; nine of ten errors were below ${(limit * frame.error).toFixed(0)} mm` : ""}. Learned on the capture that the model was equipped with; other footage may be worse.`),
+      );
+      certainty.querySelector("i").style.left = `${Math.min(100, frame.error / 2.5)}%`;
+    } else if (step.kind === "gallery" && step.picture.true && frame.pose) {
+      const error = frame.pose.slice(1).reduce((sum, joint, j) => sum + Math.hypot(...joint.map((v, k) => v - step.picture.true[j + 1][k])), 0) / 16;
+      certainty.replaceChildren(element("div", { class: "figure-big" }, `${error.toFixed(0)} `, element("small", {}, "mm from the label")),
+        element("p", { class: "small" }, "This picture has a 3D label, drawn in grey. The distance is a mean over 16 joints."));
+    } else {
+      certainty.replaceChildren(element("p", { class: "small" }, step.kind === "gallery" ? "" : "This model does not say how sure it is; mcss equip adds that."));
+    }
+    if (frame.heading !== undefined) rows.push(["Turned", heading(frame.heading)]);
+    if (this.isVideo) rows.push(["Pictures", `${this.at + 1} of ${this.frames.length}`], ["Person", frame.found ? "seen" : "not seen here; crop interpolated"]);
+    if (step.kind === "gallery") {
+      const { subject, sequence, time, view } = step.picture;
+      rows.push(["Person", subject], ["Recording", sequence], ["Time", `${time.toFixed(2)} s`], ["View", view]);
+    }
+    byId("facts").replaceChildren(...rows.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]));
+    if (step.kind === "gallery" && step.picture.others.length) {
+      byId("facts").append(element("dt", {}, "Other views"), element("dd", {}, this.#views(step.picture.others)));
+    }
+  }
+
+  #views(others) {
+    return element("div", { class: "views" }, ...others.slice(0, 4).map((other) => element(
+      "button", { onclick: () => this.pick(other.picture), title: `the same moment, view ${other.view}` },
+      element("img", { src: `/api/gallery/${other.picture}/picture`, alt: `view ${other.view}` }))));
+  }
+
+  // The picture ------------------------------------------------------------------------------------------------
+
+  #setMode(mode) {
+    this.mode = mode;
+    for (const name of ["crop", "whole"]) byId(`show-${name}`).setAttribute("aria-pressed", name === mode);
+    const drawing = mode === "whole";
+    byId("seen").classList.toggle("drawing", drawing);
+    byId("seen-hint").textContent = this.step?.kind === "gallery" ? "" : drawing ? "Drag a box around the person to look there." : "What the model sees.";
+    this.#drawSeen();
+  }
+
+  #address() {
+    const { step } = this;
+    if (step.kind === "gallery") return `/api/gallery/${step.picture.picture}/picture`;
+    return this.mode === "whole" ? `/api/looks/${step.look.id}/picture` : `/api/looks/${step.look.id}/crops/${this.at}`;
+  }
+
+  #image(address) {
+    let image = this.images.get(address);
+    if (!image) {
+      image = new Image();
+      image.onload = () => this.trail.length && this.#address() === address && this.#drawSeen();
+      image.src = address;
+      this.images.set(address, image);
+    }
+    return image;
+  }
+
+  #drawSeen() {
+    if (!this.trail.length) return;
+    const canvas = byId("seen"), ratio = window.devicePixelRatio || 1;
+    const side = canvas.clientWidth;
+    if (!side) return;
+    const image = this.#image(this.#address());
+    if (!image.complete || !image.naturalWidth) return;
+    canvas.width = canvas.height = Math.round(side * ratio);
+    const pen = canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const scale = side / Math.max(image.naturalWidth, image.naturalHeight);
+    const [width, height] = [image.naturalWidth * scale, image.naturalHeight * scale];
+    this.placed = { x: (side - width) / 2, y: (side - height) / 2, width, height };
+    pen.drawImage(image, this.placed.x, this.placed.y, width, height);
+    const { frame, about } = this, style = getComputedStyle(canvas);
+    let square = [0, 0, side];
+    if (this.mode === "whole" && this.step.kind === "look") {
+      const first = this.isVideo ? this.frames[0] : frame;
+      const [x0, y0, x1] = first.square;
+      square = [this.placed.x + x0 * width, this.placed.y + y0 * height, (x1 - x0) * width];
+      pen.strokeStyle = "rgba(255,255,255,.9)";
+      pen.lineWidth = 1.5;
+      pen.setLineDash([5, 4]);
+      pen.strokeRect(...square, square[2]);
+      pen.setLineDash([]);
+    }
+    if (frame.joints && !(this.isVideo && this.mode === "whole")) drawJoints(pen, frame.joints, square, about.joints, about.parents, style);
+    if (this.box) {
+      const { x, y, w, h } = this.box;
+      pen.fillStyle = "rgba(255,255,255,.18)";
+      pen.fillRect(x, y, w, h);
+      pen.strokeStyle = style.getPropertyValue("--accent");
+      pen.lineWidth = 2;
+      pen.strokeRect(x, y, w, h);
+    }
+  }
+
+  #boxBegin(event) {
+    if (this.mode !== "whole" || this.step?.kind !== "look") return;
+    event.target.setPointerCapture(event.pointerId);
+    this.box = { x: event.offsetX, y: event.offsetY, w: 0, h: 0 };
+  }
+
+  #boxGrow(event) {
+    if (!this.box) return;
+    this.box.w = event.offsetX - this.box.x;
+    this.box.h = event.offsetY - this.box.y;
+    this.#drawSeen();
+  }
+
+  #boxEnd() {
+    const { box, placed } = this;
+    this.box = null;
+    if (!box || Math.abs(box.w) < 12 || Math.abs(box.h) < 12) return this.#drawSeen();
+    const [x, y] = [Math.min(box.x, box.x + box.w), Math.min(box.y, box.y + box.h)];
+    const shares = [(x - placed.x) / placed.width, (y - placed.y) / placed.height, Math.abs(box.w) / placed.width, Math.abs(box.h) / placed.height];
+    this.send(this.file, shares);
+  }
+
+  // The video --------------------------------------------------------------------------------------------------
+
+  #play() {
+    if (this.at >= this.frames.length - 1) this.at = 0;
+    this.playing = { since: performance.now(), from: this.frames[this.at].time };
+    byId("play").textContent = "❚❚";
+    byId("play").setAttribute("aria-label", "Pause");
+    const step = () => {
+      if (!this.playing) return;
+      const time = this.playing.from + (performance.now() - this.playing.since) / 1000;
+      let at = this.at;
+      while (at < this.frames.length - 1 && this.frames[at + 1].time <= time) at++;
+      if (at !== this.at) this.#goto(at);
+      if (at >= this.frames.length - 1) return this.#pause();
+      for (let ahead = 1; ahead < 8 && at + ahead < this.frames.length; ahead++) if (this.mode === "crop") this.#image(`/api/looks/${this.step.look.id}/crops/${at + ahead}`);
+      requestAnimationFrame(step);
+    };
+    requestAnimationFrame(step);
+  }
+
+  #pause() {
+    if (!this.playing) return;
+    this.playing = null;
+    byId("play").textContent = "▶";
+    byId("play").setAttribute("aria-label", "Play");
+    this.#search();
+  }
+
+  #drawCurve() {
+    if (!this.trail.length || !this.isVideo) return;
+    const { frames } = this;
+    if (frames[0].error === undefined) return;
+    drawCurve(byId("curve"), frames.map((f) => f.time), frames.map((f) => f.error), frames[this.at].time, "expected error");
+  }
+
+  // The neighbours ---------------------------------------------------------------------------------------------
+
+  async #search() {
+    const { step, about } = this;
+    byId("nearest").hidden = !about.gallery;
+    if (!about.gallery || !step) return;
+    const query = new URLSearchParams({ count: COUNT });
+    if (step.kind === "gallery") query.set("picture", step.picture.picture);
+    else { query.set("look", step.look.id); query.set("frame", this.at); }
+    for (const name of ["subject", "view"]) {
+      const chosen = byId(`filter-${name}`).value;
+      if (chosen === "!") { if (step.kind === "gallery") query.set(`not_${name}`, step.picture[name]); }
+      else if (chosen) query.set(name, chosen);
+    }
+    if (byId("filter-own").checked) query.set("own", "yes");
+    this.searching?.abort();
+    const own = (this.searching = new AbortController());
+    byId("grid").classList.add("stale");
+    try {
+      const { found } = await ask(`/api/neighbours?${query}`, { signal: own.signal });
+      byId("grid").replaceChildren(...found.map((hit) => this.#hit(hit)));
+      byId("nearest-hint").textContent = found.length
+        ? `The nearest moments among ${about.gallery.pictures.toLocaleString("en")} pictures of “${about.gallery.name}”, with their other views below. Choose one to search on from it.`
+        : "Nothing is left under these conditions; choose others.";
+    } catch (error) {
+      if (error.name !== "AbortError") this.#alert(error.message);
+    } finally {
+      if (this.searching === own) byId("grid").classList.remove("stale");
+    }
+  }
+
+  #hit(hit) {
+    const bar = element("i");
+    bar.style.setProperty("--share", `${Math.max(3, 100 * (1 - hit.distance / 1.41)).toFixed(0)}%`);
+    return element("article", { class: "hit" },
+      element("button", { onclick: () => this.pick(hit.picture), "data-picture": hit.picture, "aria-label": `search on from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
+        element("img", { src: `/api/gallery/${hit.picture}/picture`, alt: "" }),
+        element("div", { class: "hit-text" }, element("b", {}, `${hit.subject} · ${hit.sequence}`),
+          element("span", {}, `${hit.time.toFixed(1)} s · view ${hit.view}`),
+          element("span", { class: "near", title: "distance of the embeddings, 0 to 2" }, bar, hit.distance.toFixed(2)))),
+      this.#views(hit.others));
+  }
+
+  async #samples() {
+    const { pictures } = this.about.gallery, many = Math.min(10, pictures);
+    byId("samples").hidden = false;
+    const places = Array.from({ length: many }, (_, i) => Math.floor(((i + 0.37) / many) * pictures));
+    byId("samples-strip").replaceChildren(...places.map((place) => element("button", { onclick: () => this.pick(place, true), "data-picture": place, "aria-label": "start from this picture" },
+      element("img", { src: `/api/gallery/${place}/picture`, alt: "" }))));
+  }
+
+  #alert(text) {
+    byId("alert").textContent = text;
+    byId("alert").hidden = !text;
+  }
+}
+
+function heading(degrees) {
+  const size = Math.abs(Math.round(degrees));
+  if (size <= 20) return "faces the camera";
+  if (size >= 160) return "seen from behind";
+  return `${size}° to their ${degrees > 0 ? "left" : "right"}`;
+}

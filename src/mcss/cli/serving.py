@@ -1,0 +1,74 @@
+"""The verb that shows a trained model on a web page."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.markup import escape
+from tyro.conf import OmitArgPrefixes
+
+from mcss.app.gallery import CaptureGallery, Gallery, IndexGallery
+from mcss.app.limits import Limits
+from mcss.app.server import Studio, run_server
+from mcss.app.worker import Means
+from mcss.captures import Capture
+from mcss.cli.terminal import app, console
+from mcss.importers.detectors import DetectorName, person_detector
+from mcss.models import load
+from mcss.progress import RichProgress
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What is served, and where."""
+
+    run: Path | None = None
+    """A run folder or model file; the weights shipped with mcss by default."""
+    find: DetectorName | None = None
+    """Find people with this detector, as for `mcss predict`. By default a picture is taken whole, and in a video
+    whoever moves before the static camera is followed; visitors can draw a box in either."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights, as for `mcss predict`."""
+    index: str | None = None
+    """An index of `mcss index`, made with the same run, whose pictures can be searched by pose."""
+    capture: str | None = None
+    """Without an index: a capture to search in. With one: where a capture of it is now, if it has been moved."""
+    pictures: int = 6000
+    """Without an index: so many of the capture's pictures are embedded at the start, evenly spread over it."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets everybody in your network in, without a password."""
+    port: int = 7860
+    """Likewise; 0 takes any that is free."""
+    limits: Limits = field(default_factory=Limits)
+    """How much visitors may ask for."""
+
+    def __post_init__(self) -> None:
+        if self.pictures < 1:
+            raise ValueError(f"pictures: expected 1 or more, came {self.pictures}.")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"port: expected 0 to 65535, came {self.port}.")
+
+
+@app.command
+def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
+    """A web page: drop a picture or a video, see the pose in 3D, and search by it. Asks nothing of the network.
+
+    Args:
+        options: What is served, and where.
+    """
+    model = load(options.run)
+    if options.find is not None:
+        person_detector(options.find, options.detector_weights)  # so that what is wrong is said here
+    gallery: Gallery | None = None
+    if options.index is not None:
+        gallery = IndexGallery.open(options.index, model, options.capture)
+    elif options.capture is not None:
+        gallery = CaptureGallery.embedded(model, Capture.open(options.capture), options.pictures, RichProgress())
+
+    def started(address: str) -> None:
+        console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
+
+    try:
+        means = Means(options.run, options.find, options.detector_weights)
+        run_server(Studio(model.name, means, gallery, options.limits, started), options.host, options.port)
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left behind.")

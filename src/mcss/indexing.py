@@ -1,0 +1,91 @@
+"""From a capture and a model to an index: the embeddings and poses of all its pictures."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from mcss.captures import Capture
+from mcss.entries import Entries, Origin
+from mcss.evaluation import target_poses
+from mcss.index import PoseIndex
+from mcss.instants import Instants
+from mcss.models import Model, Poses
+from mcss.progress import NO_PROGRESS, Progress
+
+_BATCH = 64
+_KEPT_EVERY = 1024
+"""Pictures after which what was embedded is added to the index, to be there after any stop."""
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What indexing a capture did."""
+
+    added: int
+    kept: int
+    """Pictures that an earlier call had added."""
+    partitions: int
+    """Of the search structure; 0 where the index is small enough to be searched in full."""
+
+
+def origin_of(model: Model) -> Origin:
+    """What an index keeps of the model that makes its embeddings; parts beside the network do not count."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.network.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return Origin(digest.hexdigest(), model.dim, str(model.source))
+
+
+def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
+    """Add every picture of a capture to the index at `uri`, which is begun if there is none.
+
+    It can be stopped at any time and repeated: what was added stays.
+
+    Raises:
+        IndexProblem: The index belongs to another model, or cannot be written.
+        CaptureError: A picture that cannot be read.
+    """
+    index = PoseIndex.create(uri, origin_of(model))
+    index.remember_capture(capture.fingerprint, capture.uri)
+    instants = capture.instants()
+    instant, view = np.nonzero(instants.rows >= 0)
+    there = np.isin(instants.rows[instant, view], index.rows(capture.fingerprint))
+    instant, view = instant[~there], view[~there]
+    true = np.asarray(target_poses(instants).numpy(), np.float32)
+    with progress.task("Indexing pictures", len(there), int(there.sum())) as task:
+        for start in range(0, len(instant), _KEPT_EVERY):
+            own, seen = instant[start : start + _KEPT_EVERY], view[start : start + _KEPT_EVERY]
+            rows = instants.rows[own, seen]
+            parts = []
+            for begin in range(0, len(rows), _BATCH):
+                crops = capture.decode(rows[begin : begin + _BATCH], model.image_size)
+                parts.append(model.predict_crops(list(crops)))
+                task.advance(len(crops))
+            index.add(_entries(capture, instants, own, seen, Poses.joined(parts), true[own]))
+    waiting = len(instant) or index.structured() < index.count()
+    return Indexed(added=len(instant), kept=int(there.sum()), partitions=index.structure() if waiting else 0)
+
+
+def _entries(
+    capture: Capture,
+    instants: Instants,
+    instant: Int64[np.ndarray, " n"],
+    view: Int64[np.ndarray, " n"],
+    poses: Poses,
+    true: Float32[np.ndarray, "n 17 3"],
+) -> Entries:
+    return Entries(
+        capture=capture.fingerprint,
+        row=instants.rows[instant, view],
+        subject=[instants.subjects[i] for i in instants.subject[instant]],
+        sequence=[instants.sequences[i] for i in instants.sequence[instant]],
+        frame=instants.frame[instant],
+        time=instants.time[instant],
+        view=[instants.views[i] for i in view],
+        vector=poses.embedding,
+        predicted=poses.pose,
+        true=true,
+    )

@@ -1,0 +1,71 @@
+"""Weights of networks from files: read without running anything, loaded strictly."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+class WeightsError(ValueError):
+    """Weights were asked for and cannot be had, or do not fit."""
+
+
+def read_weights(path: Path, option: str = "--weights", others: str = "imagenet, random, or ") -> dict[str, Tensor]:
+    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code in the latter is refused, never run.
+
+    Args:
+        path: The file.
+        option: What asked for it, for the messages.
+        others: What else could have been asked for.
+
+    Raises:
+        WeightsError: There is no such file, it is damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{option} {path}: no such file. Expected {others}a .safetensors or .pth file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the two readers raise many kinds
+        raise WeightsError(
+            f"{option} {path}: not readable as plain weights ({error}). Expected a .safetensors file, or a "
+            ".pth file holding nothing but tensors."
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{option} {path}: expected a state_dict, tensors by name; this .pth file holds something else. "
+            "Save `model.state_dict()` of the network's own library."
+        )
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def load_strictly(
+    net: nn.Module, state: dict[str, Tensor], source: str, name: str, option: str = "--weights", other: str = "--trunk"
+) -> None:
+    """Load weights that are exactly those of a network; only BatchNorm's step counters may be missing.
+
+    Args:
+        net: The network.
+        state: Tensors by name.
+        source: Where they come from, for the message.
+        name: What the network is called, likewise.
+        option: What asked for them, likewise.
+        other: What would choose another network, likewise.
+
+    Raises:
+        WeightsError: They are those of another one.
+    """
+    own = net.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in own]
+    shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
+    if missing or extra or shapes:
+        raise WeightsError(
+            f"{option} {source}: these are not the weights of {name}: {len(missing)} tensors missing "
+            f"{missing[:3]}, {len(extra)} unknown {extra[:3]}, {len(shapes)} of another shape {shapes[:3]}. "
+            f"Give the file of this network or another {other}."
+        )
+    net.load_state_dict(state, strict=False)  # strict but for BatchNorm's step counters, checked above
