@@ -119,9 +119,7 @@ def table(found: dict[str, dict[str, float]], made: str) -> str:
     lines += ["", "| two views of one performance, compared | pairs | out of step, s | angles differ, ° | joints, mm |"]
     lines.append("|---|---|---|---|---|")
     for name, row in (("synthetic capture, test people", same), ("real clip", clip)):
-        lines.append(
-            f"| {name} | {row['pairs']:.0f} | {row['seconds']:.2f} | {row['degrees']:.0f} | {row['mm']:.0f} |"
-        )
+        lines.append(f"| {name} | {row['pairs']:.0f} | {row['seconds']:.2f} | {row['degrees']:.0f} | {row['mm']:.0f} |")
     return "\n".join([*lines, "", made])
 
 
@@ -148,7 +146,9 @@ def main() -> None:
         "synthetic_movements": movements_found(test, 2.0, 2.0, 0.5) | {"sequences": float(len(test))},
         "synthetic_compared": same_compared(test),
     }
-    made = provenance(" ".join(["python scripts/measure_search.py", *sys.argv[1:]]), synthetic, {})
+    made = provenance(
+        "python scripts/measure_search.py" + (f" --run {options.run}" if options.run else ""), synthetic, {}
+    )
     about: dict[str, Any] = {
         "command": made.command, "synthetic": synthetic.fingerprint, "real": real.fingerprint, "date": made.date,
         "machine": made.machine, "versions": dict(made.versions),

@@ -126,7 +126,7 @@ def test_a_3d_pose_finds_the_instants_that_show_it_in_every_view(
     index: PoseIndex, model: Model, tmp_path: Path
 ) -> None:
     pose = stick_pose(1, 1, 0.7) * 0.001  # metres, found out by the reader
-    names = [f"{joint}_{axis}" for joint in JOINTS for axis in "xyz"]
+    names = [f"{joint}.{axis}" for joint in JOINTS for axis in "xyz"]
     rows = [",".join(f"{value:.6f}" for value in (pose + shift).ravel()) for shift in (5, 0)]
     (tmp_path / "pose.csv").write_text(
         "\n".join([",".join(["time", *names]), *(f"{t},{r}" for t, r in enumerate(rows))])
