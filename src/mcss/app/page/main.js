@@ -34,7 +34,7 @@ try {
   const { limits } = about;
   byId("limits").textContent =
     `JPEG, PNG, WebP, BMP, TIFF; MP4, MOV, WebM, MKV, AVI. Up to ${limits.upload_mb} MB, ${limits.megapixels} megapixels, ${limits.seconds} s. ` +
-    "Files stay on this computer and are deleted when they have been looked at.";
+    "Files go to the computer that runs mcss and nowhere else, and are deleted once they have been looked at.";
   byId("about").textContent =
     `mcss ${about.version} · model: ${about.model}` + (about.gallery ? ` · gallery: ${about.gallery.name}, ${about.gallery.pictures.toLocaleString("en")} pictures` : " · no gallery to search in");
   const looking = new Looking(about), comparing = new Comparing(about);
