@@ -220,9 +220,9 @@ def report(
         lines.append(f"| {' | '.join(cells)} |")
     best = min(row.processor_ms["batch 1, 1 thread"] for row in order)
     note = (
-        f"Milliseconds per picture, median of {options.rounds} rounds: of processor time with one thread, elapsed with "
-        f"two. Errors in mm on {pictures:,} pictures of the split {options.split} of the capture "
-        f"`{capture.fingerprint[:12]}`."
+        f"Milliseconds per picture, median of {options.rounds} rounds: of processor time with one thread"
+        f"{', elapsed with two' if len(counts) > 1 else ''}. Errors in mm on {pictures:,} "
+        f"pictures of the split {options.split} of the capture `{capture.fingerprint[:12]}`."
     )
     if base is not None:
         note += (

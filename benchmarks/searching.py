@@ -307,7 +307,7 @@ def main() -> None:
             {"vectors": size, "way": way, "gb": peak_memory(way, place, kept)} for way in ("LanceDB", "in memory")
         ]
         print(memory[-2:], flush=True)
-    made = provenance(" ".join(["python benchmarks/searching.py", *sys.argv[1:]]), capture, {})
+    made = provenance("python benchmarks/searching.py" + (f" --run {options.run}" if options.run else ""), capture, {})
     versions = {**made.versions, "lancedb": version("lancedb"), "faiss-cpu": faiss.__version__}
     about = {"base": options.base, "queries": options.queries, "noise": NOISE, "top": TOP, "recall": RECALL}
     write_json(

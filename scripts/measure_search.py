@@ -146,7 +146,9 @@ def main() -> None:
         "synthetic_movements": movements_found(test, 2.0, 2.0, 0.5) | {"sequences": float(len(test))},
         "synthetic_compared": same_compared(test),
     }
-    made = provenance(" ".join(["python scripts/measure_search.py", *sys.argv[1:]]), synthetic, {})
+    made = provenance(
+        "python scripts/measure_search.py" + (f" --run {options.run}" if options.run else ""), synthetic, {}
+    )
     about: dict[str, Any] = {
         "command": made.command, "synthetic": synthetic.fingerprint, "real": real.fingerprint, "date": made.date,
         "machine": made.machine, "versions": dict(made.versions),

@@ -8,6 +8,7 @@ import argparse
 import os
 import platform
 import tempfile
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import av
 import numpy as np
 
-from mcss.files import write_json
+from mcss.files import replacing, write_json
 from mcss.importers.clocks import SURE
 from mcss.importers.footage import Footage, pictures, probe
 from mcss.importers.motion import MotionProfile, motion_profile
@@ -27,26 +28,36 @@ from write_table import write_between
 
 DOCS = Path(__file__).parents[1] / "docs"
 SETTINGS = SyncSettings()
+SHIFTS = list(range(-37, 38))
 
 
 def main() -> None:
     """Cut, align, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("footage", type=Path)
-    parser.add_argument("--shifts", type=int, nargs="+", default=list(range(-37, 38)), help="in pictures")
+    parser.add_argument("--shifts", type=int, nargs="+", default=SHIFTS, help="in pictures")
+    parser.add_argument("--keep", type=Path, help="folder of the motion of each cut video: a stopped run goes on there")
     arguments = parser.parse_args()
     views = find_recordings(arguments.footage)[0].views
     with tempfile.TemporaryDirectory() as folder:
+        keep = arguments.keep or Path(folder)
 
         @cache
         def cut(view: int, first: int) -> tuple[Footage, MotionProfile]:
-            video = probe(cut_video(views[view], first, Path(folder) / f"{first}" / f"{views[view].name}.mp4"))
-            with NO_PROGRESS.task("", 0) as task:
-                return video, motion_profile(video, SETTINGS.seconds, task)
+            video = replace(views[view], count=views[view].count - first)
+            kept = keep / f"{video.name}-{first}.npz"
+            if not kept.is_file():
+                made = probe(cut_video(views[view], first, Path(folder) / f"{first}" / f"{video.name}.mp4"))
+                with NO_PROGRESS.task("", 0) as task, replacing(kept) as path, path.open("wb") as file:
+                    np.savez(file, speed=motion_profile(made, SETTINGS.seconds, task).speed)
+                made.path.unlink()
+            with np.load(kept, allow_pickle=False) as table:
+                return video, MotionProfile(video.rate, table["speed"])
 
         rows = [measured(cut, len(views), k, shift) for k in range(len(views)) for shift in arguments.shifts]
+    shifts = [] if arguments.shifts == SHIFTS else ["--shifts", *map(str, arguments.shifts)]
     about = {
-        "command": " ".join(["python scripts/measure_sync.py footage --shifts", *map(str, arguments.shifts)]),
+        "command": " ".join(["python scripts/measure_sync.py footage", *shifts]),
         "clip": f"{len(views)} views, {views[0].count} pictures at {views[0].rate:g} per second; cut videos are "
         "640 pixels high; a late view lacks its first pictures, before an early one all others lack theirs",
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
@@ -109,10 +120,12 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         )
     wrong = [row for row in rows if abs(row["error"]) > 4]
     warned = sum(row["confidence"] < SURE for row in wrong)
+    sure = sum(row["confidence"] >= SURE for row in rows)
     lines += [
         "",
-        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within a picture. "
-        f"{len(wrong)} are wrong by more than 4; {warned} of these came with the warning that they are not sure.",
+        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within a picture, and {sure} "
+        f"came without the warning that they are not sure. {len(wrong) or 'None'} are wrong by more than 4 pictures"
+        + (f"; {warned} of these came with the warning." if wrong else "."),
     ]
     return lines
 

@@ -242,6 +242,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load(small_run(tmp_path_factory.mktemp("run")))
 
 
+def test_a_capture_is_remembered_wherever_the_index_is_asked_from(
+    tiny_capture: Capture, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(tiny_capture.uri).parent)
+    index_capture(Capture.open(Path(tiny_capture.uri).name), model, str(tmp_path / "i"))
+    assert PoseIndex.open(tmp_path / "i").captures() == {tiny_capture.fingerprint: tiny_capture.uri}
+
+
 def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     tiny_capture: Capture, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -36,7 +37,7 @@ def origin_of(model: Model) -> Origin:
     for key, value in sorted(model.network.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
-    return Origin(digest.hexdigest(), model.dim, str(model.source))
+    return Origin(digest.hexdigest(), model.dim, str(model.source.absolute()))
 
 
 def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
@@ -49,7 +50,8 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
         CaptureError: A picture that cannot be read.
     """
     index = PoseIndex.create(uri, origin_of(model))
-    index.remember_capture(capture.fingerprint, capture.uri)
+    place = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
+    index.remember_capture(capture.fingerprint, place)
     instants = capture.instants()
     instant, view = np.nonzero(instants.rows >= 0)
     there = np.isin(instants.rows[instant, view], index.rows(capture.fingerprint))

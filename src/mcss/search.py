@@ -284,4 +284,4 @@ def _when(track: Track) -> str:
 def _is_own(own: Track, track: Track, first: Hit, last: Hit) -> bool:
     """Whether a stretch is what was asked with, in the same view."""
     same = (own.capture, own.name) == (track.capture, track.name)
-    return same and first.time <= own.time[-1] and last.time >= own.time[0]
+    return same and bool(first.time <= own.time[-1] and last.time >= own.time[0])

@@ -46,6 +46,40 @@ def test_two_who_cross_keep_their_tracks_though_one_is_hidden_for_a_while() -> N
     assert np.isnan(middles(tracks[1], 50)).sum() == 9
 
 
+def test_two_who_are_dressed_alike_are_told_apart_by_how_they_walk() -> None:
+    also_red = (200, 40, 41)
+    seen: list[People] = [{RED: (40 + 5 * i, 60), also_red: (290 - 5 * i, 60)} for i in range(50)]
+    tracks = tracked(seen, lambda i, _: 21 <= i <= 29)
+    assert sorted((middles(t, 50)[0], middles(t, 50)[49]) for t in tracks) == [(40, 285), (290, 45)]
+
+
+def test_a_box_that_two_share_for_a_moment_is_neither_ones() -> None:
+    tracker = Tracker(RATE, in_pieces=True)
+    for i in range(60):
+        one, other = np.array([20.0 + 3 * i, 20, 50 + 3 * i, 100]), np.array([200.0 - 3 * i, 30, 225 - 3 * i, 100])
+        picture = np.full((120, 260, 3), 128, np.uint8)
+        for box, colour in ((other, BLUE), (one, RED)):
+            cv2.rectangle(picture, box[:2].astype(int).tolist(), box[2:].astype(int).tolist(), colour, -1)
+        together = min(one[2], other[2]) > max(one[0], other[0]) - 8
+        both = [np.concatenate([np.minimum(one[:2], other[:2]), np.maximum(one[2:], other[2:])])]
+        boxes = both if together else [one, other]
+        tracker.look(picture, Found.of(boxes, [0.9] * len(boxes)))
+    tracks = tracker.tracks()
+    assert len(tracks) == 2
+    ends = sorted((track.boxes[0, 0], track.over(60)[59, 0]) for track in tracks)
+    assert ends == [(20, 197), (200, 23)]
+    for track in tracks:
+        assert np.nanmax(track.boxes[:, 2] - track.boxes[:, 0]) < 42
+
+
+def test_a_picture_that_differs_everywhere_shows_nobody() -> None:
+    room = Room(seed=3)
+    finder = MotionFinder(room.empty())
+    elsewhere = np.clip(Room(seed=4).empty(), 0, 255).astype(np.uint8)
+    assert len(finder.find([room.picture(5)])[0].boxes) > 0
+    assert len(finder.find([elsewhere])[0].boxes) == 0
+
+
 def test_who_turns_round_behind_somebody_else_is_known_by_the_clothes() -> None:
     def x(i: int) -> float:
         return float(100 + 3 * min(i, 25) - 3 * max(0, i - 25))

@@ -32,7 +32,7 @@ SPECK = 0.0004
 REACH = 0.025
 """Pieces of foreground nearer than this share of the picture's longer side belong together at first."""
 
-EVERYTHING = 0.6
+EVERYTHING = 0.5
 """If a larger share of the picture than this differs from the empty scene, the light or the camera has changed."""
 
 SHOTS = 24
