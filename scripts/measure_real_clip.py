@@ -3,17 +3,19 @@
     python scripts/measure_real_clip.py RUN [--capture CAPTURE] [--out FOLDER] [--json FILE]
 
 The clip is fetched by scripts/fetch_real_clip.py and imported by `mcss import videos`. L_cnstr alone is trained on the
-first 64 instants; Hit@1 and Hit@5 (within ±2 frames) are those of the last 30, before and after. The report of the
-fine-tuned run, with its pictures, is OUT/test/report.html.
+first 64 instants; Hit@1 and Hit@5 (within ±2 frames) are those of the last 30, before and after. So are the pose errors
+against joints triangulated from 2D keypoints, if the clip was fetched with --poses. The report of each fine-tuned run,
+with its pictures, is OUT/seedN/test/report.html.
 """
 
 import argparse
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
-from mcss.evaluation import EvaluationSettings
+from mcss.evaluation import Evaluation, EvaluationSettings, PoseScores
 from mcss.experiments import evaluate_run, provenance
 from mcss.files import write_json
 from mcss.methods.mcss import MCSSSettings
@@ -39,13 +41,10 @@ def main() -> None:
     command = f"python scripts/measure_real_clip.py {options.run}"
     evaluation = EvaluationSettings(tolerance=TOLERANCE)
 
-    def found(run: Path, out: Path) -> InstantRetrieval:
-        result = evaluate_run(run, capture, "test", evaluation, out, command, progress)
-        assert result.evaluation.retrieval is not None
-        assert result.evaluation.retrieval.same_instant is not None
-        return result.evaluation.retrieval.same_instant
+    def evaluated(run: Path, out: Path) -> Evaluation:
+        return evaluate_run(run, capture, "test", evaluation, out, command, progress).evaluation
 
-    before = found(options.run, options.out / "before")
+    before = evaluated(options.run, options.out / "before")
     after = []
     for seed in SEEDS:
         run = options.out / f"seed{seed}"
@@ -63,26 +62,20 @@ def main() -> None:
             optimiser=replace(settings.optimiser, steps=STEPS),
         )
         train(settings, run, resume=True, progress=progress)
-        after.append(found(run, run / "test"))
+        after.append(evaluated(run, run / "test"))
+    first = _found(before)
     made = provenance(command, capture, {})
     write_json(
         options.json,
         {
-            "hit_at_1": {
-                "before": before.hit_at_1,
-                "after": sum(a.hit_at_1 for a in after) / len(after),
-                "chance": before.chance_at_1,
-                "after_seeds": [a.hit_at_1 for a in after],
-            },
-            "hit_at_5": {
-                "before": before.hit_at_5,
-                "after": sum(a.hit_at_5 for a in after) / len(after),
-                "chance": before.chance_at_5,
-                "after_seeds": [a.hit_at_5 for a in after],
-            },
+            "hit_at_1": _compared(before, after, lambda e: _found(e).hit_at_1) | {"chance": first.chance_at_1},
+            "hit_at_5": _compared(before, after, lambda e: _found(e).hit_at_5) | {"chance": first.chance_at_5},
+            **(
+                {} if before.pose is None else {name: _compared(before, after, error) for name, error in ERRORS.items()}
+            ),
             "tolerance_frames": TOLERANCE,
-            "queries": before.queries,
-            "gallery": before.gallery,
+            "queries": first.queries,
+            "gallery": first.gallery,
             "steps": STEPS,
             "command": command,
             "capture": capture.fingerprint,
@@ -91,6 +84,27 @@ def main() -> None:
             "versions": dict(made.versions),
         },
     )
+
+
+def _compared(
+    before: Evaluation, after: Sequence[Evaluation], value: Callable[[Evaluation], float]
+) -> dict[str, float | list[float]]:
+    values = [value(evaluation) for evaluation in after]
+    return {"before": value(before), "after": sum(values) / len(values), "after_seeds": values}
+
+
+def _found(evaluation: Evaluation) -> InstantRetrieval:
+    assert evaluation.retrieval is not None
+    assert evaluation.retrieval.same_instant is not None
+    return evaluation.retrieval.same_instant
+
+
+def _errors(evaluation: Evaluation) -> PoseScores:
+    assert evaluation.pose is not None
+    return evaluation.pose.over_poses
+
+
+ERRORS = {"n_mpjpe": lambda e: _errors(e).n_mpjpe, "pa_mpjpe": lambda e: _errors(e).pa_mpjpe}
 
 
 if __name__ == "__main__":

@@ -9,17 +9,41 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training as training
-from mcss.checkpoints import MODEL, save_model
+from mcss.checkpoints import MODEL, ModelParts, save_model
+from mcss.neighbours import ReferencePoses
 from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.placement import PlacementConfig, PlacementHead
 from mcss.training import TrainSettings, train
 
 
-def small_run(folder: Path, seed: int = 0, dim: int = 128) -> Path:
-    """A run folder with a network of random weights, whose poses are as large as people."""
+def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:
+    """Random weights, whose poses are as large as people."""
     torch.manual_seed(seed)
     network = PoseNetwork(NetworkConfig(image_size=32, dim=dim), "random")
     network.pose_std.fill_(100.0)
-    save_model(folder / MODEL, network.eval(), {})
+    return network.eval()
+
+
+def parts_of(network: PoseNetwork) -> ModelParts:
+    """What `mcss equip` adds, of random numbers."""
+    torch.manual_seed(1)
+    head = PlacementHead(PlacementConfig(stages=4, hidden=8), *network.map_shape(4)).eval()
+    known = torch.nn.functional.normalize(torch.randn(30, 128), dim=1)
+    return ModelParts(
+        head, ReferencePoses(known, 100 * torch.randn(30, 17, 3), torch.tensor([5.0, 0.5, 0.2, 0.1]), 1.5)
+    )
+
+
+def small_run(folder: Path, seed: int = 0, dim: int = 128) -> Path:
+    """A run folder with a small network."""
+    save_model(folder / MODEL, small_network(seed, dim), {})
+    return folder
+
+
+def equipped_run(folder: Path) -> Path:
+    """A run folder with a small network and what `mcss equip` adds."""
+    network = small_network()
+    save_model(folder / MODEL, network, {}, parts_of(network))
     return folder
 
 

@@ -108,6 +108,11 @@ def test_a_run_from_a_list_is_named_after_it() -> None:
     assert options.run("mcss") == Path("runs/mcss-@mine-fast-seed0")
 
 
+def test_pictures_are_turned_as_far_as_was_asked_for() -> None:
+    assert TrainOptions("c", rotation=30.0).settings("mcss").augmentation.rotation == 30.0
+    assert TrainOptions("c", rotation=30.0).settings("supervised").augmentation.rotation == 30.0
+
+
 def test_a_list_that_changed_is_not_the_same_run(tiny_capture: Capture) -> None:
     Path("list.csv").write_text("subject,sequence,frame\nS1,Walking 1,2\n")
     settings = TrainSettings(tiny_capture.uri, labels="@list.csv")

@@ -12,15 +12,12 @@ from mcss.checkpoints import save_model
 from mcss.entries import Filter, IndexProblem
 from mcss.indexing import index_capture
 from mcss.models import Model
-from test_models import parts_of, small_network
+from runs_for_tests import equipped_run, small_network
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    folder = tmp_path_factory.mktemp("run")
-    network = small_network()
-    save_model(folder / "model.safetensors", network, {}, parts_of(network))
-    return mcss.load(folder)
+    return mcss.load(equipped_run(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ from tflite_writing import answering
 
 import mcss
 from mcss.captures import Capture
-from mcss.checkpoints import save_model
 from mcss.cli import main
 from mcss.importers.detectors import Found
 from mcss.importers.footage import times_of
@@ -25,17 +24,15 @@ from mcss.inference import Input, inputs_of, take_of_picture, take_of_video
 from mcss.pose_exports import parsed_formats
 from mcss.sightings import in_picture, parsed_rectangle
 from mcss.skeletons import JOINTS
-from test_models import parts_of, photo, small_network
+from runs_for_tests import equipped_run
+from test_models import photo
 
 ROOM = {"width": 160, "height": 120, "count": 20}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    network = small_network()
-    save_model(folder / "model.safetensors", network, {}, parts_of(network))
-    return folder
+    return equipped_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")

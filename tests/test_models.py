@@ -11,38 +11,18 @@ from PIL import Image
 import mcss
 from mcss import models
 from mcss.captures import Capture
-from mcss.checkpoints import CheckpointError, ModelParts, load_estimator, read_model, save_model
-from mcss.neighbours import ReferencePoses
+from mcss.checkpoints import CheckpointError, load_estimator, read_model, save_model
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.pictures import PictureError, as_rgb, read_picture
-from mcss.placement import PlacementConfig, PlacementHead
 from mcss.predict import NetworkPredictor
+from runs_for_tests import equipped_run, small_network
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def small_network() -> PoseNetwork:
-    torch.manual_seed(0)
-    network = PoseNetwork(NetworkConfig(image_size=32, dim=128), "random")
-    network.pose_std.fill_(100.0)
-    return network.eval()
-
-
-def parts_of(network: PoseNetwork) -> ModelParts:
-    torch.manual_seed(1)
-    head = PlacementHead(PlacementConfig(stages=4, hidden=8), *network.map_shape(4)).eval()
-    known = torch.nn.functional.normalize(torch.randn(30, 128), dim=1)
-    return ModelParts(
-        head, ReferencePoses(known, 100 * torch.randn(30, 17, 3), torch.tensor([5.0, 0.5, 0.2, 0.1]), 1.5)
-    )
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    network = small_network()
-    save_model(folder / "model.safetensors", network, {}, parts_of(network))
-    return folder
+    return equipped_run(tmp_path_factory.mktemp("run"))
 
 
 def photo(height: int = 400, width: int = 300) -> np.ndarray:

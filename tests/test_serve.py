@@ -16,10 +16,9 @@ from filming import Room, write_video
 
 from mcss.app.server import PAGE
 from mcss.captures import Capture
-from mcss.checkpoints import save_model
 from mcss.cli import main
+from runs_for_tests import equipped_run
 from server_for_tests import Served, gone, served
-from test_models import parts_of, small_network
 from test_uploads import empty_png, picture_bytes
 
 PICTURE = picture_bytes(".jpg", (160, 120))
@@ -27,10 +26,7 @@ PICTURE = picture_bytes(".jpg", (160, 120))
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    network = small_network()
-    save_model(folder / "model.safetensors", network, {}, parts_of(network))
-    return folder
+    return equipped_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")

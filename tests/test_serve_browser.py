@@ -10,9 +10,9 @@ import pytest
 from filming import Room, write_video
 
 from mcss.captures import Capture
-from mcss.checkpoints import save_model
+from runs_for_tests import equipped_run
 from server_for_tests import Served, served
-from test_models import parts_of, photo, small_network
+from test_models import photo
 from test_uploads import empty_png
 
 pytestmark = pytest.mark.slow
@@ -22,9 +22,7 @@ ODD = "<img src=x onerror=alert(1)> ‮ü %2f..;'\"&.mp4"
 
 @pytest.fixture(scope="module")
 def server(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    run = tmp_path_factory.mktemp("run")
-    network = small_network()
-    save_model(run / "model.safetensors", network, {}, parts_of(network))
+    run = equipped_run(tmp_path_factory.mktemp("run"))
     place = tmp_path_factory.mktemp("server") / "tmp"
     with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--upload-mb", "1") as found:
         yield found

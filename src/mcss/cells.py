@@ -33,10 +33,7 @@ from mcss.recipes import MethodName
 from mcss.report import SystemResult, history_of
 from mcss.runlog import read_metrics
 from mcss.systems import method_name
-from mcss.training import FIRST_STAGE, TrainSettings, begin_run
-
-_IDLE = ("capture", "checkpoint_every", "log_every")
-"""Settings that decide nothing; the capture is told by its fingerprint."""
+from mcss.training import FIRST_STAGE, IDLE, TrainSettings, begin_run
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ class Cell:
         A setting at its default counts for nothing, so that cells outlive the coming of new settings.
         """
         plain = _departures(self.settings, TrainSettings(capture=""))
-        decisive = {key: value for key, value in plain.items() if key not in _IDLE}
+        decisive = {key: value for key, value in plain.items() if key not in IDLE}
         for start in ("init", "weights"):
             if start in decisive:  # a run's name tells what it is, wherever the cells lie
                 decisive[start] = Path(decisive[start]).name

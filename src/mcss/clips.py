@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from mcss.captures import Capture, CaptureError
 from mcss.importers import ImportProblem
-from mcss.importers.footage import pictures
+from mcss.importers.footage import pictures_at
 from mcss.importers.people import cut_out
 from mcss.inference import Input, take_of_video
 from mcss.models import Model, Poses
@@ -69,14 +69,7 @@ def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: 
     squares = take.poses.squares.astype(np.int64)
 
     def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
-        wanted = set(frames.tolist())
-        found = {}
-        for number, picture in enumerate(pictures(path)):
-            if number in wanted:
-                found[number] = cut_out(picture, squares[number], size)
-            if len(found) == len(wanted):
-                break
-        return [found[number] for number in frames.tolist()]
+        return [cut_out(p, squares[n], size) for n, p in zip(frames.tolist(), pictures_at(path, frames), strict=True)]
 
     kept = _within(take.time, span)
     if not kept.any():

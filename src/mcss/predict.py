@@ -1,17 +1,14 @@
 """A trained network as a predictor: pictures of a capture to poses and embeddings."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from mcss.augmentation import normalise
-from mcss.captures import Capture, decode_jpeg
-from mcss.checkpoints import load_model
+from mcss.captures import Capture
 from mcss.evaluation import Prediction
 from mcss.features import CachedStages
 from mcss.networks import PoseEstimator
@@ -53,19 +50,3 @@ class CachedPredictor:
         """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
         images = self.stages.images(rows, np.random.default_rng(0), np.zeros(len(rows), bool))
         return _prediction(self.network, images, self.stages.first_stage)
-
-
-def embedded(run: Path, crops: Sequence[bytes]) -> Float64[np.ndarray, "crops dim"]:
-    """The embeddings that a trained run gives to JPEG crops of a person."""
-    network = load_model(run)
-    size, found = network.config.image_size, []
-    for start in range(0, len(crops), 64):
-        pictures = np.stack([decode_jpeg(crop) for crop in crops[start : start + 64]])
-        pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
-        if pixels.shape[-1] != size:
-            pixels = torch.nn.functional.interpolate(pixels, (size, size), mode="area")
-        embedding = _prediction(network, normalise(pixels.round().to(torch.uint8)), first=0).embedding
-        if embedding is None:
-            raise ValueError(f"{run}: the network has no embedding (it predicts poses alone); give a run of mcss")
-        found.append(embedding.double().numpy())
-    return np.concatenate(found)

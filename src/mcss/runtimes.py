@@ -6,8 +6,7 @@ No PyTorch is needed to run such a file; this module is how mcss itself does it.
 import contextlib
 import json
 import logging
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from mcss.captures import Capture
 from mcss.evaluation import Prediction
+from mcss.processes import environment
 from mcss.skeletons import JOINTS, PoseFrame
 
 ExportFormat = Literal["onnx", "openvino"]
@@ -212,16 +212,6 @@ def nncf_package() -> Any:
     return nncf
 
 
-@contextlib.contextmanager
-def _unreported() -> Iterator[None]:
+def _unreported() -> contextlib.AbstractContextManager[None]:
     """OpenVINO and NNCF imported in here do not tell their maker, which they do from a forked process unless in CI."""
-    before = {name: os.environ.get(name) for name in ("CI", "NNCF_CI")}
-    os.environ.update(CI="true", NNCF_CI="1")
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
+    return environment({"CI": "true", "NNCF_CI": "1"})

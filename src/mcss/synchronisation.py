@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
+from mcss.captures import decode_jpeg
 from mcss.figures import AlignedView, alignment_png
 from mcss.importers import ImportProblem
 from mcss.importers.alignment import Agreement, agreement, offsets
@@ -25,7 +26,7 @@ from mcss.importers.recordings import Recording, find_recordings
 from mcss.importers.sound import Sound, robust_line, sound_lag, sound_of
 from mcss.importers.videos import VideosSettings
 from mcss.importers.views import Viewing, every_crop
-from mcss.predict import embedded
+from mcss.models import load
 from mcss.progress import NO_PROGRESS, Progress, Task
 
 SHOWN = 10
@@ -311,14 +312,15 @@ def _refined(found: Synchronised, run: Path, settings: SyncSettings, task: Task)
     views = sorted(found.recording.views, key=lambda view: view.name != found.reference)
     rate = min(view.rate for view in views)
     crops = VideosSettings()
-    signals = []
+    model, signals = load(run), []
     for view in views:
         clock = found.clocks[view.name]
         count = min(view.count, round(settings.seconds * view.rate))
         taken = np.rint(np.arange(int((count - 1) / view.rate * rate * clock.pace)) / rate / clock.pace * view.rate)
         numbers = taken.astype(np.int64)
         viewing = Viewing(view, numbers, rate, crops.size, crops.margin, crops.quality, crops.max_missing)
-        signals.append(embedded(run, list(every_crop(viewing, lambda _: None, task.advance))))
+        crops_seen = [decode_jpeg(crop) for crop in every_crop(viewing, lambda _: None, task.advance)]
+        signals.append(model.predict_crops(crops_seen).embedding.astype(np.float64))
     coarse = np.array([found.clocks[view.name].start * rate for view in views])
     reach = round(REFINE * rate)
     pairs = {}

@@ -12,7 +12,6 @@ from mcss.methods import chen_cvpr19, points2d, rhodin_cvpr18, rhodin_eccv18
 from mcss.methods import mcss as mcss_method
 from mcss.methods import supervised as supervised_method
 from mcss.methods.chen_cvpr19 import (
-    ChenCVPR19Losses,
     ChenCVPR19Settings,
     SkeletonMapLosses,
     SkeletonMapNetwork,
@@ -26,7 +25,7 @@ from mcss.methods.rhodin_eccv18 import (
     NovelViewLosses,
     NovelViewNetwork,
     NovelViewSettings,
-    RhodinECCV18Losses,
+    RegressionLosses,
     RhodinECCV18Settings,
 )
 from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
@@ -50,9 +49,8 @@ Losses = (
     | InitialLosses
     | RhodinCVPR18Losses
     | NovelViewLosses
-    | RhodinECCV18Losses
+    | RegressionLosses
     | SkeletonMapLosses
-    | ChenCVPR19Losses
     | Points2DLosses
 )
 Output = NetworkOutput | SkeletonMapOutput | Tensor
@@ -260,9 +258,7 @@ def losses_of(
                 before = initial(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
                 poses = initial.denormalised(before.coordinates)
             return rhodin_cvpr18.losses(method, network, output, batch, poses)
-        case RhodinECCV18Settings():
-            return rhodin_eccv18.losses(method, network, output, batch)
-        case ChenCVPR19Settings():
-            return chen_cvpr19.losses(method, network, output, batch)
+        case RhodinECCV18Settings() | ChenCVPR19Settings():
+            return rhodin_eccv18.regression_losses(network, output, batch)
         case Points2DSettings():
             return points2d.losses(method, output, batch)

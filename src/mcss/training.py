@@ -71,6 +71,9 @@ from mcss.systems import (
     stages_of,
 )
 
+IDLE = ("capture", "checkpoint_every", "log_every")
+"""Settings that decide nothing of what a run computes; the capture is told by its fingerprint."""
+
 FIRST_STAGE = "first"
 """The folder within a run in which a method of two stages trains its first one."""
 
@@ -597,7 +600,7 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
         plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     if (source := points_of(settings.method)) not in (None, LABELS) and Path(str(source)).is_file():
         plain["points_file"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
-    decisive = {key: value for key, value in plain.items() if key not in ("capture", "checkpoint_every", "log_every")}
+    decisive = {key: value for key, value in plain.items() if key not in IDLE}
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     path = out / CONFIG
     if path.exists():

@@ -192,5 +192,18 @@ def test_cameras_per_sequence_and_stages_per_subject_come_with_their_backgrounds
     assert not np.allclose(walking.frames[0].camera.rotation, waiting.frames[0].camera.rotation)
 
 
+def test_stages_per_sequence_belong_to_their_sequences_with_the_same_cameras() -> None:
+    settings = SyntheticSettings(
+        subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=1, rate=5.0, stages="per-sequence"
+    )
+    scenes = make_scenes(settings, 0, "Walking", frozenset({"Walking 1", "Walking 2"}))
+    assert [scene.stage for scene in scenes] == ["S1/Walking 1", "S1/Walking 2"]
+    assert scenes[0].backgrounds["1"] != scenes[1].backgrounds["1"]
+    first, second = (scene.frames[0].camera for scene in scenes)
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.rotation, second.rotation)
+
+
 def test_a_body_is_posed_the_same_in_every_process() -> None:
     np.testing.assert_array_equal(Body.of_subject(1, 0).vertices, Body.of_subject(1, 0).vertices)

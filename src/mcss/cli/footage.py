@@ -1,6 +1,6 @@
 """Verbs that make captures of footage and data sets."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,7 +23,22 @@ from mcss.synchronisation import SyncSettings, picture_of, synchronise
 
 import_app = SubcommandApp()
 
-Engine = Literal["processes", "ray"]
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who does the work of an import."""
+
+    processes: int | None = None
+    """Processes to work with; by default one per processor."""
+    engine: Literal["processes", "ray"] = "processes"
+    """Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`)."""
+    ray_address: str = "auto"
+    """Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to."""
+
+    @property
+    def chosen(self) -> Workers:
+        """As importers take it."""
+        return Ray(self.ray_address, self.processes) if self.engine == "ray" else self.processes
 
 
 @import_app.command(name="videos")
@@ -31,9 +46,7 @@ def import_of_videos(
     folder: Positional[Path],
     out: Positional[str],
     settings: Annotated[VideosSettings, arg(name="")] = VideosSettings(),  # noqa: B008 (frozen)
-    processes: int | None = None,
-    engine: Engine = "processes",
-    ray_address: str = "auto",
+    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
     json: JsonFile = None,
 ) -> None:
     """Make a capture of synchronised videos, without calibration or labels.
@@ -42,12 +55,10 @@ def import_of_videos(
         folder: subject/sequence/view.mp4, or the views of one recording.
         out: Folder or object-store address of the new capture.
         settings: How pictures are taken and people found.
-        processes: Processes to work with; by default one per processor.
-        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
-        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
+        workers: Who does the work.
         json: Also write a summary to this file.
     """
-    done = import_videos(folder, out, settings, RichProgress(), _workers(processes, engine, ray_address))
+    done = import_videos(folder, out, settings, RichProgress(), workers.chosen)
     if (sheets := Path(f"{out}.tracks")).is_dir():
         console.print(f"Who was found and who is followed is drawn in {escape(str(sheets))}.", soft_wrap=True)
     _show_assembled(done, json)
@@ -58,9 +69,7 @@ def import_of_mpi_inf_3dhp(
     source: Positional[Path],
     out: Positional[str],
     settings: OmitArgPrefixes[MpiInf3dhpSettings] = MpiInf3dhpSettings(),  # noqa: B008 (frozen)
-    processes: int | None = None,
-    engine: Engine = "processes",
-    ray_address: str = "auto",
+    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
     json: JsonFile = None,
 ) -> None:
     """Make a capture of MPI-INF-3DHP as released; the same command carries on after any stop.
@@ -69,14 +78,10 @@ def import_of_mpi_inf_3dhp(
         source: The folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set.
         out: Folder or object-store address of the new capture.
         settings: Which cameras, frames and poses are taken, and which known faults are put right.
-        processes: Processes to work with; by default one per processor.
-        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
-        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
+        workers: Who does the work.
         json: Also write a summary to this file.
     """
-    _show_assembled(
-        import_mpi_inf_3dhp(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json
-    )
+    _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), workers.chosen), json)
 
 
 @import_app.command(name="aspset")
@@ -84,9 +89,7 @@ def import_of_aspset(
     source: Positional[Path],
     out: Positional[str],
     settings: OmitArgPrefixes[AspsetSettings] = AspsetSettings(),  # noqa: B008 (frozen)
-    processes: int | None = None,
-    engine: Engine = "processes",
-    ray_address: str = "auto",
+    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
     json: JsonFile = None,
 ) -> None:
     """Make a capture of ASPset-510 as released; the same command carries on after any stop.
@@ -95,14 +98,10 @@ def import_of_aspset(
         source: The folder with splits.csv, trainval and test.
         out: Folder or object-store address of the new capture.
         settings: Which cameras and pictures are taken, and how.
-        processes: Processes to work with; by default one per processor.
-        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
-        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
+        workers: Who does the work.
         json: Also write a summary to this file.
     """
-    _show_assembled(
-        import_aspset(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json
-    )
+    _show_assembled(import_aspset(source, out, settings, RichProgress(), workers.chosen), json)
 
 
 @import_app.command(name="aist")
@@ -110,9 +109,7 @@ def import_of_aist(
     source: Positional[Path],
     out: Positional[str],
     settings: OmitArgPrefixes[AistSettings] = AistSettings(),  # noqa: B008 (frozen)
-    processes: int | None = None,
-    engine: Engine = "processes",
-    ray_address: str = "auto",
+    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
     json: JsonFile = None,
 ) -> None:
     """Make a capture of AIST++ as released; the same command carries on after any stop.
@@ -121,12 +118,10 @@ def import_of_aist(
         source: The folder with keypoints3d, cameras, splits and ignore_list.txt, and perhaps videos.
         out: Folder or object-store address of the new capture.
         settings: Which cameras, instants and sequences are taken, and which known faults are left out.
-        processes: Processes to work with; by default one per processor.
-        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
-        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
+        workers: Who does the work.
         json: Also write a summary to this file.
     """
-    _show_assembled(import_aist(source, out, settings, RichProgress(), _workers(processes, engine, ray_address)), json)
+    _show_assembled(import_aist(source, out, settings, RichProgress(), workers.chosen), json)
 
 
 @import_app.command(name="human36m")
@@ -134,9 +129,7 @@ def import_of_human36m(
     folder: Positional[Path],
     out: Positional[str],
     settings: OmitArgPrefixes[Human36MSettings] = Human36MSettings(),  # noqa: B008 (frozen)
-    processes: int | None = None,
-    engine: Engine = "processes",
-    ray_address: str = "auto",
+    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
     json: JsonFile = None,
 ) -> None:
     """Make a capture of Human3.6M as released: videos, D3_Positions, ground-truth boxes and metadata.xml.
@@ -145,18 +138,10 @@ def import_of_human36m(
         folder: Where the archives were unpacked: it has S1, S5, … and metadata.xml.
         out: Folder or object-store address of the new capture.
         settings: Which pictures are taken, and how.
-        processes: Processes to work with; by default one per processor.
-        engine: Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`).
-        ray_address: Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to.
+        workers: Who does the work.
         json: Also write a summary to this file.
     """
-    _show_assembled(
-        import_human36m(folder, out, settings, RichProgress(), processes=_workers(processes, engine, ray_address)), json
-    )
-
-
-def _workers(processes: int | None, engine: Engine, ray_address: str) -> Workers:
-    return Ray(ray_address, processes) if engine == "ray" else processes
+    _show_assembled(import_human36m(folder, out, settings, RichProgress(), processes=workers.chosen), json)
 
 
 def _show_assembled(done: Assembled, json: Path | None) -> None:

@@ -62,6 +62,9 @@ class TrainOptions:
     with the columns subject,sequence,frame,view,joint,x,y, in pixels of the source pictures."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
+    rotation: float | None = None
+    """mcss, supervised: degrees by which pictures are turned either way, instead of the recipe's: more for cameras that
+    are not level."""
     seed: int = 0
     """Decides initial weights, batches and augmentations."""
     precision: Precision | None = None
@@ -92,6 +95,11 @@ class TrainOptions:
             own = replace(own, frame=self.frame or own.frame)
         elif self.frame is not None:
             raise ValueError(f"--frame: mcss and supervised alone have a choice, not {method}; leave it out.")
+        augmentation = base.augmentation
+        if self.rotation is not None:
+            if not isinstance(own, MCSSSettings | SupervisedSettings):
+                raise ValueError(f"--rotation: turned pictures would mislead {method}; leave it out.")
+            augmentation = replace(augmentation, rotation=self.rotation)
         match own:
             case Points2DSettings():
                 own = replace(own, points=self.points or own.points)
@@ -117,6 +125,7 @@ class TrainOptions:
             label_views=tuple(self.label_views.split(",")) if self.label_views else (),
             method=own,
             network=network,
+            augmentation=augmentation,
             optimiser=optimiser,
             weights=self.weights or base.weights,
             init=self.init,

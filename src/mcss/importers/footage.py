@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -175,12 +176,7 @@ def key_pictures(path: Path, count: int) -> Iterator[Any]:
         ImportProblem: The file cannot be opened at all.
     """
     av = load_av()
-    try:
-        container = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
-    with container:
-        stream = _video_stream(container, path)
+    with _opened(path) as (container, stream):
         stream.codec_context.skip_frame = "NONKEY"
         seen = set()
         for part in (np.arange(count) + 0.5) / count:
@@ -202,12 +198,7 @@ def decoded(path: Path) -> Iterator[Any]:
         ImportProblem: The file cannot be opened at all.
     """
     av = load_av()
-    try:
-        container = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
-    with container:
-        stream = _video_stream(container, path)
+    with _opened(path) as (container, stream):
         stream.thread_type = "AUTO"
         frames = container.decode(stream)
         while True:
@@ -218,6 +209,18 @@ def decoded(path: Path) -> Iterator[Any]:
             if frame is None:
                 return
             yield frame
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """A video's container and its video stream."""
+    av = load_av()
+    try:
+        container = av.open(str(path))
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
+    with container:
+        yield container, _video_stream(container, path)
 
 
 def start_of(path: Path) -> float:

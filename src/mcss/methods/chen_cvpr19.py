@@ -119,15 +119,6 @@ class SkeletonMapLosses:
     """Mean squared difference of the turned clouds, as a share of their mean square."""
 
 
-@dataclass(frozen=True)
-class ChenCVPR19Losses:
-    """What one step of the second stage came to."""
-
-    total: Tensor
-    pose: Tensor
-    """Mean squared error of normalised coordinates."""
-
-
 class SkeletonMapOutput(NamedTuple):
     """What the network says of several views in the first stage (no dataclass: see `NetworkOutput`)."""
 
@@ -214,18 +205,6 @@ def representation_losses(
         maps=maps.detach(),
         consistency=consistency.detach(),
     )
-
-
-def losses(
-    settings: ChenCVPR19Settings, network: PoseEstimator, output: NetworkOutput, batch: Batch
-) -> ChenCVPR19Losses:
-    """The error of the poses of the labelled images.
-
-    Reference:
-        Departure: coordinates in standard deviations of the labelled poses, as for every system here, not in mm.
-    """
-    pose = mean_squared(output.coordinates, network.normalised(batch.poses)).mean()
-    return ChenCVPR19Losses(total=pose, pose=pose.detach())
 
 
 def _shrinking(inputs: int, maps: SkeletonMapConfig) -> list[nn.Module]:

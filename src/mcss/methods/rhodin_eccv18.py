@@ -113,8 +113,8 @@ class NovelViewLosses:
 
 
 @dataclass(frozen=True)
-class RhodinECCV18Losses:
-    """What one step of the second stage came to."""
+class RegressionLosses:
+    """What one step of a second stage came to that reads the pose off a frozen cloud."""
 
     total: Tensor
     pose: Tensor
@@ -261,16 +261,14 @@ def novel_view_losses(
     )
 
 
-def losses(
-    settings: RhodinECCV18Settings, network: PoseEstimator, output: NetworkOutput, batch: Batch
-) -> RhodinECCV18Losses:
+def regression_losses(network: PoseEstimator, output: NetworkOutput, batch: Batch) -> RegressionLosses:
     """The error of the poses of the labelled images.
 
     Reference:
         Departure: coordinates in standard deviations of the labelled poses, as for every system here, not in mm.
     """
     pose = mean_squared(output.coordinates, network.normalised(batch.poses)).mean()
-    return RhodinECCV18Losses(total=pose, pose=pose.detach())
+    return RegressionLosses(total=pose, pose=pose.detach())
 
 
 def _hidden(inputs: int, config: SynthesisConfig) -> list[nn.Module]:

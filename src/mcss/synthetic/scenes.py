@@ -20,7 +20,7 @@ from mcss.synthetic.rasteriser import bounds
 from mcss.synthetic.stage import PANORAMAS, STAGE_RADIUS, STAGES, StageName, draw_cameras, load_stage
 from mcss.synthetic.wardrobe import dress
 
-Stages = Literal["per-subject"] | StageName
+Stages = Literal["per-subject", "per-sequence"] | StageName
 
 JPEG_QUALITY = 90
 
@@ -51,7 +51,8 @@ class SyntheticSettings:
     new_motion: bool = True
     """Let the test subjects also perform actions that nobody else performs (the split new-motion)."""
     stages: Stages = "cyclorama"
-    """The place of all subjects by name, or another one for each. The cyclorama is a plain, evenly lit studio."""
+    """The place of all by name, or another one for each subject or sequence. The cyclorama is a plain, evenly lit
+    studio."""
     cameras: Literal["fixed", "per-sequence"] = "fixed"
     """The same cameras for all, as in a laboratory, or drawn anew for every sequence."""
 
@@ -65,8 +66,8 @@ class SyntheticSettings:
                 raise ValueError(f"{name} must be at least {low}{reason}, came {value}")
         if not 0 < self.rate <= 120:
             raise ValueError(f"rate must lie between 0 and 120 frames per second, came {self.rate}")
-        if self.stages not in ("per-subject", *STAGES):
-            known = ", ".join(("per-subject", *STAGES))
+        if self.stages not in (stages := ("per-subject", "per-sequence", *STAGES)):
+            known = ", ".join(stages)
             raise ValueError(f"there is no stage {self.stages!r}; choose from {known}")
         if self.cameras not in ("fixed", "per-sequence"):
             raise ValueError(f"cameras must be 'fixed' or 'per-sequence', came {self.cameras!r}")
@@ -132,9 +133,9 @@ def _performances(settings: SyntheticSettings, subject: int) -> list[Performance
 def film(settings: SyntheticSettings, subject: int, performance: Performance) -> Scene:
     """All pictures of one performance."""
     body, figure = cast(subject, settings.seed), dressed(settings, subject, performance.sequence)
-    stage = _stage_of(settings, subject)
+    stage = _stage_of(settings, subject, performance.sequence)
     label = ""
-    if settings.cameras == "per-sequence":
+    if "per-sequence" in (settings.cameras, settings.stages):
         label = f"{performance.subject}/{performance.sequence}"
     elif settings.stages == "per-subject":
         label = performance.subject
@@ -206,11 +207,14 @@ def _figure(subject: int, seed: int, outfit: int) -> Figure:
     return dress(cast(subject, seed), subject, seed, outfit)
 
 
-def _stage_of(settings: SyntheticSettings, subject: int) -> StageName:
+def _stage_of(settings: SyntheticSettings, subject: int, sequence: str) -> StageName:
     match settings.stages:
         case "per-subject":
             order = generator(settings.seed, "stages").permutation(len(PANORAMAS))
             return PANORAMAS[int(order[subject % len(PANORAMAS)])]
+        case "per-sequence":
+            rng = generator(settings.seed, "stages", subject_name(subject), sequence)
+            return PANORAMAS[int(rng.integers(len(PANORAMAS)))]
         case name:
             return name
 
