@@ -81,7 +81,7 @@ def test_options_of_another_method_are_refused(capsys: pytest.CaptureFixture[str
     message = failing(["train", "mcss", "--capture", "c", "--points", "points.csv"], capsys)
     assert "--points: mcss does not learn from 2D joints" in message
     message = failing(["train", "rhodin_eccv18", "--capture", "c", "--rotation", "5"], capsys)
-    assert "--rotation: turned pictures would mislead rhodin_eccv18" in message
+    assert "--rotation, --scale: mcss and supervised alone have a choice, not rhodin_eccv18" in message
 
 
 def test_labels_of_somebody_who_is_not_there(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from mcss.checkpoints import CheckpointError, load_model, save_model
 from mcss.cli import main
 from mcss.cli.training import TrainOptions
 from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.recipes import MethodName
 from mcss.training import TrainSettings, begin_run
 
 
@@ -108,9 +109,10 @@ def test_a_run_from_a_list_is_named_after_it() -> None:
     assert options.run("mcss") == Path("runs/mcss-@mine-fast-seed0")
 
 
-def test_pictures_are_turned_as_far_as_was_asked_for() -> None:
-    assert TrainOptions("c", rotation=30.0).settings("mcss").augmentation.rotation == 30.0
-    assert TrainOptions("c", rotation=30.0).settings("supervised").augmentation.rotation == 30.0
+@pytest.mark.parametrize("method", ["mcss", "supervised"])
+def test_pictures_are_turned_and_scaled_as_far_as_was_asked_for(method: MethodName) -> None:
+    augmentation = TrainOptions("c", rotation=30.0, scale=0.3).settings(method).augmentation
+    assert (augmentation.rotation, augmentation.scale) == (30.0, 0.3)
 
 
 def test_a_list_that_changed_is_not_the_same_run(tiny_capture: Capture) -> None:

@@ -13,7 +13,7 @@ import torch
 import mcss
 from mcss.captures import Capture
 from mcss.cells import Cell, cell_predictions, cell_result, mean_pose_result, train_cells
-from mcss.checkpoints import CONFIG, METRICS, MODEL, load_estimator
+from mcss.checkpoints import METRICS, MODEL, read_model
 from mcss.evaluation import EvaluationSettings, Predictions, evaluate_predictions, predict_split
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.files import write_json, write_text
@@ -54,12 +54,12 @@ def evaluate_run(
     command: str,
     progress: Progress = NO_PROGRESS,
 ) -> SystemResult:
-    """Measure one run and leave ``report.json`` and ``report.html`` in `out`."""
-    network = load_estimator(run)
-    config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
-    predictions = predict_split(NetworkPredictor(network, capture), capture, split, settings, progress)
+    """Measure one run, or a model file, and leave ``report.json`` and ``report.html`` in `out`."""
+    model = read_model(run)
+    config = json.loads(model.about["config"])
+    predictions = predict_split(NetworkPredictor(model.network, capture), capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)
-    history = history_of(read_metrics(run / METRICS))
+    history = history_of(read_metrics(run / METRICS) if run.is_dir() else [])
     result = SystemResult(config["method_name"], config["labels"], config["seed"], evaluation, history)
     rows = pick_rows(predictions, 8)
     named = {result.system: predictions}

@@ -12,6 +12,7 @@ from mcss.cli.terminal import JsonFile, app, console, finish, show_table
 from mcss.estimates import Estimate
 from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
+from mcss.models import SHIPPED
 from mcss.progress import RichProgress
 from mcss.report import SystemResult
 from mcss.reproduction.reproduce import ReproducePlan, Wanted, wanted_parts
@@ -21,7 +22,8 @@ from mcss.reproduction.reproduce import reproduce as run_reproduction
 
 @app.command
 def evaluate(
-    run: Positional[Path],
+    run: Positional[Path | None] = None,
+    *,
     capture: str,
     split: str = "test",
     settings: OmitArgPrefixes[EvaluationSettings] = EvaluationSettings(),  # noqa: B008 (frozen)
@@ -31,14 +33,15 @@ def evaluate(
     """Measure a trained run on a split: pose errors, cross-view retrieval, pictures; report.json and report.html.
 
     Args:
-        run: A run folder of `mcss train`.
+        run: A run folder of `mcss train`, or a model file; by default the weights shipped with mcss.
         capture: A capture's folder or object-store address.
         split: A split of the capture, such as test or new-motion.
         settings: How much of the split is looked at.
-        out: Folder of the report; by default RUN/SPLIT.
+        out: Folder of the report; by default SPLIT in the run folder, or in runs/NAME for a model file.
         json: Also write the evaluation to this file.
     """
-    folder = out or run / split
+    run = run or SHIPPED
+    folder = out or (run if run.is_dir() else Path("runs") / run.stem) / split
     command = f"mcss evaluate {run} --capture {capture} --split {split}"
     result = evaluate_run(run, Capture.open(capture), split, settings, folder, command, RichProgress())
     _show_result(result)

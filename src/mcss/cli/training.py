@@ -65,6 +65,9 @@ class TrainOptions:
     rotation: float | None = None
     """mcss, supervised: degrees by which pictures are turned either way, instead of the recipe's: more for cameras that
     are not level."""
+    scale: float | None = None
+    """mcss, supervised: share by which people are shown larger or smaller, instead of the recipe's: more for a model
+    that is to meet looser and tighter crops."""
     seed: int = 0
     """Decides initial weights, batches and augmentations."""
     precision: Precision | None = None
@@ -77,15 +80,16 @@ class TrainOptions:
     def settings(self, method: MethodName) -> TrainSettings:
         """The recipe with these changes."""
         base = recipe(self.recipe, method, self.capture)
-        network, optimiser, own = base.network, base.optimiser, base.method
+        network, own = base.network, base.method
+        instants = _asked(instants=self.instants, min_gap=self.min_gap)
         match own:
             case MCSSSettings() | RhodinCVPR18Settings() | Points2DSettings():
-                own = replace(own, **self._instants())
+                own = replace(own, **instants)
             case RhodinECCV18Settings():
-                own = replace(own, representation=replace(own.representation, **self._instants()))
+                own = replace(own, representation=replace(own.representation, **instants))
             case ChenCVPR19Settings():
-                own = replace(own, representation=replace(own.representation, **self._instants()))
-            case _ if self._instants():
+                own = replace(own, representation=replace(own.representation, **instants))
+            case _ if instants:
                 raise ValueError(f"--instants, --min-gap: {method} does not compare instants; leave them out.")
         if isinstance(own, RhodinCVPR18Settings):
             own = replace(own, rotations=self.rotations or own.rotations)
@@ -95,11 +99,11 @@ class TrainOptions:
             own = replace(own, frame=self.frame or own.frame)
         elif self.frame is not None:
             raise ValueError(f"--frame: mcss and supervised alone have a choice, not {method}; leave it out.")
-        augmentation = base.augmentation
-        if self.rotation is not None:
-            if not isinstance(own, MCSSSettings | SupervisedSettings):
-                raise ValueError(f"--rotation: turned pictures would mislead {method}; leave it out.")
-            augmentation = replace(augmentation, rotation=self.rotation)
+        warps = _asked(rotation=self.rotation, scale=self.scale)
+        if warps and not isinstance(own, MCSSSettings | SupervisedSettings):
+            raise ValueError(
+                f"--rotation, --scale: mcss and supervised alone have a choice, not {method}; leave them out."
+            )
         match own:
             case Points2DSettings():
                 own = replace(own, points=self.points or own.points)
@@ -114,10 +118,6 @@ class TrainOptions:
             # Frozen stages are chosen for the recipe's own trunk.
             network = replace(network, trunk=self.trunk)
             base = replace(base, frozen_stages=0, variants=0)
-        if self.steps is not None:
-            optimiser = replace(optimiser, steps=self.steps)
-        if self.lr is not None:
-            optimiser = replace(optimiser, lr=self.lr)
         return replace(
             base,
             variants=base.variants if self.variants is None else self.variants,
@@ -125,24 +125,24 @@ class TrainOptions:
             label_views=tuple(self.label_views.split(",")) if self.label_views else (),
             method=own,
             network=network,
-            augmentation=augmentation,
-            optimiser=optimiser,
+            augmentation=replace(base.augmentation, **warps),
+            optimiser=replace(base.optimiser, **_asked(steps=self.steps, lr=self.lr)),
             weights=self.weights or base.weights,
             init=self.init,
             seed=self.seed,
             precision=self.precision or base.precision,
         )
 
-    def _instants(self) -> dict[str, Any]:
-        """What was asked for of the instants of a step."""
-        asked = {"instants": self.instants, "min_gap": self.min_gap}
-        return {name: value for name, value in asked.items() if value is not None}
-
     def run(self, method: MethodName) -> Path:
         """The run folder."""
         labels = f"@{Path(self.labels).stem}" if self.labels.startswith("@") else self.labels
         name = f"{method}-{labels}-{self.recipe}-seed{self.seed}"
         return self.out or Path("runs") / name.replace(":", "@").replace(",", "+")
+
+
+def _asked(**settings: int | float | None) -> dict[str, Any]:
+    """Those that were given."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _train(method: MethodName, options: TrainOptions, machine: Machine, json: Path | None) -> None:
