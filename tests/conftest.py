@@ -19,6 +19,5 @@ def scenic_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
     writer = CaptureWriter.open(tmp_path_factory.mktemp("scenic_capture"), info=INFO)
     for subject in (0, 2):
         writer.append(stick_part(subject, 0))
-    for view in VIEWS:
-        writer.add_background(view, empty_scene())
+    writer.add_backgrounds({view: empty_scene() for view in VIEWS})
     return writer.finish()

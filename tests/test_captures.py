@@ -216,12 +216,14 @@ def test_backgrounds_are_found_for_the_sequence_the_subject_or_the_capture(tmp_p
     writer.append(stick_part(0, 0, instants=1))
     without = writer.finish().fingerprint
     for stage, picture in zip(("", "S1", "S1/Walking 1"), pictures, strict=False):
-        writer.add_background("1", picture, stage)
-    writer.add_background("1", pictures[3])
+        writer.add_backgrounds({"1": picture}, stage)
+    writer.add_backgrounds({"1": pictures[3]})
+    CaptureWriter.open(tmp_path, info=INFO).add_backgrounds({"1": pictures[3], "3": pictures[3]}, "S1")
     capture = writer.finish()
     assert capture.background("1", "S1", "Walking 1") == pictures[2]
     assert capture.background("1", "S1", "Waving 1") == pictures[1]
     assert capture.background("1", "S2", "Waving 1") == pictures[0]
+    assert capture.background("3", "S1") == pictures[3]
     assert capture.background("2") is None
     assert capture.fingerprint != without
 

@@ -70,8 +70,7 @@ def made(place: Path, test: tuple[str, ...]) -> Capture:
     writer = CaptureWriter.open(place, info=replace(INFO, splits=splits))
     for subject in range(3):
         writer.append(stick_part(subject, 0, instants=14))
-    for view in VIEWS:
-        writer.add_background(view, empty_scene())
+    writer.add_backgrounds({view: empty_scene() for view in VIEWS})
     return writer.finish()
 
 

@@ -53,7 +53,7 @@ class BackgroundCrops:
                     raise CaptureError(
                         f"{purpose} needs a picture of the empty scene for every view, and the capture at "
                         f"{capture.uri} has none of view {name} for {names[0]}/{names[1]}; import the footage with "
-                        "backgrounds (`CaptureWriter.add_background`), or train mcss, which needs none"
+                        "backgrounds (`CaptureWriter.add_backgrounds`), or train mcss, which needs none"
                     )
                 scene[seen, view] = place.setdefault(image, len(place))
         boxes = np.full((*instants.rows.shape, 4), np.nan, np.float32)

@@ -8,7 +8,7 @@ after any stop.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,7 +80,7 @@ class Capture:
             )
         metadata = checked_metadata(place, dataset)
         if _FINGERPRINT not in metadata:
-            parts = len(_parts(dataset))
+            parts = len(_pairs(dataset, "subject", "sequence"))
             raise CaptureError(
                 f"the capture at {place} is unfinished ({parts} sequences so far): run the command "
                 "that was writing it again with the same settings, it carries on where it stopped"
@@ -211,7 +211,7 @@ class Capture:
 
     @cached_property
     def backgrounds(self) -> dict[tuple[str, str], bytes]:
-        """JPEG of each (stage, view) without a person, where known; see `CaptureWriter.add_background`."""
+        """JPEG of each (stage, view) without a person, where known; see `CaptureWriter.add_backgrounds`."""
         dataset = open_table(table_uri(self.uri, "backgrounds"))
         rows = [] if dataset is None else dataset.to_table().to_pylist()
         return {(r["stage"], r["view"]): r["image"] for r in rows}
@@ -250,7 +250,8 @@ class CaptureWriter:
         self.uri = uri
         self.info = info
         self._dataset = dataset
-        self._done = _parts(dataset)
+        self._done = _pairs(dataset, "subject", "sequence")
+        self._backgrounds = _pairs(open_table(table_uri(uri, "backgrounds")), "stage", "view")
 
     @classmethod
     def open(cls, uri: str | Path, *, info: CaptureInfo) -> "CaptureWriter":
@@ -325,24 +326,23 @@ class CaptureWriter:
         if _FINGERPRINT in metadata_of(self._dataset):  # it grows, and so is unfinished again
             self._dataset.update_schema_metadata({_FINGERPRINT: None})
 
-    def add_background(self, view: str, image: bytes, stage: str = "") -> None:
-        """Add what a camera sees without a person (the whole source picture). Once there it is left alone.
+    def add_backgrounds(self, images: Mapping[str, bytes], stage: str = "") -> None:
+        """Add what cameras see without a person (the whole source pictures). What is there already is left alone.
 
         Args:
-            view: Name of the view.
-            image: JPEG.
-            stage: What it belongs to: all of the capture (empty), a subject, or ``subject/sequence``.
+            images: JPEG by view.
+            stage: What they belong to: all of the capture (empty), a subject, or ``subject/sequence``.
         """
-        if jpeg_size(image) is None:
-            raise CaptureError(f"the background of view {view} (stage {stage!r}) is no JPEG or a JPEG cut short")
+        new = {view: image for view, image in images.items() if (stage, view) not in self._backgrounds}
+        if not new:
+            return
+        for view, image in new.items():
+            if jpeg_size(image) is None:
+                raise CaptureError(f"the background of view {view} (stage {stage!r}) is no JPEG or a JPEG cut short")
+        table = pa.table([[stage] * len(new), list(new), list(new.values())], schema=BACKGROUNDS)
         uri = table_uri(self.uri, "backgrounds")
-        dataset = open_table(uri)
-        if dataset is not None:
-            known = dataset.to_table(columns=["stage", "view"]).to_pylist()
-            if {"stage": stage, "view": view} in known:
-                return
-        table = pa.table([[stage], [view], [image]], schema=BACKGROUNDS)
-        self._written(f"the background of view {view}", table, uri if dataset is None else dataset)
+        self._written(f"the backgrounds of stage {stage!r}", table, open_table(uri) or uri)
+        self._backgrounds |= {(stage, view) for view in new}
 
     def finish(self, progress: Progress = NO_PROGRESS) -> Capture:
         """Seal the capture with its fingerprint. Parts may still be added; then it is finished anew."""
@@ -396,9 +396,12 @@ def decode_jpeg(image: bytes) -> UInt8[np.ndarray, "height width 3"]:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _parts(dataset: Any) -> frozenset[tuple[str, str]]:
-    table = dataset.to_table(columns=["subject", "sequence"]).group_by(["subject", "sequence"]).aggregate([])
-    return frozenset(zip(table["subject"].to_pylist(), table["sequence"].to_pylist(), strict=True))
+def _pairs(dataset: Any, first: str, second: str) -> frozenset[tuple[str, str]]:
+    """The values of two columns that stand in one row; none without a table."""
+    if dataset is None:
+        return frozenset()
+    table = dataset.to_table(columns=[first, second]).group_by([first, second]).aggregate([])
+    return frozenset(zip(table[first].to_pylist(), table[second].to_pylist(), strict=True))
 
 
 def _row_digests(batch: Any) -> Iterator[bytes]:

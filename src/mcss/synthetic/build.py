@@ -59,14 +59,10 @@ def build(
             total, left = total + len(names), left + len(missing)
             if missing:
                 jobs.append((settings, subject, action, missing))
-    backgrounds: set[tuple[str, str]] = set()
     with progress.task("Rendering sequences", total, total - left) as task:
         for scenes in _in_processes(jobs, min(processes, len(jobs))):
             for scene in scenes:
-                for view, image in scene.backgrounds.items():
-                    if (scene.stage, view) not in backgrounds:
-                        writer.add_background(view, image, scene.stage)
-                        backgrounds.add((scene.stage, view))
+                writer.add_backgrounds(scene.backgrounds, scene.stage)
                 writer.append(scene.frames)
                 task.advance()
     return writer.finish(progress)

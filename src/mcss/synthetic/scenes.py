@@ -89,7 +89,7 @@ class Scene:
 
     frames: list[Frame]
     stage: str
-    """What its backgrounds belong to; see `captures.CaptureWriter.add_background`."""
+    """What its backgrounds belong to; see `captures.CaptureWriter.add_backgrounds`."""
     backgrounds: dict[str, bytes]
     """JPEG of each view's empty stage."""
 
