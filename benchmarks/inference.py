@@ -31,13 +31,13 @@ import torch
 from mcss import metrics
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
-from mcss.evaluation import EvaluationSettings, evaluated_instants, target_poses
 from mcss.export import ExportSettings, PictureNetwork, export_run
 from mcss.mediapipe_process import VERSION, MediaPipeError, MediaPipeProcess, mediapipe, shared_joints, shared_pa_mpjpe
+from mcss.predictions import EvaluationSettings, evaluated_instants, target_poses
 from mcss.processes import processors
 from mcss.progress import RichProgress
+from mcss.run_folders import describe_machine
 from mcss.runtimes import ENDINGS, ExportedModel
-from mcss.training import describe_machine
 
 BATCHES = (1, 32)
 MEDIAPIPE = f"MediaPipe Full {VERSION}, finding the person too"

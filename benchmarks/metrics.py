@@ -21,7 +21,7 @@ import torch
 
 from mcss.metrics import pa_mpjpe, pairwise_pa_mpjpe
 from mcss.retrieval import Gallery, retrieve_poses
-from mcss.training import describe_machine
+from mcss.run_folders import describe_machine
 
 VIEWS = 4
 

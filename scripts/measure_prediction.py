@@ -22,7 +22,6 @@ from scipy.stats import spearmanr
 from mcss.bvh import with_fixed_bones
 from mcss.captures import Capture
 from mcss.equipment import LabelledPictures, placements, predicted
-from mcss.evaluation import target_poses
 from mcss.experiments import provenance
 from mcss.figures import PALETTE
 from mcss.files import replacing, write_json
@@ -31,6 +30,7 @@ from mcss.instants import Instants
 from mcss.metrics import mpjpe, n_mpjpe, pa_mpjpe
 from mcss.models import Poses, load
 from mcss.placement import Placement, angle_between
+from mcss.predictions import target_poses
 from mcss.progress import RichProgress
 from mcss.projection import joints_in_crops
 from mcss.skeletons import canonical_pose

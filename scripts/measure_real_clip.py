@@ -15,10 +15,11 @@ from pathlib import Path
 
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
-from mcss.evaluation import Evaluation, EvaluationSettings, PoseScores
+from mcss.evaluation import Evaluation, PoseScores
 from mcss.experiments import evaluate_run, provenance
 from mcss.files import write_json
 from mcss.methods.mcss import MCSSSettings
+from mcss.predictions import EvaluationSettings
 from mcss.progress import RichProgress
 from mcss.recipes import recipe
 from mcss.retrieval import InstantRetrieval

@@ -13,7 +13,8 @@ from mcss.checkpoints import MODEL, ModelParts, save_model
 from mcss.neighbours import ReferencePoses
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.placement import PlacementConfig, PlacementHead
-from mcss.training import TrainSettings, train
+from mcss.train_settings import TrainSettings
+from mcss.training import train
 
 
 def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:

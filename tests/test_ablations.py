@@ -11,7 +11,7 @@ from mcss.methods.mcss import MCSSSettings
 from mcss.networks import NetworkConfig
 from mcss.recipes import recipe
 from mcss.report import Provenance
-from mcss.training import TrainSettings
+from mcss.train_settings import TrainSettings
 
 
 def tiny_recipe(name: str, method: str, capture: str) -> TrainSettings:

@@ -21,13 +21,13 @@ from mcss.cells import (
 )
 from mcss.checkpoints import METRICS, MODEL
 from mcss.estimates import estimates, step_seconds
-from mcss.evaluation import EvaluationSettings
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
 from mcss.prediction_files import read_predictions
+from mcss.predictions import EvaluationSettings
 from mcss.recipes import recipe
-from mcss.training import OptimiserSettings, TrainSettings
+from mcss.train_settings import OptimiserSettings, TrainSettings
 from mcss.tuning import Budget, Trial, trials_of, tuned
 
 NETWORK = NetworkConfig(dim=16, image_size=32, embedding_norm=True)

@@ -11,7 +11,7 @@ from mcss.augmentation import NO_AUGMENTATION, AugmentationSettings
 from mcss.batches import Batch
 from mcss.captures import Capture
 from mcss.checkpoints import load_estimator
-from mcss.evaluation import EvaluationSettings, evaluate
+from mcss.evaluation import evaluate
 from mcss.keypoints import keypoints_of, skeleton_maps
 from mcss.methods.chen_cvpr19 import (
     ChenCVPR19Settings,
@@ -26,10 +26,12 @@ from mcss.methods.points2d import Points2DSettings, mean_of_known, point_error
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig, NetworkOutput
 from mcss.predict import NetworkPredictor
+from mcss.predictions import EvaluationSettings
 from mcss.recipes import recipe
 from mcss.runlog import read_metrics
 from mcss.systems import information_of
-from mcss.training import OptimiserSettings, TrainSettings, train
+from mcss.train_settings import OptimiserSettings, TrainSettings
+from mcss.training import train
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 MAPS = SkeletonMapConfig(points=8, map_size=8, bone_width=0.4, width=32, hidden=32)

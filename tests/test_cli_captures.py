@@ -14,7 +14,8 @@ from mcss.cli import main
 from mcss.cli.training import TrainOptions
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.recipes import MethodName
-from mcss.training import TrainSettings, begin_run
+from mcss.run_folders import begin_run
+from mcss.train_settings import TrainSettings
 
 
 @pytest.fixture(autouse=True)

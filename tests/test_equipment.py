@@ -20,10 +20,10 @@ from mcss.equipment import (
     reference_of,
     train_placement,
 )
-from mcss.evaluation import target_poses
 from mcss.metrics import mpjpe
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.placement import PlacementConfig, angle_between
+from mcss.predictions import target_poses
 
 QUICK = EquipSettings(pictures=300, variants=2, epochs=25, reference=60, calibration=60, head=PlacementConfig(stages=3))
 

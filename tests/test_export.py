@@ -20,10 +20,10 @@ from mcss.augmentation import normalise
 from mcss.captures import Capture
 from mcss.checkpoints import save_model
 from mcss.cli import main
-from mcss.evaluation import target_poses
 from mcss.export import ExportSettings, Parity, export_run, generated_pictures
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
 from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.predictions import target_poses
 from mcss.runtimes import ExportedModel, ExportedPredictor, ExportError, openvino_runtime
 from mcss.skeletons import JOINTS
 

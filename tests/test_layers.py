@@ -34,13 +34,13 @@ synthetic.rasteriser synthetic.body synthetic.lighting synthetic.stage synthetic
 synthetic.wardrobe synthetic.photography synthetic.scenes synthetic.build synthetic.describe
 augmentation sampling
 backbones networks decoders keypoints
-backgrounds batches evaluation prediction_files embedding_analysis features examples
+backgrounds batches predictions evaluation prediction_files embedding_analysis features examples
 methods methods.supervised methods.mcss methods.points2d methods.rhodin_cvpr18 methods.rhodin_eccv18
 methods.chen_cvpr19
 checkpoints models systems predict equipment runtimes quantisation export mediapipe_driver mediapipe_process
 smoothing fusion takes bvh pose_exports sightings inference
 indexing clips queries search comparison
-selection runlog training recipes parallel
+selection runlog train_settings run_folders learning_curve training_data training recipes parallel
 figures plots synchronisation sheets scene_viewer overlays pages report doctor_page
 cells estimates tuning experiments ablations
 search_page comparison_page

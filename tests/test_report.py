@@ -11,20 +11,11 @@ import pytest
 import torch
 
 from mcss.captures import Capture
-from mcss.evaluation import (
-    Evaluation,
-    EvaluationSettings,
-    MeanPose,
-    Prediction,
-    Predictions,
-    evaluate,
-    evaluate_predictions,
-    predict_split,
-    target_poses,
-)
+from mcss.evaluation import Evaluation, evaluate, evaluate_predictions
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.figures import INK, LEFT, RIGHT, skeleton_svg
 from mcss.plots import Line, averaged, line_plot
+from mcss.predictions import EvaluationSettings, MeanPose, Prediction, Predictions, predict_split, target_poses
 from mcss.report import (
     PAPER,
     Provenance,

@@ -15,7 +15,6 @@ from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
 from mcss.augmentation import NO_AUGMENTATION
 from mcss.captures import Capture, CaptureWriter, Selector
 from mcss.cells import train_cells
-from mcss.evaluation import EvaluationSettings
 from mcss.mediapipe_process import SHARED, Landmarks
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings, SkeletonMapConfig, SkeletonMapSettings
 from mcss.methods.mcss import MCSSSettings
@@ -24,12 +23,13 @@ from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, SynthesisConfig
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
+from mcss.predictions import EvaluationSettings
 from mcss.reproduction import reproduce as module
 from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, read_landmarks
 from mcss.reproduction.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
 from mcss.skeletons import JOINTS
 from mcss.systems import Method
-from mcss.training import TrainSettings
+from mcss.train_settings import TrainSettings
 from mcss.tuning import Budget
 from mcss.weights import WeightsError
 

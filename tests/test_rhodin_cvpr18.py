@@ -14,7 +14,7 @@ from captures_for_tests import INFO, stick_part
 from mcss.augmentation import AugmentationSettings
 from mcss.captures import Capture, CaptureError, CaptureWriter
 from mcss.checkpoints import CheckpointError, load_model
-from mcss.evaluation import EvaluationSettings, evaluate
+from mcss.evaluation import evaluate
 from mcss.methods.rhodin_cvpr18 import (
     InitialSettings,
     RhodinCVPR18Settings,
@@ -24,9 +24,11 @@ from mcss.methods.rhodin_cvpr18 import (
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
 from mcss.predict import NetworkPredictor
+from mcss.predictions import EvaluationSettings
 from mcss.recipes import recipe
 from mcss.runlog import read_metrics
-from mcss.training import OptimiserSettings, TrainSettings, stages, train
+from mcss.train_settings import OptimiserSettings, TrainSettings, stages
+from mcss.training import train
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 

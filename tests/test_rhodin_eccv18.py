@@ -14,7 +14,7 @@ from mcss.backgrounds import BackgroundCrops
 from mcss.batches import Batch
 from mcss.captures import Capture, CaptureError, CaptureWriter
 from mcss.checkpoints import CheckpointError, load_estimator, load_model
-from mcss.evaluation import EvaluationSettings, evaluate
+from mcss.evaluation import evaluate
 from mcss.methods.rhodin_eccv18 import (
     NovelViewNetwork,
     NovelViewSettings,
@@ -27,9 +27,11 @@ from mcss.methods.rhodin_eccv18 import (
 )
 from mcss.networks import NetworkConfig, NetworkOutput
 from mcss.predict import NetworkPredictor
+from mcss.predictions import EvaluationSettings
 from mcss.recipes import recipe
 from mcss.runlog import read_metrics
-from mcss.training import OptimiserSettings, TrainSettings, stages, train
+from mcss.train_settings import OptimiserSettings, TrainSettings, stages
+from mcss.training import train
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 SYNTHESIS = SynthesisConfig(points=8, appearance=4, picture_size=16, width=32, perception_stages=1, hidden=16)

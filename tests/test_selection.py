@@ -8,9 +8,9 @@ import pytest
 from captures_for_tests import INFO, stick_part
 from mcss.captures import Capture, CaptureWriter
 from mcss.checkpoints import save_model
-from mcss.evaluation import target_poses
 from mcss.labels import LabelSpec, read_instants, select_labels, write_instants
 from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.predictions import target_poses
 from mcss.selection import SelectSettings, k_center, select_instants
 
 

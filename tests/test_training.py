@@ -23,8 +23,10 @@ from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.progress import NO_PROGRESS
 from mcss.recipes import recipe
+from mcss.run_folders import begin_run
 from mcss.runlog import read_metrics
-from mcss.training import OptimiserSettings, TrainSettings, begin_run, train
+from mcss.train_settings import OptimiserSettings, TrainSettings
+from mcss.training import train
 
 STEPS = 8
 
@@ -64,7 +66,7 @@ def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_captur
     train(settings, whole)
     script = (
         "import json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
-        "from test_training import settings_for; from mcss.captures import Capture; from mcss.training import *;"
+        "from test_training import *;"
         "c = Capture.open(sys.argv[2]);"
         "s = settings_for(c, optimiser=OptimiserSettings(steps=60, schedule='cosine', average=0.9));"
         "train(s, Path(sys.argv[3]), resume=True)"

@@ -19,7 +19,7 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import recipe
 from mcss.report import Provenance
 from mcss.runlog import last_validation
-from mcss.training import TrainSettings
+from mcss.train_settings import TrainSettings
 
 
 def _method(**changes: Any) -> Callable[[TrainSettings], TrainSettings]:

@@ -14,26 +14,20 @@ from typing import Any
 
 from mcss.captures import Capture
 from mcss.checkpoints import CONFIG, METRICS, MODEL, load_estimator
-from mcss.evaluation import (
-    Evaluation,
-    EvaluationSettings,
-    MeanPose,
-    Predictions,
-    evaluate,
-    evaluated_instants,
-    predict_split,
-)
+from mcss.evaluation import Evaluation, evaluate
 from mcss.files import write_json
 from mcss.labels import LabelSpec, select_labels
 from mcss.parallel import Job, train_all
 from mcss.predict import NetworkPredictor
 from mcss.prediction_files import read_predictions, write_predictions
+from mcss.predictions import EvaluationSettings, MeanPose, Predictions, evaluated_instants, predict_split
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName
 from mcss.report import SystemResult, history_of
+from mcss.run_folders import FIRST_STAGE, begin_run
 from mcss.runlog import read_metrics
 from mcss.systems import method_name
-from mcss.training import FIRST_STAGE, IDLE, TrainSettings, begin_run
+from mcss.train_settings import IDLE, TrainSettings
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from torch import Tensor
 from mcss.augmentation import AugmentationSettings, augment
 from mcss.captures import Capture, CaptureError
 from mcss.checkpoints import CONFIG, ModelParts
-from mcss.evaluation import target_poses
 from mcss.instants import Instants
 from mcss.labels import LabelSpec, select_labels
 from mcss.metrics import mpjpe
 from mcss.models import Model, Poses
 from mcss.neighbours import ReferencePoses, fitted, signs
 from mcss.placement import Placement, PlacementConfig, PlacementHead, true_placement, usable
+from mcss.predictions import target_poses
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.projection import joints_in_crops
 from mcss.sampling import generator

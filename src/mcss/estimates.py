@@ -22,7 +22,7 @@ from mcss.systems import (
     points_of,
     pose_images_of,
 )
-from mcss.training import TrainSettings, stages
+from mcss.train_settings import TrainSettings, stages
 
 
 @dataclass(frozen=True)

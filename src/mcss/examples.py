@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mcss import metrics
 from mcss.captures import Capture
-from mcss.evaluation import Predictions, gallery_of, target_poses, true_poses
+from mcss.evaluation import gallery_of
+from mcss.predictions import Predictions, target_poses, true_poses
 from mcss.retrieval import (
     POSE_HIT,
     embedding_distances,

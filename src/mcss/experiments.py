@@ -14,17 +14,18 @@ import mcss
 from mcss.captures import Capture
 from mcss.cells import Cell, cell_predictions, cell_result, mean_pose_result, train_cells
 from mcss.checkpoints import METRICS, MODEL, read_model
-from mcss.evaluation import EvaluationSettings, Predictions, evaluate_predictions, predict_split
+from mcss.evaluation import evaluate_predictions
 from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.files import write_json, write_text
 from mcss.predict import NetworkPredictor
+from mcss.predictions import EvaluationSettings, Predictions, predict_split
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName
 from mcss.report import Provenance, SystemResult, comparison_report, history_of, report_rows, run_report
+from mcss.run_folders import describe_machine
 from mcss.runlog import read_metrics
 from mcss.synthetic.build import build
 from mcss.synthetic.scenes import SyntheticSettings
-from mcss.training import describe_machine
 from mcss.tuning import Budget, tuned
 
 _SYSTEMS: tuple[MethodName, ...] = ("mcss", "supervised")

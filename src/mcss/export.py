@@ -24,10 +24,10 @@ from mcss import metrics
 from mcss.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.captures import Capture
 from mcss.checkpoints import MODEL, load_estimator
-from mcss.evaluation import EvaluationSettings, Predictions, evaluated_instants, predict_split, true_poses
 from mcss.files import replacing
 from mcss.networks import NetworkConfig, PoseNetwork
 from mcss.predict import NetworkPredictor
+from mcss.predictions import EvaluationSettings, Predictions, evaluated_instants, predict_split, true_poses
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.quantisation import quantised_onnx, quantised_openvino
 from mcss.runtimes import (

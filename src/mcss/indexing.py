@@ -9,10 +9,10 @@ from jaxtyping import Float32, Int64
 
 from mcss.captures import Capture
 from mcss.entries import Entries, Origin
-from mcss.evaluation import target_poses
 from mcss.index import PoseIndex
 from mcss.instants import Instants
 from mcss.models import Model, Poses
+from mcss.predictions import target_poses
 from mcss.progress import NO_PROGRESS, Progress
 
 _BATCH = 64

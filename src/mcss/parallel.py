@@ -17,8 +17,10 @@ from mcss.captures import Capture
 from mcss.checkpoints import CONFIG, METRICS
 from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.run_folders import begin_run
 from mcss.runlog import read_metrics
-from mcss.training import TrainSettings, begin_run, cache_images, train
+from mcss.train_settings import TrainSettings
+from mcss.training import cache_images, train
 
 _POLL_SECONDS = 1.0
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from mcss.augmentation import normalise
 from mcss.captures import Capture
-from mcss.evaluation import Prediction
 from mcss.features import CachedStages
 from mcss.networks import PoseEstimator
+from mcss.predictions import Prediction
 
 
 def _prediction(network: PoseEstimator, images: Tensor, first: int) -> Prediction:

@@ -8,9 +8,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from mcss.evaluation import Predictions
 from mcss.files import replacing
 from mcss.instants import Instants
+from mcss.predictions import Predictions
 
 
 def write_predictions(path: Path, predictions: Predictions, key: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, SynthesisConfig
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
-from mcss.training import OptimiserSettings, TrainSettings
+from mcss.train_settings import OptimiserSettings, TrainSettings
 
 RecipeName = Literal["paper", "fast"]
 MethodName = Literal["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19", "points2d"]

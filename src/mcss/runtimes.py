@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 
 from mcss.captures import Capture
-from mcss.evaluation import Prediction
+from mcss.predictions import Prediction
 from mcss.processes import environment
 from mcss.skeletons import JOINTS, PoseFrame
 

@@ -13,9 +13,9 @@ from mcss.augmentation import normalise
 from mcss.backbones import build_trunk
 from mcss.captures import Capture
 from mcss.checkpoints import load_model
-from mcss.evaluation import target_poses
 from mcss.instants import Instants
 from mcss.predict import NetworkPredictor
+from mcss.predictions import target_poses
 from mcss.progress import NO_PROGRESS, Progress
 
 Space = Literal["embedding", "imagenet", "pose"]

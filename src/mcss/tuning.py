@@ -12,18 +12,18 @@ from typing import Literal
 from mcss.captures import Capture
 from mcss.cells import Cell
 from mcss.checkpoints import METRICS
-from mcss.evaluation import EvaluationSettings
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
 from mcss.parallel import Job, train_all, unfinished
+from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, RecipeName, recipe
 from mcss.runlog import last_validation
 from mcss.systems import Method
-from mcss.training import TrainSettings
+from mcss.train_settings import TrainSettings
 
 BudgetName = Literal["small", "paper"]
 

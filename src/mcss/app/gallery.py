@@ -9,10 +9,10 @@ from jaxtyping import Float32, Int64
 
 from mcss.captures import Capture
 from mcss.entries import Filter, IndexProblem, poses_of, quoted
-from mcss.evaluation import target_poses
 from mcss.index import PoseIndex
 from mcss.indexing import origin_of
 from mcss.models import Model
+from mcss.predictions import target_poses
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.resident import Names, ResidentIndex
 

@@ -10,9 +10,9 @@ from mcss.ablations import AblationPlan, run_ablation
 from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish, show_table
 from mcss.estimates import Estimate
-from mcss.evaluation import EvaluationSettings
 from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
 from mcss.models import SHIPPED
+from mcss.predictions import EvaluationSettings
 from mcss.progress import RichProgress
 from mcss.report import SystemResult
 from mcss.reproduction.reproduce import ReproducePlan, Wanted, wanted_parts

@@ -21,7 +21,8 @@ from mcss.methods.supervised import SupervisedSettings
 from mcss.models import load
 from mcss.progress import RichProgress
 from mcss.recipes import MethodName, RecipeName, recipe
-from mcss.training import Machine, Precision, TrainSettings, train
+from mcss.train_settings import Precision, TrainSettings
+from mcss.training import Machine, train
 
 train_app = SubcommandApp()
 

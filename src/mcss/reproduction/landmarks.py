@@ -19,13 +19,13 @@ from jaxtyping import Bool, Float32, Int64
 from mcss.captures import Capture
 from mcss.cells import Cell, cell_predictions
 from mcss.checkpoints import MODEL, load_estimator
-from mcss.evaluation import EvaluationSettings, evaluated_instants, true_poses
 from mcss.files import replacing
 from mcss.instants import Instants
 from mcss.keypoints import read_joints
 from mcss.mediapipe_process import SHARED, VERSION, mediapipe
 from mcss.metrics import pa_mpjpe
 from mcss.predict import NetworkPredictor
+from mcss.predictions import EvaluationSettings, evaluated_instants, true_poses
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.reproduction.parts import Study
 from mcss.skeletons import JOINTS, ROOT

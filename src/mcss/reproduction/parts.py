@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from mcss.captures import Capture
 from mcss.cells import Cell, cell_result, seconds_of
-from mcss.evaluation import EvaluationSettings
 from mcss.experiments import spread
 from mcss.files import write_json, write_text
+from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.report import NAMES, Provenance, SystemResult
 from mcss.reproduction.paper import PaperRow

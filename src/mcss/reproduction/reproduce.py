@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from mcss.captures import Capture
 from mcss.cells import Cell, train_cells
 from mcss.estimates import Estimate, estimates
-from mcss.evaluation import EvaluationSettings
 from mcss.experiments import provenance
 from mcss.files import write_json, write_text
 from mcss.plots import write_figure
+from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName
 from mcss.report import Provenance

@@ -12,10 +12,11 @@ from jaxtyping import UInt8
 from mcss.captures import Capture, decode_jpeg
 from mcss.cells import Cell, cell_predictions, started_from
 from mcss.embedding_analysis import BIN_MM, distance_curves, drawn_queries
-from mcss.evaluation import EvaluationSettings, Predictions, gallery_of, whole_instants
+from mcss.evaluation import gallery_of, whole_instants
 from mcss.examples import pick_rows, retrieval_examples
 from mcss.figures import GREY, PALETTE
 from mcss.plots import MARKS, Cloud, Line, Shown, cloud_figure, line_figure, picture_figure
+from mcss.predictions import EvaluationSettings, Predictions
 from mcss.report import NAMES, SystemResult
 from mcss.reproduction.paper import FIG5, GENERALISATION, TABLE4
 from mcss.reproduction.parts import Part, Study

@@ -1,0 +1,76 @@
+"""Run folders: begun with their settings, or gone on with under the same ones."""
+
+import hashlib
+import json
+import os
+import platform
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mcss
+from mcss.captures import Capture
+from mcss.checkpoints import CONFIG, CheckpointError
+from mcss.files import write_json
+from mcss.keypoints import LABELS
+from mcss.labels import LabelSpec
+from mcss.systems import method_name, points_of
+from mcss.train_settings import IDLE, TrainSettings
+
+FIRST_STAGE = "first"
+"""The folder within a run in which a method of two stages trains its first one."""
+
+
+def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
+    """Write ``config.json``, or check that it is this run's; returns the digest that ties a checkpoint to its run.
+
+    Raises:
+        CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
+    """
+    plain = {
+        **asdict(settings),
+        "method_name": method_name(settings.method),
+        "capture_fingerprint": capture.fingerprint,
+    }
+    if listed := LabelSpec.parse(settings.labels).listed:  # the file may change while a run is stopped
+        plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    if (source := points_of(settings.method)) not in (None, LABELS) and Path(str(source)).is_file():
+        plain["points_file"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
+    decisive = {key: value for key, value in plain.items() if key not in IDLE}
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    path = out / CONFIG
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if not resume:
+            raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
+        then, now = _with_later_settings(known, settings), json.loads(json.dumps(decisive))
+        if other := sorted(key for key in now if then.get(key) != now[key]):
+            raise CheckpointError(
+                f"{out}: that run has other settings ({', '.join(other)}); see {path}. "
+                "Resume with the same command, or give another --out."
+            )
+        return str(known["digest"])
+    versions = {"mcss": mcss.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    write_json(path, {**plain, "digest": digest, "versions": versions, "machine": describe_machine()})
+    return digest
+
+
+def _with_later_settings(known: dict[str, Any], settings: Any) -> dict[str, Any]:
+    """The settings of an older mcss, with those that came since at their defaults, as it was without them."""
+    filled = dict(known)
+    for field_ in fields(settings):
+        name, value = field_.name, getattr(settings, field_.name)
+        if name in filled and is_dataclass(value) and isinstance(filled[name], dict):
+            filled[name] = _with_later_settings(filled[name], value)
+        elif name not in filled and field_.default is not MISSING:
+            filled[name] = json.loads(json.dumps(field_.default))
+    return filled
+
+
+def describe_machine() -> str:
+    """Processors and accelerator, in a line for reports."""
+    cores = os.cpu_count()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.system()} {platform.machine()}, {cores} cores, {gpu}"
