@@ -116,6 +116,13 @@ def test_pictures_are_turned_and_scaled_as_far_as_was_asked_for(method: MethodNa
     assert (augmentation.rotation, augmentation.scale) == (30.0, 0.3)
 
 
+def test_without_frozen_stages_nothing_is_computed_once() -> None:
+    settings = TrainOptions("c", frozen_stages=0).settings("mcss")
+    assert (settings.frozen_stages, settings.variants) == (0, 0)
+    settings = TrainOptions("c", frozen_stages=2).settings("mcss")
+    assert (settings.frozen_stages, settings.variants) == (2, 4)
+
+
 def test_a_list_that_changed_is_not_the_same_run(tiny_capture: Capture) -> None:
     Path("list.csv").write_text("subject,sequence,frame\nS1,Walking 1,2\n")
     settings = TrainSettings(tiny_capture.uri, labels="@list.csv")

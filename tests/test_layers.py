@@ -46,7 +46,7 @@ cells estimates tuning experiments ablations
 search_page comparison_page
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
-app app.limits app.uploads app.answers app.worker app.gallery app.looks app.server
+app app.limits app.uploads app.answers app.worker app.gallery app.looks app.studio app.server
 cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
 cli.serving
 cli

@@ -205,6 +205,7 @@ def test_a_ninth_is_asked_to_come_back_and_who_falls_silent_is_given_up(server: 
         for line in lines[1:]:
             said = line.recv(65536)
             assert said.startswith(b"HTTP/1.1 408")
+            assert b"connection: close" in said.lower(), "or an endless body would be read to its end"
     finally:
         for line in lines:
             line.close()

@@ -8,7 +8,8 @@ from tyro.conf import OmitArgPrefixes
 
 from mcss.app.gallery import CaptureGallery, Gallery, IndexGallery
 from mcss.app.limits import Limits
-from mcss.app.server import Studio, run_server
+from mcss.app.server import run_server
+from mcss.app.studio import Studio
 from mcss.app.worker import Means
 from mcss.captures import Capture
 from mcss.cli.terminal import app, console

@@ -61,6 +61,8 @@ class TrainOptions:
     points: str | None = None
     """chen_cvpr19, points2d: where 2D joints come from: labels (the default), or a detector's as a CSV or Parquet file
     with the columns subject,sequence,frame,view,joint,x,y, in pixels of the source pictures."""
+    frozen_stages: int | None = None
+    """First stages of the trunk that stay as they are, instead of the recipe's; 0 trains all of it, which is slower."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
     rotation: float | None = None
@@ -119,6 +121,9 @@ class TrainOptions:
             # Frozen stages are chosen for the recipe's own trunk.
             network = replace(network, trunk=self.trunk)
             base = replace(base, frozen_stages=0, variants=0)
+        if self.frozen_stages is not None:
+            variants = base.variants if self.frozen_stages else 0
+            base = replace(base, frozen_stages=self.frozen_stages, variants=variants)
         return replace(
             base,
             variants=base.variants if self.variants is None else self.variants,
