@@ -12,7 +12,7 @@ from mcss.synthetic.build import build, capture_info
 from mcss.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.synthetic.photography import Bones, posed
-from mcss.synthetic.scenes import SyntheticSettings, _on_floor, _performances, cast, dressed, make_scenes
+from mcss.synthetic.scenes import SyntheticSettings, _on_floor, _performances, cast, crew_of, dressed, make_scenes
 
 pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
 
@@ -203,6 +203,21 @@ def test_stages_per_sequence_belong_to_their_sequences_with_the_same_cameras() -
     assert first is not None
     assert second is not None
     np.testing.assert_array_equal(first.rotation, second.rotation)
+
+
+def test_stages_per_view_share_nothing_but_the_person() -> None:
+    settings = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=3, stages="per-view")
+    crews = [crew_of(settings, 0, f"Walking {take}") for take in (1, 2)]
+    places = [[photographer.stage.name for photographer in crew] for crew in crews]
+    assert [len(set(names)) for names in places] == [3, 3]
+    assert places[0] != places[1]
+    (scene,) = make_scenes(settings, 0, "Walking", frozenset({"Walking 1"}))
+    assert scene.stage == "S1/Walking 1"
+    assert len(set(scene.backgrounds.values())) == 3
+    assert [frame.view for frame in scene.frames[:3]] == ["1", "2", "3"]
+    same = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=3)
+    (plain,) = make_scenes(same, 0, "Walking", frozenset({"Walking 1"}))
+    assert [frame.box for frame in plain.frames] == [frame.box for frame in scene.frames]
 
 
 def test_a_body_is_posed_the_same_in_every_process() -> None:

@@ -20,7 +20,7 @@ from mcss.synthetic.rasteriser import bounds
 from mcss.synthetic.stage import PANORAMAS, STAGE_RADIUS, STAGES, StageName, draw_cameras, load_stage
 from mcss.synthetic.wardrobe import dress
 
-Stages = Literal["per-subject", "per-sequence"] | StageName
+Stages = Literal["per-subject", "per-sequence", "per-view"] | StageName
 
 JPEG_QUALITY = 90
 
@@ -51,8 +51,8 @@ class SyntheticSettings:
     new_motion: bool = True
     """Let the test subjects also perform actions that nobody else performs (the split new-motion)."""
     stages: Stages = "cyclorama"
-    """The place of all by name, or another one for each subject or sequence. The cyclorama is a plain, evenly lit
-    studio."""
+    """The place of all by name, or another one for each subject or sequence, or for each view of a sequence, so that
+    nothing but the person connects the views. The cyclorama is a plain, evenly lit studio."""
     cameras: Literal["fixed", "per-sequence"] = "fixed"
     """The same cameras for all, as in a laboratory, or drawn anew for every sequence."""
 
@@ -66,7 +66,7 @@ class SyntheticSettings:
                 raise ValueError(f"{name} must be at least {low}{reason}, came {value}")
         if not 0 < self.rate <= 120:
             raise ValueError(f"rate must lie between 0 and 120 frames per second, came {self.rate}")
-        if self.stages not in (stages := ("per-subject", "per-sequence", *STAGES)):
+        if self.stages not in (stages := ("per-subject", "per-sequence", "per-view", *STAGES)):
             known = ", ".join(stages)
             raise ValueError(f"there is no stage {self.stages!r}; choose from {known}")
         if self.cameras not in ("fixed", "per-sequence"):
@@ -133,23 +133,21 @@ def _performances(settings: SyntheticSettings, subject: int) -> list[Performance
 def film(settings: SyntheticSettings, subject: int, performance: Performance) -> Scene:
     """All pictures of one performance."""
     body, figure = cast(subject, settings.seed), dressed(settings, subject, performance.sequence)
-    stage = _stage_of(settings, subject, performance.sequence)
     label = ""
-    if "per-sequence" in (settings.cameras, settings.stages):
+    if settings.cameras == "per-sequence" or settings.stages in ("per-sequence", "per-view"):
         label = f"{performance.subject}/{performance.sequence}"
     elif settings.stages == "per-subject":
         label = performance.subject
-    photographer = _photographer(
-        stage, label if settings.cameras == "per-sequence" else "", settings.seed, settings.views, settings.size
-    )
+    crew = crew_of(settings, subject, performance.sequence)
     heads = _on_floor(body, figure, performance)
     bones = Bones.of(body, performance.orientations, heads)
     poses = body.pose_joints(performance.orientations, heads)
     rng = generator(settings.seed, performance.subject, performance.sequence)
-    cameras = [camera.matrices() for camera in photographer.cameras]
+    cameras = [camera.matrices() for photographer in crew for camera in photographer.cameras]
     frames = []
     for number, pose in enumerate(poses):
-        pictures = photographer.shoot(figure, posed(figure, bones, number), rng)
+        vertices = posed(figure, bones, number)
+        pictures = [picture for photographer in crew for picture in photographer.shoot(figure, vertices, rng)]
         for view, (picture, camera) in enumerate(zip(pictures, cameras, strict=True)):
             frames.append(
                 Frame(
@@ -165,7 +163,7 @@ def film(settings: SyntheticSettings, subject: int, performance: Performance) ->
                     camera=camera,
                 )
             )
-    return Scene(frames, label, _backgrounds(photographer))
+    return Scene(frames, label, _backgrounds(crew))
 
 
 def on_stage(pelvis: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3"]:
@@ -207,28 +205,42 @@ def _figure(subject: int, seed: int, outfit: int) -> Figure:
     return dress(cast(subject, seed), subject, seed, outfit)
 
 
-def _stage_of(settings: SyntheticSettings, subject: int, sequence: str) -> StageName:
+def crew_of(settings: SyntheticSettings, subject: int, sequence: str) -> tuple[Photographer, ...]:
+    """Who takes the pictures of a sequence: one for all cameras, or where places differ by view one for each."""
+    name = f"{subject_name(subject)}/{sequence}"
+    stages: tuple[StageName, ...]
     match settings.stages:
-        case "per-subject":
-            order = generator(settings.seed, "stages").permutation(len(PANORAMAS))
-            return PANORAMAS[int(order[subject % len(PANORAMAS)])]
+        case "per-view":
+            stages = _drawn_stages(settings.seed, name)[: settings.views]
         case "per-sequence":
-            rng = generator(settings.seed, "stages", subject_name(subject), sequence)
-            return PANORAMAS[int(rng.integers(len(PANORAMAS)))]
-        case name:
-            return name
+            stages = _drawn_stages(settings.seed, name)[:1]
+        case "per-subject":
+            stages = (_drawn_stages(settings.seed, "")[subject % len(PANORAMAS)],)
+        case stage:
+            stages = (stage,)
+    return _photographers(stages, name if settings.cameras == "per-sequence" else "", settings)
+
+
+def _drawn_stages(seed: int, name: str) -> tuple[StageName, ...]:
+    """All places in the order of whoever has that name; `name` is empty for the capture's."""
+    names = ("stages", name) if name else ("stages",)
+    return tuple(PANORAMAS[int(place)] for place in generator(seed, *names).permutation(len(PANORAMAS)))
 
 
 @lru_cache(maxsize=1)
-def _photographer(stage: StageName, sequence: str, seed: int, views: int, size: int) -> Photographer:
-    return Photographer(load_stage(stage), draw_cameras(generator(seed, "cameras", sequence), views), size)
+def _photographers(stages: tuple[StageName, ...], seats: str, settings: SyntheticSettings) -> tuple[Photographer, ...]:
+    """One for all cameras on one stage, or one for each on as many."""
+    cameras = draw_cameras(generator(settings.seed, "cameras", seats), settings.views)
+    shares = [cameras[place :: len(stages)] for place in range(len(stages))]
+    return tuple(
+        Photographer(load_stage(stage), share, settings.size) for stage, share in zip(stages, shares, strict=True)
+    )
 
 
 @lru_cache(maxsize=1)
-def _backgrounds(photographer: Photographer) -> dict[str, bytes]:
-    return {
-        str(view + 1): jpeg(photographer.background(view), JPEG_QUALITY) for view in range(len(photographer.cameras))
-    }
+def _backgrounds(crew: tuple[Photographer, ...]) -> dict[str, bytes]:
+    empty = [photographer.background(n) for photographer in crew for n in range(len(photographer.cameras))]
+    return {str(view + 1): jpeg(picture, JPEG_QUALITY) for view, picture in enumerate(empty)}
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
