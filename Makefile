@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Processes of pytest, of one thread each.
 WORKERS ?= 2
 
-.PHONY: setup demo check test test-quick bench docs clean
+.PHONY: setup demo check test test-quick bench model docs clean
 
 setup: $(READY)
 
@@ -34,6 +34,14 @@ test-quick: setup
 bench: setup
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
+MODEL := src/mcss/models/mcss.safetensors
+
+# An hour: the weights that are shipped with the package, see src/mcss/models/CARD.md.
+model: setup
+	$(BIN)/mcss synthetic build captures/rooms --subjects 16 --instants 1000 --stages per-view --cameras per-sequence --no-new-motion --seed 2
+	$(BIN)/mcss train mcss --capture captures/rooms --labels all --steps 2000 --rotation 30 --scale 0.3 --out runs/rooms --resume
+	$(BIN)/mcss equip runs/rooms --capture captures/rooms --half --out $(MODEL)
+
 # Hours: every table and picture of README.md and docs/, from the commands that make them. Can be stopped and repeated.
 docs: setup
 	$(BIN)/mcss synthetic build captures/synthetic
@@ -49,11 +57,10 @@ docs: setup
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints --poses
 	$(BIN)/mcss import videos captures/footage captures/real
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
-	$(BIN)/python scripts/measure_real_clip.py $$(ls -d results/cells/mcss-S1-seed0-* | head -1)
-	$(BIN)/mcss equip $$(ls -d results/cells/mcss-S1-seed0-* | head -1) --capture captures/synthetic --out runs/equipped.safetensors
+	$(BIN)/python scripts/measure_real_clip.py $(MODEL)
 	$(BIN)/python scripts/measure_search.py
 	$(BIN)/python benchmarks/searching.py --page docs/search.md
-	$(BIN)/python scripts/measure_prediction.py runs/equipped.safetensors captures/synthetic
+	$(BIN)/python scripts/measure_prediction.py $(MODEL) captures/synthetic
 	$(BIN)/python scripts/photograph_page.py captures/synthetic captures/footage/subject/balancing/cam01.mp4 captures/footage/subject/balancing/cam02.mp4
 
 clean:
