@@ -62,7 +62,8 @@ class Capture:
         metadata = metadata_of(dataset)
         self.info = CaptureInfo.from_metadata(metadata)
         self.fingerprint = metadata[_FINGERPRINT]
-        """Of all rows and splits; the same however the parts were ordered when written."""
+        """Of all rows and splits; the same however the parts were ordered when written. Where settings decide the
+        content (`CaptureInfo.computed`) it is of them and of which rows there are: the same on every machine."""
 
     @classmethod
     def open(cls, uri: str | Path) -> "Capture":
@@ -352,11 +353,14 @@ class CaptureWriter:
         backgrounds = open_table(table_uri(self.uri, "backgrounds"))
         with progress.task("Checking the capture", count) as task:
             digests: list[bytes] = []
-            for batch in self._dataset.to_batches(batch_size=512):
+            rows, empty = (["subject", "sequence", "action", "frame", "view"], ["stage", "view"])
+            if not self.info.computed:
+                rows, empty = self._dataset.schema.names, BACKGROUNDS.names
+            for batch in self._dataset.to_batches(batch_size=512, columns=rows):
                 digests += _row_digests(batch)
                 task.advance(batch.num_rows)
             if backgrounds is not None:
-                for batch in backgrounds.to_batches(batch_size=8):
+                for batch in backgrounds.to_batches(batch_size=8, columns=empty):
                     digests += _row_digests(batch)
         about = json.dumps(self.info.metadata(), sort_keys=True).encode()
         fingerprint = hashlib.sha256(about + b"".join(sorted(digests))).hexdigest()[:32]

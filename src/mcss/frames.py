@@ -131,6 +131,11 @@ class CaptureInfo:
     """Patterns of sequences, the first that matches counts: in sequences of one pattern a subject wears the same. The
     pictures of a metric batch must have that in common, or clothes would tell its instants apart."""
 
+    @property
+    def computed(self) -> bool:
+        """Whether the settings alone decide the content, up to rounding, which differs between processors."""
+        return "renderer" in self.settings
+
     def metadata(self) -> dict[str, str]:
         """The table metadata that says all this."""
         splits = {

@@ -1,7 +1,9 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import lance
 import numpy as np
 import pytest
 
@@ -12,12 +14,27 @@ from mcss.synthetic.build import build, capture_info
 from mcss.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.synthetic.photography import Bones, posed
-from mcss.synthetic.scenes import SyntheticSettings, _on_floor, _performances, cast, crew_of, dressed, make_scenes
+from mcss.synthetic.scenes import (
+    Scene,
+    SyntheticSettings,
+    _on_floor,
+    _performances,
+    cast,
+    crew_of,
+    dressed,
+    make_scenes,
+)
 
 pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
 
 TINY = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS), size=32, views=2, takes=1, rate=5.0)
 SUBJECTS = ("S1", "S2", "S3")
+
+
+def content(capture: Capture) -> list[tuple[Any, ...]]:
+    """All that the rows hold."""
+    rows = lance.dataset(f"{capture.uri}/frames.lance").to_table().to_pylist()
+    return sorted(tuple(repr(value) for value in row.values()) for row in rows)
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +162,28 @@ def test_an_interrupted_build_is_carried_on_to_the_same_capture(
         resumed = build(tmp_path, TINY, processes=1)
     assert f"S1 {appended[0].removesuffix(' 1')}" not in made
     assert resumed.fingerprint == capture.fingerprint
+    assert content(resumed) == content(capture)
 
 
 @pytest.mark.slow
 def test_two_processes_make_the_same_capture_as_one(capture: Capture, tmp_path: Path) -> None:
-    assert build(tmp_path, TINY, processes=2).fingerprint == capture.fingerprint
+    assert content(build(tmp_path, TINY, processes=2)) == content(capture)
+
+
+def test_the_fingerprint_is_of_the_settings_so_that_machines_that_round_otherwise_agree(
+    capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nudged(*job: Any) -> list[Scene]:
+        scenes = make_scenes(*job)
+        return [replace(s, frames=[replace(f, pose=np.nextafter(f.pose, 1e9)) for f in s.frames]) for s in scenes]
+
+    monkeypatch.setattr(building, "make_scenes", nudged)
+    elsewhere = build(tmp_path / "elsewhere", TINY, processes=1)
+    assert content(elsewhere) != content(capture)
+    assert elsewhere.fingerprint == capture.fingerprint
+    assert build(tmp_path / "other", replace(TINY, seed=1), processes=1).fingerprint != capture.fingerprint
+    monkeypatch.setattr(building, "RENDERER", 2)
+    assert build(tmp_path / "later", TINY, processes=1).fingerprint != capture.fingerprint
 
 
 def test_carrying_on_with_other_settings_is_refused(capture: Capture) -> None:

@@ -14,7 +14,7 @@ from mcss.captures import Capture, CaptureError, CaptureInfo, CaptureWriter, Sel
 from mcss.processes import end_with_parent, one_thread_each, processors
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
-from mcss.synthetic.scenes import Scene, SyntheticSettings, make_scenes, sequence_names, subject_name
+from mcss.synthetic.scenes import RENDERER, Scene, SyntheticSettings, make_scenes, sequence_names, subject_name
 
 __all__ = ["SyntheticSettings", "build", "capture_info"]
 
@@ -32,7 +32,8 @@ def build(
 ) -> Capture:
     """Make the capture at `out`, or carry on one that was stopped at any moment.
 
-    The same settings give the same capture (the same fingerprint), whatever the number of processes and stops.
+    The same settings give the same capture, whatever the number of processes and stops; on another processor, up to
+    rounding.
 
     Args:
         out: Folder or object-store prefix of the capture.
@@ -85,7 +86,7 @@ def capture_info(settings: SyntheticSettings) -> CaptureInfo:
     looks = (
         tuple(f"* {take}" for take in range(1, settings.takes + 1)) if settings.outfits > 1 < settings.takes else ("*",)
     )
-    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, asdict(settings), looks)
+    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, {**asdict(settings), "renderer": RENDERER}, looks)
 
 
 def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:

@@ -24,6 +24,9 @@ Stages = Literal["per-subject", "per-sequence", "per-view"] | StageName
 
 JPEG_QUALITY = 90
 
+RENDERER = 1
+"""Counts changes of what the same settings show: raise it with each, or what was measured before counts as measured."""
+
 _FLOOR_SHARE = 0.1
 """This share of a sequence's frames may be lower than its floor before they are lifted onto it."""
 
