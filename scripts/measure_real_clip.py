@@ -4,7 +4,8 @@
 
 The clip is fetched by scripts/fetch_real_clip.py and imported by `mcss import videos`. L_cnstr alone is trained on the
 first 64 instants; Hit@1 and Hit@5 (within ±2 frames) are those of the last 30, before and after. So are the pose errors
-against joints triangulated from 2D keypoints, if the clip was fetched with --poses. The report of each fine-tuned run,
+against joints triangulated from 2D keypoints, if the clip was fetched with --poses, beside those of the mean of the
+model's reference poses, which never looks at a picture. The report of each fine-tuned run,
 with its pictures, is OUT/seedN/test/report.html.
 """
 
@@ -14,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcss.captures import Capture
-from mcss.checkpoints import load_model
-from mcss.evaluation import Evaluation, PoseScores
+from mcss.checkpoints import load_model, read_model
+from mcss.evaluation import Evaluation, evaluate
 from mcss.experiments import evaluate_run, provenance
 from mcss.files import write_json
 from mcss.methods.mcss import MCSSSettings
-from mcss.predictions import EvaluationSettings
+from mcss.predictions import EvaluationSettings, MeanPose
 from mcss.progress import RichProgress
 from mcss.recipes import recipe
 from mcss.retrieval import InstantRetrieval
@@ -28,6 +29,7 @@ from mcss.training import train
 TOLERANCE = 2
 STEPS = 400
 SEEDS = (0, 1, 2)
+ERRORS = ("mpjpe", "n_mpjpe", "pa_mpjpe")
 
 
 def main() -> None:
@@ -45,6 +47,8 @@ def main() -> None:
     def evaluated(run: Path, out: Path) -> Evaluation:
         return evaluate_run(run, capture, "test", evaluation, out, command, progress).evaluation
 
+    reference = read_model(options.run).parts.reference
+    unseeing = None if reference is None else evaluate(MeanPose(reference.pose.mean(0)), capture, "test", evaluation)
     before = evaluated(options.run, options.out / "before")
     after = []
     for seed in SEEDS:
@@ -71,9 +75,7 @@ def main() -> None:
         {
             "hit_at_1": _compared(before, after, lambda e: _found(e).hit_at_1) | {"chance": first.chance_at_1},
             "hit_at_5": _compared(before, after, lambda e: _found(e).hit_at_5) | {"chance": first.chance_at_5},
-            **(
-                {} if before.pose is None else {name: _compared(before, after, error) for name, error in ERRORS.items()}
-            ),
+            **({} if before.pose is None else {name: _errors(before, after, unseeing, name) for name in ERRORS}),
             "tolerance_frames": TOLERANCE,
             "queries": first.queries,
             "gallery": first.gallery,
@@ -100,12 +102,14 @@ def _found(evaluation: Evaluation) -> InstantRetrieval:
     return evaluation.retrieval.same_instant
 
 
-def _errors(evaluation: Evaluation) -> PoseScores:
-    assert evaluation.pose is not None
-    return evaluation.pose.over_poses
+def _errors(
+    before: Evaluation, after: Sequence[Evaluation], unseeing: Evaluation | None, name: str
+) -> dict[str, float | list[float]]:
+    def error(evaluation: Evaluation) -> float:
+        assert evaluation.pose is not None
+        return float(getattr(evaluation.pose.over_poses, name))
 
-
-ERRORS = {"n_mpjpe": lambda e: _errors(e).n_mpjpe, "pa_mpjpe": lambda e: _errors(e).pa_mpjpe}
+    return _compared(before, after, error) | ({} if unseeing is None else {"mean_pose": error(unseeing)})
 
 
 if __name__ == "__main__":
