@@ -47,7 +47,7 @@ class TrainingData:
     """World to camera, NaN where it is not needed; None for methods whose poses are not in camera space."""
     drawn: DrawnPictures | None
     """What a decoder is to draw; None without one."""
-    points: Float32[Tensor, "instants views 17 3"] | None
+    points: Float32[Tensor, "instants views 17 2"] | None
     """Normalised 2D joints; None for methods that do not learn from them."""
 
     @classmethod
