@@ -156,7 +156,7 @@ def reproduce(
     Args:
         parts: table1, fig3, table2, table3, fig4, fig5, table4, fig6, tsne, generalisation, or all.
         capture: A capture's folder or object-store address.
-        out: Folder of the results; the trained cells lie in its folder cells.
+        out: Folder of the results.
         plan: How much is done, and with what.
         estimate: Say what is left to train and how long it will take, and stop.
         json: Also write the rows to this file.

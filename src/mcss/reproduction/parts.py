@@ -32,7 +32,9 @@ class Study:
 
     capture: Capture
     folder: Path
-    """Of the results; the cells lie in it."""
+    """Of the results."""
+    cells: Path
+    """Folder of the trained cells."""
     budget: Budget
     labels: str
     """The one labelled subject."""
@@ -49,11 +51,6 @@ class Study:
     mediapipe: bool = False
     """Whether MediaPipe is run, for a row in Table 1."""
     progress: Progress = NO_PROGRESS
-
-    @property
-    def cells(self) -> Path:
-        """Where they lie."""
-        return self.folder / "cells"
 
     @property
     def looked(self) -> EvaluationSettings:

@@ -62,6 +62,8 @@ class ReproducePlan:
     """The name of that program."""
     processes: int = 1
     """Runs that are trained beside each other."""
+    cells: Path | None = None
+    """Folder of the trained cells, to write the results elsewhere; by default the folder cells in --out."""
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 1), ("trials", 0), ("processes", 1)):
@@ -77,6 +79,7 @@ class ReproducePlan:
         return Study(
             capture=opened,
             folder=out,
+            cells=self.cells or out / "cells",
             budget=budget,
             labels=self.labels or opened.instants("train").present_subjects()[0],
             other=None if self.other is None else Capture.open(self.other),
