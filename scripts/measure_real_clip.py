@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mcss.captures import Capture
-from mcss.checkpoints import load_model, read_model
+from mcss.checkpoints import read_model
 from mcss.evaluation import Evaluation, evaluate
 from mcss.experiments import evaluate_run, provenance
 from mcss.files import write_json
@@ -47,7 +47,8 @@ def main() -> None:
     def evaluated(run: Path, out: Path) -> Evaluation:
         return evaluate_run(run, capture, "test", evaluation, out, command, progress).evaluation
 
-    reference = read_model(options.run).parts.reference
+    model = read_model(options.run)
+    reference = model.parts.reference
     unseeing = None if reference is None else evaluate(MeanPose(reference.pose.mean(0)), capture, "test", evaluation)
     before = evaluated(options.run, options.out / "before")
     after = []
@@ -59,7 +60,7 @@ def main() -> None:
             settings,
             labels="none",
             init=str(options.run),
-            network=load_model(options.run).config,
+            network=model.network.config,
             seed=seed,
             variants=16,
             # 64 instants lie 1/60 s apart: 16 of them at least 0.05 s from each other are what a step can hold.

@@ -51,6 +51,8 @@ __all__ = [
 ]
 
 _FINGERPRINT = "mcss.fingerprint"
+_NAMES, _STAGE = ["subject", "sequence", "action", "frame", "view"], ["stage", "view"]
+"""What a row and a background are of: all that the fingerprint of a computed capture takes of them."""
 
 
 class Capture:
@@ -353,14 +355,12 @@ class CaptureWriter:
         backgrounds = open_table(table_uri(self.uri, "backgrounds"))
         with progress.task("Checking the capture", count) as task:
             digests: list[bytes] = []
-            rows, empty = (["subject", "sequence", "action", "frame", "view"], ["stage", "view"])
-            if not self.info.computed:
-                rows, empty = self._dataset.schema.names, BACKGROUNDS.names
-            for batch in self._dataset.to_batches(batch_size=512, columns=rows):
+            computed = self.info.computed
+            for batch in self._dataset.to_batches(batch_size=512, columns=_NAMES if computed else None):
                 digests += _row_digests(batch)
                 task.advance(batch.num_rows)
             if backgrounds is not None:
-                for batch in backgrounds.to_batches(batch_size=8, columns=empty):
+                for batch in backgrounds.to_batches(batch_size=8, columns=_STAGE if computed else None):
                     digests += _row_digests(batch)
         about = json.dumps(self.info.metadata(), sort_keys=True).encode()
         fingerprint = hashlib.sha256(about + b"".join(sorted(digests))).hexdigest()[:32]
