@@ -12,6 +12,7 @@ from mcss.cells import (
     Cell,
     cell_predictions,
     cell_result,
+    evaluation_file,
     finished,
     mean_pose_result,
     seconds_of,
@@ -93,14 +94,14 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
     after = started_from(tiny_cell(tiny_capture, "mcss", seed=1, labels="none"), first, tmp_path, whole=True)
     cells = [after, first, replace(first, variant="for another table")]
     assert [cell.name for cell in unfinished(cells, tmp_path)] == [first.name, after.name]
-    left = estimates(cells, tmp_path)
+    left = estimates(unfinished(cells, tmp_path), cells, tmp_path)
     assert [(one.cells, one.steps, one.known) for one in left] == [(2, 4, False)]
     train_cells(cells, tmp_path, processes=1)
     assert unfinished(cells, tmp_path) == []
-    assert estimates(cells, tmp_path) == []
+    assert estimates(unfinished(cells, tmp_path), cells, tmp_path) == []
     assert (seconds_of(first, tmp_path) or 0) > 0
     more = tiny_cell(tiny_capture, "mcss", seed=2)
-    assert estimates([*cells, more], tmp_path)[0].known
+    assert estimates([more], [*cells, more], tmp_path)[0].known
     before = (tmp_path / first.name / MODEL).stat().st_mtime_ns
     train_cells(cells, tmp_path, processes=1)
     assert (tmp_path / first.name / MODEL).stat().st_mtime_ns == before
@@ -109,8 +110,11 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
     assert (result.system, result.labels, result.seed) == ("mcss", "none", 1)
     (tmp_path / after.name / MODEL).unlink()  # cleared away to save space
     assert finished(after, tmp_path)
-    assert cell_result(after, tmp_path, tiny_capture, "test", LOOKED).evaluation == result.evaluation
+    assert not finished(after, tmp_path, lambda _: None)
+    assert finished(after, tmp_path, lambda cell: evaluation_file(cell, tiny_capture, "test", LOOKED))
     one_view = replace(LOOKED, views=("4",))
+    assert not finished(after, tmp_path, lambda cell: evaluation_file(cell, tiny_capture, "test", one_view))
+    assert cell_result(after, tmp_path, tiny_capture, "test", LOOKED).evaluation == result.evaluation
     shown = cell_result(first, tmp_path, tiny_capture, "test", one_view).evaluation
     assert (shown.images, shown.instants) == (12, 12)
     assert cell_result(first, tmp_path, tiny_capture, "test", one_view).evaluation == shown
@@ -146,6 +150,8 @@ def test_every_system_gets_as_many_trials_and_the_best_one_is_the_cell_of_the_ta
         trials_of(recipe("fast", "points2d", "c").method)
 
     monkeypatch.setattr(tuning, "recipe", tiny_recipe)
+    with pytest.raises(ValueError, match=r"settings are not chosen yet: .* is not trained, and 1 other trials"):
+        tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, train=False)
     budget, told = tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2)
     assert [trial["rate"] for trial in told["supervised"]] == [2e-3, 1e-3]
     best = min(told["supervised"], key=lambda trial: trial["n_mpjpe"])

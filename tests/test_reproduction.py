@@ -165,6 +165,20 @@ def test_all_parts_are_measured_written_and_carried_on(
     assert [part.rows for part in again] == [found[0].rows, found[5].rows]
 
 
+def test_tables_can_be_written_before_all_is_trained(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
+    plan = ReproducePlan(seeds=2, trials=0, train=False)
+    study = plan.study(two_captures[0].uri, tmp_path)
+    train_cells([study.budget.cell("supervised", study.capture, "S1", 1)], study.cells, 1)
+    told: list[str] = []
+    found = reproduce(["table1", "table3", "fig5"], study, 0, "mcss reproduce --no-train", told.append)
+    assert [part.name for part in found] == ["table1", "table3"]
+    assert told[-1].startswith("fig5 is left out: mcss-S1-seed0-")
+    lines = {(line[0], line[1]): line for line in found[0].table}
+    assert lines["MCSS", "S1"] == ["MCSS", "S1", "not trained yet", "–", "0", "–", "–", "–"]
+    assert lines["Supervised baseline", "S1"][2:5] == ["3D labels", "canonical", "1"]
+    assert found[0].rows[4]["seed"] == 1
+
+
 def test_parts_that_cannot_be_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
     study = ReproducePlan(seeds=1).study(two_captures[0].uri, tmp_path)
     parts, notes = wanted_parts(["all"], study)

@@ -7,7 +7,7 @@ with other settings lies beside it. What was finished is kept, so that work may 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,19 +89,28 @@ def _departures(settings: Any, usual: Any) -> dict[str, Any]:
     return found
 
 
-def finished(cell: Cell, folder: Path, weights: bool = False) -> bool:
+Enough = Callable[[Cell], str | None]
+"""Which of a cell's files (a pattern) serves as well as its weights, where these were cleared away; None if none."""
+
+
+def any_evaluation(cell: Cell) -> str:
+    """That a cell was evaluated, on whatever."""
+    return "evaluation_*.json"
+
+
+def finished(cell: Cell, folder: Path, enough: Enough = any_evaluation) -> bool:
     """Whether the cell has been trained; one of which only evaluations are left, as in a clone, has been.
 
     Args:
         cell: Of which this is asked.
         folder: Of all cells.
-        weights: Whether the network itself is needed.
+        enough: Which evaluation is needed of it.
     """
-    run = folder / cell.name
-    return (run / MODEL).exists() or (not weights and any(run.glob("evaluation_*.json")))
+    run, kept = folder / cell.name, enough(cell)
+    return (run / MODEL).exists() or (kept is not None and any(run.glob(kept)))
 
 
-def unfinished(cells: Sequence[Cell], folder: Path, weights: bool = False) -> list[Cell]:
+def unfinished(cells: Sequence[Cell], folder: Path, enough: Enough = any_evaluation) -> list[Cell]:
     """Those that have to be trained, each once, those that others start from first; see `finished`."""
     found: dict[str, Cell] = {}
 
@@ -112,20 +121,24 @@ def unfinished(cells: Sequence[Cell], folder: Path, weights: bool = False) -> li
         found.setdefault(cell.name, cell)
 
     for cell in cells:
-        if not finished(cell, folder, weights):
+        if not finished(cell, folder, enough):
             add(cell)
     return list(found.values())
 
 
 def train_cells(
-    cells: Sequence[Cell], folder: Path, processes: int, progress: Progress = NO_PROGRESS, weights: bool = False
+    cells: Sequence[Cell],
+    folder: Path,
+    processes: int,
+    progress: Progress = NO_PROGRESS,
+    enough: Enough = any_evaluation,
 ) -> None:
     """Train those cells that are not finished (see `finished`), `processes` at a time; what was begun goes on.
 
     Raises:
         ValueError: Of the first run that failed; the others are trained to their end.
     """
-    waiting = unfinished(cells, folder, weights)
+    waiting = unfinished(cells, folder, enough)
     while waiting:
         names = {cell.name for cell in waiting}
         ready = [cell for cell in waiting if cell.after is None or cell.after.name not in names]
@@ -149,7 +162,7 @@ def cell_result(
 ) -> SystemResult:
     """The evaluation of a trained cell on a split, of its own or of another capture; or what an earlier call found."""
     run = folder / cell.name
-    path = run / f"evaluation_{_where(cell, capture, split, settings)}.json"
+    path = run / evaluation_file(cell, capture, split, settings)
     evaluation = None
     if path.exists():
         known = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -185,6 +198,11 @@ def cell_predictions(
     predictions = predict_split(NetworkPredictor(load_estimator(run), capture), capture, split, settings, progress)
     write_predictions(path, predictions, key)
     return predictions
+
+
+def evaluation_file(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:
+    """The name of the file, beside a cell's weights, of what it was measured to do."""
+    return f"evaluation_{_where(cell, capture, split, settings)}.json"
 
 
 def _where(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from mcss.batches import Batch
-from mcss.cells import Cell, seconds_of, unfinished
+from mcss.cells import Cell, seconds_of
 from mcss.memory import keep_freed_memory
 from mcss.methods.rhodin_eccv18 import NovelViewSettings
 from mcss.systems import (
@@ -43,9 +43,14 @@ class Estimate:
         return self.steps * self.seconds_per_step / 3600
 
 
-def estimates(cells: Sequence[Cell], folder: Path) -> list[Estimate]:
-    """What is left of some cells, by system. Reading pictures and frozen stages, which is done once, is not in it."""
-    waiting = unfinished(cells, folder)
+def estimates(waiting: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> list[Estimate]:
+    """How long cells will take, by system. Reading pictures and frozen stages, which is done once, is not in it.
+
+    Args:
+        waiting: Cells that are to be trained.
+        cells: Others, whose pace tells that of those that wait.
+        folder: Of all cells.
+    """
     kinds: dict[tuple[str, str], list[Cell]] = {}
     for cell in waiting:
         kinds.setdefault((cell.system, cell.settings.network.trunk), []).append(cell)

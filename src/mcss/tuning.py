@@ -137,11 +137,12 @@ def tuned(
     labels: str,
     count: int = 6,
     progress: Progress = NO_PROGRESS,
+    train: bool = True,
 ) -> tuple[Budget, dict[str, list[dict[str, float]]]]:
     """The budget with each system's best trial, by N-MPJPE on the validation subject; and what all of them came to.
 
     Raises:
-        ValueError: The capture has no validation split.
+        ValueError: The capture has no validation split; or trials are not trained, and shall not be.
     """
     split = budget.settings("mcss", capture, labels).validation
     if split not in capture.splits:
@@ -151,7 +152,13 @@ def tuned(
         )
     cells = {system: trial_cells(system, capture, budget, labels, count) for system in systems}
     jobs = [Job(cell.settings, folder / cell.name) for own in cells.values() for cell in own]
-    train_all(unfinished(jobs, capture), budget.processes, progress)
+    waiting = unfinished(jobs, capture)
+    if waiting and not train:
+        raise ValueError(
+            f"settings are not chosen yet: {waiting[0].out} is not trained, and {len(waiting) - 1} other trials. Let "
+            "them be trained (without --no-train), or take the recipes' settings (--trials 0)."
+        )
+    train_all(waiting, budget.processes, progress)
     chosen = dict(budget.chosen)
     told: dict[str, list[dict[str, float]]] = {}
     for system, own in cells.items():

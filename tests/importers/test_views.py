@@ -10,7 +10,7 @@ from filming import Room, write_video
 
 from mcss.captures import decode_jpeg
 from mcss.importers import views
-from mcss.importers.footage import decoded, probe
+from mcss.importers.footage import decoded, key_pictures, probe
 from mcss.importers.planes import Planes, planes_of
 from mcss.importers.regions import RegionSpool, surroundings
 from mcss.importers.views import ViewCrops, Viewing
@@ -140,6 +140,17 @@ def test_a_video_with_key_pictures_is_decoded_once_and_each_crop_shows_its_own_p
         truth = expected(ROOM.picture(i), tuple(map(int, box)), 48)
         assert np.abs(decode_jpeg(jpeg).astype(int) - truth).mean() < 14
     found.close()
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])  # libx264 gives pictures in another order than they come
+def test_key_pictures_are_those_of_a_full_decoding_each_once(codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "view.mp4"
+    write_video(path, ROOM.pictures(), codec=codec)
+    whole = {frame.pts: frame.to_ndarray() for frame in decoded(path) if frame.key_frame}
+    found = [(frame.pts, frame.to_ndarray()) for frame in key_pictures(path, 30)]
+    assert [pts for pts, _ in found] == sorted(whole)
+    assert len(whole) > 1
+    assert all(np.array_equal(picture, whole[pts]) for pts, picture in found)
 
 
 def test_a_video_with_few_key_pictures_is_decoded_once_more_for_its_empty_scene(

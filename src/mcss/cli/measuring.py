@@ -181,7 +181,10 @@ def _options(plan: ReproducePlan) -> str:
     usual = ReproducePlan()
     own = {field.name: getattr(plan, field.name) for field in fields(plan)}
     given = {name: value for name, value in own.items() if value != getattr(usual, name)}
-    return " ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in given.items())
+    return " ".join(
+        f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name} {value}"
+        for name, value in given.items()
+    )
 
 
 def _show_estimate(left: Sequence[Estimate], processes: int) -> None:

@@ -177,18 +177,21 @@ def key_pictures(path: Path, count: int) -> Iterator[Any]:
     """
     av = load_av()
     with _opened(path) as (container, stream):
-        stream.codec_context.skip_frame = "NONKEY"
+        decoder = stream.codec_context
         seen = set()
         for part in (np.arange(count) + 0.5) / count:
             try:
                 at = (stream.start_time or 0) + int(part * (stream.duration or 0))
                 container.seek(at, stream=stream)
-                frame = next(container.decode(stream), None)
+                key = next((packet for packet in container.demux(stream) if packet.is_keyframe), None)
+                if key is None or key.pts is None or key.pts in seen:
+                    continue
+                seen.add(key.pts)
+                # Left to itself the decoder holds a picture back until it has seen those that follow it.
+                frames = decoder.decode(key) or decoder.decode(None)
             except av.error.FFmpegError:
                 continue
-            if frame is not None and frame.pts is not None and frame.pts not in seen:
-                seen.add(frame.pts)
-                yield frame
+            yield from frames[:1]
 
 
 def decoded(path: Path) -> Iterator[Any]:

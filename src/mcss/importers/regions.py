@@ -48,6 +48,10 @@ def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple
             if other is None:
                 break
             found.remove(other)
+            if _within((left, top, right, bottom), other[0]):  # as most are: the person hardly moves
+                left, top, right, bottom = other[0]
+                side = max(side, other[1])
+                break
             (a, b, c, d), longest = other
             x0, y0, x1, y1 = map(float, (min(left, a), min(top, b), max(right, c), max(bottom, d)))
             left, top, right, bottom = _square((x0, y0, x1, y1), max(x1 - x0, y1 - y0))
@@ -63,6 +67,10 @@ def _square(box: tuple[float, float, float, float], side: float) -> Rectangle:
 
 def _overlap(a: Rectangle, b: Rectangle) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _within(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] >= b[0] and a[1] >= b[1] and a[2] <= b[2] and a[3] <= b[3]
 
 
 class RegionSpool:

@@ -2,14 +2,14 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
 from mcss.captures import Capture
-from mcss.cells import Cell, cell_result, seconds_of
+from mcss.cells import Cell, cell_result, evaluation_file, finished, seconds_of
 from mcss.experiments import spread
 from mcss.files import write_json, write_text
 from mcss.predictions import EvaluationSettings
@@ -50,6 +50,8 @@ class Study:
     """Its name."""
     mediapipe: bool = False
     """Whether MediaPipe is run, for a row in Table 1."""
+    train: bool = True
+    """Whether what is not trained will be; else rows of it say that it is not."""
     progress: Progress = NO_PROGRESS
 
     @property
@@ -57,14 +59,21 @@ class Study:
         """How much of a split is looked at."""
         return self.budget.evaluation
 
-    def result(self, cell: Cell, capture: Capture | None = None, views: tuple[str, ...] = ()) -> SystemResult:
+    def result(
+        self, cell: Cell, capture: Capture | None = None, looked: EvaluationSettings | None = None
+    ) -> SystemResult:
         """The evaluation of a trained cell on the test split."""
-        settings = replace(self.looked, views=views)
-        return cell_result(cell, self.cells, capture or self.capture, "test", settings, self.progress)
+        return cell_result(cell, self.cells, capture or self.capture, "test", looked or self.looked, self.progress)
 
-    def row(self, cell: Cell, views: tuple[str, ...] = ()) -> dict[str, Any]:
-        """The row of a trained cell."""
-        return row_of(cell, self.result(cell, views=views), self.cells)
+    def row(self, cell: Cell, looked: EvaluationSettings | None = None) -> dict[str, Any]:
+        """The row of a cell."""
+
+        def enough(one: Cell) -> str:
+            return evaluation_file(one, self.capture, "test", looked or self.looked)
+
+        if not self.train and not finished(cell, self.cells, enough):
+            return missing_row(cell.system, cell.settings.labels, cell.variant, "not trained yet")
+        return row_of(cell, self.result(cell, looked=looked), self.cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +226,7 @@ def pose_table(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Mean and spread of the pose errors of each system and choice of labels."""
     table = [["system", "labels", "learned from", "scored in", "seeds", "N-MPJPE", "MPJPE", "PA-MPJPE"]]
     for own in grouped(rows):
+        own = [row for row in own if "missing" not in row] or own
         first = own[0]
         if "missing" in first:
             table.append([name_of(first), first["labels"], first["missing"], "–", "0", "–", "–", "–"])

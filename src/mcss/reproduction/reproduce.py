@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mcss.captures import Capture
-from mcss.cells import Cell, train_cells
+from mcss.cells import Cell, Enough, evaluation_file, train_cells, unfinished
 from mcss.estimates import Estimate, estimates
 from mcss.experiments import provenance
 from mcss.files import write_json, write_text
@@ -28,6 +28,9 @@ _NEED_ANOTHER: tuple[PartName, ...] = ("table4", "generalisation")
 
 _ASK_NETWORKS: tuple[PartName, ...] = ("fig4", "fig6", "tsne")
 """Of which evaluations are not enough."""
+
+_ROW_BY_ROW: tuple[PartName, ...] = ("table1", "fig3", "table2", "table3")
+"""Which are worth something before all is trained."""
 
 BUDGETS = {
     "small": Budget(steps=1000, recipe="fast", evaluation=EvaluationSettings(max_instants=500)),
@@ -64,6 +67,8 @@ class ReproducePlan:
     """Runs that are trained beside each other."""
     cells: Path | None = None
     """Folder of the trained cells, to write the results elsewhere; by default the folder cells in --out."""
+    train: bool = True
+    """Train what is not trained. --no-train writes what is to be had without: tables say what is not trained yet."""
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 1), ("trials", 0), ("processes", 1)):
@@ -88,6 +93,7 @@ class ReproducePlan:
             landmarks=self.landmarks or "",
             program=self.program,
             mediapipe=self.mediapipe,
+            train=self.train,
             progress=progress,
         )
 
@@ -162,11 +168,23 @@ def tuned_systems(parts: Sequence[PartName]) -> list[MethodName]:
 
 def estimate(parts: Sequence[PartName], study: Study, trials: int) -> list[Estimate]:
     """What is left to train, and how long it will take; settings that are still to be chosen may change it."""
-    cells = [cell for part in parts for cell in cells_of(part, study)]
-    if trials:
-        for system in tuned_systems(parts):
-            cells += trial_cells(system, study.capture, study.budget, study.labels, trials)
-    return estimates(cells, study.cells)
+    cells = {part: cells_of(part, study) for part in parts}
+    waiting = [cell for part in parts for cell in unfinished(cells[part], study.cells, _enough(part, study))]
+    known = [cell for own in cells.values() for cell in own]
+    for system in tuned_systems(parts) if trials else ():
+        tried = trial_cells(system, study.capture, study.budget, study.labels, trials)
+        waiting += unfinished(tried, study.cells)
+        known += tried
+    return estimates(list({cell.name: cell for cell in waiting}.values()), known, study.cells)
+
+
+def _enough(part: PartName, study: Study) -> Enough:
+    """Which evaluation of a cell a part needs, see `mcss.cells.Enough`."""
+    if part in _ASK_NETWORKS:
+        return lambda _: None
+    looked = pose_parts.table3_looked(study) if part == "table3" else study.looked
+    capture = study.other if part in _NEED_ANOTHER else None
+    return lambda cell: evaluation_file(cell, capture or study.capture, "test", looked)
 
 
 def reproduce(
@@ -189,16 +207,20 @@ def reproduce(
     """
     if trials:
         budget, tried = tuned(
-            tuned_systems(parts), study.capture, study.cells, study.budget, study.labels, trials, study.progress
-        )
+            tuned_systems(parts), study.capture, study.cells, study.budget, study.labels, trials, study.progress,
+            study.train,
+        )  # fmt: skip
         study = replace(study, budget=budget)
         write_json(study.folder / "tuning.json", tried)
     made = _provenance(study, parts, command)
     found = []
     for part in parts:
-        train_cells(
-            cells_of(part, study), study.cells, study.budget.processes, study.progress, weights=part in _ASK_NETWORKS
-        )
+        cells, enough = cells_of(part, study), _enough(part, study)
+        if study.train:
+            train_cells(cells, study.cells, study.budget.processes, study.progress, enough)
+        elif part not in _ROW_BY_ROW and (left := unfinished(cells, study.cells, enough)):
+            told(f"{part} is left out: {left[0].name} is not trained, and {len(left) - 1} others.")
+            continue
         one = measured(part, study)
         for name, figure in one.figures.items():
             write_figure(study.folder / name, figure)
