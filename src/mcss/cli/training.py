@@ -1,5 +1,6 @@
 """Verbs that train."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -151,115 +152,57 @@ def _asked(**settings: int | float | None) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _train(method: MethodName, options: TrainOptions, machine: Machine, json: Path | None) -> None:
-    run = train(options.settings(method), options.run(method), options.resume, machine, RichProgress())
-    console.print(f"Trained: {run}. Next: [bold]mcss evaluate {run} --capture {options.capture} --split test[/]")
-    finish({"run": str(run)}, json)
+HELP: Mapping[MethodName, str] = {
+    "mcss": "Train MCSS: unlabelled synchronised views of everybody, 3D labels of a few or of nobody.",
+    "supervised": "Train the baseline: the same network on the labelled images alone.",
+    "rhodin_cvpr18": (
+        "Train multi-view consistency (Rhodin et al., CVPR 2018): labels first, then views that must agree.\n\n"
+        "It needs the cameras' rotations and predicts in camera space. A run's folder `first` holds the initial "
+        "network; give it to --init to train it once for several runs."
+    ),
+    "rhodin_eccv18": (
+        "Train novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose."
+        "\n\nIt needs the cameras' rotations and pictures of the empty scene, and predicts in camera space. A run's "
+        "folder `first` holds the representation; give it to --init to learn it once for several choices of labels."
+    ),
+    "chen_cvpr19": (
+        "Train skeleton-map synthesis (Chen et al., CVPR 2019): a cloud of 3D points from 2D joints, then the pose."
+        "\n\nIt needs the cameras' rotations and 2D joints of all training pictures, and predicts in camera space. A "
+        "run's folder `first` holds the representation; give it to --init to learn it once for several choices of "
+        "labels."
+    ),
+    "points2d": (
+        "Pretrain a trunk on 2D joints; give the run to --weights of another training.\n\n"
+        "It does not predict 3D poses, and uses no labels of them."
+    ),
+}
+"""Of the verbs of `mcss train`."""
 
 
-@train_app.command(name="mcss")
-def train_mcss(
-    options: OmitArgPrefixes[TrainOptions],
-    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """Train MCSS: unlabelled synchronised views of everybody, 3D labels of a few or of nobody.
+def _verb(method: MethodName) -> Callable[..., None]:
+    """What `mcss train METHOD` does."""
 
-    Args:
-        options: What to train on.
-        machine: Where to compute.
-        json: Also write the result to this file.
-    """
-    _train("mcss", options, machine, json)
+    def train_method(
+        options: OmitArgPrefixes[TrainOptions],
+        machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
+        json: JsonFile = None,
+    ) -> None:
+        """Train a system.
 
+        Args:
+            options: What to train on.
+            machine: Where to compute.
+            json: Also write the result to this file.
+        """
+        run = train(options.settings(method), options.run(method), options.resume, machine, RichProgress())
+        console.print(f"Trained: {run}. Next: [bold]mcss evaluate {run} --capture {options.capture} --split test[/]")
+        finish({"run": str(run)}, json)
 
-@train_app.command(name="supervised")
-def train_supervised(
-    options: OmitArgPrefixes[TrainOptions],
-    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """Train the baseline: the same network on the labelled images alone.
-
-    Args:
-        options: What to train on.
-        machine: Where to compute.
-        json: Also write the result to this file.
-    """
-    _train("supervised", options, machine, json)
+    return train_method
 
 
-@train_app.command(name="rhodin_cvpr18")
-def train_rhodin_cvpr18(
-    options: OmitArgPrefixes[TrainOptions],
-    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """Train multi-view consistency (Rhodin et al., CVPR 2018): labels first, then views that must agree.
-
-    It needs the cameras' rotations and predicts in camera space. A run's folder ``first`` holds the initial network;
-    give it to --init to train it once for several runs.
-
-    Args:
-        options: What to train on.
-        machine: Where to compute.
-        json: Also write the result to this file.
-    """
-    _train("rhodin_cvpr18", options, machine, json)
-
-
-@train_app.command(name="rhodin_eccv18")
-def train_rhodin_eccv18(
-    options: OmitArgPrefixes[TrainOptions],
-    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """Train novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose.
-
-    It needs the cameras' rotations and pictures of the empty scene, and predicts in camera space. A run's folder
-    ``first`` holds the representation; give it to --init to learn it once for several choices of labels.
-
-    Args:
-        options: What to train on.
-        machine: Where to compute.
-        json: Also write the result to this file.
-    """
-    _train("rhodin_eccv18", options, machine, json)
-
-
-@train_app.command(name="chen_cvpr19")
-def train_chen_cvpr19(
-    options: OmitArgPrefixes[TrainOptions],
-    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """Train skeleton-map synthesis (Chen et al., CVPR 2019): a cloud of 3D points from 2D joints, then the pose.
-
-    It needs the cameras' rotations and 2D joints of all training pictures, and predicts in camera space. A run's folder
-    ``first`` holds the representation; give it to --init to learn it once for several choices of labels.
-
-    Args:
-        options: What to train on.
-        machine: Where to compute.
-        json: Also write the result to this file.
-    """
-    _train("chen_cvpr19", options, machine, json)
-
-
-@train_app.command(name="points2d")
-def train_points2d(
-    options: OmitArgPrefixes[TrainOptions],
-    machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """Pretrain a trunk on 2D joints; give the run to --weights of another training. It does not predict 3D poses.
-
-    Args:
-        options: What to train on; labels are not used.
-        machine: Where to compute.
-        json: Also write the result to this file.
-    """
-    _train("points2d", options, machine, json)
+for _method, _help in HELP.items():
+    train_app.command(name=_method, help=_help)(_verb(_method))
 
 
 @app.command
