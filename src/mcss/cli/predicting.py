@@ -69,7 +69,7 @@ class PredictOptions:
 def predict(
     source: Positional[str],
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")],
-    options: OmitArgPrefixes[PredictOptions] = PredictOptions(),
+    prediction: OmitArgPrefixes[PredictOptions] = PredictOptions(),
     json: JsonFile = None,
 ) -> None:
     """3D poses and embeddings of people in pictures and videos, with a trained model. Exit status 1 if any failed.
@@ -77,19 +77,19 @@ def predict(
     Args:
         source: A picture, a video, a folder of them, or a capture.
         out: Folder of what is written.
-        options: What is looked at, and what is written.
+        prediction: What is looked at, and what is written.
         json: Also write a summary to this file.
     """
-    parsed_formats(options.formats)
-    if options.detector_weights is not None and options.find is None:
+    parsed_formats(prediction.formats)
+    if prediction.detector_weights is not None and prediction.find is None:
         raise ValueError("--detector-weights: there is no detector to load them; choose one with --find")
-    model = load(options.run)
+    model = load(prediction.run)
     if is_capture(source):
-        summary = _predict_capture(model, Capture.open(source), out, options)
-    elif options.fuse:
-        summary = _predict_fused(model, Path(source), out, options)
+        summary = _predict_capture(model, Capture.open(source), out, prediction)
+    elif prediction.fuse:
+        summary = _predict_fused(model, Path(source), out, prediction)
     else:
-        summary = _predict_files(model, inputs_of(Path(source)), out, options)
+        summary = _predict_files(model, inputs_of(Path(source)), out, prediction)
     failed = [row for row in summary if "failed" in row]
     for row in failed:
         console.print(f"[red]Failed[/] {escape(row['failed'])}", highlight=False, soft_wrap=True)

@@ -50,26 +50,26 @@ class ServeOptions:
 
 
 @app.command
-def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
+def serve(server: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
     """A web page: drop a picture or a video, see the pose in 3D, and search by it. Asks nothing of the network.
 
     Args:
-        options: What is served, and where.
+        server: What is served, and where.
     """
-    model = load(options.run)
-    if options.find is not None:
-        person_detector(options.find, options.detector_weights)  # so that what is wrong is said here
+    model = load(server.run)
+    if server.find is not None:
+        person_detector(server.find, server.detector_weights)  # so that what is wrong is said here
     gallery: Gallery | None = None
-    if options.index is not None:
-        gallery = IndexGallery.open(options.index, model, options.capture)
-    elif options.capture is not None:
-        gallery = CaptureGallery.embedded(model, Capture.open(options.capture), options.pictures, RichProgress())
+    if server.index is not None:
+        gallery = IndexGallery.open(server.index, model, server.capture)
+    elif server.capture is not None:
+        gallery = CaptureGallery.embedded(model, Capture.open(server.capture), server.pictures, RichProgress())
 
     def started(address: str) -> None:
         console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
 
     try:
-        means = Means(options.run, options.find, options.detector_weights)
-        run_server(Studio(model.name, means, gallery, options.limits, started), options.host, options.port)
+        means = Means(server.run, server.find, server.detector_weights)
+        run_server(Studio(model.name, means, gallery, server.limits, started), server.host, server.port)
     except KeyboardInterrupt:
         console.print("Stopped; nothing is left behind.")

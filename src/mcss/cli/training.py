@@ -183,19 +183,19 @@ def _verb(method: MethodName) -> Callable[..., None]:
     """What `mcss train METHOD` does."""
 
     def train_method(
-        options: OmitArgPrefixes[TrainOptions],
+        training: OmitArgPrefixes[TrainOptions],
         machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
         json: JsonFile = None,
     ) -> None:
         """Train a system.
 
         Args:
-            options: What to train on.
+            training: What to train on.
             machine: Where to compute.
             json: Also write the result to this file.
         """
-        run = train(options.settings(method), options.run(method), options.resume, machine, RichProgress())
-        console.print(f"Trained: {run}. Next: [bold]mcss evaluate {run} --capture {options.capture} --split test[/]")
+        run = train(training.settings(method), training.run(method), training.resume, machine, RichProgress())
+        console.print(f"Trained: {run}. Next: [bold]mcss evaluate {run} --capture {training.capture} --split test[/]")
         finish({"run": str(run)}, json)
 
     return train_method
