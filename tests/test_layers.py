@@ -15,7 +15,7 @@ mcss
 progress files memory processes weights
 compilation
 skeletons metrics losses depthwise pictures placement neighbours
-frames tables instants captures labels projection retrieval
+frames tables fingerprints instants captures labels projection retrieval
 entries index resident warping
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.engines importers.assembly

@@ -6,9 +6,7 @@ without a person). It is written part by part, a part being one sequence of one 
 after any stop.
 """
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int, UInt8
 
+from mcss.fingerprints import fingerprint_of
 from mcss.frames import (
     BACKGROUNDS,
     SCHEMA,
@@ -51,8 +50,6 @@ __all__ = [
 ]
 
 _FINGERPRINT = "mcss.fingerprint"
-_NAMES, _STAGE = ["subject", "sequence", "action", "frame", "view"], ["stage", "view"]
-"""What a row and a background are of: all that the fingerprint of a computed capture takes of them."""
 
 
 class Capture:
@@ -354,16 +351,7 @@ class CaptureWriter:
             raise CaptureError(f"the capture at {self.uri} has no frames yet; append at least one sequence")
         backgrounds = open_table(table_uri(self.uri, "backgrounds"))
         with progress.task("Checking the capture", count) as task:
-            digests: list[bytes] = []
-            computed = self.info.computed
-            for batch in self._dataset.to_batches(batch_size=512, columns=_NAMES if computed else None):
-                digests += _row_digests(batch)
-                task.advance(batch.num_rows)
-            if backgrounds is not None:
-                for batch in backgrounds.to_batches(batch_size=8, columns=_STAGE if computed else None):
-                    digests += _row_digests(batch)
-        about = json.dumps(self.info.metadata(), sort_keys=True).encode()
-        fingerprint = hashlib.sha256(about + b"".join(sorted(digests))).hexdigest()[:32]
+            fingerprint = fingerprint_of(self.info, self._dataset, backgrounds, task)
         try:
             self._dataset.update_schema_metadata({_FINGERPRINT: fingerprint})
         except OSError as error:
@@ -406,21 +394,3 @@ def _pairs(dataset: Any, first: str, second: str) -> frozenset[tuple[str, str]]:
         return frozenset()
     table = dataset.to_table(columns=[first, second]).group_by([first, second]).aggregate([])
     return frozenset(zip(table[first].to_pylist(), table[second].to_pylist(), strict=True))
-
-
-def _row_digests(batch: Any) -> Iterator[bytes]:
-    """A digest of each row; it does not depend on the place of the row."""
-    columns = []
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        if pa.types.is_fixed_size_list(field.type):
-            columns.append([row.tobytes() for row in numbers(column)])
-        elif pa.types.is_binary(field.type):
-            columns.append(column.to_pylist())
-        else:
-            columns.append([repr(value).encode() for value in column.to_pylist()])
-    for cells in zip(*columns, strict=True):
-        digest = hashlib.sha256()
-        for cell in cells:
-            digest.update(len(cell).to_bytes(8, "little"))
-            digest.update(cell)
-        yield digest.digest()
