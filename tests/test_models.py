@@ -189,6 +189,10 @@ def test_arrays_and_boxes_that_are_none(run: Path, tmp_path: Path) -> None:
             mcss.load(run).predict(photo(), [box])
 
 
+def test_the_card_says_how_the_shipped_weights_do_on_real_footage() -> None:
+    assert re.search(r"N-MPJPE \d+ mm .* a mean pose, which never looks, has \d+", models.on_real_footage())
+
+
 def test_the_examples_of_the_docs_run(
     run: Path, tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

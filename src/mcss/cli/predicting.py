@@ -11,7 +11,7 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.captures import Capture
-from mcss.cli.terminal import JsonFile, app, console, finish
+from mcss.cli.terminal import JsonFile, app, console, finish, load_model
 from mcss.importers.detectors import DetectorName, person_detector
 from mcss.importers.videos import VideosSettings, import_videos
 from mcss.inference import (
@@ -24,7 +24,7 @@ from mcss.inference import (
     take_of_video,
 )
 from mcss.instants import Instants
-from mcss.models import Model, load
+from mcss.models import Model
 from mcss.overlays import write_overlay, write_sequence_overlay
 from mcss.pose_exports import parsed_formats, write_poses
 from mcss.progress import RichProgress
@@ -83,7 +83,7 @@ def predict(
     parsed_formats(prediction.formats)
     if prediction.detector_weights is not None and prediction.find is None:
         raise ValueError("--detector-weights: there is no detector to load them; choose one with --find")
-    model = load(prediction.run)
+    model = load_model(prediction.run)
     if is_capture(source):
         summary = _predict_capture(model, Capture.open(source), out, prediction)
     elif prediction.fuse:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.captures import Capture, CaptureError
-from mcss.cli.terminal import JsonFile, app, console, finish, show_table
+from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
 from mcss.clips import Clip, clip_of_sequence, clip_of_video
 from mcss.comparison import CompareSettings
 from mcss.comparison import compare as compare_clips
@@ -46,7 +46,7 @@ def index(
         run: A run folder or model file; the weights shipped with mcss by default.
         json: Also write a summary to this file.
     """
-    done = index_capture(Capture.open(capture), load(run), out, RichProgress())
+    done = index_capture(Capture.open(capture), load_model(run), out, RichProgress())
     total = PoseIndex.open(out).count()
     console.print(
         f"{done.added:,} pictures added, {done.kept:,} were there: {out} has {total:,}. "
@@ -165,7 +165,7 @@ def compare(
         json: Also write times, angles and distances to this file.
     """
     sources = (parsed_clip(a), parsed_clip(b))
-    model = load(run)
+    model = load_model(run)
     found = compare_clips(_clip(sources[0], model), _clip(sources[1], model), settings)
     rows = [
         (

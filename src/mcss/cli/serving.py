@@ -12,9 +12,8 @@ from mcss.app.server import run_server
 from mcss.app.studio import Studio
 from mcss.app.worker import Means
 from mcss.captures import Capture
-from mcss.cli.terminal import app, console
+from mcss.cli.terminal import app, console, load_model
 from mcss.importers.detectors import DetectorName, person_detector
-from mcss.models import load
 from mcss.progress import RichProgress
 
 
@@ -56,7 +55,7 @@ def serve(server: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
     Args:
         server: What is served, and where.
     """
-    model = load(server.run)
+    model = load_model(server.run)
     if server.find is not None:
         person_detector(server.find, server.detector_weights)  # so that what is wrong is said here
     gallery: Gallery | None = None

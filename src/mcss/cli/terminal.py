@@ -12,6 +12,7 @@ from tyro.extras import SubcommandApp
 
 from mcss.captures import Capture
 from mcss.files import write_json
+from mcss.models import Model, load, on_real_footage
 
 console = Console()
 
@@ -19,6 +20,18 @@ app = SubcommandApp()
 
 JsonFile = Annotated[Path | None, arg(metavar="FILE")]
 """Every verb's ``--json``."""
+
+
+def load_model(run: Path | None) -> Model:
+    """A trained model; of the shipped weights, which are the default, it is said what they are worth."""
+    model = load(run)
+    if run is None:
+        console.print(
+            f"[yellow]Note[/] These are the weights shipped with mcss; they learned from rendered people. "
+            f"{on_real_footage()} Train on footage of yours before you rely on them: docs/real_footage.md.",
+            highlight=False,
+        )
+    return model
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -227,6 +227,12 @@ def load(run: str | Path | None = None) -> Model:
     return Model(file.network, file.parts, path)
 
 
+def on_real_footage() -> str:
+    """How well the shipped weights did on real footage, a sentence of the card."""
+    _, _, rest = CARD.read_text(encoding="utf-8").partition("<!-- real:begin -->")
+    return rest.partition("<!-- real:end -->")[0].strip()
+
+
 def square_around(box: Sequence[float | int], width: int, height: int, name: str) -> Int64[np.ndarray, " 4"]:
     """x0, y0, x1, y1 of the square that a model should see of a person in a picture.
 
