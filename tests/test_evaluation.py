@@ -252,6 +252,19 @@ def test_examples_in_camera_space_are_drawn_over_the_true_canonical_pose(tiny_ca
         np.testing.assert_allclose(example.predicted["theirs"].pose, example.true, atol=1e-2)
 
 
+def test_the_mean_pose_in_camera_space_is_the_mean_over_pictures(tiny_capture: Capture) -> None:
+    train = tiny_capture.instants("train")
+    found = MeanPose.in_cameras(tiny_capture, train)
+    turned = []
+    for pose, valid, rows in zip(train.pose, train.heading_valid, train.rows, strict=True):
+        for row in rows if valid else ():
+            rotation = tiny_capture.cameras(np.array([row])).rotation[0]
+            turned.append((pose - pose[0]) @ rotation.T)
+    assert len(turned) > len(train)
+    assert np.allclose(found.pose, np.mean(turned, axis=0), atol=1e-2)
+    assert evaluate(found, tiny_capture, "test").pose.frame == "camera"  # type: ignore[union-attr]
+
+
 def test_scoring_in_camera_space_needs_cameras(tmp_path: Path) -> None:
     writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
     writer.append([replace(frame, camera=None) for frame in stick_part(2, 0)])

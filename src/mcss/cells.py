@@ -213,12 +213,18 @@ def _where(cell: Cell, capture: Capture, split: str, settings: EvaluationSetting
 
 
 def mean_pose_result(
-    capture: Capture, labels: str, split: str, settings: EvaluationSettings, train_split: str = "train"
+    capture: Capture,
+    labels: str,
+    split: str,
+    settings: EvaluationSettings,
+    train_split: str = "train",
+    in_cameras: bool = False,
 ) -> SystemResult:
-    """The system that has not looked: the mean of the labelled poses."""
+    """The system that has not looked: the mean of the labelled poses, canonical ones or along the camera's axes."""
     instants = capture.instants(train_split)
-    labelled = select_labels(instants, LabelSpec.parse(labels))
-    evaluation = evaluate(MeanPose.of(instants.take(labelled)), capture, split, settings)
+    labelled = instants.take(select_labels(instants, LabelSpec.parse(labels)))
+    unseeing = MeanPose.in_cameras(capture, labelled) if in_cameras else MeanPose.of(labelled)
+    evaluation = evaluate(unseeing, capture, split, settings)
     return SystemResult("mean_pose", labels, None, evaluation)
 
 

@@ -40,28 +40,47 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MeanPose:
-    """The predictor that has not looked: the mean of the labelled canonical poses, whatever the picture."""
+    """The predictor that has not looked: the mean of the labelled poses, whatever the picture."""
 
     pose: Float[Tensor, "17 3"]
+    frame: PoseFrame = "canonical"
+    """What the pose is turned to."""
 
     @classmethod
     def of(cls, labelled: Instants) -> "MeanPose":
-        """The mean over the instants that have a pose and a heading.
+        """The mean canonical pose over the instants that have a pose and a heading.
 
         Raises:
             ValueError: No instant has.
         """
+        return cls(canonical_pose(cls._poses(labelled)).mean(0).float())
+
+    @classmethod
+    def in_cameras(cls, capture: Capture, labelled: Instants) -> "MeanPose":
+        """The mean along the axes of the camera, over the pictures of these instants.
+
+        Raises:
+            ValueError: No instant has a pose and a heading.
+            CaptureError: The capture does not know its cameras.
+        """
+        poses = cls._poses(labelled)
+        rows = labelled.rows[labelled.heading_valid]
+        instant, view = np.nonzero(rows >= 0)
+        rotation = torch.from_numpy(capture.rotations(rows[instant, view], "the mean pose in camera space"))
+        return cls(camera_pose(poses[torch.from_numpy(instant)], rotation.double()).mean(0).float(), "camera")
+
+    @staticmethod
+    def _poses(labelled: Instants) -> Float[Tensor, "n 17 3"]:
         if not labelled.heading_valid.any():
             raise ValueError(
                 f"the mean pose needs labels: none of the {len(labelled)} instants has a pose with a heading; "
                 "choose other labels"
             )
-        poses = torch.from_numpy(labelled.pose[labelled.heading_valid])
-        return cls(canonical_pose(poses.double()).mean(0).float())
+        return torch.from_numpy(labelled.pose[labelled.heading_valid]).double()
 
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
         """The same pose for every row."""
-        return Prediction(pose=self.pose.expand(len(rows), -1, -1), embedding=None)
+        return Prediction(pose=self.pose.expand(len(rows), -1, -1), embedding=None, frame=self.frame)
 
 
 @dataclass(frozen=True)

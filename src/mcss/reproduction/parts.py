@@ -177,7 +177,7 @@ def mean_pose_row(result: SystemResult) -> dict[str, Any]:
     uses = {"labels": True, "views": False, "rotations": False, "backgrounds": False, "points": False}
     return {
         "system": "mean_pose",
-        "variant": "",
+        "variant": "" if pose.frame == "canonical" else "in camera space",
         "labels": result.labels,
         "seed": None,
         "n_mpjpe": scores.n_mpjpe,

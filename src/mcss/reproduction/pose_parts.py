@@ -61,7 +61,10 @@ def table1_cells(study: Study) -> list[Cell]:
 
 def table1(study: Study) -> Part:
     """The comparison with other systems."""
-    rows = [mean_pose_row(mean_pose_result(study.capture, study.labels, "test", study.looked))]
+    rows = [
+        mean_pose_row(mean_pose_result(study.capture, study.labels, "test", study.looked, in_cameras=in_cameras))
+        for in_cameras in (False, True)
+    ]
     rows += [study.row(cell) for cell in table1_cells(study)]
     notes = [FRAME_NOTE]
     ours = table1_cells(study)[0]
