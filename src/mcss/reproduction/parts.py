@@ -255,8 +255,13 @@ def markdown(table: Sequence[Sequence[str]]) -> list[str]:
     return [head, "|" + "---|" * len(table[0]), *rows]
 
 
-def mean_of(rows: Sequence[Mapping[str, Any]], key: str, system: str, labels: str, variant: str = "") -> float | None:
+def values_of(rows: Sequence[Mapping[str, Any]], key: str, system: str, labels: str) -> list[float]:
+    """A figure of every seed of a system that was measured, without variants."""
+    own = [row[key] for row in rows if (row["system"], row["labels"], row["variant"]) == (system, labels, "")]
+    return [value for value in own if value is not None]
+
+
+def mean_of(rows: Sequence[Mapping[str, Any]], key: str, system: str, labels: str) -> float | None:
     """The mean of a figure over the seeds of a system; None if there is none."""
-    own = [r[key] for r in rows if (r["system"], r["labels"], r["variant"]) == (system, labels, variant)]
-    known = [value for value in own if value is not None]
+    known = values_of(rows, key, system, labels)
     return statistics.fmean(known) if known else None

@@ -1,5 +1,6 @@
 """Tables 1 to 3 and Figure 3: errors of poses."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from mcss.reproduction.parts import (
     mean_pose_row,
     missing_row,
     pose_table,
+    values_of,
 )
 from mcss.weights import WeightsError
 
@@ -111,20 +113,22 @@ def fig3_cells(study: Study) -> list[Cell]:
         budget.cell(system, study.capture, labels, seed)
         for labels in label_amounts(study)
         for system in SYSTEMS[:2]
-        for seed in (study.seeds if labels == study.labels else study.seeds[:1])
+        for seed in (study.seeds if labels.partition(":")[0] == study.labels else study.seeds[:1])
     ]
 
 
 def fig3(study: Study) -> Part:
     """Error against the amount of labels."""
     rows = [study.row(cell) for cell in fig3_cells(study)]
-    amounts = label_amounts(study)
+    measured = {row["labels"] for row in rows if "missing" not in row}
+    amounts = [labels for labels in label_amounts(study) if labels in measured]
     lines = []
     for system in SYSTEMS[:2]:
-        means = [mean_of(rows, "n_mpjpe", system, labels) for labels in amounts]
-        y = [float("nan") if mean is None else mean for mean in means]
+        found = [values_of(rows, "n_mpjpe", system, labels) for labels in amounts]
+        y = [statistics.fmean(values) if values else float("nan") for values in found]
+        band = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in found]
         mark = MARKS[SYSTEMS.index(system)]
-        lines.append(Line(NAMES[system], range(len(amounts)), y, COLOURS[system], mark=mark))
+        lines.append(Line(NAMES[system], range(len(amounts)), y, COLOURS[system], band, mark=mark))
     blind = mean_pose_result(study.capture, study.labels, "test", study.looked).evaluation.pose
     assert blind is not None
     floor = [blind.over_poses.n_mpjpe] * len(amounts)
@@ -134,9 +138,9 @@ def fig3(study: Study) -> Part:
         tick_labels=[_in_words(labels) for labels in amounts],
     )  # fmt: skip
     notes = [
-        f"Means of {len(study.seeds)} seeds at {study.labels}, one seed elsewhere. The baseline's learning rate and "
+        f"{len(study.seeds)} seeds with labels of {study.labels}, one elsewhere. The baseline's learning rate and "
         f"number of steps are those that did best with the labels of {study.labels}; with more people's labels it "
-        "takes all steps."
+        "takes all steps. Bands are standard deviations over seeds."
     ]
     return Part("fig3", "Figure 3: amount of labels", rows, pose_table(rows), (), notes, {"fig3": figure})
 
