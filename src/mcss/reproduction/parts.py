@@ -72,7 +72,7 @@ class Study:
             return evaluation_file(one, self.capture, "test", looked or self.looked)
 
         if not self.train and not finished(cell, self.cells, enough):
-            return missing_row(cell.system, cell.settings.labels, cell.variant, "not trained yet")
+            return missing_row(cell.system, cell.settings.labels, cell.variant, "not trained yet", learned_from(cell))
         return row_of(cell, self.result(cell, looked=looked), self.cells)
 
 
@@ -135,13 +135,18 @@ def made_line(made: Provenance) -> str:
     )
 
 
+def learned_from(cell: Cell) -> dict[str, bool]:
+    """What a run is told, as `mcss.systems.Information` names it, with what it started from."""
+    uses = asdict(information_of(cell.settings.method))
+    uses["points"] = uses["points"] or (cell.after is not None and cell.after.system == "points2d")
+    uses["labels"] = uses["labels"] and cell.settings.labels != "none"
+    return uses
+
+
 def row_of(cell: Cell, result: SystemResult, folder: Path) -> dict[str, Any]:
     """A run with its figures, what it learned from and the frame it is scored in."""
     settings, pose, retrieval = cell.settings, result.evaluation.pose, result.evaluation.retrieval
     scores = None if pose is None else pose.over_poses
-    uses = asdict(information_of(settings.method))
-    uses["points"] = uses["points"] or (cell.after is not None and cell.after.system == "points2d")
-    uses["labels"] = uses["labels"] and settings.labels != "none"
     seconds = seconds_of(cell, folder)
     cross = {
         s.k: s.above_oracle for s in (retrieval.cross_subject.scores if retrieval and retrieval.cross_subject else ())
@@ -158,7 +163,7 @@ def row_of(cell: Cell, result: SystemResult, folder: Path) -> dict[str, Any]:
         "pck": scores and scores.pck,
         "auc": scores and scores.auc,
         "frame": pose and pose.frame,
-        "uses": uses,
+        "uses": learned_from(cell),
         "above_oracle_cross_at_10": cross.get(10),
         "hit_at_1": retrieval.same_instant.hit_at_1 if retrieval and retrieval.same_instant else None,
         "trunk": settings.network.trunk,
@@ -188,10 +193,12 @@ def mean_pose_row(result: SystemResult) -> dict[str, Any]:
     }
 
 
-def missing_row(system: str, labels: str, variant: str, why: str) -> dict[str, Any]:
+def missing_row(
+    system: str, labels: str, variant: str, why: str, uses: Mapping[str, bool] | None = None
+) -> dict[str, Any]:
     """A row that could not be measured, and why."""
-    nothing = dict.fromkeys(("seed", "n_mpjpe", "mpjpe", "pa_mpjpe", "frame", "uses"))
-    return {"system": system, "labels": labels, "variant": variant, **nothing, "missing": why}
+    nothing = dict.fromkeys(("seed", "n_mpjpe", "mpjpe", "pa_mpjpe", "frame"))
+    return {"system": system, "labels": labels, "variant": variant, **nothing, "uses": uses, "missing": why}
 
 
 def name_of(row: Mapping[str, Any]) -> str:
