@@ -39,7 +39,8 @@ class Line:
     y: Sequence[float | int]
     colour: str = PALETTE[0]
     spread: Sequence[float | int] | None = None
-    """Half the height of the band around the curve, such as the standard deviation over seeds."""
+    """Half the height of the band around the curve, or of the bars where there are few points; such as the standard
+    deviation over seeds."""
     dashed: bool = False
     mark: str = "o"
     """Of the points where there are few."""
@@ -81,10 +82,13 @@ def line_figure(
         axes = figure.add_subplot()
         for line in lines:
             x, y = np.asarray(line.x, float), np.asarray(line.y, float)
+            few = line.mark if len(x) <= 8 else ""
             if line.spread is not None:
                 band = np.asarray(line.spread, float)
-                axes.fill_between(x, y - band, y + band, color=line.colour, alpha=0.18, linewidth=0)
-            few = line.mark if len(x) <= 8 else ""
+                if few:
+                    axes.errorbar(x, y, band, color=line.colour, linestyle="none", capsize=3, linewidth=1.2)
+                else:
+                    axes.fill_between(x, y - band, y + band, color=line.colour, alpha=0.18, linewidth=0)
             style_of = (0, (3, 2.2)) if line.dashed else "solid"
             axes.plot(x, y, color=line.colour, linestyle=style_of, marker=few, markersize=4, linewidth=1.8)
         _name_lines(axes, lines)

@@ -101,9 +101,9 @@ def label_amounts(study: Study) -> list[str]:
 
 
 def _in_words(labels: str) -> str:
-    """``S1:0.05`` as 5 % of S1."""
+    """``S1:0.05`` as 5 % of S1, in two lines."""
     name, colon, share = labels.partition(":")
-    return f"{100 * float(share):g} % of {name}" if colon else name.replace(",", " + ")
+    return f"{100 * float(share):g} %\nof {name}" if colon else name.replace(",", " + ")
 
 
 def fig3_cells(study: Study) -> list[Cell]:
@@ -126,7 +126,7 @@ def fig3(study: Study) -> Part:
     for system in SYSTEMS[:2]:
         found = [values_of(rows, "n_mpjpe", system, labels) for labels in amounts]
         y = [statistics.fmean(values) if values else float("nan") for values in found]
-        band = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in found]
+        band = [statistics.stdev(values) if len(values) > 1 else float("nan") for values in found]
         mark = MARKS[SYSTEMS.index(system)]
         lines.append(Line(NAMES[system], range(len(amounts)), y, COLOURS[system], band, mark=mark))
     blind = mean_pose_result(study.capture, study.labels, "test", study.looked).evaluation.pose
@@ -140,7 +140,7 @@ def fig3(study: Study) -> Part:
     notes = [
         f"{len(study.seeds)} seeds with labels of {study.labels}, one elsewhere. The baseline's learning rate and "
         f"number of steps are those that did best with the labels of {study.labels}; with more people's labels it "
-        "takes all steps. Bands are standard deviations over seeds."
+        "takes all steps. Bars are standard deviations over seeds."
     ]
     return Part("fig3", "Figure 3: amount of labels", rows, pose_table(rows), (), notes, {"fig3": figure})
 
