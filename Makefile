@@ -58,6 +58,7 @@ docs: setup
 	$(BIN)/mcss import videos captures/footage captures/real
 	$(BIN)/python scripts/check_real_crops.py captures/real captures/keypoints
 	$(BIN)/python scripts/measure_real_clip.py $(MODEL)
+	$(BIN)/python scripts/photograph_overlay.py captures/footage/subject/balancing/cam01.mp4 docs/images/overlay_real.jpg
 	$(BIN)/python scripts/measure_search.py
 	$(BIN)/python benchmarks/searching.py --page docs/search.md
 	$(BIN)/python scripts/measure_prediction.py $(MODEL) captures/synthetic
