@@ -121,24 +121,24 @@ def _compared(
         rows = report_rows(by_split["test"], made)
         write_json(out / "report.json", rows)
         write_text(out / "table.md", markdown_table(by_split, made) + "\n")
-        write_text(out / "report.html", _page(by_split["test"], groups[0], capture, runs, made, progress))
+        write_text(out / "report.html", _page(by_split["test"], groups, capture, runs, made, progress))
     return rows
 
 
 def _page(
     results: Sequence[SystemResult],
-    cells: Sequence[Cell],
+    groups: Sequence[Sequence[Cell]],
     capture: Capture,
     runs: Path,
     made: Provenance,
     progress: Progress,
 ) -> str:
-    """The report, with pictures of what the first run of each system says."""
-    shown: dict[str, Cell] = {}
-    for cell in cells:
-        if (runs / cell.name / MODEL).exists():  # else finished elsewhere: figures were kept, weights were not
-            shown.setdefault(cell.system, cell)
-    if not all(system in shown for system in _SYSTEMS):
+    """The report, with pictures of what one run of each system says, of the first group in which both have weights."""
+    for group in groups:  # weights are missing where cells were finished elsewhere: figures were kept, they were not
+        shown = {cell.system: cell for cell in reversed(group) if (runs / cell.name / MODEL).exists()}
+        if all(system in shown for system in _SYSTEMS):
+            break
+    else:
         return comparison_report(results, made)
     few = EvaluationSettings(max_instants=300)
     predicted: dict[str, Predictions] = {
@@ -151,6 +151,7 @@ def _page(
         made,
         poses=pose_examples(capture, predicted, chosen),
         retrieved=retrieval_examples(capture, predicted, chosen[2:5], cross_subject=True),
+        shown=shown["mcss"].settings.labels,
     )
 
 

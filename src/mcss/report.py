@@ -217,11 +217,21 @@ def comparison_report(
     title: str = "3D pose from unlabelled views",
     poses: Sequence[PoseExample] = (),
     retrieved: Sequence[RetrievalExample] = (),
+    shown: str = "",
 ) -> str:
-    """The page that compares several systems; runs that differ in their seed only become mean ± deviation."""
+    """The page that compares several systems; runs that differ in their seed only become mean ± deviation.
+
+    Args:
+        results: What is compared.
+        made: How the figures came about.
+        title: Of the page.
+        poses: Pictures with predicted and true poses.
+        retrieved: Queries with what was found.
+        shown: Which labels the runs had that both of these are of.
+    """
     if not results:
         raise ValueError("results: expected at least one evaluated system, got none; evaluate a run first.")
-    return _page(title, results, made, poses, retrieved)
+    return _page(title, results, made, poses, retrieved, shown)
 
 
 def report_rows(results: Sequence[SystemResult], made: Provenance) -> dict[str, Any]:
@@ -244,6 +254,7 @@ def _page(
     made: Provenance,
     poses: Sequence[PoseExample],
     retrieved: Sequence[RetrievalExample],
+    shown: str = "",
 ) -> str:
     groups = _grouped(results)
     environment = page_environment()
@@ -272,6 +283,7 @@ def _page(
         losses=_plots(groups, LOSS_CURVES),
         poses=poses,
         retrieved=retrieved,
+        shown=shown,
         paper=PAPER,
         made=made,
         seeds=sorted({r.seed for r in results if r.seed is not None}),
