@@ -89,7 +89,7 @@ def main() -> None:
         "versions": dict(made.versions),
     }
     write_json(options.json, found)
-    if options.run.resolve() == SHIPPED:
+    if options.run.resolve() == SHIPPED.resolve() and before.pose is not None:
         write_between(CARD, "real", card_line(found))
 
 

@@ -1,6 +1,6 @@
 """Write some pictures of an overlay video of `mcss predict`, side by side, for the documentation.
 
-    python scripts/photograph_overlay.py captures/footage/subject/balancing/cam01.mp4 docs/images/overlay.jpg
+    python scripts/photograph_overlay.py captures/footage/subject/balancing/cam01.mp4 docs/images/overlay_real.jpg
 
 The video is predicted with the weights shipped with the package, as `mcss predict VIDEO -o FOLDER` does.
 """

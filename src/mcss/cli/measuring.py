@@ -165,11 +165,12 @@ def reproduce(
     named, notes = wanted_parts(parts, study)
     for note in notes:
         console.print(f"[yellow]Note[/] {note}")
-    left = parts_estimate(named, study, plan.trials)
-    _show_estimate(left, plan.processes)
-    if estimate:
-        finish([{**asdict(one), "hours": one.hours} for one in left], json)
-        return
+    if estimate or plan.train:  # trying a step of every system takes a while
+        left = parts_estimate(named, study, plan.trials)
+        _show_estimate(left, plan.processes)
+        if estimate:
+            finish([{**asdict(one), "hours": one.hours} for one in left], json)
+            return
     command = f"mcss reproduce {' '.join(parts)} --capture {capture} --out {out} {_options(plan)}".rstrip()
     found = run_reproduction(named, study, plan.trials, command, console.print)
     console.print(f"Page: [bold]{out / 'index.html'}[/]")

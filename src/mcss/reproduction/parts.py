@@ -3,13 +3,14 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from glob import escape
 from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.figure import Figure
 
 from mcss.captures import Capture
-from mcss.cells import Cell, cell_result, evaluation_file, finished, seconds_of
+from mcss.cells import Cell, Enough, cell_result, evaluation_file, finished, seconds_of
 from mcss.experiments import spread
 from mcss.files import write_json, write_text
 from mcss.predictions import EvaluationSettings
@@ -65,13 +66,13 @@ class Study:
         """The evaluation of a trained cell on the test split."""
         return cell_result(cell, self.cells, capture or self.capture, "test", looked or self.looked, self.progress)
 
+    def enough(self, capture: Capture | None = None, looked: EvaluationSettings | None = None) -> Enough:
+        """That `result` knows the answer without the weights, see `mcss.cells.Enough`."""
+        return lambda cell: escape(evaluation_file(cell, capture or self.capture, "test", looked or self.looked))
+
     def row(self, cell: Cell, looked: EvaluationSettings | None = None) -> dict[str, Any]:
         """The row of a cell."""
-
-        def enough(one: Cell) -> str:
-            return evaluation_file(one, self.capture, "test", looked or self.looked)
-
-        if not self.train and not finished(cell, self.cells, enough):
+        if not self.train and not finished(cell, self.cells, self.enough(looked=looked)):
             return missing_row(cell.system, cell.settings.labels, cell.variant, "not trained yet", learned_from(cell))
         return row_of(cell, self.result(cell, looked=looked), self.cells)
 

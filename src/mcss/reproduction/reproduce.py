@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from mcss.captures import Capture
-from mcss.cells import Cell, Enough, evaluation_file, train_cells, unfinished
+from mcss.cells import Cell, Enough, train_cells, unfinished
 from mcss.estimates import Estimate, estimates
 from mcss.experiments import provenance
 from mcss.files import write_json, write_text
@@ -182,9 +182,9 @@ def _enough(part: PartName, study: Study) -> Enough:
     """Which evaluation of a cell a part needs, see `mcss.cells.Enough`."""
     if part in _ASK_NETWORKS:
         return lambda _: None
-    looked = pose_parts.table3_looked(study) if part == "table3" else study.looked
-    capture = study.other if part in _NEED_ANOTHER else None
-    return lambda cell: evaluation_file(cell, capture or study.capture, "test", looked)
+    return study.enough(
+        study.other if part in _NEED_ANOTHER else None, pose_parts.table3_looked(study) if part == "table3" else None
+    )
 
 
 def reproduce(
