@@ -36,7 +36,7 @@ from mcss.mediapipe_process import VERSION, MediaPipeError, MediaPipeProcess, me
 from mcss.predictions import EvaluationSettings, evaluated_instants, target_poses
 from mcss.processes import processors
 from mcss.progress import RichProgress
-from mcss.run_folders import describe_machine
+from mcss.provenance import describe_machine
 from mcss.runtimes import ENDINGS, ExportedModel
 
 BATCHES = (1, 32)

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from mcss.metrics import pa_mpjpe, pairwise_pa_mpjpe
+from mcss.provenance import describe_machine
 from mcss.retrieval import Gallery, retrieve_poses
-from mcss.run_folders import describe_machine
 
 VIEWS = 4
 

@@ -33,9 +33,9 @@ import numpy as np
 import mcss
 from mcss.captures import Capture
 from mcss.entries import Entries, Filter, Origin
-from mcss.experiments import provenance
 from mcss.files import write_json
 from mcss.index import PARTITION, PoseIndex
+from mcss.provenance import provenance
 from mcss.resident import ResidentIndex
 
 TOP = 20

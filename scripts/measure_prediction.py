@@ -22,7 +22,6 @@ from scipy.stats import spearmanr
 from mcss.bvh import with_fixed_bones
 from mcss.captures import Capture
 from mcss.equipment import LabelledPictures, placements, predicted
-from mcss.experiments import provenance
 from mcss.figures import PALETTE
 from mcss.files import replacing, write_json
 from mcss.fusion import fused
@@ -33,6 +32,7 @@ from mcss.placement import Placement, angle_between
 from mcss.predictions import target_poses
 from mcss.progress import RichProgress
 from mcss.projection import joints_in_crops
+from mcss.provenance import provenance
 from mcss.skeletons import canonical_pose
 from write_table import write_between
 

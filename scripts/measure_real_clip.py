@@ -18,12 +18,13 @@ from typing import Any
 from mcss.captures import Capture
 from mcss.checkpoints import read_model
 from mcss.evaluation import Evaluation, evaluate
-from mcss.experiments import evaluate_run, provenance
+from mcss.experiments import evaluate_run
 from mcss.files import write_json
 from mcss.methods.mcss import MCSSSettings
 from mcss.models import CARD, SHIPPED
 from mcss.predictions import EvaluationSettings, MeanPose
 from mcss.progress import RichProgress
+from mcss.provenance import provenance
 from mcss.recipes import recipe
 from mcss.retrieval import InstantRetrieval
 from mcss.training import train

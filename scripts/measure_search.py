@@ -23,10 +23,10 @@ import mcss
 from mcss.captures import Capture
 from mcss.clips import Clip, clip_of_sequence
 from mcss.comparison import compare
-from mcss.experiments import provenance
 from mcss.files import write_json
 from mcss.inference import sequences_of
 from mcss.models import Model
+from mcss.provenance import provenance
 from mcss.retrieval import chance_at_k, embedding_distances, hit_at_k
 from mcss.warping import Stretch, occurrences
 

@@ -20,13 +20,13 @@ import numpy as np
 from mcss.captures import Capture
 from mcss.checkpoints import MODEL, load_model
 from mcss.evaluation import evaluate
-from mcss.experiments import provenance
 from mcss.files import write_json
 from mcss.labels import write_instants
 from mcss.parallel import Job, train_all
 from mcss.predict import NetworkPredictor
 from mcss.predictions import EvaluationSettings
 from mcss.progress import Progress, RichProgress
+from mcss.provenance import provenance
 from mcss.recipes import recipe
 from mcss.selection import SelectSettings, select_instants
 

@@ -9,8 +9,8 @@ from mcss.captures import Capture
 from mcss.checkpoints import CheckpointError
 from mcss.methods.mcss import MCSSSettings
 from mcss.networks import NetworkConfig
+from mcss.provenance import Provenance
 from mcss.recipes import recipe
-from mcss.report import Provenance
 from mcss.train_settings import TrainSettings
 
 

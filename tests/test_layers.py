@@ -15,7 +15,7 @@ mcss
 progress files memory processes weights
 compilation
 skeletons metrics losses depthwise pictures placement neighbours
-frames tables fingerprints instants captures labels projection retrieval
+frames tables fingerprints instants captures provenance labels projection retrieval
 entries index resident warping
  synchrony label_faults picture_faults diagnoses patients sync_check doctor
 importers importers.engines importers.assembly
@@ -47,8 +47,8 @@ search_page comparison_page
 reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
 app app.limits app.uploads app.answers app.worker app.gallery app.looks app.studio app.server
-cli.terminal cli.captures cli.deployment cli.footage cli.training cli.measuring cli.predicting cli.searching
-cli.serving
+cli.verbs cli.terminal cli.captures cli.synthetic cli.deployment cli.footage cli.training cli.measuring cli.predicting
+cli.searching cli.serving
 cli
 """
 ORDER = LAYERS.split()
@@ -153,4 +153,9 @@ def test_importing_the_package_loads_next_to_nothing() -> None:
 
 
 def test_the_command_line_loads_without_the_packages_of_the_extras() -> None:
-    assert not EXTRAS & loaded_by("import mcss.cli")
+    everything = "; ".join(f"import mcss.{name}" for name in MODULES if name.split(".")[0] == "cli")
+    assert not EXTRAS & loaded_by(everything)
+
+
+def test_help_loads_next_to_nothing() -> None:
+    assert not HEAVY & loaded_by("from mcss.cli import main; main(['--help'])")

@@ -16,15 +16,8 @@ from mcss.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.figures import INK, LEFT, RIGHT, skeleton_svg
 from mcss.plots import Line, averaged, line_plot
 from mcss.predictions import EvaluationSettings, MeanPose, Prediction, Predictions, predict_split, target_poses
-from mcss.report import (
-    PAPER,
-    Provenance,
-    SystemResult,
-    comparison_report,
-    history_of,
-    report_rows,
-    run_report,
-)
+from mcss.provenance import Provenance
+from mcss.report import PAPER, SystemResult, comparison_report, history_of, report_rows, run_report
 from mcss.skeletons import JOINTS
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac"

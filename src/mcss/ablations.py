@@ -11,13 +11,13 @@ from typing import Any
 
 from mcss.captures import Capture
 from mcss.checkpoints import METRICS
-from mcss.experiments import provenance, spread
+from mcss.experiments import spread
 from mcss.files import write_json, write_text
 from mcss.methods.mcss import MCSSSettings
 from mcss.parallel import Job, train_all, unfinished
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.provenance import Provenance, provenance
 from mcss.recipes import recipe
-from mcss.report import Provenance
 from mcss.runlog import last_validation
 from mcss.train_settings import TrainSettings
 

@@ -7,7 +7,7 @@ from mcss.comparison import Comparison, moments
 from mcss.figures import PALETTE
 from mcss.pages import page_environment
 from mcss.plots import Line, line_plot
-from mcss.report import Provenance
+from mcss.provenance import Provenance
 from mcss.sheets import encoded
 
 SIZE = 224

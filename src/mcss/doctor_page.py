@@ -7,7 +7,7 @@ from mcss.captures import Capture, CaptureError
 from mcss.diagnoses import Diagnosis
 from mcss.pages import page_environment
 from mcss.projection import joints_in_crops
-from mcss.report import Provenance
+from mcss.provenance import Provenance
 from mcss.sheets import draw_skeleton, encoded
 
 MARKS = {"ok": "✓", "note": "i", "fault": "✗", "not checked": "–"}

@@ -1,16 +1,12 @@
 """The main comparison and the demonstration: MCSS against the baseline, cell by cell (see `mcss.cells`)."""
 
-import datetime
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import mcss
 from mcss.captures import Capture
 from mcss.cells import Cell, cell_predictions, cell_result, mean_pose_result, train_cells
 from mcss.checkpoints import METRICS, MODEL, read_model
@@ -20,9 +16,9 @@ from mcss.files import write_json, write_text
 from mcss.predict import NetworkPredictor
 from mcss.predictions import EvaluationSettings, Predictions, predict_split
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.provenance import Provenance, provenance
 from mcss.recipes import MethodName
-from mcss.report import Provenance, SystemResult, comparison_report, history_of, report_rows, run_report
-from mcss.run_folders import describe_machine
+from mcss.report import SystemResult, comparison_report, history_of, report_rows, run_report
 from mcss.runlog import read_metrics
 from mcss.synthetic.build import build
 from mcss.synthetic.scenes import SyntheticSettings
@@ -74,29 +70,6 @@ def evaluate_run(
     write_json(out / "report.json", report_rows([result], made))
     write_text(out / "report.html", page)
     return result
-
-
-def provenance(command: str, capture: Capture, settings: Mapping[str, str]) -> Provenance:
-    """How figures came about: command, capture, date, machine and versions."""
-    return replace(
-        provenance_without_capture(command, capture.uri),
-        capture=capture.fingerprint,
-        synthetic=capture.info.importer == "synthetic",
-        settings=dict(settings),
-    )
-
-
-def provenance_without_capture(command: str, source: str) -> Provenance:
-    """As `provenance`, of what was not made of a capture but of another source."""
-    return Provenance(
-        command=command,
-        capture="",
-        capture_name=source,
-        synthetic=False,
-        date=datetime.date.today().isoformat(),
-        machine=describe_machine(),
-        versions={"mcss": mcss.__version__, "torch": str(torch.__version__)},
-    )
 
 
 def _compared(

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +13,7 @@ from mcss.examples import PoseExample, RetrievalExample
 from mcss.figures import GREY, PALETTE
 from mcss.pages import page_environment
 from mcss.plots import Line, averaged, line_plot
+from mcss.provenance import Provenance
 from mcss.retrieval import PoseRetrieval
 
 NAMES = {
@@ -86,23 +87,6 @@ LOSS_CURVES = (
     Curve("step", "pose", "step", "Pose loss"),
     Curve("step", "metric", "step", "Metric loss"),
 )
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """How the page came about; shown at its end."""
-
-    command: str
-    capture: str
-    """The capture's fingerprint."""
-    capture_name: str
-    """Such as the path or ``built-in synthetic capture``."""
-    synthetic: bool
-    date: str
-    machine: str
-    versions: Mapping[str, str]
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Anything else that a reader needs to repeat it: budget, trunk, learning rate."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from mcss.checkpoints import CONFIG, CheckpointError
 from mcss.files import write_json
 from mcss.keypoints import LABELS
 from mcss.labels import LabelSpec
+from mcss.provenance import describe_machine
 from mcss.systems import method_name, points_of
 from mcss.train_settings import IDLE, TrainSettings
 
@@ -67,10 +67,3 @@ def _with_later_settings(known: dict[str, Any], settings: Any) -> dict[str, Any]
         elif name not in filled and field_.default is not MISSING:
             filled[name] = json.loads(json.dumps(field_.default))
     return filled
-
-
-def describe_machine() -> str:
-    """Processors and accelerator, in a line for reports."""
-    cores = os.cpu_count()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{platform.system()} {platform.machine()}, {cores} cores, {gpu}"

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from mcss.captures import Capture, CaptureError
 from mcss.entries import Hit
 from mcss.pages import page_environment
-from mcss.report import Provenance
+from mcss.provenance import Provenance
 from mcss.search import Answer
 from mcss.sheets import captioned, encoded
 

@@ -1,30 +1,23 @@
-"""Verbs that look at captures, and make the built-in one."""
+"""Verbs that look at captures."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
-from tyro.extras import SubcommandApp
 
 from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
 from mcss.doctor import DoctorSettings, diagnose
 from mcss.doctor_page import MARKS, doctor_page
-from mcss.experiments import provenance
 from mcss.files import write_json, write_text
 from mcss.labels import write_instants
 from mcss.progress import RichProgress
+from mcss.provenance import provenance
 from mcss.scene_viewer import show_in_rerun
 from mcss.selection import SelectSettings, select_instants
 from mcss.sheets import chosen_instants, contact_sheet, spread_instants, write_picture
-from mcss.synthetic.build import build
-from mcss.synthetic.describe import COLUMNS, describe
-from mcss.synthetic.scenes import SyntheticSettings
-
-synthetic_app = SubcommandApp()
 
 
 @app.command
@@ -144,41 +137,3 @@ def select(
         console.print(f"[yellow]Note[/] {selection.posed:,} of them have a pose already: --by pose chooses by it.")
     radius = [round(float(r), 6) for r in selection.radius]
     finish({"out": str(out), "by": selection.space, "candidates": selection.candidates, "radius": radius}, json)
-
-
-@synthetic_app.command(name="build")
-def synthetic_build(
-    out: Positional[str],
-    settings: OmitArgPrefixes[SyntheticSettings] = SyntheticSettings(),  # noqa: B008 (frozen)
-    processes: int | None = None,
-    json: JsonFile = None,
-) -> None:
-    """Build the synthetic multi-view capture; the same command carries on after any stop.
-
-    Args:
-        out: Folder or object-store address of the new capture.
-        settings: What it is like.
-        processes: Processes to render with; by default one per processor.
-        json: Also write a summary to this file.
-    """
-    capture = build(out, settings, RichProgress(), processes=processes)
-    finish(show_capture(capture), json)
-
-
-@synthetic_app.command(name="describe")
-def synthetic_describe(capture: Positional[str], labels: str = "S1", json: JsonFile = None) -> None:
-    """Print how well labels cover a capture: distances in mm from its poses to labelled poses, and the oracle.
-
-    Args:
-        capture: A capture's folder or object-store address.
-        labels: The labels to measure from: S1, S1:0.1, all …
-        json: Also write the result to this file.
-    """
-    coverage = describe(Capture.open(capture), labels, progress=RichProgress())
-    show_table(f"Coverage by the labels of {labels}, mm", COLUMNS, coverage.table())
-    oracle = ("split", "K", "anybody's poses", "other people's poses")
-    show_table("Retrieval oracle: mean PA-MPJPE of the K nearest, mm", oracle, coverage.oracle_table())
-    finish(asdict(coverage), json)
-
-
-app.command(synthetic_app, name="synthetic", help="The built-in multi-view capture.")

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.extras import SubcommandApp
 
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
+from mcss.cli.verbs import VERBS
 from mcss.importers import ImportProblem
 from mcss.importers.aist.takes import AistSettings, import_aist
 from mcss.importers.aspset import AspsetSettings, import_aspset
@@ -195,4 +196,4 @@ def sync(
     finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
 
 
-app.command(import_app, name="import", help="Make a capture of one's own footage or of a data set.")
+app.command(import_app, name="import", help=VERBS["import"].summary)

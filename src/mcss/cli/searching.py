@@ -15,12 +15,12 @@ from mcss.clips import Clip, clip_of_sequence, clip_of_video
 from mcss.comparison import CompareSettings
 from mcss.comparison import compare as compare_clips
 from mcss.comparison_page import comparison_page
-from mcss.experiments import provenance_without_capture
 from mcss.files import write_text
 from mcss.index import PoseIndex
 from mcss.indexing import index_capture
 from mcss.models import Model, load
 from mcss.progress import RichProgress
+from mcss.provenance import provenance_without_capture
 from mcss.queries import SequenceSource, VideoQuery, parsed_clip, parsed_query
 from mcss.search import Answer, SearchSettings, answer
 from mcss.search_page import search_page, search_sheet

@@ -12,6 +12,7 @@ from mcss.backbones import TrunkName
 from mcss.captures import Capture
 from mcss.checkpoints import MODEL, load_estimator, read_model, save_model
 from mcss.cli.terminal import JsonFile, app, console, finish
+from mcss.cli.verbs import VERBS
 from mcss.equipment import EquipSettings, chosen_labels, equipped
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
@@ -238,4 +239,4 @@ def equip(
     finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.reference.limit}, json)
 
 
-app.command(train_app, name="train", help="Train MCSS, or a system that it is compared with.")
+app.command(train_app, name="train", help=VERBS["train"].summary)

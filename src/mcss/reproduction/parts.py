@@ -15,7 +15,8 @@ from mcss.experiments import spread
 from mcss.files import write_json, write_text
 from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.report import NAMES, Provenance, SystemResult
+from mcss.provenance import Provenance
+from mcss.report import NAMES, SystemResult
 from mcss.reproduction.paper import PaperRow
 from mcss.systems import information_of
 from mcss.tuning import Budget

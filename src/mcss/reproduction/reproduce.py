@@ -8,13 +8,12 @@ from typing import Literal, get_args
 from mcss.captures import Capture
 from mcss.cells import Cell, Enough, train_cells, unfinished
 from mcss.estimates import Estimate, estimates
-from mcss.experiments import provenance
 from mcss.files import write_json, write_text
 from mcss.plots import write_figure
 from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.provenance import Provenance, provenance
 from mcss.recipes import MethodName
-from mcss.report import Provenance
 from mcss.reproduction import pose_parts, retrieval_parts
 from mcss.reproduction.page import reproduction_page
 from mcss.reproduction.parts import Part, PartName, Study
