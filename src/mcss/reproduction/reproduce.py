@@ -1,6 +1,6 @@
 """All parts in order: choose settings, train what is not trained, measure, write."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -167,14 +167,24 @@ def tuned_systems(parts: Sequence[PartName]) -> list[MethodName]:
 
 def estimate(parts: Sequence[PartName], study: Study, trials: int) -> list[Estimate]:
     """What is left to train, and how long it will take; settings that are still to be chosen may change it."""
-    cells = {part: cells_of(part, study) for part in parts}
-    waiting = [cell for part in parts for cell in unfinished(cells[part], study.cells, _enough(part, study))]
-    known = [cell for own in cells.values() for cell in own]
+    waiting = _waiting(parts, study)
+    known = [cell for part in parts for cell in cells_of(part, study)]
     for system in tuned_systems(parts) if trials else ():
         tried = trial_cells(system, study.capture, study.budget, study.labels, trials)
         waiting += unfinished(tried, study.cells)
         known += tried
-    return estimates(list({cell.name: cell for cell in waiting}.values()), known, study.cells)
+    return estimates(_each_once(waiting), known, study.cells)
+
+
+def _waiting(parts: Sequence[PartName], study: Study) -> list[Cell]:
+    """What is not trained yet of all that the parts need."""
+    return _each_once(
+        cell for part in parts for cell in unfinished(cells_of(part, study), study.cells, _enough(part, study))
+    )
+
+
+def _each_once(cells: Iterable[Cell]) -> list[Cell]:
+    return list({cell.name: cell for cell in cells}.values())
 
 
 def _enough(part: PartName, study: Study) -> Enough:
@@ -212,12 +222,11 @@ def reproduce(
         study = replace(study, budget=budget)
         write_json(study.folder / "tuning.json", tried)
     made = _provenance(study, parts, command)
+    if study.train:  # all at once, so that processes have work as long as there is any
+        train_cells(_waiting(parts, study), study.cells, study.budget.processes, study.progress, lambda _: None)
     found = []
     for part in parts:
-        cells, enough = cells_of(part, study), _enough(part, study)
-        if study.train:
-            train_cells(cells, study.cells, study.budget.processes, study.progress, enough)
-        elif part not in _ROW_BY_ROW and (left := unfinished(cells, study.cells, enough)):
+        if not study.train and part not in _ROW_BY_ROW and (left := _waiting([part], study)):
             told(f"{part} is left out: {left[0].name} is not trained, and {len(left) - 1} others.")
             continue
         one = measured(part, study)
