@@ -53,6 +53,7 @@ docs: setup
 	$(BIN)/python scripts/write_table.py README.md results results/table.md
 	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --subjects 5
 	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --processes 2
+	$(BIN)/python scripts/measure_selection.py captures/synthetic
 	$(BIN)/python benchmarks/metrics.py --json docs/results/metrics.json
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints --poses
 	$(BIN)/mcss import videos captures/footage captures/real

@@ -1,60 +1,71 @@
-"""Measure what choosing labels is worth: N-MPJPE with selected against random labels, to docs/results/selection.json.
+"""Measure what choosing labels is worth: N-MPJPE with selected against random labels.
 
-    python scripts/measure_selection.py CAPTURE [--out FOLDER] [--json FILE]
+    python scripts/measure_selection.py CAPTURE [--out FOLDER] [--results FOLDER] [--page PAGE]
 
-For each seed MCSS is trained without any label; its embedding chooses instants of the split train as `mcss select`
-does, and as many are drawn at random. MCSS is then trained with either as labels and measured on the split test. Every
-run is a cell: finished ones are kept, begun ones go on, and the JSON is written after each budget.
+As a laboratory would do it: MCSS is trained without any label; its embedding chooses instants of the split train as
+`mcss select` does, and as many are drawn at random; with either as labels the same network is trained on, for
+a while, and measured on the split test. The choice is the same for all seeds, for it leaves nothing to chance; seeds
+differ in what is drawn and in the training. Every run is kept and goes on where it was stopped. selection.json, its
+figure and the table in the page are written in the end.
 """
 
 import argparse
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mcss.captures import Capture
 from mcss.checkpoints import MODEL, load_model
 from mcss.evaluation import evaluate
+from mcss.experiments import spread
+from mcss.figures import PALETTE, write_figure
 from mcss.files import write_json
 from mcss.labels import write_instants
 from mcss.parallel import Job, train_all
+from mcss.plots import MARKS, Line, line_figure
 from mcss.predict import NetworkPredictor
 from mcss.predictions import EvaluationSettings
 from mcss.progress import Progress, RichProgress
-from mcss.provenance import provenance
+from mcss.provenance import Provenance, provenance
 from mcss.recipes import recipe
 from mcss.selection import SelectSettings, select_instants
+from write_table import write_between
+
+Way = Literal["selected", "random"]
 
 SEEDS = (0, 1, 2)
-BUDGETS = (25, 50, 100)
-WAYS = ("selected", "random")
+BUDGETS = (25, 100)
+WAYS: tuple[Way, ...] = ("selected", "random")
 EVALUATION = EvaluationSettings(max_instants=500)
 
 
-def job(capture: Capture, labels: str, seed: int, steps: int, out: Path) -> Job:
+def job(capture: Capture, labels: str, seed: int, steps: int, out: Path, init: Path | None = None) -> Job:
     """A run of MCSS by the recipe fast."""
     settings = recipe("fast", "mcss", capture.uri)
     optimiser = replace(settings.optimiser, steps=steps)
-    return Job(replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps), out)
+    start = None if init is None else str(init)
+    return Job(
+        replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps, init=start),
+        out,
+    )
 
 
-def write_lists(capture: Capture, out: Path, budget: int, seed: int, progress: Progress) -> dict[str, Path]:
-    """The lists of a budget and seed by how they were chosen; those that are there are kept."""
-    lists = {way: out / "lists" / f"{way}-{budget}-seed{seed}.csv" for way in WAYS}
-    if not lists["selected"].exists():
-        settings = SelectSettings(budget=budget, run=str(out / f"unlabelled-seed{seed}"))
-        write_instants(lists["selected"], select_instants(capture, settings, progress).instants)
-    if not lists["random"].exists():
-        train = capture.instants("train")
-        usable = np.flatnonzero(train.heading_valid)
-        drawn = np.random.default_rng([seed, budget]).choice(usable, budget, replace=False)
-        write_instants(lists["random"], train.take(np.sort(drawn)))
-    return lists
+def write_list(capture: Capture, unlabelled: Path, way: Way, budget: int, seed: int, path: Path) -> None:
+    """The instants of a budget that are labelled."""
+    match way:
+        case "selected":
+            chosen = select_instants(capture, SelectSettings(budget=budget, run=str(unlabelled)), RichProgress())
+            write_instants(path, chosen.instants)
+        case "random":
+            train = capture.instants("train")
+            usable = np.flatnonzero(train.heading_valid)
+            drawn = np.random.default_rng([seed, budget]).choice(usable, budget, replace=False)
+            write_instants(path, train.take(np.sort(drawn)))
 
 
 def measured(capture: Capture, run: Path, progress: Progress) -> float:
@@ -69,7 +80,7 @@ def measured(capture: Capture, run: Path, progress: Progress) -> float:
     return float(known["pose"]["over_poses"]["n_mpjpe"])
 
 
-def summary(values: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]]:
+def rows_of(values: dict[Way, dict[int, list[float]]]) -> list[dict[str, Any]]:
     """A row per budget and way of choosing: N-MPJPE of each seed, their mean and standard deviation."""
     return [
         {
@@ -84,65 +95,95 @@ def summary(values: dict[str, dict[int, list[float]]]) -> list[dict[str, Any]]:
     ]
 
 
+def table_of(values: dict[Way, dict[int, list[float]]], made: Provenance) -> str:
+    """The same for a page."""
+    seeds = {len(found) for budgets in values.values() for found in budgets.values()}
+    lines = ["| labelled instants | selected | random |", "|---|---|---|"]
+    lines += [
+        f"| {budget} | {spread(values['selected'][budget])} | {spread(values['random'][budget])} |"
+        for budget in values["random"]
+    ]
+    lines += [
+        "",
+        f"N-MPJPE on the split test, mm; built-in synthetic capture (`{made.capture[:12]}`), not Human3.6M; "
+        f"mean ± standard deviation over {min(seeds)} seeds. Written by `{made.command}` on {made.date} "
+        f"({made.machine}).",
+    ]
+    return "\n".join(lines)
+
+
+def write_results(values: dict[Way, dict[int, list[float]]], made: Provenance, folder: Path, page: Path) -> None:
+    """selection.json, its figure, and the table in the page."""
+    write_json(folder / "selection.json", {"rows": rows_of(values), **asdict(made)})
+    lines = []
+    for way, colour, mark in zip(WAYS, PALETTE, MARKS, strict=False):
+        found = values[way]
+        deviations = [statistics.stdev(v) if len(v) > 1 else float("nan") for v in found.values()]
+        y = [statistics.fmean(v) for v in found.values()]
+        lines.append(Line(way, range(len(found)), y, colour, deviations, mark=mark))
+    figure = line_figure(
+        lines, x_label="labelled instants", y_label="N-MPJPE, mm", x_ticks=list(range(len(values["random"]))),
+        tick_labels=[str(budget) for budget in values["random"]],
+    )  # fmt: skip
+    write_figure(folder / "selection", figure)
+    write_between(page, "selection", table_of(values, made))
+
+
 def measure(
-    capture: Capture,
-    out: Path,
-    path: Path,
-    *,
-    budgets: Sequence[int] = BUDGETS,
-    seeds: Sequence[int] = SEEDS,
-    steps: int = 1000,
-    processes: int = 2,
-    command: str = "",
-    progress: Progress,
-) -> None:
-    """Everything, budget by budget."""
-    unlabelled = [job(capture, "none", seed, steps, out / f"unlabelled-seed{seed}") for seed in seeds]
-    train_all([one for one in unlabelled if not (one.out / MODEL).exists()], processes, progress)
-    values: dict[str, dict[int, list[float]]] = {way: {} for way in WAYS}
+    capture: Capture, out: Path, budgets: Sequence[int], seeds: Sequence[int], steps: tuple[int, int], processes: int
+) -> dict[Way, dict[int, list[float]]]:
+    """N-MPJPE of every seed, by the way of choosing and the budget.
+
+    Args:
+        capture: To train and measure on.
+        out: Folder of the runs.
+        budgets: Labelled instants.
+        seeds: Of the runs with labels.
+        steps: Of the run without labels, and of each that goes on from it with some.
+        processes: Runs beside each other.
+    """
+    progress = RichProgress()
+    unlabelled = job(capture, "none", 0, steps[0], out / "unlabelled")
+    if not (unlabelled.out / MODEL).exists():
+        train_all([unlabelled], 1, progress)
+    jobs: dict[tuple[Way, int], list[Job]] = {}
     for budget in budgets:
-        jobs: dict[str, list[Job]] = {way: [] for way in WAYS}
-        for seed in seeds:
-            for way, listed in write_lists(capture, out, budget, seed, progress).items():
-                jobs[way].append(job(capture, f"@{listed}", seed, steps, out / f"{way}-{budget}-seed{seed}"))
-        train_all([one for own in jobs.values() for one in own if not (one.out / MODEL).exists()], processes, progress)
-        for way, own in jobs.items():
-            values[way][budget] = [measured(capture, one.out, progress) for one in own]
-        made = provenance(command, capture, {})
-        write_json(
-            path,
-            {
-                "rows": summary(values),
-                "seeds": list(seeds),
-                "steps": steps,
-                "command": command,
-                "capture": capture.fingerprint,
-                "date": made.date,
-                "machine": made.machine,
-                "versions": dict(made.versions),
-            },
-        )
+        for way in WAYS:
+            for seed in seeds:
+                name = f"selected-{budget}" if way == "selected" else f"random-{budget}-seed{seed}"
+                listed = out / "lists" / f"{name}.csv"
+                if not listed.exists():
+                    write_list(capture, unlabelled.out, way, budget, seed, listed)
+                run = out / f"{way}-{budget}-seed{seed}"
+                jobs.setdefault((way, budget), []).append(
+                    job(capture, f"@{listed}", seed, steps[1], run, unlabelled.out)
+                )
+    waiting = [one for own in jobs.values() for one in own if not (one.out / MODEL).exists()]
+    train_all(waiting, processes, progress)
+    return {
+        way: {budget: [measured(capture, one.out, progress) for one in jobs[way, budget]] for budget in budgets}
+        for way in WAYS
+    }
 
 
 def main() -> None:
     """Read the command line and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("capture", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("results/selection"))
-    parser.add_argument("--json", type=Path, default=Path("docs/results/selection.json"))
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--out", type=Path, default=Path("runs/selection"), help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--page", type=Path, default=Path("docs/looking.md"))
+    parser.add_argument("--budgets", type=int, nargs="+", default=BUDGETS)
+    parser.add_argument("--unlabelled-steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=200, help="of each run with labels")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
+    capture = Capture.open(options.capture)
+    steps = options.unlabelled_steps, options.steps
+    values = measure(capture, options.out, options.budgets, SEEDS, steps, options.processes)
     command = f"python scripts/measure_selection.py {options.capture} --steps {options.steps}"
-    measure(
-        Capture.open(options.capture),
-        options.out,
-        options.json,
-        steps=options.steps,
-        processes=options.processes,
-        command=command,
-        progress=RichProgress(),
-    )
+    made = provenance(command, capture, {"steps without labels": str(steps[0]), "steps with labels": str(steps[1])})
+    write_results(values, made, options.results, options.page)
 
 
 if __name__ == "__main__":
