@@ -26,6 +26,7 @@ from mcss.experiments import spread
 from mcss.figures import PALETTE, write_figure
 from mcss.files import write_json
 from mcss.labels import write_instants
+from mcss.methods.mcss import MCSSSettings
 from mcss.parallel import Job, train_all
 from mcss.plots import MARKS, Line, line_figure
 from mcss.predict import NetworkPredictor
@@ -41,18 +42,21 @@ Way = Literal["selected", "random"]
 SEEDS = (0, 1, 2)
 BUDGETS = (25, 100)
 WAYS: tuple[Way, ...] = ("selected", "random")
+INSTANTS = 8
+"""In a step of the runs with labels, where the recipe has 32: the embedding has been learned, it is to be kept."""
+
 EVALUATION = EvaluationSettings(max_instants=500)
 
 
 def job(capture: Capture, labels: str, seed: int, steps: int, out: Path, init: Path | None = None) -> Job:
-    """A run of MCSS by the recipe fast."""
+    """A run of MCSS by the recipe fast; one that goes on from another looks at fewer unlabelled instants a step."""
     settings = recipe("fast", "mcss", capture.uri)
+    assert isinstance(settings.method, MCSSSettings)
     optimiser = replace(settings.optimiser, steps=steps)
-    start = None if init is None else str(init)
-    return Job(
-        replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps, init=start),
-        out,
-    )
+    settings = replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps)
+    if init is not None:
+        settings = replace(settings, init=str(init), method=replace(settings.method, instants=INSTANTS))
+    return Job(settings, out)
 
 
 def write_list(capture: Capture, unlabelled: Path, way: Way, budget: int, seed: int, path: Path) -> None:
