@@ -53,7 +53,7 @@ docs: setup
 	$(BIN)/python scripts/write_table.py README.md results results/table.md
 	$(BIN)/mcss ablation --capture captures/synthetic --out results/ablation
 	$(BIN)/python scripts/write_table.py docs/method.md ablation results/ablation/ablation.md
-	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --subjects 5
+	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --instants 1000
 	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --processes 2
 	$(BIN)/python scripts/measure_selection.py captures/synthetic
 	$(BIN)/python benchmarks/metrics.py --json docs/results/metrics.json

@@ -23,12 +23,12 @@ from mcss.captures import Capture
 from mcss.checkpoints import MODEL, load_model
 from mcss.evaluation import evaluate
 from mcss.experiments import spread
-from mcss.figures import PALETTE, write_figure
+from mcss.figures import PALETTE
 from mcss.files import write_json
 from mcss.labels import write_instants
 from mcss.methods.mcss import MCSSSettings
 from mcss.parallel import Job, train_all
-from mcss.plots import MARKS, Line, line_figure
+from mcss.plots import MARKS, Line, line_figure, write_figure
 from mcss.predict import NetworkPredictor
 from mcss.predictions import EvaluationSettings
 from mcss.progress import Progress, RichProgress
@@ -51,10 +51,10 @@ EVALUATION = EvaluationSettings(max_instants=500)
 def job(capture: Capture, labels: str, seed: int, steps: int, out: Path, init: Path | None = None) -> Job:
     """A run of MCSS by the recipe fast; one that goes on from another looks at fewer unlabelled instants a step."""
     settings = recipe("fast", "mcss", capture.uri)
-    assert isinstance(settings.method, MCSSSettings)
     optimiser = replace(settings.optimiser, steps=steps)
     settings = replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps)
     if init is not None:
+        assert isinstance(settings.method, MCSSSettings)
         settings = replace(settings, init=str(init), method=replace(settings.method, instants=INSTANTS))
     return Job(settings, out)
 

@@ -122,11 +122,13 @@ def test_all_parts_are_measured_written_and_carried_on(
     assert "The paper's, on Human3.6M:" in text
     assert "| MCSS | S1 | 111.94 | 120.95 | 90.76 |" in text
 
-    table2 = json.loads((tmp_path / "table2.json").read_text())["rows"]
+    about2 = json.loads((tmp_path / "table2.json").read_text())
+    table2 = about2["rows"]
     assert [(row["variant"], row["frame"]) for row in table2] == [
         ("canonical pose", "canonical"), ("global pose", "world"), ("canonical pose, resnet34", None),
     ]  # fmt: skip
-    assert table2[2]["missing"] == "not measured: no hub here."
+    assert table2[2]["missing"] == "not measured, see below"
+    assert about2["notes"][-1] == "resnet34 is not measured: no hub here."
     assert table2[0]["cell"] == table1["rows"][2]["cell"], "cells are shared"
     table3 = json.loads((tmp_path / "table3.json").read_text())["rows"]
     assert [row["variant"] for row in table3[:3]] == [
@@ -178,6 +180,19 @@ def test_tables_can_be_written_before_all_is_trained(two_captures: tuple[Capture
     assert lines["MCSS", "S1"] == ["MCSS", "S1", "not trained yet", "–", "0", "–", "–", "–"]
     assert lines["Supervised baseline", "S1"][2:5] == ["3D labels", "canonical", "1"]
     assert found[0].rows[5]["seed"] == 1
+
+
+def test_table_1_tells_what_consistency_added(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
+    study = ReproducePlan(seeds=3, trials=0, train=False).study(two_captures[0].uri, tmp_path)
+    assert pose_parts.consistency_notes(study) == []
+    for seed, errors in enumerate([(200.0, 160.0), (210.0, 150.0)]):
+        run = study.cells / study.budget.cell("rhodin_cvpr18", study.capture, "S1", seed).name
+        (run / "first").mkdir(parents=True)
+        for folder, error in zip((run / "first", run), errors, strict=True):
+            points = [{"step": step, "validation": {"step": step, "n_mpjpe": error + 2 - step}} for step in (1, 2)]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
+    (note,) = pose_parts.consistency_notes(study)
+    assert "205.0 ± 7.1 mm with labels alone, 155.0 ± 7.1 mm after its views had to agree (seeds: 2)" in note
 
 
 def test_parts_that_cannot_be_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
