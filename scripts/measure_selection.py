@@ -185,7 +185,10 @@ def main() -> None:
     capture = Capture.open(options.capture)
     steps = options.unlabelled_steps, options.steps
     values = measure(capture, options.out, options.budgets, SEEDS, steps, options.processes)
-    command = f"python scripts/measure_selection.py {options.capture} --steps {options.steps}"
+    command = (
+        f"python scripts/measure_selection.py {options.capture} --budgets {' '.join(map(str, options.budgets))} "
+        f"--unlabelled-steps {options.unlabelled_steps} --steps {options.steps}"
+    )
     made = provenance(command, capture, {"steps without labels": str(steps[0]), "steps with labels": str(steps[1])})
     write_results(values, made, options.results, options.page)
 
