@@ -58,7 +58,7 @@ def random_rotations(*shape: int, seed: int = 0) -> Tensor:
 def check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit(
     settings: TrainSettings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a run that was never stopped beside one for each stage that was; of eight steps, four in each stage."""
+    """With a run that was never stopped beside one for each stage that was; the first takes four steps."""
     settings = replace(settings, checkpoint_every=2)
     train(settings, folder / "whole")
     saved = training.save_checkpoint

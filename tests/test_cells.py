@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import mcss.tuning as tuning
 from mcss.augmentation import NO_AUGMENTATION
@@ -23,8 +24,10 @@ from mcss.cells import (
 from mcss.checkpoints import METRICS, MODEL
 from mcss.estimates import estimates, step_seconds
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
+from mcss.parallel import Share
 from mcss.prediction_files import read_predictions
 from mcss.predictions import EvaluationSettings
 from mcss.recipes import recipe
@@ -120,6 +123,23 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
     assert cell_result(first, tmp_path, tiny_capture, "test", one_view).evaluation == shown
 
 
+def test_a_first_stage_that_cells_share_is_learned_once(tiny_capture: Capture, tmp_path: Path) -> None:
+    cell = tiny_cell(tiny_capture)
+    method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
+    ways = (method, replace(method, consistency_weight=0.0), replace(method, drift_weight=0.0))
+    cells = [replace(cell, settings=replace(cell.settings, method=own)) for own in ways]
+    cells.append(replace(cells[0], settings=replace(cells[0].settings, seed=1)))
+    train_cells([cells[0], cells[3]], tmp_path, 1)
+    train_cells(cells, tmp_path, 1)
+    logs = [(tmp_path / one.name / "first" / METRICS).read_text() for one in cells]
+    assert logs[0] == logs[1] == logs[2] != logs[3]  # seconds too: it was not learned again
+    train_cells(cells[1:3], tmp_path / "others", 1)  # the second waits for the first
+    one, two = ((tmp_path / "others" / cell.name / "first" / METRICS).read_text() for cell in cells[1:3])
+    assert one == two
+    seeds = [load_file(tmp_path / one.name / "first" / MODEL) for one in (cells[0], cells[3])]
+    assert not all(torch.equal(seeds[0][key], seeds[1][key]) for key in seeds[0])
+
+
 def test_predictions_are_kept_and_made_again_for_other_settings(tiny_capture: Capture, tmp_path: Path) -> None:
     cell = tiny_cell(tiny_capture, "mcss")
     train_cells([cell], tmp_path, processes=1)
@@ -152,7 +172,10 @@ def test_every_system_gets_as_many_trials_and_the_best_one_is_the_cell_of_the_ta
     monkeypatch.setattr(tuning, "recipe", tiny_recipe)
     with pytest.raises(ValueError, match=r"settings are not chosen yet: .* is not trained, and 1 other trials"):
         tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, train=False)
-    budget, told = tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2)
+    with pytest.raises(ValueError, match=r"is not trained, and 0 other trials. Call again once the other shares"):
+        tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(1, 2))
+    assert len(list(tmp_path.glob("supervised-*"))) == 1
+    budget, told = tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(0, 2))
     assert [trial["rate"] for trial in told["supervised"]] == [2e-3, 1e-3]
     best = min(told["supervised"], key=lambda trial: trial["n_mpjpe"])
     assert budget.chosen["supervised"] == Trial(best["rate"], 1.0)

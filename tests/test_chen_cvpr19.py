@@ -47,7 +47,7 @@ def settings_for(capture: Capture, **changes: object) -> TrainSettings:
     representation = SkeletonMapSettings(instants=4, views=3, min_gap=0.2, maps=MAPS)
     settings = TrainSettings(
         capture=capture.uri,
-        method=ChenCVPR19Settings(representation, representation_share=0.5, pose_images=6),
+        method=ChenCVPR19Settings(representation, representation_length=0.5, pose_images=6),
         network=NETWORK,
         weights="random",
         augmentation=NO_AUGMENTATION,
@@ -90,7 +90,7 @@ def batch_of(points: torch.Tensor) -> Batch:
     )  # fmt: skip
 
 
-def test_what_is_perfect_costs_nothing_and_a_small_cloud_buys_no_consistency() -> None:
+def test_what_is_perfect_costs_nothing_and_no_small_or_constant_cloud_buys_consistency() -> None:
     network = SkeletonMapNetwork(NETWORK, MAPS).eval()
     points = torch.randn(4, 17, 2, generator=torch.Generator().manual_seed(0))
     points[:, 0] = 0
@@ -104,7 +104,11 @@ def test_what_is_perfect_costs_nothing_and_a_small_cloud_buys_no_consistency() -
     small = representation_losses(
         settings, network, other._replace(cloud=cloud / 9, turned=cloud.flip(0) / 9), batch_of(points)
     )
+    shifted = representation_losses(
+        settings, network, other._replace(cloud=cloud + 9, turned=cloud.flip(0) + 9), batch_of(points)
+    )
     assert found.maps.item() == pytest.approx(1)
+    torch.testing.assert_close(shifted.consistency, found.consistency, rtol=1e-4, atol=0)
     torch.testing.assert_close(small.consistency, found.consistency)
     torch.testing.assert_close(found.total, found.points + found.maps + 2 * found.consistency)
 
@@ -119,7 +123,7 @@ def test_the_maps_teach_the_detector_nothing() -> None:
 
 
 def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(tiny_capture: Capture, tmp_path: Path) -> None:
-    settings = settings_for(tiny_capture, optimiser=OptimiserSettings(steps=60, lr=3e-3))
+    settings = settings_for(tiny_capture, optimiser=OptimiserSettings(steps=40, lr=3e-3))
     train(settings, tmp_path / "run")
     first, second = (
         [line for line in read_metrics(folder / "metrics.jsonl") if "total" in line]
@@ -208,8 +212,8 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         SkeletonMapConfig(bone_width=0.0)
     with pytest.raises(ValueError, match=r"consistency_weight: expected 0 or more, got nan"):
         SkeletonMapSettings(consistency_weight=float("nan"))
-    with pytest.raises(ValueError, match=r"representation_share: expected a share between 0 and 1, got 1.0"):
-        ChenCVPR19Settings(representation_share=1.0)
+    with pytest.raises(ValueError, match=r"representation_length: expected more than 0, got -1.0"):
+        ChenCVPR19Settings(representation_length=-1.0)
     with pytest.raises(
         ValueError, match=r"rotation, mirror: 2D joints are not turned .* set both to 0 \(they are 8 and 0"
     ):

@@ -25,6 +25,7 @@ from mcss.methods.supervised import SupervisedSettings
 from mcss.networks import NetworkConfig
 from mcss.predictions import EvaluationSettings
 from mcss.reproduction import reproduce as module
+from mcss.reproduction import signals
 from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, read_landmarks
 from mcss.reproduction.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
 from mcss.skeletons import JOINTS
@@ -38,11 +39,10 @@ METHODS: dict[str, Method] = {
     "supervised": SupervisedSettings(pose_images=4),
     "rhodin_cvpr18": RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4),
     "rhodin_eccv18": RhodinECCV18Settings(
-        NovelViewSettings(4, 2, 0.2, synthesis=SynthesisConfig(8, 4, 16, 32, 1, 16)), pose_images=4
+        NovelViewSettings(3, 2, 0.2, synthesis=SynthesisConfig(8, 4, 16, 32, 1, 16)), pose_images=4
     ),
     "chen_cvpr19": ChenCVPR19Settings(
-        SkeletonMapSettings("labels", 4, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)),
-        representation_share=0.5,
+        SkeletonMapSettings("labels", 3, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)),
         pose_images=4,
     ),
     "points2d": Points2DSettings(instants=4, views=2, min_gap=0.2),
@@ -182,17 +182,51 @@ def test_tables_can_be_written_before_all_is_trained(two_captures: tuple[Capture
     assert found[0].rows[5]["seed"] == 1
 
 
-def test_table_1_tells_what_consistency_added(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
-    study = ReproducePlan(seeds=3, trials=0, train=False).study(two_captures[0].uri, tmp_path)
-    assert pose_parts.consistency_notes(study) == []
-    for seed, errors in enumerate([(200.0, 160.0), (210.0, 150.0)]):
-        run = study.cells / study.budget.cell("rhodin_cvpr18", study.capture, "S1", seed).name
-        (run / "first").mkdir(parents=True)
-        for folder, error in zip((run / "first", run), errors, strict=True):
-            points = [{"step": step, "validation": {"step": step, "n_mpjpe": error + 2 - step}} for step in (1, 2)]
-            (folder / "metrics.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
-    (note,) = pose_parts.consistency_notes(study)
-    assert "205.0 ± 7.1 mm with labels alone, 155.0 ± 7.1 mm after its views had to agree (seeds: 2)" in note
+def test_machines_share_the_runs_and_one_of_them_writes(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
+    uri, trained = two_captures[0].uri, set[str]()
+    for share, count in (("0/2", 3), ("1/2", 3)):
+        study = ReproducePlan(seeds=1, trials=0, share=share).study(uri, tmp_path)
+        told: list[str] = []
+        assert reproduce(["table3"], study, 0, "mcss reproduce", told.append) == []
+        assert told == ["This share is trained. When all are, the same command without --share writes the results."]
+        now = {path.name for path in study.cells.iterdir()}
+        assert len(now - trained) == count
+        trained |= now
+    assert not (tmp_path / "table3.json").exists()
+    (part,) = reproduce(["table3"], replace(study, share=None, train=False), 0, "mcss reproduce")
+    assert {row["cell"] for row in part.rows} == trained
+    with pytest.raises(ValueError, match=r"share: expected I/N with I from 0 to N - 1, such as 0/4, got '4/4'"):
+        ReproducePlan(share="4/4")
+    with pytest.raises(ValueError, match=r"share: with --no-train there is nothing to share"):
+        ReproducePlan(share="0/2", train=False)
+
+
+def test_a_signal_is_taken_away_and_nothing_else(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
+    study = ReproducePlan(seeds=1, trials=0).study(two_captures[0].uri, tmp_path)
+    pairs = {cell.system: lacking for cell, lacking in signals.signal_pairs(study)}
+    assert pairs["mcss"].system == "supervised"
+    cvpr18 = pairs["rhodin_cvpr18"].settings.method
+    assert cvpr18 == replace(METHODS["rhodin_cvpr18"], consistency_weight=0.0, drift_weight=0.0)
+    for system in ("rhodin_eccv18", "chen_cvpr19"):
+        whole, alone = (one.representation for one in (METHODS[system], pairs[system].settings.method))
+        assert alone == replace(whole, views=1, instants=whole.instants * whole.views)
+    with pytest.raises(ValueError, match="SupervisedSettings has no signal"):
+        signals.without_signal(METHODS["supervised"])
+
+
+def test_signals_are_measured_with_and_without(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
+    study = ReproducePlan(seeds=1, trials=0).study(two_captures[0].uri, tmp_path)
+    (part,) = reproduce(["signals"], study, 0, "mcss reproduce signals")
+    assert [row["variant"] for row in part.rows[::2]] == [""] * 4
+    assert [row["variant"] for row in part.rows[1::2]] == [
+        "MCSS without L_cnstr",
+        "views need not agree",
+        "each view drawn from itself",
+        "each view drawn from itself",
+    ]
+    for own, other, note in zip(part.rows[::2], part.rows[1::2], part.notes[1:], strict=True):
+        helps = own["n_mpjpe"] < other["n_mpjpe"]
+        assert ("its signal helps" in note) == helps
 
 
 def test_parts_that_cannot_be_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:

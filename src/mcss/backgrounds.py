@@ -1,5 +1,6 @@
 """What stands behind the person of each picture: crops of the pictures of the empty scene."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -11,13 +12,16 @@ from torch import Tensor
 from mcss.captures import Capture, CaptureError, decode_jpeg
 from mcss.instants import Instants
 
+_SMALLEST = 16
+"""Side of the last halving, at least."""
+
 
 @dataclass(frozen=True, eq=False)
 class BackgroundCrops:
     """The pictures of the empty scene, and where each picture of a person was cut out of one."""
 
-    scenes: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
-    """RGB, as large as the source pictures."""
+    scenes: tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], ...]
+    """RGB, each as large as the source pictures and halved again and again, see `halvings`."""
     scene: Int64[np.ndarray, "n views"]
     """Which of them stands behind each picture; -1 where there is no picture."""
     boxes: Float32[np.ndarray, "n views 4"]
@@ -58,21 +62,38 @@ class BackgroundCrops:
                 scene[seen, view] = place.setdefault(image, len(place))
         boxes = np.full((*instants.rows.shape, 4), np.nan, np.float32)
         boxes[instants.rows >= 0] = capture.boxes(instants.rows[instants.rows >= 0])
-        return cls(tuple(map(decode_jpeg, place)), scene, boxes, size)
+        return cls(tuple(halvings(decode_jpeg(image)) for image in place), scene, boxes, size)
 
     def take(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The crops behind some pictures, to the nearest pixel; beyond its border a scene goes on as it ends there."""
+        """The crops behind some pictures; beyond its border a scene goes on as it ends there."""
         crops = np.empty((len(instants), self.size, self.size, 3), np.uint8)
         for n, (scene, box) in enumerate(zip(self.scene[instants, views], self.boxes[instants, views], strict=True)):
-            crops[n] = _cropped(self.scenes[scene], box.round().astype(int).tolist(), self.size)
+            crops[n] = _cropped(self.scenes[scene], box.tolist(), self.size)
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
-def _cropped(scene: UInt8[np.ndarray, "_ _ 3"], box: list[int], size: int) -> UInt8[np.ndarray, "size size 3"]:
+def halvings(scene: UInt8[np.ndarray, "_ _ 3"]) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
+    """A picture, half of it, a quarter …: a small crop is cut from one that has hardly more pixels than it needs."""
+    levels = [scene]
+    while min(levels[-1].shape[:2]) >= 2 * _SMALLEST:
+        height, width = levels[-1].shape[:2]
+        levels.append(np.asarray(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)))
+    return tuple(levels)
+
+
+def _cropped(
+    levels: tuple[UInt8[np.ndarray, "_ _ 3"], ...], box: list[float], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
     x0, y0, x1, y1 = box
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    height, width = scene.shape[:2]
-    columns, rows = np.arange(x0, x1).clip(0, width - 1), np.arange(y0, y1).clip(0, height - 1)
-    shrinks = x1 - x0 > size
-    cut = scene[rows[:, None], columns]
-    return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
+    steps = [max(x1 - x0, 1) / size, max(y1 - y0, 1) / size]  # of source pixels, from one pixel of the crop to the next
+    level = levels[min(max(int(math.log2(max(steps))), 0), len(levels) - 1)]
+    rows = []
+    for axis, (start, step) in enumerate(zip((x0, y0), steps, strict=True)):
+        scale = level.shape[1 - axis] / levels[0].shape[1 - axis]
+        rows.append([0.0, 0.0, (start + step / 2) * scale - 0.5])  # where the crop's first pixel has its middle
+        rows[axis][axis] = step * scale
+    cut = cv2.warpAffine(
+        level, np.array(rows), (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.asarray(cut)

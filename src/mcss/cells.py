@@ -24,10 +24,10 @@ from mcss.predictions import EvaluationSettings, MeanPose, Predictions, evaluate
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName
 from mcss.report import SystemResult, history_of
-from mcss.run_folders import FIRST_STAGE, begin_run
+from mcss.run_folders import FIRST_STAGE, adopt_first_stage, begin_run
 from mcss.runlog import read_metrics
 from mcss.systems import method_name
-from mcss.train_settings import IDLE, TrainSettings
+from mcss.train_settings import IDLE, TrainSettings, stages
 
 
 @dataclass(frozen=True)
@@ -142,14 +142,28 @@ def train_cells(
     while waiting:
         names = {cell.name for cell in waiting}
         ready = [cell for cell in waiting if cell.after is None or cell.after.name not in names]
+        ready = _each_first_stage_once(ready)
         jobs = []
         for cell in ready:
-            run = folder / cell.name
+            run, capture = folder / cell.name, Capture.open(cell.settings.capture)
             if (run / CONFIG).exists():
-                begin_run(run, cell.settings, Capture.open(cell.settings.capture), resume=True)
+                begin_run(run, cell.settings, capture, resume=True)
+            if (first := stages(cell.settings)[0]) is not None:
+                adopt_first_stage(run, first, capture, sorted(folder.iterdir()) if folder.exists() else ())
             jobs.append(Job(cell.settings, run))
         train_all(jobs, processes, progress)
         waiting = [cell for cell in waiting if cell not in ready]
+
+
+def _each_first_stage_once(cells: Sequence[Cell]) -> list[Cell]:
+    """Those that need not wait for a first stage that another of them is about to learn, see `adopt_first_stage`."""
+    found, firsts = [], []
+    for cell in cells:
+        first = stages(cell.settings)[0]
+        if first is None or first not in firsts:
+            found.append(cell)
+            firsts.append(first)
+    return found
 
 
 def cell_result(

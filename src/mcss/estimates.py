@@ -66,14 +66,11 @@ def estimates(waiting: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> l
 
 
 def step_seconds(settings: TrainSettings) -> float:
-    """Seconds of a training step, tried on empty pictures; the mean over both stages where there are two."""
+    """Seconds of a training step, tried on empty pictures; of both stages for each step that was asked for."""
     keep_freed_memory()
     first, second = stages(settings)
-    own = second.optimiser.steps * _tried(second)
-    if first is None:
-        return own / second.optimiser.steps
-    total = first.optimiser.steps + second.optimiser.steps
-    return (own + first.optimiser.steps * _tried(first)) / total
+    runs = [second] if first is None else [first, second]
+    return sum(run.optimiser.steps * _tried(run) for run in runs) / settings.optimiser.steps
 
 
 def _tried(settings: TrainSettings) -> float:

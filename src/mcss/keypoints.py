@@ -109,15 +109,17 @@ def skeleton_maps(
         width: Standard deviation of the fall, in these units.
     """
     axis = (torch.arange(size, device=points.device, dtype=points.dtype) + 0.5) / size * 2 * extent - extent
-    place = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
     ends = points[:, list(BONES)]
     known = ends.isfinite().all(dim=-1).all(dim=-1)
     start, along = ends[:, :, 0].nan_to_num(), (ends[:, :, 1] - ends[:, :, 0]).nan_to_num()
-    away = place - start[:, :, None]
-    share = (away * along[:, :, None]).sum(-1) / along.square().sum(-1, keepdim=True).clamp(min=1e-9)
-    squared = (away - share.clamp(0, 1)[..., None] * along[:, :, None]).square().sum(-1)
-    drawn = torch.exp(-squared / (2 * width**2)) * known[..., None]
-    return drawn.reshape(len(points), len(BONES), size, size)
+    # A place is a column and a row: x and y apart are sums over a side, not over the whole map.
+    x, y = (axis - start[..., n, None] for n in range(2))
+    dot = (y * along[..., 1, None])[..., :, None] + (x * along[..., 0, None])[..., None, :]
+    length = along.square().sum(-1)[..., None, None]
+    share = (dot / length.clamp(min=1e-9)).clamp(0, 1)
+    away = y.square()[..., :, None] + x.square()[..., None, :]
+    squared = (away - share * (2 * dot - share * length)).clamp(min=0)
+    return torch.exp(squared / (-2 * width**2)) * known[..., None, None]
 
 
 def _in_pixels_of_crops(

@@ -6,7 +6,7 @@ the small maps gain little from a second thread.
 
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,30 @@ class Job:
 
     settings: TrainSettings
     out: Path
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which runs of a list are one machine's, of several that share a folder."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Of ``1/4``: the second of four machines.
+
+        Raises:
+            ValueError: Another text.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise ValueError(f"share: expected I/N with I from 0 to N - 1, such as 0/4, got {text!r}.")
+        return cls(int(index), int(count))
+
+    def of(self, names: Iterable[str]) -> set[str]:
+        """Those of some names that are this machine's; every machine has to give the same ones in the same order."""
+        return set(list(dict.fromkeys(names))[self.index :: self.count])
 
 
 def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> None:

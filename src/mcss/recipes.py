@@ -59,14 +59,15 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
                 augmentation=replace(settings.augmentation, rotation=0.0),
             )
         case "rhodin_eccv18":
-            representation = NovelViewSettings(
-                instants=ours.instants,
-                min_gap=ours.min_gap,
-                synthesis=SynthesisConfig(picture_size=64 if name == "fast" else 128),
-            )
+            views, length = NovelViewSettings(ours.instants, min_gap=ours.min_gap), 1.0
+            views = replace(views, synthesis=SynthesisConfig(picture_size=128))
+            if name == "fast":  # small pictures and batches, and as many more steps
+                synthesis = SynthesisConfig(picture_size=32)
+                views = replace(views, instants=16, synthesis=synthesis, differences="squared", own_share=0.5)
+                length = 2.0
             return replace(
                 settings,
-                method=RhodinECCV18Settings(representation, pose_images=ours.pose_images),
+                method=RhodinECCV18Settings(views, representation_length=length, pose_images=ours.pose_images),
                 network=replace(settings.network, batchnorm_affine=True),
                 augmentation=replace(settings.augmentation, rotation=0.0, **dict.fromkeys(_COLOURS, 0.0)),
             )
@@ -74,7 +75,7 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
             return replace(
                 settings,
                 method=ChenCVPR19Settings(
-                    SkeletonMapSettings(instants=ours.instants, min_gap=ours.min_gap), pose_images=ours.pose_images
+                    SkeletonMapSettings(instants=16, min_gap=ours.min_gap), pose_images=ours.pose_images
                 ),
                 augmentation=replace(settings.augmentation, rotation=0.0),
             )

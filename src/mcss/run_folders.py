@@ -3,6 +3,8 @@
 import hashlib
 import json
 import platform
+import shutil
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,8 @@ import torch
 
 import mcss
 from mcss.captures import Capture
-from mcss.checkpoints import CONFIG, CheckpointError
-from mcss.files import write_json
+from mcss.checkpoints import CONFIG, METRICS, MODEL, CheckpointError
+from mcss.files import replacing, write_json
 from mcss.keypoints import LABELS
 from mcss.labels import LabelSpec
 from mcss.provenance import describe_machine
@@ -29,23 +31,13 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
     Raises:
         CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
     """
-    plain = {
-        **asdict(settings),
-        "method_name": method_name(settings.method),
-        "capture_fingerprint": capture.fingerprint,
-    }
-    if listed := LabelSpec.parse(settings.labels).listed:  # the file may change while a run is stopped
-        plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-    if (source := points_of(settings.method)) not in (None, LABELS) and Path(str(source)).is_file():
-        plain["points_file"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
-    decisive = {key: value for key, value in plain.items() if key not in IDLE}
-    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+    plain, digest = _described(settings, capture), run_digest(settings, capture)
     path = out / CONFIG
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
         if not resume:
             raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
-        then, now = _with_later_settings(known, settings), json.loads(json.dumps(decisive))
+        then, now = _with_later_settings(known, settings), json.loads(json.dumps(_decisive(plain)))
         if other := sorted(key for key in now if then.get(key) != now[key]):
             raise CheckpointError(
                 f"{out}: that run has other settings ({', '.join(other)}); see {path}. "
@@ -55,6 +47,55 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
     versions = {"mcss": mcss.__version__, "torch": torch.__version__, "python": platform.python_version()}
     write_json(path, {**plain, "digest": digest, "versions": versions, "machine": describe_machine()})
     return digest
+
+
+def run_digest(settings: TrainSettings, capture: Capture) -> str:
+    """Of all that decides what a run computes; stands in its ``config.json``."""
+    decisive = _decisive(_described(settings, capture))
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+
+def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: Iterable[Path]) -> bool:
+    """Copy to `out` a first stage that another run has finished with the very same settings; whether there was one.
+
+    A representation knows no labels, so runs with other labels share it; and no learning is done twice.
+
+    Args:
+        out: The run folder that needs it.
+        first: The settings of its first stage, see `mcss.train_settings.stages`.
+        capture: That is trained on.
+        runs: Other run folders.
+    """
+    if (out / FIRST_STAGE).exists():
+        return False
+    digest = run_digest(first, capture)
+    for run in runs:
+        stage = run / FIRST_STAGE
+        if not (stage / MODEL).exists() or not (stage / CONFIG).exists():
+            continue
+        if json.loads((stage / CONFIG).read_text(encoding="utf-8"))["digest"] == digest:
+            for name in (CONFIG, METRICS, MODEL):  # the model last: with it the stage counts as finished
+                with replacing(out / FIRST_STAGE / name) as copy:
+                    shutil.copyfile(stage / name, copy)
+            return True
+    return False
+
+
+def _described(settings: TrainSettings, capture: Capture) -> dict[str, Any]:
+    plain = {
+        **asdict(settings),
+        "method_name": method_name(settings.method),
+        "capture_fingerprint": capture.fingerprint,
+    }
+    if listed := LabelSpec.parse(settings.labels).listed:  # the file may change while a run is stopped
+        plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    if (source := points_of(settings.method)) not in (None, LABELS) and Path(str(source)).is_file():
+        plain["points_file"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
+    return plain
+
+
+def _decisive(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in IDLE}
 
 
 def _with_later_settings(known: dict[str, Any], settings: Any) -> dict[str, Any]:

@@ -74,15 +74,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def validations(path: Path) -> list[dict[str, float]]:
-    """The points of the learning curve in a ``metrics.jsonl``, by measure; none where nothing was validated."""
-    points = [line["validation"] for line in read_metrics(path) if "validation" in line]
-    return [{name: value for name, value in point.items() if name != "step"} for point in points]
-
-
 def last_validation(path: Path) -> dict[str, float]:
-    """The last of `validations`."""
-    return validations(path)[-1]
+    """The last point of the learning curve in a ``metrics.jsonl``, by measure."""
+    point = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
+    return {name: value for name, value in point.items() if name != "step"}
 
 
 def rewind(path: Path, step: int) -> tuple[int, float]:

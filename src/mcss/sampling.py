@@ -28,7 +28,7 @@ class MetricSettings:
     instants: int = 33
     """Instants of one subject in the same clothes; with two views each, the paper's 66 pictures."""
     views: int = 2
-    """Different views of every instant; 2 gives anchor and positive."""
+    """Different views of every instant; 2 give anchor and positive, 1 compares none."""
     min_gap: float = 0.5
     """Seconds by which two instants of one sequence differ at least, for a near twin is no negative. The paper
     gives no number; half a second is half a walking cycle."""
@@ -36,8 +36,8 @@ class MetricSettings:
     def __post_init__(self) -> None:
         if self.instants < 2:
             raise ValueError(f"instants: a negative needs at least 2 instants, came {self.instants}")
-        if self.views < 2:
-            raise ValueError(f"views: a positive needs at least 2 views, came {self.views}")
+        if self.views < 1:
+            raise ValueError(f"views: expected 1 or more, got {self.views}.")
         if not self.min_gap >= 0:
             raise ValueError(f"min_gap: expected seconds ≥ 0, came {self.min_gap}")
 

@@ -145,8 +145,8 @@ class Information:
 
 def information_of(method: Method) -> Information:
     """What a system, both stages together, learns from."""
-    two = stages_of(method)
-    every = [method] if two is None else [two[0], method]
+    first = first_stage_of(method)
+    every = [method] if first is None else [first, method]
     return Information(
         labels=any(pose_images_of(one) > 0 for one in every),
         views=any(isinstance(one, COMPARES_VIEWS) and not isinstance(one, Points2DSettings) for one in every),
@@ -166,17 +166,33 @@ def needs_initial(method: Method) -> bool:
     return isinstance(method, RhodinCVPR18Settings)
 
 
-def stages_of(method: Method) -> tuple[Method, float] | None:
-    """What is learned first, and its share of the steps, in a method of two stages; None for those of one."""
+def first_stage_of(method: Method) -> Method | None:
+    """What is learned first in a method of two stages; None for those of one."""
     match method:
         case RhodinCVPR18Settings():
-            return InitialSettings(method.pose_images), method.initial_share
-        case RhodinECCV18Settings():
-            return method.representation, method.representation_share
-        case ChenCVPR19Settings():
-            return method.representation, method.representation_share
+            return InitialSettings(method.pose_images)
+        case RhodinECCV18Settings() | ChenCVPR19Settings():
+            return method.representation
         case _:
             return None
+
+
+def steps_of_stages(method: Method, steps: int) -> tuple[int, int]:
+    """The steps of both stages, of which those with labels come to `steps`, as for every method; (0, steps) for one.
+
+    Raises:
+        ValueError: Too few steps for two stages that both look at labels.
+    """
+    match method:
+        case RhodinCVPR18Settings():
+            first = max(1, round(method.initial_share * steps))
+            if first >= steps:
+                raise ValueError(f"steps: {method_name(method)} has two stages and needs 2 or more, got {steps}.")
+            return first, steps - first
+        case RhodinECCV18Settings() | ChenCVPR19Settings():
+            return max(1, round(method.representation_length * steps)), steps
+        case _:
+            return 0, steps
 
 
 def network_of(method: Method, config: NetworkConfig, weights: str) -> PoseEstimator:
@@ -212,7 +228,8 @@ def output_of(method: Method, model: Any, batch: Batch) -> Output:
     output: Output
     match method:
         case NovelViewSettings():
-            output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations, batch.backgrounds)
+            own = round(method.own_share * batch.metric_shape[0])
+            output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations, batch.backgrounds, own)
         case SkeletonMapSettings():
             output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations)
         case _:

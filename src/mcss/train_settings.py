@@ -7,7 +7,7 @@ from typing import Literal
 from mcss.augmentation import AugmentationSettings
 from mcss.methods.mcss import MCSSSettings
 from mcss.networks import NetworkConfig
-from mcss.systems import Method, frame_of, method_name, needs_labels, points_of, stages_of
+from mcss.systems import Method, first_stage_of, frame_of, method_name, needs_labels, points_of, steps_of_stages
 
 IDLE = ("capture", "checkpoint_every", "log_every")
 """Settings that decide nothing of what a run computes; the capture is told by its fingerprint."""
@@ -123,19 +123,16 @@ class TrainSettings:
 def stages(settings: TrainSettings) -> tuple[TrainSettings | None, TrainSettings]:
     """The run that comes first, if the method has two stages and no ``init`` brings the first; and the run itself.
 
-    Together they take the steps that were asked for. The first is a run like any other: it may be evaluated, and be the
-    ``init`` of several others.
+    Stages with labels take the steps that were asked for, so that every system sees as many labelled images; a first
+    one without labels comes on top. The first is a run like any other: it may be evaluated, and be the ``init`` of
+    several others.
     """
-    two = None if settings.init is not None else stages_of(settings.method)
-    if two is None:
+    method = None if settings.init is not None else first_stage_of(settings.method)
+    if method is None:
         return None, settings
-    method, share = two
-    steps = settings.optimiser.steps
-    before = max(1, round(share * steps))
-    if before >= steps:
-        raise ValueError(f"steps: {method_name(settings.method)} has two stages and needs 2 or more, got {steps}.")
+    before, after = steps_of_stages(settings.method, settings.optimiser.steps)
     labels = settings.labels if needs_labels(method) else "none"
     return (
         replace(settings, method=method, labels=labels, optimiser=replace(settings.optimiser, steps=before)),
-        replace(settings, optimiser=replace(settings.optimiser, steps=steps - before)),
+        replace(settings, optimiser=replace(settings.optimiser, steps=after)),
     )

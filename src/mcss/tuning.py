@@ -17,7 +17,7 @@ from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
-from mcss.parallel import Job, train_all, unfinished
+from mcss.parallel import Job, Share, train_all, unfinished
 from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, RecipeName, recipe
@@ -57,8 +57,8 @@ def balance_of(method: Method) -> Balance:
         case RhodinCVPR18Settings():
             return Balance("consistency weight", (1.0, 0.25))
         case RhodinECCV18Settings() | ChenCVPR19Settings():
-            other = 0.75 if method.representation_share == 0.5 else 0.5
-            return Balance("share of the representation", (method.representation_share, other))
+            length = method.representation_length
+            return Balance("length of the representation", (length, length / 2))
         case _:
             raise ValueError(f"{type(method).__name__} is the first stage of a system, and is not tuned by itself.")
 
@@ -85,7 +85,7 @@ class Trial:
             case RhodinCVPR18Settings():
                 method = replace(method, consistency_weight=self.balance)
             case RhodinECCV18Settings() | ChenCVPR19Settings():
-                method = replace(method, representation_share=self.balance)
+                method = replace(method, representation_length=self.balance)
         return replace(settings, method=method, optimiser=optimiser)
 
 
@@ -99,7 +99,7 @@ class Budget:
     """What every cell of a comparison gets."""
 
     steps: int
-    """Optimiser steps of a run, of both stages where there are two."""
+    """Optimiser steps of a run, of all stages that see labels."""
     recipe: RecipeName = "fast"
     """Network, pictures and augmentation."""
     processes: int = 1
@@ -138,11 +138,12 @@ def tuned(
     count: int = 6,
     progress: Progress = NO_PROGRESS,
     train: bool = True,
+    share: Share = Share(),  # noqa: B008 (frozen)
 ) -> tuple[Budget, dict[str, list[dict[str, float]]]]:
     """The budget with each system's best trial, by N-MPJPE on the validation subject; and what all of them came to.
 
     Raises:
-        ValueError: The capture has no validation split; or trials are not trained, and shall not be.
+        ValueError: The capture has no validation split; or trials are not trained, and shall not be, or not here.
     """
     split = budget.settings("mcss", capture, labels).validation
     if split not in capture.splits:
@@ -152,13 +153,15 @@ def tuned(
         )
     cells = {system: trial_cells(system, capture, budget, labels, count) for system in systems}
     jobs = [Job(cell.settings, folder / cell.name) for own in cells.values() for cell in own]
-    waiting = unfinished(jobs, capture)
-    if waiting and not train:
+    if train:
+        mine = share.of(job.out.name for job in jobs)
+        train_all([job for job in unfinished(jobs, capture) if job.out.name in mine], budget.processes, progress)
+    if waiting := unfinished(jobs, capture):
+        way = "once the other shares have got as far" if train else "without --no-train"
         raise ValueError(
-            f"settings are not chosen yet: {waiting[0].out} is not trained, and {len(waiting) - 1} other trials. Let "
-            "them be trained (without --no-train), or take the recipes' settings (--trials 0)."
+            f"settings are not chosen yet: {waiting[0].out} is not trained, and {len(waiting) - 1} other trials. Call "
+            f"again {way}, or take the recipes' settings (--trials 0)."
         )
-    train_all(waiting, budget.processes, progress)
     chosen = dict(budget.chosen)
     told: dict[str, list[dict[str, float]]] = {}
     for system, own in cells.items():

@@ -154,7 +154,7 @@ def reproduce(
     """The paper's tables and figures on a capture, ours beside the paper's; what was finished before is kept.
 
     Args:
-        parts: table1, fig3, table2, table3, fig4, fig5, table4, fig6, tsne, generalisation, or all.
+        parts: table1, signals, fig3, table2, table3, fig4, fig5, table4, fig6, tsne, generalisation, or all.
         capture: A capture's folder or object-store address.
         out: Folder of the results.
         plan: How much is done, and with what.
@@ -173,7 +173,8 @@ def reproduce(
             return
     command = f"mcss reproduce {' '.join(parts)} --capture {capture} --out {out} {_options(plan)}".rstrip()
     found = run_reproduction(named, study, plan.trials, command, console.print)
-    console.print(f"Page: [bold]{out / 'index.html'}[/]")
+    if found:
+        console.print(f"Page: [bold]{out / 'index.html'}[/]")
     finish({part.name: list(part.rows) for part in found}, json)
 
 

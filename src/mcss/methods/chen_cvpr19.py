@@ -18,7 +18,11 @@ What had to be chosen:
 * Points are normalised (`mcss.keypoints`): a map has the hip in its middle and shows everybody equally large, so that
   pictures may be shifted and zoomed. What a skeleton's place and size in the picture tell of its pose is not used.
 * A map has a channel for each bone, 32 px; its L2 is taken as a share of the mean square of the true maps, and the
-  consistency as a share of the mean square of the clouds, which a small cloud cannot buy.
+  consistency as a share of the variance of the clouds, which neither a small cloud can buy nor one that is the same for
+  all pictures (points straight above the hip look alike to all cameras that stand upright).
+* The pose is read off the cloud in deviations of its coordinates (BatchNorm without scale and shift), whatever its
+  units.
+* The first stage takes as many steps as the second by default.
 * 200 points as in Rhodin et al. (ECCV 2018), whose sampling and turning of views this shares; the number of the paper,
   the widths of its networks and the weights of its losses are not known.
 * The views of an instant form a ring, each drawn from the one before and its cloud compared with that one's.
@@ -35,7 +39,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcss.batches import Batch
-from mcss.decoders import START_SIDE, check_size, convolution, enlarging
+from mcss.decoders import START_SIDE, check_size, convolution, enlarging, start_map
 from mcss.keypoints import BONES, LABELS, skeleton_maps
 from mcss.methods.points2d import mean_of_known, point_error
 from mcss.methods.rhodin_eccv18 import mean_squared, turned_to_the_next_view
@@ -75,7 +79,7 @@ class SkeletonMapSettings:
     instants: int = 16
     """Instants of one person in a step."""
     views: int = 4
-    """Views of each; every one is drawn from the one before."""
+    """Views of each; every one is drawn from the one before. With 1 it is drawn from itself: an autoencoder."""
     min_gap: float = 0.5
     """Seconds between two instants of one sequence in a step."""
     consistency_weight: float = 1.0
@@ -94,16 +98,14 @@ class ChenCVPR19Settings:
 
     representation: SkeletonMapSettings = field(default_factory=SkeletonMapSettings)
     """The first stage."""
-    representation_share: float = 0.75
-    """Its share of the steps."""
+    representation_length: float = 1.0
+    """Its steps, which see no labels and come on top, as a multiple of the second stage's."""
     pose_images: int = 22
     """Labelled images in a step of the second stage."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.representation_share < 1:
-            raise ValueError(
-                f"representation_share: expected a share between 0 and 1, got {self.representation_share}."
-            )
+        if not self.representation_length > 0:
+            raise ValueError(f"representation_length: expected more than 0, got {self.representation_length}.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class SkeletonMapLosses:
     maps: Tensor
     """Mean squared error of the drawn maps, as a share of the mean square of the true ones."""
     consistency: Tensor
-    """Mean squared difference of the turned clouds, as a share of their mean square."""
+    """Mean squared difference of the turned clouds, as a share of their variance over the batch."""
 
 
 class SkeletonMapOutput(NamedTuple):
@@ -144,7 +146,10 @@ class SkeletonMapNetwork(PoseEstimator):
         blocks, channels = enlarging(maps.width, maps.width, maps.map_size)
         self.decoder = nn.Sequential(blocks, nn.Conv2d(channels, len(BONES), kernel_size=3, padding=1))
         self.pose_head = nn.Sequential(
-            nn.Linear(maps.points * 3, maps.hidden), nn.ReLU(), nn.Linear(maps.hidden, OUTPUT_JOINTS * 3)
+            nn.BatchNorm1d(maps.points * 3, affine=False),
+            nn.Linear(maps.points * 3, maps.hidden),
+            nn.ReLU(),
+            nn.Linear(maps.hidden, OUTPUT_JOINTS * 3),
         )
 
     def forward(
@@ -168,7 +173,7 @@ class SkeletonMapNetwork(PoseEstimator):
             flat = cloud.flatten(1)
             return NetworkOutput(nn.functional.normalize(flat, dim=1), self.pose_head(flat))
         turned = turned_to_the_next_view(cloud.reshape(*shape, -1, 3), rotations.reshape(*shape, 3, 3)).flatten(0, 1)
-        start = self.decoder_start(turned.flatten(1)).reshape(len(images), -1, START_SIDE, START_SIDE)
+        start = start_map(self.decoder_start(turned.flatten(1)))
         return SkeletonMapOutput(points, cloud, turned, self.decoder(start))
 
     def drawing(self, points: Float[Tensor, "batch 16 2"]) -> Float[Tensor, "batch 16 side side"]:
@@ -197,8 +202,8 @@ def representation_losses(
     known = batch.points[:, list(BONES)].isfinite().all(dim=-1).all(dim=-1).to(true.dtype)
     maps = mean_of_known(map_error(output.drawn, true, known), batch.points)
     maps = maps / (true.square().mean(dim=(2, 3)) * known).sum().div(known.sum().clamp(min=1)).clamp(min=1e-6)
-    size = output.cloud.square().mean() + output.turned.square().mean()
-    consistency = mean_squared(output.turned.flatten(1), output.cloud.flatten(1)).mean() / (size / 2).clamp(min=1e-9)
+    variance = (output.cloud - output.cloud.mean(dim=0)).square().mean().clamp(min=1e-9)
+    consistency = mean_squared(output.turned.flatten(1), output.cloud.flatten(1)).mean() / variance
     return SkeletonMapLosses(
         total=points + maps + settings.consistency_weight * consistency,
         points=points.detach(),

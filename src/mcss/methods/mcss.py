@@ -42,6 +42,8 @@ class MCSSSettings:
                 f"views: the paper's loss takes an anchor and a positive, 2 views; got {self.views}. "
                 "Set metric_loss to infonce for more."
             )
+        if self.views < 2:
+            raise ValueError(f"views: a positive needs at least 2 views, got {self.views}.")
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected a value above 0, got {self.temperature}.")
 

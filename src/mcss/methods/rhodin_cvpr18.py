@@ -67,6 +67,8 @@ class RhodinCVPR18Settings:
         for name in ("consistency_weight", "drift_weight"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}.")
+        if self.views < 2:
+            raise ValueError(f"views: at least 2 can agree, got {self.views}.")
         if not 0 < self.initial_share < 1:
             raise ValueError(f"initial_share: expected a share between 0 and 1, got {self.initial_share}.")
 

@@ -17,8 +17,14 @@ What had to be chosen:
 * The encoder is the trunk of the other systems here, cloud and appearance linear in its map Ψ. Its BatchNorms keep
   their scale and shift, also where MCSS goes without.
 * The decoder: a linear layer to a map of side 4, appearance beside it at every place, then for each doubling of the
-  side a bilinear enlargement and two convolutions with BatchNorm and ReLU. Pictures are 64 px by default, the paper's
-  128.
+  side a bilinear enlargement and two convolutions with GroupNorm and ReLU. Pictures are 64 px by default, the paper's
+  128. What sees the background are two convolutions with a ReLU in between: a single one is linear in it, and could lay
+  a person over what is behind, but not hide it.
+* Differences may be squared instead of absolute (``differences``), as in the recipe `fast`: of a limb that is somewhere
+  in an area, the best picture in L1 is the background, and in the steps of a laptop nothing is learned beyond that.
+* A share of the instants may be drawn from their own views (``own_share``), which teaches cloud and decoder what a
+  shape is before they can turn it.
+* The first stage takes as many steps as the second by default.
 * The early features are those of the trunk's own first stages, as ImageNet left them, their L1 as a share of their mean
   size: trunks differ in scale, and the paper's factor of two fits ResNet-18's.
 * A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
@@ -31,13 +37,14 @@ What it needs that MCSS does not: the rotation of every camera, and its picture 
 
 import copy
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcss.batches import Batch
-from mcss.decoders import START_SIDE, check_size, enlarging
+from mcss.decoders import START_SIDE, check_size, enlarging, start_map
 from mcss.networks import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
 
 
@@ -74,13 +81,21 @@ class NovelViewSettings:
     instants: int = 16
     """Instants of one person in a step."""
     views: int = 2
-    """Views of each; every one is drawn from the one before."""
+    """Views of each; every one is drawn from the one before. With 1 it is drawn from itself: an autoencoder."""
     min_gap: float = 0.5
     """Seconds between two instants of one sequence in a step."""
     feature_weight: float = 2.0
     """Factor of the L1 of features beside that of pixels; the paper's."""
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     """Cloud, appearance and decoder."""
+    differences: Literal["absolute", "squared"] = "absolute"
+    """Of colours and features; the paper's are absolute."""
+    own_share: float = 0.0
+    """Share of the instants whose views are drawn from themselves, not from the one before."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.own_share <= 1:
+            raise ValueError(f"own_share: expected a share between 0 and 1, got {self.own_share}.")
 
 
 @dataclass(frozen=True)
@@ -89,16 +104,14 @@ class RhodinECCV18Settings:
 
     representation: NovelViewSettings = field(default_factory=NovelViewSettings)
     """The first stage."""
-    representation_share: float = 0.5
-    """Its share of the steps."""
+    representation_length: float = 1.0
+    """Its steps, which see no labels and come on top, as a multiple of the second stage's."""
     pose_images: int = 22
     """Labelled images in a step of the second stage."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.representation_share < 1:
-            raise ValueError(
-                f"representation_share: expected a share between 0 and 1, got {self.representation_share}."
-            )
+        if not self.representation_length > 0:
+            raise ValueError(f"representation_length: expected more than 0, got {self.representation_length}.")
 
 
 @dataclass(frozen=True)
@@ -107,9 +120,9 @@ class NovelViewLosses:
 
     total: Tensor
     pixels: Tensor
-    """Mean L1 of normalised colours."""
+    """Mean difference of normalised colours."""
     features: Tensor
-    """Mean L1 of early features, as a share of the mean size of the true ones."""
+    """Mean difference of early features, as a share of the mean size of the true ones."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +139,13 @@ class Decoder(nn.Module):
 
     def __init__(self, config: SynthesisConfig) -> None:
         super().__init__()
-        self.width = config.width
         self.start = nn.Sequential(nn.Linear(config.points * 3, config.width * START_SIDE**2), nn.ReLU())
         self.blocks, channels = enlarging(config.width + config.appearance, config.width, config.picture_size)
-        self.last = nn.Conv2d(channels + 3, 3, kernel_size=3, padding=1)
+        self.last = nn.Sequential(
+            nn.Conv2d(channels + 3, channels, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, 3, kernel_size=3, padding=1),
+        )
 
     def forward(
         self,
@@ -137,8 +153,8 @@ class Decoder(nn.Module):
         appearance: Float[Tensor, "batch looks"],
         background: Float[Tensor, "batch 3 side side"],
     ) -> Float[Tensor, "batch 3 side side"]:
-        """The picture; the background enters the last layer alone."""
-        shape = self.start(cloud.flatten(1)).reshape(len(cloud), self.width, START_SIDE, START_SIDE)
+        """The picture; the background enters the last layers alone."""
+        shape = start_map(self.start(cloud.flatten(1)))
         looks = appearance[:, :, None, None].expand(-1, -1, START_SIDE, START_SIDE)
         drawn: Tensor = self.last(torch.cat([self.blocks(torch.cat([shape, looks], dim=1)), background], dim=1))
         return drawn
@@ -179,6 +195,7 @@ class NovelViewNetwork(PoseEstimator):
         shape: tuple[int, int] = (0, 0),
         rotations: Float[Tensor, "batch 3 3"] | None = None,
         backgrounds: Float[Tensor, "batch 3 side side"] | None = None,
+        own: int = 0,
     ) -> NetworkOutput | Tensor:
         """The cloud as embedding and the normalised pose; with `rotations` and `backgrounds` each view drawn anew.
 
@@ -188,6 +205,7 @@ class NovelViewNetwork(PoseEstimator):
             shape: Instants and views of each.
             rotations: World to camera.
             backgrounds: Behind each image, normalised.
+            own: Instants, the first ones, whose views are drawn from their own clouds.
 
         Returns:
             Poses, with an embedding that is the cloud in the camera's frame, made a unit vector (it is *not* the same
@@ -202,6 +220,7 @@ class NovelViewNetwork(PoseEstimator):
         turned, looks = seen_from_the_next_view(
             cloud.reshape(*shape, -1, 3), appearance.reshape(*shape, -1), rotations.reshape(*shape, 3, 3)
         )
+        turned = torch.cat([cloud.reshape_as(turned)[:own], turned[own:]])
         drawn: Tensor = self.decoder(turned.flatten(0, 1), looks.flatten(0, 1), backgrounds)
         return drawn
 
@@ -240,11 +259,9 @@ def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *sh
     return (drawn - true).abs().flatten(1).mean(dim=1)
 
 
-def mean_squared(
-    predicted: Float[Tensor, "poses coordinates"], target: Float[Tensor, "poses coordinates"]
-) -> Float[Tensor, " poses"]:
-    """Mean squared difference of the normalised coordinates of each pose."""
-    return (predicted - target).square().mean(dim=1)
+def mean_squared(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """Mean squared difference of each picture, of its features, or of the normalised coordinates of a pose."""
+    return (drawn - true).square().flatten(1).mean(dim=1)
 
 
 def novel_view_losses(
@@ -252,10 +269,12 @@ def novel_view_losses(
 ) -> NovelViewLosses:
     """How far drawn pictures are from the true ones, in colours and in early features."""
     assert batch.unchanged is not None
-    pixels = mean_l1(drawn, batch.unchanged).mean()
+    difference = mean_l1 if settings.differences == "absolute" else mean_squared
+    pixels = difference(drawn, batch.unchanged).mean()
     with torch.no_grad():
         true = network.early_features(batch.unchanged)
-    features = mean_l1(network.early_features(drawn), true).mean() / true.abs().mean().clamp(min=1e-6)
+        size = difference(true, torch.zeros_like(true)).mean().clamp(min=1e-6)
+    features = difference(network.early_features(drawn), true).mean() / size
     return NovelViewLosses(
         total=pixels + settings.feature_weight * features, pixels=pixels.detach(), features=features.detach()
     )

@@ -13,6 +13,7 @@ from mcss.captures import Capture
 from mcss.cells import Cell, Enough, cell_result, evaluation_file, finished, seconds_of
 from mcss.experiments import spread
 from mcss.files import write_json, write_text
+from mcss.parallel import Share
 from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.provenance import Provenance
@@ -21,7 +22,9 @@ from mcss.reproduction.paper import PaperRow
 from mcss.systems import information_of
 from mcss.tuning import Budget
 
-PartName = Literal["table1", "fig3", "table2", "table3", "fig4", "fig5", "table4", "fig6", "tsne", "generalisation"]
+PartName = Literal[
+    "table1", "signals", "fig3", "table2", "table3", "fig4", "fig5", "table4", "fig6", "tsne", "generalisation"
+]
 
 SEEDS = (0, 1, 2)
 
@@ -54,6 +57,8 @@ class Study:
     """Whether MediaPipe is run, for a row in Table 1."""
     train: bool = True
     """Whether what is not trained will be; else rows of it say that it is not."""
+    share: Share | None = None
+    """What this machine trains of all runs; None: all, and it writes the results."""
     progress: Progress = NO_PROGRESS
 
     @property

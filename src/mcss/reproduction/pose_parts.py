@@ -8,8 +8,6 @@ from typing import Any
 
 from mcss.backbones import TrunkName, build_trunk
 from mcss.cells import Cell, mean_pose_result, started_from
-from mcss.checkpoints import METRICS
-from mcss.experiments import spread
 from mcss.figures import GREY, PALETTE
 from mcss.mediapipe_process import VERSION
 from mcss.plots import MARKS, Line, line_figure
@@ -27,8 +25,6 @@ from mcss.reproduction.parts import (
     pose_table,
     values_of,
 )
-from mcss.run_folders import FIRST_STAGE
-from mcss.runlog import validations
 from mcss.weights import WeightsError
 
 SYSTEMS: tuple[MethodName, ...] = ("mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19")
@@ -65,26 +61,6 @@ def table1_cells(study: Study) -> list[Cell]:
     ]
 
 
-def consistency_notes(study: Study) -> list[str]:
-    """What multi-view consistency added to labels alone, on the validation subject; of what is trained."""
-    cells = [study.budget.cell("rhodin_cvpr18", study.capture, study.labels, seed) for seed in study.seeds]
-    notes = []
-    for own in (cells, [pretrained_cell(study, seed) for seed in study.seeds]):
-        stages: list[tuple[float, float]] = []
-        for cell in own:
-            run = study.cells / cell.name
-            before, after = (validations(folder / METRICS)[-1:] for folder in (run / FIRST_STAGE, run))
-            stages += [(b["n_mpjpe"], a["n_mpjpe"]) for b, a in zip(before, after, strict=False) if "n_mpjpe" in a]
-        if stages:
-            start = f", {own[0].variant}" if own[0].variant else ""
-            first, last = (spread(values) for values in zip(*stages, strict=True))
-            notes.append(
-                f"{NAMES['rhodin_cvpr18']}{start}: N-MPJPE on the validation subject {first} mm with labels alone, "
-                f"{last} mm after its views had to agree (seeds: {len(stages)})."
-            )
-    return notes
-
-
 def table1(study: Study) -> Part:
     """The comparison with other systems."""
     rows = [
@@ -106,7 +82,6 @@ def table1(study: Study) -> Part:
                 f"N-MPJPE of MCSS is {error / theirs:.2f} of that of {NAMES[other]} with the labels of {study.labels}; "
                 f"in the paper {paper:.2f}." + _framed(rows, other)
             )
-    notes += consistency_notes(study)
     return Part("table1", "Table 1: MCSS and other systems", rows, pose_table(rows), TABLE1, notes)
 
 

@@ -9,12 +9,13 @@ from mcss.captures import Capture
 from mcss.cells import Cell, Enough, train_cells, unfinished
 from mcss.estimates import Estimate, estimates
 from mcss.files import write_json, write_text
+from mcss.parallel import Share
 from mcss.plots import write_figure
 from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.provenance import Provenance, provenance
 from mcss.recipes import MethodName
-from mcss.reproduction import pose_parts, retrieval_parts
+from mcss.reproduction import pose_parts, retrieval_parts, signals
 from mcss.reproduction.page import reproduction_page
 from mcss.reproduction.parts import Part, PartName, Study
 from mcss.tuning import Budget, BudgetName, balance_of, trial_cells, tuned
@@ -28,7 +29,7 @@ _NEED_ANOTHER: tuple[PartName, ...] = ("table4", "generalisation")
 _ASK_NETWORKS: tuple[PartName, ...] = ("fig4", "fig6", "tsne")
 """Of which evaluations are not enough."""
 
-_ROW_BY_ROW: tuple[PartName, ...] = ("table1", "fig3", "table2", "table3")
+_ROW_BY_ROW: tuple[PartName, ...] = ("table1", "signals", "fig3", "table2", "table3")
 """Which are worth something before all is trained."""
 
 BUDGETS = {
@@ -64,6 +65,9 @@ class ReproducePlan:
     """The name of that program."""
     processes: int = 1
     """Runs that are trained beside each other."""
+    share: str | None = None
+    """Only train, and only a share of the runs: I/N, such as 0/4 to 3/4, on each of four machines that have the folder
+    of cells in common. When all are through, the same command without it writes the results."""
     cells: Path | None = None
     """Folder of the trained cells, to write the results elsewhere; by default the folder cells in --out."""
     train: bool = True
@@ -73,6 +77,10 @@ class ReproducePlan:
         for name, least in (("seeds", 1), ("trials", 0), ("processes", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected {least} or more, got {getattr(self, name)}.")
+        if self.share is not None:
+            Share.parse(self.share)
+            if not self.train:
+                raise ValueError("share: with --no-train there is nothing to share; leave one of the two out.")
 
     def study(self, capture: str, out: Path, progress: Progress = NO_PROGRESS) -> Study:
         """What the parts are measured on, before settings are chosen."""
@@ -93,6 +101,7 @@ class ReproducePlan:
             program=self.program,
             mediapipe=self.mediapipe,
             train=self.train,
+            share=None if self.share is None else Share.parse(self.share),
             progress=progress,
         )
 
@@ -121,6 +130,8 @@ def cells_of(part: PartName, study: Study) -> list[Cell]:
     match part:
         case "table1":
             return pose_parts.table1_cells(study)
+        case "signals":
+            return signals.signals_cells(study)
         case "fig3":
             return pose_parts.fig3_cells(study)
         case "table2":
@@ -140,6 +151,8 @@ def measured(part: PartName, study: Study) -> Part:
     match part:
         case "table1":
             return pose_parts.table1(study)
+        case "signals":
+            return signals.signals(study)
         case "fig3":
             return pose_parts.fig3(study)
         case "table2":
@@ -162,7 +175,7 @@ def measured(part: PartName, study: Study) -> Part:
 
 def tuned_systems(parts: Sequence[PartName]) -> list[MethodName]:
     """The systems that parts compare, whose settings are chosen first."""
-    return list(pose_parts.SYSTEMS if "table1" in parts else pose_parts.SYSTEMS[:2])
+    return list(pose_parts.SYSTEMS if {"table1", "signals"} & set(parts) else pose_parts.SYSTEMS[:2])
 
 
 def estimate(parts: Sequence[PartName], study: Study, trials: int) -> list[Estimate]:
@@ -181,6 +194,19 @@ def _waiting(parts: Sequence[PartName], study: Study) -> list[Cell]:
     return _each_once(
         cell for part in parts for cell in unfinished(cells_of(part, study), study.cells, _enough(part, study))
     )
+
+
+def _of_this_machine(parts: Sequence[PartName], study: Study) -> list[Cell]:
+    """What is not trained yet, but for what other machines are to train; a run and what starts from it go together."""
+    waiting = _waiting(parts, study)
+    if study.share is None:
+        return waiting
+    mine = study.share.of(_root(cell).name for part in parts for cell in cells_of(part, study))
+    return [cell for cell in waiting if _root(cell).name in mine]
+
+
+def _root(cell: Cell) -> Cell:
+    return cell if cell.after is None else _root(cell.after)
 
 
 def _each_once(cells: Iterable[Cell]) -> list[Cell]:
@@ -217,13 +243,17 @@ def reproduce(
     if trials:
         budget, tried = tuned(
             tuned_systems(parts), study.capture, study.cells, study.budget, study.labels, trials, study.progress,
-            study.train,
+            study.train, study.share or Share(),
         )  # fmt: skip
         study = replace(study, budget=budget)
         write_json(study.folder / "tuning.json", tried)
     made = _provenance(study, parts, command)
     if study.train:  # all at once, so that processes have work as long as there is any
-        train_cells(_waiting(parts, study), study.cells, study.budget.processes, study.progress, lambda _: None)
+        mine = _of_this_machine(parts, study)
+        train_cells(mine, study.cells, study.budget.processes, study.progress, lambda _: None)
+    if study.share is not None:
+        told("This share is trained. When all are, the same command without --share writes the results.")
+        return []
     found = []
     for part in parts:
         if not study.train and part not in _ROW_BY_ROW and (left := _waiting([part], study)):
