@@ -89,6 +89,28 @@ def test_a_cloud_that_is_the_same_thing_in_all_views_comes_out_as_each_view_has_
     torch.testing.assert_close(other_world, seen)
 
 
+def test_a_view_may_be_drawn_from_itself() -> None:
+    """A single view has none before it; of several, those of the first `own` instants are asked to."""
+    cloud = torch.randn(3, 1, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    looks = torch.randn(3, 1, 2, dtype=torch.float64)
+    turned, swapped = seen_from_the_next_view(cloud, looks, random_rotations(3, 1))
+    torch.testing.assert_close(turned, cloud)
+    torch.testing.assert_close(swapped, looks.roll(1, dims=0))
+
+    torch.manual_seed(0)
+    network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
+    images, rotations = torch.randn(4, 3, 32, 32), random_rotations(4).float()
+    backgrounds = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        none, first, all_own = (network(images, 0, (2, 2), rotations, backgrounds, own) for own in range(3))
+        still = network(images, 0, (2, 2), torch.eye(3).expand(4, 3, 3), backgrounds, 2)
+    torch.testing.assert_close(first, torch.cat([all_own[:2], none[2:]]))
+    torch.testing.assert_close(all_own, still)  # nothing is turned
+    assert not torch.allclose(none[:2], all_own[:2])
+    with pytest.raises(ValueError, match=r"own_share: expected a share between 0 and 1, got 2"):
+        NovelViewSettings(own_share=2.0)
+
+
 def test_losses_equal_a_slow_reading_and_have_the_right_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     one, two = torch.randn(2, 3, 3, 4, 4, generator=generator, dtype=torch.float64)
@@ -139,8 +161,13 @@ def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_s
         stem.weight *= 7
         stem.bias *= 7
     torch.testing.assert_close(novel_view_losses(settings, network, drawn, batch).features, found.features)
-    perfect = novel_view_losses(settings, network, true, batch)
-    assert perfect.total.item() == 0
+    squared = novel_view_losses(replace(settings, differences="squared"), network, drawn, batch)
+    torch.testing.assert_close(squared.pixels, (drawn - true).square().mean())
+    with torch.no_grad():
+        one, other = network.early_features(drawn), network.early_features(true)
+    torch.testing.assert_close(squared.features, (one - other).square().mean() / other.square().mean())
+    for own in (settings, replace(settings, differences="squared")):
+        assert novel_view_losses(own, network, true, batch).total.item() == 0
 
 
 def test_once_frozen_only_the_pose_head_learns() -> None:
