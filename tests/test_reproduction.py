@@ -26,7 +26,7 @@ from mcss.networks import NetworkConfig
 from mcss.predictions import EvaluationSettings
 from mcss.reproduction import reproduce as module
 from mcss.reproduction import signals
-from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, read_landmarks
+from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, mediapipe_rows, read_landmarks
 from mcss.reproduction.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
 from mcss.skeletons import JOINTS
 from mcss.systems import Method
@@ -319,5 +319,10 @@ def test_what_mediapipe_finds_is_kept_with_the_time_it_took(
 
     monkeypatch.setattr(landmarks_module, "mediapipe", never)
     assert mediapipe_file(study) == path
+    rows = mediapipe_rows(study, ours)
+    assert [row["pa_mpjpe"] for row in rows] == [theirs["pa_mpjpe"], own["pa_mpjpe"]]
+    path.unlink()
+    (study.cells / ours.name / "model.safetensors").unlink()
+    assert mediapipe_rows(study, ours) == rows
     with pytest.raises(AssertionError, match="asked again"):
-        mediapipe_file(replace(study, budget=Budget(2, evaluation=EvaluationSettings(max_instants=3))))
+        mediapipe_rows(replace(study, budget=Budget(2, evaluation=EvaluationSettings(max_instants=3))), ours)

@@ -5,6 +5,7 @@ Landmarks lie in a CSV or Parquet file with a line for every landmark of every p
 (y down) in any unit. That of MediaPipe is written here, others by their users.
 """
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from jaxtyping import Bool, Float32, Int64
 from mcss.captures import Capture
 from mcss.cells import Cell, cell_predictions
 from mcss.checkpoints import MODEL, load_estimator
-from mcss.files import replacing
+from mcss.files import replacing, write_json
 from mcss.instants import Instants
 from mcss.keypoints import read_joints
 from mcss.mediapipe_process import SHARED, VERSION, mediapipe
@@ -136,6 +137,20 @@ def mediapipe_file(study: Study) -> Path:
     if any((known or {}).get(name.encode()) != value.encode() for name, value in key.items()):
         find_with_mediapipe(path, study.capture, "test", study.looked, study.progress)
     return path
+
+
+def mediapipe_rows(study: Study, ours: Cell) -> list[dict[str, Any]]:
+    """`landmark_rows` of MediaPipe; kept beside the evaluations of `ours`, which outlive its weights."""
+    path = study.cells / ours.name / "mediapipe.json"
+    key = _key(study.capture, "test", study.looked)
+    if path.exists():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if known["key"] == key:
+            rows: list[dict[str, Any]] = known["rows"]
+            return rows
+    rows = landmark_rows(study, mediapipe_file(study), f"MediaPipe {VERSION}", ours)
+    write_json(path, {"key": key, "rows": rows})
+    return rows
 
 
 def landmark_rows(study: Study, path: Path, program: str, ours: Cell) -> list[dict[str, Any]]:

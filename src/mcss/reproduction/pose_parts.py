@@ -9,12 +9,11 @@ from typing import Any
 from mcss.backbones import TrunkName, build_trunk
 from mcss.cells import Cell, mean_pose_result, started_from
 from mcss.figures import GREY, PALETTE
-from mcss.mediapipe_process import VERSION
 from mcss.plots import MARKS, Line, line_figure
 from mcss.predictions import EvaluationSettings
 from mcss.recipes import MethodName
 from mcss.report import NAMES
-from mcss.reproduction.landmarks import landmark_rows, mediapipe_file
+from mcss.reproduction.landmarks import landmark_rows, mediapipe_rows
 from mcss.reproduction.paper import RATIOS, TABLE1, TABLE2, TABLE3
 from mcss.reproduction.parts import (
     Part,
@@ -71,7 +70,7 @@ def table1(study: Study) -> Part:
     notes = [FRAME_NOTE]
     ours = table1_cells(study)[0]
     if study.mediapipe:
-        rows += landmark_rows(study, mediapipe_file(study), f"MediaPipe {VERSION}", ours)
+        rows += mediapipe_rows(study, ours)
     if study.landmarks:
         rows += landmark_rows(study, Path(study.landmarks), study.program, ours)
     error = mean_of(rows, "n_mpjpe", "mcss", study.labels)
