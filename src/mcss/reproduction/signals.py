@@ -53,13 +53,14 @@ def signals_cells(study: Study) -> list[Cell]:
 
 
 def signals(study: Study) -> Part:
-    """The table, and a line for each system that says whether its signal helped."""
+    """The table, and a line for each system that says what its signal changed."""
     rows, notes = [], [FRAME_NOTE]
     for cell, lacking in signal_pairs(study):
         own, other = study.row(cell), study.row(lacking)
         rows += [own, other]
         if own["n_mpjpe"] and other["n_mpjpe"]:
-            change = own["n_mpjpe"] / other["n_mpjpe"] - 1
-            verdict = "helps" if change < 0 else "does not help"
-            notes.append(f"{NAMES[cell.system]}: its signal {verdict}, N-MPJPE changes by {100 * change:+.1f} %.")
+            n, pa = (100 * (own[name] / other[name] - 1) for name in ("n_mpjpe", "pa_mpjpe"))
+            notes.append(
+                f"{NAMES[cell.system]}: with its signal N-MPJPE changes by {n:+.1f} %, PA-MPJPE by {pa:+.1f} %."
+            )
     return Part("signals", "What each system's own signal is worth", rows, pose_table(rows), (), notes)
