@@ -44,7 +44,7 @@ selection runlog train_settings run_folders learning_curve training_data trainin
 figures plots synchronisation sheets scene_viewer overlays pages report doctor_page
 cells estimates tuning experiments ablations
 search_page comparison_page
-reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts
+reproduction reproduction.paper reproduction.parts reproduction.landmarks reproduction.pose_parts reproduction.signals
 reproduction.retrieval_parts reproduction.page reproduction.reproduce
 app app.limits app.uploads app.answers app.worker app.gallery app.looks app.studio app.server
 cli.verbs cli.terminal cli.captures cli.synthetic cli.deployment cli.footage cli.training cli.measuring cli.predicting

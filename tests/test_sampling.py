@@ -10,6 +10,8 @@ from captures_for_tests import INFO, stick_part
 from mcss.captures import Capture, CaptureWriter
 from mcss.instants import Instants
 from mcss.labels import LabelSpec, labelled_pictures
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.sampling import (
     MetricSettings,
     generator,
@@ -132,8 +134,12 @@ def test_too_few_views_name_the_setting_and_the_most_that_work(tmp_path: Path) -
 def test_settings_that_can_hold_no_pair_or_negative_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 instants, came 1"):
         MetricSettings(instants=1)
-    with pytest.raises(ValueError, match="at least 2 views, came 1"):
-        MetricSettings(views=1)
+    with pytest.raises(ValueError, match="views: expected 1 or more, got 0"):
+        MetricSettings(views=0)
+    with pytest.raises(ValueError, match="a positive needs at least 2 views, got 1"):
+        MCSSSettings(metric_loss="infonce", views=1)
+    with pytest.raises(ValueError, match="at least 2 can agree, got 1"):
+        RhodinCVPR18Settings(views=1)
     with pytest.raises(ValueError, match="seconds ≥ 0, came nan"):
         MetricSettings(min_gap=float("nan"))
 

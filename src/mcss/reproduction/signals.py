@@ -63,4 +63,4 @@ def signals(study: Study) -> Part:
             notes.append(
                 f"{NAMES[cell.system]}: with its signal N-MPJPE changes by {n:+.1f} %, PA-MPJPE by {pa:+.1f} %."
             )
-    return Part("signals", "What each system's own signal is worth", rows, pose_table(rows), (), notes)
+    return Part("signals", "Signals: the systems without what makes them", rows, pose_table(rows), (), notes)
