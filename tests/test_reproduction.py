@@ -165,7 +165,7 @@ def test_all_parts_are_measured_written_and_carried_on(
 
     monkeypatch.setattr("mcss.parallel.train", never)
     again = reproduce(["table1", "fig5"], study, 0, "mcss reproduce all")
-    assert [part.rows for part in again] == [found[0].rows, found[5].rows]
+    assert [part.rows for part in again] == [part.rows for part in found if part.name in ("table1", "fig5")]
 
 
 def test_tables_can_be_written_before_all_is_trained(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
