@@ -29,7 +29,7 @@ from mcss.reproduction import signals
 from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, mediapipe_rows, read_landmarks
 from mcss.reproduction.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
 from mcss.skeletons import JOINTS
-from mcss.systems import Method
+from mcss.systems import Method, information_of
 from mcss.train_settings import TrainSettings
 from mcss.tuning import Budget
 from mcss.weights import WeightsError
@@ -210,6 +210,9 @@ def test_a_signal_is_taken_away_and_nothing_else(two_captures: tuple[Capture, Ca
     for system in ("rhodin_eccv18", "chen_cvpr19"):
         whole, alone = (one.representation for one in (METHODS[system], pairs[system].settings.method))
         assert alone == replace(whole, views=1, instants=whole.instants * whole.views)
+    for lacking in pairs.values():
+        told = information_of(lacking.settings.method)
+        assert (told.labels, told.views, told.rotations) == (True, False, False)
     with pytest.raises(ValueError, match="SupervisedSettings has no signal"):
         signals.without_signal(METHODS["supervised"])
 

@@ -85,15 +85,16 @@ def _cropped(
     levels: tuple[UInt8[np.ndarray, "_ _ 3"], ...], box: list[float], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     x0, y0, x1, y1 = box
-    steps = [max(x1 - x0, 1) / size, max(y1 - y0, 1) / size]  # of source pixels, from one pixel of the crop to the next
+    side = 2 * size  # halved in the end, which keeps the border of a scene sharp
+    steps = [max(x1 - x0, 1) / side, max(y1 - y0, 1) / side]  # of source pixels, from one pixel of the cut to the next
     level = levels[min(max(int(math.log2(max(steps))), 0), len(levels) - 1)]
     rows = []
     for axis, (start, step) in enumerate(zip((x0, y0), steps, strict=True)):
         scale = level.shape[1 - axis] / levels[0].shape[1 - axis]
-        rows.append([0.0, 0.0, (start + step / 2) * scale - 0.5])  # where the crop's first pixel has its middle
+        rows.append([0.0, 0.0, (start + step / 2) * scale - 0.5])  # where the cut's first pixel has its middle
         rows[axis][axis] = step * scale
     cut = cv2.warpAffine(
-        level, np.array(rows), (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        level, np.array(rows), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    return np.asarray(cut)
+    return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA))

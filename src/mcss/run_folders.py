@@ -31,7 +31,8 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
     Raises:
         CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
     """
-    plain, digest = _described(settings, capture), run_digest(settings, capture)
+    plain = _described(settings, capture)
+    digest = _digest(plain)
     path = out / CONFIG
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -49,14 +50,8 @@ def begin_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
     return digest
 
 
-def run_digest(settings: TrainSettings, capture: Capture) -> str:
-    """Of all that decides what a run computes; stands in its ``config.json``."""
-    decisive = _decisive(_described(settings, capture))
-    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-
-
-def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: Iterable[Path]) -> bool:
-    """Copy to `out` a first stage that another run has finished with the very same settings; whether there was one.
+def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: Iterable[Path]) -> None:
+    """Copy to `out` a first stage that another run has finished with the very same settings, if there is one.
 
     A representation knows no labels, so runs with other labels share it; and no learning is done twice.
 
@@ -67,8 +62,8 @@ def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: I
         runs: Other run folders.
     """
     if (out / FIRST_STAGE).exists():
-        return False
-    digest = run_digest(first, capture)
+        return
+    digest = _digest(_described(first, capture))
     for run in runs:
         stage = run / FIRST_STAGE
         if not (stage / MODEL).exists() or not (stage / CONFIG).exists():
@@ -77,11 +72,11 @@ def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: I
             for name in (CONFIG, METRICS, MODEL):  # the model last: with it the stage counts as finished
                 with replacing(out / FIRST_STAGE / name) as copy:
                     shutil.copyfile(stage / name, copy)
-            return True
-    return False
+            return
 
 
 def _described(settings: TrainSettings, capture: Capture) -> dict[str, Any]:
+    """What stands in ``config.json`` of the settings and of what they name."""
     plain = {
         **asdict(settings),
         "method_name": method_name(settings.method),
@@ -92,6 +87,11 @@ def _described(settings: TrainSettings, capture: Capture) -> dict[str, Any]:
     if (source := points_of(settings.method)) not in (None, LABELS) and Path(str(source)).is_file():
         plain["points_file"] = hashlib.sha256(Path(str(source)).read_bytes()).hexdigest()
     return plain
+
+
+def _digest(plain: dict[str, Any]) -> str:
+    """Of all that decides what a run computes."""
+    return hashlib.sha256(json.dumps(_decisive(plain), sort_keys=True).encode()).hexdigest()
 
 
 def _decisive(plain: dict[str, Any]) -> dict[str, Any]:

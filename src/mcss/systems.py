@@ -116,6 +116,19 @@ def needs_every_rotation(method: Method) -> bool:
             return isinstance(method, NovelViewSettings | SkeletonMapSettings)
 
 
+def learns_from_views(method: Method) -> bool:
+    """Whether a method learns from seeing an instant from several sides, and not only looks at several pictures."""
+    match method:
+        case MCSSSettings():
+            return True
+        case RhodinCVPR18Settings():
+            return method.consistency_weight > 0
+        case NovelViewSettings() | SkeletonMapSettings():
+            return method.views > 1
+        case _:
+            return False
+
+
 def points_of(method: Method) -> str | None:
     """Where a method's 2D joints come from; None for methods that need none."""
     match method:
@@ -149,8 +162,8 @@ def information_of(method: Method) -> Information:
     every = [method] if first is None else [first, method]
     return Information(
         labels=any(pose_images_of(one) > 0 for one in every),
-        views=any(isinstance(one, COMPARES_VIEWS) and not isinstance(one, Points2DSettings) for one in every),
-        rotations=any(needs_every_rotation(one) for one in every),
+        views=any(learns_from_views(one) for one in every),
+        rotations=any(learns_from_views(one) and needs_every_rotation(one) for one in every),
         backgrounds=any(isinstance(one, NovelViewSettings) for one in every),
         points=any(points_of(one) is not None for one in every),
     )

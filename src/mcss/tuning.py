@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from mcss.captures import Capture
-from mcss.cells import Cell
+from mcss.cells import Cell, train_cells
 from mcss.checkpoints import METRICS
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
-from mcss.parallel import Job, Share, train_all, unfinished
+from mcss.parallel import Job, Share, unfinished
 from mcss.predictions import EvaluationSettings
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.recipes import MethodName, RecipeName, recipe
@@ -154,8 +154,9 @@ def tuned(
     cells = {system: trial_cells(system, capture, budget, labels, count) for system in systems}
     jobs = [Job(cell.settings, folder / cell.name) for own in cells.values() for cell in own]
     if train:
-        mine = share.of(job.out.name for job in jobs)
-        train_all([job for job in unfinished(jobs, capture) if job.out.name in mine], budget.processes, progress)
+        left = {job.out.name for job in unfinished(jobs, capture)} & share.of(job.out.name for job in jobs)
+        mine = [cell for own in cells.values() for cell in own if cell.name in left]
+        train_cells(mine, folder, budget.processes, progress, lambda _: None)
     if waiting := unfinished(jobs, capture):
         way = "once the other shares have got as far" if train else "without --no-train"
         raise ValueError(

@@ -85,7 +85,7 @@ class NovelViewSettings:
     min_gap: float = 0.5
     """Seconds between two instants of one sequence in a step."""
     feature_weight: float = 2.0
-    """Factor of the L1 of features beside that of pixels; the paper's."""
+    """Factor of the difference of features beside that of pixels; the paper's."""
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     """Cloud, appearance and decoder."""
     differences: Literal["absolute", "squared"] = "absolute"

@@ -1,15 +1,18 @@
 """What each semi-supervised system's own signal is worth: the same system without it, all else being equal."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 from mcss.cells import Cell
-from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
+from mcss.methods.chen_cvpr19 import ChenCVPR19Settings, SkeletonMapSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
-from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
+from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings
 from mcss.report import NAMES
 from mcss.reproduction.parts import Part, Study, pose_table
 from mcss.reproduction.pose_parts import FRAME_NOTE, SYSTEMS
 from mcss.systems import Method
+
+_First = TypeVar("_First", NovelViewSettings, SkeletonMapSettings)
 
 
 def without_signal(method: Method) -> tuple[Method, str]:
@@ -23,16 +26,16 @@ def without_signal(method: Method) -> tuple[Method, str]:
     match method:
         case RhodinCVPR18Settings():
             return replace(method, consistency_weight=0.0, drift_weight=0.0), "views need not agree"
-        case RhodinECCV18Settings():
-            views = method.representation
-            alone = replace(views, views=1, instants=views.instants * views.views)
-            return replace(method, representation=alone), "each view drawn from itself"
-        case ChenCVPR19Settings():
-            maps = method.representation
-            itself = replace(maps, views=1, instants=maps.instants * maps.views)
-            return replace(method, representation=itself), "each view drawn from itself"
+        case RhodinECCV18Settings(views):
+            return replace(method, representation=_alone(views)), "each view drawn from itself"
+        case ChenCVPR19Settings(maps):
+            return replace(method, representation=_alone(maps)), "each view drawn from itself"
         case _:
             raise ValueError(f"{type(method).__name__} has no signal that can be taken away.")
+
+
+def _alone(first: _First) -> _First:
+    return replace(first, views=1, instants=first.instants * first.views)
 
 
 def signal_pairs(study: Study) -> list[tuple[Cell, Cell]]:
@@ -63,4 +66,4 @@ def signals(study: Study) -> Part:
             notes.append(
                 f"{NAMES[cell.system]}: with its signal N-MPJPE changes by {n:+.1f} %, PA-MPJPE by {pa:+.1f} %."
             )
-    return Part("signals", "Signals: the systems without what makes them", rows, pose_table(rows), (), notes)
+    return Part("signals", "Signals: what each system makes of other views", rows, pose_table(rows), (), notes)
