@@ -152,6 +152,10 @@ def test_predictions_are_kept_and_made_again_for_other_settings(tiny_capture: Ca
         one, other = getattr(found, name), getattr(again, name)
         assert one is other or one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)
     assert (again.rows == found.rows).all()
+    built_again = replace(found.instants, rows=found.instants.rows[::-1].copy())  # the same, its parts in another order
+    elsewhere = read_predictions(path, built_again, key)
+    assert elsewhere is not None
+    assert (elsewhere.rows == built_again.rows[found.instant, found.view]).all()
     assert read_predictions(path, found.instants, {**key, "settings": "others"}) is None
     path.write_bytes(path.read_bytes()[:100])
     assert read_predictions(path, found.instants, key) is None

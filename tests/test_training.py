@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from captures_for_tests import INFO, stick_part
 from mcss.augmentation import normalise
 from mcss.backbones import build_trunk
 from mcss.batches import Batch
-from mcss.captures import Capture
+from mcss.captures import Capture, CaptureWriter
 from mcss.checkpoints import CheckpointError, load_model
 from mcss.features import cache_stages
 from mcss.methods import mcss as mcss_method
@@ -184,6 +185,24 @@ def test_cached_maps_are_what_the_stages_say_and_survive_a_stop(tiny_capture: Ca
     with torch.inference_mode():
         expected = trunk(normalise(pixels), 0, 2).permute(0, 2, 3, 1)
     torch.testing.assert_close(torch.from_numpy(maps[:, 0]).float(), expected, atol=5e-3, rtol=5e-3)
+
+
+def test_maps_of_one_build_of_a_capture_are_not_taken_for_those_of_another(tmp_path: Path) -> None:
+    trunk = build_trunk("resnet18", "random", batchnorm_affine=True).eval()
+    found = []
+    for name, subjects in (("one", (0, 1)), ("two", (1, 0))):
+        writer = CaptureWriter.open(tmp_path / name, info=INFO)
+        for subject in subjects:
+            writer.append(stick_part(subject, 0, instants=3))
+        capture = writer.finish()
+        rows = capture.instants().rows
+        cached = cache_stages(trunk, 2, capture, rows, 32, None, 1, tmp_path / "maps")
+        none = np.zeros(rows.size, bool)
+        found.append((capture.fingerprint, rows, cached.images(rows.reshape(-1), np.random.default_rng(0), none)))
+    (one, first_rows, expected), (two, other_rows, maps) = found
+    assert one == two
+    assert not np.array_equal(first_rows, other_rows)
+    torch.testing.assert_close(maps, expected)
 
 
 def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() -> None:

@@ -76,7 +76,8 @@ def cache_stages(
         trunk: In evaluation mode, its BatchNorm statistics fixed.
         stages: How many of its stages to go through.
         capture: Where the pictures are.
-        rows: Row numbers such as `Instants.rows`; -1 (a missing view) is passed over.
+        rows: Row numbers such as `Instants.rows`, in an order that the capture's contents give; -1 (a missing view) is
+            passed over.
         size: Side of the pictures fed to the trunk.
         augmentation: Of every variant; None for the pictures as they are.
         variants: Random augmentations of each picture.
@@ -85,12 +86,14 @@ def cache_stages(
     """
     assert not trunk.training
     keep_freed_memory()
-    rows = np.unique(rows[rows >= 0])
+    asked, rows = rows.astype(np.int64), np.unique(rows[rows >= 0])
     side, channels = _shape(trunk, stages, size)
     about = {
         "format": _FORMAT,
         "capture": capture.fingerprint,
-        "rows": hashlib.sha256(rows.tobytes()).hexdigest(),
+        # As they were asked for: a fingerprint does not know in what order a capture's parts were written, and the rows
+        # of instants tell where each of them lies. Another build of a capture has the same rows for other pictures.
+        "rows": hashlib.sha256(asked.tobytes()).hexdigest(),
         "weights": _digest(trunk, stages),
         "size": size,
         "variants": variants,

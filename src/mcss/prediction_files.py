@@ -20,7 +20,7 @@ def write_predictions(path: Path, predictions: Predictions, key: Mapping[str, st
         for name in ("pose", "embedding", "rotation")
         if (value := getattr(predictions, name)) is not None
     }
-    tensors |= {name: torch.from_numpy(getattr(predictions, name)) for name in ("instant", "view", "rows")}
+    tensors |= {name: torch.from_numpy(getattr(predictions, name)) for name in ("instant", "view")}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={**key, "frame": predictions.frame})
 
@@ -44,10 +44,11 @@ def read_predictions(path: Path, instants: Instants, key: Mapping[str, str]) -> 
     frame = about.pop("frame", "")
     if about != dict(key) or frame not in ("canonical", "camera", "world"):
         return None
-    numbers: dict[str, np.ndarray] = {name: tensors[name].numpy() for name in ("instant", "view", "rows")}
+    numbers: dict[str, np.ndarray] = {name: tensors[name].numpy() for name in ("instant", "view")}
     return Predictions(
         instants=instants,
         **numbers,
+        rows=instants.rows[numbers["instant"], numbers["view"]],  # another build of the capture may have others
         pose=tensors.get("pose"),
         embedding=tensors.get("embedding"),
         rotation=tensors.get("rotation"),

@@ -1,8 +1,9 @@
 """Builds the synthetic multi-view capture with several processes; see `mcss.synthetic.scenes` for what it holds."""
 
 import multiprocessing
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from itertools import islice
@@ -96,19 +97,17 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:
     context = multiprocessing.get_context("spawn")
     queue = iter(jobs)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as pool:
-        running: set[Future[list[Scene]]] = set()
+        running: deque[Future[list[Scene]]] = deque()
         try:
             with one_thread_each():
-                # As many jobs again as processes wait, so that none is idle while results are written.
-                for job in islice(queue, 2 * processes):
-                    running.add(pool.submit(make_scenes, *job))
+                # Twice as many jobs again as processes wait, so that none is idle behind a long one.
+                for job in islice(queue, 3 * processes):
+                    running.append(pool.submit(make_scenes, *job))
             while running:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-                    following = next(queue, None)
-                    if following is not None:
-                        running.add(pool.submit(make_scenes, *following))
+                yield running.popleft().result()  # in order: the table is the same whenever and wherever it is built
+                following = next(queue, None)
+                if following is not None:
+                    running.append(pool.submit(make_scenes, *following))
         except BrokenProcessPool as error:
             raise CaptureError(
                 "a rendering process was ended from outside, most likely for want of memory (each takes about 1 GB): "
