@@ -32,7 +32,7 @@ from mcss.prediction_files import read_predictions
 from mcss.predictions import EvaluationSettings
 from mcss.recipes import recipe
 from mcss.train_settings import OptimiserSettings, TrainSettings
-from mcss.tuning import Budget, Trial, trials_of, tuned
+from mcss.tuning import Budget, Trial, best_trial, trials_of, tuned
 
 NETWORK = NetworkConfig(dim=16, image_size=32, embedding_norm=True)
 LOOKED = EvaluationSettings(max_instants=12)
@@ -181,14 +181,21 @@ def test_every_system_gets_as_many_trials_and_the_best_one_is_the_cell_of_the_ta
     assert len(list(tmp_path.glob("supervised-*"))) == 1
     budget, told = tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(0, 2))
     assert [trial["rate"] for trial in told["supervised"]] == [2e-3, 1e-3]
-    best = min(told["supervised"], key=lambda trial: trial["n_mpjpe"])
-    assert budget.chosen["supervised"] == Trial(best["rate"], 1.0)
+    own, other = (trial["n_mpjpe"] for trial in told["supervised"])
+    assert budget.chosen["supervised"] == Trial(1e-3 if other < 0.98 * own else 2e-3, 1.0)
     cell = budget.cell("supervised", tiny_capture, "S1")
     assert finished(cell, tmp_path)
     assert (tmp_path / cell.name / METRICS).exists()
     few = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", "supervised", "c"), labels="S1"))
     many = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", "supervised", "c"), labels="S1,S2"))
     assert (few.optimiser.steps, many.optimiser.steps) == (10_000, 20_000)
+
+
+def test_settings_of_a_recipe_give_way_to_clearly_better_ones_alone() -> None:
+    own, slow, slower = Trial(2e-3, 1.0), Trial(1e-3, 1.0), Trial(5e-4, 1.0)
+    assert best_trial([(own, 100.0)]) == own
+    assert best_trial([(own, 100.0), (slow, 98.5), (slower, 120.0)]) == own
+    assert best_trial([(own, 100.0), (slow, 97.5), (slower, 97.0)]) == slower
 
 
 def test_a_capture_without_validation_offers_no_choice(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
