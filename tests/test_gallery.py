@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from mcss.app.looks import ForgottenError, Looks
 from mcss.captures import Capture
 from mcss.checkpoints import save_model
 from mcss.entries import Filter, IndexProblem
+from mcss.index import PoseIndex
 from mcss.indexing import index_capture
 from mcss.models import Model
 from runs_for_tests import equipped_run, small_network
@@ -94,6 +96,10 @@ def test_an_index_finds_its_capture_elsewhere_and_refuses_others(
     assert gallery.picture(0).startswith(b"\xff\xd8")
     with pytest.raises(IndexProblem, match=r"holds no pictures of the capture at .*: add it with `mcss index"):
         IndexGallery.open(index, model, scenic_capture.uri)
+    shutil.copytree(index, tmp_path / "index")
+    PoseIndex.open(tmp_path / "index").remember_capture(tiny_capture.fingerprint, scenic_capture.uri)
+    with pytest.raises(IndexProblem, match=r"has changed since it was indexed: take it up again with `mcss index"):
+        IndexGallery.open(str(tmp_path / "index"), model)
     network = small_network()
     network.pose_std.fill_(50.0)
     save_model(tmp_path / "model.safetensors", network, {})

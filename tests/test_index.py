@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mcss.captures import Capture
-from mcss.entries import Entries, Filter, IndexProblem, Origin
+from captures_for_tests import INFO, stick_part
+from mcss.captures import Capture, CaptureWriter, Frame
+from mcss.entries import PLACE, Entries, Filter, Hit, IndexProblem, Origin
 from mcss.index import STRUCTURED_FROM, PoseIndex
 from mcss.indexing import index_capture, origin_of
 from mcss.models import Model, load
@@ -288,3 +289,41 @@ def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     np.testing.assert_allclose(predicted, model.predict(tiny_capture.decode(np.array([row]), 32)).pose[0], atol=1e-2)
     np.testing.assert_allclose(true[4, 1], 0, atol=1e-3)  # canonical: the left hip is at +X
     shutil.rmtree(tmp_path / "i")
+
+
+def test_a_capture_that_was_written_anew_is_indexed_anew(model: Model, tmp_path: Path) -> None:
+    uri, place = str(tmp_path / "i"), tmp_path / "capture"
+
+    def written(parts: list[list[Frame]]) -> Capture:
+        shutil.rmtree(place, ignore_errors=True)
+        writer = CaptureWriter.open(place, info=INFO)
+        for part in parts:
+            writer.append(part)
+        return writer.finish()
+
+    def shown() -> bool:
+        """Whether the entry of every tenth row has the embedding of the picture that it names."""
+        index, instants = PoseIndex.open(uri), capture.instants()
+        hits = [Hit(**line, distance=0.0) for line in index.table(PLACE).to_pylist()][::10]
+        rows = [instants.rows[instants.place(hit.subject, hit.sequence, hit.frame, hit.view)] for hit in hits]
+        assert rows == [hit.row for hit in hits]
+        expected = model.embed(capture.decode(np.array(rows), 32))
+        return bool(np.allclose([index.vector(hit) for hit in hits], expected, atol=1e-4))
+
+    parts = [stick_part(0, 0), stick_part(1, 1)]
+    capture = written(parts)
+    first = capture.fingerprint
+    index_capture(capture, model, uri)
+    assert shown()
+    capture = written(parts[::-1])
+    assert capture.fingerprint == first
+    done = index_capture(capture, model, uri)
+    assert (done.added, done.kept, done.removed) == (192, 0, 192)
+    assert shown()
+    capture = written(parts[:1])
+    done = index_capture(capture, model, uri)
+    assert (done.added, done.kept, done.removed) == (96, 0, 192)
+    assert PoseIndex.open(uri).captures() == {capture.fingerprint: str(place)}
+    assert shown()
+    again = index_capture(capture, model, uri)
+    assert (again.added, again.kept, again.removed) == (0, 96, 0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 
 from mcss.entries import (
     INDEX_VERSION,
@@ -222,10 +222,6 @@ class PoseIndex:
         query = self._table.search().select(list(columns))
         return (query.where(where) if where else query).to_arrow()
 
-    def rows(self, capture: str) -> Int64[np.ndarray, " n"]:
-        """The rows of a capture that are here."""
-        return np.asarray(self.table(["row"], f"capture = {quoted(capture)}")["row"].to_numpy(), np.int64)
-
     def tracks(self, condition: Filter = NO_FILTER) -> Iterator[Track]:
         """What each view saw of each sequence, one subject after the other, so that one is in memory at a time."""
         for subject in condition.subject or self.names("subject"):
@@ -281,6 +277,12 @@ class PoseIndex:
         row = pa.table([[capture], [uri]], schema=_CAPTURES_SCHEMA)
         merge = self._captures.merge_insert("capture").when_matched_update_all().when_not_matched_insert_all()
         self._written(lambda: merge.execute(row))
+
+    def forget_capture(self, capture: str) -> int:
+        """Remove all entries of a capture, and where it is; returns how many there were."""
+        count = self.remove(capture=capture)
+        self._written(lambda: self._captures.delete(f"capture = {quoted(capture)}"))
+        return count
 
     def captures(self) -> dict[str, str]:
         """Where each capture was when it was indexed, by fingerprint."""

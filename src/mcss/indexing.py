@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from mcss.captures import Capture
-from mcss.entries import Entries, Origin
+from mcss.entries import Entries, Origin, quoted
 from mcss.index import PoseIndex
 from mcss.instants import Instants
 from mcss.models import Model, Poses
@@ -27,6 +28,8 @@ class Indexed:
     added: int
     kept: int
     """Pictures that an earlier call had added."""
+    removed: int
+    """Pictures of a capture that was at the same place before, and is no longer what it was."""
     partitions: int
     """Of the search structure; 0 where the index is small enough to be searched in full."""
 
@@ -43,7 +46,7 @@ def origin_of(model: Model) -> Origin:
 def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
     """Add every picture of a capture to the index at `uri`, which is begun if there is none.
 
-    It can be stopped at any time and repeated: what was added stays.
+    It can be stopped at any time and repeated: what was added stays, unless the capture has been replaced by another.
 
     Raises:
         IndexProblem: The index belongs to another model, or cannot be written.
@@ -51,10 +54,15 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
     """
     index = PoseIndex.create(uri, origin_of(model))
     place = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
+    former = [name for name, uri in index.captures().items() if uri == place and name != capture.fingerprint]
+    indexed = _indexed_rows(index, capture)
+    if indexed is None:
+        former.append(capture.fingerprint)
+    removed = sum(index.forget_capture(name) for name in former)
     index.remember_capture(capture.fingerprint, place)
     instants = capture.instants()
     instant, view = np.nonzero(instants.rows >= 0)
-    there = np.isin(instants.rows[instant, view], index.rows(capture.fingerprint))
+    there = np.isin(instants.rows[instant, view], [] if indexed is None else indexed)
     instant, view = instant[~there], view[~there]
     true = np.asarray(target_poses(instants).numpy(), np.float32)
     with progress.task("Indexing pictures", len(there), int(there.sum())) as task:
@@ -68,7 +76,31 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
                 task.advance(len(crops))
             index.add(_entries(capture, instants, own, seen, Poses.joined(parts), true[own]))
     waiting = len(instant) or index.structured() < index.count()
-    return Indexed(added=len(instant), kept=int(there.sum()), partitions=index.structure() if waiting else 0)
+    partitions = index.structure() if waiting else 0
+    return Indexed(added=len(instant), kept=int(there.sum()), removed=removed, partitions=partitions)
+
+
+def _indexed_rows(index: PoseIndex, capture: Capture) -> Int64[np.ndarray, " n"] | None:
+    """The rows of a capture that are in the index; None if they show something else now.
+
+    A capture that is written anew, by more processes say, has the same fingerprint with its parts in another order.
+    """
+    columns = ["row", "subject", "sequence", "frame", "view"]
+    there = index.table(columns, f"capture = {quoted(capture.fingerprint)}")
+    rows = np.asarray(there["row"].to_numpy(), np.int64)
+    instants = capture.instants()
+    instant, view = np.nonzero(instants.rows >= 0)
+    place = np.zeros(len(capture), np.int64)
+    place[instants.rows[instant, view]] = np.arange(len(instant))
+    instant, view = instant[place[rows]], view[place[rows]]
+    now = {
+        "subject": pa.array(instants.subjects).take(pa.array(instants.subject[instant])),
+        "sequence": pa.array(instants.sequences).take(pa.array(instants.sequence[instant])),
+        "frame": pa.array(instants.frame[instant]),
+        "view": pa.array(instants.views).take(pa.array(view)),
+    }
+    same = all(there[name].combine_chunks().equals(column) for name, column in now.items())
+    return rows if same else None
 
 
 def _entries(

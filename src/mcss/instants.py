@@ -76,6 +76,21 @@ class Instants:
             chosen |= subject[self.subject] & sequence[self.sequence] & in_range
         return chosen
 
+    def place(self, subject: str, sequence: str, frame: int, view: str) -> tuple[int, int]:
+        """Where a picture stands in `rows`.
+
+        Raises:
+            CaptureError: There is no such picture.
+        """
+        known = subject in self.subjects and sequence in self.sequences and view in self.views
+        if known:
+            own = self.subject == self.subjects.index(subject)
+            own &= (self.sequence == self.sequences.index(sequence)) & (self.frame == frame)
+            seen = self.views.index(view)
+            for instant in np.flatnonzero(own & (self.rows[:, seen] >= 0)):
+                return int(instant), seen
+        raise CaptureError(f"there is no picture {subject}/{sequence}/{frame}/{view} in this capture")
+
     def describe(self, instant: int) -> str:
         """``subject/sequence frame f`` of one instant, for messages."""
         subject, sequence = self.subjects[self.subject[instant]], self.sequences[self.sequence[instant]]

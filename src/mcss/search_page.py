@@ -85,7 +85,7 @@ def _views(hit: Hit, captures: Mapping[str, Capture]) -> tuple[Seen, ...]:
     if capture is None:
         return (Seen(f"view {hit.view}", None),)
     instants = capture.instants()
-    instant, view = (int(place[0]) for place in np.nonzero(instants.rows == hit.row))
+    instant, view = instants.place(hit.subject, hit.sequence, hit.frame, hit.view)
     others = [v for v in range(len(instants.views)) if v != view and instants.rows[instant, v] >= 0]
     shown = [view, *others]
     pixels = _decoded(capture, instants.rows[instant, shown].tolist())
@@ -98,7 +98,7 @@ def _stretch(first: Hit, last: Hit, captures: Mapping[str, Capture]) -> tuple[Se
     if capture is None:
         return (Seen(f"from {first.time:.2f} s", None),)
     instants = capture.instants()
-    instant, view = (int(place[0]) for place in np.nonzero(instants.rows == first.row))
+    instant, view = instants.place(first.subject, first.sequence, first.frame, first.view)
     own = (instants.subject == instants.subject[instant]) & (instants.sequence == instants.sequence[instant])
     own &= (instants.frame >= first.frame) & (instants.frame <= last.frame) & (instants.rows[:, view] >= 0)
     places = np.flatnonzero(own)

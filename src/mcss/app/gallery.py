@@ -216,7 +216,14 @@ class IndexGallery:
                     f"{', '.join(places.values())}: add it with `mcss index {capture} -o {uri}`, or leave it out"
                 )
             places[moved.fingerprint] = capture
-        return cls(ResidentIndex.load(index), {name: Capture.open(place) for name, place in places.items()})
+        captures = {name: Capture.open(place) for name, place in places.items()}
+        for name, opened in captures.items():
+            if opened.fingerprint != name:
+                raise IndexProblem(
+                    f"the capture at {opened.uri} has changed since it was indexed: take it up again with "
+                    f"`mcss index {opened.uri} -o {uri}`, or say where it is now with --capture"
+                )
+        return cls(ResidentIndex.load(index), captures)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -252,8 +259,11 @@ class IndexGallery:
 
     def picture(self, place: int) -> bytes:
         """A picture as JPEG."""
-        capture = self._captures[_name(self._index.capture, place)]
-        return capture.images(self._index.row[place : place + 1])[0]
+        shown, capture = self.shown(place), self._captures[_name(self._index.capture, place)]
+        instants = capture.instants()
+        # By what it shows: a capture that was written anew has other row numbers, and the same fingerprint.
+        where = instants.place(shown.subject, shown.sequence, shown.frame, shown.view)
+        return capture.images(instants.rows[where][None])[0]
 
     def poses(self, place: int) -> tuple[Float32[np.ndarray, "17 3"] | None, Float32[np.ndarray, "17 3"] | None]:
         """The predicted and the true canonical pose in mm, where known."""

@@ -48,6 +48,12 @@ def index(
     """
     done = index_capture(Capture.open(capture), load_model(run), out, RichProgress())
     total = PoseIndex.open(out).count()
+    if done.removed:
+        console.print(
+            f"[yellow]Note[/] the capture at {escape(capture)} is no longer what was indexed: {done.removed:,} "
+            "pictures of before were taken out.",
+            soft_wrap=True,
+        )
     console.print(
         f"{done.added:,} pictures added, {done.kept:,} were there: {out} has {total:,}. "
         + (f"Searched in {done.partitions:,} partitions." if done.partitions else "Searched in full.")
