@@ -49,10 +49,7 @@ def probe(path: Path) -> Footage:
         ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
     """
     av = load_av()
-    if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; expected a video")
-    if path.stat().st_size == 0:
-        raise ImportProblem(f"{path}: the file is empty (0 bytes); copy it from the camera again, or remove it")
+    _see_that_it_holds_something(path)
     stamps: list[int] = []
     count = keys = 0
     try:
@@ -77,6 +74,13 @@ def probe(path: Path) -> Footage:
     return Footage(path, width, height, rate, count, _steady(np.array(stamps, np.float64) * tick, rate), keys)
 
 
+def _see_that_it_holds_something(path: Path) -> None:
+    if not path.is_file():
+        raise ImportProblem(f"{path}: no such file; expected a video")
+    if path.stat().st_size == 0:
+        raise ImportProblem(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
+
+
 def _steady(seconds: Float64[np.ndarray, " pictures"], rate: float) -> bool:
     if not len(seconds):  # the container has no time stamps: its pictures follow each other evenly
         return True
@@ -91,10 +95,7 @@ def stated_count(path: Path) -> int:
         ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
     """
     av = load_av()
-    if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; expected a video")
-    if path.stat().st_size == 0:
-        raise ImportProblem(f"{path}: the file is empty (0 bytes); copy or unpack it again")
+    _see_that_it_holds_something(path)
     try:
         with av.open(str(path)) as container:
             return int(_video_stream(container, path).frames)
