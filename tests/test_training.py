@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from captures_for_tests import INFO, stick_part
+from mcss import training
 from mcss.augmentation import normalise
 from mcss.backbones import build_trunk
 from mcss.batches import Batch
@@ -26,6 +28,7 @@ from mcss.progress import NO_PROGRESS
 from mcss.recipes import recipe
 from mcss.run_folders import begin_run
 from mcss.runlog import read_metrics
+from mcss.systems import losses_of
 from mcss.train_settings import OptimiserSettings, TrainSettings
 from mcss.training import train
 
@@ -85,6 +88,35 @@ def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_captur
     assert same_weights(whole, killed)
     steps = [line["step"] for line in read_metrics(killed / "metrics.jsonl") if "total" in line]
     assert steps == list(range(1, 61))
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(1e9, 0), (-1.0, 4)])
+def test_a_run_stopped_between_checkpoints_goes_on_from_the_last_moment_that_was_kept(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, kept: int
+) -> None:
+    settings = settings_for(tiny_capture, checkpoint_every=500)
+    train(settings, tmp_path / "whole")
+    begun: list[int] = []
+
+    def stopping(*args: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 6:
+            raise KeyboardInterrupt
+        return losses_of(*args)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "losses_of", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(settings, log_every=2), tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "checkpoint.safetensors").exists() == (kept > 0)
+    begun.clear()
+    monkeypatch.setattr(training, "losses_of", lambda *args: begun.append(1) or losses_of(*args))
+    train(replace(settings, log_every=2), tmp_path / "stopped", resume=True)
+    assert len(begun) == STEPS - kept
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+    lines = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "total" in line] == [2, 4, 6, 8]
 
 
 def test_the_seed_decides_the_weights(tiny_capture: Capture, tmp_path: Path) -> None:

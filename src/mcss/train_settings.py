@@ -92,7 +92,7 @@ class TrainSettings:
     validation_instants: int = 250
     """Instants looked at for a point of the learning curve."""
     checkpoint_every: int = 500
-    """Steps between checkpoints."""
+    """Steps between checkpoints, which also come every two minutes where steps are slow."""
     log_every: int = 25
     """Steps between lines of ``metrics.jsonl``."""
     precision: Precision = "32-true"

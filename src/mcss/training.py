@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,9 @@ from mcss.systems import (
 )
 from mcss.train_settings import TrainSettings, stages
 from mcss.training_data import TrainingData, images_of
+
+CHECKPOINT_SECONDS = 120.0
+"""After so long a checkpoint is due, however few steps were done: so much is lost at most when a run is stopped."""
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,14 @@ def _fit(
     )
     average = _copy(network) if schedule.average else None
     start, seen = 0, (0, 0.0)
-    if resume and (out / CHECKPOINT).exists():
-        start = load_checkpoint(out / CHECKPOINT, network, average, optimiser, digest)
+    if resume:
+        if (out / CHECKPOINT).exists():
+            start = load_checkpoint(out / CHECKPOINT, network, average, optimiser, digest)
         seen = rewind(out / METRICS, start)
     model, optimiser = fabric.setup(network, optimiser)
     evaluated = average or network
     log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero)
+    saved = time.monotonic()
 
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(
@@ -169,9 +175,10 @@ def _fit(
 
             done = step + 1
             last = done == schedule.steps
+            looked = done % settings.log_every == 0 or last
             log.count(len(batch.images) * world)
             task.advance()
-            if done % settings.log_every == 0 or last:
+            if looked:
                 if not math.isfinite(float(losses.total.detach())):
                     raise FloatingPointError(
                         f"step {done}: the loss is {float(losses.total.detach())}. Lower --lr (now {schedule.lr:g}), "
@@ -180,8 +187,10 @@ def _fit(
                 task.note(log.training(done, losses, schedule.rate(step)))
             if validate is not None and (done % settings.validate_every == 0 or last):
                 log.validation(done, validate(evaluated), with_pose=source.pose is not None)
-            if (done % settings.checkpoint_every == 0 or last) and fabric.is_global_zero:
+            late = looked and time.monotonic() - saved > CHECKPOINT_SECONDS  # a loss that was looked at is finite
+            if (done % settings.checkpoint_every == 0 or last or late) and fabric.is_global_zero:
                 save_checkpoint(out / CHECKPOINT, done, network, average, optimiser, digest)
+                saved = time.monotonic()
     fabric.barrier()
     if fabric.is_global_zero:
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
