@@ -191,6 +191,19 @@ def test_every_system_gets_as_many_trials_and_the_best_one_is_the_cell_of_the_ta
     assert (few.optimiser.steps, many.optimiser.steps) == (10_000, 20_000)
 
 
+def test_a_trial_of_two_labelled_stages_ends_with_its_second(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
+    monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), method=method))
+    budget, told = tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1)
+    assert budget.chosen["rhodin_cvpr18"] == Trial(2e-3, 1.0)
+    (run,) = tmp_path.iterdir()
+    for weights in run.rglob("*.safetensors"):
+        weights.unlink()
+    assert tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1, train=False)[1] == told
+
+
 def test_settings_of_a_recipe_give_way_to_clearly_better_ones_alone() -> None:
     own, slow, slower = Trial(2e-3, 1.0), Trial(1e-3, 1.0), Trial(5e-4, 1.0)
     assert best_trial([(own, 100.0)]) == own

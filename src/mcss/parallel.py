@@ -17,9 +17,9 @@ from mcss.captures import Capture
 from mcss.checkpoints import CONFIG, METRICS
 from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.run_folders import begin_run
+from mcss.run_folders import FIRST_STAGE, begin_run
 from mcss.runlog import read_metrics
-from mcss.train_settings import TrainSettings
+from mcss.train_settings import TrainSettings, stages
 from mcss.training import cache_images, train
 
 _POLL_SECONDS = 1.0
@@ -75,8 +75,8 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
         return
     threads = max(1, torch.get_num_threads() // processes)
     spawn = multiprocessing.get_context("spawn")
-    steps = [_steps(job.out) for job in jobs]
-    total = sum(job.settings.optimiser.steps for job in jobs)
+    steps = [_steps_of_both(job.out) for job in jobs]
+    total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
     with (
         progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
         ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_one_of, initargs=(threads,)) as pool,
@@ -85,7 +85,7 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
         while not all(future.done() for future in futures):
             time.sleep(_POLL_SECONDS)
             for place, job in enumerate(jobs):
-                now = max(_steps(job.out), steps[place])
+                now = max(_steps_of_both(job.out), steps[place])
                 task.advance(now - steps[place])
                 steps[place] = now
             task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
@@ -104,7 +104,7 @@ def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
         if (job.out / CONFIG).exists():
             begin_run(job.out, job.settings, capture, resume=True)
         if not any("validation" in line for line in read_metrics(job.out / METRICS)[-1:]) or (
-            _steps(job.out) < job.settings.optimiser.steps
+            _steps(job.out) < stages(job.settings)[1].optimiser.steps
         ):
             waiting.append(job)
     return waiting
@@ -113,6 +113,10 @@ def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
 def _steps(run: Path) -> int:
     lines = read_metrics(run / METRICS)
     return int(lines[-1]["step"]) if lines else 0
+
+
+def _steps_of_both(run: Path) -> int:
+    return _steps(run / FIRST_STAGE) + _steps(run)
 
 
 def _one_of(threads: int) -> None:

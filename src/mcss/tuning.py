@@ -140,6 +140,12 @@ def trial_cells(system: MethodName, capture: Capture, budget: Budget, labels: st
     return [Cell(trial.applied(plain), capture.fingerprint) for trial in trials_of(plain.method)[:count]]
 
 
+def untried(cells: Sequence[Cell], folder: Path, capture: Capture) -> list[Cell]:
+    """The trials whose learning curve has not reached its end; one whose weights were cleared away has been tried."""
+    left = {job.out.name for job in unfinished([Job(cell.settings, folder / cell.name) for cell in cells], capture)}
+    return [cell for cell in cells if cell.name in left]
+
+
 def tuned(
     systems: Sequence[MethodName],
     capture: Capture,
@@ -163,16 +169,16 @@ def tuned(
             f"{', '.join(capture.splits)}). Choose none: --trials 0, or --no-choose."
         )
     cells = {system: trial_cells(system, capture, budget, labels, count) for system in systems}
-    jobs = [Job(cell.settings, folder / cell.name) for own in cells.values() for cell in own]
+    every = [cell for own in cells.values() for cell in own]
     if train:
-        left = {job.out.name for job in unfinished(jobs, capture)} & share.of(job.out.name for job in jobs)
-        mine = [cell for own in cells.values() for cell in own if cell.name in left]
-        train_cells(mine, folder, budget.processes, progress, lambda _: None)
-    if waiting := unfinished(jobs, capture):
+        mine = share.of(cell.name for cell in every)
+        left = [cell for cell in untried(every, folder, capture) if cell.name in mine]
+        train_cells(left, folder, budget.processes, progress, lambda _: None)
+    if waiting := untried(every, folder, capture):
         way = "once the other shares have got as far" if train else "without --no-train"
         raise ValueError(
-            f"settings are not chosen yet: {waiting[0].out} is not trained, and {len(waiting) - 1} other trials. Call "
-            f"again {way}, or take the recipes' settings (--trials 0)."
+            f"settings are not chosen yet: {folder / waiting[0].name} is not trained, and {len(waiting) - 1} other "
+            f"trials. Call again {way}, or take the recipes' settings (--trials 0)."
         )
     chosen = dict(budget.chosen)
     told: dict[str, list[dict[str, float]]] = {}

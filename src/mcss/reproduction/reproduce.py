@@ -18,7 +18,7 @@ from mcss.recipes import MethodName
 from mcss.reproduction import pose_parts, retrieval_parts, signals
 from mcss.reproduction.page import reproduction_page
 from mcss.reproduction.parts import Part, PartName, Study
-from mcss.tuning import Budget, BudgetName, balance_of, trial_cells, tuned
+from mcss.tuning import Budget, BudgetName, balance_of, trial_cells, tuned, untried
 
 PARTS: tuple[PartName, ...] = get_args(PartName)
 
@@ -184,7 +184,7 @@ def estimate(parts: Sequence[PartName], study: Study, trials: int) -> list[Estim
     known = [cell for part in parts for cell in cells_of(part, study)]
     for system in tuned_systems(parts) if trials else ():
         tried = trial_cells(system, study.capture, study.budget, study.labels, trials)
-        waiting += unfinished(tried, study.cells)
+        waiting += untried(tried, study.cells, study.capture)
         known += tried
     return estimates(_each_once(waiting), known, study.cells)
 
