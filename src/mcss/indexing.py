@@ -54,7 +54,7 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
     """
     index = PoseIndex.create(uri, origin_of(model))
     place = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
-    former = [name for name, uri in index.captures().items() if uri == place and name != capture.fingerprint]
+    former = [name for name, at in index.captures().items() if at == place and name != capture.fingerprint]
     indexed = _indexed_rows(index, capture)
     if indexed is None:
         former.append(capture.fingerprint)
