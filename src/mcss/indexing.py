@@ -9,7 +9,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from mcss.captures import Capture
-from mcss.entries import Entries, Origin, quoted
+from mcss.entries import Entries, IndexProblem, Origin, quoted
 from mcss.index import PoseIndex
 from mcss.instants import Instants
 from mcss.models import Model, Poses
@@ -41,6 +41,27 @@ def origin_of(model: Model) -> Origin:
         digest.update(key.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return Origin(digest.hexdigest(), model.dim, str(model.source.absolute()))
+
+
+def indexed_capture(fingerprint: str, place: str, uri: str) -> Capture:
+    """Open a capture of the index at `uri`.
+
+    Args:
+        fingerprint: Of the capture when it was indexed.
+        place: Where it should be.
+        uri: Of the index, for messages.
+
+    Raises:
+        CaptureError: There is none.
+        IndexProblem: It is no longer what was indexed.
+    """
+    capture = Capture.open(place)
+    if capture.fingerprint != fingerprint:
+        raise IndexProblem(
+            f"the capture at {place} has changed since it was indexed: take it up again with "
+            f"`mcss index {place} -o {uri}`"
+        )
+    return capture
 
 
 def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:

@@ -103,9 +103,8 @@ def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
     for job in jobs:
         if (job.out / CONFIG).exists():
             begin_run(job.out, job.settings, capture, resume=True)
-        if not any("validation" in line for line in read_metrics(job.out / METRICS)[-1:]) or (
-            _steps(job.out) < stages(job.settings)[1].optimiser.steps
-        ):
+        lines = read_metrics(job.out / METRICS)
+        if not lines or "validation" not in lines[-1] or lines[-1]["step"] < stages(job.settings)[1].optimiser.steps:
             waiting.append(job)
     return waiting
 

@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int64
 from mcss.captures import Capture
 from mcss.entries import Filter, IndexProblem, poses_of, quoted
 from mcss.index import PoseIndex
-from mcss.indexing import origin_of
+from mcss.indexing import indexed_capture, origin_of
 from mcss.models import Model
 from mcss.predictions import target_poses
 from mcss.progress import NO_PROGRESS, Progress
@@ -216,13 +216,7 @@ class IndexGallery:
                     f"{', '.join(places.values())}: add it with `mcss index {capture} -o {uri}`, or leave it out"
                 )
             places[moved.fingerprint] = capture
-        captures = {name: Capture.open(place) for name, place in places.items()}
-        for name, opened in captures.items():
-            if opened.fingerprint != name:
-                raise IndexProblem(
-                    f"the capture at {opened.uri} has changed since it was indexed: take it up again with "
-                    f"`mcss index {opened.uri} -o {uri}`, or say where it is now with --capture"
-                )
+        captures = {name: indexed_capture(name, place, uri) for name, place in places.items()}
         return cls(ResidentIndex.load(index), captures)
 
     def __len__(self) -> int:

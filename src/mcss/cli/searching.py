@@ -15,9 +15,10 @@ from mcss.clips import Clip, clip_of_sequence, clip_of_video
 from mcss.comparison import CompareSettings
 from mcss.comparison import compare as compare_clips
 from mcss.comparison_page import comparison_page
+from mcss.entries import IndexProblem
 from mcss.files import write_text
 from mcss.index import PoseIndex
-from mcss.indexing import index_capture
+from mcss.indexing import index_capture, indexed_capture
 from mcss.models import Model, load
 from mcss.progress import RichProgress
 from mcss.provenance import provenance_without_capture
@@ -109,20 +110,11 @@ def _model_of(index: PoseIndex, run: Path | None) -> Callable[[], Model]:
 def _captures(index: PoseIndex) -> dict[str, Capture]:
     """The captures that can be opened and are still what was indexed."""
     found = {}
-    for fingerprint, uri in index.captures().items():
+    for fingerprint, place in index.captures().items():
         try:
-            capture = Capture.open(uri)
-        except CaptureError as error:
+            found[fingerprint] = indexed_capture(fingerprint, place, index.uri)
+        except (CaptureError, IndexProblem) as error:
             console.print(f"[yellow]Note[/] its pictures are not shown: {escape(str(error))}", soft_wrap=True)
-            continue
-        if capture.fingerprint == fingerprint:
-            found[fingerprint] = capture
-        else:
-            console.print(
-                f"[yellow]Note[/] the capture at {escape(uri)} has changed since it was indexed: its pictures are not "
-                "shown; index it again",
-                soft_wrap=True,
-            )
     return found
 
 
