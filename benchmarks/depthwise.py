@@ -1,4 +1,4 @@
-"""The gradient of a depthwise convolution on a small map: PyTorch's own on the CPU against `mcss.depthwise`.
+"""The gradient of a depthwise convolution on a small map: PyTorch's own on the CPU against `mcss.models.depthwise`.
 
     python benchmarks/depthwise.py [--json FILE]
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mcss.depthwise import Depthwise
+from mcss.models.depthwise import Depthwise
 
 
 def seconds(layer: nn.Module, images: torch.Tensor) -> float:

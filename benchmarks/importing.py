@@ -64,7 +64,7 @@ def repeated(source: Path, target: Path, times: int) -> None:
 
 def decoding(folder: Path) -> float:
     """Processor seconds to decode all videos of a folder."""
-    from mcss.importers.footage import decoded_count
+    from mcss.video.decoding import decoded_count
 
     start = time.process_time()
     for path in sorted(folder.rglob("*.mp4")):
@@ -74,7 +74,7 @@ def decoding(folder: Path) -> float:
 
 def importing(folder: Path, out: Path) -> float:
     """Processor seconds to import them."""
-    from mcss.importers.videos import VideosSettings, import_videos
+    from mcss.sources.videos.importing import VideosSettings, import_videos
 
     start = time.process_time()
     import_videos(folder, out, VideosSettings(max_missing=1000), processes=1)
@@ -85,9 +85,9 @@ def measured(folder: Path) -> dict[str, float]:
     """Decoding and one import, in this process, with everything loaded before."""
     import cv2
 
-    from mcss.importers.footage import load_av
-    from mcss.importers.recordings import find_recordings
-    from mcss.importers.videos import import_videos
+    from mcss.sources.videos.importing import import_videos
+    from mcss.video.decoding import load_av
+    from mcss.video.recordings import find_recordings
 
     cv2.setNumThreads(1)
     assert load_av() is not None
@@ -124,7 +124,7 @@ def costs(folder: Path) -> dict[str, float]:
     import cProfile
     import pstats
 
-    from mcss.importers.recordings import find_recordings
+    from mcss.video.recordings import find_recordings
 
     profile = cProfile.Profile(time.thread_time)  # decoding has threads of its own
     with tempfile.TemporaryDirectory() as out:

@@ -29,15 +29,22 @@ import numpy as np
 import torch
 
 from mcss import metrics
-from mcss.captures import Capture
-from mcss.checkpoints import load_model
-from mcss.export import ExportSettings, PictureNetwork, export_run
-from mcss.mediapipe_process import VERSION, MediaPipeError, MediaPipeProcess, mediapipe, shared_joints, shared_pa_mpjpe
-from mcss.predictions import EvaluationSettings, evaluated_instants, target_poses
+from mcss.data.capture import Capture
+from mcss.data.provenance import describe_machine
+from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, target_poses
+from mcss.experiments.mediapipe_process import (
+    VERSION,
+    MediaPipeError,
+    MediaPipeProcess,
+    mediapipe,
+    shared_joints,
+    shared_pa_mpjpe,
+)
+from mcss.inference.export.export import ExportSettings, PictureNetwork, export_run
+from mcss.inference.export.runtimes import ENDINGS, ExportedModel
 from mcss.processes import processors
 from mcss.progress import RichProgress
-from mcss.provenance import describe_machine
-from mcss.runtimes import ENDINGS, ExportedModel
+from mcss.training.checkpoints import load_model
 
 BATCHES = (1, 32)
 MEDIAPIPE = f"MediaPipe Full {VERSION}, finding the person too"

@@ -23,11 +23,11 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mcss.augmentation import AugmentationSettings
-from mcss.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
-from mcss.captures import Capture, CaptureInfo, CaptureWriter, Frame, Selector
-from mcss.labels import LabelSpec, labelled_pictures
-from mcss.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.data.augmentation import AugmentationSettings
+from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
+from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Frame, Selector
+from mcss.data.labels import LabelSpec, labelled_pictures
+from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
 
 VIEWS = ("1", "2", "3", "4")
 

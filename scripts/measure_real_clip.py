@@ -15,19 +15,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mcss.captures import Capture
-from mcss.checkpoints import read_model
-from mcss.evaluation import Evaluation, evaluate
-from mcss.experiments import evaluate_run
+from mcss.data.capture import Capture
+from mcss.data.provenance import provenance
+from mcss.evaluation.evaluate import Evaluation, evaluate
+from mcss.evaluation.predictions import EvaluationSettings, MeanPose
+from mcss.experiments.comparison import evaluate_run
 from mcss.files import write_json
 from mcss.methods.mcss import MCSSSettings
-from mcss.models import CARD, SHIPPED
-from mcss.predictions import EvaluationSettings, MeanPose
+from mcss.models.model import CARD, SHIPPED
 from mcss.progress import RichProgress
-from mcss.provenance import provenance
-from mcss.recipes import recipe
 from mcss.retrieval import InstantRetrieval
-from mcss.training import train
+from mcss.training.checkpoints import read_model
+from mcss.training.loop import train
+from mcss.training.recipes import recipe
 from write_table import write_between
 
 TOLERANCE = 2

@@ -20,15 +20,15 @@ import numpy as np
 import torch
 
 import mcss
-from mcss.captures import Capture
-from mcss.clips import Clip, clip_of_sequence
-from mcss.comparison import compare
+from mcss.data.capture import Capture
+from mcss.data.provenance import provenance
 from mcss.files import write_json
-from mcss.inference import sequences_of
-from mcss.models import Model
-from mcss.provenance import provenance
+from mcss.inference.predict import sequences_of
+from mcss.models.model import Model
 from mcss.retrieval import chance_at_k, embedding_distances, hit_at_k
-from mcss.warping import Stretch, occurrences
+from mcss.search.clips import Clip, clip_of_sequence
+from mcss.search.compare import compare
+from mcss.search.dtw import Stretch, occurrences
 
 TOLERANCE = 2
 """Frames by which a picture of the real clip may be off."""

@@ -19,22 +19,22 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mcss.captures import Capture
-from mcss.checkpoints import MODEL, load_model
-from mcss.evaluation import evaluate
-from mcss.experiments import spread
-from mcss.figures import PALETTE
+from mcss.data.capture import Capture
+from mcss.data.labels import write_instants
+from mcss.data.provenance import Provenance, provenance
+from mcss.evaluation.evaluate import evaluate
+from mcss.evaluation.network_predictor import NetworkPredictor
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments.comparison import spread
 from mcss.files import write_json
-from mcss.labels import write_instants
+from mcss.inference.label_selection import SelectSettings, select_instants
 from mcss.methods.mcss import MCSSSettings
-from mcss.parallel import Job, train_all
-from mcss.plots import MARKS, Line, line_figure, write_figure
-from mcss.predict import NetworkPredictor
-from mcss.predictions import EvaluationSettings
 from mcss.progress import Progress, RichProgress
-from mcss.provenance import Provenance, provenance
-from mcss.recipes import recipe
-from mcss.selection import SelectSettings, select_instants
+from mcss.training.checkpoints import MODEL, load_model
+from mcss.training.parallel import Job, train_all
+from mcss.training.recipes import recipe
+from mcss.viz.figures import PALETTE
+from mcss.viz.plots import MARKS, Line, line_figure, write_figure
 from write_table import write_between
 
 Way = Literal["selected", "random"]

@@ -18,12 +18,12 @@ import av
 import numpy as np
 
 from mcss.files import replacing, write_json
-from mcss.importers.clocks import SURE
-from mcss.importers.footage import Footage, pictures, probe
-from mcss.importers.motion import MotionProfile, motion_profile
-from mcss.importers.recordings import find_recordings
 from mcss.progress import NO_PROGRESS
-from mcss.synchronisation import SyncSettings, clocks_by_motion, reference_clock
+from mcss.video.decoding import Footage, pictures, probe
+from mcss.video.recordings import find_recordings
+from mcss.video.sync.clocks import SURE
+from mcss.video.sync.motion import MotionProfile, motion_profile
+from mcss.video.sync.synchronise import SyncSettings, clocks_by_motion, reference_clock
 from write_table import write_between
 
 DOCS = Path(__file__).parents[1] / "docs"

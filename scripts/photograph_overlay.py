@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mcss.cli import main as mcss
-from mcss.importers.footage import decoded_count, jpeg, pictures_at
+from mcss.video.decoding import decoded_count, jpeg, pictures_at
 
 SHOWN = 4
 """Pictures, evenly spread."""

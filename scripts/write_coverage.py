@@ -7,8 +7,8 @@ python scripts/write_coverage.py captures/synthetic docs/synthetic.md
 import argparse
 from pathlib import Path
 
-from mcss.captures import Capture
-from mcss.synthetic.describe import Coverage, describe
+from mcss.data.capture import Capture
+from mcss.sources.synthetic.describe import Coverage, describe
 from write_table import write_between
 
 

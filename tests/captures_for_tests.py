@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from mcss.captures import Camera, CaptureInfo, Frame, Selector
+from mcss.data.capture import Camera, CaptureInfo, Frame, Selector
 from mcss.skeletons import PARENTS
 
 SIZE = 64

@@ -1,7 +1,7 @@
 import pytest
 
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part, stick_parts
-from mcss.captures import Capture, CaptureWriter
+from mcss.data.capture import Capture, CaptureWriter
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training as training
-from mcss.checkpoints import MODEL, ModelParts, save_model
-from mcss.neighbours import ReferencePoses
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.placement import PlacementConfig, PlacementHead
-from mcss.train_settings import TrainSettings
-from mcss.training import train
+from mcss.models.orientation import PlacementConfig, PlacementHead
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.models.uncertainty import ReferencePoses
+from mcss.training.checkpoints import MODEL, ModelParts, save_model
+from mcss.training.loop import train
+from mcss.training.settings import TrainSettings
 
 
 def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:

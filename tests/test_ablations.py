@@ -3,15 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from mcss import ablations
-from mcss.ablations import VARIANTS, AblationPlan, ablation_table, run_ablation
-from mcss.captures import Capture
-from mcss.checkpoints import CheckpointError
+from mcss.data.capture import Capture
+from mcss.data.provenance import Provenance
+from mcss.experiments import ablation as ablations
+from mcss.experiments.ablation import VARIANTS, AblationPlan, ablation_table, run_ablation
 from mcss.methods.mcss import MCSSSettings
-from mcss.networks import NetworkConfig
-from mcss.provenance import Provenance
-from mcss.recipes import recipe
-from mcss.train_settings import TrainSettings
+from mcss.models.pose_network import NetworkConfig
+from mcss.training.checkpoints import CheckpointError
+from mcss.training.recipes import recipe
+from mcss.training.settings import TrainSettings
 
 
 def tiny_recipe(name: str, method: str, capture: str) -> TrainSettings:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from captures_for_tests import SIZE, stick_camera, stick_picture, stick_pose
-from mcss.augmentation import (
+from mcss.data.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     NO_AUGMENTATION,
@@ -17,8 +17,8 @@ from mcss.augmentation import (
     normalise,
     source_size,
 )
-from mcss.captures import Capture, decode_jpeg
-from mcss.sampling import generator
+from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.sampling import generator
 from mcss.skeletons import canonical_pose, mirrored
 
 

@@ -13,8 +13,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mcss import backbones
-from mcss.backbones import TRUNKS, build_trunk, packaged_efficientnet_lite0
+from mcss.models import backbones
+from mcss.models.backbones import TRUNKS, build_trunk, packaged_efficientnet_lite0
 from mcss.weights import WeightsError, read_weights
 
 CHANNELS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "tf_efficientnet_lite0": 320}

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from captures_for_tests import SIZE
-from mcss.augmentation import NO_AUGMENTATION, AugmentationSettings, mirrored_canonical, normalise
-from mcss.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, StreamedPixels, prefetched
-from mcss.captures import Capture
-from mcss.labels import LabelSpec, labelled_pictures
-from mcss.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.data.augmentation import NO_AUGMENTATION, AugmentationSettings, mirrored_canonical, normalise
+from mcss.data.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, StreamedPixels, prefetched
+from mcss.data.capture import Capture
+from mcss.data.labels import LabelSpec, labelled_pictures
+from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.skeletons import canonical_pose
 
 

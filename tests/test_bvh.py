@@ -6,7 +6,7 @@ import torch
 from pybvh import Bvh
 
 from captures_for_tests import stick_pose
-from mcss.bvh import skeleton_of, with_fixed_bones, write_bvh, y_up
+from mcss.data.formats.bvh_writer import skeleton_of, with_fixed_bones, write_bvh, y_up
 from mcss.skeletons import JOINTS, PARENTS, canonical_pose
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mcss import losses, metrics
-from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
 
 
 def test_shapes_that_do_not_match_each_other_are_refused() -> None:

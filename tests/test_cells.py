@@ -2,14 +2,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import mcss.tuning as tuning
 import pytest
 import torch
 from safetensors.torch import load_file
 
-import mcss.tuning as tuning
-from mcss.augmentation import NO_AUGMENTATION
-from mcss.captures import Capture
-from mcss.cells import (
+from mcss.data.augmentation import NO_AUGMENTATION
+from mcss.data.capture import Capture
+from mcss.evaluation.prediction_files import read_predictions
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments.estimates import estimates, step_seconds
+from mcss.experiments.runs import (
     Cell,
     cell_predictions,
     cell_result,
@@ -21,18 +24,15 @@ from mcss.cells import (
     train_cells,
     unfinished,
 )
-from mcss.checkpoints import METRICS, MODEL
-from mcss.estimates import estimates, step_seconds
+from mcss.experiments.tuning import Budget, Trial, best_trial, trials_of, tuned
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.supervised import SupervisedSettings
-from mcss.networks import NetworkConfig
-from mcss.parallel import Share
-from mcss.prediction_files import read_predictions
-from mcss.predictions import EvaluationSettings
-from mcss.recipes import recipe
-from mcss.train_settings import OptimiserSettings, TrainSettings
-from mcss.tuning import Budget, Trial, best_trial, trials_of, tuned
+from mcss.models.pose_network import NetworkConfig
+from mcss.training.checkpoints import METRICS, MODEL
+from mcss.training.parallel import Share
+from mcss.training.recipes import recipe
+from mcss.training.settings import OptimiserSettings, TrainSettings
 
 NETWORK = NetworkConfig(dim=16, image_size=32, embedding_norm=True)
 LOOKED = EvaluationSettings(max_instants=12)

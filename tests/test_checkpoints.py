@@ -8,7 +8,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from mcss.checkpoints import (
+from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.skeletons import JOINTS
+from mcss.training.checkpoints import (
     CHECKPOINT,
     MODEL,
     CheckpointError,
@@ -18,9 +21,6 @@ from mcss.checkpoints import (
     save_checkpoint,
     save_model,
 )
-from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.skeletons import JOINTS
 from test_files import disk_space
 
 CONFIG = NetworkConfig("tf_efficientnet_lite0", dim=8, image_size=32, embedding_norm=True, scaled_embedding=True)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mcss.augmentation import NO_AUGMENTATION, AugmentationSettings
-from mcss.batches import Batch
-from mcss.captures import Capture
-from mcss.checkpoints import load_estimator
-from mcss.evaluation import evaluate
-from mcss.keypoints import keypoints_of, skeleton_maps
+from mcss.data.augmentation import NO_AUGMENTATION, AugmentationSettings
+from mcss.data.batches import Batch
+from mcss.data.capture import Capture
+from mcss.data.keypoints import keypoints_of, skeleton_maps
+from mcss.evaluation.evaluate import evaluate
+from mcss.evaluation.network_predictor import NetworkPredictor
+from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.chen_cvpr19 import (
     ChenCVPR19Settings,
     SkeletonMapConfig,
@@ -22,16 +23,15 @@ from mcss.methods.chen_cvpr19 import (
     map_error,
     representation_losses,
 )
+from mcss.methods.method import information_of
 from mcss.methods.points2d import Points2DSettings, mean_of_known, point_error
 from mcss.methods.supervised import SupervisedSettings
-from mcss.networks import NetworkConfig, NetworkOutput
-from mcss.predict import NetworkPredictor
-from mcss.predictions import EvaluationSettings
-from mcss.recipes import recipe
-from mcss.runlog import read_metrics
-from mcss.systems import information_of
-from mcss.train_settings import OptimiserSettings, TrainSettings
-from mcss.training import train
+from mcss.models.pose_network import NetworkConfig, NetworkOutput
+from mcss.training.checkpoints import load_estimator
+from mcss.training.loop import train
+from mcss.training.metrics_log import read_metrics
+from mcss.training.recipes import recipe
+from mcss.training.settings import OptimiserSettings, TrainSettings
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 MAPS = SkeletonMapConfig(points=8, map_size=8, bone_width=0.4, width=32, hidden=32)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mcss.captures import Capture
-from mcss.checkpoints import load_model
 from mcss.cli import main
-from mcss.runlog import read_metrics
+from mcss.data.capture import Capture
+from mcss.training.checkpoints import load_model
+from mcss.training.metrics_log import read_metrics
 
 
 @pytest.fixture(autouse=True)
@@ -155,7 +155,7 @@ def test_the_demonstration_leaves_a_report_of_all_three_systems(capsys: pytest.C
 def test_reproducing_a_table_says_what_is_left_and_then_does_it(
     scenic_capture: Capture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mcss.recipes import recipe
+    from mcss.training.recipes import recipe
 
     def small(name: str, method: str, capture: str) -> object:
         settings = recipe("fast", method, capture)  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def test_reproducing_a_table_says_what_is_left_and_then_does_it(
         own = replace(settings.method, instants=4, min_gap=0.2) if method == "mcss" else settings.method
         return replace(settings, method=own, network=network, weights="random", variants=1, validation_instants=4)
 
-    monkeypatch.setattr("mcss.tuning.recipe", small)
+    monkeypatch.setattr("mcss.experiments.tuning.recipe", small)
     command = ["reproduce", "table3", "--capture", scenic_capture.uri, "--steps", "2", "--seeds", "1", "--trials", "1"]
     main([*command, "--estimate", "--json", "left.json"])
     left = json.loads(Path("left.json").read_text())

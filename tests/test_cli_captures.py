@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter
-from mcss.checkpoints import CheckpointError, load_model, save_model
 from mcss.cli import main
 from mcss.cli.training import TrainOptions
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.recipes import MethodName
-from mcss.run_folders import begin_run
-from mcss.train_settings import TrainSettings
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.training.checkpoints import CheckpointError, load_model, save_model
+from mcss.training.recipes import MethodName
+from mcss.training.runs import begin_run
+from mcss.training.settings import TrainSettings
 
 
 @pytest.fixture(autouse=True)

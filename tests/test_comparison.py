@@ -7,13 +7,13 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from captures_for_tests import SEQUENCES, stick_pose
-from mcss.captures import Capture, CaptureError
 from mcss.cli import main
-from mcss.clips import Clip, clip_of_sequence
-from mcss.comparison import LEAN, CompareSettings, body_angles, compare, moments
-from mcss.models import Poses, load
+from mcss.data.capture import Capture, CaptureError
+from mcss.inference.smoothing import SmoothingSettings
+from mcss.models.model import Poses, load
+from mcss.search.clips import Clip, clip_of_sequence
+from mcss.search.compare import LEAN, CompareSettings, body_angles, compare, moments
 from mcss.skeletons import JOINTS, canonical_pose
-from mcss.smoothing import SmoothingSettings
 from runs_for_tests import small_run
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mcss.depthwise import Depthwise, speed_up_depthwise
+from mcss.models.depthwise import Depthwise, speed_up_depthwise
 
 
 @pytest.mark.parametrize(("kernel", "side"), [(3, 4), (5, 4), (5, 2), (5, 1)])

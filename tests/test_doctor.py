@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from captures_for_tests import INFO, SUBJECTS, VIEWS, stick_camera, stick_part, stick_picture, stick_pose
-from mcss.captures import Capture, CaptureWriter, Frame, Selector
-from mcss.diagnoses import Check, Diagnosis
-from mcss.doctor import diagnose
-from mcss.frames import SCHEMA, CaptureInfo
+from mcss.data.capture import Capture, CaptureWriter, Frame, Selector
+from mcss.data.doctor.checks import Check, Diagnosis
+from mcss.data.doctor.diagnose import diagnose
+from mcss.data.schema import SCHEMA, CaptureInfo
 from mcss.skeletons import JOINTS, MIRROR
 
 Part = list[Frame]

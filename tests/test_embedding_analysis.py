@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcss.embedding_analysis import BIN_MM, distance_curves, drawn_queries, spearman
+from mcss.evaluation.embedding import BIN_MM, distance_curves, drawn_queries, spearman
 from mcss.metrics import pa_mpjpe
 from mcss.retrieval import Gallery
 

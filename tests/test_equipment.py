@@ -7,10 +7,14 @@ import torch
 
 import mcss
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter
-from mcss.checkpoints import save_model
 from mcss.cli import main
-from mcss.equipment import (
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.evaluation.predictions import target_poses
+from mcss.metrics import mpjpe
+from mcss.models.orientation import PlacementConfig, angle_between
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.training.checkpoints import save_model
+from mcss.training.heads import (
     EquipSettings,
     LabelledPictures,
     chosen_labels,
@@ -20,10 +24,6 @@ from mcss.equipment import (
     reference_of,
     train_placement,
 )
-from mcss.metrics import mpjpe
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.placement import PlacementConfig, angle_between
-from mcss.predictions import target_poses
 
 QUICK = EquipSettings(pictures=300, variants=2, epochs=25, reference=60, calibration=60, head=PlacementConfig(stages=3))
 
@@ -47,7 +47,7 @@ def test_headings_are_learned_from_maps_of_a_frozen_trunk(run: Path, tiny_captur
     parts = equipped(model, tiny_capture, "S1,S2", QUICK)
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
     pictures, true = placements(tiny_capture, LabelledPictures.of(train, 80))
-    found = predicted(mcss.models.Model(model.network, parts, run), tiny_capture, pictures.rows)
+    found = predicted(mcss.models.model.Model(model.network, parts, run), tiny_capture, pictures.rows)
     assert found.placement is not None
     assert np.median(angle_between(found.placement.heading, true.heading)) < 30  # 90 by chance
     assert np.abs(found.placement.root - true.root).mean() < 0.05
@@ -73,7 +73,7 @@ def test_equip_writes_a_model_that_knows_headings_and_errors(run: Path, tiny_cap
     assert found.heading is not None
     assert found.error is not None
     assert json.loads((run / "summary.json").read_text())["labels"] == "S1"
-    about = mcss.checkpoints.read_model(run / "half.safetensors").about
+    about = mcss.training.checkpoints.read_model(run / "half.safetensors").about
     assert about["fingerprint"] == "abc"
     assert about["equipped"] == f"{tiny_capture.fingerprint} S1"
     assert mcss.load(run).predict(tiny_capture.decode(np.arange(3))).heading is None

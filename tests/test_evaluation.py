@@ -8,10 +8,17 @@ import torch
 
 import reference
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureError, CaptureWriter
-from mcss.evaluation import Evaluation, evaluate, evaluate_predictions, gallery_of
-from mcss.examples import pick_rows, pose_examples
-from mcss.predictions import EvaluationSettings, MeanPose, Prediction, predict_split, target_poses, true_poses
+from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions, gallery_of
+from mcss.evaluation.examples import pick_rows, pose_examples
+from mcss.evaluation.predictions import (
+    EvaluationSettings,
+    MeanPose,
+    Prediction,
+    predict_split,
+    target_poses,
+    true_poses,
+)
 from mcss.skeletons import camera_pose
 
 

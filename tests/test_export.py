@@ -16,16 +16,16 @@ import onnxruntime
 import pytest
 import torch
 
-from mcss.augmentation import normalise
-from mcss.captures import Capture
-from mcss.checkpoints import save_model
 from mcss.cli import main
-from mcss.export import ExportSettings, Parity, export_run, generated_pictures
+from mcss.data.augmentation import normalise
+from mcss.data.capture import Capture
+from mcss.evaluation.predictions import target_poses
+from mcss.inference.export.export import ExportSettings, Parity, export_run, generated_pictures
+from mcss.inference.export.runtimes import ExportedModel, ExportedPredictor, ExportError, openvino_runtime
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.predictions import target_poses
-from mcss.runtimes import ExportedModel, ExportedPredictor, ExportError, openvino_runtime
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
+from mcss.training.checkpoints import save_model
 
 SIZE = 64
 DOCS = Path(__file__).parents[1] / "docs"
@@ -60,7 +60,7 @@ def onnx_file(run: Path, tiny_capture: Capture) -> Path:
 
 def reference(run: Path, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pose and embedding by the network itself, normalised by other code than the graph's."""
-    from mcss.checkpoints import load_model
+    from mcss.training.checkpoints import load_model
 
     network = load_model(run)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_eight_bits_are_calibrated_measured_and_smaller(
 @pytest.mark.slow
 def test_neither_openvino_nor_nncf_reports_its_import(tmp_path: Path) -> None:
     code = (
-        "import os; from mcss.runtimes import nncf_package, openvino_runtime; openvino_runtime(); nncf_package(); "
+        "import os; from mcss.inference.export.runtimes import nncf_package, openvino_runtime; openvino_runtime(); nncf_package(); "
         "import openvino_telemetry; assert not openvino_telemetry.Telemetry().consent; print(os.environ.get('CI'))"
     )
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | {"HOME": str(tmp_path)}
@@ -232,8 +232,8 @@ def test_a_file_that_is_off_is_not_written(
         assert isinstance(made, Path)
         made.write_bytes(onnx_file.read_bytes())
 
-    monkeypatch.setattr("mcss.export._make", make)
-    monkeypatch.setattr("mcss.export._parity", lambda *_: parity)
+    monkeypatch.setattr("mcss.inference.export.export._make", make)
+    monkeypatch.setattr("mcss.inference.export.export._parity", lambda *_: parity)
     out = tmp_path / "m.onnx"
     out.write_text("what was there before")
     text = refusal(run, "onnx", out, settings, tiny_capture)
@@ -252,7 +252,7 @@ def test_a_graph_that_computes_something_else_is_found_out(
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values + 1, tensor.name))
         onnx.save(model, args[-2])
 
-    monkeypatch.setattr("mcss.export._make", make)
+    monkeypatch.setattr("mcss.inference.export.export._make", make)
     assert "the exported network differs from the original" in refusal(run, "onnx", tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 

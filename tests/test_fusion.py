@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mcss.fusion import fused
+from mcss.inference.fusion import fused
 from mcss.skeletons import canonical_pose
 
 

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 
 import mcss
-from mcss.app.answers import Answer
-from mcss.app.gallery import CaptureGallery, Found, Gallery, GalleryError, IndexGallery, Shown, moments
-from mcss.app.looks import ForgottenError, Looks
-from mcss.captures import Capture
-from mcss.checkpoints import save_model
-from mcss.entries import Filter, IndexProblem
-from mcss.index import PoseIndex
-from mcss.indexing import index_capture
-from mcss.models import Model
+from mcss.data.capture import Capture
+from mcss.models.model import Model
+from mcss.search.entries import Filter, IndexProblem
+from mcss.search.index import PoseIndex
+from mcss.search.indexing import index_capture
+from mcss.training.checkpoints import save_model
+from mcss.web.analysis import Answer
+from mcss.web.gallery import CaptureGallery, Found, Gallery, GalleryError, IndexGallery, Shown, moments
+from mcss.web.results import ForgottenError, Looks
 from runs_for_tests import equipped_run, small_network
 
 

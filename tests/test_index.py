@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter, Frame
-from mcss.entries import PLACE, Entries, Filter, Hit, IndexProblem, Origin
-from mcss.index import STRUCTURED_FROM, PoseIndex
-from mcss.indexing import index_capture, origin_of
-from mcss.models import Model, load
-from mcss.resident import ResidentIndex
+from mcss.data.capture import Capture, CaptureWriter, Frame
+from mcss.models.model import Model, load
+from mcss.search.entries import PLACE, Entries, Filter, Hit, IndexProblem, Origin
+from mcss.search.index import STRUCTURED_FROM, PoseIndex
+from mcss.search.indexing import index_capture, origin_of
+from mcss.search.memory_index import ResidentIndex
 from runs_for_tests import small_run
 
 ORIGIN = Origin("abc", 8, "runs/one")
@@ -190,8 +190,8 @@ def test_places_without_an_index_say_how_to_make_one(tmp_path: Path) -> None:
 
 def test_an_index_of_a_newer_mcss_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mcss.entries.INDEX_VERSION", 2)
-        patch.setattr("mcss.index.INDEX_VERSION", 2)
+        patch.setattr("mcss.search.entries.INDEX_VERSION", 2)
+        patch.setattr("mcss.search.index.INDEX_VERSION", 2)
         PoseIndex.create(tmp_path / "i", ORIGIN)
     with pytest.raises(IndexProblem, match="has version 2, this mcss reads up to 1: update mcss"):
         PoseIndex.open(tmp_path / "i")
@@ -254,7 +254,7 @@ def test_a_capture_is_remembered_wherever_the_index_is_asked_from(
 def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     tiny_capture: Capture, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcss.indexing._KEPT_EVERY", 128)
+    monkeypatch.setattr("mcss.search.indexing._KEPT_EVERY", 128)
     instants = tiny_capture.instants()
     calls = []
 

@@ -15,15 +15,15 @@ from filming import Room, film, write_video
 from tflite_writing import answering
 
 import mcss
-from mcss.captures import Capture
 from mcss.cli import main
-from mcss.importers.detectors import Found
-from mcss.importers.footage import times_of
-from mcss.importers.pose_files import read_csv, read_npz, read_trc
-from mcss.inference import Input, inputs_of, take_of_picture, take_of_video
-from mcss.pose_exports import parsed_formats
-from mcss.sightings import in_picture, parsed_rectangle
+from mcss.data.capture import Capture
+from mcss.data.formats.pose_files import read_csv, read_npz, read_trc
+from mcss.inference.locate import in_picture, parsed_rectangle
+from mcss.inference.outputs import parsed_formats
+from mcss.inference.predict import Input, inputs_of, take_of_picture, take_of_video
 from mcss.skeletons import JOINTS
+from mcss.video.decoding import times_of
+from mcss.video.detectors import Found
 from runs_for_tests import equipped_run
 from test_models import photo
 

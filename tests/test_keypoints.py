@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureError, CaptureWriter
-from mcss.keypoints import BONES, COLUMNS, keypoints_of, normalised_points, skeleton_maps
+from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.data.keypoints import BONES, COLUMNS, keypoints_of, normalised_points, skeleton_maps
 from mcss.skeletons import JOINTS
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter
-from mcss.labels import LabelSpec, label_views, labelled_pictures, select_labels
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.labels import LabelSpec, label_views, labelled_pictures, select_labels
 
 
 def chosen_of(capture: Capture, text: str) -> dict[str, int]:

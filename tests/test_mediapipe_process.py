@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from mcss import mediapipe_process
-from mcss.mediapipe_process import SHARED, MediaPipeError, install, mediapipe, shared_joints, shared_pa_mpjpe
+from mcss.experiments import mediapipe_process
+from mcss.experiments.mediapipe_process import (
+    SHARED,
+    MediaPipeError,
+    install,
+    mediapipe,
+    shared_joints,
+    shared_pa_mpjpe,
+)
 from mcss.skeletons import JOINTS
 
 STAND_IN = '''

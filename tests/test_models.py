@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 import mcss
-from mcss import models
-from mcss.captures import Capture
-from mcss.checkpoints import CheckpointError, load_estimator, read_model, save_model
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.pictures import PictureError, as_rgb, read_picture
-from mcss.predict import NetworkPredictor
+from mcss.data.capture import Capture
+from mcss.evaluation.network_predictor import NetworkPredictor
+from mcss.images import PictureError, as_rgb, read_picture
+from mcss.models import model as models
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.training.checkpoints import CheckpointError, load_estimator, read_model, save_model
 from runs_for_tests import equipped_run, small_network
 
 DOCS = Path(__file__).parents[1] / "docs"

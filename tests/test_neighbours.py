@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mcss.neighbours import NEIGHBOURS, fitted, signs
+from mcss.models.uncertainty import NEIGHBOURS, fitted, signs
 
 
 def slow_signs(known: np.ndarray, poses: np.ndarray, one: np.ndarray, pose: np.ndarray) -> list[float]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mcss.networks import NetworkConfig, PoseNetwork
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
 
 
 def small(**settings: object) -> PoseNetwork:

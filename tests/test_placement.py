@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from captures_for_tests import stick_camera, stick_pose
-from mcss.captures import Camera, Capture
-from mcss.equipment import LabelledPictures, _framed, placements
-from mcss.placement import (
+from mcss.data.capture import Camera, Capture
+from mcss.models.orientation import (
     Placement,
     PlacementConfig,
     PlacementHead,
@@ -16,6 +15,7 @@ from mcss.placement import (
     usable,
 )
 from mcss.skeletons import camera_pose, canonical_pose
+from mcss.training.heads import LabelledPictures, _framed, placements
 
 
 def canonical(pose: np.ndarray) -> np.ndarray:

@@ -10,15 +10,22 @@ import numpy as np
 import pytest
 import torch
 
-from mcss.captures import Capture
-from mcss.evaluation import Evaluation, evaluate, evaluate_predictions
-from mcss.examples import pick_rows, pose_examples, retrieval_examples
-from mcss.figures import INK, LEFT, RIGHT, skeleton_svg
-from mcss.plots import Line, averaged, line_plot
-from mcss.predictions import EvaluationSettings, MeanPose, Prediction, Predictions, predict_split, target_poses
-from mcss.provenance import Provenance
-from mcss.report import PAPER, SystemResult, comparison_report, history_of, report_rows, run_report
+from mcss.data.capture import Capture
+from mcss.data.provenance import Provenance
+from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions
+from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
+from mcss.evaluation.predictions import (
+    EvaluationSettings,
+    MeanPose,
+    Prediction,
+    Predictions,
+    predict_split,
+    target_poses,
+)
+from mcss.evaluation.report import PAPER, SystemResult, comparison_report, history_of, report_rows, run_report
 from mcss.skeletons import JOINTS
+from mcss.viz.figures import INK, LEFT, RIGHT, skeleton_svg
+from mcss.viz.plots import Line, averaged, line_plot
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac"
 

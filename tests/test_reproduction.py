@@ -5,33 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
-import numpy as np
-import pytest
-
 import mcss.reproduction.landmarks as landmarks_module
 import mcss.reproduction.pose_parts as pose_parts
 import mcss.tuning as tuning
+import numpy as np
+import pytest
+
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
-from mcss.augmentation import NO_AUGMENTATION
-from mcss.captures import Capture, CaptureWriter, Selector
-from mcss.cells import train_cells
-from mcss.mediapipe_process import SHARED, Landmarks
+from mcss.data.augmentation import NO_AUGMENTATION
+from mcss.data.capture import Capture, CaptureWriter, Selector
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments import reproduce as module
+from mcss.experiments import signals
+from mcss.experiments.landmarks import COLUMNS, landmark_rows, mediapipe_file, mediapipe_rows, read_landmarks
+from mcss.experiments.mediapipe_process import SHARED, Landmarks
+from mcss.experiments.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
+from mcss.experiments.runs import train_cells
+from mcss.experiments.tuning import Budget
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings, SkeletonMapConfig, SkeletonMapSettings
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.method import Method, information_of
 from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, SynthesisConfig
 from mcss.methods.supervised import SupervisedSettings
-from mcss.networks import NetworkConfig
-from mcss.predictions import EvaluationSettings
-from mcss.reproduction import reproduce as module
-from mcss.reproduction import signals
-from mcss.reproduction.landmarks import COLUMNS, landmark_rows, mediapipe_file, mediapipe_rows, read_landmarks
-from mcss.reproduction.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
+from mcss.models.pose_network import NetworkConfig
 from mcss.skeletons import JOINTS
-from mcss.systems import Method, information_of
-from mcss.train_settings import TrainSettings
-from mcss.tuning import Budget
+from mcss.training.settings import TrainSettings
 from mcss.weights import WeightsError
 
 METHODS: dict[str, Method] = {
@@ -91,7 +91,7 @@ def test_all_parts_are_measured_written_and_carried_on(
         raise WeightsError("no hub here.")
 
     monkeypatch.setattr(pose_parts, "build_trunk", lacking)
-    monkeypatch.setattr("mcss.estimates.step_seconds", lambda _: 1.0)  # tested by itself
+    monkeypatch.setattr("mcss.experiments.estimates.step_seconds", lambda _: 1.0)  # tested by itself
     plan = ReproducePlan(seeds=1, trials=0, other=other.uri)
     study = plan.study(capture.uri, tmp_path)
     assert (study.labels, study.seeds) == ("S1", (0,))
@@ -163,7 +163,7 @@ def test_all_parts_are_measured_written_and_carried_on(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("mcss.parallel.train", never)
+    monkeypatch.setattr("mcss.training.parallel.train", never)
     again = reproduce(["table1", "fig5"], study, 0, "mcss reproduce all")
     assert [part.rows for part in again] == [part.rows for part in found if part.name in ("table1", "fig5")]
 

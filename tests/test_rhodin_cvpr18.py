@@ -11,24 +11,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from captures_for_tests import INFO, stick_part
-from mcss.augmentation import AugmentationSettings
-from mcss.captures import Capture, CaptureError, CaptureWriter
-from mcss.checkpoints import CheckpointError, load_model
-from mcss.evaluation import evaluate
-from mcss.methods.rhodin_cvpr18 import (
-    InitialSettings,
-    RhodinCVPR18Settings,
-    aligning_rotations,
-    view_disagreement,
-)
+from mcss.data.augmentation import AugmentationSettings
+from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.evaluation.evaluate import evaluate
+from mcss.evaluation.network_predictor import NetworkPredictor
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.methods.rhodin_cvpr18 import InitialSettings, RhodinCVPR18Settings, aligning_rotations, view_disagreement
 from mcss.methods.supervised import SupervisedSettings
-from mcss.networks import NetworkConfig
-from mcss.predict import NetworkPredictor
-from mcss.predictions import EvaluationSettings
-from mcss.recipes import recipe
-from mcss.runlog import read_metrics
-from mcss.train_settings import OptimiserSettings, TrainSettings, stages
-from mcss.training import train
+from mcss.models.pose_network import NetworkConfig
+from mcss.training.checkpoints import CheckpointError, load_model
+from mcss.training.loop import train
+from mcss.training.metrics_log import read_metrics
+from mcss.training.recipes import recipe
+from mcss.training.settings import OptimiserSettings, TrainSettings, stages
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 

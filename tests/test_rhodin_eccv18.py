@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 
 import mcss.training as training
 from captures_for_tests import INFO, stick_part
-from mcss.augmentation import NO_AUGMENTATION, normalise
-from mcss.backgrounds import BackgroundCrops, halvings
-from mcss.batches import Batch
-from mcss.captures import Capture, CaptureError, CaptureWriter
-from mcss.checkpoints import CheckpointError, load_estimator, load_model
-from mcss.evaluation import evaluate
+from mcss.data.augmentation import NO_AUGMENTATION, normalise
+from mcss.data.backgrounds import BackgroundCrops, halvings
+from mcss.data.batches import Batch
+from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.evaluation.evaluate import evaluate
+from mcss.evaluation.network_predictor import NetworkPredictor
+from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.rhodin_eccv18 import (
     NovelViewNetwork,
     NovelViewSettings,
@@ -25,13 +26,12 @@ from mcss.methods.rhodin_eccv18 import (
     novel_view_losses,
     seen_from_the_next_view,
 )
-from mcss.networks import NetworkConfig, NetworkOutput
-from mcss.predict import NetworkPredictor
-from mcss.predictions import EvaluationSettings
-from mcss.recipes import recipe
-from mcss.runlog import read_metrics
-from mcss.train_settings import OptimiserSettings, TrainSettings, stages
-from mcss.training import train
+from mcss.models.pose_network import NetworkConfig, NetworkOutput
+from mcss.training.checkpoints import CheckpointError, load_estimator, load_model
+from mcss.training.loop import train
+from mcss.training.metrics_log import read_metrics
+from mcss.training.recipes import recipe
+from mcss.training.settings import OptimiserSettings, TrainSettings, stages
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 SYNTHESIS = SynthesisConfig(points=8, appearance=4, picture_size=16, width=32, perception_stages=1, hidden=16)

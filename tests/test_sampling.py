@@ -7,19 +7,12 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter
-from mcss.instants import Instants
-from mcss.labels import LabelSpec, labelled_pictures
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.instants import Instants
+from mcss.data.labels import LabelSpec, labelled_pictures
+from mcss.data.sampling import MetricSettings, generator, metric_batch, metric_plan, pose_batch, pose_plan
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
-from mcss.sampling import (
-    MetricSettings,
-    generator,
-    metric_batch,
-    metric_plan,
-    pose_batch,
-    pose_plan,
-)
 
 SETTINGS = MetricSettings(instants=6, views=2, min_gap=0.5)
 

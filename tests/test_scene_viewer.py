@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter
-from mcss.scene_viewer import show_in_rerun
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.inference.rerun_view import show_in_rerun
 
 
 def test_a_scene_is_written_for_the_viewer(tiny_capture: Capture, tmp_path: Path) -> None:

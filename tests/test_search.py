@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from captures_for_tests import INSTANTS, SEQUENCES, SUBJECTS, VIEWS, stick_pose
-from mcss.captures import Capture
 from mcss.cli import main
-from mcss.entries import Filter, IndexProblem
-from mcss.index import PoseIndex
-from mcss.indexing import index_capture
+from mcss.data.capture import Capture
 from mcss.metrics import pa_mpjpe
-from mcss.models import Model, load
-from mcss.queries import (
+from mcss.models.model import Model, load
+from mcss.search.entries import Filter, IndexProblem
+from mcss.search.index import PoseIndex
+from mcss.search.indexing import index_capture
+from mcss.search.query import (
     PictureQuery,
     PlaceQuery,
     PoseQuery,
@@ -26,8 +26,8 @@ from mcss.queries import (
     parsed_clip,
     parsed_query,
 )
-from mcss.search import Answer, SearchSettings, answer, found_share, movements
-from mcss.search_page import rows_of, search_sheet
+from mcss.search.search import Answer, SearchSettings, answer, found_share, movements
+from mcss.search.search_page import rows_of, search_sheet
 from mcss.skeletons import JOINTS
 from runs_for_tests import small_run
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.captures import Capture, CaptureWriter
-from mcss.checkpoints import save_model
-from mcss.labels import LabelSpec, read_instants, select_labels, write_instants
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.predictions import target_poses
-from mcss.selection import SelectSettings, k_center, select_instants
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.labels import LabelSpec, read_instants, select_labels, write_instants
+from mcss.evaluation.predictions import target_poses
+from mcss.inference.label_selection import SelectSettings, k_center, select_instants
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.training.checkpoints import save_model
 
 
 def slow_k_center(points: list[list[float]], budget: int) -> list[int]:

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from filming import Room, write_video
 
-from mcss.app.server import PAGE
-from mcss.captures import Capture
 from mcss.cli import main
+from mcss.data.capture import Capture
+from mcss.web.server import PAGE
 from runs_for_tests import equipped_run
 from server_for_tests import Served, gone, served
 from test_uploads import empty_png, picture_bytes

@@ -9,7 +9,7 @@ import cv2
 import pytest
 from filming import Room, write_video
 
-from mcss.captures import Capture
+from mcss.data.capture import Capture
 from runs_for_tests import equipped_run
 from server_for_tests import Served, served
 from test_models import photo

@@ -13,24 +13,24 @@ import torch
 from safetensors.torch import load_file
 
 from captures_for_tests import INFO, stick_part
-from mcss import training
-from mcss.augmentation import normalise
-from mcss.backbones import build_trunk
-from mcss.batches import Batch
-from mcss.captures import Capture, CaptureWriter
-from mcss.checkpoints import CheckpointError, load_model
-from mcss.features import cache_stages
+from mcss.data.augmentation import normalise
+from mcss.data.batches import Batch
+from mcss.data.capture import Capture, CaptureWriter
 from mcss.methods import mcss as mcss_method
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.method import losses_of
 from mcss.methods.supervised import SupervisedSettings
-from mcss.networks import NetworkConfig, NetworkOutput, PoseNetwork
+from mcss.models.backbones import build_trunk
+from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.progress import NO_PROGRESS
-from mcss.recipes import recipe
-from mcss.run_folders import begin_run
-from mcss.runlog import read_metrics
-from mcss.systems import losses_of
-from mcss.train_settings import OptimiserSettings, TrainSettings
-from mcss.training import train
+from mcss.training import loop as training
+from mcss.training.checkpoints import CheckpointError, load_model
+from mcss.training.feature_cache import cache_stages
+from mcss.training.loop import train
+from mcss.training.metrics_log import read_metrics
+from mcss.training.recipes import recipe
+from mcss.training.runs import begin_run
+from mcss.training.settings import OptimiserSettings, TrainSettings
 
 STEPS = 8
 

@@ -10,10 +10,10 @@ import pytest
 from filming import Room, write_video
 from PIL import Image
 
-from mcss.app.answers import for_visitors
-from mcss.app.limits import Limits
-from mcss.app.uploads import LONG_SIDE, UploadError, copy_video, kind_of, read_upload
-from mcss.importers.footage import probe, times_of
+from mcss.video.decoding import probe, times_of
+from mcss.web.analysis import for_visitors
+from mcss.web.limits import Limits
+from mcss.web.uploads import LONG_SIDE, UploadError, copy_video, kind_of, read_upload
 
 LIMITS = Limits(megapixels=1, seconds=2.0)
 
@@ -79,7 +79,7 @@ def test_other_files_are_refused_by_their_first_bytes(head: bytes, message: str)
 
 
 def test_the_size_of_a_picture_is_read_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcss.app.uploads.decode_picture", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr("mcss.web.uploads.decode_picture", lambda *_: pytest.fail("decoded"))
     (tmp_path / "x").write_bytes(empty_png(2000, 1000))
     with pytest.raises(UploadError, match="2000×1000 pixels, more than 1 million; make it smaller"):
         read_upload(tmp_path / "x", LIMITS)

@@ -3,7 +3,7 @@ import functools
 import numpy as np
 import pytest
 
-from mcss.warping import at_pace, occurrences, pace, path_between
+from mcss.search.dtw import at_pace, occurrences, pace, path_between
 
 
 def least_cost(distance: np.ndarray, free: bool) -> float:

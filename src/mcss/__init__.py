@@ -7,14 +7,14 @@ model.predict(["photo.jpg"]).pose  # (1, 17, 3), canonical, mm
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mcss.models import load as load
+    from mcss.models.model import load as load
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name == "load":  # here, so that `import mcss` stays cheap
-        from mcss.models import load
+        from mcss.models.model import load
 
         return load
     raise AttributeError(f"module 'mcss' has no attribute {name!r}")

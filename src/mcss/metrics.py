@@ -1,7 +1,7 @@
 """How far a 3D pose is from the true one: per sample, in mm unless the name says otherwise.
 
 No function here moves a root or leaves a joint out; the caller passes what is to be compared. Two conventions
-are in use, and `mcss.evaluation` reports both:
+are in use, and `mcss.evaluation.evaluate` reports both:
 
 * *16 joints*: root-relative poses without their root. This project's figure, and the paper's.
 * *17 joints*: with the root, which is zero on both sides. MPJPE and N-MPJPE are then exactly 16/17 of the

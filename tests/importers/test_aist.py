@@ -10,13 +10,13 @@ from filming import write_video
 from mpi_inf_3dhp_writing import SIZE, camera_of, drawn, seen_by
 from pose_writing import walk, y_up
 
-from mcss.captures import Capture, decode_jpeg
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.aist.annotations import COCO, read_joints, read_lenses, read_mapping, read_names, seventeen
-from mcss.importers.aist.faults import full_sized, in_step, without_ignored
-from mcss.importers.aist.takes import AistSettings, import_aist
+from mcss.data.capture import Capture, decode_jpeg
+from mcss.errors import ImportProblem
 from mcss.skeletons import JOINTS
+from mcss.sources.aist.annotations import COCO, read_joints, read_lenses, read_mapping, read_names, seventeen
+from mcss.sources.aist.faults import full_sized, in_step, without_ignored
+from mcss.sources.aist.sequences import AistSettings, import_aist
 
 COUNT = 48
 FAST = AistSettings(every=6, size=48, cameras=("c01", "c02", "c09"))

@@ -10,11 +10,11 @@ from mpi_inf_3dhp_writing import SIZE, drawn
 from pose_writing import walk, write_c3d
 
 from captures_for_tests import stick_camera
-from mcss.captures import Capture, decode_jpeg
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.aspset import AspsetSettings, import_aspset, read_splits
+from mcss.data.capture import Capture, decode_jpeg
+from mcss.errors import ImportProblem
 from mcss.skeletons import JOINTS
+from mcss.sources.aspset import AspsetSettings, import_aspset, read_splits
 
 COUNT = 20
 FAST = AspsetSettings(every=2, size=48)

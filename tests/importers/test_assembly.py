@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-from mcss.captures import Capture, CaptureError, CaptureInfo, Frame, Selector
-from mcss.importers import ImportProblem, assembly
-from mcss.importers.assembly import Assembled, Note, SubjectCount, assemble
+from mcss.data.capture import Capture, CaptureError, CaptureInfo, Frame, Selector
+from mcss.errors import ImportProblem
+from mcss.sources import assembly
+from mcss.sources.assembly import Assembled, Note, SubjectCount, assemble
 
 INFO = CaptureInfo("drawn", "CC0-1.0", 16, {"train": (Selector(subjects=("S1", "S2")),)})
 SEQUENCES = ("Sitting", "Walking", "Waving")
@@ -219,7 +220,7 @@ def test_a_full_disk_ends_the_import_and_says_so(tmp_path: Path, monkeypatch: py
     def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("mcss.tables.write_fragments", full)
+    monkeypatch.setattr("mcss.data.storage.write_fragments", full)
     with pytest.raises(CaptureError, match=r"No space left on device\. What was finished before stays: make room"):
         assemble(parts(), tmp_path / "capture", INFO, processes=1)
 

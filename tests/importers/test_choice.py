@@ -8,12 +8,12 @@ from crowds import Crowd, Walker
 from filming import Room, write_video
 from tflite_writing import answering
 
-from mcss.captures import CaptureError
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.choice import Click, clicks_of
-from mcss.importers.recordings import find_recordings
-from mcss.importers.videos import VideosSettings, import_videos
+from mcss.data.capture import CaptureError
+from mcss.errors import ImportProblem
+from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.video.recordings import find_recordings
+from mcss.video.target import Click, clicks_of
 
 
 def right(t: float) -> float:

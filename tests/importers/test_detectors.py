@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from tflite_writing import answering, write_constant_network
 from torchvision.models import get_model
 
-from mcss.importers import ImportProblem
-from mcss.importers.detectors import BlazePoseDetector, PersonFinder, TorchvisionDetector, person_detector
+from mcss.errors import ImportProblem
+from mcss.video.detectors import BlazePoseDetector, PersonFinder, TorchvisionDetector, person_detector
 from mcss.weights import WeightsError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)

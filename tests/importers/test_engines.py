@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from test_assembly import INFO, parts
 
-from mcss.importers import ImportProblem
-from mcss.importers.assembly import assemble
-from mcss.importers.engines import Ray, Report, results
+from mcss.errors import ImportProblem
+from mcss.sources.assembly import assemble
+from mcss.sources.workers import Ray, Report, results
 
 
 def squared(item: int, report: Report) -> int:

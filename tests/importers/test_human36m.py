@@ -26,16 +26,16 @@ from human36m_files import (
     write_take,
 )
 
-from mcss.captures import decode_jpeg
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.assembly import Assembled, SubjectCount
-from mcss.importers.human36m import faults
-from mcss.importers.human36m.annotations import mask_boxes, read_poses, read_videopose3d
-from mcss.importers.human36m.metadata import Take, read_metadata
-from mcss.importers.human36m.release import _unusual_counts, find_takes, import_human36m
-from mcss.importers.human36m.takes import Human36MSettings, TakePart, squared
+from mcss.data.capture import decode_jpeg
+from mcss.errors import ImportProblem
 from mcss.skeletons import HUMAN36M_32
+from mcss.sources.assembly import Assembled, SubjectCount
+from mcss.sources.human36m import faults
+from mcss.sources.human36m.annotations import mask_boxes, read_poses, read_videopose3d
+from mcss.sources.human36m.metadata import Take, read_metadata
+from mcss.sources.human36m.release import _unusual_counts, find_takes, import_human36m
+from mcss.sources.human36m.sequences import Human36MSettings, TakePart, squared
 
 ONE = {(1, 1): "_ALL 1", (2, 1): "Directions 1"}
 """A set with a single take for each subject."""

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from human36m_files import CAMERAS, around, camera, pictures, seen, walk, write_metadata
 
-from mcss.captures import decode_jpeg
-from mcss.importers import ImportProblem
-from mcss.importers.assembly import Assembled, SubjectCount
-from mcss.importers.human36m.release import import_human36m
-from mcss.importers.human36m.takes import Human36MSettings
+from mcss.data.capture import decode_jpeg
+from mcss.errors import ImportProblem
 from mcss.skeletons import HUMAN36M_32
+from mcss.sources.assembly import Assembled, SubjectCount
+from mcss.sources.human36m.release import import_human36m
+from mcss.sources.human36m.sequences import Human36MSettings
 
 FILES = {(2, 1): "Directions 1", (3, 2): "Greeting"}
 SETTINGS = Human36MSettings(size=32, subjects=("S1",))

@@ -20,13 +20,13 @@ from mpi_inf_3dhp_writing import (
 )
 from pose_writing import y_up
 
-from mcss.captures import Capture, decode_jpeg
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.mpi_inf_3dhp.annotations import JOINTS_28, TEST_JOINTS_17, seventeen
-from mcss.importers.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
-from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
+from mcss.data.capture import Capture, decode_jpeg
+from mcss.errors import ImportProblem
 from mcss.skeletons import JOINTS, MIRROR
+from mcss.sources.mpi_inf_3dhp.annotations import JOINTS_28, TEST_JOINTS_17, seventeen
+from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
+from mcss.sources.mpi_inf_3dhp.sequences import MpiInf3dhpSettings, import_mpi_inf_3dhp
 
 COUNT = 24
 CAMERAS = (0, 7)

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from filming import RATE, Room
 
-from mcss.importers.people import Candidate, MotionFinder, Watch, candidates, crop_squares, cut_out, filled, follow
-from mcss.importers.scenery import Foreground, empty_scene
+from mcss.video.background import Foreground, empty_scene
+from mcss.video.people import Candidate, MotionFinder, Watch, candidates, crop_squares, cut_out, filled, follow
 
 
 def seen_boxes(room: Room) -> np.ndarray:

@@ -9,16 +9,16 @@ from filming import RATE, film
 from pose_writing import POSE2SIM, pose2sim_markers, walk, write_bvh, write_c3d, write_csv, write_trc, y_up
 
 from captures_for_tests import stick_pose
-from mcss.captures import Capture
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.clocks import Clock, write_clocks
-from mcss.importers.joint_names import joints_of
-from mcss.importers.pose_files import read_pose_file
-from mcss.importers.poses import PoseSettings, pose_file, read_labels, sampled
-from mcss.importers.uprightness import up_rotation
-from mcss.importers.videos import VideosSettings, import_videos
+from mcss.data.capture import Capture
+from mcss.data.formats.joint_names import joints_of
+from mcss.data.formats.pose_files import read_pose_file
+from mcss.data.formats.units import up_rotation
+from mcss.errors import ImportProblem
 from mcss.skeletons import JOINTS, MIRROR
+from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.sources.videos.pose_labels import PoseSettings, pose_file, read_labels, sampled
+from mcss.video.sync.clocks import Clock, write_clocks
 
 COUNT = 30
 

@@ -10,19 +10,19 @@ import pytest
 import torch
 from filming import write_video
 
-from mcss.captures import CaptureError
-from mcss.checkpoints import MODEL, save_model
 from mcss.cli import main
-from mcss.importers import ImportProblem
-from mcss.importers.alignment import Agreement, agreement, offsets
-from mcss.importers.clocks import Clock, read_clocks, timeline, write_clocks
-from mcss.importers.footage import Footage
-from mcss.importers.motion import ROLLS, MotionProfile, profile_of
-from mcss.importers.recordings import Recording, find_recordings
-from mcss.importers.sound import RATE, Sound, sound_lag
-from mcss.importers.videos import VideosSettings, import_videos
-from mcss.networks import NetworkConfig, PoseNetwork
-from mcss.synchronisation import SyncSettings, embedding_agreement, synchronise
+from mcss.data.capture import CaptureError
+from mcss.errors import ImportProblem
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.training.checkpoints import MODEL, save_model
+from mcss.video.decoding import Footage
+from mcss.video.recordings import Recording, find_recordings
+from mcss.video.sync.alignment import Agreement, agreement, offsets
+from mcss.video.sync.clocks import Clock, read_clocks, timeline, write_clocks
+from mcss.video.sync.motion import ROLLS, MotionProfile, profile_of
+from mcss.video.sync.sound import RATE, Sound, sound_lag
+from mcss.video.sync.synchronise import SyncSettings, embedding_agreement, synchronise
 
 
 def smooth(seed: int, count: int, reach: int = 6) -> np.ndarray:

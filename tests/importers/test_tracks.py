@@ -6,10 +6,10 @@ import pytest
 from crowds import Crowd, Walker
 from filming import RATE, Room
 
-from mcss.importers.detectors import Found
-from mcss.importers.people import MotionFinder, Watch, Watched, crop_squares, filled
-from mcss.importers.scenery import empty_scene
-from mcss.importers.tracks import Track, Tracker, overlaps
+from mcss.video.background import empty_scene
+from mcss.video.detectors import Found
+from mcss.video.people import MotionFinder, Watch, Watched, crop_squares, filled
+from mcss.video.tracking import Track, Tracker, overlaps
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 60, 200), (40, 160, 60)
 People = dict[tuple[int, int, int], tuple[float, float]]

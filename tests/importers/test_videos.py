@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from filming import RATE, Room, film, write_video
 
-from mcss.captures import Capture, CaptureError, decode_jpeg
-from mcss.importers import ImportProblem
-from mcss.importers.footage import PictureSpool, pictures, probe
-from mcss.importers.recordings import find_recordings
-from mcss.importers.videos import VideosSettings, import_videos
+from mcss.data.capture import Capture, CaptureError, decode_jpeg
+from mcss.errors import ImportProblem
+from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.video.decoding import PictureSpool, pictures, probe
+from mcss.video.recordings import find_recordings
 
 SMALL = {"width": 160, "height": 120, "count": 30}
 FAST = VideosSettings(size=48)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from filming import Room, write_video
 
-from mcss.captures import decode_jpeg
-from mcss.importers import views
-from mcss.importers.footage import decoded, key_pictures, probe
-from mcss.importers.planes import Planes, planes_of
-from mcss.importers.regions import RegionSpool, surroundings
-from mcss.importers.views import ViewCrops, Viewing
+from mcss.data.capture import decode_jpeg
+from mcss.video import person_crops as views
+from mcss.video.decoding import decoded, key_pictures, probe
+from mcss.video.person_crops import ViewCrops, Viewing
+from mcss.video.spool import RegionSpool, surroundings
+from mcss.video.yuv import Planes, planes_of
 
 ROOM = Room(width=320, height=240, count=60, bystander=False)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcss.synthetic.retargeting import Build, bone_heads
+from mcss.sources.synthetic.retargeting import Build, bone_heads
 
 _MIDDLE = {
     "root": (None, (0.0, -0.005, 0.206)),

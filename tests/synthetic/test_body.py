@@ -6,11 +6,11 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from mcss.skeletons import JOINTS
-from mcss.synthetic import body as bodies
-from mcss.synthetic.body import Body, Phenotype, template
-from mcss.synthetic.figure import Figure
-from mcss.synthetic.photography import Bones, posed
-from mcss.synthetic.wardrobe import dress
+from mcss.sources.synthetic import body as bodies
+from mcss.sources.synthetic.body import Body, Phenotype, template
+from mcss.sources.synthetic.figure import Figure
+from mcss.sources.synthetic.photography import Bones, posed
+from mcss.sources.synthetic.wardrobe import dress
 
 pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
 

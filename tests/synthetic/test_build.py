@@ -7,14 +7,14 @@ import lance
 import numpy as np
 import pytest
 
-from mcss.captures import Capture, CaptureError, CaptureWriter, decode_jpeg
-from mcss.synthetic import build as building
-from mcss.synthetic.body import Body
-from mcss.synthetic.build import build, capture_info
-from mcss.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
-from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS
-from mcss.synthetic.photography import Bones, posed
-from mcss.synthetic.scenes import (
+from mcss.data.capture import Capture, CaptureError, CaptureWriter, decode_jpeg
+from mcss.sources.synthetic import build as building
+from mcss.sources.synthetic.body import Body
+from mcss.sources.synthetic.build import build, capture_info
+from mcss.sources.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
+from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS
+from mcss.sources.synthetic.photography import Bones, posed
+from mcss.sources.synthetic.scenes import (
     Scene,
     SyntheticSettings,
     _on_floor,

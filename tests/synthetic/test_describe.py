@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mcss.captures import Capture
+from mcss.data.capture import Capture
 from mcss.metrics import pa_mpjpe
 from mcss.skeletons import canonical_pose
-from mcss.synthetic.describe import COLUMNS, Coverage, SplitCoverage, _oracle, describe
+from mcss.sources.synthetic.describe import COLUMNS, Coverage, SplitCoverage, _oracle, describe
 
 
 def split(coverage: Coverage, name: str) -> SplitCoverage:

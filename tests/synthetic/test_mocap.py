@@ -3,8 +3,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 from stick_body import stick_body
 
-from mcss.synthetic.mocap import HINGES, PARTS, Motion, joined, placed, recordings, write_recordings
-from mcss.synthetic.retargeting import Build, bone_heads, bone_rotations, world_rotations
+from mcss.sources.synthetic.mocap import HINGES, PARTS, Motion, joined, placed, recordings, write_recordings
+from mcss.sources.synthetic.retargeting import Build, bone_heads, bone_rotations, world_rotations
 
 
 def puppet_directions(motion: Motion) -> dict[str, np.ndarray]:

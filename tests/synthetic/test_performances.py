@@ -4,8 +4,8 @@ import torch
 from stick_body import stick_body, stick_joints
 
 from mcss.skeletons import canonical_pose, heading_valid
-from mcss.synthetic.performances import ACTIONS, NEW_ACTIONS, Performance, perform
-from mcss.synthetic.retargeting import lowest_points
+from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS, Performance, perform
+from mcss.sources.synthetic.retargeting import lowest_points
 
 SCALES = {"S1": 1.0, "S2": 0.97, "S3": 1.03, "S4": 0.98, "S5": 1.02, "S7": 0.96, "S8": 1.04}
 

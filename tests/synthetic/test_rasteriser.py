@@ -1,9 +1,9 @@
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from mcss.synthetic import rasteriser
-from mcss.synthetic.lighting import skin, sunlit, vertex_normals
-from mcss.synthetic.rasteriser import EMPTY, barycentrics, bounds, draw, facing, project, tone_table
+from mcss.sources.synthetic import rasteriser
+from mcss.sources.synthetic.lighting import skin, sunlit, vertex_normals
+from mcss.sources.synthetic.rasteriser import EMPTY, barycentrics, bounds, draw, facing, project, tone_table
 
 SIZE = 40
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mcss.synthetic.scenes import on_stage
-from mcss.synthetic.stage import (
+from mcss.sources.synthetic.scenes import on_stage
+from mcss.sources.synthetic.stage import (
     MARGIN,
     SOURCE_SIZE,
     STAGE_RADIUS,

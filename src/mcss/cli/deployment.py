@@ -5,11 +5,11 @@ from typing import Annotated
 
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish, show_table
-from mcss.export import Export, ExportSettings, export_run
+from mcss.data.capture import Capture
+from mcss.inference.export.export import Export, ExportSettings, export_run
+from mcss.inference.export.runtimes import ExportFormat
 from mcss.progress import RichProgress
-from mcss.runtimes import ExportFormat
 
 
 @app.command

@@ -10,17 +10,17 @@ from tyro.extras import SubcommandApp
 
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
 from mcss.cli.verbs import VERBS
-from mcss.importers import ImportProblem
-from mcss.importers.aist.takes import AistSettings, import_aist
-from mcss.importers.aspset import AspsetSettings, import_aspset
-from mcss.importers.assembly import Assembled
-from mcss.importers.engines import Ray, Workers
-from mcss.importers.human36m.release import import_human36m
-from mcss.importers.human36m.takes import Human36MSettings
-from mcss.importers.mpi_inf_3dhp.takes import MpiInf3dhpSettings, import_mpi_inf_3dhp
-from mcss.importers.videos import VideosSettings, import_videos
+from mcss.errors import ImportProblem
 from mcss.progress import RichProgress
-from mcss.synchronisation import SyncSettings, picture_of, synchronise
+from mcss.sources.aist.sequences import AistSettings, import_aist
+from mcss.sources.aspset import AspsetSettings, import_aspset
+from mcss.sources.assembly import Assembled
+from mcss.sources.human36m.release import import_human36m
+from mcss.sources.human36m.sequences import Human36MSettings
+from mcss.sources.mpi_inf_3dhp.sequences import MpiInf3dhpSettings, import_mpi_inf_3dhp
+from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.sources.workers import Ray, Workers
+from mcss.video.sync.synchronise import SyncSettings, picture_of, synchronise
 
 import_app = SubcommandApp()
 

@@ -6,18 +6,18 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from mcss.ablations import AblationPlan, run_ablation
-from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish, show_table
-from mcss.estimates import Estimate
-from mcss.experiments import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
-from mcss.models import SHIPPED
-from mcss.predictions import EvaluationSettings
+from mcss.data.capture import Capture
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.evaluation.report import SystemResult
+from mcss.experiments.ablation import AblationPlan, run_ablation
+from mcss.experiments.comparison import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
+from mcss.experiments.estimates import Estimate
+from mcss.experiments.reproduce import ReproducePlan, Wanted, wanted_parts
+from mcss.experiments.reproduce import estimate as parts_estimate
+from mcss.experiments.reproduce import reproduce as run_reproduction
+from mcss.models.model import SHIPPED
 from mcss.progress import RichProgress
-from mcss.report import SystemResult
-from mcss.reproduction.reproduce import ReproducePlan, Wanted, wanted_parts
-from mcss.reproduction.reproduce import estimate as parts_estimate
-from mcss.reproduction.reproduce import reproduce as run_reproduction
 
 
 @app.command

@@ -10,11 +10,14 @@ from typing import Annotated, Any
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, console, finish, load_model
-from mcss.importers.detectors import DetectorName, person_detector
-from mcss.importers.videos import VideosSettings, import_videos
-from mcss.inference import (
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.inference.locate import parsed_rectangle
+from mcss.inference.outputs import parsed_formats, write_poses
+from mcss.inference.overlays import write_overlay, write_sequence_overlay
+from mcss.inference.pose_sequence import Take, Turned, smooth
+from mcss.inference.predict import (
     Input,
     inputs_of,
     is_capture,
@@ -23,15 +26,12 @@ from mcss.inference import (
     take_of_sequence,
     take_of_video,
 )
-from mcss.instants import Instants
-from mcss.models import Model
-from mcss.overlays import write_overlay, write_sequence_overlay
-from mcss.pose_exports import parsed_formats, write_poses
+from mcss.inference.rerun_view import show_take_in_rerun
+from mcss.inference.smoothing import SmoothingSettings
+from mcss.models.model import Model
 from mcss.progress import RichProgress
-from mcss.scene_viewer import show_take_in_rerun
-from mcss.sightings import parsed_rectangle
-from mcss.smoothing import SmoothingSettings
-from mcss.takes import Take, Turned, smooth
+from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.video.detectors import DetectorName, person_detector
 
 
 @dataclass(frozen=True)

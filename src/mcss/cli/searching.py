@@ -9,24 +9,24 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.captures import Capture, CaptureError
 from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
-from mcss.clips import Clip, clip_of_sequence, clip_of_video
-from mcss.comparison import CompareSettings
-from mcss.comparison import compare as compare_clips
-from mcss.comparison_page import comparison_page
-from mcss.entries import IndexProblem
+from mcss.data.capture import Capture, CaptureError
+from mcss.data.contact_sheet import PICTURES, write_picture
+from mcss.data.provenance import provenance_without_capture
 from mcss.files import write_text
-from mcss.index import PoseIndex
-from mcss.indexing import index_capture, indexed_capture
-from mcss.models import Model, load
+from mcss.inference.locate import parsed_rectangle
+from mcss.models.model import Model, load
 from mcss.progress import RichProgress
-from mcss.provenance import provenance_without_capture
-from mcss.queries import SequenceSource, VideoQuery, parsed_clip, parsed_query
-from mcss.search import Answer, SearchSettings, answer
-from mcss.search_page import search_page, search_sheet
-from mcss.sheets import PICTURES, write_picture
-from mcss.sightings import parsed_rectangle
+from mcss.search.clips import Clip, clip_of_sequence, clip_of_video
+from mcss.search.compare import CompareSettings
+from mcss.search.compare import compare as compare_clips
+from mcss.search.comparison_page import comparison_page
+from mcss.search.entries import IndexProblem
+from mcss.search.index import PoseIndex
+from mcss.search.indexing import index_capture, indexed_capture
+from mcss.search.query import SequenceSource, VideoQuery, parsed_clip, parsed_query
+from mcss.search.search import Answer, SearchSettings, answer
+from mcss.search.search_page import search_page, search_sheet
 
 INDEX = "index"
 """Where an index is if nothing else is said."""

@@ -6,15 +6,15 @@ from pathlib import Path
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes
 
-from mcss.app.gallery import CaptureGallery, Gallery, IndexGallery
-from mcss.app.limits import Limits
-from mcss.app.server import run_server
-from mcss.app.studio import Studio
-from mcss.app.worker import Means
-from mcss.captures import Capture
 from mcss.cli.terminal import app, console, load_model
-from mcss.importers.detectors import DetectorName, person_detector
+from mcss.data.capture import Capture
 from mcss.progress import RichProgress
+from mcss.video.detectors import DetectorName, person_detector
+from mcss.web.gallery import CaptureGallery, Gallery, IndexGallery
+from mcss.web.handlers import Studio
+from mcss.web.limits import Limits
+from mcss.web.server import run_server
+from mcss.web.worker import Means
 
 
 @dataclass(frozen=True)

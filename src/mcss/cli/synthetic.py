@@ -5,13 +5,13 @@ from dataclasses import asdict
 from tyro.conf import OmitArgPrefixes, Positional
 from tyro.extras import SubcommandApp
 
-from mcss.captures import Capture
 from mcss.cli.terminal import JsonFile, app, finish, show_capture, show_table
 from mcss.cli.verbs import VERBS
+from mcss.data.capture import Capture
 from mcss.progress import RichProgress
-from mcss.synthetic.build import build
-from mcss.synthetic.describe import COLUMNS, describe
-from mcss.synthetic.scenes import SyntheticSettings
+from mcss.sources.synthetic.build import build
+from mcss.sources.synthetic.describe import COLUMNS, describe
+from mcss.sources.synthetic.scenes import SyntheticSettings
 
 synthetic_app = SubcommandApp()
 

@@ -10,9 +10,9 @@ from rich.table import Table
 from tyro.conf import arg
 from tyro.extras import SubcommandApp
 
-from mcss.captures import Capture
+from mcss.data.capture import Capture
 from mcss.files import write_json
-from mcss.models import Model, load, on_real_footage
+from mcss.models.model import Model, load, on_real_footage
 
 console = Console()
 

@@ -8,23 +8,23 @@ from typing import Any, Literal
 from tyro.conf import OmitArgPrefixes, Positional
 from tyro.extras import SubcommandApp
 
-from mcss.backbones import TrunkName
-from mcss.captures import Capture
-from mcss.checkpoints import MODEL, load_estimator, read_model, save_model
 from mcss.cli.terminal import JsonFile, app, console, finish
 from mcss.cli.verbs import VERBS
-from mcss.equipment import EquipSettings, chosen_labels, equipped
+from mcss.data.capture import Capture
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
-from mcss.models import load
+from mcss.models.backbones import TrunkName
+from mcss.models.model import load
 from mcss.progress import RichProgress
-from mcss.recipes import MethodName, RecipeName, recipe
-from mcss.train_settings import Precision, TrainSettings
-from mcss.training import Machine, train
+from mcss.training.checkpoints import MODEL, load_estimator, read_model, save_model
+from mcss.training.heads import EquipSettings, chosen_labels, equipped
+from mcss.training.loop import Machine, train
+from mcss.training.recipes import MethodName, RecipeName, recipe
+from mcss.training.settings import Precision, TrainSettings
 
 train_app = SubcommandApp()
 

@@ -1,1 +1,1 @@
-"""Methods: one file each, with its settings, its losses and what differs from its paper."""
+"""One file a method: its settings, network, loss and what differs from its paper."""

@@ -15,7 +15,7 @@ What had to be chosen:
 * The detector is the trunk of the other systems here with one linear layer that gives the points, learned in the first
   stage from the 2D labels of all training pictures. The paper's is a stacked hourglass, trained elsewhere. No gradient
   flows from the maps into it, as if it had been trained before.
-* Points are normalised (`mcss.keypoints`): a map has the hip in its middle and shows everybody equally large, so that
+* Points are normalised (`mcss.data.keypoints`): a map has the hip in its middle and shows everybody equally large, so that
   pictures may be shifted and zoomed. What a skeleton's place and size in the picture tell of its pose is not used.
 * A map has a channel for each bone, 32 px; its L2 is taken as a share of the mean square of the true maps, and the
   consistency as a share of the variance of the clouds, which neither a small cloud can buy nor one that is the same for
@@ -38,12 +38,12 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcss.batches import Batch
-from mcss.decoders import START_SIDE, check_size, convolution, enlarging, start_map
-from mcss.keypoints import BONES, LABELS, skeleton_maps
+from mcss.data.batches import Batch
+from mcss.data.keypoints import BONES, LABELS, skeleton_maps
 from mcss.methods.points2d import mean_of_known, point_error
 from mcss.methods.rhodin_eccv18 import mean_squared, turned_to_the_next_view
-from mcss.networks import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.models.decoders import START_SIDE, check_size, convolution, enlarging, start_map
+from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mcss.batches import Batch
+from mcss.data.batches import Batch
 from mcss.losses import hardest_negative, multiview_contrastive, multiview_infonce, pair_distances, pose_l1
-from mcss.networks import NetworkOutput, PoseEstimator
+from mcss.models.pose_network import NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)

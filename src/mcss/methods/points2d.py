@@ -4,7 +4,7 @@ Not a system of its own: what its trunk has learned is the start of another run 
 Table 1 of Mitra et al. (CVPR 2020) are of networks that were first trained on 2D labels, a ResNet-50 on MPII and LSP by
 Rhodin et al. (CVPR 2018). Here the pictures are those of the capture itself, of everybody in the training split.
 
-H's coordinates are trained, x and y of each joint against its normalised point (`mcss.keypoints`); z stays untrained.
+H's coordinates are trained, x and y of each joint against its normalised point (`mcss.data.keypoints`); z stays untrained.
 
 What it needs that MCSS does not: 2D joints of all training pictures.
 """
@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mcss.batches import Batch
-from mcss.keypoints import LABELS
-from mcss.networks import OUTPUT_JOINTS, NetworkOutput
+from mcss.data.batches import Batch
+from mcss.data.keypoints import LABELS
+from mcss.models.pose_network import OUTPUT_JOINTS, NetworkOutput
 
 
 @dataclass(frozen=True)

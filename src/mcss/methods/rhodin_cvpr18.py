@@ -29,9 +29,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mcss.batches import Batch
+from mcss.data.batches import Batch
 from mcss.losses import pose_l1
-from mcss.networks import NetworkOutput, PoseEstimator
+from mcss.models.pose_network import NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)

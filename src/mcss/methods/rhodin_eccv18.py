@@ -43,9 +43,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcss.batches import Batch
-from mcss.decoders import START_SIDE, check_size, enlarging, start_map
-from mcss.networks import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.data.batches import Batch
+from mcss.models.decoders import START_SIDE, check_size, enlarging, start_map
+from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from mcss.batches import Batch
+from mcss.data.batches import Batch
 from mcss.losses import pose_l1
-from mcss.networks import NetworkOutput, PoseEstimator
+from mcss.models.pose_network import NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)

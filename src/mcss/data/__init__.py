@@ -1,0 +1,1 @@
+"""A capture on disk, and the batches of a training step."""

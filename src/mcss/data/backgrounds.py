@@ -1,0 +1,100 @@
+"""What stands behind the person of each picture: crops of the pictures of the empty scene."""
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+from torch import Tensor
+
+from mcss.data.capture import Capture, CaptureError, decode_jpeg
+from mcss.data.instants import Instants
+
+_SMALLEST = 16
+"""Side of the last halving, at least."""
+
+
+@dataclass(frozen=True, eq=False)
+class BackgroundCrops:
+    """The pictures of the empty scene, and where each picture of a person was cut out of one."""
+
+    scenes: tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], ...]
+    """RGB, each as large as the source pictures and halved again and again, see `halvings`."""
+    scene: Int64[np.ndarray, "n views"]
+    """Which of them stands behind each picture; -1 where there is no picture."""
+    boxes: Float32[np.ndarray, "n views 4"]
+    """x0, y0, x1, y1 in pixels of the source picture."""
+    size: int
+    """Side of the crops."""
+
+    @classmethod
+    def read(cls, capture: Capture, instants: Instants, size: int, purpose: str) -> "BackgroundCrops":
+        """Those behind all pictures of `instants`.
+
+        Args:
+            capture: Where they are.
+            instants: Of the capture.
+            size: Side of the crops in pixels.
+            purpose: What they are needed for, for the message.
+
+        Raises:
+            CaptureError: The capture does not have the background of a view.
+        """
+        place: dict[bytes, int] = {}
+        scene = np.full(instants.rows.shape, -1, np.int64)
+        parts = np.unique(np.stack([instants.subject, instants.sequence]), axis=1).T.tolist()
+        for subject, sequence in parts:
+            own = (instants.subject == subject) & (instants.sequence == sequence)
+            names = instants.subjects[subject], instants.sequences[sequence]
+            for view, name in enumerate(instants.views):
+                seen = own & (instants.rows[:, view] >= 0)
+                if not seen.any():
+                    continue
+                image = capture.background(name, *names)
+                if image is None:
+                    raise CaptureError(
+                        f"{purpose} needs a picture of the empty scene for every view, and the capture at "
+                        f"{capture.uri} has none of view {name} for {names[0]}/{names[1]}; import the footage with "
+                        "backgrounds (`CaptureWriter.add_backgrounds`), or train mcss, which needs none"
+                    )
+                scene[seen, view] = place.setdefault(image, len(place))
+        boxes = np.full((*instants.rows.shape, 4), np.nan, np.float32)
+        boxes[instants.rows >= 0] = capture.boxes(instants.rows[instants.rows >= 0])
+        return cls(tuple(halvings(decode_jpeg(image)) for image in place), scene, boxes, size)
+
+    def take(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
+        """The crops behind some pictures; beyond its border a scene goes on as it ends there."""
+        crops = np.empty((len(instants), self.size, self.size, 3), np.uint8)
+        for n, (scene, box) in enumerate(zip(self.scene[instants, views], self.boxes[instants, views], strict=True)):
+            crops[n] = _cropped(self.scenes[scene], box.tolist(), self.size)
+        return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+
+def halvings(scene: UInt8[np.ndarray, "_ _ 3"]) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
+    """A picture, half of it, a quarter …: a small crop is cut from one that has hardly more pixels than it needs."""
+    levels = [scene]
+    while min(levels[-1].shape[:2]) >= 2 * _SMALLEST:
+        height, width = levels[-1].shape[:2]
+        levels.append(np.asarray(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA)))
+    return tuple(levels)
+
+
+def _cropped(
+    levels: tuple[UInt8[np.ndarray, "_ _ 3"], ...], box: list[float], size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    x0, y0, x1, y1 = box
+    side = 2 * size  # halved in the end, which keeps the border of a scene sharp
+    steps = [max(x1 - x0, 1) / side, max(y1 - y0, 1) / side]  # of source pixels, from one pixel of the cut to the next
+    level = levels[min(max(int(math.log2(max(steps))), 0), len(levels) - 1)]
+    rows = []
+    for axis, (start, step) in enumerate(zip((x0, y0), steps, strict=True)):
+        scale = level.shape[1 - axis] / levels[0].shape[1 - axis]
+        rows.append([0.0, 0.0, (start + step / 2) * scale - 0.5])  # where the cut's first pixel has its middle
+        rows[axis][axis] = step * scale
+    cut = cv2.warpAffine(
+        level, np.array(rows), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA))

@@ -1,0 +1,199 @@
+"""Contact sheets: a row of pictures for each instant, with the labelled skeleton where it is known."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+
+from mcss.data.cameras import joints_in_crops
+from mcss.data.capture import Capture, CaptureError
+from mcss.data.instants import Instants
+from mcss.data.schema import Selector
+from mcss.files import replacing
+from mcss.skeletons import JOINTS, PARENTS, canonical_pose
+from mcss.viz.figures import LEFT, MIDDLE, RIGHT, front_view
+
+_PAPER, _INK = (246, 245, 242), (40, 44, 52)
+PICTURES = (".jpg", ".jpeg", ".png")
+"""Endings that `write_picture` knows."""
+
+_LINE = 16
+"""Pixels of a line of text."""
+
+
+def chosen_instants(
+    capture: Capture,
+    *,
+    subjects: Sequence[str] = (),
+    actions: Sequence[str] = (),
+    split: str | None = None,
+) -> Instants:
+    """The instants of a split (or all) of some subjects and actions; an empty choice stands for all.
+
+    Raises:
+        CaptureError: A subject, action or split that is not there, or nothing that is all of it.
+    """
+    instants = capture.instants(split)
+    for what, asked, known in (
+        ("subject", subjects, instants.present_subjects()),
+        ("action", actions, tuple(instants.actions[i] for i in np.unique(instants.action))),
+    ):
+        for name in asked:
+            if name not in known:
+                raise CaptureError(f"{what}: there is no {name!r} here; there are {', '.join(known)}")
+    kept = instants.selected([Selector(subjects=tuple(subjects) or None)])
+    if actions:
+        kept &= np.isin(instants.action, [instants.actions.index(name) for name in actions])
+    if not kept.any():
+        raise CaptureError(
+            f"subjects {', '.join(subjects)} never do {', '.join(actions)} here; choose fewer conditions"
+        )
+    return instants.take(kept)
+
+
+def spread_instants(instants: Instants, count: int) -> Int64[np.ndarray, " picked"]:
+    """`count` instants: as many of each subject, spread over his time, at different places of it for each subject.
+
+    Raises:
+        ValueError: `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"instants: expected 1 or more to show, got {count}.")
+    present = np.unique(instants.subject)
+    shares = [count // len(present) + (i < count % len(present)) for i in range(len(present))]
+    picked: list[int] = []
+    for number, (subject, share) in enumerate(zip(present, shares, strict=True)):
+        own = np.flatnonzero(instants.subject == subject)
+        start = 0.5 if len(present) == 1 else (0.5 + number * 0.618) % 1
+        places = [math.floor((i + start) / share * len(own)) for i in range(share)]
+        picked += [int(own[place]) for place in dict.fromkeys(places)]
+    return np.array(picked, np.int64)
+
+
+def contact_sheet(
+    capture: Capture, instants: Instants, *, size: int = 128, across: int = 1, plain: bool = False
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A sheet of RGB pixels: rows are instants, columns are views.
+
+    Labelled joints are drawn into the pictures of views whose camera is known, and the canonical pose, seen from the
+    front, stands at the end of a row that has one. Orange is the person's left, blue the right.
+
+    Args:
+        capture: Where the pictures are.
+        instants: What to show, in this order.
+        size: Side of a picture in pixels.
+        across: Instants beside each other.
+        plain: Pictures alone, without skeletons and text.
+
+    Raises:
+        ValueError: A size that cannot be drawn, or nothing to show.
+    """
+    if not 16 <= size <= 1024 or not 1 <= across <= 64:
+        raise ValueError(f"size, across: expected 16..1024 pixels and 1..64 instants, got {size} and {across}.")
+    if not len(instants):
+        raise ValueError("instants: expected at least one to show, got none.")
+    posed = np.isfinite(instants.pose).all(axis=(1, 2))
+    cells = np.full((len(instants), len(instants.views) + (posed.any() and not plain), size, size, 3), 255, np.uint8)
+    cells[:, :, :] = _PAPER
+    for view in range(len(instants.views)):
+        there = np.flatnonzero(instants.rows[:, view] >= 0)
+        rows = instants.rows[there, view]
+        cells[there, view] = capture.decode(rows, size)
+        if not plain:
+            for i, joints in zip(there, joints_in_crops(capture, rows, instants.take(there)), strict=True):
+                draw_skeleton(cells[i, view], joints)
+    if not plain:
+        for i in np.flatnonzero(posed):
+            cells[i, -1] = _drawn_pose(instants.pose[i], size)
+    blocks = [np.concatenate(list(row), axis=1) for row in cells]
+    if not plain:
+        blocks = [captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
+        views = [*instants.views, *(["3D"] if posed.any() else [])]
+    while len(blocks) % across:
+        blocks.append(np.full_like(blocks[0], _PAPER))
+    lines = [np.concatenate(blocks[start : start + across], axis=1) for start in range(0, len(blocks), across)]
+    if not plain:
+        lines.insert(0, _heading(views * across, size))
+    return np.concatenate(lines, axis=0)
+
+
+def write_picture(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
+    """Write RGB pixels as a .jpg or .png, at once or not at all.
+
+    Raises:
+        ValueError: The name ends in something else.
+    """
+    kind = path.suffix.lower()
+    if kind not in PICTURES:
+        raise ValueError(f"out: {path} should end in .jpg or .png; choose one of them.")
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded(pixels, kind))
+
+
+def encoded(pixels: UInt8[np.ndarray, "height width 3"], kind: str = ".jpg") -> bytes:
+    """RGB pixels as the bytes of a JPEG or PNG."""
+    quality = [] if kind == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 88]
+    done, data = cv2.imencode(kind, np.ascontiguousarray(pixels[..., ::-1]), quality)
+    assert done
+    return data.tobytes()
+
+
+def draw_skeleton(picture: UInt8[np.ndarray, "side side 3"], joints: Float[np.ndarray, "17 2"]) -> None:
+    """Draw joints (shares of the picture's side) into a picture; those that are NaN are left out."""
+    side = len(picture)
+    ends = np.clip(joints, -4, 5) * side
+    for outline in (True, False):
+        for joint, parent in enumerate(PARENTS):
+            if parent < 0 or not np.isfinite(ends[[joint, parent]]).all():
+                continue
+            a, b = ([round(float(v) * 8) for v in ends[end]] for end in (joint, parent))
+            colour = (255, 255, 255) if outline else _colour(joint)
+            width = max(1, side // 64) + (2 if outline else 0)
+            cv2.line(picture, a, b, colour, width, cv2.LINE_AA, shift=3)
+
+
+def _colour(joint: int) -> tuple[int, int, int]:
+    side = JOINTS[joint][0] if joint and JOINTS[joint] not in ("Head",) else ""
+    text = {"L": LEFT, "R": RIGHT}.get(side, MIDDLE)
+    red, green, blue = (int(text[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue
+
+
+def _drawn_pose(pose: Float[np.ndarray, "17 3"], size: int) -> UInt8[np.ndarray, "side side 3"]:
+    picture = np.full((size, size, 3), _PAPER, np.uint8)
+    canonical = canonical_pose(torch.from_numpy(pose)).numpy()
+    flat, _ = front_view(canonical - (canonical.min(axis=0) + canonical.max(axis=0)) / 2)
+    draw_skeleton(picture, 0.5 + flat / 2200)
+    return picture
+
+
+def _caption(instants: Instants, i: int) -> str:
+    subject, sequence = instants.subjects[instants.subject[i]], instants.sequences[instants.sequence[i]]
+    return f"{subject} / {sequence}, frame {instants.frame[i]}, {instants.time[i]:.2f} s"
+
+
+def captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
+    """Pixels with a line of text below."""
+    strip = np.full((_LINE, block.shape[1], 3), _PAPER, np.uint8)
+    _write(strip, text, 3, block.shape[1] - 6)
+    return np.concatenate([block, strip], axis=0)
+
+
+def _heading(names: Sequence[str], size: int) -> UInt8[np.ndarray, "h w 3"]:
+    strip = np.full((_LINE, size * len(names), 3), _PAPER, np.uint8)
+    for number, name in enumerate(names):
+        _write(strip, name, number * size + 3, size - 6)
+    return strip
+
+
+def _write(strip: UInt8[np.ndarray, "h w 3"], text: str, at: int, room: int) -> None:
+    """Text in as large a size as fits; OpenCV's letters are ASCII only."""
+    text = text.encode("ascii", "replace").decode()
+    scale = 0.4
+    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
+    scale = max(0.2, min(scale, scale * room / max(width, 1)))
+    cv2.putText(strip, text, (at, _LINE - 5), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)

@@ -1,0 +1,162 @@
+"""Instants: all views of one person at one time, as arrays over a whole capture."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
+
+from mcss.data.schema import CaptureError, Selector, numbers
+
+INSTANT_COLUMNS = ("subject", "sequence", "action", "frame", "time", "view", "pose", "heading_valid")
+"""What `instants_of` reads of a capture's table."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instants:
+    """All views of each (subject, sequence, frame), in that order; everything but the pictures.
+
+    The names stay those of the whole capture when a part is taken: an index means the same in every split.
+    """
+
+    subjects: tuple[str, ...]
+    sequences: tuple[str, ...]
+    """Names; two subjects may both have a ``Walking 1``."""
+    actions: tuple[str, ...]
+    views: tuple[str, ...]
+    subject: Int64[np.ndarray, " n"]
+    """Index into `subjects`; so are `sequence` and `action` into their names."""
+    sequence: Int64[np.ndarray, " n"]
+    action: Int64[np.ndarray, " n"]
+    look: Int64[np.ndarray, " n"]
+    """What the subject wears, as a number: instants of one subject and one look were taken in the same clothes."""
+    frame: Int64[np.ndarray, " n"]
+    time: Float64[np.ndarray, " n"]
+    """Seconds within the sequence."""
+    rows: Int64[np.ndarray, "n views"]
+    """The row of the capture that shows each view; -1 where that view is missing."""
+    pose: Float32[np.ndarray, "n 17 3"]
+    """World millimetres, +Z up; NaN where there is no label."""
+    heading_valid: Bool[np.ndarray, " n"]
+    """Whether there is a pose and it has a heading (see `mcss.skeletons.heading_valid`)."""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def take(self, index: Shaped[np.ndarray, " k"]) -> "Instants":
+        """The instants at `index` (positions or a mask), in its order."""
+        return replace(
+            self,
+            subject=self.subject[index],
+            sequence=self.sequence[index],
+            action=self.action[index],
+            look=self.look[index],
+            frame=self.frame[index],
+            time=self.time[index],
+            rows=self.rows[index],
+            pose=self.pose[index],
+            heading_valid=self.heading_valid[index],
+        )
+
+    def present_subjects(self) -> tuple[str, ...]:
+        """Names of the subjects that have an instant here (`subjects` names all of the capture)."""
+        return tuple(self.subjects[i] for i in np.unique(self.subject))
+
+    def selected(self, selectors: Sequence[Selector]) -> Bool[np.ndarray, " n"]:
+        """Which instants any one of the `selectors` picks."""
+        chosen = np.zeros(len(self), bool)
+        for s in selectors:
+            subject = np.array([s.matches_subject(name) for name in self.subjects], bool)
+            sequence = np.array([s.matches_sequence(name) for name in self.sequences], bool)
+            start, stop = s.frames or (0, np.iinfo(np.int64).max)
+            in_range = (self.frame >= start) & (self.frame < stop) if s.frames else True
+            chosen |= subject[self.subject] & sequence[self.sequence] & in_range
+        return chosen
+
+    def place(self, subject: str, sequence: str, frame: int, view: str) -> tuple[int, int]:
+        """Where a picture stands in `rows`.
+
+        Raises:
+            CaptureError: There is no such picture.
+        """
+        known = subject in self.subjects and sequence in self.sequences and view in self.views
+        if known:
+            own = self.subject == self.subjects.index(subject)
+            own &= (self.sequence == self.sequences.index(sequence)) & (self.frame == frame)
+            seen = self.views.index(view)
+            for instant in np.flatnonzero(own & (self.rows[:, seen] >= 0)):
+                return int(instant), seen
+        raise CaptureError(f"there is no picture {subject}/{sequence}/{frame}/{view} in this capture")
+
+    def describe(self, instant: int) -> str:
+        """``subject/sequence frame f`` of one instant, for messages."""
+        subject, sequence = self.subjects[self.subject[instant]], self.sequences[self.sequence[instant]]
+        return f"{subject}/{sequence} frame {self.frame[instant]}"
+
+
+def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A sorting key that puts ``S2`` before ``S10``."""
+    parts = re.findall(r"\d+|\D+", name)
+    return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts)
+
+
+def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
+    """Group the rows of a capture's table (an Arrow table with `INSTANT_COLUMNS`) into instants.
+
+    Args:
+        table: The columns.
+        looks: See `mcss.data.schema.CaptureInfo`; sequences that match none of them share a look of their own.
+
+    Raises:
+        CaptureError: Two rows show the same view of the same instant.
+    """
+    subjects, subject = _names(table["subject"])
+    sequences, sequence = _names(table["sequence"])
+    actions, action = _names(table["action"])
+    views, view = _names(table["view"])
+    frame = table["frame"].to_numpy().astype(np.int64)
+    unlabelled = table["pose"].combine_chunks().is_null().to_numpy(zero_copy_only=False)
+
+    # A labelled row first, so that an instant has a pose if any of its views has one.
+    order = np.lexsort((unlabelled, frame, sequence, subject))
+    keys = np.stack([subject[order], sequence[order], frame[order]])
+    new = np.ones(len(order), bool)
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    first, instant = order[new], np.cumsum(new) - 1
+    rows = np.full((len(first), len(views)), -1, np.int64)
+    rows[instant, view[order]] = order
+    worn = [next((i for i, glob in enumerate(looks) if fnmatchcase(s, glob)), len(looks)) for s in sequences]
+    instants = Instants(
+        subjects=subjects,
+        sequences=sequences,
+        actions=actions,
+        views=views,
+        subject=subject[first],
+        sequence=sequence[first],
+        action=action[first],
+        look=np.array(worn, np.int64)[sequence[first]],
+        frame=frame[first],
+        time=table["time"].to_numpy().astype(np.float64)[first],
+        rows=rows,
+        pose=numbers(table["pose"])[first].reshape(-1, 17, 3),
+        heading_valid=table["heading_valid"].combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)[first],
+    )
+    if (rows >= 0).sum() != len(order):
+        twice = np.flatnonzero(rows[instant, view[order]] != order)[0]
+        raise CaptureError(
+            f"{instants.describe(int(instant[twice]))} has two pictures of view {views[view[order[twice]]]}; "
+            "the capture was not written by mcss or was written twice at a time: build it again"
+        )
+    return instants
+
+
+def _names(column: Any) -> tuple[tuple[str, ...], Int64[np.ndarray, " rows"]]:
+    """The distinct names of a string column in natural order, and each row's index among them."""
+    encoded = column.combine_chunks().dictionary_encode()
+    found = encoded.dictionary.to_pylist()
+    names = sorted(found, key=natural_order)
+    place = np.array([names.index(name) for name in found], np.int64)
+    return tuple(names), place[encoded.indices.to_numpy(zero_copy_only=False)]

@@ -1,0 +1,263 @@
+"""A predictor and a capture in, all measures of a split out."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+import mcss
+from mcss import metrics
+from mcss.data.capture import Capture
+from mcss.evaluation.predictions import EvaluationSettings, Predictions, Predictor, predict_split, true_poses
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.retrieval import KS, Gallery, InstantRetrieval, PoseRetrieval, ScoreAtK, retrieve_instants, retrieve_poses
+from mcss.skeletons import PoseFrame
+
+
+@dataclass(frozen=True)
+class PoseScores:
+    """Means of the pose measures: mm, except where it says otherwise. See `mcss.metrics` for 16 and 17 joints."""
+
+    mpjpe: float
+    n_mpjpe: float
+    pa_mpjpe: float
+    mpjpe_17: float
+    n_mpjpe_17: float
+    pa_mpjpe_17: float
+    pck: float
+    """Share (0 to 1) of the 16 joints nearer than 150 mm."""
+    auc: float
+    """Mean share (0 to 1) over 0, 5, … 150 mm, 16 joints."""
+    angle: float
+    """Degrees."""
+
+    @classmethod
+    def mean(cls, scores: "Sequence[PoseScores]") -> "PoseScores":
+        """The plain mean of several."""
+        return cls(*np.mean([dataclasses.astuple(s) for s in scores], axis=0).tolist())
+
+
+@dataclass(frozen=True)
+class PoseEvaluation:
+    """The pose measures of a split."""
+
+    images: int
+    frame: PoseFrame
+    """What the poses were turned to. Only PA-MPJPE and joint angles are the same quantity in both frames."""
+    over_poses: PoseScores
+    """Every picture counts the same."""
+    over_actions: PoseScores
+    """Every action counts the same."""
+    actions: Mapping[str, PoseScores]
+    action_images: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class RetrievalEvaluation:
+    """Retrieval over a split; the gallery never holds the query's own view."""
+
+    all_subjects: PoseRetrieval | None
+    """Case 1 of the paper. None without labels or with one view only."""
+    cross_subject: PoseRetrieval | None
+    """Case 2: nor the query's own subject. None with one subject only."""
+    same_instant: InstantRetrieval | None
+    """None where no instant is seen by two views."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured. The same inputs give the same numbers."""
+
+    version: str
+    capture: str
+    """Fingerprint."""
+    split: str
+    instants: int
+    images: int
+    without_heading: int
+    """Labelled instants left out of the pose measures, since their canonical pose is undefined."""
+    settings: EvaluationSettings
+    pose: PoseEvaluation | None
+    """None for systems without a pose head, and for captures without labels."""
+    retrieval: RetrievalEvaluation | None
+    """None for systems without an embedding."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `json.dumps`, with "above_oracle" beside each Mean-PA-MPJPE@K."""
+        plain = dataclasses.asdict(self)
+        for case in ("all_subjects", "cross_subject"):
+            scores = ((plain["retrieval"] or {}).get(case) or {}).get("scores", ())
+            for score in scores:
+                score["above_oracle"] = score["mean_pa_mpjpe"] - score["oracle"]
+        return plain
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Evaluation":
+        """The inverse of `to_json`."""
+        pose, retrieval = plain["pose"], plain["retrieval"]
+        return cls(
+            **{f: plain[f] for f in ("version", "capture", "split", "instants", "images", "without_heading")},
+            settings=EvaluationSettings(**{**plain["settings"], "views": tuple(plain["settings"].get("views", ()))}),
+            pose=None if pose is None else _pose_evaluation(pose),
+            retrieval=None if retrieval is None else _retrieval_evaluation(retrieval),
+        )
+
+
+def evaluate(
+    predict: Predictor,
+    capture: Capture,
+    split: str,
+    settings: EvaluationSettings | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> Evaluation:
+    """Measure a predictor on one split of a capture.
+
+    Raises:
+        CaptureError: No such split.
+        ValueError: What the predictor returned is not as promised.
+    """
+    settings = settings or EvaluationSettings()
+    predictions = predict_split(predict, capture, split, settings, progress)
+    return evaluate_predictions(predictions, capture.fingerprint, split, settings)
+
+
+def evaluate_predictions(
+    predictions: Predictions, fingerprint: str, split: str, settings: EvaluationSettings
+) -> Evaluation:
+    """Measure predictions that were made before."""
+    instants = predictions.instants
+    labelled = ~np.isnan(instants.pose).any(axis=(1, 2))
+    return Evaluation(
+        version=mcss.__version__,
+        capture=fingerprint,
+        split=split,
+        instants=len(instants),
+        images=len(predictions),
+        without_heading=int((labelled & ~instants.heading_valid).sum()),
+        settings=settings,
+        pose=_evaluate_poses(predictions),
+        retrieval=_evaluate_retrieval(predictions, settings),
+    )
+
+
+def gallery_of(predictions: Predictions) -> Gallery:
+    """The pictures as retrieval sees them.
+
+    Raises:
+        ValueError: There are no embeddings.
+    """
+    if predictions.embedding is None:
+        raise ValueError("retrieval needs embeddings, and this predictor gives none; evaluate one that does.")
+    instants, instant = predictions.instants, predictions.instant
+    sequence = instants.subject * len(instants.sequences) + instants.sequence
+    return Gallery(
+        embedding=predictions.embedding,
+        pose=torch.from_numpy(instants.pose[instant]),
+        instant=torch.from_numpy(instant),
+        subject=torch.from_numpy(instants.subject[instant]),
+        sequence=torch.from_numpy(sequence[instant]),
+        frame=torch.from_numpy(instants.frame[instant]),
+        view=torch.from_numpy(predictions.view),
+    )
+
+
+def _evaluate_poses(predictions: Predictions) -> PoseEvaluation | None:
+    instants = predictions.instants
+    scored = torch.from_numpy(instants.heading_valid[predictions.instant])
+    if predictions.pose is None or not scored.any():
+        return None
+    instant = predictions.instant[scored.numpy()]
+    pred, target = predictions.pose[scored], true_poses(predictions)[scored]
+    body, true_body = pred[:, 1:], target[:, 1:]
+    measures = torch.stack(
+        [  # in the order of PoseScores
+            metrics.mpjpe(body, true_body),
+            metrics.n_mpjpe(body, true_body),
+            metrics.pa_mpjpe(body, true_body),
+            metrics.mpjpe(pred, target),
+            metrics.n_mpjpe(pred, target),
+            metrics.pa_mpjpe(pred, target),
+            metrics.pck(body, true_body),
+            metrics.auc(body, true_body),
+            metrics.angle_error(pred, target),
+        ]
+    )
+    action = torch.from_numpy(instants.action[instant])
+    actions = {
+        name: PoseScores(*measures[:, action == index].mean(1).tolist())
+        for index, name in enumerate(instants.actions)
+        if (action == index).any()
+    }
+    return PoseEvaluation(
+        images=len(instant),
+        frame=predictions.frame,
+        over_poses=PoseScores(*measures.mean(1).tolist()),
+        over_actions=PoseScores.mean(list(actions.values())),
+        actions=actions,
+        action_images={name: int((action == instants.actions.index(name)).sum()) for name in actions},
+    )
+
+
+def _evaluate_retrieval(predictions: Predictions, settings: EvaluationSettings) -> RetrievalEvaluation | None:
+    if predictions.embedding is None:
+        return None
+    random = np.random.default_rng(np.random.SeedSequence([settings.seed, len(predictions)]))
+    everything = gallery_of(predictions)
+    gallery = everything.take(whole_instants(everything.instant, settings.max_gallery, random))
+    queries = gallery.take(_drawn(torch.arange(len(gallery)), settings.max_queries, random))
+    labelled = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
+    asked = queries.take((~queries.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
+    return RetrievalEvaluation(
+        all_subjects=retrieve_poses(asked, labelled, cross_subject=False, ks=KS),
+        cross_subject=retrieve_poses(asked, labelled, cross_subject=True, ks=KS),
+        same_instant=retrieve_instants(queries, gallery, settings.tolerance),
+    )
+
+
+def whole_instants(instant: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
+    """Places of all pictures of instants drawn until the next would make more than `at_most` pictures."""
+    if len(instant) <= at_most:
+        return torch.arange(len(instant))
+    order = random.permutation(int(instant.max()) + 1)
+    pictures = np.bincount(instant.numpy(), minlength=len(order))[order].cumsum()
+    chosen = np.zeros(len(order), bool)
+    chosen[order[: max(1, int((pictures <= at_most).sum()))]] = True
+    return torch.from_numpy(np.flatnonzero(chosen[instant.numpy()]))
+
+
+def _drawn(places: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
+    if len(places) <= at_most:
+        return places
+    return places[torch.from_numpy(np.sort(random.choice(len(places), at_most, replace=False)))]
+
+
+def _pose_evaluation(plain: Mapping[str, Any]) -> PoseEvaluation:
+    return PoseEvaluation(
+        images=plain["images"],
+        frame=plain.get("frame", "canonical"),  # of before there were others
+        over_poses=PoseScores(**plain["over_poses"]),
+        over_actions=PoseScores(**plain["over_actions"]),
+        actions={name: PoseScores(**scores) for name, scores in plain["actions"].items()},
+        action_images=dict(plain["action_images"]),
+    )
+
+
+def _retrieval_evaluation(plain: Mapping[str, Any]) -> RetrievalEvaluation:
+    def case(value: Mapping[str, Any] | None) -> PoseRetrieval | None:
+        if value is None:
+            return None
+        known = [f.name for f in dataclasses.fields(ScoreAtK)]
+        scores = tuple(ScoreAtK(**{name: s[name] for name in known}) for s in value["scores"])
+        return PoseRetrieval(**{**value, "scores": scores})
+
+    instant = plain["same_instant"]
+    return RetrievalEvaluation(
+        all_subjects=case(plain["all_subjects"]),
+        cross_subject=case(plain["cross_subject"]),
+        same_instant=None if instant is None else InstantRetrieval(**instant),
+    )

@@ -1,0 +1,1 @@
+"""A trained model on images, videos and captures: poses, overlays, exported files."""

@@ -1,0 +1,1 @@
+"""A trained network as a file for ONNX Runtime or OpenVINO."""

@@ -1,0 +1,217 @@
+"""Exported networks, run by ONNX Runtime or OpenVINO: pictures in, poses in mm and embeddings out.
+
+No PyTorch is needed to run such a file; this module is how mcss itself does it. `docs/export.md` shows the plain way.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64, UInt8
+
+from mcss.data.capture import Capture
+from mcss.evaluation.predictions import Prediction
+from mcss.processes import environment
+from mcss.skeletons import JOINTS, PoseFrame
+
+ExportFormat = Literal["onnx", "openvino"]
+Layout = Literal["nhwc", "nchw"]
+"""Of a batch of pictures: channels last, as picture libraries keep them, or channels first."""
+
+ENDINGS: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
+
+IMAGE, POSE, EMBEDDING = "image", "pose", "embedding"
+"""Names of the input and the outputs."""
+
+HEADER = "mcss"
+"""Under this name the file carries its `ModelFacts` as JSON."""
+
+Run = Callable[[UInt8[np.ndarray, "n _ _ _"]], tuple[Float32[np.ndarray, "n 17 3"], Float32[np.ndarray, "n dim"]]]
+
+
+class ExportError(ValueError):
+    """A network cannot be exported as asked, or an exported file is not what it should be."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What whoever runs an exported file has to know of it; written into the file."""
+
+    image_size: int
+    """Side of the square pictures in pixels."""
+    layout: Layout
+    frame: PoseFrame
+    """What the poses are turned to."""
+    dim: int
+    """Of the embedding, which has unit length."""
+    precision: Literal["float32", "int8"]
+    digest: str
+    """SHA-256 of the ``model.safetensors`` that it was made from."""
+    licence: str
+    mcss: str
+    """The version that wrote it."""
+    joints: tuple[str, ...] = JOINTS
+    unit: str = "mm"
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> "ModelFacts":
+        """The inverse.
+
+        Raises:
+            ExportError: A newer mcss wrote it, or it has other joints.
+        """
+        plain: dict[str, Any] = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        if set(plain) != known:
+            raise ExportError(
+                f"{path}: its header names {sorted(plain)}, expected {sorted(known)}: written by mcss "
+                f"{plain.get('mcss', 'unknown')}. Use that version, or export the run again."
+            )
+        facts = cls(**{**plain, "joints": tuple(plain["joints"])})
+        if facts.joints != JOINTS:
+            raise ExportError(f"{path}: made for other joints ({', '.join(facts.joints)}); export a run of this mcss.")
+        return facts
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedModel:
+    """An opened file, ready to run."""
+
+    facts: ModelFacts
+    run: Run
+    """RGB crops as uint8 in the file's layout, any number of them, to canonical poses and embeddings."""
+
+    @classmethod
+    def open(cls, path: Path, threads: int = 0) -> "ExportedModel":
+        """Open what `mcss export` wrote: an ``.onnx``, or the ``.xml`` that has its ``.bin`` beside it.
+
+        Args:
+            path: The file.
+            threads: Of the runtime; 0 for its own choice.
+
+        Raises:
+            ExportError: No such file, or not one that `mcss export` wrote.
+            ImportError: The runtime is not installed; the message names the extra.
+        """
+        if not path.is_file():
+            raise ExportError(f"{path}: no such file; expected one that `mcss export` wrote.")
+        match path.suffix:
+            case ".onnx":
+                return _open_onnx(path, threads)
+            case ".xml":
+                return _open_openvino(path, threads)
+            case other:
+                raise ExportError(f"{path}: expected a file that ends in .onnx or .xml, got {other or 'no ending'}.")
+
+
+def _foreign(path: Path, reason: str) -> ExportError:
+    return ExportError(f"{path}: not a file that `mcss export` wrote ({reason}); export the run again.")
+
+
+def _open_onnx(path: Path, threads: int) -> ExportedModel:
+    runtime = onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # its warnings concern whoever wrote the graph
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own kinds, which share no base
+        raise _foreign(path, str(error).splitlines()[0]) from error
+    header = session.get_modelmeta().custom_metadata_map.get(HEADER)
+    if header is None:
+        raise _foreign(path, "it has no header of mcss")
+
+    def run(images: UInt8[np.ndarray, "n _ _ _"]) -> tuple[np.ndarray, np.ndarray]:
+        pose, embedding = session.run([POSE, EMBEDDING], {IMAGE: np.ascontiguousarray(images)})
+        return pose, embedding
+
+    return ExportedModel(ModelFacts.from_json(header, path), run)
+
+
+def _open_openvino(path: Path, threads: int) -> ExportedModel:
+    openvino = openvino_runtime()
+    # Where a processor has bfloat16 the CPU plugin takes it unless told not to.
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        model = core.read_model(path)
+        header = model.get_rt_info([HEADER]).astype(str) if model.has_rt_info([HEADER]) else None
+        compiled = core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise _foreign(path, str(error).strip().splitlines()[-1]) from error
+    if header is None:
+        raise _foreign(path, "it has no header of mcss")
+
+    def run(images: UInt8[np.ndarray, "n _ _ _"]) -> tuple[np.ndarray, np.ndarray]:
+        found = compiled({IMAGE: np.ascontiguousarray(images)})
+        return found[POSE].copy(), found[EMBEDDING].copy()
+
+    return ExportedModel(ModelFacts.from_json(header, path), run)
+
+
+def as_layout(pictures: UInt8[np.ndarray, "n side side 3"], layout: Layout) -> UInt8[np.ndarray, "n _ _ _"]:
+    """Pictures as a file of that layout takes them."""
+    return pictures if layout == "nhwc" else np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedPredictor:
+    """Predicts from the pictures of a capture with an exported file."""
+
+    model: ExportedModel
+    capture: Capture
+
+    def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
+        """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
+        facts = self.model.facts
+        pose, embedding = self.model.run(as_layout(self.capture.decode(rows, facts.image_size), facts.layout))
+        return Prediction(torch.from_numpy(pose), torch.from_numpy(embedding), facts.frame)
+
+
+def onnxruntime() -> Any:
+    """The package onnxruntime, which is an extra."""
+    try:
+        import onnxruntime as runtime
+    except ImportError as error:
+        raise ImportError(
+            "running ONNX files needs ONNX Runtime: install it with `pip install 'mcss[onnx]'`"
+        ) from error
+    return runtime
+
+
+def openvino_runtime() -> Any:
+    """The package openvino, which is an extra."""
+    try:
+        with _unreported():
+            import openvino
+    except ImportError as error:
+        raise ImportError("OpenVINO files need OpenVINO: install it with `pip install 'mcss[openvino]'`") from error
+    return openvino
+
+
+def nncf_package() -> Any:
+    """The package nncf, which is an extra, without its chatter."""
+    try:
+        with _unreported():
+            import nncf
+    except ImportError as error:
+        raise ImportError("--int8 for OpenVINO needs nncf: install it with `pip install 'mcss[openvino]'`") from error
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+def _unreported() -> contextlib.AbstractContextManager[None]:
+    """OpenVINO and NNCF imported in here do not tell their maker, which they do from a forked process unless in CI."""
+    return environment({"CI": "true", "NNCF_CI": "1"})

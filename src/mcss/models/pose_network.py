@@ -1,0 +1,178 @@
+"""The pose network: trunk F, embedding head G and pose head H."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mcss.models.backbones import Trunk, TrunkName, build_trunk
+from mcss.skeletons import JOINTS, PoseFrame
+
+OUTPUT_JOINTS = len(JOINTS) - 1
+"""H predicts the joints without the root, which is zero by definition."""
+
+MAX_FEATURE_SIDE = 4
+"""The feature map is max-pooled by 2, with ceil, until its side is at most this (7 → 4, 8 → 4)."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What the network is made of; stored with every checkpoint."""
+
+    trunk: TrunkName = "resnet18"
+    """Architecture of F."""
+    batchnorm_affine: bool = False
+    """Keep scale and shift of F's BatchNorm layers. The paper turns them off (Sec. 4)."""
+    dim: int = 128
+    """Size of the embedding φ (dim φ in the paper)."""
+    embedding_norm: bool = False
+    """BatchNorm without affine before the L2-normalisation: keeps φ from collapsing. Not in the paper."""
+    scaled_embedding: bool = False
+    """Hand √dim·φ to H, so that its inputs have unit variance. Not in the paper, whose H learns slowly."""
+    head_hidden: int = 0
+    """Width of a hidden layer in H; 0: the paper's single FC(dim, 48)."""
+    dropout: float = 0.0
+    """Share of the feature map's channels dropped before G while training. Not in the paper."""
+    image_size: int = 224
+    """Side of the square input image in pixels."""
+
+    def __post_init__(self) -> None:
+        if self.dim < 2:
+            raise ValueError(f"dim: expected 2 or more, got {self.dim}.")
+        if self.image_size < 32:
+            raise ValueError(f"image_size: expected 32 or more, got {self.image_size}.")
+
+
+class NetworkOutput(NamedTuple):
+    """What the network says of a batch of images (no dataclass: Fabric's wrapper takes frozen ones apart)."""
+
+    embedding: Float[Tensor, "batch dim"]
+    """φ: unit vectors."""
+    coordinates: Float[Tensor, "batch 48"]
+    """H's normalised joint coordinates; `PoseNetwork.denormalised` turns them into mm."""
+
+
+class PoseEstimator(nn.Module):
+    """A trunk F, and how normalised coordinates become mm; subclasses say what lies between.
+
+    Attributes:
+        config: Of the trunk and of what the subclass takes from it.
+        frame: What the predicted poses are turned to.
+        trunk: F.
+    """
+
+    pose_mean: Tensor
+    pose_std: Tensor
+    pose_head: nn.Module
+
+    def __init__(self, config: NetworkConfig, weights: str, frame: PoseFrame) -> None:
+        super().__init__()
+        self.config = config
+        self.frame: PoseFrame = frame
+        self.encoder_frozen = False
+        self.trunk: Trunk = build_trunk(config.trunk, weights, config.batchnorm_affine)
+        self.register_buffer("pose_mean", torch.zeros(OUTPUT_JOINTS, 3))
+        self.register_buffer("pose_std", torch.ones(OUTPUT_JOINTS, 3))
+
+    @torch.no_grad()
+    def feature_side(self) -> int:
+        """Side of Ψ."""
+        size = self.config.image_size
+        training = self.trunk.training
+        self.trunk.eval()
+        side = self.trunk(torch.zeros(1, 3, size, size)).shape[-1]
+        self.trunk.train(training)
+        while side > MAX_FEATURE_SIDE:
+            side = -(-side // 2)
+        return int(side)
+
+    @torch.no_grad()
+    def map_shape(self, stages: int) -> tuple[int, int]:
+        """Channels and side of the map after the first `stages` stages of the trunk.
+
+        Raises:
+            ValueError: The trunk has fewer.
+        """
+        if not 1 <= stages <= len(self.trunk.stages):
+            raise ValueError(f"stages: expected 1 to {len(self.trunk.stages)}, those of the trunk, got {stages}.")
+        training, size = self.trunk.training, self.config.image_size
+        self.trunk.eval()
+        shape = self.trunk(torch.zeros(1, 3, size, size), 0, stages).shape
+        self.trunk.train(training)
+        return int(shape[1]), int(shape[2])
+
+    def features(
+        self, images: Float[Tensor, "batch _ _ _"], first: int = 0
+    ) -> Float[Tensor, "batch channels side side"]:
+        """Ψ of images, or of what stage `first` of the trunk takes."""
+        psi: Tensor = self.trunk(images, first)
+        while psi.shape[-1] > MAX_FEATURE_SIDE:
+            psi = nn.functional.max_pool2d(psi, 2, ceil_mode=True)
+        return psi
+
+    def freeze_encoder(self) -> None:
+        """From now on train the pose head alone; all else stays, BatchNorm statistics too."""
+        self.encoder_frozen = True
+        self.requires_grad_(False)
+        self.pose_head.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "PoseEstimator":
+        """Training mode, but for what is frozen."""
+        super().train(mode)
+        if self.encoder_frozen:
+            for child in self.children():
+                child.train(mode and child is self.pose_head)
+        return self
+
+    def set_pose_statistics(self, poses: Float[Tensor, "poses 17 3"]) -> None:
+        """Take mean and standard deviation of every joint coordinate from the labelled training poses.
+
+        Coordinates that never vary (the left hip's Y in canonical pose) keep a deviation of 1 mm.
+        """
+        body = poses[:, 1:]
+        self.pose_mean.copy_(body.mean(dim=0))
+        self.pose_std.copy_(body.std(dim=0, correction=0).clamp(min=1.0))
+
+    def normalised(self, poses: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch 48"]:
+        """Joint coordinates in standard deviations from the mean of the labelled training poses."""
+        return ((poses[:, 1:] - self.pose_mean) / self.pose_std).flatten(1)
+
+    def denormalised(self, coordinates: Float[Tensor, "batch 48"]) -> Float[Tensor, "batch 17 3"]:
+        """Poses in mm in the network's frame, the root at the origin."""
+        poses = coordinates.reshape(-1, OUTPUT_JOINTS, 3) * self.pose_std + self.pose_mean
+        return nn.functional.pad(poses, (0, 0, 1, 0))
+
+
+class PoseNetwork(PoseEstimator):
+    """F, G and H of the paper: image → feature map Ψ → embedding φ → pose.
+
+    Reference:
+        Mitra et al., CVPR 2020, Fig. 1a and Sec. 4. Departures are options of `NetworkConfig`, off by default.
+    """
+
+    def __init__(self, config: NetworkConfig, weights: str = "random", frame: PoseFrame = "canonical") -> None:
+        super().__init__(config, weights, frame)
+        side = self.feature_side()
+        self.dropout = nn.Dropout2d(config.dropout)
+        self.embedding_head = nn.Linear(self.trunk.channels * side * side, config.dim)
+        self.embedding_norm = nn.BatchNorm1d(config.dim, affine=False) if config.embedding_norm else nn.Identity()
+        outputs = OUTPUT_JOINTS * 3
+        if config.head_hidden:
+            self.pose_head = nn.Sequential(
+                nn.Linear(config.dim, config.head_hidden),
+                nn.ReLU(),
+                nn.Linear(config.head_hidden, outputs),
+            )
+        else:
+            self.pose_head = nn.Linear(config.dim, outputs)
+
+    def forward(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> NetworkOutput:
+        """Embedding and normalised pose of images, or of what stage `first` of the trunk takes."""
+        psi = self.dropout(self.features(images, first))
+        raw = self.embedding_norm(self.embedding_head(psi.flatten(1)))
+        embedding = nn.functional.normalize(raw, dim=1)
+        scale = self.config.dim**0.5 if self.config.scaled_embedding else 1.0
+        return NetworkOutput(embedding, self.pose_head(embedding * scale))

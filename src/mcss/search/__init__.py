@@ -1,0 +1,1 @@
+"""An index of embeddings, and queries by pose or movement."""

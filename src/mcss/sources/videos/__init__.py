@@ -1,0 +1,1 @@
+"""Your own synchronised videos, with or without 3D labels beside them."""

@@ -1,0 +1,87 @@
+"""The log of a run: a line of ``metrics.jsonl`` for what training and validation came to, and when."""
+
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from mcss.evaluation.evaluate import Evaluation
+from mcss.files import write_text
+
+
+class RunLog:
+    """Lines of ``metrics.jsonl``: what training and validation came to, and when."""
+
+    def __init__(self, path: Path, images: int, seconds: float, writes: bool) -> None:
+        self._path, self._writes = path, writes
+        self._images, self._before, self._begin = images, seconds, time.monotonic()
+        self._last = (images, self._begin)
+
+    def count(self, images: int) -> None:
+        """So many images more were trained on."""
+        self._images += images
+
+    def training(self, step: int, losses: Any, rate: float) -> str:
+        """Write a line for a training step; returns a short form of it to show.
+
+        Args:
+            step: Steps done.
+            losses: A dataclass of 0-d tensors, or None where a method has no such term.
+            rate: Learning rate.
+        """
+        values = {
+            field.name: float(value.detach())
+            for field in dataclasses.fields(losses)
+            if (value := getattr(losses, field.name)) is not None
+        }
+        images, then = self._last
+        now = time.monotonic()
+        speed = (self._images - images) / max(now - then, 1e-9)
+        self._last = (self._images, now)
+        self._write({"step": step, "lr": rate, "images_per_second": round(speed, 1), **values})
+        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−", "without_negative": "no neg."}
+        parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
+        return " · ".join([*parts, f"{speed:.0f} images/s"])
+
+    def validation(self, step: int, found: Evaluation, with_pose: bool) -> None:
+        """Write a point of the learning curve; without its pose where no label was seen yet."""
+        line: dict[str, Any] = {"step": step}
+        if found.pose is not None and with_pose:
+            scores = found.pose.over_poses
+            line |= {"mpjpe": scores.mpjpe, "n_mpjpe": scores.n_mpjpe, "pa_mpjpe": scores.pa_mpjpe}
+        if found.retrieval is not None and found.retrieval.same_instant is not None:
+            line["hit_at_1"] = found.retrieval.same_instant.hit_at_1
+        self._write({"step": step, "validation": line})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        seconds = self._before + time.monotonic() - self._begin
+        finite = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
+        if self._writes:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({**finite, "images": self._images, "seconds": round(seconds, 2)}) + "\n")
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def last_validation(path: Path) -> dict[str, float]:
+    """The last point of the learning curve in a ``metrics.jsonl``, by measure."""
+    point = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
+    return {name: value for name, value in point.items() if name != "step"}
+
+
+def rewind(path: Path, step: int) -> tuple[int, float]:
+    """Drop the lines after a checkpoint's step; images seen and seconds spent until then."""
+    lines = [line for line in read_metrics(path) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+    return (lines[-1]["images"], lines[-1]["seconds"]) if lines else (0, 0.0)

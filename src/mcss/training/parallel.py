@@ -1,0 +1,123 @@
+"""Several runs beside each other, each in a process with its share of the processors.
+
+Two runs of one thread each train a third faster together than one after the other with two threads: the layers of
+the small maps gain little from a second thread.
+"""
+
+import multiprocessing
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mcss.data.capture import Capture
+from mcss.processes import end_with_parent
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.training.checkpoints import CONFIG, METRICS
+from mcss.training.loop import cache_images, train
+from mcss.training.metrics_log import read_metrics
+from mcss.training.runs import FIRST_STAGE, begin_run
+from mcss.training.settings import TrainSettings, stages
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to train, or to go on with."""
+
+    settings: TrainSettings
+    out: Path
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which runs of a list are one machine's, of several that share a folder."""
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Share":
+        """Of ``1/4``: the second of four machines.
+
+        Raises:
+            ValueError: Another text.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise ValueError(f"share: expected I/N with I from 0 to N - 1, such as 0/4, got {text!r}.")
+        return cls(int(index), int(count))
+
+    def of(self, names: Iterable[str]) -> set[str]:
+        """Those of some names that are this machine's; every machine has to give the same ones in the same order."""
+        return set(list(dict.fromkeys(names))[self.index :: self.count])
+
+
+def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> None:
+    """Train all jobs, `processes` at a time; each goes on from its last checkpoint.
+
+    What frozen stages make of the pictures is computed before, by this process alone.
+
+    Ctrl-C reaches the processes too; they leave their checkpoints.
+
+    Raises:
+        ValueError: Of the first run that failed; the others are trained to their end.
+    """
+    for job in jobs:
+        cache_images(job.settings, progress)
+    if processes < 2 or len(jobs) < 2:
+        for job in jobs:
+            train(job.settings, job.out, resume=True, progress=progress)
+        return
+    threads = max(1, torch.get_num_threads() // processes)
+    spawn = multiprocessing.get_context("spawn")
+    steps = [_steps_of_both(job.out) for job in jobs]
+    total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
+    with (
+        progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
+        ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_one_of, initargs=(threads,)) as pool,
+    ):
+        futures: list[Future[Path]] = [pool.submit(train, job.settings, job.out, True) for job in jobs]
+        while not all(future.done() for future in futures):
+            time.sleep(_POLL_SECONDS)
+            for place, job in enumerate(jobs):
+                now = max(_steps_of_both(job.out), steps[place])
+                task.advance(now - steps[place])
+                steps[place] = now
+            task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
+        for future in futures:
+            future.result()
+
+
+def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
+    """The jobs whose learning curve has not reached its end; it alone is looked at, weights may have been cleared away.
+
+    Raises:
+        ValueError: A folder holds a run with other settings or of another capture.
+    """
+    waiting = []
+    for job in jobs:
+        if (job.out / CONFIG).exists():
+            begin_run(job.out, job.settings, capture, resume=True)
+        lines = read_metrics(job.out / METRICS)
+        if not lines or "validation" not in lines[-1] or lines[-1]["step"] < stages(job.settings)[1].optimiser.steps:
+            waiting.append(job)
+    return waiting
+
+
+def _steps(run: Path) -> int:
+    lines = read_metrics(run / METRICS)
+    return int(lines[-1]["step"]) if lines else 0
+
+
+def _steps_of_both(run: Path) -> int:
+    return _steps(run / FIRST_STAGE) + _steps(run)
+
+
+def _one_of(threads: int) -> None:
+    end_with_parent()
+    torch.set_num_threads(threads)

@@ -1,0 +1,56 @@
+"""The learning curve of a run: how the network does on the validation split."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from mcss.data.capture import Capture
+from mcss.evaluation.evaluate import Evaluation, evaluate_predictions
+from mcss.evaluation.network_predictor import CachedPredictor, NetworkPredictor
+from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, predict_split
+from mcss.models.pose_network import PoseEstimator
+from mcss.progress import Progress
+from mcss.training.feature_cache import cache_stages, default_cache
+from mcss.training.settings import TrainSettings
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """Evaluates a network on some instants of the validation split: a point of the curve."""
+
+    predict: NetworkPredictor | CachedPredictor
+    capture: Capture
+    split: str
+    settings: EvaluationSettings
+
+    def __call__(self, network: PoseEstimator) -> Evaluation:
+        """Measure a network as it now is."""
+        predict = dataclasses.replace(self.predict, network=network)
+        found = predict_split(predict, self.capture, self.split, self.settings)
+        return evaluate_predictions(found, self.capture.fingerprint, self.split, self.settings)
+
+
+def learning_curve(
+    settings: TrainSettings, network: PoseEstimator, capture: Capture, progress: Progress
+) -> LearningCurve | None:
+    """The curve of a run; None where the capture has no split for it.
+
+    Raises:
+        CaptureError: Poses are in camera space, and the capture does not know the cameras of that split.
+    """
+    split = settings.validation
+    if split is None or split not in capture.splits:
+        return None
+    evaluation = EvaluationSettings(
+        max_instants=settings.validation_instants, max_queries=300, max_gallery=4 * settings.validation_instants
+    )
+    if network.frame == "camera":  # says so now, not at the first point of the curve
+        rows = evaluated_instants(capture, split, evaluation).rows
+        capture.rotations(rows[rows >= 0], f"scoring the split {split!r} in camera space")
+    predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
+    if settings.variants:
+        rows = evaluated_instants(capture, split, evaluation).rows
+        size, stages = settings.network.image_size, settings.frozen_stages
+        folder = default_cache()
+        maps = cache_stages(network.trunk.eval(), stages, capture, rows, size, None, 1, folder, progress)
+        predict = CachedPredictor(network, maps)
+    return LearningCurve(predict, capture, split, evaluation)

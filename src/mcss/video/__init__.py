@@ -1,0 +1,1 @@
+"""From a video file to crops of the person in it."""

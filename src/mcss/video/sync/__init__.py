@@ -1,0 +1,1 @@
+"""How the clocks of several cameras relate: by sound, by motion, by hand."""

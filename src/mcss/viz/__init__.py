@@ -1,0 +1,1 @@
+"""How results are drawn: the style, plots, skeletons and HTML pages."""
