@@ -42,9 +42,9 @@ from mcss.experiments.mediapipe_process import (
 )
 from mcss.inference.export.export import ExportSettings, PictureNetwork, export_run
 from mcss.inference.export.runtimes import ENDINGS, ExportedModel
+from mcss.models.model_file import load_model
 from mcss.processes import processors
 from mcss.progress import RichProgress
-from mcss.training.checkpoints import load_model
 
 BATCHES = (1, 32)
 MEDIAPIPE = f"MediaPipe Full {VERSION}, finding the person too"

@@ -84,7 +84,7 @@ def main() -> None:
 
 def model_facts(path: Path) -> str:
     """What the model file says it was equipped with."""
-    from mcss.training.checkpoints import read_model
+    from mcss.models.model_file import read_model
 
     return read_model(path).about.get("equipped", "unknown")
 

@@ -23,9 +23,9 @@ from mcss.experiments.comparison import evaluate_run
 from mcss.files import write_json
 from mcss.methods.mcss import MCSSSettings
 from mcss.models.model import CARD, SHIPPED
+from mcss.models.model_file import read_model
 from mcss.progress import RichProgress
 from mcss.retrieval import InstantRetrieval
-from mcss.training.checkpoints import read_model
 from mcss.training.loop import train
 from mcss.training.recipes import recipe
 from write_table import write_between

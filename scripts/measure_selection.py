@@ -29,8 +29,8 @@ from mcss.experiments.comparison import spread
 from mcss.files import write_json
 from mcss.inference.label_selection import SelectSettings, select_instants
 from mcss.methods.mcss import MCSSSettings
+from mcss.models.model_file import MODEL, load_model
 from mcss.progress import Progress, RichProgress
-from mcss.training.checkpoints import MODEL, load_model
 from mcss.training.parallel import Job, train_all
 from mcss.training.recipes import recipe
 from mcss.viz.figures import PALETTE

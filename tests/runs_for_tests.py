@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training as training
+from mcss.models.model_file import MODEL, ModelParts, save_model
 from mcss.models.orientation import PlacementConfig, PlacementHead
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.models.uncertainty import ReferencePoses
-from mcss.training.checkpoints import MODEL, ModelParts, save_model
 from mcss.training.loop import train
 from mcss.training.settings import TrainSettings
 

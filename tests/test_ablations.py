@@ -5,11 +5,11 @@ import pytest
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance
+from mcss.errors import CheckpointError
 from mcss.experiments import ablation as ablations
 from mcss.experiments.ablation import VARIANTS, AblationPlan, ablation_table, run_ablation
 from mcss.methods.mcss import MCSSSettings
 from mcss.models.pose_network import NetworkConfig
-from mcss.training.checkpoints import CheckpointError
 from mcss.training.recipes import recipe
 from mcss.training.settings import TrainSettings
 

@@ -13,9 +13,10 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mcss.errors import WeightsError
 from mcss.models import backbones
 from mcss.models.backbones import TRUNKS, build_trunk, packaged_efficientnet_lite0
-from mcss.weights import WeightsError, read_weights
+from mcss.weights import read_weights
 
 CHANNELS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "tf_efficientnet_lite0": 320}
 

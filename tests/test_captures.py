@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from captures_for_tests import INFO, SIZE, VIEWS, stick_camera, stick_part, stick_parts, stick_pose
-from mcss.data.capture import Capture, CaptureError, CaptureWriter, Frame
+from mcss.data.capture import Capture, CaptureWriter, Frame
 from mcss.data.schema import SCHEMA, jpeg_size
+from mcss.errors import CaptureError
 
 
 def written(uri: str | Path, parts: list[list[Frame]]) -> Capture:

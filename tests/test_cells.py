@@ -28,8 +28,9 @@ from mcss.experiments.tuning import Budget, Trial, best_trial, trials_of, tuned
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.supervised import SupervisedSettings
+from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig
-from mcss.training.checkpoints import METRICS, MODEL
+from mcss.training.checkpoints import METRICS
 from mcss.training.parallel import Share
 from mcss.training.recipes import recipe
 from mcss.training.settings import OptimiserSettings, TrainSettings

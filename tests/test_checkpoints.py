@@ -8,19 +8,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from mcss.errors import CheckpointError
+from mcss.methods.method import load_estimator
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.models.model_file import CHECKPOINT, MODEL, load_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
-from mcss.training.checkpoints import (
-    CHECKPOINT,
-    MODEL,
-    CheckpointError,
-    load_checkpoint,
-    load_estimator,
-    load_model,
-    save_checkpoint,
-    save_model,
-)
+from mcss.training.checkpoints import load_checkpoint, save_checkpoint
 from test_files import disk_space
 
 CONFIG = NetworkConfig("tf_efficientnet_lite0", dim=8, image_size=32, embedding_norm=True, scaled_embedding=True)

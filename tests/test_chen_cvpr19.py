@@ -23,11 +23,10 @@ from mcss.methods.chen_cvpr19 import (
     map_error,
     representation_losses,
 )
-from mcss.methods.method import information_of
+from mcss.methods.method import information_of, load_estimator
 from mcss.methods.points2d import Points2DSettings, mean_of_known, point_error
 from mcss.methods.supervised import SupervisedSettings
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
-from mcss.training.checkpoints import load_estimator
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.recipes import recipe

@@ -9,7 +9,7 @@ import pytest
 
 from mcss.cli import main
 from mcss.data.capture import Capture
-from mcss.training.checkpoints import load_model
+from mcss.models.model_file import load_model
 from mcss.training.metrics_log import read_metrics
 
 

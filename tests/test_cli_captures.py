@@ -11,8 +11,9 @@ from captures_for_tests import INFO, stick_part
 from mcss.cli import main
 from mcss.cli.training import TrainOptions
 from mcss.data.capture import Capture, CaptureWriter
+from mcss.errors import CheckpointError
+from mcss.models.model_file import load_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.training.checkpoints import CheckpointError, load_model, save_model
 from mcss.training.recipes import MethodName
 from mcss.training.runs import begin_run
 from mcss.training.settings import TrainSettings

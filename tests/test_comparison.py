@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from captures_for_tests import SEQUENCES, stick_pose
 from mcss.cli import main
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
+from mcss.errors import CaptureError
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Poses, load
 from mcss.search.clips import Clip, clip_of_sequence

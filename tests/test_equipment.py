@@ -11,9 +11,9 @@ from mcss.cli import main
 from mcss.data.capture import Capture, CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
+from mcss.models.model_file import save_model
 from mcss.models.orientation import PlacementConfig, angle_between
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.training.checkpoints import save_model
 from mcss.training.heads import (
     EquipSettings,
     LabelledPictures,

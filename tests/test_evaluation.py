@@ -8,7 +8,8 @@ import torch
 
 import reference
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.errors import CaptureError
 from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions, gallery_of
 from mcss.evaluation.examples import pick_rows, pose_examples
 from mcss.evaluation.predictions import (

@@ -19,13 +19,14 @@ import torch
 from mcss.cli import main
 from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
+from mcss.errors import ExportError
 from mcss.evaluation.predictions import target_poses
 from mcss.inference.export.export import ExportSettings, Parity, export_run, generated_pictures
-from mcss.inference.export.runtimes import ExportedModel, ExportedPredictor, ExportError, openvino_runtime
+from mcss.inference.export.runtimes import ExportedModel, ExportedPredictor, openvino_runtime
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.models.model_file import save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
-from mcss.training.checkpoints import save_model
 
 SIZE = 64
 DOCS = Path(__file__).parents[1] / "docs"
@@ -60,7 +61,7 @@ def onnx_file(run: Path, tiny_capture: Capture) -> Path:
 
 def reference(run: Path, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pose and embedding by the network itself, normalised by other code than the graph's."""
-    from mcss.training.checkpoints import load_model
+    from mcss.models.model_file import load_model
 
     network = load_model(run)
     with torch.no_grad():

@@ -6,11 +6,12 @@ import pytest
 
 import mcss
 from mcss.data.capture import Capture
+from mcss.errors import PoseIndexError
 from mcss.models.model import Model
-from mcss.search.entries import Filter, IndexProblem
+from mcss.models.model_file import save_model
+from mcss.search.entries import Filter
 from mcss.search.index import PoseIndex
 from mcss.search.indexing import index_capture
-from mcss.training.checkpoints import save_model
 from mcss.web.analysis import Answer
 from mcss.web.gallery import CaptureGallery, Found, Gallery, GalleryError, IndexGallery, Shown, moments
 from mcss.web.results import ForgottenError, Looks
@@ -94,16 +95,16 @@ def test_an_index_finds_its_capture_elsewhere_and_refuses_others(
     (tmp_path / "moved").symlink_to(tiny_capture.uri)
     gallery = IndexGallery.open(index, model, str(tmp_path / "moved"))
     assert gallery.picture(0).startswith(b"\xff\xd8")
-    with pytest.raises(IndexProblem, match=r"holds no pictures of the capture at .*: add it with `mcss index"):
+    with pytest.raises(PoseIndexError, match=r"holds no pictures of the capture at .*: add it with `mcss index"):
         IndexGallery.open(index, model, scenic_capture.uri)
     shutil.copytree(index, tmp_path / "index")
     PoseIndex.open(tmp_path / "index").remember_capture(tiny_capture.fingerprint, scenic_capture.uri)
-    with pytest.raises(IndexProblem, match=r"has changed since it was indexed: take it up again with `mcss index"):
+    with pytest.raises(PoseIndexError, match=r"has changed since it was indexed: take it up again with `mcss index"):
         IndexGallery.open(str(tmp_path / "index"), model)
     network = small_network()
     network.pose_std.fill_(50.0)
     save_model(tmp_path / "model.safetensors", network, {})
-    with pytest.raises(IndexProblem, match="other weights"):
+    with pytest.raises(PoseIndexError, match="other weights"):
         IndexGallery.open(index, mcss.load(tmp_path))
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture, CaptureWriter, Frame
+from mcss.errors import PoseIndexError
 from mcss.models.model import Model, load
-from mcss.search.entries import PLACE, Entries, Filter, Hit, IndexProblem, Origin
+from mcss.search.entries import PLACE, Entries, Filter, Hit, Origin
 from mcss.search.index import STRUCTURED_FROM, PoseIndex
 from mcss.search.indexing import index_capture, origin_of
 from mcss.search.memory_index import ResidentIndex
@@ -88,7 +89,7 @@ def test_add_replaces_remove_removes_and_count_counts(tmp_path: Path) -> None:
     index.add(made(0, 8, capture="another"))
     assert index.count(capture="another") == 8
     assert index.remove(capture="another") == 8
-    with pytest.raises(IndexProblem, match="expected a condition, came none"):
+    with pytest.raises(PoseIndexError, match="expected a condition, came none"):
         index.remove()
     assert PoseIndex.open(tmp_path / "i").count() == 55
 
@@ -172,19 +173,19 @@ def test_a_reader_sees_every_change_wholly_or_not_at_all(tmp_path: Path) -> None
 
 
 def test_places_without_an_index_say_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(IndexProblem, match=r"no index at .*; make one with `mcss index CAPTURE -o "):
+    with pytest.raises(PoseIndexError, match=r"no index at .*; make one with `mcss index CAPTURE -o "):
         PoseIndex.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "empty").mkdir()
-    with pytest.raises(IndexProblem, match="no index at"):
+    with pytest.raises(PoseIndexError, match="no index at"):
         PoseIndex.open(tmp_path / "empty")
     lancedb.connect(tmp_path / "other").create_table("books", pa.table({"title": ["a"]}))
-    with pytest.raises(IndexProblem, match=r"a LanceDB database but no index of mcss \(its tables are books\)"):
+    with pytest.raises(PoseIndexError, match=r"a LanceDB database but no index of mcss \(its tables are books\)"):
         PoseIndex.open(tmp_path / "other")
-    with pytest.raises(IndexProblem, match="no index of mcss"):
+    with pytest.raises(PoseIndexError, match="no index of mcss"):
         PoseIndex.create(tmp_path / "other", ORIGIN)
     lancedb.connect(tmp_path / "alike").create_table("poses", pa.table({"vector": [[1.0]]}))
-    with pytest.raises(IndexProblem, match="its table poses was not written by mcss"):
+    with pytest.raises(PoseIndexError, match="its table poses was not written by mcss"):
         PoseIndex.open(tmp_path / "alike")
 
 
@@ -193,25 +194,25 @@ def test_an_index_of_a_newer_mcss_is_refused(tmp_path: Path, monkeypatch: pytest
         patch.setattr("mcss.search.entries.INDEX_VERSION", 2)
         patch.setattr("mcss.search.index.INDEX_VERSION", 2)
         PoseIndex.create(tmp_path / "i", ORIGIN)
-    with pytest.raises(IndexProblem, match="has version 2, this mcss reads up to 1: update mcss"):
+    with pytest.raises(PoseIndexError, match="has version 2, this mcss reads up to 1: update mcss"):
         PoseIndex.open(tmp_path / "i")
 
 
 def test_embeddings_of_another_model_are_refused(tmp_path: Path) -> None:
     index = PoseIndex.create(tmp_path / "i", ORIGIN)
-    with pytest.raises(IndexProblem, match="holds embeddings of 8 numbers, runs/two gives 16: use the run"):
+    with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, runs/two gives 16: use the run"):
         PoseIndex.create(tmp_path / "i", Origin("abc", 16, "runs/two"))
-    with pytest.raises(IndexProblem, match=r"other weights \(abc\) than those of runs/two \(abd\)"):
+    with pytest.raises(PoseIndexError, match=r"other weights \(abc\) than those of runs/two \(abd\)"):
         PoseIndex.create(tmp_path / "i", Origin("abd", 8, "runs/two"))
-    with pytest.raises(IndexProblem, match="holds embeddings of 8 numbers, came 9"):
+    with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, came 9"):
         index.add(made(0, 3, dim=9))
-    with pytest.raises(IndexProblem, match="holds embeddings of 8 numbers, the query has 9"):
+    with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, the query has 9"):
         index.search(np.zeros(9, np.float32))
-    with pytest.raises(IndexProblem, match="the query's embedding is not finite"):
+    with pytest.raises(PoseIndexError, match="the query's embedding is not finite"):
         index.search(np.full(8, np.nan, np.float32))
     broken = made(5, 3)
     broken.vector[1, 2] = np.nan
-    with pytest.raises(IndexProblem, match="the embedding of row 6 is not finite"):
+    with pytest.raises(PoseIndexError, match="the embedding of row 6 is not finite"):
         index.add(broken)
     assert index.count() == 0
 
@@ -219,14 +220,16 @@ def test_embeddings_of_another_model_are_refused(tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     index = PoseIndex.create(tmp_path / "i", ORIGIN)
     query = made(0, 1).vector[0]
-    with pytest.raises(IndexProblem, match="is empty; fill it with `mcss index"):
+    with pytest.raises(PoseIndexError, match="is empty; fill it with `mcss index"):
         index.search(query)
     index.add(made(0, 40))
     for searched in (index, ResidentIndex.load(index)):
-        with pytest.raises(IndexProblem, match=r"subject: there is no .S'9. in the index at .*; there are S0, S1, S2"):
+        with pytest.raises(
+            PoseIndexError, match=r"subject: there is no .S'9. in the index at .*; there are S0, S1, S2"
+        ):
             searched.search(query, 3, Filter(subject=("S'9",)))
         assert searched.search(query, 3, Filter(between=(80.0, 90.0))) == []
-    with pytest.raises(IndexProblem, match="top: expected 1 or more, got 0"):
+    with pytest.raises(PoseIndexError, match="top: expected 1 or more, got 0"):
         index.search(query, 0)
     with pytest.raises(ValueError, match="between: expected two times in s, the earlier first, got 3 2"):
         Filter(between=(3.0, 2.0))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.data.capture import Capture, CaptureWriter
 from mcss.data.keypoints import BONES, COLUMNS, keypoints_of, normalised_points, skeleton_maps
+from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS
 
 

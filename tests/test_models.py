@@ -10,11 +10,13 @@ from PIL import Image
 
 import mcss
 from mcss.data.capture import Capture
+from mcss.errors import CheckpointError, ImageError
 from mcss.evaluation.network_predictor import NetworkPredictor
-from mcss.images import PictureError, as_rgb, read_picture
+from mcss.images import as_rgb, read_picture
+from mcss.methods.method import load_estimator
 from mcss.models import model as models
+from mcss.models.model_file import read_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.training.checkpoints import CheckpointError, load_estimator, read_model, save_model
 from runs_for_tests import equipped_run, small_network
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -171,21 +173,21 @@ def test_the_cameras_rotation_mark_is_applied(orientation: int, tmp_path: Path) 
 )
 def test_files_that_are_no_pictures(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
-    with pytest.raises(PictureError, match=message):
+    with pytest.raises(ImageError, match=message):
         read_picture(tmp_path / "x.jpg")
 
 
 def test_arrays_and_boxes_that_are_none(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"cannot be read \(No such file"):
+    with pytest.raises(ImageError, match=r"cannot be read \(No such file"):
         read_picture(tmp_path / "nothing.png")
-    with pytest.raises(PictureError, match="came an array of float64; floats"):
+    with pytest.raises(ImageError, match="came an array of float64; floats"):
         as_rgb(np.zeros((4, 4, 3)))
-    with pytest.raises(PictureError, match=r"picture 1: .* came shape \(4, 4, 2\)"):
+    with pytest.raises(ImageError, match=r"picture 1: .* came shape \(4, 4, 2\)"):
         mcss.load(run).predict([photo(), np.zeros((4, 4, 2), np.uint8)])
-    with pytest.raises(PictureError, match="expected one for each of 1 pictures, got 2"):
+    with pytest.raises(ImageError, match="expected one for each of 1 pictures, got 2"):
         mcss.load(run).predict(photo(), [(0, 0, 5, 5)] * 2)
     for box in ((900, 0, 5, 5), (0, 0, 0, 5), (0, 0, 1e9, 5), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)):
-        with pytest.raises(PictureError, match=r"box 0: expected a box .* in the picture of 300×400 pixels, came"):
+        with pytest.raises(ImageError, match=r"box 0: expected a box .* in the picture of 300×400 pixels, came"):
             mcss.load(run).predict(photo(), [box])
 
 

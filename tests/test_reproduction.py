@@ -14,6 +14,7 @@ import pytest
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
 from mcss.data.augmentation import NO_AUGMENTATION
 from mcss.data.capture import Capture, CaptureWriter, Selector
+from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments import reproduce as module
 from mcss.experiments import signals
@@ -32,7 +33,6 @@ from mcss.methods.supervised import SupervisedSettings
 from mcss.models.pose_network import NetworkConfig
 from mcss.skeletons import JOINTS
 from mcss.training.settings import TrainSettings
-from mcss.weights import WeightsError
 
 METHODS: dict[str, Method] = {
     "mcss": MCSSSettings(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4),

@@ -12,10 +12,12 @@ from captures_for_tests import INFO, stick_part
 from mcss.data.augmentation import NO_AUGMENTATION, normalise
 from mcss.data.backgrounds import BackgroundCrops, halvings
 from mcss.data.batches import Batch
-from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings
+from mcss.methods.method import load_estimator
 from mcss.methods.rhodin_eccv18 import (
     NovelViewNetwork,
     NovelViewSettings,
@@ -26,8 +28,8 @@ from mcss.methods.rhodin_eccv18 import (
     novel_view_losses,
     seen_from_the_next_view,
 )
+from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
-from mcss.training.checkpoints import CheckpointError, load_estimator, load_model
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.recipes import recipe

@@ -9,16 +9,16 @@ import torch
 from captures_for_tests import INSTANTS, SEQUENCES, SUBJECTS, VIEWS, stick_pose
 from mcss.cli import main
 from mcss.data.capture import Capture
+from mcss.errors import PoseIndexError, QueryError
 from mcss.metrics import pa_mpjpe
 from mcss.models.model import Model, load
-from mcss.search.entries import Filter, IndexProblem
+from mcss.search.entries import Filter
 from mcss.search.index import PoseIndex
 from mcss.search.indexing import index_capture
 from mcss.search.query import (
     PictureQuery,
     PlaceQuery,
     PoseQuery,
-    QueryProblem,
     RowQuery,
     SegmentQuery,
     SequenceSource,
@@ -82,7 +82,7 @@ def test_a_query_is_known_by_its_form(text: str, query: object) -> None:
     ],
 )
 def test_what_cannot_be_searched_for_is_told(text: str, message: str) -> None:
-    with pytest.raises(QueryProblem) as problem:
+    with pytest.raises(QueryError) as problem:
         parsed_query(text)
     assert message in str(problem.value)
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_searched_for_is_told(text: str, message: str) -> None:
 def test_a_clip_is_a_video_or_a_view_of_a_sequence() -> None:
     assert parsed_clip("a.mov@1:2") == VideoQuery(Path("a.mov"), (1.0, 2.0))
     assert parsed_clip("s3://bucket/c:S1/W/2") == SequenceSource("s3://bucket/c", "S1/W/2", None)
-    with pytest.raises(QueryProblem, match=r"'S1/W/2': expected a video \(.*\) or CAPTURE:SUBJECT/SEQUENCE/VIEW"):
+    with pytest.raises(QueryError, match=r"'S1/W/2': expected a video \(.*\) or CAPTURE:SUBJECT/SEQUENCE/VIEW"):
         parsed_clip("S1/W/2")
 
 
@@ -135,7 +135,7 @@ def test_a_3d_pose_finds_the_instants_that_show_it_in_every_view(
     assert {(hit.subject, hit.sequence, hit.frame) for hit in found.hits} == {("S2", SEQUENCES[1], 7)}
     assert sorted(hit.view for hit in found.hits) == list(VIEWS)
     assert max(hit.distance for hit in found.hits) < 0.1
-    with pytest.raises(QueryProblem, match="frame 9 has no pose with all joints; it has 2 frames"):
+    with pytest.raises(QueryError, match="frame 9 has no pose with all joints; it has 2 frames"):
         asked(index, model, f"{tmp_path / 'pose.csv'}@9")
 
 
@@ -161,19 +161,19 @@ def test_a_movement_is_found_where_it_is_and_not_as_itself(index: PoseIndex, mod
 
 
 def test_queries_that_are_not_there_are_told(index: PoseIndex, model: Model) -> None:
-    with pytest.raises(QueryProblem, match=r"row 99999 is not in the index at .*, which has 576 pictures"):
+    with pytest.raises(QueryError, match=r"row 99999 is not in the index at .*, which has 576 pictures"):
         asked(index, model, "row:99999")
-    with pytest.raises(QueryProblem, match="S1/Walking 1 frame 400 view 2 is not in the index"):
+    with pytest.raises(QueryError, match="S1/Walking 1 frame 400 view 2 is not in the index"):
         asked(index, model, "S1/Walking 1/400/2")
-    with pytest.raises(IndexProblem, match=r"subject: there is no 'S7' in the index at .*; there are S1, S2, S3"):
+    with pytest.raises(PoseIndexError, match=r"subject: there is no 'S7' in the index at .*; there are S1, S2, S3"):
         asked(index, model, "S7/Walking 1/4/2")
-    with pytest.raises(IndexProblem, match=r"view: there is no '9' in the index at .*; there are 1, 2, 3, 4"):
+    with pytest.raises(PoseIndexError, match=r"view: there is no '9' in the index at .*; there are 1, 2, 3, 4"):
         asked(index, model, "row:1", filter=Filter(not_view=("9",)))
-    with pytest.raises(QueryProblem, match="a movement needs 5 pictures or more, came 2"):
+    with pytest.raises(QueryError, match="a movement needs 5 pictures or more, came 2"):
         asked(index, model, "S1/Walking 1/2@0.1:0.2")
-    with pytest.raises(QueryProblem, match="has no pictures of S1/Walking 1/2 at that time"):
+    with pytest.raises(QueryError, match="has no pictures of S1/Walking 1/2 at that time"):
         asked(index, model, "S1/Walking 1/2@70:80")
-    with pytest.raises(QueryProblem, match="movements are compared by their embeddings alone"):
+    with pytest.raises(QueryError, match="movements are compared by their embeddings alone"):
         asked(index, model, "S1/Walking 1/2@0:1", by="pose")
 
 
@@ -182,12 +182,12 @@ def test_a_model_that_did_not_make_the_index_is_refused(
 ) -> None:
     other = load(small_run(tmp_path, seed=1))
     (tmp_path / "a.jpg").write_bytes(tiny_capture.images(np.array([0]))[0])
-    with pytest.raises(IndexProblem, match="was made with other weights"):
+    with pytest.raises(PoseIndexError, match="was made with other weights"):
         asked(index, other, str(tmp_path / "a.jpg"))
     smaller = load(small_run(tmp_path, dim=16))
-    with pytest.raises(IndexProblem, match=r"holds embeddings of 128 numbers, .* gives 16"):
+    with pytest.raises(PoseIndexError, match=r"holds embeddings of 128 numbers, .* gives 16"):
         asked(index, smaller, str(tmp_path / "a.jpg"))
-    with pytest.raises(IndexProblem, match=r"holds embeddings of 128 numbers, .* gives 16"):
+    with pytest.raises(PoseIndexError, match=r"holds embeddings of 128 numbers, .* gives 16"):
         index_capture(tiny_capture, smaller, index.uri)
 
 

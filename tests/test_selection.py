@@ -10,8 +10,8 @@ from mcss.data.capture import Capture, CaptureWriter
 from mcss.data.labels import LabelSpec, read_instants, select_labels, write_instants
 from mcss.evaluation.predictions import target_poses
 from mcss.inference.label_selection import SelectSettings, k_center, select_instants
+from mcss.models.model_file import save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.training.checkpoints import save_model
 
 
 def slow_k_center(points: list[list[float]], budget: int) -> list[int]:

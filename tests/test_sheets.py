@@ -6,8 +6,9 @@ import pytest
 
 from captures_for_tests import INFO, SIZE, stick_part
 from mcss.data.cameras import joints_in_crops
-from mcss.data.capture import Capture, CaptureError, CaptureWriter
+from mcss.data.capture import Capture, CaptureWriter
 from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants, write_picture
+from mcss.errors import CaptureError
 
 
 def test_a_plain_sheet_is_the_pictures_row_by_row(tiny_capture: Capture) -> None:

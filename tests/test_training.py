@@ -16,15 +16,16 @@ from captures_for_tests import INFO, stick_part
 from mcss.data.augmentation import normalise
 from mcss.data.batches import Batch
 from mcss.data.capture import Capture, CaptureWriter
+from mcss.errors import CheckpointError
 from mcss.methods import mcss as mcss_method
 from mcss.methods.mcss import MCSSSettings
 from mcss.methods.method import losses_of
 from mcss.methods.supervised import SupervisedSettings
 from mcss.models.backbones import build_trunk
+from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.progress import NO_PROGRESS
 from mcss.training import loop as training
-from mcss.training.checkpoints import CheckpointError, load_model
 from mcss.training.feature_cache import cache_stages
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics

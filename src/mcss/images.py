@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from mcss.errors import ImageError
+
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 MOST_PIXELS = 150_000_000
@@ -18,20 +20,16 @@ OfAnySize = UInt8[np.ndarray, "_ _ 3"]
 """A picture among others of other sizes."""
 
 
-class PictureError(ValueError):
-    """Something that was given as a picture is none that can be used; the message says why, and the way out."""
-
-
 def read_picture(path: Path) -> Picture:
     """A picture file as RGB: the camera's rotation mark (EXIF) applied, 16 bits scaled to 8, transparency on grey.
 
     Raises:
-        PictureError: It is missing, empty, damaged, no picture, or too large.
+        ImageError: It is missing, empty, damaged, no picture, or too large.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise PictureError(f"{path}: cannot be read ({error.strerror}); expected a picture") from error
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); expected a picture") from error
     return decode_picture(data, str(path))
 
 
@@ -43,10 +41,10 @@ def decode_picture(data: bytes, name: str) -> Picture:
         name: What to call it in messages.
 
     Raises:
-        PictureError: As there.
+        ImageError: As there.
     """
     if not data:
-        raise PictureError(f"{name}: the file is empty (0 bytes); copy it again")
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
     try:
         # Both flags are needed: UNCHANGED keeps transparency and depth but leaves the rotation mark alone.
         upright = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
@@ -54,13 +52,13 @@ def decode_picture(data: bytes, name: str) -> Picture:
         if upright is not None and upright.size <= 3 * MOST_PIXELS:
             plain = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:  # more pixels than OpenCV decodes
-        raise PictureError(f"{name}: cannot be decoded ({error.err}); save it anew, smaller") from error
+        raise ImageError(f"{name}: cannot be decoded ({error.err}); save it anew, smaller") from error
     if upright is None:
-        raise PictureError(
+        raise ImageError(
             f"{name}: no picture that can be read, or a damaged one; expected JPEG, PNG, WebP, BMP or TIFF"
         )
     if upright.size > 3 * MOST_PIXELS:
-        raise PictureError(
+        raise ImageError(
             f"{name}: {upright.shape[1]}×{upright.shape[0]} pixels, expected at most {MOST_PIXELS // 10**6} million; "
             "save it anew, smaller"
         )
@@ -77,15 +75,15 @@ def as_rgb(array: Any, name: str = "the picture") -> Picture:
         name: What to call it in messages.
 
     Raises:
-        PictureError: Another shape or type, or an empty picture.
+        ImageError: Another shape or type, or an empty picture.
     """
     if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16):
         came = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise PictureError(f"{name}: expected an array of uint8 or uint16, came {came}; floats in 0..1: × 255 first")
+        raise ImageError(f"{name}: expected an array of uint8 or uint16, came {came}; floats in 0..1: × 255 first")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
-        raise PictureError(f"{name}: expected height×width×3 (RGB), or 1 or 4 channels, came shape {array.shape}")
+        raise ImageError(f"{name}: expected height×width×3 (RGB), or 1 or 4 channels, came shape {array.shape}")
     if array.dtype == np.uint16:
         array = (array >> 8).astype(np.uint8)
     if array.shape[2] == 4:

@@ -6,9 +6,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-
-class WeightsError(ValueError):
-    """Weights were asked for and cannot be had, or do not fit."""
+from mcss.errors import WeightsError
 
 
 def read_weights(path: Path, option: str = "--weights", others: str = "imagenet, random, or ") -> dict[str, Tensor]:

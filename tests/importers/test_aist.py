@@ -12,7 +12,7 @@ from pose_writing import walk, y_up
 
 from mcss.cli import main
 from mcss.data.capture import Capture, decode_jpeg
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 from mcss.sources.aist.annotations import COCO, read_joints, read_lenses, read_mapping, read_names, seventeen
 from mcss.sources.aist.faults import full_sized, in_step, without_ignored
@@ -180,14 +180,14 @@ def test_each_known_fault_is_left_out_unless_it_is_switched_off(own: Path, tmp_p
     settings = AistSettings(size=48, cameras=cameras, leave_out_of_step=False)
     assert import_aist(own, tmp_path / "b", settings, processes=1).capture.views == cameras
     (own / "ignore_list.txt").write_text(TRAIN)
-    with pytest.raises(ImportProblem, match=r"videos: expected videos such as gBR_sBM_c01_d04_mBR0_ch01\.mp4"):
+    with pytest.raises(SourceError, match=r"videos: expected videos such as gBR_sBM_c01_d04_mBR0_ch01\.mp4"):
         import_aist(own, tmp_path / "c", FAST, processes=1)
     settings = AistSettings(size=48, cameras=("c01",), leave_out_ignored=False)
     assert import_aist(own, tmp_path / "c", settings, processes=1).imported == (f"d04/{TRAIN}",)
 
 
 def refused(own: Path, tmp_path: Path, message: str, settings: AistSettings = FAST) -> None:
-    with pytest.raises(ImportProblem, match=message):
+    with pytest.raises(SourceError, match=message):
         import_aist(own, tmp_path / "capture", settings, processes=1)
     with pytest.raises(ValueError, match=r"unfinished|no capture"):
         Capture.open(tmp_path / "capture")
@@ -228,7 +228,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"keypoints3d_optim": Evil()}, protocol=protocol))
-    with pytest.raises(ImportProblem, match=r"evil\.pkl.*it asks for (posix|nt)\.mkdir, which is no array"):
+    with pytest.raises(SourceError, match=r"evil\.pkl.*it asks for (posix|nt)\.mkdir, which is no array"):
         read_joints(path, smooth=True)
     assert not Path("evil").exists()
 
@@ -292,29 +292,29 @@ def test_faulty_lists_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     for text in ("../../etc\n", "/etc/passwd\n", "gBR_sBM_cAll_d04_mBR0_ch01/../x\n"):
         path.write_text(text)
-        with pytest.raises(ImportProblem, match=r"list\.txt line 1: expected the name of a sequence"):
+        with pytest.raises(SourceError, match=r"list\.txt line 1: expected the name of a sequence"):
             read_names(path)
     for text in (f"{TRAIN}\n", f"{TRAIN} ../../etc\n", "../etc setting1\n"):
         path.write_text(text)
-        with pytest.raises(ImportProblem, match=r"list\.txt line 1: expected a sequence and its setting"):
+        with pytest.raises(SourceError, match=r"list\.txt line 1: expected a sequence and its setting"):
             read_mapping(path)
     path.write_text("")
-    with pytest.raises(ImportProblem, match="expected lines of a sequence and its setting, came none"):
+    with pytest.raises(SourceError, match="expected lines of a sequence and its setting, came none"):
         read_mapping(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ImportProblem, match=r"list\.txt: it cannot be read as text"):
+    with pytest.raises(SourceError, match=r"list\.txt: it cannot be read as text"):
         read_names(path)
     path.write_text(json.dumps([{"name": "c01", "size": [1, 1], "matrix": [1, 2]}]))
-    with pytest.raises(ImportProblem, match=r"list\.txt: expected a JSON list of cameras with name, size, matrix"):
+    with pytest.raises(SourceError, match=r"list\.txt: expected a JSON list of cameras with name, size, matrix"):
         read_lenses(path)
 
 
 def test_a_folder_without_the_release_and_impossible_settings_are_refused(release: Path, tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match=r"mapping\.txt: no such file; expected the folder into which"):
+    with pytest.raises(SourceError, match=r"mapping\.txt: no such file; expected the folder into which"):
         import_aist(tmp_path, tmp_path / "capture")
-    with pytest.raises(ImportProblem, match=r"there is no dancer d99 .*which has d04, d12"):
+    with pytest.raises(SourceError, match=r"there is no dancer d99 .*which has d04, d12"):
         import_aist(release, tmp_path / "capture", AistSettings(subjects=("d99",)))
-    with pytest.raises(ImportProblem, match=r"gBR_sBM_c\.\._d04_mBR0_ch01\.mp4: no video of the cameras c03"):
+    with pytest.raises(SourceError, match=r"gBR_sBM_c\.\._d04_mBR0_ch01\.mp4: no video of the cameras c03"):
         import_aist(release, tmp_path / "capture", AistSettings(cameras=("c03",), sequences=(TRAIN,)))
     assert not (tmp_path / "capture").exists()
     with pytest.raises(ValueError, match="cameras: expected some of c01"):

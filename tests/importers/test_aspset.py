@@ -12,7 +12,7 @@ from pose_writing import walk, write_c3d
 from captures_for_tests import stick_camera
 from mcss.cli import main
 from mcss.data.capture import Capture, decode_jpeg
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 from mcss.sources.aspset import AspsetSettings, import_aspset, read_splits
 
@@ -124,7 +124,7 @@ def test_the_command_imports_chosen_subjects_and_views(release: Path, tmp_path: 
 
 
 def refused(own: Path, tmp_path: Path, message: str) -> None:
-    with pytest.raises(ImportProblem, match=message):
+    with pytest.raises(SourceError, match=message):
         import_aspset(own, tmp_path / "capture", FAST, processes=1)
     with pytest.raises(ValueError, match=r"unfinished|no capture"):
         Capture.open(tmp_path / "capture")
@@ -181,15 +181,15 @@ def test_other_units_axes_names_and_columns_are_refused(own: Path, tmp_path: Pat
 )
 def test_a_faulty_list_of_clips_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "splits.csv").write_text(text)
-    with pytest.raises(ImportProblem, match=rf"splits\.csv.*{message}"):
+    with pytest.raises(SourceError, match=rf"splits\.csv.*{message}"):
         read_splits(tmp_path / "splits.csv")
 
 
 def test_a_folder_without_the_release_and_impossible_settings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match=r"splits\.csv: no such file; expected the folder of ASPset-510"):
+    with pytest.raises(SourceError, match=r"splits\.csv: no such file; expected the folder of ASPset-510"):
         import_aspset(tmp_path, tmp_path / "capture")
     (tmp_path / "splits.csv").write_text("04ac,0026,train\n")
-    with pytest.raises(ImportProblem, match=r"expected trainval/videos and test/videos"):
+    with pytest.raises(SourceError, match=r"expected trainval/videos and test/videos"):
         import_aspset(tmp_path, tmp_path / "capture")
     assert not (tmp_path / "capture").exists()
     with pytest.raises(ValueError, match="cameras: expected some of left, mid, right"):

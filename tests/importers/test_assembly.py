@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mcss.data.capture import Capture, CaptureError, CaptureInfo, Frame, Selector
-from mcss.errors import ImportProblem
+from mcss.data.capture import Capture, CaptureInfo, Frame, Selector
+from mcss.errors import CaptureError, SourceError
 from mcss.sources import assembly
 from mcss.sources.assembly import Assembled, Note, SubjectCount, assemble
 
@@ -39,7 +39,7 @@ class DrawnPart:
     def _fail(self) -> None:
         match self.fault:
             case "file":
-                raise ImportProblem(f"{self.sequence}.mp4: expected a video, came a song; copy it again")
+                raise SourceError(f"{self.sequence}.mp4: expected a video, came a song; copy it again")
             case "bug":
                 raise ZeroDivisionError("float division by zero")
             case "crash":
@@ -191,7 +191,7 @@ def test_a_part_that_gives_rows_of_another_or_a_wrong_size_or_none_is_named(tmp_
                     return
 
     odd = [Odd("S1", name) for name in ("other", "twice", "size", "none")]
-    with pytest.raises(ImportProblem) as raised:
+    with pytest.raises(SourceError) as raised:
         assemble(odd, tmp_path / "capture", INFO, processes=1, problems=["S7: the folder is missing"])
     lines = str(raised.value).splitlines()
     assert lines[0] == "S7: the folder is missing"
@@ -203,7 +203,7 @@ def test_a_part_that_gives_rows_of_another_or_a_wrong_size_or_none_is_named(tmp_
 
 
 def test_an_import_that_gave_nothing_may_be_begun_anew_with_other_settings(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match="nothing could be imported"):
+    with pytest.raises(SourceError, match="nothing could be imported"):
         assemble([DrawnPart("S1", "Walking", fault="file")], tmp_path / "capture", INFO, processes=1)
     other = replace(INFO, settings={"boxes": "joints"})
     assert assemble(parts()[:1], tmp_path / "capture", other, processes=1).capture.info == other
@@ -226,7 +226,7 @@ def test_a_full_disk_ends_the_import_and_says_so(tmp_path: Path, monkeypatch: py
 
 
 def test_no_parts_or_no_processes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match="there is not one sequence"):
+    with pytest.raises(SourceError, match="there is not one sequence"):
         assemble([], tmp_path / "capture", INFO)
     with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
         assemble(parts(), tmp_path / "capture", INFO, processes=0)

@@ -9,8 +9,7 @@ from filming import Room, write_video
 from tflite_writing import answering
 
 from mcss.cli import main
-from mcss.data.capture import CaptureError
-from mcss.errors import ImportProblem
+from mcss.errors import CaptureError, SourceError
 from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.video.recordings import find_recordings
 from mcss.video.target import Click, clicks_of
@@ -86,7 +85,7 @@ def test_the_sheet_shows_each_view_with_everybody_numbered(pair: Path, tmp_path:
 
 def test_a_click_where_nobody_is_tells_who_could_be_clicked_on_and_shows_them(pair: Path, tmp_path: Path) -> None:
     settings = VideosSettings(size=48, click=("cam1=80,5@3",))
-    with pytest.raises(ImportProblem) as raised:
+    with pytest.raises(SourceError) as raised:
         import_videos(pair, tmp_path / "capture", settings, processes=1)
     message = str(raised.value)
     assert "cam1.mp4: nobody is found at 80,5@3; #1 is chosen by --click cam1=" in message
@@ -126,7 +125,7 @@ def test_the_command_takes_clicks_and_says_where_the_sheets_are(
 def test_a_click_that_cannot_be_is_refused_before_anything_is_written(
     pair: Path, tmp_path: Path, click: str, message: str
 ) -> None:
-    with pytest.raises(ImportProblem, match=message):
+    with pytest.raises(SourceError, match=message):
         import_videos(pair, tmp_path / "capture", VideosSettings(size=48, click=(click,)), processes=1)
     assert not (tmp_path / "capture").exists()
 
@@ -162,5 +161,5 @@ def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path) -> Non
     boxes = boxes_of(tmp_path / "capture", "cam0")
     np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, 144 / 224 * 160, atol=20)
     none = replace(settings, detector_weights=answering(tmp_path / "nobody.tflite", []))
-    with pytest.raises(ImportProblem, match=r"no person was found in it \(by blazepose\); .*motion or another det"):
+    with pytest.raises(SourceError, match=r"no person was found in it \(by blazepose\); .*motion or another det"):
         import_videos(tmp_path / "footage", tmp_path / "none", none, processes=1)

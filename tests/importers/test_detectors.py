@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from tflite_writing import answering, write_constant_network
 from torchvision.models import get_model
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError, WeightsError
 from mcss.video.detectors import BlazePoseDetector, PersonFinder, TorchvisionDetector, person_detector
-from mcss.weights import WeightsError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
 
@@ -94,7 +93,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_the_way_out(monkeypatch: 
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
-    with pytest.raises(ImportProblem, match=r"could not be downloaded .*Name or service.*--detector-weights FILE"):
+    with pytest.raises(SourceError, match=r"could not be downloaded .*Name or service.*--detector-weights FILE"):
         person_detector("ssdlite320_mobilenet_v3_large")
 
 
@@ -116,7 +115,7 @@ def test_blazepose_counts_one_person_once_and_nobody_as_nobody(tmp_path: Path) -
 
 
 def test_blazepose_without_its_file_or_with_another_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match=r"--detector-weights must name .*pose_detection\.tflite.*real_footage"):
+    with pytest.raises(SourceError, match=r"--detector-weights must name .*pose_detection\.tflite.*real_footage"):
         person_detector("blazepose")
     with pytest.raises(WeightsError, match="no such file; expected pose_detection"):
         person_detector("blazepose", tmp_path / "nowhere.tflite")

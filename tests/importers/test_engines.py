@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_assembly import INFO, parts
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.sources.assembly import assemble
 from mcss.sources.workers import Ray, Report, results
 
@@ -30,7 +30,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_address_without_a_cluster_is_named_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match=r"no Ray cluster at 127\.0\.0\.1:1 \(.*\); start one with `ray start"):
+    with pytest.raises(SourceError, match=r"no Ray cluster at 127\.0\.0\.1:1 \(.*\); start one with `ray start"):
         assemble(parts(), tmp_path / "capture", INFO, processes=Ray("127.0.0.1:1"))
     with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
         assemble(parts(), tmp_path / "other", INFO, processes=Ray(workers=0))

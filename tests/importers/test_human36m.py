@@ -28,7 +28,7 @@ from human36m_files import (
 
 from mcss.cli import main
 from mcss.data.capture import decode_jpeg
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import HUMAN36M_32
 from mcss.sources.assembly import Assembled, SubjectCount
 from mcss.sources.human36m import faults
@@ -84,7 +84,7 @@ def masks(root: Path, name: str = CAMERAS[0]) -> Path:
 
 def problem(root: Path, tmp_path: Path, settings: Human36MSettings = S1) -> str:
     """Why the only take could not be imported."""
-    with pytest.raises(ImportProblem) as raised:
+    with pytest.raises(SourceError) as raised:
         imported(root, tmp_path / "capture", settings)
     first, last = str(raised.value).splitlines()
     assert last.startswith("nothing could be imported into")
@@ -195,25 +195,25 @@ def test_metadata_that_is_missing_or_something_else_is_named(tmp_path: Path, tex
     path = tmp_path / "metadata.xml"
     if text is not None:
         path.write_bytes(text)
-    with pytest.raises(ImportProblem, match=rf"metadata\.xml: .*{message}"):
+    with pytest.raises(SourceError, match=rf"metadata\.xml: .*{message}"):
         read_metadata(path)
 
 
 def test_metadata_with_too_few_numbers_or_unsafe_names_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match=r"<w0> has 299 numbers instead of 300 finite ones"):
+    with pytest.raises(SourceError, match=r"<w0> has 299 numbers instead of 300 finite ones"):
         read_metadata(write_metadata(tmp_path / "short.xml", numbers=299))
     for name in ("../../etc/passwd", "/Directions", ".."):
-        with pytest.raises(ImportProblem, match=r"in <mapping> is not the beginning of a file's name"):
+        with pytest.raises(SourceError, match=r"in <mapping> is not the beginning of a file's name"):
             read_metadata(write_metadata(tmp_path / "unsafe.xml", {(2, 1): name}))
-    with pytest.raises(ImportProblem, match=r"does not fit 13 columns and <actionnames>"):
+    with pytest.raises(SourceError, match=r"does not fit 13 columns and <actionnames>"):
         read_metadata(write_metadata(tmp_path / "action.xml", {(99, 1): "Flying"}))
 
 
 def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match=r"nowhere: expected the folder with S1, S5.*there is none"):
+    with pytest.raises(SourceError, match=r"nowhere: expected the folder with S1, S5.*there is none"):
         imported(tmp_path / "nowhere", tmp_path / "capture")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ImportProblem, match="came a file"):
+    with pytest.raises(SourceError, match="came a file"):
         imported(tmp_path / "file", tmp_path / "capture")
 
 
@@ -286,15 +286,15 @@ def test_a_cdf_that_is_empty_or_cut_short_is_named(own: Path, tmp_path: Path, cu
 def test_a_cdf_with_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "Walking.cdf"
     path.write_bytes(np.random.default_rng(1).bytes(5000))
-    with pytest.raises(ImportProblem, match=r"Walking\.cdf: expected a CDF with the variable Pose"):
+    with pytest.raises(SourceError, match=r"Walking\.cdf: expected a CDF with the variable Pose"):
         read_poses(path)
-    with pytest.raises(ImportProblem, match="variable Pose, which cannot be read"):
+    with pytest.raises(SourceError, match="variable Pose, which cannot be read"):
         read_poses(write_cdf(path, walk(), name="Angles"))
-    with pytest.raises(ImportProblem, match=r"1 × T × 96 numbers, came .*70 × 64; use D3_Positions, not D2_Positions"):
+    with pytest.raises(SourceError, match=r"1 × T × 96 numbers, came .*70 × 64; use D3_Positions, not D2_Positions"):
         read_poses(write_cdf(path, walk()[..., :2]))
-    with pytest.raises(ImportProblem, match=r"expected world millimetres.*came 1\.\d+; use the files as released"):
+    with pytest.raises(SourceError, match=r"expected world millimetres.*came 1\.\d+; use the files as released"):
         read_poses(write_cdf(path, walk() / 1000))
-    with pytest.raises(ImportProblem, match="not one of its 70 poses is finite"):
+    with pytest.raises(SourceError, match="not one of its 70 poses is finite"):
         read_poses(write_cdf(path, walk() * np.nan))
 
 
@@ -471,7 +471,7 @@ def test_an_npz_that_would_run_code_or_is_something_else_is_refused(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.npz"
     np.savez(path, positions_3d=np.array({"S1": {"Directions": Evil()}}, dtype=object))
-    with pytest.raises(ImportProblem, match=r"evil\.npz.*it asks for posix\.mkdir, which is no array"):
+    with pytest.raises(SourceError, match=r"evil\.npz.*it asks for posix\.mkdir, which is no array"):
         read_videopose3d(path)
     assert not Path("evil").exists()
     bad = {
@@ -481,17 +481,17 @@ def test_an_npz_that_would_run_code_or_is_something_else_is_refused(
     }
     for name, content in bad.items():
         np.savez(tmp_path / name, **content)
-    with pytest.raises(ImportProblem, match=r"other\.npz: expected VideoPose3D's data_3d_h36m\.npz with positions_3d"):
+    with pytest.raises(SourceError, match=r"other\.npz: expected VideoPose3D's data_3d_h36m\.npz with positions_3d"):
         read_videopose3d(tmp_path / "other.npz")
-    with pytest.raises(ImportProblem, match=r"metres\.npz \(S1/A\): expected world millimetres"):
+    with pytest.raises(SourceError, match=r"metres\.npz \(S1/A\): expected world millimetres"):
         read_videopose3d(tmp_path / "metres.npz")
-    with pytest.raises(ImportProblem, match=r"joints\.npz \(S1/A\): expected T × 32 × 3 numbers, came 70 × 17 × 3"):
+    with pytest.raises(SourceError, match=r"joints\.npz \(S1/A\): expected T × 32 × 3 numbers, came 70 × 17 × 3"):
         read_videopose3d(tmp_path / "joints.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "metres.npz").read_bytes()[:500])
-    with pytest.raises(ImportProblem, match=r"cut\.npz: expected VideoPose3D's"):
+    with pytest.raises(SourceError, match=r"cut\.npz: expected VideoPose3D's"):
         read_videopose3d(tmp_path / "cut.npz")
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"S1": 1}))
-    with pytest.raises(ImportProblem, match=r"pickle\.npz: expected VideoPose3D's"):
+    with pytest.raises(SourceError, match=r"pickle\.npz: expected VideoPose3D's"):
         read_videopose3d(tmp_path / "pickle.npz")
 
 
@@ -519,7 +519,7 @@ def test_impossible_settings_are_refused(setting: dict[str, object], message: st
 
 def test_an_unknown_camera_is_refused(whole: Path) -> None:
     metadata = read_metadata(whole / "metadata.xml")
-    with pytest.raises(ImportProblem, match=r"cameras 1, 2: expected some of 54138969"):
+    with pytest.raises(SourceError, match=r"cameras 1, 2: expected some of 54138969"):
         find_takes(whole, metadata, Human36MSettings(cameras=("1", "2")))
     assert len(FILES) == 5
 

@@ -10,7 +10,7 @@ import pytest
 from human36m_files import CAMERAS, around, camera, pictures, seen, walk, write_metadata
 
 from mcss.data.capture import decode_jpeg
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import HUMAN36M_32
 from mcss.sources.assembly import Assembled, SubjectCount
 from mcss.sources.human36m.release import import_human36m
@@ -125,10 +125,10 @@ def test_missing_and_damaged_pictures_are_named(tmp_path: Path) -> None:
     )
     assert len(done.capture) == 55
     (folder / "img_000011.jpg").write_bytes(b"")
-    with pytest.raises(ImportProblem, match=r"img_000011\.jpg: expected a picture, which cannot be read"):
+    with pytest.raises(SourceError, match=r"img_000011\.jpg: expected a picture, which cannot be read"):
         imported(tmp_path / "set", tmp_path / "two")
     shutil.rmtree(folder)
-    with pytest.raises(ImportProblem, match=r"img_000001\.jpg: no such file, nor are 5 others that the annotation"):
+    with pytest.raises(SourceError, match=r"img_000001\.jpg: no such file, nor are 5 others that the annotation"):
         imported(tmp_path / "set", tmp_path / "three")
 
 
@@ -170,7 +170,7 @@ def test_faulty_json_is_named(tmp_path: Path, name: str, content: str | None, me
         path.unlink()
     else:
         path.write_text(content)
-    with pytest.raises(ImportProblem, match=message):
+    with pytest.raises(SourceError, match=message):
         imported(tmp_path / "set", tmp_path / "capture")
 
 
@@ -180,7 +180,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         data = json.loads(path.read_text())
         data["images"][0]["file_name"] = name
         path.write_text(json.dumps(data))
-        with pytest.raises(ImportProblem, match=r"the name '.*' leads out of the folder of pictures"):
+        with pytest.raises(SourceError, match=r"the name '.*' leads out of the folder of pictures"):
             imported(tmp_path / "set", tmp_path / "capture")
 
 
@@ -190,5 +190,5 @@ def test_poses_in_metres_are_refused(tmp_path: Path) -> None:
     own = joints["2"]["1"]
     joints["2"]["1"] = {key: (np.array(pose) / 1000).tolist() for key, pose in own.items()}
     path.write_text(json.dumps(joints))
-    with pytest.raises(ImportProblem, match=r"S1, Directions 1\): expected world millimetres"):
+    with pytest.raises(SourceError, match=r"S1, Directions 1\): expected world millimetres"):
         imported(tmp_path / "set", tmp_path / "capture")

@@ -22,7 +22,7 @@ from pose_writing import y_up
 
 from mcss.cli import main
 from mcss.data.capture import Capture, decode_jpeg
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS, MIRROR
 from mcss.sources.mpi_inf_3dhp.annotations import JOINTS_28, TEST_JOINTS_17, seventeen
 from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
@@ -170,7 +170,7 @@ def test_the_short_video_of_s6_ends_its_view_and_any_other_is_an_error(tmp_path:
     instants = done.capture.instants()
     assert (instants.rows >= 0).sum(axis=0).tolist() == [10, 24]
     strict = MpiInf3dhpSettings(cameras=(2, 4), every=1, size=48, short_video=False)
-    with pytest.raises(ImportProblem, match=r"S6/Seq2/imageSequence/video_2\.avi: expected 24 pictures"):
+    with pytest.raises(SourceError, match=r"S6/Seq2/imageSequence/video_2\.avi: expected 24 pictures"):
         import_mpi_inf_3dhp(tmp_path, tmp_path / "strict", strict, processes=1)
 
 
@@ -194,7 +194,7 @@ def spoil_annot(path: Path, **change: object) -> None:
 
 
 def refused(own: Path, tmp_path: Path, message: str, settings: MpiInf3dhpSettings = FAST) -> None:
-    with pytest.raises(ImportProblem, match=message):
+    with pytest.raises(SourceError, match=message):
         import_mpi_inf_3dhp(own, tmp_path / "capture", settings, processes=1)
     with pytest.raises(ValueError, match=r"unfinished|no capture"):
         Capture.open(tmp_path / "capture")
@@ -272,7 +272,7 @@ def test_a_faulty_test_set_is_named(release: Path, tmp_path: Path) -> None:
 def test_a_folder_without_the_release_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for place in ("empty", "nowhere"):
-        with pytest.raises(ImportProblem, match=rf"{place}: expected the release of MPI-INF-3DHP .*came no"):
+        with pytest.raises(SourceError, match=rf"{place}: expected the release of MPI-INF-3DHP .*came no"):
             import_mpi_inf_3dhp(tmp_path / place, tmp_path / "capture")
     assert not (tmp_path / "capture").exists()
 

@@ -14,7 +14,7 @@ from mcss.data.capture import Capture
 from mcss.data.formats.joint_names import joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import up_rotation
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS, MIRROR
 from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.sources.videos.pose_labels import PoseSettings, pose_file, read_labels, sampled
@@ -173,7 +173,7 @@ def test_a_person_of_an_impossible_size_is_refused(
     tmp_path: Path, scale: float, stated: str | None, message: str
 ) -> None:
     path = npz(tmp_path / "poses.npz", walk(COUNT, 25) * scale, **({"units": stated} if stated else {}))
-    with pytest.raises(ImportProblem, match=rf"poses\.npz: the person is {message}"):
+    with pytest.raises(SourceError, match=rf"poses\.npz: the person is {message}"):
         read_labels(path, COUNT, 25.0)
     labels = read_labels(path, COUNT, 25.0, PoseSettings(units=f"{1 / scale:g}"))  # the way out
     np.testing.assert_allclose(labels.poses, walk(COUNT, 25), atol=0.5)
@@ -181,11 +181,11 @@ def test_a_person_of_an_impossible_size_is_refused(
 
 def test_an_up_axis_that_a_file_states_wrongly_is_refused_and_one_of_the_user_is_taken(tmp_path: Path) -> None:
     path = npz(tmp_path / "poses.npz", walk(COUNT, 25), up="y")
-    with pytest.raises(ImportProblem, match=r"with y up the person lies: heads are on the side of z .*poses\.up"):
+    with pytest.raises(SourceError, match=r"with y up the person lies: heads are on the side of z .*poses\.up"):
         read_labels(path, COUNT, 25.0)
     labels = read_labels(path, COUNT, 25.0, PoseSettings(up="y"))
     assert any("with y up, as stated, the person lies" in note for note in labels.notes)
-    with pytest.raises(ImportProblem, match=r"with -z up the person is upside down"):
+    with pytest.raises(SourceError, match=r"with -z up the person is upside down"):
         read_labels(path, COUNT, 25.0, PoseSettings(up="-z"))
 
 
@@ -193,7 +193,7 @@ def test_somebody_along_no_axis_needs_a_stated_one(tmp_path: Path) -> None:
     from scipy.spatial.transform import Rotation
 
     aslant = walk(COUNT, 25) @ Rotation.from_euler("xy", [45, 40], degrees=True).as_matrix()
-    with pytest.raises(ImportProblem, match=r"which axis points up cannot be told.*state the setting poses\.up"):
+    with pytest.raises(SourceError, match=r"which axis points up cannot be told.*state the setting poses\.up"):
         read_labels(npz(tmp_path / "poses.npz", aslant), COUNT, 25.0)
 
 
@@ -211,10 +211,10 @@ def test_a_mirrored_person_is_refused_and_left_handed_axes_are_put_right(tmp_pat
     truth = bent(COUNT)
     unity = truth[..., [0, 2, 1]] / 1000  # left-handed, Y up
     path = npz(tmp_path / "poses.npz", unity)
-    with pytest.raises(ImportProblem, match=r"knees bend backwards in 100%.*poses\.joints.*poses\.left_handed"):
+    with pytest.raises(SourceError, match=r"knees bend backwards in 100%.*poses\.joints.*poses\.left_handed"):
         read_labels(path, COUNT, 25.0)
     np.testing.assert_allclose(read_labels(path, COUNT, 25.0, PoseSettings(left_handed=True)).poses, truth, atol=0.01)
-    with pytest.raises(ImportProblem, match="left and right are exchanged"):
+    with pytest.raises(SourceError, match="left and right are exchanged"):
         read_labels(npz(path, truth[:, list(MIRROR)]), COUNT, 25.0)
 
 
@@ -252,9 +252,7 @@ def test_a_mapping_file_names_what_is_foreign_and_is_checked(tmp_path: Path) -> 
     foreign = [f"m{k}" for k in range(17)]
     truth = walk(COUNT, 25)
     path = write_c3d(tmp_path / "poses.c3d", foreign, truth, 25)
-    with pytest.raises(
-        ImportProblem, match=r"poses\.c3d: no point is known as Hip, RHip, .*it has m0, m1.*mapping file"
-    ):
+    with pytest.raises(SourceError, match=r"poses\.c3d: no point is known as Hip, RHip, .*it has m0, m1.*mapping file"):
         read_labels(path, COUNT, 25.0)
     toml = tmp_path / "joints.toml"
     toml.write_text(
@@ -271,9 +269,9 @@ def test_a_mapping_file_names_what_is_foreign_and_is_checked(tmp_path: Path) -> 
         ("Hip = ", r"joints\.toml: cannot be read as TOML or JSON"),
     ):
         toml.write_text(text)
-        with pytest.raises(ImportProblem, match=message):
+        with pytest.raises(SourceError, match=message):
             read_labels(path, COUNT, 25.0, PoseSettings(joints=toml))
-    with pytest.raises(ImportProblem, match=r"nowhere\.toml: cannot be read"):
+    with pytest.raises(SourceError, match=r"nowhere\.toml: cannot be read"):
         read_labels(path, COUNT, 25.0, PoseSettings(joints=tmp_path / "nowhere.toml"))
 
 
@@ -282,7 +280,7 @@ def test_two_people_in_one_file_are_not_mixed(tmp_path: Path) -> None:
     names = [f"{who}:{joint}" for who in ("Ann", "Bo") for joint in JOINTS]
     path = tmp_path / "poses.npz"
     np.savez(path, poses=both, names=np.array(names), rate=25.0)
-    with pytest.raises(ImportProblem, match=r"'Ann:RHip' and 'Bo:RHip' could be the same joint .*two people"):
+    with pytest.raises(SourceError, match=r"'Ann:RHip' and 'Bo:RHip' could be the same joint .*two people"):
         read_labels(path, COUNT, 25.0)
     mapping = tmp_path / "joints.json"
     mapping.write_text(json.dumps({joint: f"Bo:{joint}" for joint in JOINTS}))
@@ -298,10 +296,10 @@ def test_settings_beside_a_label_file_hold_for_it_alone_and_are_checked(tmp_path
     np.testing.assert_allclose(labels.poses[0, 1], walk(COUNT, 25)[10, 1], atol=0.01)
     np.testing.assert_allclose(labels.poses[:, 9], labels.poses[:, 10])
     own.write_text("unit = 3")
-    with pytest.raises(ImportProblem, match=r"poses\.toml: there is no setting unit; expected some of units, up"):
+    with pytest.raises(SourceError, match=r"poses\.toml: there is no setting unit; expected some of units, up"):
         read_labels(path, 20, 25.0)
     own.write_text("rate = -3")
-    with pytest.raises(ImportProblem, match=r"poses\.toml: poses\.rate must be a positive number"):
+    with pytest.raises(SourceError, match=r"poses\.toml: poses\.rate must be a positive number"):
         read_labels(path, 20, 25.0)
 
 
@@ -311,25 +309,23 @@ def test_settings_beside_a_label_file_hold_for_it_alone_and_are_checked(tmp_path
 def test_labels_without_a_rate_or_outside_the_pictures_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "poses.npz"
     np.savez(path, poses=walk(COUNT, 25), names=np.array(JOINTS))
-    with pytest.raises(ImportProblem, match=r"does not say how many samples it has a second.*poses\.rate"):
+    with pytest.raises(SourceError, match=r"does not say how many samples it has a second.*poses\.rate"):
         read_labels(path, COUNT, 25.0)
-    with pytest.raises(
-        ImportProblem, match=r"no picture has a label: its samples lie between 90\.000 s.*poses\.offset"
-    ):
+    with pytest.raises(SourceError, match=r"no picture has a label: its samples lie between 90\.000 s.*poses\.offset"):
         read_labels(path, COUNT, 25.0, PoseSettings(rate=25.0, offset=90.0))
 
 
 @pytest.mark.parametrize("suffix", [".c3d", ".trc", ".bvh", ".csv", ".npz"])
 def test_missing_empty_cut_short_and_foreign_files_are_named_with_the_way_out(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"poses{suffix}"
-    with pytest.raises(ImportProblem, match=rf"poses\{suffix}: no such file; expected 3D labels"):
+    with pytest.raises(SourceError, match=rf"poses\{suffix}: no such file; expected 3D labels"):
         read_pose_file(path)
     path.write_bytes(b"")
-    with pytest.raises(ImportProblem, match=rf"poses\{suffix}: the file is empty \(0 bytes\); export it again"):
+    with pytest.raises(SourceError, match=rf"poses\{suffix}: the file is empty \(0 bytes\); export it again"):
         read_pose_file(path)
     for noise in (np.random.default_rng(0).bytes(5000), b"hello\n", b"\x00" * 3000):
         path.write_bytes(noise)
-        with pytest.raises(ImportProblem, match=rf"poses\{suffix}.*(cannot be read|expected)"):
+        with pytest.raises(SourceError, match=rf"poses\{suffix}.*(cannot be read|expected)"):
             read_pose_file(path)
     {
         ".c3d": lambda: write_c3d(path, JOINTS, walk(COUNT, 25), 25),
@@ -342,7 +338,7 @@ def test_missing_empty_cut_short_and_foreign_files_are_named_with_the_way_out(tm
     read_pose_file(path)
     for share in (0.02, 0.5, 0.9):
         path.write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(ImportProblem, match=rf"poses\{suffix}.*(cannot be read|expected).*;|expected"):
+        with pytest.raises(SourceError, match=rf"poses\{suffix}.*(cannot be read|expected).*;|expected"):
             read_pose_file(path)
 
 
@@ -366,7 +362,7 @@ def test_damaged_bytes_lead_to_a_message_or_to_poses_and_never_to_anything_else(
         path.write_bytes(bytes(spoiled))
         try:
             read_labels(path, 6, 25.0)
-        except ImportProblem as problem:
+        except SourceError as problem:
             refused += str(path) in str(problem)
     assert refused >= 20
 
@@ -382,7 +378,7 @@ def test_a_pickle_in_an_npz_is_never_run(tmp_path: Path) -> None:
     names[0] = Evil()
     np.savez(tmp_path / "poses.npz", poses=walk(3, 25), names=names)
     with pytest.raises(
-        ImportProblem, match=r"poses\.npz: it holds Python objects \(a pickle\), which could run a program"
+        SourceError, match=r"poses\.npz: it holds Python objects \(a pickle\), which could run a program"
     ):
         read_pose_file(tmp_path / "poses.npz")
     assert not ran.exists()
@@ -421,7 +417,7 @@ def test_a_member_with_a_path_of_its_own_writes_nothing(tmp_path: Path) -> None:
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
     np.savez(tmp_path / "poses.npz", **arrays)
-    with pytest.raises(ImportProblem, match=rf"poses\.npz.*{message}"):
+    with pytest.raises(SourceError, match=rf"poses\.npz.*{message}"):
         read_pose_file(tmp_path / "poses.npz")
 
 
@@ -438,14 +434,14 @@ def test_arrays_that_do_not_fit_are_named(tmp_path: Path, arrays: dict[str, np.n
 )
 def test_lines_of_a_csv_that_do_not_fit_are_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "poses.csv").write_text(text)
-    with pytest.raises(ImportProblem, match=rf"poses\.csv.*{message}"):
+    with pytest.raises(SourceError, match=rf"poses\.csv.*{message}"):
         read_pose_file(tmp_path / "poses.csv")
 
 
 def test_a_joint_that_is_never_known_is_named(tmp_path: Path) -> None:
     poses = walk(COUNT, 25)
     poses[:, 5] = np.nan
-    with pytest.raises(ImportProblem, match=r"not one of its 30 samples has all joints \(LKnee is known in 0%"):
+    with pytest.raises(SourceError, match=r"not one of its 30 samples has all joints \(LKnee is known in 0%"):
         read_labels(npz(tmp_path / "poses.npz", poses), COUNT, 25.0)
 
 
@@ -506,7 +502,7 @@ def test_instants_before_all_views_ran_are_not_missed_as_labels(folder: Path, tm
     assert np.isfinite(done.capture.instants().pose).all()
     assert not [text for text in done.notes if "have a label" in text]
     assert any("10 of 15 pictures have a label" in note for note in read_labels(path, 25, RATE, first=10).notes)
-    with pytest.raises(ImportProblem, match=r"no picture has a label: .* pictures between 0\.800 and 0\.960 s"):
+    with pytest.raises(SourceError, match=r"no picture has a label: .* pictures between 0\.800 and 0\.960 s"):
         read_labels(path, 25, RATE, first=20)
 
 
@@ -514,9 +510,9 @@ def test_faulty_labels_are_refused_before_anything_is_written(folder: Path, tmp_
     own = Path(shutil.copytree(folder, tmp_path / "footage"))
     labels = own / "Ann" / "walk 1" / "poses.trc"
     labels.write_bytes(labels.read_bytes()[:5000])
-    with pytest.raises(ImportProblem, match=r"walk 1/poses\.trc"):
+    with pytest.raises(SourceError, match=r"walk 1/poses\.trc"):
         import_videos(own, tmp_path / "capture", VideosSettings(size=48))
     assert not (tmp_path / "capture").exists()
     (own / "Ann" / "walk 1" / "poses.csv").write_text("x")
-    with pytest.raises(ImportProblem, match=r"expected one file of 3D labels, came poses\.csv, poses\.trc; keep one"):
+    with pytest.raises(SourceError, match=r"expected one file of 3D labels, came poses\.csv, poses\.trc; keep one"):
         pose_file(own / "Ann" / "walk 1")

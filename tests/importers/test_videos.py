@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from filming import RATE, Room, film, write_video
 
-from mcss.data.capture import Capture, CaptureError, decode_jpeg
-from mcss.errors import ImportProblem
+from mcss.data.capture import Capture, decode_jpeg
+from mcss.errors import CaptureError, SourceError
 from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.video.decoding import PictureSpool, pictures, probe
 from mcss.video.recordings import find_recordings
@@ -88,7 +88,7 @@ def test_subjects_can_be_held_out_instead(folder: Path, tmp_path: Path) -> None:
     ).capture
     assert capture.instants("train").present_subjects() == ("Ann",)
     assert capture.instants("test").present_subjects() == ("Bo [2]",)
-    with pytest.raises(ImportProblem, match=r"test_subjects Cy: expected some.*Ann, Bo \[2\]"):
+    with pytest.raises(SourceError, match=r"test_subjects Cy: expected some.*Ann, Bo \[2\]"):
         import_videos(tmp_path / "two", tmp_path / "other", VideosSettings(test_subjects=("Cy",)))
 
 
@@ -224,7 +224,7 @@ def test_a_faulty_boxes_file_is_refused_before_anything_is_written(
     folder: Path, tmp_path: Path, header: str | None, row: tuple[object, ...], message: str
 ) -> None:
     path = boxes_csv(tmp_path / "boxes.csv", [row] if row else [], *([header] if header else []))
-    with pytest.raises(ImportProblem, match=rf"boxes\.csv.*{message}"):
+    with pytest.raises(SourceError, match=rf"boxes\.csv.*{message}"):
         import_videos(folder, tmp_path / "capture", VideosSettings(size=48, boxes=path))
     assert not (tmp_path / "capture").exists()
 
@@ -236,7 +236,7 @@ def test_a_person_who_never_moves_is_found_against_a_picture_of_the_empty_scene(
         background = tmp_path / "empty" / f"cam{k}.png"
         background.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(background), np.clip(room.empty(), 0, 255).astype(np.uint8)[..., ::-1])
-    with pytest.raises(ImportProblem, match=r"cam0\.mp4: no person was found.*setting boxes.*setting background"):
+    with pytest.raises(SourceError, match=r"cam0\.mp4: no person was found.*setting boxes.*setting background"):
         import_videos(tmp_path / "footage", tmp_path / "first", FAST)
     import_videos(tmp_path / "footage", tmp_path / "capture", VideosSettings(size=48, background=tmp_path / "empty"))
     for row in rows_of(tmp_path / "capture"):
@@ -244,7 +244,7 @@ def test_a_person_who_never_moves_is_found_against_a_picture_of_the_empty_scene(
         x0, y0, x1, y1 = row["box"]
         assert ((joints >= (x0, y0)) & (joints <= (x1, y1))).all()
         assert x1 - x0 < 110
-    with pytest.raises(ImportProblem, match="expected a folder with pictures or videos of the empty scene"):
+    with pytest.raises(SourceError, match="expected a folder with pictures or videos of the empty scene"):
         import_videos(tmp_path / "footage", tmp_path / "b", VideosSettings(background=tmp_path / "nowhere"))
 
 
@@ -252,42 +252,42 @@ def test_a_person_who_never_moves_is_found_against_a_picture_of_the_empty_scene(
 
 
 def test_no_folder_a_file_and_a_folder_without_videos_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ImportProblem, match="nowhere: expected a folder of videos, there is none"):
+    with pytest.raises(SourceError, match="nowhere: expected a folder of videos, there is none"):
         find_recordings(tmp_path / "nowhere")
     (tmp_path / "clip.mp4").write_bytes(b"x")
-    with pytest.raises(ImportProblem, match="came a file"):
+    with pytest.raises(SourceError, match="came a file"):
         find_recordings(tmp_path / "clip.mp4")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImportProblem, match=r"no videos .*expected subject/sequence/view\.mp4"):
+    with pytest.raises(SourceError, match=r"no videos .*expected subject/sequence/view\.mp4"):
         find_recordings(tmp_path / "empty")
 
 
 def test_another_layout_is_named(own: Path) -> None:
     shutil.move(own / "Ann" / "walk 1" / "cam1.mp4", own / "Ann" / "cam1.mp4")
-    with pytest.raises(ImportProblem, match=r"Ann/cam1\.mp4 in .*lies at another depth; expected subject/sequence"):
+    with pytest.raises(SourceError, match=r"Ann/cam1\.mp4 in .*lies at another depth; expected subject/sequence"):
         find_recordings(own)
 
 
 def test_one_view_is_too_few(own: Path) -> None:
     (own / "Ann" / "walk 1" / "cam2.mp4").unlink()
-    with pytest.raises(ImportProblem, match=r"only one view \(cam1\.mp4\); two or more synchronised cameras"):
+    with pytest.raises(SourceError, match=r"only one view \(cam1\.mp4\); two or more synchronised cameras"):
         find_recordings(own)
 
 
 def test_the_same_view_or_the_same_video_twice_is_refused(own: Path) -> None:
     views = own / "Ann" / "walk 1"
     shutil.copy(views / "cam1.mp4", views / "cam3.mp4")
-    with pytest.raises(ImportProblem, match=r"cam1\.mp4 and cam3\.mp4 hold the same video"):
+    with pytest.raises(SourceError, match=r"cam1\.mp4 and cam3\.mp4 hold the same video"):
         find_recordings(own)
     (views / "cam3.mp4").unlink()
     write_video(views / "CAM2.mkv", Room(**SMALL).pictures()[:5])
-    with pytest.raises(ImportProblem, match=r"CAM2\.mkv and cam2\.mp4 are the same view twice"):
+    with pytest.raises(SourceError, match=r"CAM2\.mkv and cam2\.mp4 are the same view twice"):
         find_recordings(own)
 
 
 def test_a_name_that_cannot_be_shown_is_refused(own: Path) -> None:
     (own / "Ann").rename(own / "An\tn")
-    with pytest.raises(ImportProblem, match=r"the name 'An\\tn' has characters that cannot be shown"):
+    with pytest.raises(SourceError, match=r"the name 'An\\tn' has characters that cannot be shown"):
         find_recordings(own)
 
 
@@ -297,7 +297,7 @@ def test_all_unreadable_files_are_named_at_once(own: Path) -> None:
     empty.write_bytes(b"")
     cut = own / "Bo" / "walk 1" / "cam2.mp4"
     cut.write_bytes(cut.read_bytes()[:3000])  # without its index, which stands at the end
-    with pytest.raises(ImportProblem) as raised:
+    with pytest.raises(SourceError) as raised:
         find_recordings(own)
     first, second = str(raised.value).splitlines()
     assert first.startswith(str(empty))
@@ -308,14 +308,14 @@ def test_all_unreadable_files_are_named_at_once(own: Path) -> None:
 
 def test_noise_called_mp4_is_no_video(own: Path) -> None:
     (own / "Ann" / "walk 1" / "cam2.mp4").write_bytes(np.random.default_rng(0).bytes(20000))
-    with pytest.raises(ImportProblem, match=r"cam2\.mp4: cannot be read as a video"):
+    with pytest.raises(SourceError, match=r"cam2\.mp4: cannot be read as a video"):
         find_recordings(own)
 
 
 def test_a_few_missing_pictures_are_clipped_with_a_warning_and_many_are_an_error(own: Path, tmp_path: Path) -> None:
     short = own / "Ann" / "walk 1" / "cam2.mp4"
     write_video(short, Room(seed=1, **SMALL).pictures()[:27])
-    with pytest.raises(ImportProblem, match=r"cam2\.mp4 has 27 pictures, .*cam1\.mp4 30; .*at most 2.*max_missing"):
+    with pytest.raises(SourceError, match=r"cam2\.mp4 has 27 pictures, .*cam1\.mp4 30; .*at most 2.*max_missing"):
         import_videos(own, tmp_path / "strict", VideosSettings(max_missing=2))
     summary = import_videos(own, tmp_path / "capture", FAST)
     assert summary.notes == ("Ann/walk 1: clipped to the 27 pictures of cam2.mp4 (cam1.mp4 has 30)",)
@@ -325,13 +325,13 @@ def test_a_few_missing_pictures_are_clipped_with_a_warning_and_many_are_an_error
 
 def test_views_with_other_frame_rates_are_refused(own: Path, tmp_path: Path) -> None:
     write_video(own / "Ann" / "walk 1" / "cam2.mp4", Room(seed=1, **SMALL).pictures(), rate=30.0)
-    with pytest.raises(ImportProblem, match=r"cam1\.mp4 has 25 pictures per second, .*cam2\.mp4 30; expected one rate"):
+    with pytest.raises(SourceError, match=r"cam1\.mp4 has 25 pictures per second, .*cam2\.mp4 30; expected one rate"):
         import_videos(own, tmp_path / "capture", FAST)
 
 
 def test_a_recording_too_short_to_hold_a_part_out_is_refused(tmp_path: Path) -> None:
     film(tmp_path / "footage", width=160, height=120, count=3)
-    with pytest.raises(ImportProblem, match="3 pictures are too few to hold out the last 30%"):
+    with pytest.raises(SourceError, match="3 pictures are too few to hold out the last 30%"):
         import_videos(tmp_path / "footage", tmp_path / "capture", FAST)
 
 
@@ -354,7 +354,7 @@ def test_a_video_damaged_in_the_middle_is_named_with_its_counts(own: Path, tmp_p
     (own / "Ann" / "walk 1" / "cam2.mp4").unlink()
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ImportProblem, match=r"cam2\.mkv has 1\d pictures, .*cam1\.mp4 30"):
+    with pytest.raises(SourceError, match=r"cam2\.mkv has 1\d pictures, .*cam1\.mp4 30"):
         import_videos(own, tmp_path / "capture", FAST)
 
 

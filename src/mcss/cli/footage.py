@@ -10,7 +10,8 @@ from tyro.extras import SubcommandApp
 
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
 from mcss.cli.verbs import VERBS
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
+from mcss.models.model import load
 from mcss.progress import RichProgress
 from mcss.sources.aist.sequences import AistSettings, import_aist
 from mcss.sources.aspset import AspsetSettings, import_aspset
@@ -159,7 +160,7 @@ def _show_assembled(done: Assembled, json: Path | None) -> None:
     problems = {"notes": done.notes, "problems": done.problems}
     finish({**about, "imported": done.imported, "kept": done.kept, "counts": counts, **problems}, json)
     if done.problems:
-        raise ImportProblem(
+        raise SourceError(
             "\n".join(done.problems) + f"\nThese {len(done.problems)} could not be imported; all else is in "
             f"{done.capture.uri} and can be used. Mend them and give the same command again."
         )
@@ -180,7 +181,11 @@ def sync(
         run: A trained run whose embedding refines the offsets.
         json: Also write the result to this file.
     """
-    found = synchronise(folder, settings, run, RichProgress())
+    embed = None
+    if run is not None:
+        model = load(run)
+        embed = lambda crops: model.predict_crops(crops).embedding  # noqa: E731
+    found = synchronise(folder, settings, embed, RichProgress())
     for one in found:
         rows = [
             (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")

@@ -10,9 +10,10 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
 from mcss.data.contact_sheet import PICTURES, write_picture
 from mcss.data.provenance import provenance_without_capture
+from mcss.errors import CaptureError, PoseIndexError
 from mcss.files import write_text
 from mcss.inference.locate import parsed_rectangle
 from mcss.models.model import Model, load
@@ -21,7 +22,6 @@ from mcss.search.clips import Clip, clip_of_sequence, clip_of_video
 from mcss.search.compare import CompareSettings
 from mcss.search.compare import compare as compare_clips
 from mcss.search.comparison_page import comparison_page
-from mcss.search.entries import IndexProblem
 from mcss.search.index import PoseIndex
 from mcss.search.indexing import index_capture, indexed_capture
 from mcss.search.query import SequenceSource, VideoQuery, parsed_clip, parsed_query
@@ -113,7 +113,7 @@ def _captures(index: PoseIndex) -> dict[str, Capture]:
     for fingerprint, place in index.captures().items():
         try:
             found[fingerprint] = indexed_capture(fingerprint, place, index.uri)
-        except (CaptureError, IndexProblem) as error:
+        except (CaptureError, PoseIndexError) as error:
             console.print(f"[yellow]Note[/] its pictures are not shown: {escape(str(error))}", soft_wrap=True)
     return found
 

@@ -13,14 +13,15 @@ from mcss.cli.verbs import VERBS
 from mcss.data.capture import Capture
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
+from mcss.methods.method import load_estimator
 from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
 from mcss.models.backbones import TrunkName
 from mcss.models.model import load
+from mcss.models.model_file import MODEL, read_model, save_model
 from mcss.progress import RichProgress
-from mcss.training.checkpoints import MODEL, load_estimator, read_model, save_model
 from mcss.training.heads import EquipSettings, chosen_labels, equipped
 from mcss.training.loop import Machine, train
 from mcss.training.recipes import MethodName, RecipeName, recipe

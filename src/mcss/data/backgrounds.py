@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from mcss.data.capture import Capture, CaptureError, decode_jpeg
+from mcss.data.capture import Capture, decode_jpeg
 from mcss.data.instants import Instants
+from mcss.errors import CaptureError
 
 _SMALLEST = 16
 """Side of the last halving, at least."""

@@ -25,7 +25,6 @@ from mcss.data.schema import (
     BACKGROUNDS,
     SCHEMA,
     Camera,
-    CaptureError,
     CaptureInfo,
     Frame,
     Selector,
@@ -35,12 +34,12 @@ from mcss.data.schema import (
     numbers,
 )
 from mcss.data.storage import checked_metadata, commit_pieces, metadata_of, open_table, place_of, sweep, table_uri
+from mcss.errors import CaptureError
 from mcss.progress import NO_PROGRESS, Progress
 
 __all__ = [
     "Camera",
     "Capture",
-    "CaptureError",
     "CaptureInfo",
     "CaptureWriter",
     "Frame",

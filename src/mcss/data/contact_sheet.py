@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 
 from mcss.data.cameras import joints_in_crops
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.schema import Selector
+from mcss.errors import CaptureError
 from mcss.files import replacing
 from mcss.skeletons import JOINTS, PARENTS, canonical_pose
 from mcss.viz.figures import LEFT, MIDDLE, RIGHT, front_view

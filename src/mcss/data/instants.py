@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
-from mcss.data.schema import CaptureError, Selector, numbers
+from mcss.data.schema import Selector, numbers
+from mcss.errors import CaptureError
 
 INSTANT_COLUMNS = ("subject", "sequence", "action", "frame", "time", "view", "pose", "heading_valid")
 """What `instants_of` reads of a capture's table."""

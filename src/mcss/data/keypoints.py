@@ -17,8 +17,9 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from mcss.data.cameras import seen_joints
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS, PARENTS, ROOT
 
 LABELS = "labels"

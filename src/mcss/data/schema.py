@@ -11,14 +11,11 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float, Float32
 
+from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS, heading_valid
 
 SCHEMA_VERSION = 1
 """Raised when the table changes so that an older program would misread it."""
-
-
-class CaptureError(ValueError):
-    """A capture cannot be read or written; the message says where, what was expected and the way out."""
 
 
 def _floats(count: int) -> Any:

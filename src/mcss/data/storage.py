@@ -8,7 +8,8 @@ from typing import Any
 import lance
 from lance.fragment import write_fragments
 
-from mcss.data.schema import METADATA, SCHEMA, SCHEMA_VERSION, CaptureError
+from mcss.data.schema import METADATA, SCHEMA, SCHEMA_VERSION
+from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS
 
 

@@ -11,10 +11,10 @@ from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
 from mcss.evaluation.predictions import Prediction
 from mcss.models.pose_network import PoseEstimator
-from mcss.training.feature_cache import CachedStages
 
 
-def _prediction(network: PoseEstimator, images: Tensor, first: int) -> Prediction:
+def prediction_of(network: PoseEstimator, images: Tensor, first: int) -> Prediction:
+    """Poses and embeddings of images, or of what stage `first` of the trunk takes."""
     device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
@@ -36,17 +36,4 @@ class NetworkPredictor:
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
         """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
         pixels = torch.from_numpy(self.capture.decode(rows, self.network.config.image_size))
-        return _prediction(self.network, normalise(pixels.permute(0, 3, 1, 2)), first=0)
-
-
-@dataclass(frozen=True, eq=False)
-class CachedPredictor:
-    """Predicts from cached maps of unchanged pictures (one variant each): quick, for learning curves."""
-
-    network: PoseEstimator
-    stages: CachedStages
-
-    def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
-        """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
-        images = self.stages.images(rows, np.random.default_rng(0), np.zeros(len(rows), bool))
-        return _prediction(self.network, images, self.stages.first_stage)
+        return prediction_of(self.network, normalise(pixels.permute(0, 3, 1, 2)), first=0)

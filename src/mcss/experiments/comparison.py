@@ -17,10 +17,11 @@ from mcss.evaluation.report import SystemResult, comparison_report, history_of, 
 from mcss.experiments.runs import Cell, cell_predictions, cell_result, mean_pose_result, train_cells
 from mcss.experiments.tuning import Budget, tuned
 from mcss.files import write_json, write_text
+from mcss.models.model_file import MODEL, read_model
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.scenes import SyntheticSettings
-from mcss.training.checkpoints import METRICS, MODEL, read_model
+from mcss.training.checkpoints import METRICS
 from mcss.training.metrics_log import read_metrics
 from mcss.training.recipes import MethodName
 

@@ -26,10 +26,11 @@ from mcss.experiments.mediapipe_process import SHARED, VERSION, mediapipe
 from mcss.experiments.runs import Cell, cell_predictions
 from mcss.experiments.tables import Study
 from mcss.files import replacing, write_json
+from mcss.methods.method import load_estimator
 from mcss.metrics import pa_mpjpe
+from mcss.models.model_file import MODEL
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import JOINTS, ROOT
-from mcss.training.checkpoints import MODEL, load_estimator
 
 COLUMNS = ("subject", "sequence", "frame", "view", "joint", "x", "y", "z")
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.evaluation.report import NAMES
 from mcss.experiments.landmarks import landmark_rows, mediapipe_rows
@@ -16,7 +17,6 @@ from mcss.models.backbones import TrunkName, build_trunk
 from mcss.training.recipes import MethodName
 from mcss.viz.figures import GREY, PALETTE
 from mcss.viz.plots import MARKS, Line, line_figure
-from mcss.weights import WeightsError
 
 SYSTEMS: tuple[MethodName, ...] = ("mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19")
 

@@ -20,9 +20,10 @@ from mcss.evaluation.prediction_files import read_predictions, write_predictions
 from mcss.evaluation.predictions import EvaluationSettings, MeanPose, Predictions, evaluated_instants, predict_split
 from mcss.evaluation.report import SystemResult, history_of
 from mcss.files import write_json
-from mcss.methods.method import method_name
+from mcss.methods.method import load_estimator, method_name
+from mcss.models.model_file import MODEL
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.training.checkpoints import CONFIG, METRICS, MODEL, load_estimator
+from mcss.training.checkpoints import CONFIG, METRICS
 from mcss.training.metrics_log import read_metrics
 from mcss.training.parallel import Job, train_all
 from mcss.training.recipes import MethodName

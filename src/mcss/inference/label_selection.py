@@ -15,8 +15,8 @@ from mcss.data.instants import Instants
 from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import target_poses
 from mcss.models.backbones import build_trunk
+from mcss.models.model_file import load_model
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.training.checkpoints import load_model
 
 Space = Literal["embedding", "imagenet", "pose"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from mcss.errors import ImportProblem
-from mcss.images import Picture, PictureError
+from mcss.errors import ImageError, SourceError
+from mcss.images import Picture
 from mcss.models.model import MARGIN, square_around, whole_square
 from mcss.progress import Task
 from mcss.video.background import empty_scene
@@ -56,14 +56,14 @@ def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Perso
     """Where the person is in a single picture: in the box, where a finder sees somebody, or all over it.
 
     Raises:
-        PictureError: The box lies outside, or the finder sees nobody.
+        ImageError: The box lies outside, or the finder sees nobody.
     """
     height, width = picture.shape[:2]
     notes: tuple[str, ...] = ()
     if box is None and finder is not None:
         boxes = finder.find([picture])[0].boxes
         if not len(boxes):
-            raise PictureError(f"{name}: no person was found in it; say where one is with --box x,y,width,height")
+            raise ImageError(f"{name}: no person was found in it; say where one is with --box x,y,width,height")
         largest = int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)))
         x0, y0, x1, y1 = (float(value) for value in boxes[largest])
         box = (x0, y0, x1 - x0, y1 - y0)
@@ -89,7 +89,7 @@ def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, tas
         task: Told of every picture.
 
     Raises:
-        ImportProblem: It is no video that can be read, or nobody is seen in it.
+        SourceError: It is no video that can be read, or nobody is seen in it.
     """
     footage = probe(path)
     time = times_of(path)
@@ -111,7 +111,7 @@ def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, tas
     found = np.isfinite(boxes).all(axis=1)
     if not count or found.mean() < SELDOM_SEEN:
         way = "a person is found by moving before a static camera" if finder is None else "no person was detected"
-        raise ImportProblem(f"{path}: no person was found in it ({way}); say where one is with --box x,y,width,height")
+        raise SourceError(f"{path}: no person was found in it ({way}); say where one is with --box x,y,width,height")
     if not found.all():
         notes.append(
             f"{path}: nobody seen in {int((~found).sum())} of its {count} pictures; crops are interpolated there"

@@ -9,7 +9,7 @@ from jaxtyping import Int64
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants, natural_order
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.images import PICTURE_SUFFIXES, read_picture
 from mcss.inference.fusion import fused
 from mcss.inference.locate import Rectangle, in_picture, in_video
@@ -46,25 +46,25 @@ def inputs_of(source: Path) -> list[Input]:
     """The pictures and videos that a path stands for, in natural order.
 
     Raises:
-        ImportProblem: There is nothing there, or nothing that can be used.
+        SourceError: There is nothing there, or nothing that can be used.
     """
     kinds = PICTURE_SUFFIXES | VIDEO_SUFFIXES
     if source.is_file():
         if source.suffix.lower() not in kinds:
-            raise ImportProblem(
+            raise SourceError(
                 f"{source}: neither a picture nor a video by its ending; expected one of {', '.join(sorted(kinds))}, a "
                 "folder of them, or a capture"
             )
         return [Input(source, source.stem)]
     if not source.is_dir():
-        raise ImportProblem(f"{source}: no such file or folder; expected a picture, a video, a folder or a capture")
+        raise SourceError(f"{source}: no such file or folder; expected a picture, a video, a folder or a capture")
     found = []
     for path in sorted(source.rglob("*"), key=lambda p: natural_order(str(p))):
         within = path.relative_to(source)
         if path.suffix.lower() in kinds and path.is_file() and not any(p.startswith(".") for p in within.parts):
             found.append((path, within))
     if not found:
-        raise ImportProblem(f"{source}: no pictures or videos in this folder; expected {', '.join(sorted(kinds))}")
+        raise SourceError(f"{source}: no pictures or videos in this folder; expected {', '.join(sorted(kinds))}")
     stems = [str(within.with_suffix("")) for _, within in found]
     return [
         Input(path, stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:].lower()}")
@@ -78,7 +78,7 @@ def take_of_picture(
     """The pose of the person in a picture file.
 
     Raises:
-        PictureError: It is none, or nobody is in it.
+        ImageError: It is none, or nobody is in it.
     """
     picture = read_picture(source.path)
     sighting = in_picture(picture, str(source.path), box, finder)
@@ -106,14 +106,14 @@ def take_of_video(
     """The poses of the person in a video, one for each of its pictures; not smoothed yet.
 
     Raises:
-        ImportProblem: It is no video that can be read, or nobody is seen in it.
+        SourceError: It is no video that can be read, or nobody is seen in it.
     """
     with progress.task(source.name, 2 * max(stated_count(source.path), 1)) as task:
         sighting = in_video(source.path, box, finder, task)
         parts = list(_crops_predicted(model, source.path, sighting.squares, task))
     count = sum(map(len, parts))
     if not count:
-        raise ImportProblem(f"{source.path}: not one picture can be decoded; copy the file again")
+        raise SourceError(f"{source.path}: not one picture can be decoded; copy the file again")
     time = sighting.time[:count]
     return Take(
         name=source.name,

@@ -32,8 +32,9 @@ What it needs that MCSS does not: the rotation of every camera, and 2D joints of
 of a detector.
 """
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Self
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ from mcss.methods.points2d import mean_of_known, point_error
 from mcss.methods.rhodin_eccv18 import mean_squared, turned_to_the_next_view
 from mcss.models.decoders import START_SIDE, check_size, convolution, enlarging, start_map
 from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.skeletons import PoseFrame
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class SkeletonMapOutput(NamedTuple):
 class SkeletonMapNetwork(PoseEstimator):
     """Trunk, 2D joints, encoder of skeleton maps, decoder, and the shallow network from the cloud to the pose."""
 
+    KIND = "skeleton-map"
+
     def __init__(self, config: NetworkConfig, maps: SkeletonMapConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")
         self.maps = maps
@@ -151,6 +155,16 @@ class SkeletonMapNetwork(PoseEstimator):
             nn.ReLU(),
             nn.Linear(maps.hidden, OUTPUT_JOINTS * 3),
         )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings of all that comes after the trunk."""
+        return asdict(self.maps)
+
+    @classmethod
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+        """A network with random weights."""
+        return cls(config, SkeletonMapConfig(**architecture))
 
     def forward(
         self,

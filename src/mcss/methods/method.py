@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from mcss.methods.rhodin_eccv18 import (
     RhodinECCV18Settings,
 )
 from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
+from mcss.models.model_file import read_model
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator, PoseNetwork
 from mcss.skeletons import PoseFrame
 
@@ -292,3 +294,16 @@ def losses_of(
             return rhodin_eccv18.regression_losses(network, output, batch)
         case Points2DSettings():
             return points2d.losses(method, output, batch)
+
+
+NETWORKS: tuple[type[PoseEstimator], ...] = (PoseNetwork, NovelViewNetwork, SkeletonMapNetwork)
+"""The kinds of network that methods train."""
+
+
+def load_estimator(run: Path) -> PoseEstimator:
+    """The trained network of a run of any method (a folder or a ``model.safetensors``), in evaluation mode.
+
+    Raises:
+        CheckpointError: See `mcss.models.model_file.read_model`.
+    """
+    return read_model(run, NETWORKS).network

@@ -36,8 +36,9 @@ What it needs that MCSS does not: the rotation of every camera, and its picture 
 """
 
 import copy
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Self
 
 import torch
 from jaxtyping import Float
@@ -46,6 +47,7 @@ from torch import Tensor, nn
 from mcss.data.batches import Batch
 from mcss.models.decoders import START_SIDE, check_size, enlarging, start_map
 from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.skeletons import PoseFrame
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,8 @@ class Decoder(nn.Module):
 class NovelViewNetwork(PoseEstimator):
     """Trunk, cloud, appearance, decoder, and the shallow network from the cloud to the pose in camera space."""
 
+    KIND = "novel-view"
+
     def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")
         self.synthesis = synthesis
@@ -181,6 +185,16 @@ class NovelViewNetwork(PoseEstimator):
             *_hidden(synthesis.hidden, synthesis),
             nn.Linear(synthesis.hidden, OUTPUT_JOINTS * 3),
         )
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings of all that comes after the trunk."""
+        return asdict(self.synthesis)
+
+    @classmethod
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+        """A network with random weights."""
+        return cls(config, SynthesisConfig(**architecture))
 
     def train(self, mode: bool = True) -> "NovelViewNetwork":
         """Training mode, but for what stays as it is."""

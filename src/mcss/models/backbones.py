@@ -9,8 +9,9 @@ from typing import Literal, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mcss.errors import WeightsError
 from mcss.models.depthwise import speed_up_depthwise
-from mcss.weights import WeightsError, load_strictly, read_weights
+from mcss.weights import load_strictly, read_weights
 
 TrunkName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
 TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)

@@ -13,10 +13,11 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from mcss.data.augmentation import normalise
-from mcss.images import OfAnySize, PictureError, as_rgb, read_picture
+from mcss.errors import CheckpointError, ImageError
+from mcss.images import OfAnySize, as_rgb, read_picture
+from mcss.models.model_file import ModelParts, read_model
 from mcss.models.orientation import Placement, placement_of
 from mcss.models.pose_network import PoseNetwork
-from mcss.training.checkpoints import CheckpointError, ModelParts, read_model
 from mcss.video.people import cut_out
 
 SHIPPED = Path(__file__).with_name("mcss.safetensors")
@@ -154,7 +155,7 @@ class Model:
                 laid around it.
 
         Raises:
-            PictureError: A file or array that is no picture, or a box that lies outside; by its name or number.
+            ImageError: A file or array that is no picture, or a box that lies outside; by its name or number.
         """
         pictures = _pictures(images)
         squares = _squares(pictures, boxes)
@@ -243,12 +244,12 @@ def square_around(box: Sequence[float | int], width: int, height: int, name: str
         name: Of the box or picture, for the message.
 
     Raises:
-        PictureError: The box lies outside the picture, or is no box of something in it.
+        ImageError: The box lies outside the picture, or is no box of something in it.
     """
     x, y, w, h = (float(value) for value in box)
     inside = x < width and y < height and x + w > 0 and y + h > 0
     if not (w > 0 and h > 0 and inside and max(w, h) <= _LARGEST_BOX * max(width, height)):
-        raise PictureError(
+        raise ImageError(
             f"{name}: expected a box x,y,width,height that lies in the picture of {width}×{height} pixels, came "
             f"{x:g},{y:g},{w:g},{h:g}"
         )
@@ -275,7 +276,7 @@ def _pictures(images: Images) -> list[OfAnySize]:
 
 def _squares(pictures: Sequence[OfAnySize], boxes: Boxes | None) -> Int64[np.ndarray, "n 4"]:
     if boxes is not None and len(boxes) != len(pictures):
-        raise PictureError(f"boxes: expected one for each of {len(pictures)} pictures, got {len(boxes)}.")
+        raise ImageError(f"boxes: expected one for each of {len(pictures)} pictures, got {len(boxes)}.")
     squares = []
     for number, picture in enumerate(pictures):
         height, width = picture.shape[:2]

@@ -1,7 +1,9 @@
 """The pose network: trunk F, embedding head G and pose head H."""
 
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from jaxtyping import Float
@@ -57,11 +59,16 @@ class NetworkOutput(NamedTuple):
 class PoseEstimator(nn.Module):
     """A trunk F, and how normalised coordinates become mm; subclasses say what lies between.
 
+    A subclass has a `KIND` of its own, and an `architecture` if it is made of more than its config says.
+
     Attributes:
         config: Of the trunk and of what the subclass takes from it.
         frame: What the predicted poses are turned to.
         trunk: F.
     """
+
+    KIND: ClassVar[str]
+    """What a model file calls this kind of network."""
 
     pose_mean: Tensor
     pose_std: Tensor
@@ -75,6 +82,16 @@ class PoseEstimator(nn.Module):
         self.trunk: Trunk = build_trunk(config.trunk, weights, config.batchnorm_affine)
         self.register_buffer("pose_mean", torch.zeros(OUTPUT_JOINTS, 3))
         self.register_buffer("pose_std", torch.ones(OUTPUT_JOINTS, 3))
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """JSON values from which `untrained` builds the same network again, beside its config and frame."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+        """A network of this kind with random weights."""
 
     @torch.no_grad()
     def feature_side(self) -> int:
@@ -153,6 +170,8 @@ class PoseNetwork(PoseEstimator):
         Mitra et al., CVPR 2020, Fig. 1a and Sec. 4. Departures are options of `NetworkConfig`, off by default.
     """
 
+    KIND = "pose"
+
     def __init__(self, config: NetworkConfig, weights: str = "random", frame: PoseFrame = "canonical") -> None:
         super().__init__(config, weights, frame)
         side = self.feature_side()
@@ -168,6 +187,11 @@ class PoseNetwork(PoseEstimator):
             )
         else:
             self.pose_head = nn.Linear(config.dim, outputs)
+
+    @classmethod
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+        """A network with random weights; its config says all of it."""
+        return cls(config, "random", frame)
 
     def forward(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> NetworkOutput:
         """Embedding and normalised pose of images, or of what stage `first` of the trunk takes."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
-from mcss.data.capture import Capture, CaptureError
-from mcss.errors import ImportProblem
+from mcss.data.capture import Capture
+from mcss.errors import CaptureError, SourceError
 from mcss.images import Picture
 from mcss.inference.predict import Input, take_of_video
 from mcss.models.model import Model, Poses
@@ -63,7 +63,7 @@ def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: 
         progress: Counts pictures, twice.
 
     Raises:
-        ImportProblem: It is no video, nobody is found in it, or it shows nothing at that time.
+        SourceError: It is no video, nobody is found in it, or it shows nothing at that time.
     """
     take = take_of_video(model, Input(path, path.stem), progress=progress)
     squares = take.poses.squares.astype(np.int64)
@@ -73,7 +73,7 @@ def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: 
 
     kept = _within(take.time, span)
     if not kept.any():
-        raise ImportProblem(f"{path}: it shows nothing at {_told(span)}; it ends at {take.time[-1]:.2f} s")
+        raise SourceError(f"{path}: it shows nothing at {_told(span)}; it ends at {take.time[-1]:.2f} s")
     return Clip(path.name, take.time, take.frame, take.poses, look).take(kept)
 
 

@@ -20,10 +20,6 @@ Kind = Literal["predicted", "true"]
 _POSE_BYTES = 17 * 3 * 4
 
 
-class IndexProblem(ValueError):
-    """An index cannot be read, written or asked; the message says where, what was expected and the way out."""
-
-
 @dataclass(frozen=True)
 class Origin:
     """What made the embeddings of an index; those of two networks cannot be compared."""

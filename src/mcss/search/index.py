@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Float32
 
+from mcss.errors import PoseIndexError
 from mcss.search.entries import (
     INDEX_VERSION,
     NO_FILTER,
@@ -23,7 +24,6 @@ from mcss.search.entries import (
     Entries,
     Filter,
     Hit,
-    IndexProblem,
     Kind,
     Origin,
     Track,
@@ -68,7 +68,7 @@ class PoseIndex:
         """Begin an index, or open the one of the same model that is there.
 
         Raises:
-            IndexProblem: One of another model is there, or something else, or the place cannot be written.
+            PoseIndexError: One of another model is there, or something else, or the place cannot be written.
         """
         place = str(uri)
         database = _connect(place)
@@ -78,7 +78,7 @@ class PoseIndex:
                 database.create_table(_CAPTURES, schema=_CAPTURES_SCHEMA, exist_ok=True)
                 database.create_table(_POSES, schema=index_schema(origin))
             except (OSError, RuntimeError) as error:
-                raise IndexProblem(
+                raise PoseIndexError(
                     f"no index can be written at {place}: {error}. Make room or choose another place"
                 ) from error
         index = cls.open(place)
@@ -90,7 +90,7 @@ class PoseIndex:
         """Open the index at `uri`: a folder, or any object-store address that LanceDB accepts.
 
         Raises:
-            IndexProblem: There is none, it is of a newer mcss, or it is something else.
+            PoseIndexError: There is none, it is of a newer mcss, or it is something else.
         """
         place = str(uri)
         if "://" not in place and not Path(place).is_dir():
@@ -107,7 +107,7 @@ class PoseIndex:
         if version is None or _CAPTURES not in names:
             raise _foreign(place, "its table poses was not written by mcss")
         if int(version) > INDEX_VERSION:
-            raise IndexProblem(
+            raise PoseIndexError(
                 f"the index at {place} has version {version}, this mcss reads up to {INDEX_VERSION}: update mcss"
             )
         origin = Origin(metadata["mcss.model"], schema.field("vector").type.list_size, metadata["mcss.run"])
@@ -117,15 +117,15 @@ class PoseIndex:
         """See that embeddings of `origin` belong here.
 
         Raises:
-            IndexProblem: They are of another size or another network.
+            PoseIndexError: They are of another size or another network.
         """
         if origin.dim != self.origin.dim:
-            raise IndexProblem(
+            raise PoseIndexError(
                 f"the index at {self.uri} holds embeddings of {self.origin.dim} numbers, {origin.run} gives "
                 f"{origin.dim}: use the run that it was made with ({self.origin.run}), or index anew at another place"
             )
         if origin.digest != self.origin.digest:
-            raise IndexProblem(
+            raise PoseIndexError(
                 f"the index at {self.uri} was made with other weights ({self.origin.digest[:12]}) than those of "
                 f"{origin.run} ({origin.digest[:12]}), whose embeddings cannot be compared: use the run that it was "
                 f"made with ({self.origin.run}), or index anew at another place"
@@ -135,16 +135,16 @@ class PoseIndex:
         """Add entries; those whose capture and row are here already are replaced. All of it, or nothing.
 
         Raises:
-            IndexProblem: Embeddings of another size or not finite, or the place cannot be written.
+            PoseIndexError: Embeddings of another size or not finite, or the place cannot be written.
         """
         if entries.vector.shape[1] != self.origin.dim:
-            raise IndexProblem(
+            raise PoseIndexError(
                 f"the index at {self.uri} holds embeddings of {self.origin.dim} numbers, came "
                 f"{entries.vector.shape[1]}; index with the run that it was begun with ({self.origin.run})"
             )
         finite = np.isfinite(entries.vector).all(axis=1)
         if not finite.all():
-            raise IndexProblem(
+            raise PoseIndexError(
                 f"the embedding of row {entries.row[~finite][0]} is not finite; has the network diverged?"
             )
         merge = self._table.merge_insert(["capture", "row"]).when_matched_update_all().when_not_matched_insert_all()
@@ -154,11 +154,13 @@ class PoseIndex:
         """Remove the entries that a filter lets through, of one capture or of all; returns how many.
 
         Raises:
-            IndexProblem: No condition at all, which would be everything; or the place cannot be written.
+            PoseIndexError: No condition at all, which would be everything; or the place cannot be written.
         """
         where = _where(condition, capture)
         if not where:
-            raise IndexProblem("remove: expected a condition, came none, which is everything; delete the index instead")
+            raise PoseIndexError(
+                "remove: expected a condition, came none, which is everything; delete the index instead"
+            )
         done = self._written(lambda: self._table.delete(where))
         return int(done.num_deleted_rows)
 
@@ -185,7 +187,7 @@ class PoseIndex:
             probes: Partitions of the structure that are looked into.
 
         Raises:
-            IndexProblem: An embedding of another size, an empty index, or a name in the filter that is not there.
+            PoseIndexError: An embedding of another size, an empty index, or a name in the filter that is not there.
         """
         checked(vector, top, self.origin, self.uri)
         query = self._table.search(vector.astype(np.float32), vector_column_name="vector")
@@ -203,15 +205,17 @@ class PoseIndex:
         """See that every name in a filter is there.
 
         Raises:
-            IndexProblem: One is not, or the index is empty.
+            PoseIndexError: One is not, or the index is empty.
         """
         if not self.count():
-            raise IndexProblem(f"the index at {self.uri} is empty; fill it with `mcss index CAPTURE -o {self.uri}`")
+            raise PoseIndexError(f"the index at {self.uri} is empty; fill it with `mcss index CAPTURE -o {self.uri}`")
         for column, names in (*condition.allowed(), *condition.barred()):
             for name in names:
                 if not self._table.count_rows(f"{column} = {quoted(name)}"):
                     known = ", ".join(self.names(column))
-                    raise IndexProblem(f"{column}: there is no {name!r} in the index at {self.uri}; there are {known}")
+                    raise PoseIndexError(
+                        f"{column}: there is no {name!r} in the index at {self.uri}; there are {known}"
+                    )
 
     def names(self, column: str) -> list[str]:
         """The different values of a column of text."""
@@ -301,7 +305,7 @@ class PoseIndex:
         try:
             return act()
         except (OSError, RuntimeError) as error:
-            raise IndexProblem(
+            raise PoseIndexError(
                 f"the index at {self.uri} cannot be written: {error}. What was there before stays; make room (or mend "
                 "access) and give the same command again"
             ) from error
@@ -311,17 +315,17 @@ def checked(vector: Float[np.ndarray, " dim"], top: int, origin: Origin, uri: st
     """See that something can be searched for.
 
     Raises:
-        IndexProblem: An embedding of another size or not finite, or nothing to find.
+        PoseIndexError: An embedding of another size or not finite, or nothing to find.
     """
     if vector.shape != (origin.dim,):
-        raise IndexProblem(
+        raise PoseIndexError(
             f"the index at {uri} holds embeddings of {origin.dim} numbers, the query has {vector.shape[-1]}; "
             f"use the run that the index was made with: {origin.run}"
         )
     if not np.isfinite(vector).all():
-        raise IndexProblem("the query's embedding is not finite; has the network diverged?")
+        raise PoseIndexError("the query's embedding is not finite; has the network diverged?")
     if top < 1:
-        raise IndexProblem(f"top: expected 1 or more, got {top}")
+        raise PoseIndexError(f"top: expected 1 or more, got {top}")
 
 
 def _where(condition: Filter, capture: str | None) -> str:
@@ -333,22 +337,22 @@ def _connect(place: str) -> Any:
     try:
         return _lancedb().connect(place, read_consistency_interval=timedelta(0))
     except (OSError, ValueError, RuntimeError) as error:
-        raise IndexProblem(f"{place}: no index can be reached there ({error}); check the address") from error
+        raise PoseIndexError(f"{place}: no index can be reached there ({error}); check the address") from error
 
 
 def _tables(database: Any, place: str) -> set[str]:
     try:
         return set(database.list_tables(limit=1000).tables)
     except (OSError, RuntimeError) as error:
-        raise IndexProblem(f"{place}: no index can be reached there ({error}); check the address") from error
+        raise PoseIndexError(f"{place}: no index can be reached there ({error}); check the address") from error
 
 
-def _absent(place: str) -> IndexProblem:
-    return IndexProblem(f"no index at {place}; make one with `mcss index CAPTURE -o {place}`")
+def _absent(place: str) -> PoseIndexError:
+    return PoseIndexError(f"no index at {place}; make one with `mcss index CAPTURE -o {place}`")
 
 
-def _foreign(place: str, why: str) -> IndexProblem:
-    return IndexProblem(
+def _foreign(place: str, why: str) -> PoseIndexError:
+    return PoseIndexError(
         f"{place} is a LanceDB database but no index of mcss ({why}); make one elsewhere with "
         "`mcss index CAPTURE -o INDEX`"
     )

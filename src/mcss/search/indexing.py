@@ -10,10 +10,11 @@ from jaxtyping import Float32, Int64
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.errors import PoseIndexError
 from mcss.evaluation.predictions import target_poses
 from mcss.models.model import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.search.entries import Entries, IndexProblem, Origin, quoted
+from mcss.search.entries import Entries, Origin, quoted
 from mcss.search.index import PoseIndex
 
 _BATCH = 64
@@ -53,11 +54,11 @@ def indexed_capture(fingerprint: str, place: str, uri: str) -> Capture:
 
     Raises:
         CaptureError: There is none.
-        IndexProblem: It is no longer what was indexed.
+        PoseIndexError: It is no longer what was indexed.
     """
     capture = Capture.open(place)
     if capture.fingerprint != fingerprint:
-        raise IndexProblem(
+        raise PoseIndexError(
             f"the capture at {place} has changed since it was indexed: take it up again with "
             f"`mcss index {place} -o {uri}`"
         )
@@ -70,7 +71,7 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
     It can be stopped at any time and repeated: what was added stays, unless the capture has been replaced by another.
 
     Raises:
-        IndexProblem: The index belongs to another model, or cannot be written.
+        PoseIndexError: The index belongs to another model, or cannot be written.
         CaptureError: A picture that cannot be read.
     """
     index = PoseIndex.create(uri, origin_of(model))

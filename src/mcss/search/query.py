@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcss.data.formats.pose_files import POSE_SUFFIXES
+from mcss.errors import QueryError
 from mcss.images import PICTURE_SUFFIXES
 from mcss.search.clips import Span
 from mcss.video.decoding import VIDEO_SUFFIXES
@@ -13,10 +14,6 @@ FORMS = (
     "a picture file; row:NUMBER; SUBJECT/SEQUENCE/FRAME/VIEW; a movement as VIDEO@T0:T1 or "
     f"SUBJECT/SEQUENCE/VIEW@T0:T1 (seconds); or a 3D pose as FILE@FRAME ({', '.join(POSE_SUFFIXES)})"
 )
-
-
-class QueryProblem(ValueError):
-    """Something that cannot be searched for; the message says why, and the way out."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def parsed_query(text: str) -> Query:
     """What a text stands for.
 
     Raises:
-        QueryProblem: None of the forms.
+        QueryError: None of the forms.
 
     Example:
         >>> parsed_query("row:12")
@@ -93,7 +90,7 @@ def parsed_query(text: str) -> Query:
     """
     if text.startswith("row:"):
         if not text[4:].isdecimal():
-            raise QueryProblem(f"query: expected a number after row:, came {text!r}")
+            raise QueryError(f"query: expected a number after row:, came {text!r}")
         return RowQuery(int(text[4:]))
     name, mark, after = text.rpartition("@")
     name, after = (name, after) if mark else (text, "")
@@ -103,7 +100,7 @@ def parsed_query(text: str) -> Query:
         return VideoQuery(path, _span(after, text) if mark else None)
     if suffix in POSE_SUFFIXES:
         if mark and not after.isdecimal():
-            raise QueryProblem(f"query: expected a number of a frame after @, came {text!r}")
+            raise QueryError(f"query: expected a number of a frame after @, came {text!r}")
         return PoseQuery(path, int(after) if mark else 0)
     if Path(text).suffix.lower() in PICTURE_SUFFIXES:
         return PictureQuery(Path(text).expanduser())
@@ -112,7 +109,7 @@ def parsed_query(text: str) -> Query:
         return PlaceQuery(parts[0], parts[1], int(parts[2]), parts[3])
     if len(parts) == 3 and all(parts):
         return SegmentQuery(parts[0], parts[1], parts[2], _span(after, text) if mark else None)
-    raise QueryProblem(f"query: {text!r} is none of what can be searched for: {FORMS}")
+    raise QueryError(f"query: {text!r} is none of what can be searched for: {FORMS}")
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ def parsed_clip(text: str) -> VideoQuery | SequenceSource:
     """Where a clip comes from: ``VIDEO`` or ``CAPTURE:SUBJECT/SEQUENCE/VIEW``, and ``@T0:T1`` for a part of it.
 
     Raises:
-        QueryProblem: None of these.
+        QueryError: None of these.
 
     Example:
         >>> parsed_clip("captures/real:Ann/jumps/left@1:2")
@@ -142,7 +139,7 @@ def parsed_clip(text: str) -> VideoQuery | SequenceSource:
         return VideoQuery(Path(name).expanduser(), span)
     capture, colon, sequence = name.rpartition(":")
     if not colon or not capture or sequence.count("/") != 2:
-        raise QueryProblem(
+        raise QueryError(
             f"{text!r}: expected a video ({', '.join(sorted(VIDEO_SUFFIXES))}) or CAPTURE:SUBJECT/SEQUENCE/VIEW, each "
             "with @T0:T1 after it for a part of it"
         )
@@ -153,5 +150,5 @@ def _span(text: str, whole: str) -> Span:
     number = r"\d+(?:\.\d*)?|\.\d+"
     found = re.fullmatch(f"({number}):({number})", text)
     if found is None or float(found[1]) >= float(found[2]):
-        raise QueryProblem(f"query: expected two times in s after @, such as @1.5:3, the earlier first, came {whole!r}")
+        raise QueryError(f"query: expected two times in s after @, such as @1.5:3, the earlier first, came {whole!r}")
     return float(found[1]), float(found[2])

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from mcss.data.formats.pose_files import read_pose_file
+from mcss.errors import QueryError
 from mcss.inference.locate import Rectangle
 from mcss.inference.predict import Input, take_of_picture
 from mcss.metrics import pairwise_pa_mpjpe
@@ -20,16 +21,7 @@ from mcss.search.dtw import at_pace, occurrences, pace
 from mcss.search.entries import NO_FILTER, PLACE, Filter, Hit, Kind, Track, quoted
 from mcss.search.index import NEAREST, PoseIndex
 from mcss.search.indexing import origin_of
-from mcss.search.query import (
-    PictureQuery,
-    PlaceQuery,
-    PoseQuery,
-    Query,
-    QueryProblem,
-    RowQuery,
-    SegmentQuery,
-    VideoQuery,
-)
+from mcss.search.query import PictureQuery, PlaceQuery, PoseQuery, Query, RowQuery, SegmentQuery, VideoQuery
 from mcss.skeletons import canonical_pose, heading_valid
 from mcss.sources.videos.pose_labels import PoseSettings, read_labels
 
@@ -104,20 +96,20 @@ def answer(
         progress: Told of pictures of a video, and of sequences.
 
     Raises:
-        IndexProblem: An empty index, names that are not in it, or a model that did not make it.
-        QueryProblem: A query that is not in the index, or cannot be compared in this way.
+        PoseIndexError: An empty index, names that are not in it, or a model that did not make it.
+        QueryError: A query that is not in the index, or cannot be compared in this way.
     """
     index.check_names(settings.filter)
     match query:
         case VideoQuery(path, span):
             if settings.by != "embedding":
-                raise QueryProblem("by: movements are compared by their embeddings alone; leave --by away")
+                raise QueryError("by: movements are compared by their embeddings alone; leave --by away")
             clip = clip_of_video(path, _checked(index, model), span, progress)
             found = movements(index, clip.vector, clip.time, settings, progress=progress)
             return Answer(f"the movement in {path.name}", "distance", movements=found)
         case SegmentQuery():
             if settings.by != "embedding":
-                raise QueryProblem("by: movements are compared by their embeddings alone; leave --by away")
+                raise QueryError("by: movements are compared by their embeddings alone; leave --by away")
             track = _track(index, query)
             found = movements(index, track.vector, track.time, settings, own=track, progress=progress)
             return Answer(f"the movement in {query.name}{_when(track)}", "distance", movements=found)
@@ -134,7 +126,7 @@ def answer(
             kind: Kind = "true" if settings.by == "true-pose" else "predicted"
             pose = index.pose(own, kind)
             if pose is None:
-                raise QueryProblem(f"{own.name}: it has no {kind} pose in the index at {index.uri}; leave --by away")
+                raise QueryError(f"{own.name}: it has no {kind} pose in the index at {index.uri}; leave --by away")
             hits = nearest_poses(index, pose, replace(settings, top=settings.top + 1))
             return Answer(own.name, _measure(settings), _without(hits, own, settings.top), query=own)
         case PoseQuery(path, frame):
@@ -162,12 +154,10 @@ def movements(
         progress: Told of every subject's sequences.
 
     Raises:
-        QueryProblem: Too few pictures to be a movement.
+        QueryError: Too few pictures to be a movement.
     """
     if len(vector) < SHORTEST:
-        raise QueryProblem(
-            f"query: a movement needs {SHORTEST} pictures or more, came {len(vector)}; name a longer time"
-        )
+        raise QueryError(f"query: a movement needs {SHORTEST} pictures or more, came {len(vector)}; name a longer time")
     found: list[Movement] = []
     with progress.task("Comparing sequences", index.count(settings.filter)) as task:
         for track in index.tracks(settings.filter):
@@ -188,7 +178,7 @@ def nearest_poses(index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: S
     """The entries whose 3D pose is nearest by PA-MPJPE over 16 joints, in mm of the query's body.
 
     Raises:
-        QueryProblem: The index has no such poses.
+        QueryError: The index has no such poses.
     """
     kind: Kind = "true" if settings.by == "true-pose" else "predicted"
     best: list[Hit] = []
@@ -199,9 +189,7 @@ def nearest_poses(index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: S
             best.append(Hit(**places[i], distance=float(error[i])))
         best = sorted(best, key=lambda hit: hit.distance)[: settings.top]
     if not best:
-        raise QueryProblem(
-            f"the index at {index.uri} has no {kind} poses that the filter lets through; leave --by away"
-        )
+        raise QueryError(f"the index at {index.uri} has no {kind} poses that the filter lets through; leave --by away")
     return tuple(best)
 
 
@@ -209,17 +197,17 @@ def pose_in_file(path: Path, frame: int) -> Float32[np.ndarray, "17 3"]:
     """The canonical pose in mm of one frame of a file of 3D poses; its unit and up axis are found out.
 
     Raises:
-        ImportProblem: It cannot be read, or fits no person.
-        QueryProblem: No such frame, or one that has no whole pose or no heading.
+        SourceError: It cannot be read, or fits no person.
+        QueryError: No such frame, or one that has no whole pose or no heading.
     """
     count = len(read_pose_file(path))
     labels = read_labels(path, count, 1.0, PoseSettings(rate=1.0))  # a sample a second: frame and sample are one
     pose = labels.pose(frame)
     if pose is None:
-        raise QueryProblem(f"{path}: frame {frame} has no pose with all joints; it has {len(labels.poses)} frames")
+        raise QueryError(f"{path}: frame {frame} has no pose with all joints; it has {len(labels.poses)} frames")
     world = torch.from_numpy(pose)
     if not heading_valid(world):
-        raise QueryProblem(f"{path}: frame {frame}: its hips are above each other, so it has no heading; take another")
+        raise QueryError(f"{path}: frame {frame}: its hips are above each other, so it has no heading; take another")
     return canonical_pose(world).numpy()
 
 
@@ -268,10 +256,10 @@ def _entry(index: PoseIndex, query: RowQuery | PlaceQuery) -> Hit:
             what = f"{subject}/{sequence} frame {frame} view {view}"
     found = index.table(PLACE, where).to_pylist()
     if not found:
-        raise QueryProblem(f"query: {what} is not in the index at {index.uri}, which has {index.count():,} pictures")
+        raise QueryError(f"query: {what} is not in the index at {index.uri}, which has {index.count():,} pictures")
     if len(found) > 1:
         captures = ", ".join(line["capture"] for line in found)
-        raise QueryProblem(f"query: {what} is in several captures of this index ({captures}); give a picture instead")
+        raise QueryError(f"query: {what} is in several captures of this index ({captures}); give a picture instead")
     return Hit(**found[0], distance=0.0)
 
 
@@ -280,9 +268,9 @@ def _track(index: PoseIndex, query: SegmentQuery) -> Track:
     index.check_names(condition)
     found = list(index.tracks(condition))
     if not found:
-        raise QueryProblem(f"query: the index at {index.uri} has no pictures of {query.name} at that time")
+        raise QueryError(f"query: the index at {index.uri} has no pictures of {query.name} at that time")
     if len(found) > 1:
-        raise QueryProblem(f"query: {query.name} is in several captures of this index; give a video instead")
+        raise QueryError(f"query: {query.name} is in several captures of this index; give a video instead")
     return found[0]
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
 from mcss.data.contact_sheet import captioned, encoded
 from mcss.data.provenance import Provenance
+from mcss.errors import CaptureError
 from mcss.search.entries import Hit
 from mcss.search.search import Answer
 from mcss.viz.html import page_environment

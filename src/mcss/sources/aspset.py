@@ -15,7 +15,7 @@ from mcss.data.capture import Camera, CaptureInfo, Frame, Selector
 from mcss.data.formats.joint_names import joint_places, joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import find_unit, find_up, to_z_up, turned
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import JOINTS
 from mcss.sources.assembly import Assembled, Note, Part, assemble
@@ -81,7 +81,7 @@ def import_aspset(
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
-        ImportProblem: There is no such release in the folder, or no clip of it could be imported.
+        SourceError: There is no such release in the folder, or no clip of it could be imported.
         mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
     """
     settings = settings or AspsetSettings()
@@ -99,10 +99,10 @@ def import_aspset(
             continue  # an archive that was not fetched
         try:
             parts.append(_clip(folder, subject, clip, split == "test", settings))
-        except ImportProblem as problem:
+        except SourceError as problem:
             problems.append(str(problem))
     if not parts and not problems:
-        raise ImportProblem(
+        raise SourceError(
             f"{source}: expected trainval/videos and test/videos with the subjects of splits.csv, came none"
         )
     splits: dict[str, tuple[Selector, ...]] = {}
@@ -118,12 +118,10 @@ def read_splits(path: Path) -> list[tuple[str, str, str]]:
     """Subject, clip and split (train, val or test) of every clip, from ``splits.csv``; a header is left out.
 
     Raises:
-        ImportProblem: The file is missing or a line is not as expected.
+        SourceError: The file is missing or a line is not as expected.
     """
     if not path.is_file():
-        raise ImportProblem(
-            f"{path}: no such file; expected the folder of ASPset-510 with splits.csv, trainval and test"
-        )
+        raise SourceError(f"{path}: no such file; expected the folder of ASPset-510 with splits.csv, trainval and test")
     listed = []
     rows = csv.reader(path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
     for line, cells in enumerate(rows, start=1):
@@ -131,13 +129,13 @@ def read_splits(path: Path) -> list[tuple[str, str, str]]:
         if not any(cells) or split == "split":
             continue
         if split not in SPLIT_NAMES or not _NAME.fullmatch(subject) or not _NAME.fullmatch(clip):
-            raise ImportProblem(
+            raise SourceError(
                 f"{path} line {line}: expected subject,clip,split of letters and digits, the split train, val or test, "
                 f"came {','.join(cells)[:80]!r}; unpack common-splits again"
             )
         listed.append((subject, clip, split))
     if not listed:
-        raise ImportProblem(f"{path}: expected lines subject,clip,split, came none; unpack common-splits again")
+        raise SourceError(f"{path}: expected lines subject,clip,split, came none; unpack common-splits again")
     return listed
 
 
@@ -145,20 +143,20 @@ def read_camera(path: Path) -> Camera:
     """A camera's JSON: intrinsic_matrix (3 × 4) and extrinsic_matrix (4 × 4), mm.
 
     Raises:
-        ImportProblem: The file is missing, is no JSON, or a matrix is not as expected.
+        SourceError: The file is missing, is no JSON, or a matrix is not as expected.
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
         intrinsic = np.array(table["intrinsic_matrix"], np.float64).reshape(3, 4)
         extrinsic = np.array(table["extrinsic_matrix"], np.float64).reshape(4, 4)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected JSON with intrinsic_matrix (3 × 4) and extrinsic_matrix (4 × 4), which cannot be read "
             f"({type(error).__name__}: {error}); unpack the cameras again"
         ) from error
     rotation = extrinsic[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
-        raise ImportProblem(f"{path}: expected a rotation in extrinsic_matrix; unpack the cameras again")
+        raise SourceError(f"{path}: expected a rotation in extrinsic_matrix; unpack the cameras again")
     return Camera(rotation, extrinsic[:3, 3], intrinsic[:, :3])
 
 
@@ -166,26 +164,24 @@ def read_box_table(path: Path) -> Float64[np.ndarray, "t 4"]:
     """The box of every picture from the set's CSV: a header, then x1, y1, x2, y2; gaps are filled.
 
     Raises:
-        ImportProblem: The file is missing or has no boxes, or a line is not as expected.
+        SourceError: The file is missing or has no boxes, or a line is not as expected.
     """
     if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; unpack the boxes of ASPset-510")
+        raise SourceError(f"{path}: no such file; unpack the boxes of ASPset-510")
     rows = []
     for line, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()[1:], start=2):
         try:
             x0, y0, x1, y1 = map(float, text.split(","))
         except ValueError:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path} line {line}: expected x1,y1,x2,y2, came {text[:60]!r}; unpack it again"
             ) from None
         if x1 <= x0 or y1 <= y0:
-            raise ImportProblem(
-                f"{path} line {line}: expected x1 < x2 and y1 < y2, came {text[:60]!r}; unpack it again"
-            )
+            raise SourceError(f"{path} line {line}: expected x1 < x2 and y1 < y2, came {text[:60]!r}; unpack it again")
         rows.append((x0, y0, x1, y1))
     boxes = np.array(rows, np.float64).reshape(-1, 4)
     if not np.isfinite(boxes).all(axis=1).any():
-        raise ImportProblem(f"{path}: expected a box for every picture, came none; unpack it again")
+        raise SourceError(f"{path}: expected a box for every picture, came none; unpack it again")
     return filled(boxes)
 
 
@@ -218,7 +214,7 @@ class Clip:
         count = min(map(len, boxes.values()))
         longest = max([*map(len, boxes.values()), count if poses is None else len(poses)])
         if longest - count > MAX_MISSING:
-            raise ImportProblem(
+            raise SourceError(
                 f"{self.folder}: {self.subject}-{self.sequence} has {count} boxes in one view, {longest} boxes or "
                 f"poses elsewhere; expected as many of each: unpack this clip again"
             )
@@ -273,7 +269,7 @@ class Clip:
     def _ended(self, name: str, number: int, count: int, note: Note) -> None:
         path = self.file("videos", f"{self.subject}-{self.sequence}-{name}.mkv")
         if count - number > MAX_MISSING + self.settings.every:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: expected {count} pictures, as there are boxes, came about {number}; the video is damaged or "
                 "was cut short: unpack this clip again, or leave the camera out (cameras)"
             )
@@ -287,7 +283,7 @@ def _clip(folder: Path, subject: str, clip: str, test: bool, settings: AspsetSet
     ]
     cameras = tuple(there) if test else settings.cameras
     if not there:
-        raise ImportProblem(
+        raise SourceError(
             f"{folder / 'videos' / subject / f'{subject}-{clip}'}-….mkv: no video of the cameras "
             f"{', '.join(settings.cameras)}; unpack this clip again"
         )
@@ -304,7 +300,7 @@ def _agree(path: Path, boxes: Float64[np.ndarray, "t 4"], camera: Camera, world:
     known = np.isfinite(hips).all(axis=1)
     if known.any() and within[known].mean() < 0.5:
         tight = joint_boxes(path, pixels)[0].round().tolist()
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: the person's pelvis is inside the box in only {within[known].mean():.0%} of the pictures (first "
             f"box {boxes[0].round().tolist()}, joints span {tight}); expected x1,y1,x2,y2 of the same clip and camera: "
             "unpack cameras, boxes and joints_3d again"

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mcss.data.capture import Capture, CaptureError, CaptureInfo, CaptureWriter, Frame
+from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Frame
 from mcss.data.instants import natural_order
 from mcss.data.schema import frames_table
 from mcss.data.storage import write_pieces
-from mcss.errors import ImportProblem
+from mcss.errors import CaptureError, SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.workers import Lost, Report, StoppedError, Workers, checked, results
 
@@ -50,7 +50,7 @@ class Part(Protocol):
         goes on: it can be stopped there.
 
         Raises:
-            ImportProblem: A file is not as expected. Nothing of the part is then kept.
+            SourceError: A file is not as expected. Nothing of the part is then kept.
         """
 
 
@@ -123,14 +123,14 @@ def assemble(
         expected: Sequences of each subject that the set should have; by default as many as there are parts.
 
     Raises:
-        ImportProblem: Not one part could be imported; says why for each. Or there is no such cluster.
+        SourceError: Not one part could be imported; says why for each. Or there is no such cluster.
         CaptureError: Another capture is at `out`, or it cannot be written.
         ValueError: Fewer than one process.
     """
     checked(processes)
     found = list(problems)
     if not parts:
-        raise ImportProblem("\n".join([*found, f"nothing could be imported into {out}: there is not one sequence"]))
+        raise SourceError("\n".join([*found, f"nothing could be imported into {out}: there is not one sequence"]))
     writer = CaptureWriter.open(out, info=info)
     kept = [part for part in parts if (part.subject, part.sequence) in writer.done()]
     todo = [part for part in parts if (part.subject, part.sequence) not in writer.done()]
@@ -157,7 +157,7 @@ def assemble(
     finally:
         writer.sweep()
     if not writer.done():
-        raise ImportProblem("\n".join([*found, f"nothing could be imported into {out}"]))
+        raise SourceError("\n".join([*found, f"nothing could be imported into {out}"]))
     capture = writer.finish(progress)
     counts = _counts(capture, parts, expected or {})
     return Assembled(capture, tuple(imported), tuple(map(_name, kept)), tuple(found), tuple(notes), counts)
@@ -215,7 +215,7 @@ def _made(part: Part, report: Report, *, place: str, image_size: int) -> _Outcom
                 table = next(tables, None)
             except StoppedError:
                 problem = f"{_name(part)}: stopped"
-            except (ImportProblem, CaptureError) as error:
+            except (SourceError, CaptureError) as error:
                 problem = str(error)
             except Exception as error:
                 problem = f"{_name(part)}: {type(error).__name__} that mcss did not foresee: {error}"

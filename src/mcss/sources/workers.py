@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.processes import end_with_parent, one_thread_each, processors
 
 Item = TypeVar("Item")
@@ -95,7 +95,7 @@ def results(
         advance: Told of steps as they are done, where they can be counted.
 
     Raises:
-        ImportProblem: There is no such cluster.
+        SourceError: There is no such cluster.
         ImportError: Ray is not installed.
         ValueError: Fewer than one process.
     """
@@ -250,7 +250,7 @@ def _connect(ray: ModuleType, address: str) -> None:
     """Join a cluster.
 
     Raises:
-        ImportProblem: There is none at the address.
+        SourceError: There is none at the address.
     """
     host, _, port = address.rpartition(":")
     way = "start one with `ray start --head`, or give the address of its head (--ray-address HOST:PORT)"
@@ -260,4 +260,4 @@ def _connect(ray: ModuleType, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
         why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ImportProblem(f"there is no Ray cluster at {address} ({why}); {way}") from error
+        raise SourceError(f"there is no Ray cluster at {address} ({why}); {way}") from error

@@ -17,17 +17,19 @@ from torch import Tensor
 
 from mcss.data.augmentation import AugmentationSettings, augment
 from mcss.data.cameras import joints_in_crops
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import LabelSpec, select_labels
 from mcss.data.sampling import generator
+from mcss.errors import CaptureError
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
 from mcss.models.model import Model, Poses
+from mcss.models.model_file import ModelParts
 from mcss.models.orientation import Placement, PlacementConfig, PlacementHead, true_placement, usable
 from mcss.models.uncertainty import ReferencePoses, fitted, signs
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.training.checkpoints import CONFIG, ModelParts
+from mcss.training.checkpoints import CONFIG
 
 _BATCH = 64
 

@@ -12,10 +12,12 @@ from lightning_fabric import Fabric
 
 from mcss.data.batches import BatchSource, prefetched
 from mcss.data.capture import Capture
+from mcss.errors import CheckpointError
 from mcss.methods.method import (
     Method,
     frame_of,
     freezes_encoder,
+    load_estimator,
     losses_of,
     method_name,
     needs_initial,
@@ -23,19 +25,10 @@ from mcss.methods.method import (
     network_of,
     output_of,
 )
+from mcss.models.model_file import CHECKPOINT, MODEL, save_model
 from mcss.models.pose_network import PoseEstimator
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.training.checkpoints import (
-    CHECKPOINT,
-    CONFIG,
-    METRICS,
-    MODEL,
-    CheckpointError,
-    load_checkpoint,
-    load_estimator,
-    save_checkpoint,
-    save_model,
-)
+from mcss.training.checkpoints import CONFIG, METRICS, load_checkpoint, save_checkpoint
 from mcss.training.data import TrainingData, images_of
 from mcss.training.memory import keep_freed_memory
 from mcss.training.metrics_log import RunLog, rewind

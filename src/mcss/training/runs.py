@@ -16,9 +16,11 @@ from mcss.data.capture import Capture
 from mcss.data.keypoints import LABELS
 from mcss.data.labels import LabelSpec
 from mcss.data.provenance import describe_machine
+from mcss.errors import CheckpointError
 from mcss.files import replacing, write_json
 from mcss.methods.method import method_name, points_of
-from mcss.training.checkpoints import CONFIG, METRICS, MODEL, CheckpointError
+from mcss.models.model_file import MODEL
+from mcss.training.checkpoints import CONFIG, METRICS
 from mcss.training.settings import IDLE, TrainSettings
 
 FIRST_STAGE = "first"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.video.decoding import Picture, pictures_at
 from mcss.video.people import crop_squares, cut_out, filled
 
@@ -31,11 +31,11 @@ def joint_boxes(path: Path, pixels: Float64[np.ndarray, "t joints 2"]) -> Float6
     """x0, y0, x1, y1 around all joints of each frame; gaps are filled.
 
     Raises:
-        ImportProblem: Not one frame has finite joints; names `path`.
+        SourceError: Not one frame has finite joints; names `path`.
     """
     boxes = np.concatenate([pixels.min(axis=1), pixels.max(axis=1)], axis=1)
     if not np.isfinite(boxes).all(axis=1).any():
-        raise ImportProblem(f"{path}: not one frame has finite 2D joints; unpack this sequence again")
+        raise SourceError(f"{path}: not one frame has finite 2D joints; unpack this sequence again")
     return filled(boxes)
 
 
@@ -65,11 +65,11 @@ def crops_at(
         size: Of the crops, pixels.
 
     Raises:
-        ImportProblem: The video is missing, empty, or cannot be opened.
+        SourceError: The video is missing, empty, or cannot be opened.
     """
     if not path.is_file() or path.stat().st_size == 0:
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
-        raise ImportProblem(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
+        raise SourceError(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
     squares: Int64[np.ndarray, "n 4"] | None = None
     for index, picture in enumerate(pictures_at(path, numbers)):
         if squares is None:

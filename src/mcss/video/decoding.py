@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"})
 
@@ -46,7 +46,7 @@ def probe(path: Path) -> Footage:
     """Read what a video file is.
 
     Raises:
-        ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
+        SourceError: It is missing, empty, no video, or cut off so that its index is lost.
     """
     av = load_av()
     _see_that_it_holds_something(path)
@@ -67,18 +67,18 @@ def probe(path: Path) -> Footage:
         raise _unreadable(path, error) from error
     first = next(pictures(path), None)
     if first is None or not count:
-        raise ImportProblem(f"{path}: not one picture can be decoded; the file is damaged: copy it again, or remove it")
+        raise SourceError(f"{path}: not one picture can be decoded; the file is damaged: copy it again, or remove it")
     if not (math.isfinite(rate) and rate > 0):
-        raise ImportProblem(f"{path}: the file does not state its frame rate; write it anew as mp4, or remove it")
+        raise SourceError(f"{path}: the file does not state its frame rate; write it anew as mp4, or remove it")
     height, width = first.shape[:2]
     return Footage(path, width, height, rate, count, _steady(np.array(stamps, np.float64) * tick, rate), keys)
 
 
 def _see_that_it_holds_something(path: Path) -> None:
     if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; expected a video")
+        raise SourceError(f"{path}: no such file; expected a video")
     if path.stat().st_size == 0:
-        raise ImportProblem(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
+        raise SourceError(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
 
 
 def _steady(seconds: Float64[np.ndarray, " pictures"], rate: float) -> bool:
@@ -92,7 +92,7 @@ def stated_count(path: Path) -> int:
     """Pictures that the header of a video states, without reading it through; 0 if it does not.
 
     Raises:
-        ImportProblem: It is missing, empty, no video, or cut off so that its index is lost.
+        SourceError: It is missing, empty, no video, or cut off so that its index is lost.
     """
     av = load_av()
     _see_that_it_holds_something(path)
@@ -114,7 +114,7 @@ def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterat
         every: Give only every so many-th picture, from the first on; the others cost no more than their decoding.
 
     Raises:
-        ImportProblem: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all.
     """
     for index, frame in enumerate(decoded(path)):
         if index % every == 0:
@@ -129,7 +129,7 @@ def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Pictur
         numbers: Which ones, from 0 and in order; one may come several times.
 
     Raises:
-        ImportProblem: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all.
     """
     wanted = iter(numbers.tolist())
     number = next(wanted, None)
@@ -152,7 +152,7 @@ def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
     By the container's time stamps, so that variable frame rates are kept; evenly spaced where it has none.
 
     Raises:
-        ImportProblem: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all.
     """
     stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in decoded(path)]
     seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
@@ -165,7 +165,7 @@ def decoded_count(path: Path) -> int:
     """Pictures of a video that can be decoded; takes as long as decoding it.
 
     Raises:
-        ImportProblem: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all.
     """
     return sum(1 for _ in decoded(path))
 
@@ -174,7 +174,7 @@ def key_pictures(path: Path, count: int) -> Iterator[Any]:
     """Up to `count` pictures spread over a video, as PyAV's frames; only those are decoded that stand for themselves.
 
     Raises:
-        ImportProblem: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all.
     """
     av = load_av()
     with _opened(path) as (container, stream):
@@ -199,7 +199,7 @@ def decoded(path: Path) -> Iterator[Any]:
     """The pictures of a video in order, as PyAV's frames; a damaged file ends where it can no longer be decoded.
 
     Raises:
-        ImportProblem: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all.
     """
     av = load_av()
     with _opened(path) as (container, stream):
@@ -251,12 +251,12 @@ def _upright_rgb(frame: Any, long_side: int | None) -> Picture:
 
 def _video_stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
-        raise ImportProblem(f"{path}: there is no video in the file (sound only?); remove it from the folder")
+        raise SourceError(f"{path}: there is no video in the file (sound only?); remove it from the folder")
     return container.streams.video[0]
 
 
-def _unreadable(path: Path, error: Exception) -> ImportProblem:
-    return ImportProblem(
+def _unreadable(path: Path, error: Exception) -> SourceError:
+    return SourceError(
         f"{path}: cannot be read as a video ({error}); the file is damaged or was cut off before the camera "
         "finished it: copy it again, repair it, or remove it"
     )

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 """Upright, RGB; of any size, also beside others."""
@@ -78,7 +78,7 @@ def person_detector(name: DetectorName, weights: Path | None = None) -> PersonFi
             torchvision's hub, which blazepose does not have.
 
     Raises:
-        ImportProblem: blazepose without a file, or the hub cannot be reached.
+        SourceError: blazepose without a file, or the hub cannot be reached.
         mcss.weights.WeightsError: The file cannot be read, or holds other weights.
         ImportError: LiteRT is not installed; the message names the extra.
     """
@@ -87,7 +87,7 @@ def person_detector(name: DetectorName, weights: Path | None = None) -> PersonFi
     if name != "blazepose":
         return TorchvisionDetector(name, weights)
     if weights is None:
-        raise ImportProblem(
+        raise SourceError(
             "blazepose: there is no hub for it, so --detector-weights must name its file pose_detection.tflite, which "
             "is part of the package mediapipe 0.10.21: docs/real_footage.md says how to take it from there"
         )
@@ -113,7 +113,7 @@ class TorchvisionDetector:
                 net = get_model(name, weights="DEFAULT")
             except Exception as error:  # urllib raises many kinds
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-                raise ImportProblem(
+                raise SourceError(
                     f"the weights of {name} could not be downloaded ({type(error).__name__}: {reason}); connect to the "
                     "network once, or give them as a file: --detector-weights FILE (.safetensors or .pth)"
                 ) from error
@@ -140,7 +140,7 @@ class BlazePoseDetector:
 
     def __init__(self, weights: Path) -> None:
         """Load it; see `person_detector`."""
-        from mcss.weights import WeightsError
+        from mcss.errors import WeightsError
 
         expected = "expected pose_detection.tflite of mediapipe 0.10.21"
         if not weights.is_file():

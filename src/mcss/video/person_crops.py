@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.video.background import Scene, empty_scene
 from mcss.video.decoding import Footage, Picture, decoded, jpeg, key_pictures, pictures
 from mcss.video.detectors import DetectorName, PersonFinder, person_detector
@@ -85,7 +85,7 @@ class Viewing:
         """Find the person; counts the pictures taken.
 
         Raises:
-            ImportProblem: The video is damaged, or nobody is seen in it.
+            SourceError: The video is damaged, or nobody is seen in it.
         """
         if self.boxes is not None:
             return ViewCrops(self, self.boxes)
@@ -110,11 +110,11 @@ class Viewing:
         """Say how many pictures could not be decoded.
 
         Raises:
-            ImportProblem: They are too many.
+            SourceError: They are too many.
         """
         lost = self.video.count - count
         if lost > self.max_missing or not count:
-            raise ImportProblem(
+            raise SourceError(
                 f"{self.video.path}: only {count} of its {self.video.count} pictures can be decoded; the file is "
                 "damaged or was cut off: copy it again, or cut all views of the sequence to the part that is whole"
             )
@@ -154,7 +154,7 @@ class Viewing:
                     small = picture.small(side)
                     height, width = small.shape[:2]
                     if looks and watch.size != (width, height):
-                        raise ImportProblem(
+                        raise SourceError(
                             f"{self.video.path}: its picture {number} has another shape than those before; cut the "
                             "video where it changes"
                         )
@@ -183,14 +183,14 @@ class Viewing:
         boxes[::step] = found
         return people, filled(boxes)
 
-    def _nobody(self) -> ImportProblem:
+    def _nobody(self) -> SourceError:
         how = "people are found by their motion before a static camera" if self.find == "motion" else f"by {self.find}"
         ways = (
             "or pictures of the empty scene (setting background), use a detector (setting find),"
             if self.find == "motion"
             else "use motion or another detector (setting find),"
         )
-        return ImportProblem(
+        return SourceError(
             f"{self.video.path}: no person was found in it ({how}); give their boxes in a CSV (setting boxes) {ways} "
             "or remove the view"
         )
@@ -222,7 +222,7 @@ class Viewing:
         if first is None or not shots or shots[0].shape != first.shape:
             came = f"{shots[0].shape[1]}×{shots[0].shape[0]}" if shots else "nothing"
             wanted = f"{first.shape[1]}×{first.shape[0]}" if first is not None else "unknown"
-            raise ImportProblem(
+            raise SourceError(
                 f"{self.scene}: expected the empty scene in the shape of {self.video.path.name} ({wanted} when scaled "
                 f"down), came {came}; take it with the same camera and settings"
             )
@@ -291,7 +291,7 @@ class ViewCrops:
         """The first crops as JPEG, and where each lies in source pixels.
 
         Raises:
-            ImportProblem: The video is damaged.
+            SourceError: The video is damaged.
         """
         viewing = self._viewing
         with closing(Reading(viewing.video.path)) as reading:

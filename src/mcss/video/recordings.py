@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mcss.data.instants import natural_order
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.video.decoding import VIDEO_SUFFIXES, Footage, probe
 
 
@@ -44,7 +44,7 @@ def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Rec
         problems: Takes what is wrong with recordings that are then left out; by default it is an error.
 
     Raises:
-        ImportProblem: No folder, no videos, another layout, a file that is no video: all that is wrong, at once.
+        SourceError: No folder, no videos, another layout, a file that is no video: all that is wrong, at once.
     """
     faults: list[str] = []
     recordings = []
@@ -52,10 +52,10 @@ def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Rec
         try:
             _check_names(paths, subject, sequence)
             recordings.append(Recording(subject, sequence, tuple(map(probe, paths))))
-        except ImportProblem as problem:
+        except SourceError as problem:
             faults.append(str(problem))
     if faults and (problems is None or not recordings):
-        raise ImportProblem("\n".join(faults))
+        raise SourceError("\n".join(faults))
     if problems is not None:
         problems += faults
     return recordings
@@ -65,10 +65,10 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
     """The videos of each subject and sequence, in natural order; none is opened.
 
     Raises:
-        ImportProblem: No folder, no videos, or another layout.
+        SourceError: No folder, no videos, or another layout.
     """
     if not folder.is_dir():
-        raise ImportProblem(
+        raise SourceError(
             f"{folder}: expected a folder of videos, {'came a file' if folder.exists() else 'there is none'}"
         )
     layout = "expected subject/sequence/view.mp4, or the views of one recording directly in the folder"
@@ -79,14 +79,14 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
             files[within[:-1]].append(path)
     if not files:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise ImportProblem(f"{folder}: no videos ({kinds}) in it; {layout}")
+        raise SourceError(f"{folder}: no videos ({kinds}) in it; {layout}")
     depths = {len(parents) for parents in files}
     if depths == {0}:
         name = folder.resolve().name or "recording"
         return {(name, name): files[()]}
     if depths != {2}:
         odd = next(path for parents, paths in files.items() for path in paths if len(parents) != 2)
-        raise ImportProblem(f"{odd.relative_to(folder)} in {folder}: the file lies at another depth; {layout}")
+        raise SourceError(f"{odd.relative_to(folder)} in {folder}: the file lies at another depth; {layout}")
     return {(subject, sequence): paths for (subject, sequence), paths in files.items()}
 
 
@@ -94,16 +94,16 @@ def _check_names(paths: Sequence[Path], subject: str, sequence: str) -> None:
     where = paths[0].parent
     for name in (subject, sequence, *(path.stem for path in paths)):
         if not name.isprintable() or name != name.strip():
-            raise ImportProblem(
+            raise SourceError(
                 f"{where}: the name {name!r} has characters that cannot be shown, or spaces at its ends; rename it"
             )
     if len(paths) < 2:
-        raise ImportProblem(
+        raise SourceError(
             f"{where}: only one view ({paths[0].name}); two or more synchronised cameras of the same scene are needed, "
             "since mcss learns from what views of one instant have in common"
         )
     for a, b in itertools.combinations(paths, 2):
         if a.stem.casefold() == b.stem.casefold():
-            raise ImportProblem(f"{where}: {a.name} and {b.name} are the same view twice; remove or rename one")
+            raise SourceError(f"{where}: {a.name} and {b.name} are the same view twice; remove or rename one")
         if a.stat().st_size == b.stat().st_size > 0 and filecmp.cmp(a, b, shallow=False):
-            raise ImportProblem(f"{where}: {a.name} and {b.name} hold the same video; each view needs its own camera")
+            raise SourceError(f"{where}: {a.name} and {b.name} hold the same video; each view needs its own camera")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.video.boxes import View
 from mcss.video.decoding import Footage
 from mcss.video.people import Boxes, Watched, filled
@@ -69,7 +69,7 @@ def clicks_of(recordings: Sequence[Recording], texts: Sequence[str]) -> dict[Vie
     """The click for each view that has one; a view's full name goes before its short one.
 
     Raises:
-        ImportProblem: A view that there is not, a place outside its picture or a time after its end.
+        SourceError: A view that there is not, a place outside its picture or a time after its end.
     """
     views = {(r.subject, r.sequence, v.name): v for r in recordings for v in r.views}
     clicks = sorted(map(Click.parsed, texts), key=lambda click: click.view.count("/"))
@@ -78,19 +78,19 @@ def clicks_of(recordings: Sequence[Recording], texts: Sequence[str]) -> dict[Vie
         meant = [key for key in views if click.view in (key[2], "/".join(key))]
         if not meant:
             names = ", ".join(dict.fromkeys(key[2] for key in views))
-            raise ImportProblem(
+            raise SourceError(
                 f"click {click.view}={click}: there is no view {click.view!r}; the views are: {names}; or say which "
                 "recording's view as SUBJECT/SEQUENCE/VIEW"
             )
         for key in meant:
             view, picture = views[key], click.picture(views[key])
             if not (0 <= click.x < view.width and 0 <= click.y < view.height):
-                raise ImportProblem(
+                raise SourceError(
                     f"click {click.view}={click}: outside the picture of {view.path}, which is "
                     f"{view.width}×{view.height} pixels when upright"
                 )
             if not 0 <= picture < view.count:
-                raise ImportProblem(
+                raise SourceError(
                     f"click {click.view}={click}: picture {picture} is not in {view.path}, which has the pictures 0 to "
                     f"{view.count - 1} at {view.rate:.5g} per second"
                 )

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.files import replacing
 from mcss.video.decoding import Picture, jpeg
 from mcss.video.target import Followed
@@ -36,14 +36,14 @@ def chosen_people(views: Sequence[Followed], name: str, sheet: Path | None, note
         note: Told where somebody else may be meant.
 
     Raises:
-        ImportProblem: There is nobody where the user pointed.
+        SourceError: There is nobody where the user pointed.
     """
     look = "" if sheet is None else f"; look at {sheet}"
     if views and sheet is not None:
         write_track_sheet(sheet, name, views)
     problems = [view.problem() for view in views if view.chosen is None]
     if problems:
-        raise ImportProblem("\n".join(problems) + look)
+        raise SourceError("\n".join(problems) + look)
     for view in views:
         doubt = view.doubt()
         if doubt is not None:

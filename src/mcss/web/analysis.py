@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
 from mcss.data.contact_sheet import encoded
-from mcss.errors import ImportProblem
-from mcss.images import Picture, PictureError
+from mcss.errors import ImageError, SourceError
+from mcss.images import Picture
 from mcss.inference.locate import Rectangle, in_picture
 from mcss.inference.pose_sequence import smooth
 from mcss.inference.predict import Input, take_of_video
@@ -71,7 +71,7 @@ def answer(
     try:
         of = _of_picture if kind == "picture" else _of_video
         return of(model, path, box, limits, finder)
-    except (UploadError, PictureError, ImportProblem) as error:
+    except (UploadError, ImageError, SourceError) as error:
         raise Refused(for_visitors(str(error))) from error
     except MemoryError as error:
         raise Refused("this file needs more memory than is allowed; make it smaller") from error

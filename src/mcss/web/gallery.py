@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from mcss.data.capture import Capture
+from mcss.errors import PoseIndexError
 from mcss.evaluation.predictions import target_poses
 from mcss.models.model import Model
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.search.entries import Filter, IndexProblem, poses_of, quoted
+from mcss.search.entries import Filter, poses_of, quoted
 from mcss.search.index import PoseIndex
 from mcss.search.indexing import indexed_capture, origin_of
 from mcss.search.memory_index import Names, ResidentIndex
@@ -200,18 +201,18 @@ class IndexGallery:
             capture: Where one of its captures is now; the others are where they were when they were indexed.
 
         Raises:
-            IndexProblem: There is none, it is empty, or it was made with another model.
+            PoseIndexError: There is none, it is empty, or it was made with another model.
             CaptureError: A capture of it is not where it was, or `capture` is none of them.
         """
         index = PoseIndex.open(uri)
         index.check(origin_of(model))
         if not index.count():
-            raise IndexProblem(f"the index at {uri} is empty; fill it with `mcss index CAPTURE -o {uri}`")
+            raise PoseIndexError(f"the index at {uri} is empty; fill it with `mcss index CAPTURE -o {uri}`")
         places = index.captures()
         if capture is not None:
             moved = Capture.open(capture)
             if moved.fingerprint not in places:
-                raise IndexProblem(
+                raise PoseIndexError(
                     f"the index at {uri} holds no pictures of the capture at {capture}; it holds those of "
                     f"{', '.join(places.values())}: add it with `mcss index {capture} -o {uri}`, or leave it out"
                 )

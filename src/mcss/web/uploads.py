@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from mcss.images import Picture, PictureError, decode_picture
+from mcss.errors import ImageError
+from mcss.images import Picture, decode_picture
 from mcss.inference.overlays import write_video
 from mcss.video.decoding import PictureSpool, load_av
 from mcss.web.limits import Limits
@@ -92,7 +93,7 @@ def read_upload(path: Path, limits: Limits) -> Picture:
         )
     try:
         return scaled_down(decode_picture(data, "the picture"), 2 * LONG_SIDE)
-    except PictureError as error:
+    except ImageError as error:
         raise UploadError(str(error)) from error
 
 

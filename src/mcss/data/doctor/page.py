@@ -4,10 +4,11 @@ import numpy as np
 from jaxtyping import Int
 
 from mcss.data.cameras import joints_in_crops
-from mcss.data.capture import Capture, CaptureError
+from mcss.data.capture import Capture
 from mcss.data.contact_sheet import draw_skeleton, encoded
 from mcss.data.doctor.checks import Diagnosis
 from mcss.data.provenance import Provenance
+from mcss.errors import CaptureError
 from mcss.viz.html import page_environment
 
 MARKS = {"ok": "✓", "note": "i", "fault": "✗", "not checked": "–"}

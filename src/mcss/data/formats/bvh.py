@@ -10,7 +10,7 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from mcss.data.formats.trajectories import Trajectories, trajectories
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 
 _POSITIONS = ("Xposition", "Yposition", "Zposition")
 _ROTATIONS = ("Xrotation", "Yrotation", "Zrotation")
@@ -34,7 +34,7 @@ def read_bvh(path: Path) -> Trajectories:
     and no up axis.
 
     Raises:
-        ImportProblem: The file is no BVH, is cut short, or has values that are no numbers.
+        SourceError: The file is no BVH, is cut short, or has values that are no numbers.
     """
     try:
         words = iter(path.read_text(encoding="utf-8-sig", errors="strict").split())
@@ -42,13 +42,13 @@ def read_bvh(path: Path) -> Trajectories:
         count, seconds, values = _motion(words)
     except (StopIteration, ValueError, IndexError) as error:
         reason = "it ends in the middle" if isinstance(error, StopIteration) else str(error)
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: cannot be read as BVH ({reason}); expected HIERARCHY with ROOT, JOINT and End Site, then MOTION "
             "with Frames, Frame Time and a line of numbers for each frame: export it again"
         ) from error
     channels = sum(len(joint.channels) for joint in joints)
     if len(values) != count * channels:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected {count} frames of {channels} numbers, came {len(values)} numbers; the file was cut "
             "short or its header is wrong: export it again"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 
 JointMapping = Mapping[str, str | Sequence[str]]
@@ -58,7 +58,7 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
         mapping: What the user says; joints it leaves out are looked for.
 
     Raises:
-        ImportProblem: Joints that are not found, or a mapping of something that is not there.
+        SourceError: Joints that are not found, or a mapping of something that is not there.
     """
     mapping = mapping or {}
     _check(path, names, mapping)
@@ -84,7 +84,7 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
                 break
     absent = [joint for joint in JOINTS if joint not in found]
     if absent:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: no point is known as {', '.join(absent)}; it has {_some(names)}. Name them in a mapping file "
             f'(setting poses.joints), such as joints.toml with the line {absent[0]} = "the file\'s name" or a list of '
             "names, whose mean is taken"
@@ -102,14 +102,14 @@ def joint_places(
 def _check(path: Path, names: Sequence[str], mapping: JointMapping) -> None:
     odd = [joint for joint in mapping if joint not in JOINTS]
     if odd:
-        raise ImportProblem(f"the mapping names {', '.join(odd)}; expected joints of mcss: {', '.join(JOINTS)}")
+        raise SourceError(f"the mapping names {', '.join(odd)}; expected joints of mcss: {', '.join(JOINTS)}")
     for joint, value in mapping.items():
         points = [value] if isinstance(value, str) else list(value)
         if not points:
-            raise ImportProblem(f"the mapping gives no point for {joint}; name one or several of {_some(names)}")
+            raise SourceError(f"the mapping gives no point for {joint}; name one or several of {_some(names)}")
         for point in points:
             if point not in names:
-                raise ImportProblem(
+                raise SourceError(
                     f"{path}: there is no point {point!r}, which the mapping gives for {joint}; there "
                     f"are {_some(names)}"
                 )
@@ -140,7 +140,7 @@ class _Names:
     def point(self, plain: str) -> Joint | None:
         at = self._at.get(plain, [])
         if len(at) > 1:
-            raise ImportProblem(
+            raise SourceError(
                 f"{self._path}: the points {' and '.join(repr(self._names[k]) for k in at)} could be the same joint "
                 "(are there two people?); leave one out of the file, or name each joint's point in a mapping file "
                 "(setting poses.joints)"

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 
 Clock = Literal["own", "video", "pictures"]
 """What times are: seconds from the first sample, which belongs to the first picture of the videos; seconds from that
@@ -47,21 +47,21 @@ def trajectories(
     """What was read of a file, checked; a point at exactly (0, 0, 0) counts as missing, as programs write it so.
 
     Raises:
-        ImportProblem: There are no samples, a name comes twice, times go backwards, or no point is finite.
+        SourceError: There are no samples, a name comes twice, times go backwards, or no point is finite.
     """
     if not len(points) or not names:
-        raise ImportProblem(f"{path}: expected 3D points, came {len(points)} samples of {len(names)} points")
+        raise SourceError(f"{path}: expected 3D points, came {len(points)} samples of {len(names)} points")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ImportProblem(f"{path}: the point {twice!r} comes twice; expected each name once: rename one of them")
+        raise SourceError(f"{path}: the point {twice!r} comes twice; expected each name once: rename one of them")
     if times is not None and not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
         late = int(np.argmin(np.isfinite(times[1:]) & (np.diff(times) > 0)))
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected times that grow from sample to sample, came {times[late]:g} and then "
             f"{times[late + 1]:g} (samples {late} and {late + 1}, from 0); sort or mend them"
         )
     missing = ~np.isfinite(points).all(axis=-1) | (points == 0).all(axis=-1)
     if missing.all():
-        raise ImportProblem(f"{path}: not one point of its {len(points)} samples is known (NaN or 0 everywhere)")
+        raise SourceError(f"{path}: not one point of its {len(points)} samples is known (NaN or 0 everywhere)")
     known = np.where(missing[..., None], np.nan, points)
     return Trajectories(path, tuple(names), known, times, unit, up, clock)

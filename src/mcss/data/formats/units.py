@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.capture import Camera
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
@@ -59,7 +59,7 @@ def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, st
         stated: A unit, or a number of millimetres; None or something unknown to find it by a person's size.
 
     Raises:
-        ImportProblem: The person is not 0.5–2.5 m tall, in the unit stated or in any.
+        SourceError: The person is not 0.5–2.5 m tall, in the unit stated or in any.
     """
     tall = stature(places)
     unit = _SPELLINGS.get(stated or "", stated or "")
@@ -70,7 +70,7 @@ def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, st
     if scale is not None and PERSON_MM[0] <= tall * scale <= PERSON_MM[1]:
         return scale, None
     size = f"{tall:.4g} units" if scale is None else f"{tall * scale / 1000:.4g} m (with units {stated})"
-    raise ImportProblem(
+    raise SourceError(
         f"{path}: the person is {size} tall from head to foot; expected 0.5 to 2.5 m"
         + (f", which it is in {fitting[0]}" if fitting else "")
         + ": state the setting poses.units (mm, cm, m, in, or millimetres per unit), or check which points are joints"
@@ -87,7 +87,7 @@ def find_up(path: Path, places: Places, stated: str | None, by_user: bool = Fals
         by_user: Whether the user stated it, who may know of somebody who lies; what a file states must fit.
 
     Raises:
-        ImportProblem: The person is upright along no axis, or upside down along the stated one.
+        SourceError: The person is upright along no axis, or upside down along the stated one.
     """
     head = places[:, JOINTS.index("Head")]
     feet = (places[:, JOINTS.index("LFoot")] + places[:, JOINTS.index("RFoot")]) / 2
@@ -105,14 +105,14 @@ def find_up(path: Path, places: Places, stated: str | None, by_user: bool = Fals
             return known, None
         if along <= -_UPRIGHT or not by_user:
             how = "is upside down" if along <= -_UPRIGHT else "lies"
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: with {known} up the person {how}: heads are on the side of {seen} from the feet; "
                 f"state the setting poses.up (such as {seen}), or check which points are joints"
             )
         return known, f"with {known} up, as stated, the person lies; heads are on the side of {seen} from the feet"
     if not sure:
         parts = ", ".join(f"{a} {v:+.2f}" for a, v in zip("xyz", mean, strict=True))
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: which axis points up cannot be told, as the person stands along none (mean direction from feet "
             f"to head: {parts}); state the setting poses.up, one of {', '.join(get_args(Up))}"
         )
@@ -158,7 +158,7 @@ def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float 
         most: More than this share of them must bend the wrong way.
 
     Raises:
-        ImportProblem: They do.
+        SourceError: They do.
     """
     side = upright[:, JOINTS.index("LHip")] - upright[:, JOINTS.index("RHip")]
     trunk = upright[:, JOINTS.index("Thorax")] - upright[:, JOINTS.index("Hip")]
@@ -172,7 +172,7 @@ def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float 
     bend = np.concatenate(bends)
     clear = bend[np.abs(bend) > clearly]
     if len(clear) >= 10 and float((clear < 0).mean()) > most:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: the knees bend backwards in {(clear < 0).mean():.0%} of the {len(clear)} clear cases, so the "
             "person is mirrored: left and right are exchanged (name them in a mapping file, setting poses.joints), or "
             "the axes are left-handed (setting poses.left_handed)"

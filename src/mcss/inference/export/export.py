@@ -23,6 +23,7 @@ import mcss
 from mcss import metrics
 from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.data.capture import Capture
+from mcss.errors import ExportError
 from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings, Predictions, evaluated_instants, predict_split, true_poses
 from mcss.files import replacing
@@ -35,7 +36,6 @@ from mcss.inference.export.runtimes import (
     POSE,
     ExportedModel,
     ExportedPredictor,
-    ExportError,
     ExportFormat,
     Layout,
     ModelFacts,
@@ -43,9 +43,10 @@ from mcss.inference.export.runtimes import (
     onnxruntime,
     openvino_runtime,
 )
+from mcss.methods.method import load_estimator
+from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.progress import NO_PROGRESS, Progress, Task
-from mcss.training.checkpoints import MODEL, load_estimator
 
 TOLERANCE_MM = 0.1
 """By so much a joint may move in a float export; more means that something else was computed."""

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 
 from mcss.data.capture import Capture
+from mcss.errors import ExportError
 from mcss.evaluation.predictions import Prediction
 from mcss.processes import environment
 from mcss.skeletons import JOINTS, PoseFrame
@@ -33,10 +34,6 @@ HEADER = "mcss"
 """Under this name the file carries its `ModelFacts` as JSON."""
 
 Run = Callable[[UInt8[np.ndarray, "n _ _ _"]], tuple[Float32[np.ndarray, "n 17 3"], Float32[np.ndarray, "n dim"]]]
-
-
-class ExportError(ValueError):
-    """A network cannot be exported as asked, or an exported file is not what it should be."""
 
 
 @dataclass(frozen=True)

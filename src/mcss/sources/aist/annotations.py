@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from mcss.data.capture import Camera
 from mcss.data.formats.joint_names import Joint, joint_places
 from mcss.data.formats.units import turned
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 from mcss.sources.pickles import load_arrays, number_array
 
@@ -116,7 +116,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     """Sequences that a file of the release lists, one a line; an empty file has none.
 
     Raises:
-        ImportProblem: The file is missing, or a line is no sequence of the set.
+        SourceError: The file is missing, or a line is no sequence of the set.
     """
     names = []
     for line, text in enumerate(_text(path).splitlines(), start=1):
@@ -124,7 +124,7 @@ def read_names(path: Path) -> tuple[str, ...]:
         if not name:
             continue
         if not _NAME.fullmatch(name):
-            raise ImportProblem(
+            raise SourceError(
                 f"{path} line {line}: expected the name of a sequence such as gBR_sBM_cAll_d04_mBR0_ch01, came "
                 f"{text[:80]!r}; unpack the annotations (fullset.zip) again"
             )
@@ -136,7 +136,7 @@ def read_mapping(path: Path) -> dict[str, str]:
     """The setting of cameras of every sequence, from ``cameras/mapping.txt``.
 
     Raises:
-        ImportProblem: The file is missing or empty, or a line is not as expected.
+        SourceError: The file is missing or empty, or a line is not as expected.
     """
     mapping = {}
     for line, text in enumerate(_text(path).splitlines(), start=1):
@@ -144,15 +144,13 @@ def read_mapping(path: Path) -> dict[str, str]:
         if not cells:
             continue
         if len(cells) != 2 or not _NAME.fullmatch(cells[0]) or not _SETTING.fullmatch(cells[1]):
-            raise ImportProblem(
+            raise SourceError(
                 f"{path} line {line}: expected a sequence and its setting (gBR_sBM_cAll_d04_mBR0_ch01 setting1), came "
                 f"{text[:80]!r}; unpack the cameras (cameras.zip) again"
             )
         mapping[cells[0]] = cells[1]
     if not mapping:
-        raise ImportProblem(
-            f"{path}: expected lines of a sequence and its setting, came none; unpack cameras.zip again"
-        )
+        raise SourceError(f"{path}: expected lines of a sequence and its setting, came none; unpack cameras.zip again")
     return mapping
 
 
@@ -160,7 +158,7 @@ def read_lenses(path: Path) -> dict[str, Lens]:
     """The cameras of a setting by name, from its JSON (name, size, matrix, rotation, translation, distortions).
 
     Raises:
-        ImportProblem: The file is missing, is no JSON, or a camera is not as expected.
+        SourceError: The file is missing, is no JSON, or a camera is not as expected.
     """
     text = _text(path)
     try:
@@ -176,7 +174,7 @@ def read_lenses(path: Path) -> dict[str, Lens]:
             rotation = np.asarray(cv2.Rodrigues(vector)[0], np.float64)
             lenses[str(entry["name"])] = Lens(rotation, translation, matrix, distortion, width, height)
     except (ValueError, KeyError, TypeError) as error:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected a JSON list of cameras with name, size, matrix, rotation, translation and distortions, "
             f"which cannot be read ({type(error).__name__}: {error}); unpack the cameras (cameras.zip) again"
         ) from error
@@ -193,27 +191,27 @@ def read_joints(path: Path, smooth: bool) -> Float64[np.ndarray, "t 17 3"]:
         smooth: ``keypoints3d_optim`` instead of ``keypoints3d``.
 
     Raises:
-        ImportProblem: The file is missing, empty, cut short, or holds something else.
+        SourceError: The file is missing, empty, cut short, or holds something else.
     """
     key = "keypoints3d_optim" if smooth else "keypoints3d"
     if not path.is_file() or path.stat().st_size == 0:
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
-        raise ImportProblem(f"{path}: {what}; unpack the joints (keypoints3d.zip) again")
+        raise SourceError(f"{path}: {what}; unpack the joints (keypoints3d.zip) again")
     try:
         with path.open("rb") as file:
             joints = number_array(load_arrays(file)[key])
     except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected a pickle of the array {key}, which cannot be read ({type(error).__name__}: {error}); "
             "unpack the joints (keypoints3d.zip) again"
         ) from error
     if joints.ndim != 3 or joints.shape[1:] != (len(COCO), 3) or not len(joints):
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected {key} with N × 17 × 3 numbers, came {' × '.join(map(str, joints.shape))}; use the "
             "release's keypoints3d, not keypoints2d or motions"
         )
     if not np.isfinite(joints).all(axis=(1, 2)).any():
-        raise ImportProblem(f"{path}: not one of its {len(joints)} poses is whole; unpack keypoints3d.zip again")
+        raise SourceError(f"{path}: not one of its {len(joints)} poses is whole; unpack keypoints3d.zip again")
     return joints
 
 
@@ -232,4 +230,4 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         what = "no such file" if not path.exists() else f"it cannot be read as text ({error})"
-        raise ImportProblem(f"{path}: {what}; unpack the annotations of AIST++ (fullset.zip) again") from error
+        raise SourceError(f"{path}: {what}; unpack the annotations of AIST++ (fullset.zip) again") from error

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 
 from mcss.data.capture import CaptureInfo, Frame, Selector
 from mcss.data.formats.units import find_unit, find_up, to_z_up
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import ROOT
 from mcss.sources.aist.annotations import (
@@ -105,13 +105,13 @@ def import_aist(
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
-        ImportProblem: There is no such release in the folder, or no sequence of it could be imported.
+        SourceError: There is no such release in the folder, or no sequence of it could be imported.
         mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
     """
     settings = settings or AistSettings()
     source = Path(source)
     if not (source / "cameras" / "mapping.txt").is_file():
-        raise ImportProblem(
+        raise SourceError(
             f"{source / 'cameras' / 'mapping.txt'}: no such file; expected the folder into which the annotations of "
             "AIST++ (fullset.zip) were unpacked, with cameras, keypoints3d, splits and ignore_list.txt"
         )
@@ -126,10 +126,10 @@ def import_aist(
     for name in wanted:
         try:
             parts.append(_dance(source, videos, name, mapping[name], settings))
-        except ImportProblem as problem:
+        except SourceError as problem:
             problems.append(str(problem))
     if not parts and not problems:
-        raise ImportProblem(
+        raise SourceError(
             f"{videos}: expected videos such as gBR_sBM_c01_d04_mBR0_ch01.mp4 of the sequences of mapping.txt, came "
             "none; download them with the release's downloader.py, or give their folder (videos)"
         )
@@ -206,7 +206,7 @@ def _dance(source: Path, videos: Path, name: str, setting: str, settings: AistSe
     if settings.leave_out_small:
         cameras = full_sized(name, cameras)
     if not any(_video(videos, name, camera).is_file() for camera in cameras):
-        raise ImportProblem(
+        raise SourceError(
             f"{_video(videos, name, 'c..')}: no video of the cameras {', '.join(cameras)}; download them with the "
             "release's downloader.py, or choose other sequences (sequences)"
         )
@@ -286,7 +286,7 @@ class Dance:
         lenses = read_lenses(path)
         absent = [name for name in self.cameras if name not in lenses]
         if absent:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: camera {', '.join(absent)} is missing; it has {', '.join(lenses) or 'none'}: unpack "
                 "cameras.zip again or choose other cameras (cameras)"
             )
@@ -297,10 +297,10 @@ class Dance:
         path = _video(self.videos, self.sequence, name)
         try:
             video = probe(path)
-        except ImportProblem as problem:
-            raise ImportProblem(f"{problem} (download it again with downloader.py, or leave {name} out)") from problem
+        except SourceError as problem:
+            raise SourceError(f"{problem} (download it again with downloader.py, or leave {name} out)") from problem
         if (video.width, video.height) != (lens.width, lens.height):
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: expected {lens.width}×{lens.height} pixels, as its camera has, came "
                 f"{video.width}×{video.height}; use the video as released, or leave the camera out (cameras)"
             )
@@ -314,7 +314,7 @@ class Dance:
         known = np.isfinite(points).all(axis=(1, 2))
         inside = np.asarray(((hips >= 0) & (hips < (lens.width, lens.height))).all(axis=1), bool)
         if inside[known].mean() < 0.5:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: camera {name} sees the pelvis of {self.sequence} in only {inside[known].mean():.0%} of the "
                 "instants; expected centimetres and the setting that mapping.txt names for it: unpack cameras.zip and "
                 "keypoints3d.zip again"
@@ -324,7 +324,7 @@ class Dance:
     def _ended(self, name: str, index: int, taken: Int64[np.ndarray, " n"], note: Note) -> None:
         path = _video(self.videos, self.sequence, name)
         if taken[-1] - taken[index] >= MAX_MISSING:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: expected {taken[-1] + 1} pictures or more, as there are poses, came at most {taken[index]}; "
                 "the video is damaged or was cut short: download it again with downloader.py, or leave the camera out "
                 "(cameras)"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.sources.hdf5 import load_h5py
 from mcss.sources.human36m.metadata import Lens
 from mcss.sources.pickles import load_arrays
@@ -31,7 +31,7 @@ def read_poses(path: Path) -> Poses:
     """The poses of a take from its ``D3_Positions`` CDF.
 
     Raises:
-        ImportProblem: The file is missing, empty, no CDF, cut short, or holds something else.
+        SourceError: The file is missing, empty, no CDF, cut short, or holds something else.
     """
     cdflib = _cdflib()
     way_out = "unpack Poses_D3_Positions of this subject again"
@@ -39,12 +39,12 @@ def read_poses(path: Path) -> Poses:
     try:
         pose = np.asarray(cdflib.CDF(path).varget("Pose"), np.float64)
     except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected a CDF with the variable Pose, which cannot be read ({type(error).__name__}: {error}): "
             f"{way_out}"
         ) from error
     if pose.ndim not in (2, 3) or pose.shape[-1] != 3 * JOINTS_32 or (pose.ndim == 3 and len(pose) != 1):
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected Pose with 1 × T × {3 * JOINTS_32} numbers, came {' × '.join(map(str, pose.shape))}; "
             "use D3_Positions, not D2_Positions or angles"
         )
@@ -55,16 +55,16 @@ def checked(poses: Float64[np.ndarray, "t joints 3"], path: Path, name: str = ""
     """The poses, if they are those of a person in mm.
 
     Raises:
-        ImportProblem: There are none, not one is finite, or they are in another unit.
+        SourceError: There are none, not one is finite, or they are in another unit.
     """
     where = f"{path}{f' ({name})' if name else ''}"
     finite = poses[np.isfinite(poses).all(axis=(1, 2))]
     if not len(finite):
-        raise ImportProblem(f"{where}: not one of its {len(poses)} poses is finite; copy the file again")
+        raise SourceError(f"{where}: not one of its {len(poses)} poses is finite; copy the file again")
     side = float(np.median((finite.max(axis=1) - finite.min(axis=1)).max(axis=1)))
     low, high = PERSON_MM
     if not low <= side <= high:
-        raise ImportProblem(
+        raise SourceError(
             f"{where}: expected world millimetres, in which a person measures {low:.0f} to {high:.0f}, "
             f"came {side:.4g}; use the files as released, not converted ones"
         )
@@ -83,7 +83,7 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
         file has; their height and width.
 
     Raises:
-        ImportProblem: The file is missing, empty, no MAT v7.3, cut short, or holds something else.
+        SourceError: The file is missing, empty, no MAT v7.3, cut short, or holds something else.
     """
     h5py = load_h5py()
     way_out = "unpack Segments_mat_gt_bb of this subject again, or take boxes from the joints (setting boxes: joints)"
@@ -104,7 +104,7 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
                     boxes[place] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
             return boxes, len(cells), size
     except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected a MAT file of version 7.3 with the cell Masks, which cannot be read "
             f"({type(error).__name__}: {error}): {way_out}"
         ) from error
@@ -125,7 +125,7 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
     The file is a pickle within an npz; nothing but arrays, dictionaries and text is loaded from it.
 
     Raises:
-        ImportProblem: The file is missing, empty, cut short, or holds something else.
+        SourceError: The file is missing, empty, cut short, or holds something else.
     """
     _present(path, "VideoPose3D's data_3d_h36m.npz", "make it again with VideoPose3D's prepare_data_h36m.py")
     try:
@@ -139,13 +139,13 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
             for name, positions in takes.items()
         }
     except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected VideoPose3D's data_3d_h36m.npz with positions_3d by subject and take, which cannot be "
             f"read ({type(error).__name__}: {error}); make it again with its prepare_data_h36m.py"
         ) from error
     for (subject, name), poses in found.items():
         if poses.ndim != 3 or poses.shape[1:] != (JOINTS_32, 3):
-            raise ImportProblem(
+            raise SourceError(
                 f"{path} ({subject}/{name}): expected T × {JOINTS_32} × 3 numbers, came "
                 f"{' × '.join(map(str, poses.shape))}; use the file before joints are removed"
             )
@@ -155,9 +155,9 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
 
 def _present(path: Path, what: str, way_out: str) -> None:
     if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; expected {what}: {way_out}")
+        raise SourceError(f"{path}: no such file; expected {what}: {way_out}")
     if path.stat().st_size == 0:
-        raise ImportProblem(f"{path}: the file is empty (0 bytes); expected {what}: {way_out}")
+        raise SourceError(f"{path}: the file is empty (0 bytes); expected {what}: {way_out}")
 
 
 def _cdflib() -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float64
 from scipy.spatial.transform import Rotation
 
 from mcss.data.capture import Camera
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 
 CAMERAS, SUBJECTS = 4, 11
 """The extrinsics are a block of cameras × subjects × 6."""
@@ -84,21 +84,21 @@ def read_metadata(path: Path) -> Metadata:
     """Read ``metadata.xml``.
 
     Raises:
-        ImportProblem: It is missing, is no XML, or lacks something.
+        SourceError: It is missing, is no XML, or lacks something.
     """
     way_out = (
         "it comes with the set's code (Release-v1.2) and with Visualization; copy it there or name it with metadata"
     )
     if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; expected Human3.6M's metadata.xml: {way_out}")
+        raise SourceError(f"{path}: no such file; expected Human3.6M's metadata.xml: {way_out}")
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeError, ValueError) as error:
-        raise ImportProblem(f"{path}: expected XML, came something else or half of it ({error}): {way_out}") from error
+        raise SourceError(f"{path}: expected XML, came something else or half of it ({error}): {way_out}") from error
     try:
         return Metadata(_takes(root), tuple(_texts(_element(root, "actionnames"))), _lenses(root))
     except (LookupError, TypeError, ValueError) as error:
-        raise ImportProblem(f"{path}: expected Human3.6M's metadata, but {error}: {way_out}") from error
+        raise SourceError(f"{path}: expected Human3.6M's metadata, but {error}: {way_out}") from error
 
 
 def _element(root: ElementTree.Element, name: str) -> ElementTree.Element:

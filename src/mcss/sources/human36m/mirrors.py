@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.capture import Frame
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.hdf5 import load_h5py
@@ -75,7 +75,7 @@ class PicturesPart:
         """Its rows.
 
         Raises:
-            ImportProblem: A picture is damaged, or more than `max_missing` of them are missing.
+            SourceError: A picture is damaged, or more than `max_missing` of them are missing.
         """
         if self.settings.undo_s9_shift and (self.subject, self.sequence) in SHIFTED:
             note(f"{self.subject}/{self.sequence}: poses and boxes moved back by 200 mm in world X")
@@ -103,7 +103,7 @@ class PicturesPart:
                     camera=view.lens.camera(),
                 )
             if len(missing) > self.settings.max_missing:
-                raise ImportProblem(
+                raise SourceError(
                     f"{missing[0]}: no such file, nor are {len(missing) - 1} others that the annotation of "
                     f"{self.subject}/{self.sequence} names; unpack the pictures again, or raise max_missing"
                 )
@@ -113,11 +113,11 @@ class PicturesPart:
     def _crop(self, path: Path, square: Int64[np.ndarray, " 4"]) -> bytes:
         stored = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if stored is None:
-            raise ImportProblem(f"{path}: expected a picture, which cannot be read; unpack it again")
+            raise SourceError(f"{path}: expected a picture, which cannot be read; unpack it again")
         height, width = stored.shape[:2]
         x0, y0, x1, y1 = square.tolist()
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: the person's box {x0},{y0},{x1},{y1} lies outside its {width}×{height} pixels; use pictures "
                 "and annotation of the same copy, neither scaled nor cut"
             )
@@ -137,7 +137,7 @@ def json_root(folder: Path) -> Path | None:
 
 def fetch_takes(
     root: Path, subject: str, metadata: Metadata, settings: Human36MSettings
-) -> Iterator[PicturesPart | ImportProblem]:
+) -> Iterator[PicturesPart | SourceError]:
     """The takes of a subject in the output of h36m-fetch; a problem for each that cannot be used."""
     known = {take.index: take for take in metadata.takes if take.subject == subject}
     numbers = {name: index for index, name in enumerate(metadata.actions, start=1)}
@@ -145,11 +145,11 @@ def fetch_takes(
         action, _, sub = path.parent.name.rpartition("-")
         index = (numbers.get(FETCH_NAMES.get(action, action), 0), int(sub) if sub.isdecimal() else 0)
         if index not in known:
-            yield ImportProblem(f"{path.parent}: no take of {subject} by metadata.xml; expected such as Phoning-1")
+            yield SourceError(f"{path.parent}: no take of {subject} by metadata.xml; expected such as Phoning-1")
             continue
         try:
             yield _fetch_take(path, known[index], metadata.lenses[subject], settings)
-        except ImportProblem as problem:
+        except SourceError as problem:
             yield problem
 
 
@@ -163,7 +163,7 @@ def _fetch_take(path: Path, take: Take, lenses: tuple[Lens, ...], settings: Huma
         own = table["pose/3d"].astype(np.float64).reshape(rows, JOINTS_32, 3)
         camera, frame = table["camera"].astype(int).reshape(rows), table["frame"].astype(int).reshape(rows) - 1
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected h36m-fetch's annot.h5 with camera, frame, pose/2d and pose/3d, which cannot be read "
             f"({type(error).__name__}: {error}); {way_out}"
         ) from error
@@ -193,7 +193,7 @@ def _fetch_take(path: Path, take: Take, lenses: tuple[Lens, ...], settings: Huma
 
 def json_takes(
     root: Path, subject: str, metadata: Metadata, settings: Human36MSettings
-) -> Iterator[PicturesPart | ImportProblem]:
+) -> Iterator[PicturesPart | SourceError]:
     """The takes of a subject in the layout with JSON; a problem for each that cannot be used."""
     stem = root / "annotations" / f"Human36M_subject{subject[1:]}"
     try:
@@ -202,11 +202,11 @@ def json_takes(
         joints = _json(Path(f"{stem}_joint_3d.json"))
         grouped = _grouped(Path(f"{stem}_data.json"), data)
         lenses = {str(key): _json_lens(str(key), value, metadata.lenses[subject]) for key, value in cameras.items()}
-    except ImportProblem as problem:
+    except SourceError as problem:
         yield problem
         return
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        yield ImportProblem(
+        yield SourceError(
             f"{stem}_….json: expected images and annotations, cameras with R, t, f and c, and joints; "
             f"{type(error).__name__}: {error}; copy the three files again"
         )
@@ -216,19 +216,19 @@ def json_takes(
             try:
                 yield _json_take(root, take, grouped[take.index], joints, lenses, settings)
             except (KeyError, TypeError, ValueError) as error:
-                yield ImportProblem(
+                yield SourceError(
                     f"{stem}_joint_3d.json: action {take.index[0]}, sub-action {take.index[1]}: "
-                    + (str(error) if isinstance(error, ImportProblem) else f"no 17 joints for {error}; copy it again")
+                    + (str(error) if isinstance(error, SourceError) else f"no 17 joints for {error}; copy it again")
                 )
 
 
 def _json(path: Path) -> Any:
     if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; copy the annotations of this subject there")
+        raise SourceError(f"{path}: no such file; copy the annotations of this subject there")
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected JSON, came something else or half of it ({error}); copy it again"
         ) from error
 
@@ -244,7 +244,7 @@ def _grouped(path: Path, data: Any) -> dict[tuple[int, int], Shots]:
         name = str(image["file_name"])
         parts = PurePosixPath(name).parts
         if not all(re.fullmatch(r"[\w-]+(\.\w+)?", part) for part in parts):
-            raise ImportProblem(f"{path}: the name {name!r} leads out of the folder of pictures; copy the file again")
+            raise SourceError(f"{path}: the name {name!r} leads out of the folder of pictures; copy the file again")
         if image["id"] in boxes:
             x, y, width, height = map(float, boxes[image["id"]])
             shots = grouped.setdefault((int(image["action_idx"]), int(image["subaction_idx"])), {})
@@ -259,7 +259,7 @@ def _json_lens(key: str, entry: Mapping[str, Any], lenses: tuple[Lens, ...]) -> 
     camera = lens.camera()
     rotation, moved = np.array(entry["R"], np.float64), np.array(entry["t"], np.float64).reshape(3)
     if np.abs(rotation - camera.rotation).max() > 0.01 or np.abs(moved - camera.translation).max() > 20:
-        raise ImportProblem(
+        raise SourceError(
             f"camera {key} of the JSON is not camera {lens.name} of metadata.xml (R or t differ); use files of "
             "one release"
         )

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from mcss.data.capture import CaptureInfo, Selector
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.assembly import Assembled, assemble
 from mcss.sources.human36m.metadata import Lens, Metadata, read_metadata
@@ -47,13 +47,13 @@ def import_human36m(
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
-        ImportProblem: Nothing can be imported; the message says why.
+        SourceError: Nothing can be imported; the message says why.
         mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
     """
     settings = settings or Human36MSettings()
     folder = Path(folder)
     if not folder.is_dir():
-        raise ImportProblem(
+        raise SourceError(
             f"{folder}: expected the folder with S1, S5, … of Human3.6M, "
             f"{'came a file' if folder.exists() else 'there is none'}"
         )
@@ -76,7 +76,7 @@ def find_takes(
     """The takes that can be begun, their poses being there, and what is wrong with the others.
 
     Raises:
-        ImportProblem: A camera that is not the set's is asked for.
+        SourceError: A camera that is not the set's is asked for.
     """
     parts: list[TakePart] = []
     problems: list[str] = []
@@ -92,7 +92,7 @@ def find_takes(
             cameras = _cameras(metadata.lenses[take.subject], settings)
             try:
                 length = len(take_poses(folder / take.subject, take, settings))
-            except ImportProblem as problem:
+            except SourceError as problem:
                 problems.append(str(problem))
             else:
                 parts.append(TakePart(take, folder / take.subject, cameras, length, settings))
@@ -115,7 +115,7 @@ def find_pictures(
             else:
                 found = list(json_takes(folder, subject, metadata, settings))
             parts += [take for take in found if isinstance(take, PicturesPart)]
-            problems += [str(problem) for problem in found if isinstance(problem, ImportProblem)]
+            problems += [str(problem) for problem in found if isinstance(problem, SourceError)]
             if not found:
                 problems.append(f"{folder}: there is nothing of {subject}; add it, or choose other subjects")
             task.advance()
@@ -126,7 +126,7 @@ def _cameras(lenses: tuple[Lens, ...], settings: Human36MSettings) -> tuple[Lens
     known = [lens.name for lens in lenses]
     unknown = [name for name in settings.cameras if name not in known]
     if unknown:
-        raise ImportProblem(f"cameras {', '.join(unknown)}: expected some of {', '.join(known)}")
+        raise SourceError(f"cameras {', '.join(unknown)}: expected some of {', '.join(known)}")
     return tuple(lens for lens in lenses if lens.name in (settings.cameras or known))
 
 

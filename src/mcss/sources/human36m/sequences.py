@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.capture import Frame
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.human36m.annotations import Poses, joint_boxes, mask_boxes, read_poses, read_videopose3d
@@ -134,7 +134,7 @@ class TakePart:
         """Its rows; the videos of all cameras are decoded side by side and never held.
 
         Raises:
-            ImportProblem: A file is missing, damaged, or does not fit the others.
+            SourceError: A file is missing, damaged, or does not fit the others.
         """
         if self.lenses != self.cameras:
             names = ", ".join(camera for subject, file, camera in CORRUPT if (subject, file) == self._key)
@@ -169,7 +169,7 @@ class TakePart:
         if stated - self.length <= self.settings.max_missing:
             return
         if not self.settings.clip_to_annotation:
-            raise ImportProblem(
+            raise SourceError(
                 f"{video}: it has {stated} pictures, its annotation {self.length} poses; expected as many: allow "
                 "clip_to_annotation to use what has poses, or leave the take out"
             )
@@ -189,7 +189,7 @@ class TakePart:
                 boxes = boxes_shifted_back(self.subject, self.sequence, lens, boxes, roots)
         empty = int((~np.isfinite(boxes).all(axis=1)).sum())
         if empty == len(boxes):
-            raise ImportProblem(f"{path}: not one box of the person; take them from the other source (setting boxes)")
+            raise SourceError(f"{path}: not one box of the person; take them from the other source (setting boxes)")
         if empty:
             note(f"{path}: {empty} of {len(boxes)} boxes are empty; interpolated between their neighbours")
         self._check_picture(lens, size)
@@ -200,7 +200,7 @@ class TakePart:
         if there >= self.length:
             return
         if self.length - there > self.settings.max_missing:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: it has {there} {what}, the annotation {self.length} poses; expected as many: the file "
                 "is damaged or was cut off, unpack it again, or raise max_missing to use its beginning"
             )
@@ -210,13 +210,13 @@ class TakePart:
         """The pictures are as large as the masks, and as the camera's principal point lets expect."""
         picture = next(pictures(self.video(lens)), None)
         if picture is None:
-            raise ImportProblem(f"{self.video(lens)}: not one picture can be decoded; unpack the file again")
+            raise SourceError(f"{self.video(lens)}: not one picture can be decoded; unpack the file again")
         height, width = picture.shape[:2]
         centred = np.abs(np.array(lens.centre) / (width, height) - 0.5).max() < 0.1
         if (mask is not None and mask != (height, width)) or not centred:
             (cx, cy) = lens.centre
             expected = f"{round(2 * cx)}×{round(2 * cy)}" if mask is None else f"{mask[1]}×{mask[0]}"
-            raise ImportProblem(
+            raise SourceError(
                 f"{self.video(lens)}: expected pictures of about {expected} pixels, which its boxes and camera are "
                 f"made for, came {width}×{height}; use the videos as released, not scaled or cut ones"
             )
@@ -257,7 +257,7 @@ class TakePart:
         height, width = picture.shape[:2]
         x0, y0, x1, y1 = square.tolist()
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise ImportProblem(
+            raise SourceError(
                 f"{self.video(lens)}: the person's box {x0},{y0},{x1},{y1} in picture {frame} lies outside its "
                 f"{width}×{height} pixels; boxes, cameras and poses do not belong together: look whether all files "
                 "are of this subject"
@@ -269,7 +269,7 @@ def take_poses(folder: Path, take: Take, settings: Human36MSettings) -> Poses:
     """The poses of a take as annotated, from its CDF or, if the settings say so, from VideoPose3D's file.
 
     Raises:
-        ImportProblem: They are missing or not as expected.
+        SourceError: They are missing or not as expected.
     """
     if settings.poses is None:
         return read_poses(folder / "MyPoseFeatures" / "D3_Positions" / f"{take.file}.cdf")
@@ -277,7 +277,7 @@ def take_poses(folder: Path, take: Take, settings: Human36MSettings) -> Poses:
     # The file calls takes as most subjects' files do.
     name = take.file.replace("TakingPhoto", "Photo").replace("WalkingDog", "WalkDog")
     if (take.subject, name) not in known:
-        raise ImportProblem(f"{settings.poses}: it has no {take.subject}/{name}; use the D3_Positions files instead")
+        raise SourceError(f"{settings.poses}: it has no {take.subject}/{name}; use the D3_Positions files instead")
     return known[take.subject, name]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from mcss.data.capture import Camera
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 from mcss.sources.hdf5 import load_h5py
 
@@ -113,7 +113,7 @@ def read_annotation(path: Path, cameras: tuple[int, ...]) -> Annotation:
     """The joints that some cameras see, from ``annot.mat`` (MAT v5, as released, or v7.3).
 
     Raises:
-        ImportProblem: The file is missing, empty, no MAT, cut short, or holds something else.
+        SourceError: The file is missing, empty, no MAT, cut short, or holds something else.
     """
     cells = _variables(path, ("annot2", "annot3", "univ_annot3"))
     tables: dict[str, dict[int, Any]] = {}
@@ -121,18 +121,18 @@ def read_annotation(path: Path, cameras: tuple[int, ...]) -> Annotation:
         values = cells[name]
         if not isinstance(values, list) or len(values) <= max(cameras):
             came = f"{len(values)} cells" if isinstance(values, list) else "no cell array"
-            raise ImportProblem(f"{path}: expected {name} to be a cell of {CAMERAS} cameras, came {came}; {_WAY_OUT}")
+            raise SourceError(f"{path}: expected {name} to be a cell of {CAMERAS} cameras, came {came}; {_WAY_OUT}")
         for camera in cameras:
             table = values[camera]
             if table.ndim != 2 or table.shape[1] != columns or not len(table):
-                raise ImportProblem(
+                raise SourceError(
                     f"{path}: expected {name} of camera {camera} to be T × {columns} numbers, came "
                     f"{' × '.join(map(str, table.shape))}; {_WAY_OUT}"
                 )
         tables[name] = {camera: values[camera].reshape(len(values[camera]), 28, -1) for camera in cameras}
     lengths = {len(table) for each in tables.values() for table in each.values()}
     if len(lengths) > 1:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected as many frames of every camera, came {', '.join(map(str, sorted(lengths)))}; {_WAY_OUT}"
         )
     return Annotation(tables["annot2"], tables["annot3"], tables["univ_annot3"])
@@ -142,7 +142,7 @@ def read_test_annotation(path: Path) -> TestAnnotation:
     """The joints of a sequence of the test set, from ``annot_data.mat`` (MAT v7.3, as released, or v5).
 
     Raises:
-        ImportProblem: The file is missing, empty, no MAT, cut short, or holds something else.
+        SourceError: The file is missing, empty, no MAT, cut short, or holds something else.
     """
     names = ("annot2", "annot3", "univ_annot3", "valid_frame", "activity_annotation")
     arrays = _variables(path, names)
@@ -152,7 +152,7 @@ def read_test_annotation(path: Path) -> TestAnnotation:
         if array.ndim == 4 and array.shape[:3] == (numbers, 17, 1):  # MATLAB's own order of dimensions
             array = array.transpose(3, 2, 1, 0)
         if array.ndim != 4 or array.shape[1:] != (1, 17, numbers) or not len(array):
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: expected {name} to be T × 1 × 17 × {numbers} numbers, came "
                 f"{' × '.join(map(str, array.shape))}; {_WAY_OUT}"
             )
@@ -160,7 +160,7 @@ def read_test_annotation(path: Path) -> TestAnnotation:
     flags = [np.ravel(np.asarray(arrays[name], np.float64)) for name in names[3:]]
     lengths = {len(array) for array in [*found.values(), *flags]}
     if len(lengths) > 1:
-        raise ImportProblem(f"{path}: expected arrays of one length, came {sorted(lengths)}; {_WAY_OUT}")
+        raise SourceError(f"{path}: expected arrays of one length, came {sorted(lengths)}; {_WAY_OUT}")
     return TestAnnotation(
         found["annot2"], found["annot3"], found["univ_annot3"], flags[0] > 0, np.nan_to_num(flags[1]).astype(np.int64)
     )
@@ -170,7 +170,7 @@ def read_calibration(path: Path) -> dict[int, Camera]:
     """The cameras of ``camera.calibration`` by number; x_camera = rotation · x_world + translation, mm.
 
     Raises:
-        ImportProblem: The file is missing, cut short, or a matrix is not as expected.
+        SourceError: The file is missing, cut short, or a matrix is not as expected.
     """
     _present(path)
     cameras: dict[int, Camera] = {}
@@ -186,12 +186,10 @@ def read_calibration(path: Path) -> dict[int, Camera]:
             extrinsic = _matrix(words, path, line, key)
             rotation = extrinsic[:3, :3]
             if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-                raise ImportProblem(
-                    f"{path} line {line}: expected a rotation in camera {number}'s extrinsic; {_WAY_OUT}"
-                )
+                raise SourceError(f"{path} line {line}: expected a rotation in camera {number}'s extrinsic; {_WAY_OUT}")
             cameras[number] = Camera(rotation, extrinsic[:3, 3], intrinsic[:3, :3])
     if not cameras:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected cameras, each with the lines name, intrinsic and extrinsic, came none; {_WAY_OUT}"
         )
     return cameras
@@ -206,7 +204,7 @@ def _matrix(words: list[str], path: Path, line: int, key: str) -> Float64[np.nda
     except ValueError:
         values = []
     if len(values) != 16 or not all(map(math.isfinite, values)):
-        raise ImportProblem(
+        raise SourceError(
             f"{path} line {line}: expected 16 numbers after {key}, came {' '.join(words)[:60]!r}; {_WAY_OUT}"
         )
     return np.array(values).reshape(4, 4)
@@ -214,9 +212,9 @@ def _matrix(words: list[str], path: Path, line: int, key: str) -> Float64[np.nda
 
 def _present(path: Path) -> None:
     if not path.is_file():
-        raise ImportProblem(f"{path}: no such file; {_WAY_OUT}")
+        raise SourceError(f"{path}: no such file; {_WAY_OUT}")
     if path.stat().st_size == 0:
-        raise ImportProblem(f"{path}: the file is empty (0 bytes); {_WAY_OUT}")
+        raise SourceError(f"{path}: the file is empty (0 bytes); {_WAY_OUT}")
 
 
 def _variables(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -229,12 +227,12 @@ def _variables(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     except ImportError:
         raise
     except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected a MAT file, which cannot be read ({type(error).__name__}: {error}); {_WAY_OUT}"
         ) from error
     missing = [name for name in names if name not in found]
     if missing:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected the variables {', '.join(names)}, {', '.join(missing)} missing; {_WAY_OUT}"
         )
     return found

@@ -10,7 +10,7 @@ from jaxtyping import Float64
 
 from mcss.data.capture import Camera, CaptureInfo, Frame, Selector
 from mcss.data.formats.units import Up, find_unit, find_up, to_z_up, turned
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.assembly import Assembled, Note, Part, assemble
 from mcss.sources.mpi_inf_3dhp.annotations import (
@@ -141,14 +141,14 @@ def import_mpi_inf_3dhp(
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
-        ImportProblem: There is no such release in the folder, or no take of it could be imported.
+        SourceError: There is no such release in the folder, or no take of it could be imported.
         mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
     """
     settings = settings or MpiInf3dhpSettings()
     source = Path(source)
     parts, problems = _found(source, settings)
     if not parts:
-        raise ImportProblem(
+        raise SourceError(
             "\n".join(problems)
             or f"{source}: expected the release of MPI-INF-3DHP with the folders S1/Seq1 … S8/Seq2 or TS1 … TS6, came "
             + ("none of them" if source.is_dir() else "no folder")
@@ -198,7 +198,7 @@ def _found(source: Path, settings: MpiInf3dhpSettings) -> tuple[list[Part], list
         try:
             valid = int(read_test_annotation(test_folder / "annot_data.mat").valid.sum())
             parts.append(TestTake(subject, "test", max(valid, 1), test_folder, settings))
-        except ImportProblem as problem:
+        except SourceError as problem:
             problems.append(str(problem))
     return parts, problems
 
@@ -225,7 +225,7 @@ class Take:
         cameras = read_calibration(self.folder / "camera.calibration")
         absent = [str(camera) for camera in settings.cameras if camera not in cameras]
         if absent:
-            raise ImportProblem(
+            raise SourceError(
                 f"{self.folder / 'camera.calibration'}: camera {', '.join(absent)} is missing; it has "
                 f"{', '.join(map(str, sorted(cameras)))}: unpack it again or choose other cameras"
             )
@@ -275,7 +275,7 @@ class Take:
         path = self.folder / "imageSequence" / f"video_{camera}.avi"
         known = self.settings.short_video and may_end_early(self.subject, self.sequence, camera)
         if not known and count - number > MAX_MISSING + self.settings.every:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: expected {count} pictures, as annot.mat has, came about {number}; the video is damaged or "
                 "was cut short: unpack this sequence again, or leave the camera out (cameras)"
             )
@@ -301,7 +301,7 @@ class TestTake:
         poses = to_z_up(own[:, seventeen(TEST_JOINTS_17)], "-y")
         numbers = np.flatnonzero(annotation.valid)
         if not len(numbers):
-            raise ImportProblem(f"{path}: not one frame is valid (valid_frame); unpack the test set again")
+            raise SourceError(f"{path}: not one frame is valid (valid_frame); unpack the test set again")
         find_unit(path, poses[numbers], "mm")
         find_up(path, poses[numbers], "z")
         boxes = joint_boxes(path, annotation.pixels[numbers])
@@ -333,7 +333,7 @@ def world_poses(
     The universal skeleton stands with its pelvis where the person's is: the set scales it about each camera.
 
     Raises:
-        ImportProblem: Cameras disagree about where the person is.
+        SourceError: Cameras disagree about where the person is.
     """
     joints = seventeen(JOINTS_28)
     worlds: list[Float64[np.ndarray, "t 17 3"]] = []
@@ -347,7 +347,7 @@ def world_poses(
     for number, places in zip(annotation.own, worlds, strict=True):
         off = np.linalg.norm(places - worlds[0], axis=-1)
         if np.isfinite(off).any() and float(np.nanmedian(off)) > DISAGREEMENT_MM:
-            raise ImportProblem(
+            raise SourceError(
                 f"{path}: cameras {next(iter(annotation.own))} and {number} disagree by {np.nanmedian(off):.0f} mm "
                 "about where the person is; expected millimetres in each camera's space and the camera.calibration of "
                 "the same sequence: unpack both again"
@@ -359,7 +359,7 @@ def _picture(path: Path) -> Picture:
     data = path.read_bytes() if path.is_file() else b""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if picture is None:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: {'cannot be read as JPEG' if data else 'missing or empty'}; unpack the test set again"
         )
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)

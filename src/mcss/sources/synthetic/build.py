@@ -11,7 +11,8 @@ from pathlib import Path
 
 import cv2
 
-from mcss.data.capture import Capture, CaptureError, CaptureInfo, CaptureWriter, Selector
+from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Selector
+from mcss.errors import CaptureError
 from mcss.processes import end_with_parent, one_thread_each, processors
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS

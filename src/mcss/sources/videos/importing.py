@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.capture import CaptureInfo, Frame, Selector
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.assembly import Assembled, Note, assemble
 from mcss.sources.videos.pose_labels import Labels, PoseSettings, pose_file, read_labels
@@ -122,7 +122,7 @@ class VideoPart:
         """Its rows: first the person is found in every view.
 
         Raises:
-            ImportProblem: A video is damaged, or nobody is seen in it.
+            SourceError: A video is damaged, or nobody is seen in it.
         """
         for text in self.notes:
             note(text)
@@ -170,7 +170,7 @@ def import_videos(
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
-        ImportProblem: Something about all the files; the message says which, and the way out.
+        SourceError: Something about all the files; the message says which, and the way out.
         mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
     """
     settings = settings or VideosSettings()
@@ -188,13 +188,13 @@ def import_videos(
             labels[recording.name] = _given_labels(recording, line, settings)
             lines[recording.name] = line
             recordings.append(recording)
-        except ImportProblem as problem:
+        except SourceError as problem:
             problems.append(str(problem))
     if not recordings:
-        raise ImportProblem("\n".join(problems))
+        raise SourceError("\n".join(problems))
     boxes = _given_boxes(found, settings)
     if settings.background is not None and not settings.background.is_dir():
-        raise ImportProblem(f"{settings.background}: expected a folder with pictures or videos of the empty scene")
+        raise SourceError(f"{settings.background}: expected a folder with pictures or videos of the empty scene")
     clicks = clicks_of(found, settings.click)
     if settings.find != "motion":
         person_detector(settings.find, settings.detector_weights)  # what is wrong with it is told before all else
@@ -258,7 +258,7 @@ def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settin
     ]
     if not settings.test_subjects and settings.test_fraction and _train_stop(line, settings) < line.first + 1:
         short = min(recording.views, key=lambda view: view.count)
-        raise ImportProblem(
+        raise SourceError(
             f"{short.path}: {line.count} pictures are too few to hold out the last {settings.test_fraction:.0%}; "
             "use longer recordings, or set test_fraction to 0"
         )
@@ -272,12 +272,12 @@ def _checked_step(recording: Recording, settings: VideosSettings) -> list[str]:
     slow = min(recording.views, key=lambda view: view.rate)
     fast = max(recording.views, key=lambda view: view.rate)
     if fast.rate - slow.rate > 1e-3 * fast.rate:
-        raise ImportProblem(
+        raise SourceError(
             f"{slow.path} has {slow.rate:.5g} pictures per second, {fast.path} {fast.rate:.5g}; expected one rate: "
             "let `mcss sync` find out how they fit together, or convert them to one frame rate first"
         )
     if long.count - short.count > settings.max_missing:
-        raise ImportProblem(
+        raise SourceError(
             f"{short.path} has {short.count} pictures, {long.path} {long.count}; expected views of one recording to "
             f"differ by at most {settings.max_missing}: cut them to the same start and end, raise max_missing if "
             "they start together, or let `mcss sync` find their offsets"
@@ -322,7 +322,7 @@ def _info(
         unknown = sorted(set(settings.test_subjects) - set(subjects))
         rest = tuple(s for s in subjects if s not in settings.test_subjects)
         if unknown or not rest:
-            raise ImportProblem(
+            raise SourceError(
                 f"test_subjects {', '.join(settings.test_subjects)}: expected some, not all, of the subjects: "
                 + ", ".join(subjects)
             )
@@ -370,7 +370,7 @@ def _given_boxes(
 def _has_labels(recording: Recording) -> bool:
     try:
         return pose_file(recording.views[0].path.parent) is not None
-    except ImportProblem:  # several
+    except SourceError:  # several
         return True
 
 

@@ -17,7 +17,7 @@ from mcss.data.formats.joint_names import Joint, JointMapping, joint_places, joi
 from mcss.data.formats.pose_files import POSE_SUFFIXES, read_pose_file
 from mcss.data.formats.trajectories import Trajectories
 from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 
 OWN_SETTINGS = ("poses.toml", "poses.json")
@@ -77,11 +77,11 @@ def pose_file(folder: Path) -> Path | None:
     """The label file of a sequence's folder, if there is one.
 
     Raises:
-        ImportProblem: There are several.
+        SourceError: There are several.
     """
     found = [path for path in sorted(folder.glob("poses.*")) if path.suffix.lower() in POSE_SUFFIXES]
     if len(found) > 1:
-        raise ImportProblem(
+        raise SourceError(
             f"{folder}: expected one file of 3D labels, came {', '.join(path.name for path in found)}; keep one"
         )
     return found[0] if found else None
@@ -96,7 +96,7 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     quarter of a picture is taken as it is; else, and where a joint is missing, there is no pose.
 
     Raises:
-        ImportProblem: The file cannot be read, lacks joints, fits no person in any unit or axis, or has no sample in
+        SourceError: The file cannot be read, lacks joints, fits no person in any unit or axis, or has no sample in
             the time of the pictures.
     """
     settings, mapping = _own(path, settings or PoseSettings())
@@ -104,7 +104,7 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     joints = joints_of(path, source.names, mapping)
     places = joint_places(source.points, joints)
     if not np.isfinite(places).all(axis=(1, 2)).any():
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: not one of its {len(source)} samples has all joints ({_seldom(places)}); fill the gaps, or "
             "name other points in a mapping file (setting poses.joints)"
         )
@@ -113,7 +113,7 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     poses = sampled(upright, seconds, np.arange(count) / rate, settings.max_gap, 0.25 / rate)
     labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
     if not labelled:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: no picture has a label: its samples lie between {seconds[0]:.3f} s and {seconds[-1]:.3f} s, the "
             f"pictures between {first / rate:.3f} and {(count - 1) / rate:.3f} s, and gaps of more than "
             f"{settings.max_gap:g} s are not bridged; check the settings poses.offset, poses.rate and poses.max_gap"
@@ -178,7 +178,7 @@ def _seconds(source: Trajectories, rate: float, settings: PoseSettings) -> Float
     if settings.rate is not None:
         return np.arange(len(source)) / settings.rate + settings.offset
     if source.times is None:
-        raise ImportProblem(
+        raise SourceError(
             f"{source.path}: the file does not say how many samples it has a second; add times, or use the setting "
             "poses.rate"
         )
@@ -195,7 +195,7 @@ def _own(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping
     values = {name: getattr(settings, name) for name in PoseSettings.__dataclass_fields__}
     unknown = sorted(own.keys() - (values.keys() - {"read"}))
     if unknown:
-        raise ImportProblem(
+        raise SourceError(
             f"{found[0]}: there is no setting {', '.join(unknown)}; expected some of "
             + ", ".join(name for name in values if name != "read")
         )
@@ -208,7 +208,7 @@ def _own(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping
     try:
         return PoseSettings(**(values | own)), _mapping(mapping, found[0])
     except (TypeError, ValueError) as error:
-        raise ImportProblem(f"{found[0]}: {error}") from error
+        raise SourceError(f"{found[0]}: {error}") from error
 
 
 def _mapping(value: Any, path: Path | None) -> JointMapping:
@@ -216,7 +216,7 @@ def _mapping(value: Any, path: Path | None) -> JointMapping:
         isinstance(v, str) or (isinstance(v, list) and all(isinstance(name, str) for name in v)) for v in value.values()
     )
     if not texts:
-        raise ImportProblem(
+        raise SourceError(
             f'{path}: expected a name or a list of names for each joint, such as LHip = "L_hip" or '
             'Hip = ["L_hip", "R_hip"]'
         )
@@ -229,9 +229,9 @@ def _table(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, ValueError) as error:  # both decoders' errors, and that of wrong bytes, are ValueErrors
-        raise ImportProblem(f"{path}: cannot be read as TOML or JSON ({error}); mend it") from error
+        raise SourceError(f"{path}: cannot be read as TOML or JSON ({error}); mend it") from error
     if not isinstance(table, dict):
-        raise ImportProblem(f"{path}: expected a table of names and values, came a {type(table).__name__}")
+        raise SourceError(f"{path}: expected a table of names and values, came a {type(table).__name__}")
     return table
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.files import write_json
 from mcss.video.recordings import Recording
 
@@ -76,7 +76,7 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
         every: Take every n-th instant.
 
     Raises:
-        ImportProblem: There is no time that all views saw.
+        SourceError: There is no time that all views saw.
     """
     if clocks is None:
         pictures = {view.name: np.arange(0, view.count, every) for view in recording.views}
@@ -88,7 +88,7 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
     ]
     first, last = math.ceil((max(starts) - 1e-6) * rate), math.floor((min(stops) + 1e-6) * rate)
     if last - first < 2:
-        raise ImportProblem(
+        raise SourceError(
             f"{recording.name}: by {SYNC_FILE} there is no time that all views saw (the last starts at "
             f"{max(starts):.2f} s, the first ends at {min(stops):.2f} s); {OTHERWISE}"
         )
@@ -113,7 +113,7 @@ def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
     """The clocks of each recording that ``sync.json`` names; nothing if there is no such file.
 
     Raises:
-        ImportProblem: The file is not one of ours, or was made for other footage.
+        SourceError: The file is not one of ours, or was made for other footage.
     """
     path = folder / SYNC_FILE
     if not path.exists():
@@ -128,7 +128,7 @@ def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
             for name, views in found["recordings"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ImportProblem(
+        raise SourceError(
             f"{path}: expected the clocks that `mcss sync` writes, came something else ({error}); {again}"
         ) from error
     clocks: dict[str, Clocks] = {}
@@ -140,7 +140,7 @@ def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
             clock = of.get(view.name)
             if clock is None or clock.pictures != view.count or abs(clock.rate - view.rate) > 1e-3 * view.rate:
                 came = "nothing" if clock is None else f"{clock.pictures} pictures at {clock.rate:g} per second"
-                raise ImportProblem(
+                raise SourceError(
                     f"{path}: for {view.path} ({view.count} pictures at {view.rate:g} per second) it has {came}; it "
                     f"was made for other footage: {again}"
                 )

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.ndimage import gaussian_filter1d
 
-from mcss.errors import ImportProblem
+from mcss.errors import SourceError
 from mcss.progress import Task
 from mcss.video.background import Foreground, empty_scene
 from mcss.video.decoding import Footage, Picture, PictureSpool, pictures
@@ -98,14 +98,14 @@ def motion_profile(view: Footage, seconds: float, task: Task) -> MotionProfile:
         task: Told of every picture.
 
     Raises:
-        ImportProblem: Hardly anything of the video can be decoded.
+        SourceError: Hardly anything of the video can be decoded.
     """
     with closing(PictureSpool()) as spool:
         for picture in islice(pictures(view.path, LOOK_SIZE), max(2, round(seconds * view.rate))):
             spool.append(picture)
             task.advance()
         if len(spool) < 3:
-            raise ImportProblem(
+            raise SourceError(
                 f"{view.path}: only {len(spool)} of its {view.count} pictures can be decoded, too few to align it by "
                 "motion; the file is damaged or was cut off: copy it again, or remove it"
             )

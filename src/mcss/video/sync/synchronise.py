@@ -6,7 +6,7 @@ together. A trained embedding can refine the result: it is the offset at which t
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -16,10 +16,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.capture import decode_jpeg
-from mcss.errors import ImportProblem
-from mcss.models.model import load
+from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress, Task
-from mcss.sources.videos.importing import VideosSettings
 from mcss.video.decoding import Footage, pictures
 from mcss.video.person_crops import Viewing, every_crop
 from mcss.video.recordings import Recording, find_recordings
@@ -50,6 +48,13 @@ REFINE = 0.25
 
 Curve = tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]
 """Offsets in seconds, and how well the other views agree with each."""
+
+
+CROP_SIZE = 128
+"""Side in pixels of the crops that an embedding looks at."""
+
+Embed = Callable[[Sequence[np.ndarray]], np.ndarray]
+"""Crops (RGB, square, uint8) to embeddings, one row each."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Synchronised:
 def synchronise(
     folder: str | Path,
     settings: SyncSettings | None = None,
-    run: str | Path | None = None,
+    embed: Embed | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> list[Synchronised]:
     """Find the clocks of all recordings in a folder and write ``sync.json`` and pictures of the alignment there.
@@ -110,11 +115,11 @@ def synchronise(
     Args:
         folder: ``subject/sequence/view.mp4``, or the views of one recording.
         settings: `SyncSettings`; the defaults if None.
-        run: A trained run whose embedding refines what sound and motion say.
+        embed: A trained embedding that refines what sound and motion say, such as that of `mcss.load`.
         progress: Counts pictures.
 
     Raises:
-        ImportProblem: Files that cannot be read, a view that neither moves nor can be heard, unknown names.
+        SourceError: Files that cannot be read, a view that neither moves nor can be heard, unknown names.
     """
     settings = settings or SyncSettings()
     recordings = find_recordings(Path(folder))
@@ -125,7 +130,7 @@ def synchronise(
         for recording in recordings:
             task.note(recording.name)
             found = _synchronised(recording, settings, task)
-            done.append(_refined(found, Path(run), settings, task) if run is not None else found)
+            done.append(_refined(found, embed, settings, task) if embed is not None else found)
     write_clocks(Path(folder), {found.recording.name: found.clocks for found in done})
     for found in done:
         _draw(picture_of(Path(folder), found.recording, len(done) > 1), found, settings)
@@ -171,7 +176,7 @@ def _check_names(recordings: list[Recording], settings: SyncSettings) -> None:
     for name in (settings.reference, *(_by_hand(text)[0] for text in settings.offsets)):
         if name is not None and name not in views:
             known = ", ".join(dict.fromkeys(v.name for r in recordings for v in r.views))
-            raise ImportProblem(f"there is no view {name!r}; the views are: {known}")
+            raise SourceError(f"there is no view {name!r}; the views are: {known}")
 
 
 def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> Synchronised:
@@ -188,7 +193,7 @@ def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> S
         clocks |= _heard(views, set(clocks), settings)
     left = [view for view in views if view.name not in clocks]
     if left and settings.by == "sound":
-        raise ImportProblem(
+        raise SourceError(
             "\n".join(
                 f"{view.path}: its sound and that of {views[0].path.name} have nothing in common (silent, or none); "
                 "use --by auto to align it by motion, or give its offset by hand: --offsets "
@@ -246,7 +251,7 @@ def _moved(
     profiles = [motion_profile(view, settings.seconds, task) for view in views]
     for view, profile in zip(views, profiles, strict=True):
         if not profile.moves and (view is views[0] or view.name not in known):
-            raise ImportProblem(
+            raise SourceError(
                 f"{view.path}: nobody moves in it, and there is no sound that fits, so its offset cannot be found; "
                 f"give it by hand (--offsets {view.name}=SECONDS), or remove the view"
             )
@@ -307,20 +312,19 @@ def _drift(
     return _start_and_pace(np.array(own), np.array(lags)) if len(own) >= 4 else (start, 1.0)
 
 
-def _refined(found: Synchronised, run: Path, settings: SyncSettings, task: Task) -> Synchronised:
+def _refined(found: Synchronised, embed: Embed, settings: SyncSettings, task: Task) -> Synchronised:
     """The offsets near those found at which a trained embedding sees the views agree best."""
     views = sorted(found.recording.views, key=lambda view: view.name != found.reference)
     rate = min(view.rate for view in views)
-    crops = VideosSettings()
-    model, signals = load(run), []
+    signals = []
     for view in views:
         clock = found.clocks[view.name]
         count = min(view.count, round(settings.seconds * view.rate))
         taken = np.rint(np.arange(int((count - 1) / view.rate * rate * clock.pace)) / rate / clock.pace * view.rate)
         numbers = taken.astype(np.int64)
-        viewing = Viewing(view, numbers, rate, crops.size, crops.margin, crops.quality, crops.max_missing)
+        viewing = Viewing(view, numbers, rate, size=CROP_SIZE, margin=1.15, quality=90, max_missing=5)
         crops_seen = [decode_jpeg(crop) for crop in every_crop(viewing, lambda _: None, task.advance)]
-        signals.append(model.predict_crops(crops_seen).embedding.astype(np.float64))
+        signals.append(embed(crops_seen).astype(np.float64))
     coarse = np.array([found.clocks[view.name].start * rate for view in views])
     reach = round(REFINE * rate)
     pairs = {}

@@ -1,0 +1,242 @@
+"""Model files: a trained network as safetensors, with everything that is needed to build it again in the header.
+
+``model.safetensors`` holds the weights; its header holds the `NetworkConfig`. `mcss equip` adds parts that prediction
+uses beside the network (`ModelParts`), each named in the header. Numbers may be of half precision.
+"""
+
+import errno
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from mcss.errors import CheckpointError
+from mcss.files import replacing
+from mcss.models.orientation import PlacementConfig, PlacementHead
+from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.models.uncertainty import SIGNS, ReferencePoses
+from mcss.skeletons import JOINTS, PoseFrame
+
+MODEL = "model.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+
+_FORMAT = "mcss-model-1"
+_OWN = frozenset({"format", "network", "joints", "frame", "kind", "architecture", "placement", "reference"})
+"""Of the header: what is not `about`."""
+_PLACEMENT, _REFERENCE = "placement.", "reference."
+_REFERENCE_TENSORS = ("embedding", "pose", "weights")
+
+
+def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, and the texts of its header.
+
+    Raises:
+        CheckpointError: There is no such file, or it is not readable; `what` says what was expected.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; expected {what}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: not a readable safetensors file ({error}); expected {what}. Copy it again or train anew."
+        ) from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write tensors and the texts of a header as one safetensors file, whole or not at all."""
+    # Copies, since safetensors refuses tensors that share memory.
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:  # a full disk among others; `replacing` says what to do
+            raise OSError(errno.EIO, str(error)) from error
+
+
+@dataclass(frozen=True, eq=False)
+class ModelParts:
+    """What a model may have beside its network; None for what it has not."""
+
+    placement: PlacementHead | None = None
+    reference: ReferencePoses | None = None
+
+
+NO_PARTS = ModelParts()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelFile:
+    """All that a model file holds."""
+
+    network: PoseEstimator
+    """In evaluation mode, in float32."""
+    parts: ModelParts
+    about: Mapping[str, str]
+    """What else the header says, such as the capture's fingerprint."""
+
+
+def save_model(
+    path: Path,
+    network: PoseEstimator,
+    about: Mapping[str, str],
+    parts: ModelParts = NO_PARTS,
+    half: bool = False,
+) -> None:
+    """Write the network with its configuration.
+
+    Args:
+        path: The file.
+        network: Trained.
+        about: Facts to be kept in the header, such as the capture's fingerprint.
+        parts: What goes with it.
+        half: Store numbers in half precision: half as large, and exact to three digits.
+    """
+    metadata = {
+        "format": _FORMAT,
+        "network": json.dumps(asdict(network.config)),
+        "joints": json.dumps(JOINTS),
+        "frame": network.frame,
+        "kind": network.KIND,
+        "architecture": json.dumps(network.architecture),
+        **about,
+    }
+    tensors = dict(network.state_dict())
+    if parts.placement is not None:
+        metadata["placement"] = json.dumps(asdict(parts.placement.config))
+        tensors |= {f"{_PLACEMENT}{key}": value for key, value in parts.placement.state_dict().items()}
+    if (reference := parts.reference) is not None:
+        metadata["reference"] = json.dumps({"limit": reference.limit})
+        tensors |= {f"{_REFERENCE}{name}": getattr(reference, name) for name in _REFERENCE_TENSORS}
+    if half:
+        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    write_tensors(path, tensors, metadata)
+
+
+def load_model(run: Path) -> PoseNetwork:
+    """The trained network of MCSS, or of any method with the same network, in evaluation mode.
+
+    Raises:
+        CheckpointError: See `read_model`.
+    """
+    network = read_model(run).network
+    assert isinstance(network, PoseNetwork)
+    return network
+
+
+def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,)) -> ModelFile:
+    """The trained network of a run folder (or of a ``model.safetensors``), in float32, and what goes with it.
+
+    Args:
+        run: The folder or file.
+        kinds: The kinds of network that are welcome; `mcss.methods.method.NETWORKS` has them all.
+
+    Raises:
+        CheckpointError: No finished run there, a foreign file, another joint set, another kind of network, or a newer
+            format.
+    """
+    path = run / MODEL if run.is_dir() else run
+    if run.is_dir() and not path.exists() and (run / CHECKPOINT).exists():
+        raise CheckpointError(f"{run}: this run is not finished; go on with the same `mcss train … --resume` first.")
+    state, metadata = read_tensors(path, f"the {MODEL} that `mcss train` writes")
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path}: format {metadata.get('format', 'none')!r}, expected {_FORMAT!r}: not a model written by this "
+            "version of mcss. Trunk weights alone go to --weights."
+        )
+    joints = tuple(json.loads(metadata["joints"]))
+    if joints != JOINTS:
+        raise CheckpointError(
+            f"{path}: made for the {len(joints)} joints {', '.join(joints)}; expected {', '.join(JOINTS)}. "
+            "Train on this skeleton instead."
+        )
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    network = _untrained(metadata, path, kinds)
+    parts = ModelParts(_placement(network, metadata, state, path), _reference(metadata, state, path))
+    copy_state(network, state, path)
+    about = {name: text for name, text in metadata.items() if name not in _OWN}
+    return ModelFile(network.eval(), parts, about)
+
+
+def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors of one part, which are removed from `state`."""
+    return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
+
+
+def _placement(
+    network: PoseEstimator, metadata: Mapping[str, str], state: dict[str, Tensor], path: Path
+) -> PlacementHead | None:
+    if "placement" not in metadata:
+        return None
+    config = PlacementConfig(**_settings(metadata["placement"], PlacementConfig, path))
+    head = PlacementHead(config, *network.map_shape(config.stages))
+    copy_state(head, _taken(state, _PLACEMENT), path)
+    return head.eval()
+
+
+def _reference(metadata: Mapping[str, str], state: dict[str, Tensor], path: Path) -> ReferencePoses | None:
+    if "reference" not in metadata:
+        return None
+    found = _taken(state, _REFERENCE)
+    count = len(found["pose"]) if "pose" in found else 0
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    dim = shapes.get("embedding", (0, 0))[-1]
+    if shapes != {"embedding": (count, dim), "pose": (count, len(JOINTS), 3), "weights": (SIGNS,)}:
+        raise CheckpointError(
+            f"{path}: its reference poses are incomplete or of another mcss ({shapes}); write them with `mcss equip`."
+        )
+    return ReferencePoses(**found, limit=float(json.loads(metadata["reference"])["limit"]))
+
+
+def _untrained(metadata: dict[str, str], path: Path, kinds: Sequence[type[PoseEstimator]]) -> PoseEstimator:
+    """The network that a model file describes, with random weights."""
+    config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
+    name = metadata.get("kind", PoseNetwork.KIND)
+    kind = next((kind for kind in kinds if kind.KIND == name), None)
+    if kind is None:
+        raise CheckpointError(
+            f"{path}: a {name} network, expected {' or '.join(kind.KIND for kind in kinds)}; use a run of a method that "
+            "trains such a network, as `mcss train mcss` and `mcss train supervised` do."
+        )
+    frame: PoseFrame
+    match metadata.get("frame", "canonical"):  # files from before there were others name none
+        case "canonical" | "camera" | "world" as frame:
+            return kind.untrained(config, frame, json.loads(metadata.get("architecture", "{}")))
+        case other:
+            raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
+
+
+def _settings(text: str, kind: type[NetworkConfig | PlacementConfig], path: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(text)
+    if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):
+        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
+    return settings
+
+
+def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    """Load `state` strictly; the message says what does not fit.
+
+    Raises:
+        CheckpointError: Tensors are missing, unknown or of another shape: another trunk, size or head.
+    """
+    own = network.state_dict()
+    wrong = [f"{key} missing" for key in own if key not in state]
+    wrong += [f"{key} unknown" for key in state if key not in own]
+    wrong += [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{source}: these weights are of another network ({len(wrong)} tensors differ: {'; '.join(wrong[:3])}). "
+            "Use the same --trunk, size of embedding and size of pictures as that run, or leave --init away."
+        )
+    network.load_state_dict(state)
