@@ -72,9 +72,9 @@ def eager(run: Path, channels_last: bool) -> Network:
     if channels_last:
         graph = graph.to(memory_format=torch.channels_last)
 
-    def predict(pictures: np.ndarray) -> np.ndarray:
+    def predict(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            images = torch.from_numpy(pictures)
+            images = torch.from_numpy(pixels)
             if not channels_last:  # as a program would have them that never heard of memory formats
                 images = images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
             return graph(images)[0].numpy()

@@ -50,8 +50,8 @@ def test_warped_pictures_are_as_sharp_as_those_of_evaluation(tiny_capture: Captu
     rows, size = tiny_capture.instants().rows.reshape(-1)[::3], SIZE * 3 // 4
 
     def warped(kept: int) -> Tensor:
-        pictures = torch.from_numpy(tiny_capture.decode(rows, kept)).permute(0, 3, 1, 2)
-        return augment(pictures, only(rotation=8.0, shift=0.05), generator(0, "test", 0), size)
+        decoded = torch.from_numpy(tiny_capture.decode(rows, kept)).permute(0, 3, 1, 2)
+        return augment(decoded, only(rotation=8.0, shift=0.05), generator(0, "test", 0), size)
 
     def sharpness(images: Tensor) -> float:
         return float(images.diff(dim=-1).square().mean() + images.diff(dim=-2).square().mean())
@@ -103,8 +103,8 @@ def test_geometry_moves_a_spot_as_far_as_the_settings_allow(settings: Augmentati
     """A dot 0.3 of the picture to the right of the middle, found again by its centre of mass."""
     spot = np.zeros((SIZE, SIZE, 3), np.uint8)
     cv2.circle(spot, (int(0.8 * SIZE), SIZE // 2), 3, (255, 255, 255), -1, cv2.LINE_AA)
-    pictures = torch.from_numpy(spot).permute(2, 0, 1).expand(200, -1, -1, -1)
-    images = colours(augment(pictures, settings, generator(0, "test", 0)))[:, 0]
+    spots = torch.from_numpy(spot).permute(2, 0, 1).expand(200, -1, -1, -1)
+    images = colours(augment(spots, settings, generator(0, "test", 0)))[:, 0]
     grid = torch.arange(SIZE) / SIZE
     mass = images.sum((1, 2))
     x = (images.sum(1) * grid).sum(1) / mass - int(0.8 * SIZE) / SIZE

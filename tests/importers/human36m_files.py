@@ -144,7 +144,7 @@ def write_masks(path: Path, boxes: np.ndarray, size: int = SIZE) -> Path:
     return path
 
 
-def pictures(number: int, subject: int, poses: np.ndarray, count: int | None = None) -> list[np.ndarray]:
+def shots_of(number: int, subject: int, poses: np.ndarray, count: int | None = None) -> list[np.ndarray]:
     """What a camera sees: a grey room, a white disc at the pelvis, and the picture's number as a shade of the edge."""
     roots = seen(number, subject, poses[:, 0])
     shots = []
@@ -180,4 +180,4 @@ def write_take(
         boxes = around(k, number, np.nan_to_num(annotated))
         write_masks(folder / "MySegmentsMat" / "ground_truth_bb" / f"{file}.{name}.mat", boxes)
         if name in cameras:
-            write_video(folder / "Videos" / f"{file}.{name}.mp4", pictures(k, number, truth, shots), rate=50.0)
+            write_video(folder / "Videos" / f"{file}.{name}.mp4", shots_of(k, number, truth, shots), rate=50.0)

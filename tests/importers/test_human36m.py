@@ -17,7 +17,7 @@ from human36m_files import (
     SIZE,
     around,
     camera,
-    pictures,
+    shots_of,
     seen,
     walk,
     write_cdf,
@@ -269,9 +269,9 @@ def test_a_damaged_video_is_named(own: Path, tmp_path: Path, damage: str, messag
         case "noise":
             path.write_bytes(np.random.default_rng(0).bytes(9000))
         case "short":
-            write_video(path, pictures(0, 1, walk(), 50), rate=50.0)
+            write_video(path, shots_of(0, 1, walk(), 50), rate=50.0)
         case "scaled":
-            write_video(path, [shot[::2, ::2].copy() for shot in pictures(0, 1, walk())], rate=50.0)
+            write_video(path, [shot[::2, ::2].copy() for shot in shots_of(0, 1, walk())], rate=50.0)
     found = problem(own, tmp_path)
     assert found.startswith(str(path))
     assert re.search(message, found)
@@ -355,7 +355,7 @@ def test_faulty_masks_are_named_and_joints_are_the_way_out(own: Path, tmp_path: 
 
 def test_a_few_missing_boxes_or_pictures_clip_the_take_with_a_note(own: Path, tmp_path: Path) -> None:
     write_masks(masks(own), np.tile([20.0, 10, 60, 120], (LENGTH - 5, 1)))
-    write_video(video(own, CAMERAS[1]), pictures(1, 1, walk(), 66), rate=50.0)
+    write_video(video(own, CAMERAS[1]), shots_of(1, 1, walk(), 66), rate=50.0)
     done = imported(own, tmp_path / "capture")
     assert done.capture.instants().frame.tolist() == list(range(0, 65, 5))
     assert sorted(done.notes) == [
@@ -417,7 +417,7 @@ def test_s11_directions_is_imported_without_its_corrupt_video(tmp_path: Path) ->
 
 
 def test_a_video_that_goes_on_after_its_annotation_is_clipped_or_refused(own: Path, tmp_path: Path) -> None:
-    write_video(video(own), pictures(0, 1, walk(), 120), rate=50.0)
+    write_video(video(own), shots_of(0, 1, walk(), 120), rate=50.0)
     strict = Human36MSettings(size=32, subjects=("S1",), clip_to_annotation=False)
     assert "it has 120 pictures, its annotation 70 poses; expected as many" in problem(own, tmp_path, strict)
     done = imported(own, tmp_path / "clipped")

@@ -7,7 +7,7 @@ import h5py
 import lance
 import numpy as np
 import pytest
-from human36m_files import CAMERAS, around, camera, pictures, seen, walk, write_metadata
+from human36m_files import CAMERAS, around, camera, shots_of, seen, walk, write_metadata
 
 from mcss.data.capture import decode_jpeg
 from mcss.errors import SourceError
@@ -29,7 +29,7 @@ def write_fetch(root: Path, subject: int = 1, name: str = "Directions-1", shift:
     for number, camera_id in enumerate(CAMERAS):
         folder = take / "imageSequence" / camera_id
         folder.mkdir(parents=True)
-        shots = pictures(number, subject, walk())
+        shots = shots_of(number, subject, walk())
         for i in EVERY:
             cv2.imwrite(str(folder / f"img_{i + 1:06d}.jpg"), shots[i])
         c = camera(number, subject)
@@ -57,7 +57,7 @@ def write_json(root: Path, subject: int = 1, index: tuple[int, int] = (2, 1), sh
         }
         name = f"s_{subject:02}_act_{index[0]:02}_subact_{index[1]:02}_ca_{number + 1:02}"
         (root / "images" / name).mkdir(parents=True)
-        shots = pictures(number, subject, walk())
+        shots = shots_of(number, subject, walk())
         for i in EVERY:
             file = f"{name}/{name}_{i + 1:06d}.jpg"
             cv2.imwrite(str(root / "images" / file), shots[i])

@@ -381,10 +381,10 @@ def decode_jpeg(image: bytes) -> UInt8[np.ndarray, "height width 3"]:
     """
     if jpeg_size(image) is None:
         raise ValueError(f"{len(image)} bytes that are no whole JPEG")
-    picture = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
         raise ValueError(f"a JPEG of {len(image)} bytes that cannot be decoded")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _pairs(dataset: Any, first: str, second: str) -> frozenset[tuple[str, str]]:

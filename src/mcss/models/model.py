@@ -157,9 +157,9 @@ class Model:
         Raises:
             ImageError: A file or array that is no picture, or a box that lies outside; by its name or number.
         """
-        pictures = _pictures(images)
-        squares = _squares(pictures, boxes)
-        crops = [cut_out(picture, square, self.image_size) for picture, square in zip(pictures, squares, strict=True)]
+        arrays = _pictures(images)
+        squares = _squares(arrays, boxes)
+        crops = [cut_out(array, square, self.image_size) for array, square in zip(arrays, squares, strict=True)]
         return self.predict_crops(crops, squares)
 
     def embed(self, images: Images, boxes: Boxes | None = None) -> Float32[np.ndarray, "n dim"]:

@@ -158,8 +158,8 @@ def body_angles(pose: Float[np.ndarray, "n 17 3"]) -> dict[str, Float64[np.ndarr
 
     at = {name: pose[:, place].astype(np.float64) for place, name in enumerate(JOINTS)}
     found = {name: between(at[one] - at[mid], at[other] - at[mid]) for name, (one, mid, other) in ANGLES.items()}
-    trunk = at["Thorax"] - at["Hip"]
-    return found | {LEAN: between(trunk, np.broadcast_to([0.0, 0.0, 1.0], trunk.shape))}
+    torso = at["Thorax"] - at["Hip"]
+    return found | {LEAN: between(torso, np.broadcast_to([0.0, 0.0, 1.0], torso.shape))}
 
 
 def moments(comparison: Comparison, spread: int = 5, worst: int = 3, apart: float = 0.3) -> tuple[list[int], list[int]]:

@@ -186,7 +186,7 @@ def _maps(
     model: Model,
     head: PlacementHead,
     capture: Capture,
-    pictures: LabelledPictures,
+    labelled: LabelledPictures,
     true: Placement,
     settings: EquipSettings,
     progress: Progress,
@@ -194,9 +194,9 @@ def _maps(
     """Maps of the frozen trunk, in half precision, and what the head should say of each."""
     maps, targets = [], []
     stages, trunk = head.config.stages, model.network.trunk
-    with progress.task("Looking at labelled pictures", settings.variants * len(pictures)) as task:
-        for start in range(0, len(pictures), _BATCH):
-            rows = pictures.rows[start : start + _BATCH]
+    with progress.task("Looking at labelled pictures", settings.variants * len(labelled)) as task:
+        for start in range(0, len(labelled), _BATCH):
+            rows = labelled.rows[start : start + _BATCH]
             pixels = capture.decode(rows)
             for variant in range(settings.variants):
                 rng = generator(settings.seed, "placement pictures", start * settings.variants + variant)

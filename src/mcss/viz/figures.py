@@ -27,7 +27,7 @@ PALETTE = ("#2a86c7", "#e08a00", "#129c73", "#c96ba0", "#7a6fd0", "#b3541e")
 
 GREY = "#8b929c"
 LEFT, RIGHT, MIDDLE = "#d9622b", "#2a86c7", "#8b929c"
-"""Colours of the limbs of the person's left and right side and of the trunk."""
+"""Colours of the limbs of the person's left and right side and of the torso."""
 
 _TURN, _TILT = math.radians(30), math.radians(12)
 

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+import PIL.Image
+from PIL import UnidentifiedImageError
 
 from mcss.errors import ImageError
 from mcss.images import Picture, decode_picture
@@ -83,7 +84,7 @@ def read_upload(path: Path, limits: Limits) -> Picture:
             warnings.simplefilter("ignore")  # of Pillow's own, higher limit
             with _header(path) as header:
                 width, height = header.size
-    except Image.DecompressionBombError:
+    except PIL.Image.DecompressionBombError:
         raise UploadError(f"the picture has more than {limits.megapixels:g} million pixels; make it smaller") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise UploadError("the picture is damaged or cut off; save or copy it again") from error
@@ -98,7 +99,7 @@ def read_upload(path: Path, limits: Limits) -> Picture:
 
 
 def _header(path: Path) -> Any:
-    return Image.open(path, formats=_PICTURES)
+    return PIL.Image.open(path, formats=_PICTURES)
 
 
 def scaled_down(picture: Picture, long_side: int) -> UInt8[np.ndarray, "rows columns 3"]:

@@ -38,11 +38,11 @@ def bone_lengths(pose: Float[np.ndarray, "n 17 3"]) -> Float[np.ndarray, "n 16"]
 
 
 def body_heights(pose: Float[np.ndarray, "n 17 3"]) -> Float[np.ndarray, " n"]:
-    """Length in mm of a body along its bones from head to ankle: the trunk and the mean of both legs."""
+    """Length in mm of a body along its bones from head to ankle: the torso and the mean of both legs."""
     bones = bone_lengths(pose)
-    trunk = bones[:, [JOINTS.index(j) - 1 for j in ("Spine", "Thorax", "Neck", "Head")]].sum(axis=1)
+    torso = bones[:, [JOINTS.index(j) - 1 for j in ("Spine", "Thorax", "Neck", "Head")]].sum(axis=1)
     legs = bones[:, [joint - 1 for leg in _LEGS for joint in leg[1:]]].sum(axis=1) / 2
-    heights: Float[np.ndarray, " n"] = trunk + legs
+    heights: Float[np.ndarray, " n"] = torso + legs
     return heights
 
 

@@ -39,7 +39,7 @@ Places = Float64[np.ndarray, "samples 17 3"]
 
 
 def stature(places: Places) -> float:
-    """Median length of head, trunk and the longer leg, joint by joint, so that it is the same for any pose."""
+    """Median length of head, torso and the longer leg, joint by joint, so that it is the same for any pose."""
     chains = []
     for side in "LR":
         chain = ("Head", "Neck", "Thorax", "Spine", "Hip", f"{side}Hip", f"{side}Knee", f"{side}Foot")
@@ -161,8 +161,8 @@ def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float 
         SourceError: They do.
     """
     side = upright[:, JOINTS.index("LHip")] - upright[:, JOINTS.index("RHip")]
-    trunk = upright[:, JOINTS.index("Thorax")] - upright[:, JOINTS.index("Hip")]
-    front = np.cross(side, trunk)  # (left) × (up) points ahead
+    torso = upright[:, JOINTS.index("Thorax")] - upright[:, JOINTS.index("Hip")]
+    front = np.cross(side, torso)  # (left) × (up) points ahead
     front /= np.maximum(np.linalg.norm(front, axis=-1, keepdims=True), 1e-12)
     bends = []
     for leg in "LR":

@@ -306,11 +306,11 @@ class TestTake:
         find_up(path, poses[numbers], "z")
         boxes = joint_boxes(path, annotation.pixels[numbers])
         for number, box in zip(numbers.tolist(), boxes, strict=True):
-            image = self.folder / "imageSequence" / f"img_{number + 1:06d}.jpg"
-            picture = _picture(image)
+            path = self.folder / "imageSequence" / f"img_{number + 1:06d}.jpg"
+            picture = _picture(path)
             square = crop_squares(box[None], TEST_RATE, settings.margin, picture.shape[1], picture.shape[0])[0]
             if settings.drop_flashes and is_flash(picture):
-                note(f"{image}: nearly white, left out")
+                note(f"{path}: nearly white, left out")
                 continue
             yield Frame(
                 subject=self.subject,

@@ -302,13 +302,13 @@ def _elbow_pole(
 
 
 _TORSO = (0.36, 0.30)
-"""Half width and half depth of the trunk, which a wrist stays out of, in arm lengths."""
+"""Half width and half depth of the torso, which a wrist stays out of, in arm lengths."""
 
 
 def _beside_torso(
     out: Float[np.ndarray, " frames"], front: Float[np.ndarray, " frames"], up: Float[np.ndarray, " frames"]
 ) -> tuple[Float[np.ndarray, " frames"], Float[np.ndarray, " frames"]]:
-    """Wrist positions (outwards, forwards) with those inside the trunk moved out to its surface."""
+    """Wrist positions (outwards, forwards) with those inside the torso moved out to its surface."""
     wide, deep = _TORSO
     x, y = (out + wide) / wide, front / deep
     radius = np.hypot(x, y)

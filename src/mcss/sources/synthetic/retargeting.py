@@ -196,7 +196,7 @@ def bone_heads(
 def lowest_points(
     orientations: Float[np.ndarray, "frames bones 3 3"], pelvis: Float[np.ndarray, "frames 3"], build: Build
 ) -> Float[np.ndarray, " frames"]:
-    """Height in metres of the body's lowest point in each frame: feet, hands, knees, trunk or head."""
+    """Height in metres of the body's lowest point in each frame: feet, hands, knees, torso or head."""
     flesh = {f"{bone}.{side}": value for bone, value in _TOUCHING.items() for side in "LR"} | _TOUCHING_MIDDLE
     heads = bone_heads(orientations, pelvis, build, tuple(flesh))
     lowest: Float[np.ndarray, " frames"] = (heads[..., 2] - list(flesh.values())).min(axis=1)

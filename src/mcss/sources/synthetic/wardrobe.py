@@ -78,12 +78,12 @@ class _Fields:
     y: Float[np.ndarray, " vertices"]
     z: Float[np.ndarray, " vertices"]
     arm: Float[np.ndarray, " vertices"]
-    """0 at the shoulder, 1 at the wrist; -0.3 on the trunk."""
+    """0 at the shoulder, 1 at the wrist; -0.3 on the torso."""
     leg: Float[np.ndarray, " vertices"]
     """0 at the height of the hip, 1 at the ankle's."""
     on_arm: Bool[np.ndarray, " vertices"]
     region: Int[np.ndarray, " vertices"]
-    """0 trunk, 1 left arm, 2 right arm, 3 left leg, 4 right leg."""
+    """0 torso, 1 left arm, 2 right arm, 3 left leg, 4 right leg."""
 
 
 @cache
@@ -295,11 +295,11 @@ def _folds(rng: np.random.Generator, f: _Fields) -> Float[np.ndarray, " vertices
 
 _LIMBS = (("spine05", "neck01", 0.95), ("upperarm01.L", "wrist.L", 0.30), ("upperarm01.R", "wrist.R", 0.30),
           ("upperleg01.L", "foot.L", 0.50), ("upperleg01.R", "foot.R", 0.50))  # fmt: skip
-"""Axis and circumference in metres of the trunk, arms and legs."""
+"""Axis and circumference in metres of the torso, arms and legs."""
 
 
 def _wrapped(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
-    """Cloth wound around trunk and limbs, in periods of its texture, so that stripes run round them unstretched.
+    """Cloth wound around torso and limbs, in periods of its texture, so that stripes run round them unstretched.
 
     A whole number of quarters of the texture goes round: patterns that repeat in a quarter have no seam.
     """

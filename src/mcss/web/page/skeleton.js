@@ -213,7 +213,7 @@ export class SkeletonView {
   #tint(joint, tone, colour) {
     if (tone === "ghost") return colour("soft");
     const name = this.joints[joint];
-    const side = LEFT.test(name) ? "left" : RIGHT.test(name) ? "right" : "trunk";
+    const side = LEFT.test(name) ? "left" : RIGHT.test(name) ? "right" : "torso";
     return colour(tone === "other" ? `other-${side}` : side);
   }
 }
@@ -228,7 +228,7 @@ export function drawJoints(pen, at, [x0, y0, side], joints, parents, style) {
       if (parent < 0) return;
       const name = joints[joint];
       pen.strokeStyle =
-        pass === "edge" ? "rgba(255,255,255,.85)" : colour(LEFT.test(name) ? "left" : RIGHT.test(name) ? "right" : "trunk");
+        pass === "edge" ? "rgba(255,255,255,.85)" : colour(LEFT.test(name) ? "left" : RIGHT.test(name) ? "right" : "torso");
       pen.lineWidth = Math.max(2, side / 70) + (pass === "edge" ? 2.5 : 0);
       pen.beginPath();
       pen.moveTo(...points[parent]);
