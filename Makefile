@@ -42,7 +42,7 @@ model: setup
 	$(BIN)/mcss train mcss --capture captures/rooms --labels all --steps 2000 --rotation 30 --scale 0.3 --out runs/rooms --resume
 	$(BIN)/mcss equip runs/rooms --capture captures/rooms --half --out $(MODEL)
 
-# Hours: every table and picture of README.md and docs/, from the commands that make them. Can be stopped and repeated.
+# Hours: every table and image of README.md and docs/, from the commands that make them. Can be stopped and repeated.
 docs: setup
 	$(BIN)/mcss synthetic build captures/synthetic
 	$(BIN)/python scripts/write_coverage.py captures/synthetic docs/synthetic.md

@@ -2,7 +2,7 @@
 
     python benchmarks/importing.py VIDEO [--json FILE]     # such as footage/subject/balancing/cam01.mp4
 
-The video, of a real static camera, is run forwards and backwards, over and over, with a key picture every half second,
+The video, of a real static camera, is run forwards and backwards, over and over, with a key image every half second,
 and imported as two views of one recording. Decoding: PyAV reads both files through, no more.
 Both with one thread, on one core, in processor time, which other programs on the machine change less than the clock's.
 The aim is a ratio of at least 0.8. The largest memory is that of the whole process, for the long recording and for one
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RATE = 60
-"""Pictures a second."""
+"""Images a second."""
 
 
 def there_and_back(source: Path, target: Path) -> None:
@@ -39,13 +39,13 @@ def there_and_back(source: Path, target: Path) -> None:
         stream = container.add_stream("libx264", rate=Fraction(RATE), options=options)
         stream.pix_fmt = "yuv420p"
         stream.height, stream.width = shots[0].shape[0] * 2 // 3, shots[0].shape[1]
-        for picture in shots + shots[-2:0:-1]:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        for image in shots + shots[-2:0:-1]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="yuv420p")))
         container.mux(stream.encode())
 
 
 def repeated(source: Path, target: Path, times: int) -> None:
-    """Write the pictures of a video several times over, as they are."""
+    """Write the images of a video several times over, as they are."""
     import av
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,15 +92,15 @@ def measured(folder: Path) -> dict[str, float]:
     cv2.setNumThreads(1)
     assert load_av() is not None
     assert callable(import_videos)
-    pictures = sum(view.count for view in find_recordings(folder)[0].views)
+    images = sum(view.count for view in find_recordings(folder)[0].views)
     plain = decoding(folder)
     with tempfile.TemporaryDirectory() as out:
         seconds = importing(folder, Path(out) / "capture")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "pictures": pictures,
-        "decoding_ms": 1e3 * plain / pictures,
-        "importing_ms": 1e3 * seconds / pictures,
+        "images": images,
+        "decoding_ms": 1e3 * plain / images,
+        "importing_ms": 1e3 * seconds / images,
         "ratio": plain / seconds,
         "peak_mb": peak / 1e6,
     }
@@ -111,16 +111,16 @@ COSTS = {
     "regions.py:cut": "reading that again",
     "planes.py:cut": "the crops: scaling, colours",
     "footage.py:jpeg": "the crops: JPEG",
-    "planes.py:small": "small pictures for looking",
+    "planes.py:small": "small images for looking",
     "people.py:_find": "finding what differs from the empty scene",
-    "views.py:_samples": "key pictures",
+    "views.py:_samples": "key images",
     "scenery.py:empty_scene": "the empty scene",
 }
 """Functions, none of which calls another, and what they do."""
 
 
 def costs(folder: Path) -> dict[str, float]:
-    """Milliseconds a picture that an import spends beside decoding, by its purpose."""
+    """Milliseconds an image that an import spends beside decoding, by its purpose."""
     import cProfile
     import pstats
 
@@ -129,12 +129,12 @@ def costs(folder: Path) -> dict[str, float]:
     profile = cProfile.Profile(time.thread_time)  # decoding has threads of its own
     with tempfile.TemporaryDirectory() as out:
         profile.runcall(importing, folder, Path(out) / "capture")
-    pictures = sum(view.count for view in find_recordings(folder)[0].views)
+    images = sum(view.count for view in find_recordings(folder)[0].views)
     found = {}
     for (file, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         purpose = COSTS.get(f"{Path(file).name}:{function}")
         if purpose is not None:
-            found[purpose] = found.get(purpose, 0.0) + 1e3 * cumulative / pictures
+            found[purpose] = found.get(purpose, 0.0) + 1e3 * cumulative / images
     return found
 
 
@@ -144,21 +144,21 @@ def written(figures: dict[str, Any], page: Path) -> None:
     from write_table import write_between
 
     lines = [
-        "| recording | pictures | decoding, ms | importing, ms | ratio | largest memory, MB |",
+        "| recording | images | decoding, ms | importing, ms | ratio | largest memory, MB |",
         "|---|---|---|---|---|---|",
     ]
     for name in ("short", "long"):
         f = figures[name]
         lines.append(
-            f"| {name} | {f['pictures']:,} | {f['decoding_ms']:.1f} | {f['importing_ms']:.1f} | {f['ratio']:.2f} "
+            f"| {name} | {f['images']:,} | {f['decoding_ms']:.1f} | {f['importing_ms']:.1f} | {f['ratio']:.2f} "
             f"| {f['peak_mb']:,.0f} |"
         )
     shares = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(figures["costs"].items(), key=lambda c: -c[1]))
     note = (
         f"Written by `benchmarks/importing.py` on {date.today()} ({platform.system()} {platform.machine()}, one core, "
-        f"PyAV {figures['av']}); processor time a picture. The aim is a ratio of 0.8, and 2,000 MB."
+        f"PyAV {figures['av']}); processor time an image. The aim is a ratio of 0.8, and 2,000 MB."
     )
-    text = [note, "", *lines, "", f"Where the rest goes, in ms a picture of the short recording: {shares}."]
+    text = [note, "", *lines, "", f"Where the rest goes, in ms an image of the short recording: {shares}."]
     write_between(page, "importing", "\n".join(text))
 
 
@@ -195,9 +195,9 @@ def main() -> None:
             for view in range(2):  # one once more: the same file twice is refused
                 repeated(once, Path(folder) / name / "subject" / "long" / f"{view}.mp4", times + view)
             figures[name] = found = apart(Path(folder) / name, a.core)
-            print(f"{name}: two views, together {found['pictures']:,} pictures")
-            print(f"  decoding       {found['decoding_ms']:.2f} ms a picture")
-            print(f"  importing      {found['importing_ms']:.2f} ms a picture")
+            print(f"{name}: two views, together {found['images']:,} images")
+            print(f"  decoding       {found['decoding_ms']:.2f} ms an image")
+            print(f"  importing      {found['importing_ms']:.2f} ms an image")
             print(f"  ratio          {found['ratio']:.2f} (aim: at least 0.8)")
             print(f"  largest memory {found['peak_mb']:,.0f} MB (aim: at most 2,000)", flush=True)
         figures["costs"] = apart(Path(folder) / "short", a.core, "--costs")

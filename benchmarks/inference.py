@@ -1,10 +1,10 @@
-"""How long one picture takes: PyTorch, ONNX Runtime, OpenVINO, and MediaPipe Full, on the same pictures in one run.
+"""How long one image takes: PyTorch, ONNX Runtime, OpenVINO, and MediaPipe Full, on the same images in one run.
 
     python benchmarks/inference.py RUN --capture C [--docs docs]
 
 Everything is exported anew, as by `mcss export`, so the errors in the table are those of the files that are timed.
 Systems take turns, round by round; of each the median over the rounds is reported. *Processor* milliseconds are those
-of all threads together, and the same as elapsed ones for one thread on a machine that does nothing else. A picture is
+of all threads together, and the same as elapsed ones for one thread on a machine that does nothing else. An image is
 a crop as the capture stores it, decoded; scaling it to the network's size is part of the time. MediaPipe finds the
 person first, which our crops have behind them; the table says so.
 
@@ -40,7 +40,7 @@ from mcss.experiments.mediapipe_process import (
     shared_joints,
     shared_pa_mpjpe,
 )
-from mcss.inference.export.export import ExportSettings, PictureNetwork, export_run
+from mcss.inference.export.export import ExportSettings, ImageNetwork, export_run
 from mcss.inference.export.runtimes import ENDINGS, ExportedModel
 from mcss.models.model_file import load_model
 from mcss.processes import processors
@@ -60,15 +60,15 @@ class Row:
     megabytes: float | None = None
     n_mpjpe: float | None = None
     pa_mpjpe_shared: float | None = None
-    """Over the joints that MediaPipe has too, in pictures where it found somebody."""
+    """Over the joints that MediaPipe has too, in images where it found somebody."""
     found: float = 1.0
     processor_ms: dict[str, float] = field(default_factory=dict)
-    """Per picture, by "batch B, T threads"."""
+    """Per image, by "batch B, T threads"."""
     elapsed_ms: dict[str, float] = field(default_factory=dict)
 
 
 def eager(run: Path, channels_last: bool) -> Network:
-    graph = PictureNetwork(load_model(run), "nhwc").eval()
+    graph = ImageNetwork(load_model(run), "nhwc").eval()
     if channels_last:
         graph = graph.to(memory_format=torch.channels_last)
 
@@ -84,11 +84,11 @@ def eager(run: Path, channels_last: bool) -> Network:
 
 def exported(path: Path, threads: int) -> Network:
     run = ExportedModel.open(path, threads).run
-    return lambda pictures: run(pictures)[0]
+    return lambda images: run(images)[0]
 
 
-def scaled(pictures: np.ndarray, size: int) -> np.ndarray:
-    return np.stack([cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA) for picture in pictures])
+def scaled(images: np.ndarray, size: int) -> np.ndarray:
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
@@ -124,7 +124,7 @@ def main() -> None:
     instants = evaluated_instants(capture, options.split, EvaluationSettings(max_instants=options.instants))
     instants = instants.take(instants.heading_valid)
     instant, view = np.nonzero(instants.rows >= 0)
-    pictures = capture.decode(instants.rows[instant, view])
+    images = capture.decode(instants.rows[instant, view])
     target = target_poses(instants)[torch.from_numpy(instant)]
 
     rows: dict[str, Row] = {}
@@ -139,10 +139,10 @@ def main() -> None:
                 rows[system] = Row(system, megabytes=result.megabytes)
                 files[system] = file
         size = result.facts.image_size
-        small = scaled(pictures, size)
-        there = np.ones(len(pictures), bool)
+        small = scaled(images, size)
+        there = np.ones(len(images), bool)
         if other is not None:
-            landmarks = other.landmarks(pictures)
+            landmarks = other.landmarks(images)
             there = landmarks.found
             errors = shared_pa_mpjpe(torch.from_numpy(landmarks.shared()), target)
             rows[MEDIAPIPE] = Row(MEDIAPIPE, pa_mpjpe_shared=errors[there].mean().item(), found=there.mean().item())
@@ -163,15 +163,15 @@ def main() -> None:
                     row.n_mpjpe = metrics.n_mpjpe(pose[:, 1:], target[:, 1:]).mean().item()
                     row.pa_mpjpe_shared = shared_pa_mpjpe(shared_joints(pose), target)[there].mean().item()
             for batch in BATCHES:
-                measure(rows, networks, other if threads == 1 else None, pictures, size, batch, threads, options.rounds)
-    report(rows, options, capture, len(pictures), counts)
+                measure(rows, networks, other if threads == 1 else None, images, size, batch, threads, options.rounds)
+    report(rows, options, capture, len(images), counts)
 
 
 def measure(
     rows: dict[str, Row],
     networks: dict[str, Network],
     other: MediaPipeProcess | None,
-    pictures: np.ndarray,
+    images: np.ndarray,
     size: int,
     batch: int,
     threads: int,
@@ -179,8 +179,8 @@ def measure(
 ) -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     for number in range(rounds + 2):  # the first two warm up
-        start = number * batch % (len(pictures) - batch + 1)
-        part = pictures[start : start + batch]
+        start = number * batch % (len(images) - batch + 1)
+        part = images[start : start + batch]
         for system, network in networks.items():
             seconds = timed(lambda network=network, part=part: network(scaled(part, size)))
             found.setdefault(system, []).append((seconds[0] / batch, seconds[1] / batch))
@@ -193,9 +193,7 @@ def measure(
         rows[system].elapsed_ms[key] = 1000 * statistics.median(s[1] for s in seconds_each[2:])
 
 
-def report(
-    rows: dict[str, Row], options: argparse.Namespace, capture: Capture, pictures: int, counts: list[int]
-) -> None:
+def report(rows: dict[str, Row], options: argparse.Namespace, capture: Capture, images: int, counts: list[int]) -> None:
     order = sorted(rows.values(), key=lambda row: -row.processor_ms["batch 1, 1 thread"])
     base = rows[MEDIAPIPE].processor_ms["batch 1, 1 thread"] if MEDIAPIPE in rows else None
     packages = ("mcss", "torch", "onnxruntime", "openvino", "nncf")
@@ -203,7 +201,7 @@ def report(
     about = {
         "capture": capture.fingerprint,
         "split": options.split,
-        "pictures": pictures,
+        "images": images,
         "rounds": options.rounds,
         "machine": describe_machine(),
         "date": date.today().isoformat(),
@@ -227,9 +225,9 @@ def report(
         lines.append(f"| {' | '.join(cells)} |")
     best = min(row.processor_ms["batch 1, 1 thread"] for row in order)
     note = (
-        f"Milliseconds per picture, median of {options.rounds} rounds: of processor time with one thread"
-        f"{', elapsed with two' if len(counts) > 1 else ''}. Errors in mm on {pictures:,} "
-        f"pictures of the split {options.split} of the capture `{capture.fingerprint[:12]}`."
+        f"Milliseconds per image, median of {options.rounds} rounds: of processor time with one thread"
+        f"{', elapsed with two' if len(counts) > 1 else ''}. Errors in mm on {images:,} "
+        f"images of the split {options.split} of the capture `{capture.fingerprint[:12]}`."
     )
     if base is not None:
         note += (

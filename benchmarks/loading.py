@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from mcss.data.augmentation import AugmentationSettings
 from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
 from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Frame, Selector
-from mcss.data.labels import LabelSpec, labelled_pictures
+from mcss.data.labels import LabelSpec, labelled_images
 from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
 
 VIEWS = ("1", "2", "3", "4")
 
 
 def made_capture(folder: Path, size: int, instants: int = 400, subjects: int = 2) -> Capture:
-    """Smooth random pictures, whose JPEGs are about as large as photographs'."""
+    """Smooth random images, whose JPEGs are about as large as photographs'."""
     rng = np.random.default_rng(0)
     info = CaptureInfo("benchmark", "CC0-1.0", size, {"train": (Selector(),)})
     writer = CaptureWriter.open(folder, info=info)
@@ -43,8 +43,8 @@ def made_capture(folder: Path, size: int, instants: int = 400, subjects: int = 2
             pose = rng.normal(0, 300, (17, 3)).astype(np.float32)
             for view in VIEWS:
                 coarse = rng.integers(0, 256, (size // 4, size // 4, 3), np.uint8)
-                picture = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
-                jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+                image = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
+                jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
                 box = (0.0, 0.0, float(size), float(size))
                 frames.append(Frame(f"S{subject + 1}", "One", "One", frame, frame / 10, view, jpeg, box, pose))
         writer.append(frames)
@@ -77,7 +77,7 @@ def measure(capture: Capture, size: int, instants: int, labelled: int, steps: in
     kept = DecodedPixels.decode(capture, chosen.rows, size)
     decoding = time.perf_counter() - start
     metric = metric_plan(chosen, MetricSettings(instants=instants))
-    pose = pose_plan(labelled_pictures(chosen, LabelSpec.parse("all")))
+    pose = pose_plan(labelled_images(chosen, LabelSpec.parse("all")))
 
     def source(pixels: DecodedPixels | StreamedPixels) -> BatchSource:
         images = AugmentedPixels(pixels, AugmentationSettings(), size)
@@ -109,7 +109,7 @@ def measure(capture: Capture, size: int, instants: int, labelled: int, steps: in
         "bare_step_s": bare_step,
         "batch_s": batch,
         "batch_streamed_s": seconds(lambda: stores["streamed"].batch(7)),
-        "decoding_pictures_per_s": len(kept.pixels) / decoding,
+        "decoding_images_per_s": len(kept.pixels) / decoding,
         "store_mb": kept.pixels.numel() / 1e6,
         "batch": len(ready),
         "size": size,
@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--capture", help="a finished capture; without it a temporary one is made")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--instants", type=int, default=33, help="instants of the metric batch, two views each")
-    parser.add_argument("--labelled", type=int, default=22, help="labelled pictures in a batch")
+    parser.add_argument("--labelled", type=int, default=22, help="labelled images in a batch")
     parser.add_argument("--steps", type=int, default=2, help="steps in a block")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures there")
@@ -138,9 +138,9 @@ def main() -> None:
         figures = measure(capture, a.size, a.instants, a.labelled, a.steps, a.rounds)
     if a.json:
         a.json.write_text(json.dumps(figures, indent=2) + "\n")
-    print(f"bare step             {figures['bare_step_s']:.3f} s ({figures['batch']} pictures of {a.size} px)")
+    print(f"bare step             {figures['bare_step_s']:.3f} s ({figures['batch']} images of {a.size} px)")
     print(f"making a batch        {figures['batch_s']:.3f} s from memory, {figures['batch_streamed_s']:.3f} s streamed")
-    print(f"decoding              {figures['decoding_pictures_per_s']:.0f} pictures/s")
+    print(f"decoding              {figures['decoding_images_per_s']:.0f} images/s")
     print(f"ratio, from memory    {figures['ratio']:.3f} (aim: at most 1.05)")
     print(f"  had nothing overlapped {figures['ratio_without_overlap']:.3f}")
     print(f"ratio, streamed       {figures['ratio_streamed']:.3f}")

@@ -3,7 +3,7 @@
     python benchmarks/metrics.py [--queries N] [--json docs/results/metrics.json]
 
 PA-MPJPE of 1,000,000 pairs of poses, aimed at less than 20 s on two cores; beside it pairs aligned one by one by an SVD
-each. And the exact retrieval oracle for a gallery of 550,000 pictures in 137,500 instants, in chunks: seconds a query,
+each. And the exact retrieval oracle for a gallery of 550,000 images in 137,500 instants, in chunks: seconds a query,
 and the most memory that the process ever held, aimed at less than 8 GB.
 """
 
@@ -46,7 +46,7 @@ def test_set(instants: int) -> Gallery:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1_000_000)
-    parser.add_argument("--pictures", type=int, default=550_000)
+    parser.add_argument("--images", type=int, default=550_000)
     parser.add_argument("--queries", type=int, default=32)
     parser.add_argument("--json", type=Path, help="write the figures there")
     options = parser.parse_args()
@@ -59,9 +59,9 @@ def main() -> None:
         "pairwise_seconds": seconds(lambda: pairwise_pa_mpjpe(poses[:side], poses[side:])),
         "one_by_one_seconds_per_million": seconds(lambda: pa_mpjpe(one_by_one[0], one_by_one[1])) * 1e6 / few,
     }
-    gallery = test_set(options.pictures // VIEWS)
+    gallery = test_set(options.images // VIEWS)
     queries = gallery.take(torch.arange(0, len(gallery), max(1, len(gallery) // options.queries))[: options.queries])
-    figures["pictures"], figures["queries"] = len(gallery), len(queries)
+    figures["images"], figures["queries"] = len(gallery), len(queries)
     for name, cross in (("all_subjects", False), ("cross_subject", True)):
         taken = seconds(lambda cross=cross: retrieve_poses(queries, gallery, cross_subject=cross))
         figures[f"oracle_{name}_seconds_per_query"] = taken / len(queries)

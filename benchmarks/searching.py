@@ -2,7 +2,7 @@
 
     python benchmarks/searching.py [--capture CAPTURE] [--run RUN] [--json FILE] [--page FILE]
 
-The vectors are embeddings that a run gives to pictures of the capture, multiplied: each new one lies between a real
+The vectors are embeddings that a run gives to images of the capture, multiplied: each new one lies between a real
 one and one of its ten nearest, with noise of a tenth added, so that they cluster as real ones do; it keeps the view
 and the subject of the first. The queries are made in the same way and are not in the tables. Each is asked with two
 filters: *others*, not its own view and not its own subject, and *one*, one other view of one other subject.
@@ -56,7 +56,7 @@ class Vectors:
 
 
 def embedded(capture: Capture, run: Path | None, count: int, kept: Path) -> Vectors:
-    """Real embeddings of evenly spread pictures; kept in a file."""
+    """Real embeddings of evenly spread images; kept in a file."""
     if not kept.exists():
         instants = capture.instants()
         instant, view = np.nonzero(instants.rows >= 0)

@@ -4,7 +4,7 @@
     python -m pip install OpenEXR
     python scripts/make_panoramas.py package/hdri
 
-The package (CC0) holds 512×256 OpenEXR pictures as base64 in JavaScript files. Each becomes a JPEG of some 40 KB in
+The package (CC0) holds 512×256 OpenEXR images as base64 in JavaScript files. Each becomes a JPEG of some 40 KB in
 ``src/mcss/synthetic/assets``: exposures evened out, burnt-out suns mended, light coded as by `stage.encode_light`.
 """
 
@@ -22,10 +22,10 @@ from mcss.sources.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_li
 
 
 def read_exr(script: Path) -> np.ndarray:
-    """Linear RGB of the picture inside one of the package's JavaScript files."""
+    """Linear RGB of the image inside one of the package's JavaScript files."""
     found = re.search(r"base64,([A-Za-z0-9+/=]+)", script.read_text())
     if found is None:
-        raise ValueError(f"{script}: expected a base64 picture, came none; is it @pmndrs/assets 1.7.0?")
+        raise ValueError(f"{script}: expected a base64 image, came none; is it @pmndrs/assets 1.7.0?")
     with tempfile.NamedTemporaryFile(suffix=".exr") as file:
         file.write(base64.b64decode(found[1]))
         file.flush()

@@ -3,7 +3,7 @@
 mcss equip RUN --capture captures/synthetic --out MODEL
 python scripts/measure_prediction.py MODEL captures/synthetic
 
-All on people who were not in training. Writes docs/results/fusion.json and docs/results/prediction.json, the picture
+All on people who were not in training. Writes docs/results/fusion.json and docs/results/prediction.json, the image
 docs/images/expected_errors.png, and the tables of docs/predict.md.
 """
 
@@ -32,7 +32,7 @@ from mcss.models.model import Poses, load
 from mcss.models.orientation import Placement, angle_between
 from mcss.progress import RichProgress
 from mcss.skeletons import canonical_pose
-from mcss.training.heads import LabelledPictures, placements, predicted
+from mcss.training.heads import LabelledImages, placements, predicted
 from mcss.viz.figures import PALETTE
 from write_table import write_between
 
@@ -119,7 +119,7 @@ def fusion_of(
 
 def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]:
     """How far headings and drawn joints are off."""
-    every = LabelledPictures(some.rows.ravel(), some.take(np.repeat(np.arange(len(some)), some.rows.shape[1])))
+    every = LabelledImages(some.rows.ravel(), some.take(np.repeat(np.arange(len(some)), some.rows.shape[1])))
     order = {int(row): i for i, row in enumerate(every.rows)}
     kept, true = placements(capture, every)
     at = np.array([order[int(row)] for row in kept.rows])
@@ -135,7 +135,7 @@ def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]
 
     right = canonical_pose(torch.from_numpy(kept.instants.pose)).numpy()
     return {
-        "pictures": len(kept),
+        "images": len(kept),
         "mean_degrees": round(float(off.mean()), 1),
         "median_degrees": round(float(np.median(off)), 1),
         "median_degrees_of_the_surer_half": round(float(np.median(off[sure])), 1),

@@ -5,8 +5,8 @@
 The clip is fetched by scripts/fetch_real_clip.py and imported by `mcss import videos`. L_cnstr alone is trained on the
 first 64 instants; Hit@1 and Hit@5 (within ±2 frames) are those of the last 30, before and after. So are the pose errors
 against joints triangulated from 2D keypoints, if the clip was fetched with --poses, beside those of the mean of the
-model's reference poses, which never looks at a picture. The report of each fine-tuned run,
-with its pictures, is OUT/seedN/test/report.html.
+model's reference poses, which never looks at an image. The report of each fine-tuned run,
+with its images, is OUT/seedN/test/report.html.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
     python scripts/measure_search.py [--run RUN] [--real CAPTURE] [--synthetic CAPTURE] [--json FILE] [--page FILE]
 
-*Real clip*: every picture is asked for among those of the other cameras, and every half second of every camera, in
+*Real clip*: every image is asked for among those of the other cameras, and every half second of every camera, in
 steps of a tenth, among the stretches of the others. *Synthetic*: two-second movements of people and performances that
 were not in training are asked for among the other views of some of their sequences; and two views of the same
 performance are compared as `mcss compare` does: what it finds to differ there is error of the model.
@@ -31,7 +31,7 @@ from mcss.search.compare import compare
 from mcss.search.dtw import Stretch, occurrences
 
 TOLERANCE = 2
-"""Frames by which a picture of the real clip may be off."""
+"""Frames by which an image of the real clip may be off."""
 
 
 def clips_of(model: Model, capture: Capture, names: list[str]) -> dict[str, list[Clip]]:
@@ -40,14 +40,14 @@ def clips_of(model: Model, capture: Capture, names: list[str]) -> dict[str, list
 
 
 def instants_found(views: list[Clip]) -> dict[str, float]:
-    """How often a picture of the same instant is among the first of the other views, and by chance."""
+    """How often an image of the same instant is among the first of the other views, and by chance."""
     vector = torch.from_numpy(np.concatenate([clip.vector for clip in views]))
     frame = torch.from_numpy(np.concatenate([clip.frame for clip in views]))
     view = torch.arange(len(views)).repeat_interleave(torch.tensor([len(clip) for clip in views]))
     allowed = view[:, None] != view[None]
     right = (frame[:, None] - frame[None]).abs() <= TOLERANCE
     distance = embedding_distances(vector, vector)
-    found: dict[str, float] = {"pictures": float(len(vector))}
+    found: dict[str, float] = {"images": float(len(vector))}
     for k in (1, 5, 20):
         found[f"hit_at_{k}"] = float(hit_at_k(distance, right, allowed, k).double().mean())
         found[f"chance_at_{k}"] = float(chance_at_k(right, allowed, k).mean())
@@ -103,7 +103,7 @@ def table(found: dict[str, dict[str, float]], made: str) -> str:
     )
     lines = ["| asked | among | found first | by chance |", "|---|---|---|---|"]
     lines.append(
-        f"| a picture of the real clip ({real['pictures']:.0f}) | the other cameras, ±{TOLERANCE} frames | "
+        f"| an image of the real clip ({real['images']:.0f}) | the other cameras, ±{TOLERANCE} frames | "
         f"{real['hit_at_1']:.2f} (within the first 20: {real['hit_at_20']:.2f}) | "
         f"{real['chance_at_1']:.2f} ({real['chance_at_20']:.2f}) |"
     )

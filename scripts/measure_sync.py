@@ -19,7 +19,7 @@ import numpy as np
 
 from mcss.files import replacing, write_json
 from mcss.progress import NO_PROGRESS
-from mcss.video.decoding import Footage, pictures, probe
+from mcss.video.decoding import Footage, images, probe
 from mcss.video.recordings import find_recordings
 from mcss.video.sync.clocks import SURE
 from mcss.video.sync.motion import MotionProfile, motion_profile
@@ -35,7 +35,7 @@ def main() -> None:
     """Cut, align, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("footage", type=Path)
-    parser.add_argument("--shifts", type=int, nargs="+", default=SHIFTS, help="in pictures")
+    parser.add_argument("--shifts", type=int, nargs="+", default=SHIFTS, help="in images")
     parser.add_argument("--keep", type=Path, help="folder of the motion of each cut video: a stopped run goes on there")
     arguments = parser.parse_args()
     views = find_recordings(arguments.footage)[0].views
@@ -58,10 +58,10 @@ def main() -> None:
     shifts = [] if arguments.shifts == SHIFTS else ["--shifts", *map(str, arguments.shifts)]
     about = {
         "command": " ".join(["python scripts/measure_sync.py footage", *shifts]),
-        "clip": f"{len(views)} views, {views[0].count} pictures at {views[0].rate:g} per second; cut videos are "
-        "640 pixels high; a late view lacks its first pictures, before an early one all others lack theirs",
+        "clip": f"{len(views)} views, {views[0].count} images at {views[0].rate:g} per second; cut videos are "
+        "640 pixels high; a late view lacks its first images, before an early one all others lack theirs",
         "machine": f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}",
-        "unit": "pictures",
+        "unit": "images",
         "rows": rows,
     }
     write_json(DOCS / "results" / "sync.json", about)
@@ -71,17 +71,17 @@ def main() -> None:
 
 
 def cut_video(view: Footage, first: int, path: Path) -> Path:
-    """The video from picture `first` on."""
+    """The video from image `first` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(view.rate).limit_denominator(1001))
         stream.pix_fmt, stream.options = "yuv444p", {"crf": "10", "preset": "veryfast"}
-        for i, picture in enumerate(pictures(view.path, 640)):
+        for i, image in enumerate(images(view.path, 640)):
             if i < first:
                 continue
             if i == first:
-                stream.height, stream.width = picture.shape[:2]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                stream.height, stream.width = image.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -107,7 +107,7 @@ def measured(cut: Any, count: int, shifted: int, shift: int) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """How large the errors are for each view that was shifted."""
     lines = [
-        "| shifted view | shifts | median error | error ≤ 1 picture | ≤ 2 | largest within ±30 | largest of all |",
+        "| shifted view | shifts | median error | error ≤ 1 image | ≤ 2 | largest within ±30 | largest of all |",
         "|---|---|---|---|---|---|---|",
     ]
     for view in dict.fromkeys(row["view"] for row in rows):
@@ -123,8 +123,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     sure = sum(row["confidence"] >= SURE for row in rows)
     lines += [
         "",
-        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within a picture, and {sure} "
-        f"came without the warning that they are not sure. {len(wrong) or 'None'} are wrong by more than 4 pictures"
+        f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within an image, and {sure} "
+        f"came without the warning that they are not sure. {len(wrong) or 'None'} are wrong by more than 4 images"
         + (f"; {warned} of these came with the warning." if wrong else "."),
     ]
     return lines

@@ -1,4 +1,4 @@
-"""Write some pictures of an overlay video of `mcss predict`, side by side, for the documentation.
+"""Write some images of an overlay video of `mcss predict`, side by side, for the documentation.
 
     python scripts/photograph_overlay.py captures/footage/subject/balancing/cam01.mp4 docs/images/overlay_real.jpg
 
@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from mcss.cli import main as mcss
-from mcss.video.decoding import decoded_count, jpeg, pictures_at
+from mcss.video.decoding import decoded_count, images_at, jpeg
 
 SHOWN = 4
-"""Pictures, evenly spread."""
+"""Images, evenly spread."""
 
 HEIGHT = 400
 """Of each, in pixels."""
@@ -33,7 +33,7 @@ def main() -> None:
         overlay = Path(folder) / f"{options.video.stem}_overlay.mp4"
         count = decoded_count(overlay)
         numbers = np.linspace(0, count - 1, SHOWN + 2).round().astype(np.int64)[1:-1]
-        row = np.concatenate(list(pictures_at(overlay, numbers)), axis=1)
+        row = np.concatenate(list(images_at(overlay, numbers)), axis=1)
     width = round(row.shape[1] * HEIGHT / row.shape[0])
     smaller = cv2.resize(row, (width, HEIGHT), interpolation=cv2.INTER_AREA)
     options.out.write_bytes(jpeg(np.asarray(smaller, np.uint8), 85))

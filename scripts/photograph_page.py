@@ -1,4 +1,4 @@
-"""Take the pictures of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
+"""Take the images of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
 
     python scripts/photograph_page.py CAPTURE VIDEO VIDEO --out docs/images
 
@@ -37,7 +37,7 @@ def serving(*options: str) -> Iterator[str]:
 
 
 def photograph(page: Page, path: Path) -> None:
-    """A picture of the whole page as it stands, from its top."""
+    """An image of the whole page as it stands, from its top."""
     page.wait_for_load_state("networkidle")
     page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path, full_page=True, type="jpeg", quality=82)
@@ -59,12 +59,12 @@ def main() -> None:
         parser.add_argument(name)
     parser.add_argument("--run", help="by default the weights shipped with mcss")
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
-    parser.add_argument("--pictures", default="6000")
+    parser.add_argument("--images", default="6000")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     run = [] if options.run is None else ["--run", options.run]
     with (
-        serving(*run, "--capture", options.capture, "--pictures", options.pictures) as address,
+        serving(*run, "--capture", options.capture, "--images", options.images) as address,
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(

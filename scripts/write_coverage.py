@@ -31,7 +31,7 @@ def main() -> None:
 def table(coverage: Coverage) -> str:
     """A row for each split; distances are MPJPE in canonical space, the oracle's PA-MPJPE at K = 10."""
     lines = [
-        "| split | subjects | instants | pictures | nearest labelled pose | nearest training pose |"
+        "| split | subjects | instants | images | nearest labelled pose | nearest training pose |"
         " mean labelled pose | oracle, anybody | oracle, others |",
         "|---|---|---|---|---|---|---|---|---|",
     ]

@@ -68,22 +68,22 @@ def stick_camera(view: int) -> Camera:
     return Camera(rotation=rotation, translation=-rotation @ eye, intrinsics=intrinsics)
 
 
-def stick_picture(pose: np.ndarray, camera: Camera, subject: int) -> tuple[bytes, tuple[float, float, float, float]]:
-    """The crop of the drawn person, and its box in the source picture."""
+def stick_image(pose: np.ndarray, camera: Camera, subject: int) -> tuple[bytes, tuple[float, float, float, float]]:
+    """The crop of the drawn person, and its box in the source image."""
     seen = (pose @ camera.rotation.T + camera.translation) @ camera.intrinsics.T
     pixels = seen[:, :2] / seen[:, 2:]
     low, high = pixels.min(axis=0), pixels.max(axis=0)
     centre, half = (low + high) / 2, 0.6 * (high - low).max()
     corner = centre - half
     scale = SIZE / (2 * half)
-    picture = np.full((SIZE, SIZE, 3), (200, 190, 180), np.uint8)
+    image = np.full((SIZE, SIZE, 3), (200, 190, 180), np.uint8)
     clothes = [(200, 40, 40), (40, 160, 60), (50, 60, 200)][subject % 3]
     for joint, parent in enumerate(PARENTS):
         if parent >= 0:
             ends = [tuple(int(v) for v in (pixels[j] - corner) * scale) for j in (parent, joint)]
             shade = 1.0 if 4 <= joint <= 6 or 11 <= joint <= 13 else 0.6  # left limbs are brighter
-            cv2.line(picture, ends[0], ends[1], tuple(int(c * shade) for c in clothes), 4, cv2.LINE_AA)
-    ok, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+            cv2.line(image, ends[0], ends[1], tuple(int(c * shade) for c in clothes), 4, cv2.LINE_AA)
+    ok, jpeg = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
     assert ok
     return jpeg.tobytes(), (*map(float, corner), *map(float, corner + 2 * half))
 
@@ -95,7 +95,7 @@ def stick_part(subject: int, sequence: int, instants: int = INSTANTS, labelled: 
         pose = stick_pose(subject, sequence, number / RATE)
         for view in range(len(VIEWS)):
             camera = stick_camera(view)
-            image, box = stick_picture(pose, camera, subject)
+            image, box = stick_image(pose, camera, subject)
             frames.append(
                 Frame(
                     subject=SUBJECTS[subject],
@@ -123,3 +123,9 @@ def empty_scene() -> bytes:
     ok, jpeg = cv2.imencode(".jpg", np.full((512, 512, 3), (180, 190, 200), np.uint8))
     assert ok
     return jpeg.tobytes()
+
+
+def photo(height: int = 400, width: int = 300) -> np.ndarray:
+    """Coloured clouds, as large as a photograph."""
+    rng = np.random.default_rng(0)
+    return cv2.resize(rng.integers(0, 255, (8, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)

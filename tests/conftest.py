@@ -15,7 +15,7 @@ def tiny_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
 
 @pytest.fixture(scope="session")
 def scenic_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
-    """One sequence each of two of them, with pictures of the empty scene."""
+    """One sequence each of two of them, with images of the empty scene."""
     writer = CaptureWriter.open(tmp_path_factory.mktemp("scenic_capture"), info=INFO)
     for subject in (0, 2):
         writer.append(stick_part(subject, 0))

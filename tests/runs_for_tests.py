@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import mcss.training as training
+import mcss.training.loop as training
 from mcss.models.model_file import MODEL, ModelParts, save_model
 from mcss.models.orientation import PlacementConfig, PlacementHead
 from mcss.models.pose_network import NetworkConfig, PoseNetwork

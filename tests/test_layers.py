@@ -14,10 +14,10 @@ LAYERS = """
 mcss
 progress files memory processes weights
 compilation
-skeletons metrics losses depthwise pictures placement neighbours
+skeletons metrics losses depthwise images placement neighbours
 frames tables fingerprints instants captures provenance labels projection retrieval
 entries index resident warping
- synchrony label_faults picture_faults diagnoses patients sync_check doctor
+ synchrony label_faults image_faults diagnoses patients sync_check doctor
 importers importers.engines importers.assembly
 importers.footage importers.planes importers.recordings importers.boxes importers.scenery
 importers.detectors importers.tracks importers.people importers.choice importers.track_sheets

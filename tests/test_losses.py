@@ -52,7 +52,7 @@ def hardnet(anchor: Tensor, positive: Tensor, margin: float) -> list[float]:
 
 
 def slow_infonce(embedding: Tensor, temperature: float) -> list[list[float]]:
-    """Every positive on its own against the pictures of other instants."""
+    """Every positive on its own against the images of other instants."""
     instants, views, _ = embedding.shape
     losses: list[list[float]] = []
     for i in range(instants):
@@ -145,7 +145,7 @@ def test_infonce_equals_a_slow_reading_of_its_definition(views: int) -> None:
     np.testing.assert_allclose(found.numpy(), slow_infonce(embedding, 0.2), rtol=1e-12)
 
 
-def test_infonce_of_two_views_is_cross_entropy_over_all_other_pictures() -> None:
+def test_infonce_of_two_views_is_cross_entropy_over_all_other_images() -> None:
     anchor, positive = pairs(6, seed=3)
     flat = torch.cat([anchor, positive])
     logits = (flat @ flat.T / 0.1).fill_diagonal_(-math.inf)

@@ -80,7 +80,7 @@ def test_hits_and_their_chance_by_hand() -> None:
         assert chance_at_k(two, EVERYONE, k)[0].item() == pytest.approx(reference.chance_of_a_hit(2, 5, k))
 
 
-def pictures(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -> Gallery:
+def images(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -> Gallery:
     """Every subject in one sequence of `frames` instants from `views` views, with random embeddings."""
     generator = torch.Generator().manual_seed(seed)
     subject, frame, view = (
@@ -95,7 +95,7 @@ def pictures(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3)
 
 
 def by_hand(gallery: Gallery, cross_subject: bool, k: int, oracle: bool) -> float:
-    """Mean-PA-MPJPE@K with plain loops over pictures."""
+    """Mean-PA-MPJPE@K with plain loops over images."""
     total = 0.0
     poses = gallery.pose[:, 1:].double().numpy()
     for q in range(len(gallery)):
@@ -111,8 +111,8 @@ def by_hand(gallery: Gallery, cross_subject: bool, k: int, oracle: bool) -> floa
 
 
 @pytest.mark.parametrize("cross_subject", [False, True])
-def test_both_cases_equal_plain_loops_over_pictures(cross_subject: bool) -> None:
-    gallery = pictures(frames=5)
+def test_both_cases_equal_plain_loops_over_images(cross_subject: bool) -> None:
+    gallery = images(frames=5)
     result = retrieve_poses(gallery, gallery, cross_subject=cross_subject, ks=(1, 5))
     assert result is not None
     for score in result.scores:
@@ -122,7 +122,7 @@ def test_both_cases_equal_plain_loops_over_pictures(cross_subject: bool) -> None
 
 
 def test_with_other_views_of_the_instant_allowed_the_oracle_at_one_is_zero() -> None:
-    gallery = pictures()
+    gallery = images()
     same, cross = (retrieve_poses(gallery, gallery, cross_subject=c, ks=(1,)) for c in (False, True))
     assert same is not None
     assert cross is not None
@@ -132,7 +132,7 @@ def test_with_other_views_of_the_instant_allowed_the_oracle_at_one_is_zero() -> 
 
 
 def test_an_embedding_of_the_instant_finds_it_and_a_random_one_is_at_chance() -> None:
-    gallery = pictures(frames=40)
+    gallery = images(frames=40)
     perfect = replace(gallery, embedding=torch.nn.functional.one_hot(gallery.instant).float())
     found = retrieve_instants(perfect, perfect)
     assert found is not None
@@ -147,7 +147,7 @@ def test_an_embedding_of_the_instant_finds_it_and_a_random_one_is_at_chance() ->
 
 
 def test_a_neighbour_two_frames_off_counts_only_with_that_tolerance() -> None:
-    gallery = pictures(subjects=1, frames=30, views=2)
+    gallery = images(subjects=1, frames=30, views=2)
     off: Tensor = (gallery.frame + 2 * gallery.view).float()[:, None]
     late = replace(gallery, embedding=off)
     scores = [retrieve_instants(late, late, tolerance) for tolerance in (0, 1, 2)]
@@ -158,29 +158,29 @@ def test_a_neighbour_two_frames_off_counts_only_with_that_tolerance() -> None:
 
 
 def test_another_sequence_at_the_same_frame_is_not_the_same_instant() -> None:
-    gallery = pictures(subjects=2, frames=10)
+    gallery = images(subjects=2, frames=10)
     crossed = replace(gallery, embedding=torch.nn.functional.one_hot(gallery.frame + 10 * (gallery.view == 0)).float())
     only_other = crossed.take((gallery.subject == 1).nonzero()[:, 0])
     assert retrieve_instants(crossed.take((gallery.subject == 0).nonzero()[:, 0]), only_other) is None
 
 
 def test_cases_that_nobody_can_answer_have_no_score() -> None:
-    alone = pictures(subjects=1)
+    alone = images(subjects=1)
     assert retrieve_poses(alone, alone, cross_subject=True) is None
-    one_view = pictures(views=1)
+    one_view = images(views=1)
     assert retrieve_poses(one_view, one_view, cross_subject=False) is None
     assert retrieve_instants(one_view, one_view) is None
 
 
 def test_numbers_of_neighbours_that_do_not_fit_are_left_out() -> None:
-    small = pictures(subjects=2, frames=4)
+    small = images(subjects=2, frames=4)
     result = retrieve_poses(small, small, cross_subject=True)
     assert result is not None
     assert [score.k for score in result.scores] == [1, 2, 5]
 
 
 def test_pair_errors_align_the_gallery_to_the_query() -> None:
-    gallery = pictures(frames=4)
+    gallery = images(frames=4)
     queries = replace(gallery, pose=gallery.pose * 2).take(torch.tensor([5, 0, 1]))
     errors = pair_errors(queries, gallery)
     expected = [[pa_mpjpe(g[None, 1:], q[None, 1:]).item() for g in gallery.pose] for q in queries.pose]
@@ -188,7 +188,7 @@ def test_pair_errors_align_the_gallery_to_the_query() -> None:
 
 
 def test_chunks_of_queries_change_nothing() -> None:
-    gallery = pictures(frames=6)
+    gallery = images(frames=6)
     for cross_subject in (False, True):
         whole, parts = (
             retrieve_poses(gallery, gallery, cross_subject=cross_subject, pairs=pairs) for pairs in (10**9, 1)

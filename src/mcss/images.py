@@ -1,4 +1,4 @@
-"""Picture files and arrays of any common kind as upright RGB pixels, and square crops of them."""
+"""Image files and arrays of any common kind as upright RGB pixels, and square crops of them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,32 +9,32 @@ from jaxtyping import UInt8
 
 from mcss.errors import ImageError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 MOST_PIXELS = 150_000_000
-"""Larger pictures are refused: they would take a gigabyte of memory and show a person no better."""
+"""Larger images are refused: they would take a gigabyte of memory and show a person no better."""
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Image = UInt8[np.ndarray, "height width 3"]
 
 OfAnySize = UInt8[np.ndarray, "_ _ 3"]
-"""A picture among others of other sizes."""
+"""An image among others of other sizes."""
 
 
-def read_picture(path: Path) -> Picture:
-    """A picture file as RGB: the camera's rotation mark (EXIF) applied, 16 bits scaled to 8, transparency on grey.
+def read_image(path: Path) -> Image:
+    """An image file as RGB: the camera's rotation mark (EXIF) applied, 16 bits scaled to 8, transparency on grey.
 
     Raises:
-        ImageError: It is missing, empty, damaged, no picture, or too large.
+        ImageError: It is missing, empty, damaged, no image, or too large.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}); expected a picture") from error
-    return decode_picture(data, str(path))
+        raise ImageError(f"{path}: cannot be read ({error.strerror}); expected an image") from error
+    return decode_image(data, str(path))
 
 
-def decode_picture(data: bytes, name: str) -> Picture:
-    """The bytes of a picture file as RGB, see `read_picture`.
+def decode_image(data: bytes, name: str) -> Image:
+    """The bytes of an image file as RGB, see `read_image`.
 
     Args:
         data: JPEG, PNG, WebP, BMP or TIFF.
@@ -54,9 +54,7 @@ def decode_picture(data: bytes, name: str) -> Picture:
     except cv2.error as error:  # more pixels than OpenCV decodes
         raise ImageError(f"{name}: cannot be decoded ({error.err}); save it anew, smaller") from error
     if upright is None:
-        raise ImageError(
-            f"{name}: no picture that can be read, or a damaged one; expected JPEG, PNG, WebP, BMP or TIFF"
-        )
+        raise ImageError(f"{name}: no image that can be read, or a damaged one; expected JPEG, PNG, WebP, BMP or TIFF")
     if upright.size > 3 * MOST_PIXELS:
         raise ImageError(
             f"{name}: {upright.shape[1]}×{upright.shape[0]} pixels, expected at most {MOST_PIXELS // 10**6} million; "
@@ -67,7 +65,7 @@ def decode_picture(data: bytes, name: str) -> Picture:
     return as_rgb(cv2.cvtColor(upright, cv2.COLOR_BGR2RGB), name)
 
 
-def as_rgb(array: Any, name: str = "the picture") -> Picture:
+def as_rgb(array: Any, name: str = "the image") -> Image:
     """An array as 8-bit RGB: grey is repeated, 16 bits are scaled, transparent pixels are laid on mid-grey.
 
     Args:
@@ -75,7 +73,7 @@ def as_rgb(array: Any, name: str = "the picture") -> Picture:
         name: What to call it in messages.
 
     Raises:
-        ImageError: Another shape or type, or an empty picture.
+        ImageError: Another shape or type, or an empty image.
     """
     if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16):
         came = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else type(array).__name__

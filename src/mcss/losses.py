@@ -1,6 +1,6 @@
 """The losses: tensors in, one value per pair, image or pose out; the caller averages.
 
-Axis words: `pairs` anchor-positive pairs of one batch, `instants` moments of one subject, `views` pictures of
+Axis words: `pairs` anchor-positive pairs of one batch, `instants` moments of one subject, `views` images of
 one moment, `dim` of the embedding, `poses` labelled images, `coordinates` joint coordinates (48).
 """
 

@@ -106,7 +106,7 @@ def nearest(
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Pictures with what retrieval needs to know of them, one entry per picture; indices are into lists of names."""
+    """Images with what retrieval needs to know of them, one entry per image; indices are into lists of names."""
 
     embedding: Float[Tensor, "n dim"]
     pose: Float[Tensor, "n 17 3"]
@@ -123,7 +123,7 @@ class Gallery:
         return len(self.view)
 
     def take(self, index: Int[Tensor, " m"]) -> "Gallery":
-        """Some of the pictures, in the order of `index`."""
+        """Some of the images, in the order of `index`."""
         return Gallery(
             embedding=self.embedding[index],
             pose=self.pose[index],
@@ -168,12 +168,12 @@ class PoseRetrieval:
 
 @dataclass(frozen=True)
 class InstantRetrieval:
-    """Whether pictures of the same instant from other views are found."""
+    """Whether images of the same instant from other views are found."""
 
     queries: int
     gallery: int
     tolerance: int
-    """Frames by which a found picture of the same sequence may be off."""
+    """Frames by which a found image of the same sequence may be off."""
     hit_at_1: float
     hit_at_5: float
     chance_at_1: float
@@ -232,8 +232,8 @@ def retrieve_poses(
     """Score retrieval of like poses; None where some query has nobody to be compared with.
 
     Args:
-        queries: Labelled pictures.
-        gallery: Labelled pictures.
+        queries: Labelled images.
+        gallery: Labelled images.
         cross_subject: Leave the query's own subject out of the gallery as well as its view (case 2).
         ks: Numbers of neighbours; those that some query has too few allowed entries for are left out.
         pairs: Of queries and gallery that are looked at at a time; bounds memory, does not change the result.
@@ -273,7 +273,7 @@ def retrieve_poses(
 def retrieve_instants(
     queries: Gallery, gallery: Gallery, tolerance: int = 0, pairs: int = CHUNK_PAIRS
 ) -> InstantRetrieval | None:
-    """Score how often the nearest pictures of other views show the query's instant. Needs no labels.
+    """Score how often the nearest images of other views show the query's instant. Needs no labels.
 
     Queries whose instant nobody else in the gallery shows are left out; None where that leaves nothing.
     """

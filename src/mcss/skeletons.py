@@ -93,7 +93,7 @@ def camera_pose(
 ) -> Float[Tensor, "*batch joints 3"]:
     """Root-relative pose along the axes of a camera: x to the right, y down, z away from it. The unit stays.
 
-    Not perspective: a person at the border of the picture is seen a little from the side, which is not made good.
+    Not perspective: a person at the border of the image is seen a little from the side, which is not made good.
 
     Args:
         world: Joints in a world frame.

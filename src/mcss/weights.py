@@ -41,7 +41,12 @@ def read_weights(path: Path, option: str = "--weights", others: str = "imagenet,
 
 
 def load_strictly(
-    net: nn.Module, state: dict[str, Tensor], source: str, name: str, option: str = "--weights", other: str = "--trunk"
+    net: nn.Module,
+    state: dict[str, Tensor],
+    source: str,
+    name: str,
+    option: str = "--weights",
+    other: str = "--backbone",
 ) -> None:
     """Load weights that are exactly those of a network; only BatchNorm's step counters may be missing.
 

@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants, write_picture
+from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants, write_image
 from mcss.data.doctor.diagnose import DoctorSettings, diagnose
 from mcss.data.doctor.page import MARKS, doctor_page
 from mcss.data.labels import write_instants
@@ -38,11 +38,11 @@ def doctor(
     settings: OmitArgPrefixes[DoctorSettings] = DoctorSettings(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """Look for faults in a capture: views out of step, impossible poses, bad pictures … Exit status 1 if there are any.
+    """Look for faults in a capture: views out of step, impossible poses, bad images … Exit status 1 if there are any.
 
     Args:
         capture: A capture's folder or object-store address.
-        out: Folder for doctor.html, with pictures of the worst cases, and doctor.json; none by default.
+        out: Folder for doctor.html, with images of the worst cases, and doctor.json; none by default.
         settings: What counts as a fault.
         json: Also write the result to this file.
     """
@@ -90,10 +90,10 @@ def show(
         action: Only of this action; may be given several times.
         split: Only of this split.
         instants: How many, spread over subjects and time.
-        size: Side of a picture in pixels.
+        size: Side of an image in pixels.
         across: Instants beside each other.
-        plain: Pictures alone, without skeletons and text.
-        rerun: Show cameras, poses and pictures in the viewer Rerun (extra rerun).
+        plain: Images alone, without skeletons and text.
+        rerun: Show cameras, poses and images in the viewer Rerun (extra rerun).
         json: Also write what was shown to this file.
     """
     opened = Capture.open(capture)
@@ -103,7 +103,7 @@ def show(
         show_in_rerun(opened, chosen, out)
     else:
         out = out or Path("sheet.jpg")
-        write_picture(out, contact_sheet(opened, chosen, size=size, across=across, plain=plain))
+        write_image(out, contact_sheet(opened, chosen, size=size, across=across, plain=plain))
     console.print(f"{len(chosen)} instants{'' if out is None else f': {out}'}")
     finish({"out": out and str(out), "instants": [chosen.describe(i) for i in range(len(chosen))]}, json)
 
@@ -115,7 +115,7 @@ def select(
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")] = Path("selected.csv"),
     json: JsonFile = None,
 ) -> None:
-    """Choose the instants that are most worth a label: a CSV for `mcss train --labels @FILE.csv`, and their pictures.
+    """Choose the instants that are most worth a label: a CSV for `mcss train --labels @FILE.csv`, and their images.
 
     Args:
         capture: A capture's folder or object-store address.
@@ -127,9 +127,9 @@ def select(
     selection = select_instants(opened, settings, RichProgress())
     write_instants(out, selection.instants)
     sheet = out.with_suffix(".jpg")
-    write_picture(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
+    write_image(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
     console.print(
-        f"{settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, pictures {sheet}. "
+        f"{settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, images {sheet}. "
         f"The farthest instant is {selection.radius[-1]:.3g} from a chosen one, "
         f"{selection.radius[0]:.3g} from the first."
     )

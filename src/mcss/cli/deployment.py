@@ -27,7 +27,7 @@ def export(
         run: A run folder of `mcss train`.
         format: For which runtime.
         out: The file to write: model.onnx, or model.xml, beside which comes model.bin.
-        capture: A capture on whose pictures the file is checked; without one they are generated.
+        capture: A capture on whose images the file is checked; without one they are generated.
         settings: What the file is to be, and how it is checked.
         json: Also write the result to this file.
     """
@@ -48,7 +48,7 @@ def _show(result: Export) -> None:
         ("precision", facts.precision),
         ("size", f"{result.megabytes:.1f} MB"),
         ("licence", facts.licence),
-        ("checked on", f"{parity.pictures:,} pictures, {parity.source}"),
+        ("checked on", f"{parity.images:,} images, {parity.source}"),
         ("a joint moves by at most", f"{parity.pose_difference:.3g} mm"),
         ("the embedding by at most", f"{parity.embedding_difference:.3g}"),
     ]

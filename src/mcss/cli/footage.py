@@ -21,7 +21,7 @@ from mcss.sources.human36m.sequences import Human36MSettings
 from mcss.sources.mpi_inf_3dhp.sequences import MpiInf3dhpSettings, import_mpi_inf_3dhp
 from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.sources.workers import Ray, Workers
-from mcss.video.sync.synchronise import SyncSettings, picture_of, synchronise
+from mcss.video.sync.synchronise import SyncSettings, image_of, synchronise
 
 import_app = SubcommandApp()
 
@@ -56,7 +56,7 @@ def import_of_videos(
     Args:
         folder: subject/sequence/view.mp4, or the views of one recording.
         out: Folder or object-store address of the new capture.
-        settings: How pictures are taken and people found.
+        settings: How images are taken and people found.
         workers: Who does the work.
         json: Also write a summary to this file.
     """
@@ -99,7 +99,7 @@ def import_of_aspset(
     Args:
         source: The folder with splits.csv, trainval and test.
         out: Folder or object-store address of the new capture.
-        settings: Which cameras and pictures are taken, and how.
+        settings: Which cameras and images are taken, and how.
         workers: Who does the work.
         json: Also write a summary to this file.
     """
@@ -139,7 +139,7 @@ def import_of_human36m(
     Args:
         folder: Where the archives were unpacked: it has S1, S5, … and metadata.xml.
         out: Folder or object-store address of the new capture.
-        settings: Which pictures are taken, and how.
+        settings: Which images are taken, and how.
         workers: Who does the work.
         json: Also write a summary to this file.
     """
@@ -191,13 +191,13 @@ def sync(
             (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")
             for name, c in one.clocks.items()
         ]
-        columns = ("view", "starts, s", "in its pictures", "pace", "by", "confidence")
+        columns = ("view", "starts, s", "in its images", "pace", "by", "confidence")
         show_table(f"{one.recording.name}: clocks, seen from {one.reference}", columns, rows)
     for warning in [text for one in found for text in one.warnings()]:
         console.print(f"[yellow]Warning[/] {escape(warning)}")
     console.print(f"Written to {folder / 'sync.json'}, which [bold]mcss import videos {folder} OUT[/] applies.")
     for one in found:
-        console.print(f"Look at {picture_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
+        console.print(f"Look at {image_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
     finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
 
 

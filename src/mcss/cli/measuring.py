@@ -30,7 +30,7 @@ def evaluate(
     out: Path | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Measure a trained run on a split: pose errors, cross-view retrieval, pictures; report.json and report.html.
+    """Measure a trained run on a split: pose errors, cross-view retrieval, images; report.json and report.html.
 
     Args:
         run: A run folder of `mcss train`, or a model file; by default the weights shipped with mcss.
@@ -206,4 +206,4 @@ def _show_estimate(left: Sequence[Estimate], processes: int) -> None:
     show_table("Left to train", ("system", "runs", "steps", "a step", "hours"), rows)
     total = sum(one.hours for one in left)
     beside = f", {processes} at a time: {total / processes:.1f} at best" if processes > 1 else ""
-    console.print(f"About {total:.1f} hours in all{beside}; reading pictures and frozen stages comes on top, once.")
+    console.print(f"About {total:.1f} hours in all{beside}; reading images and frozen stages comes on top, once.")

@@ -1,4 +1,4 @@
-"""The verb that uses a trained model: poses of pictures, videos, folders and captures."""
+"""The verb that uses a trained model: poses of images, videos, folders and captures."""
 
 import sys
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from mcss.inference.predict import (
     inputs_of,
     is_capture,
     sequences_of,
-    take_of_picture,
+    take_of_image,
     take_of_sequence,
     take_of_video,
 )
@@ -43,10 +43,10 @@ class PredictOptions:
     formats: str = "json,csv"
     """What to write: some of json,csv,trc,bvh,npz."""
     box: str | None = None
-    """x,y,width,height of the person in pixels, for a picture or for all pictures of a video. By default a picture is
+    """x,y,width,height of the person in pixels, for an image or for all images of a video. By default an image is
     taken whole, and in a video whoever moves before the static camera is followed."""
     find: DetectorName | None = None
-    """Find people with this detector, in pictures and videos (docs/real_footage.md says what each needs)."""
+    """Find people with this detector, in images and videos (docs/real_footage.md says what each needs)."""
     detector_weights: Path | None = None
     """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
     fuse: bool = False
@@ -56,7 +56,7 @@ class PredictOptions:
     """How poses are turned in what is written: canonical, everybody facing the same way; or view, as the camera sees
     the person, upright (not for fused poses)."""
     overlay: bool = True
-    """Write a picture or video with the skeleton over the person and beside it."""
+    """Write an image or video with the skeleton over the person and beside it."""
     rerun: bool = False
     """Write a 3D view for the viewer Rerun, NAME.rrd (extra rerun); `rerun NAME.rrd` shows it."""
     split: str | None = None
@@ -72,10 +72,10 @@ def predict(
     prediction: OmitArgPrefixes[PredictOptions] = PredictOptions(),
     json: JsonFile = None,
 ) -> None:
-    """3D poses and embeddings of people in pictures and videos, with a trained model. Exit status 1 if any failed.
+    """3D poses and embeddings of people in images and videos, with a trained model. Exit status 1 if any failed.
 
     Args:
-        source: A picture, a video, a folder of them, or a capture.
+        source: An image, a video, a folder of them, or a capture.
         out: Folder of what is written.
         prediction: What is looked at, and what is written.
         json: Also write a summary to this file.
@@ -107,7 +107,7 @@ def _predict_files(model: Model, inputs: list[Input], out: Path, options: Predic
         if source.is_video:
             take = smooth(take_of_video(model, source, box, finder, RichProgress()), options.smoothing)
         else:
-            take = take_of_picture(model, source, box, finder)
+            take = take_of_image(model, source, box, finder)
         written = _write(take, out, options)
         if options.overlay:
             written.append(out / f"{source.name}_overlay{'.mp4' if source.is_video else '.jpg'}")

@@ -11,7 +11,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import PICTURES, write_picture
+from mcss.data.contact_sheet import IMAGES, write_image
 from mcss.data.provenance import provenance_without_capture
 from mcss.errors import CaptureError, PoseIndexError
 from mcss.files import write_text
@@ -39,7 +39,7 @@ def index(
     run: Path | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Put the embeddings of all pictures of a capture into an index for `mcss search`; goes on after any stop.
+    """Put the embeddings of all images of a capture into an index for `mcss search`; goes on after any stop.
 
     Args:
         capture: A capture's folder or object-store address.
@@ -52,11 +52,11 @@ def index(
     if done.removed:
         console.print(
             f"[yellow]Note[/] the capture at {escape(capture)} is no longer what was indexed: {done.removed:,} "
-            "pictures of before were taken out.",
+            "images of before were taken out.",
             soft_wrap=True,
         )
     console.print(
-        f"{done.added:,} pictures added, {done.kept:,} were there: {out} has {total:,}. "
+        f"{done.added:,} images added, {done.kept:,} were there: {out} has {total:,}. "
         + (f"Searched in {done.partitions:,} partitions." if done.partitions else "Searched in full.")
     )
     finish({**asdict(done), "index": out, "count": total}, json)
@@ -72,19 +72,19 @@ def search(
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="PAGE")] = None,
     json: JsonFile = None,
 ) -> None:
-    """Find pictures of the same pose, in all views and of all people, or stretches that show the same movement.
+    """Find images of the same pose, in all views and of all people, or stretches that show the same movement.
 
     Args:
-        query: A picture file; row:NUMBER or SUBJECT/SEQUENCE/FRAME/VIEW of the index; a movement as VIDEO@T0:T1 or
+        query: An image file; row:NUMBER or SUBJECT/SEQUENCE/FRAME/VIEW of the index; a movement as VIDEO@T0:T1 or
             SUBJECT/SEQUENCE/VIEW@T0:T1, in seconds; a 3D pose as FILE@FRAME (csv, trc, bvh, c3d, npz).
         index: An index of `mcss index`: a folder or an object-store address.
         settings: What may be found, and how it is searched.
-        run: For pictures and videos: the model that the index was made with, if it is not where it was then.
-        box: x,y,width,height of the person in a picture, in pixels; it is taken whole by default.
-        out: Also write what was found with its pictures and other views: .html, .jpg or .png.
+        run: For images and videos: the model that the index was made with, if it is not where it was then.
+        box: x,y,width,height of the person in an image, in pixels; it is taken whole by default.
+        out: Also write what was found with its images and other views: .html, .jpg or .png.
         json: Also write what was found to this file.
     """
-    if out is not None and out.suffix.lower() not in (".html", *PICTURES):
+    if out is not None and out.suffix.lower() not in (".html", *IMAGES):
         raise ValueError(f"out: {out} should end in .html, .jpg or .png; choose one of them.")
     asked = parsed_query(query)
     opened = PoseIndex.open(index)
@@ -97,7 +97,7 @@ def search(
             made = provenance_without_capture(f"mcss search {query!r} --index {index}", index)
             write_text(out, search_page(found, captures, made))
         else:
-            write_picture(out, search_sheet(found, captures))
+            write_image(out, search_sheet(found, captures))
         console.print(f"Written to [bold]{out}[/]")
     finish(asdict(found), json)
 
@@ -114,7 +114,7 @@ def _captures(index: PoseIndex) -> dict[str, Capture]:
         try:
             found[fingerprint] = indexed_capture(fingerprint, place, index.uri)
         except (CaptureError, PoseIndexError) as error:
-            console.print(f"[yellow]Note[/] its pictures are not shown: {escape(str(error))}", soft_wrap=True)
+            console.print(f"[yellow]Note[/] its images are not shown: {escape(str(error))}", soft_wrap=True)
     return found
 
 
@@ -127,7 +127,7 @@ def _show(found: Answer) -> None:
         show_table(f"Found for {found.asked}", ("", "subject/sequence/view", "s", "mean distance"), rows)
         return
     if not found.hits:
-        console.print("Nothing: the filter lets no picture through.")
+        console.print("Nothing: the filter lets no image through.")
         return
     hits = [
         (str(n), h.subject, h.sequence, str(h.frame), f"{h.time:.2f}", h.view, str(h.row), f"{h.distance:.3f}")
@@ -152,7 +152,7 @@ def compare(
     run: Path | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Put two videos of one movement in step by pose, and show where they differ: angles, joints, pairs of pictures.
+    """Put two videos of one movement in step by pose, and show where they differ: angles, joints, pairs of images.
 
     Args:
         a: VIDEO or CAPTURE:SUBJECT/SEQUENCE/VIEW, with @T0:T1 for a part of it, in seconds.

@@ -24,16 +24,16 @@ class ServeOptions:
     run: Path | None = None
     """A run folder or model file; the weights shipped with mcss by default."""
     find: DetectorName | None = None
-    """Find people with this detector, as for `mcss predict`. By default a picture is taken whole, and in a video
+    """Find people with this detector, as for `mcss predict`. By default an image is taken whole, and in a video
     whoever moves before the static camera is followed; visitors can draw a box in either."""
     detector_weights: Path | None = None
     """A file of the detector's weights, as for `mcss predict`."""
     index: str | None = None
-    """An index of `mcss index`, made with the same run, whose pictures can be searched by pose."""
+    """An index of `mcss index`, made with the same run, whose images can be searched by pose."""
     capture: str | None = None
     """Without an index: a capture to search in. With one: where a capture of it is now, if it has been moved."""
-    pictures: int = 6000
-    """Without an index: so many of the capture's pictures are embedded at the start, evenly spread over it."""
+    images: int = 6000
+    """Without an index: so many of the capture's images are embedded at the start, evenly spread over it."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 lets everybody in your network in, without a password."""
     port: int = 7860
@@ -42,15 +42,15 @@ class ServeOptions:
     """How much visitors may ask for."""
 
     def __post_init__(self) -> None:
-        if self.pictures < 1:
-            raise ValueError(f"pictures: expected 1 or more, came {self.pictures}.")
+        if self.images < 1:
+            raise ValueError(f"images: expected 1 or more, came {self.images}.")
         if not 0 <= self.port < 65536:
             raise ValueError(f"port: expected 0 to 65535, came {self.port}.")
 
 
 @app.command
 def serve(server: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
-    """A web page: drop a picture or a video, see the pose in 3D, and search by it. Asks nothing of the network.
+    """A web page: drop an image or a video, see the pose in 3D, and search by it. Asks nothing of the network.
 
     Args:
         server: What is served, and where.
@@ -62,7 +62,7 @@ def serve(server: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
     if server.index is not None:
         gallery = IndexGallery.open(server.index, model, server.capture)
     elif server.capture is not None:
-        gallery = CaptureGallery.embedded(model, Capture.open(server.capture), server.pictures, RichProgress())
+        gallery = CaptureGallery.embedded(model, Capture.open(server.capture), server.images, RichProgress())
 
     def started(address: str) -> None:
         console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)

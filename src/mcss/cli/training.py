@@ -18,7 +18,7 @@ from mcss.methods.points2d import Points2DSettings
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
 from mcss.methods.rhodin_eccv18 import RhodinECCV18Settings
 from mcss.methods.supervised import SupervisedSettings
-from mcss.models.backbones import TrunkName
+from mcss.models.backbones import BackboneName
 from mcss.models.model import load
 from mcss.models.model_file import MODEL, read_model, save_model
 from mcss.progress import RichProgress
@@ -43,10 +43,10 @@ class TrainOptions:
     """Use labels of these views only, such as 1,2,3."""
     recipe: RecipeName = "fast"
     """fast: for a laptop. paper: the paper's own, for a GPU."""
-    trunk: TrunkName | None = None
-    """Another trunk than the recipe's; all of its stages are then trained."""
+    backbone: BackboneName | None = None
+    """Another backbone than the recipe's; all of its stages are then trained."""
     weights: str | None = None
-    """Start of the trunk: imagenet, random, a .safetensors or .pth file, or a run folder, such as one of points2d."""
+    """Start of the backbone: imagenet, random, a .safetensors or .pth file, or a run folder (as of points2d)."""
     init: str | None = None
     """A run folder whose network is the start, to go on with other data or labels."""
     steps: int | None = None
@@ -63,13 +63,13 @@ class TrainOptions:
     """mcss, supervised: turn poses to face a fixed way (the default), or leave them as the room has them."""
     points: str | None = None
     """chen_cvpr19, points2d: where 2D joints come from: labels (the default), or a detector's as a CSV or Parquet file
-    with the columns subject,sequence,frame,view,joint,x,y, in pixels of the source pictures."""
+    with the columns subject,sequence,frame,view,joint,x,y, in pixels of the source images."""
     frozen_stages: int | None = None
-    """First stages of the trunk that stay as they are, instead of the recipe's; 0 trains all of it, which is slower."""
+    """First stages of the backbone that stay as they are, instead of the recipe's; 0 trains all of it, slower."""
     variants: int | None = None
     """Augmentations of each image that are computed once, instead of the recipe's: more for small captures."""
     rotation: float | None = None
-    """mcss, supervised: degrees by which pictures are turned either way, instead of the recipe's: more for cameras that
+    """mcss, supervised: degrees by which images are turned either way, instead of the recipe's: more for cameras that
     are not level."""
     scale: float | None = None
     """mcss, supervised: share by which people are shown larger or smaller, instead of the recipe's: more for a model
@@ -120,9 +120,9 @@ class TrainOptions:
                 raise ValueError(f"--points: {method} does not learn from 2D joints; leave it out.")
         if self.init is not None:
             network = load_estimator(Path(self.init)).config
-        if self.trunk is not None and self.trunk != network.trunk:
-            # Frozen stages are chosen for the recipe's own trunk.
-            network = replace(network, trunk=self.trunk)
+        if self.backbone is not None and self.backbone != network.backbone:
+            # Frozen stages are chosen for the recipe's own backbone.
+            network = replace(network, backbone=self.backbone)
             base = replace(base, frozen_stages=0, variants=0)
         if self.frozen_stages is not None:
             variants = base.variants if self.frozen_stages else 0
@@ -164,17 +164,17 @@ HELP: Mapping[MethodName, str] = {
     ),
     "rhodin_eccv18": (
         "Train novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose."
-        "\n\nIt needs the cameras' rotations and pictures of the empty scene, and predicts in camera space. A run's "
+        "\n\nIt needs the cameras' rotations and images of the empty scene, and predicts in camera space. A run's "
         "folder `first` holds the representation; give it to --init to learn it once for several choices of labels."
     ),
     "chen_cvpr19": (
         "Train skeleton-map synthesis (Chen et al., CVPR 2019): a cloud of 3D points from 2D joints, then the pose."
-        "\n\nIt needs the cameras' rotations and 2D joints of all training pictures, and predicts in camera space. A "
+        "\n\nIt needs the cameras' rotations and 2D joints of all training images, and predicts in camera space. A "
         "run's folder `first` holds the representation; give it to --init to learn it once for several choices of "
         "labels."
     ),
     "points2d": (
-        "Pretrain a trunk on 2D joints; give the run to --weights of another training.\n\n"
+        "Pretrain a backbone on 2D joints; give the run to --weights of another training.\n\n"
         "It does not predict 3D poses, and uses no labels of them."
     ),
 }

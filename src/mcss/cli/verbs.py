@@ -44,7 +44,7 @@ SECTIONS: Mapping[str, Mapping[str, Verb]] = {
         "info": Verb("captures", "Say what a capture holds: people, actions, views, labels, splits."),
         "doctor": Verb(
             "captures",
-            "Look for faults in a capture: views out of step, impossible poses, bad pictures … Exit status 1 if there "
+            "Look for faults in a capture: views out of step, impossible poses, bad images … Exit status 1 if there "
             "are any.",
         ),
         "show": Verb(
@@ -54,7 +54,7 @@ SECTIONS: Mapping[str, Mapping[str, Verb]] = {
         "select": Verb(
             "captures",
             "Choose the instants that are most worth a label: a CSV for `mcss train --labels @FILE.csv`, and their "
-            "pictures.",
+            "images.",
         ),
     },
     "Training": {
@@ -67,8 +67,7 @@ SECTIONS: Mapping[str, Mapping[str, Verb]] = {
     "Measuring": {
         "evaluate": Verb(
             "measuring",
-            "Measure a trained run on a split: pose errors, cross-view retrieval, pictures; report.json and "
-            "report.html.",
+            "Measure a trained run on a split: pose errors, cross-view retrieval, images; report.json and report.html.",
         ),
         "experiment": Verb(
             "measuring",
@@ -86,25 +85,25 @@ SECTIONS: Mapping[str, Mapping[str, Verb]] = {
     "Using a model": {
         "predict": Verb(
             "predicting",
-            "3D poses and embeddings of people in pictures and videos, with a trained model. Exit status 1 if any "
+            "3D poses and embeddings of people in images and videos, with a trained model. Exit status 1 if any "
             "failed.",
         ),
         "index": Verb(
             "searching",
-            "Put the embeddings of all pictures of a capture into an index for `mcss search`; goes on after any stop.",
+            "Put the embeddings of all images of a capture into an index for `mcss search`; goes on after any stop.",
         ),
         "search": Verb(
             "searching",
-            "Find pictures of the same pose, in all views and of all people, or stretches that show the same movement.",
+            "Find images of the same pose, in all views and of all people, or stretches that show the same movement.",
         ),
         "compare": Verb(
             "searching",
             "Put two videos of one movement in step by pose, and show where they differ: angles, joints, pairs of "
-            "pictures.",
+            "images.",
         ),
         "serve": Verb(
             "serving",
-            "A web page: drop a picture or a video, see the pose in 3D, and search by it. Asks nothing of the network.",
+            "A web page: drop an image or a video, see the pose in 3D, and search by it. Asks nothing of the network.",
         ),
         "export": Verb(
             "deployment",

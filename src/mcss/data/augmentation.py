@@ -1,6 +1,6 @@
-"""Random changes of pictures that leave the pose what it is, and the normalisation that networks expect.
+"""Random changes of images that leave the pose what it is, and the normalisation that networks expect.
 
-All of it runs on the CPU beside training: one affine warp and one colour matrix a picture, by OpenCV, which is
+All of it runs on the CPU beside training: one affine warp and one colour matrix an image, by OpenCV, which is
 two to five times as fast there as `torch.nn.functional.grid_sample` and leaves torch's threads to the network.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from mcss.skeletons import canonical_pose, mirrored
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of RGB in 0..1; what all trunks of this package were trained with."""
+"""Of RGB in 0..1; what all backbones of this package were trained with."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -24,14 +24,14 @@ _GREY = np.full(3, 128.0)
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """How much pictures are changed. Amounts are half-widths of uniform ranges; 0 switches a change off."""
+    """How much images are changed. Amounts are half-widths of uniform ranges; 0 switches a change off."""
 
     scale: float = 0.12
     """The person is shown up to this much larger or smaller (0.12: 0.88 to 1.12 times)."""
     shift: float = 0.05
-    """Moved by up to this share of the picture in either direction."""
+    """Moved by up to this share of the image in either direction."""
     rotation: float = 8.0
-    """Turned by up to so many degrees in the picture: as a camera that is not quite level."""
+    """Turned by up to so many degrees in the image: as a camera that is not quite level."""
     brightness: float = 0.3
     contrast: float = 0.3
     saturation: float = 0.3
@@ -40,15 +40,15 @@ class AugmentationSettings:
     channel_gain: float = 0.1
     """Each of red, green and blue is multiplied by up to this much more or less: as another white balance."""
     grey: float = 0.1
-    """Share of pictures without colour."""
+    """Share of images without colour."""
     blur: float = 0.1
-    """Share of pictures that are blurred."""
+    """Share of images that are blurred."""
     noise: float = 0.1
-    """Share of pictures with sensor noise."""
+    """Share of images with sensor noise."""
     cutout: float = 0.3
-    """Share of pictures in which a rectangle is hidden."""
+    """Share of images in which a rectangle is hidden."""
     mirror: float = 0.0
-    """Share of instants (not pictures) shown as in a mirror. It makes left-handed people of right-handed ones: all
+    """Share of instants (not images) shown as in a mirror. It makes left-handed people of right-handed ones: all
     views of an instant and its label must be mirrored together (see `mirrored_canonical`). Off by default."""
 
     def __post_init__(self) -> None:
@@ -75,21 +75,21 @@ _LIMITS = {
 }
 
 NO_AUGMENTATION = AugmentationSettings(**dict.fromkeys(_LIMITS, 0.0))
-"""Leaves pictures as they are."""
+"""Leaves images as they are."""
 
 
 def normalise(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:
-    """Pictures as the trunks expect them, unchanged: for evaluation. Keeps the memory format."""
+    """Images as the backbones expect them, unchanged: for evaluation. Keeps the memory format."""
     mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1) * 255
     return (pixels.float() - mean) / std
 
 
 def source_size(stored: int, size: int) -> int:
-    """At what width to keep pictures, stored `stored` pixels wide, from which `augment` makes `size`.
+    """At what width to keep images, stored `stored` pixels wide, from which `augment` makes `size`.
 
-    Larger than the result where possible: turning and zooming blurs a picture that has its final size already, and a
-    network that learned from blurred pictures is at a loss with the sharp ones of evaluation. But not so large that
+    Larger than the result where possible: turning and zooming blurs an image that has its final size already, and a
+    network that learned from blurred images is at a loss with the sharp ones of evaluation. But not so large that
     `augment`, which does not smooth, would alias.
     """
     return min(stored, size * 3 // 2)
@@ -102,7 +102,7 @@ def augment(
     size: int | None = None,
     mirror: Bool[np.ndarray, " n"] | None = None,
 ) -> Float[Tensor, "n 3 size size"]:
-    """Randomly changed, normalised pictures in the channels_last memory format.
+    """Randomly changed, normalised images in the channels_last memory format.
 
     Colours are not clipped after the colour matrix. The same `rng` state gives the same result on the same machine,
     however many threads there are.
@@ -113,11 +113,11 @@ def augment(
         rng: Where randomness comes from; `mcss.data.sampling.generator` makes one for a step.
         size: Width and height of the result; None for the height of `pixels`. There is no smoothing before
             shrinking, so keep the store no larger than about 1.5 × this.
-        mirror: Which pictures are mirrored; None for none. ``settings.mirror`` is for the caller, who knows which
-            pictures belong together.
+        mirror: Which images are mirrored; None for none. ``settings.mirror`` is for the caller, who knows which
+            images belong together.
     """
-    pictures = pixels.permute(0, 2, 3, 1).contiguous().numpy()
-    count, height, width, _ = pictures.shape
+    images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    count, height, width, _ = images.shape
     size = size or height
     warps = _warps(settings, rng, count, (height, width), size, mirror)
     colours = _colours(settings, rng, count)
@@ -128,7 +128,7 @@ def augment(
     warped = np.empty((size, size, 3), np.uint8)
     for n in range(count):
         cv2.warpAffine(
-            pictures[n],
+            images[n],
             warps[n],
             (size, size),
             dst=warped,
@@ -150,7 +150,7 @@ def augment(
 
 
 def mirrored_canonical(pose: Float[Tensor, "*batch 17 3"]) -> Float[Tensor, "*batch 17 3"]:
-    """The canonical pose of a mirrored picture, from the canonical pose of the picture itself.
+    """The canonical pose of a mirrored image, from the canonical pose of the image itself.
 
     Which way the mirror stood does not matter, as the canonical pose has no heading. Exchanging the sides turns the
     heading round to where the old right hip is mirrored to; with the pelvis midway between the hips that is +X again.
@@ -169,7 +169,7 @@ def _warps(
     size: int,
     mirror: Bool[np.ndarray, " n"] | None,
 ) -> Float[np.ndarray, "n 2 3"]:
-    """For each picture the matrix that takes pixels of the result to pixels of the source."""
+    """For each image the matrix that takes pixels of the result to pixels of the source."""
     height, width = source
     zoom = rng.uniform(1 - settings.scale, 1 + settings.scale, count)
     angle = np.radians(rng.uniform(-settings.rotation, settings.rotation, count))
@@ -184,7 +184,7 @@ def _warps(
 
 
 def _colours(settings: AugmentationSettings, rng: np.random.Generator, count: int) -> Float32[np.ndarray, "n 3 4"]:
-    """For each picture the matrix from RGB in 0..255 to changed and normalised colours."""
+    """For each image the matrix from RGB in 0..255 to changed and normalised colours."""
     brightness = rng.uniform(1 - settings.brightness, 1 + settings.brightness, (count, 1, 1))
     contrast = rng.uniform(1 - settings.contrast, 1 + settings.contrast, (count, 1, 1))
     saturation = rng.uniform(1 - settings.saturation, 1 + settings.saturation, (count, 1, 1))

@@ -1,4 +1,4 @@
-"""What stands behind the person of each picture: crops of the pictures of the empty scene."""
+"""What stands behind the person of each image: crops of the images of the empty scene."""
 
 import math
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ _SMALLEST = 16
 
 @dataclass(frozen=True, eq=False)
 class BackgroundCrops:
-    """The pictures of the empty scene, and where each picture of a person was cut out of one."""
+    """The images of the empty scene, and where each image of a person was cut out of one."""
 
     scenes: tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], ...]
-    """RGB, each as large as the source pictures and halved again and again, see `halvings`."""
+    """RGB, each as large as the source images and halved again and again, see `halvings`."""
     scene: Int64[np.ndarray, "n views"]
-    """Which of them stands behind each picture; -1 where there is no picture."""
+    """Which of them stands behind each image; -1 where there is no image."""
     boxes: Float32[np.ndarray, "n views 4"]
-    """x0, y0, x1, y1 in pixels of the source picture."""
+    """x0, y0, x1, y1 in pixels of the source image."""
     size: int
     """Side of the crops."""
 
     @classmethod
     def read(cls, capture: Capture, instants: Instants, size: int, purpose: str) -> "BackgroundCrops":
-        """Those behind all pictures of `instants`.
+        """Those behind all images of `instants`.
 
         Args:
             capture: Where they are.
@@ -56,7 +56,7 @@ class BackgroundCrops:
                 image = capture.background(name, *names)
                 if image is None:
                     raise CaptureError(
-                        f"{purpose} needs a picture of the empty scene for every view, and the capture at "
+                        f"{purpose} needs an image of the empty scene for every view, and the capture at "
                         f"{capture.uri} has none of view {name} for {names[0]}/{names[1]}; import the footage with "
                         "backgrounds (`CaptureWriter.add_backgrounds`), or train mcss, which needs none"
                     )
@@ -66,7 +66,7 @@ class BackgroundCrops:
         return cls(tuple(halvings(decode_jpeg(image)) for image in place), scene, boxes, size)
 
     def take(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The crops behind some pictures; beyond its border a scene goes on as it ends there."""
+        """The crops behind some images; beyond its border a scene goes on as it ends there."""
         crops = np.empty((len(instants), self.size, self.size, 3), np.uint8)
         for n, (scene, box) in enumerate(zip(self.scene[instants, views], self.boxes[instants, views], strict=True)):
             crops[n] = _cropped(self.scenes[scene], box.tolist(), self.size)
@@ -74,7 +74,7 @@ class BackgroundCrops:
 
 
 def halvings(scene: UInt8[np.ndarray, "_ _ 3"]) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
-    """A picture, half of it, a quarter …: a small crop is cut from one that has hardly more pixels than it needs."""
+    """An image, half of it, a quarter …: a small crop is cut from one that has hardly more pixels than it needs."""
     levels = [scene]
     while min(levels[-1].shape[:2]) >= 2 * _SMALLEST:
         height, width = levels[-1].shape[:2]

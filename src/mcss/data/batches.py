@@ -1,4 +1,4 @@
-"""From the pictures of a capture to what a training step consumes."""
+"""From the images of a capture to what a training step consumes."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, eq=False)
 class DecodedPixels:
-    """Decoded pictures of a capture in memory."""
+    """Decoded images of a capture in memory."""
 
     pixels: UInt8[Tensor, "n 3 size size"]
     """RGB, in the channels_last memory format."""
@@ -44,16 +44,16 @@ class DecodedPixels:
         """Decode some rows, each once.
 
         Args:
-            capture: Where the pictures are.
+            capture: Where the images are.
             rows: Row numbers such as `Instants.rows`; -1 (a missing view) is passed over.
             size: Width and height to scale to; None for those of the capture.
-            budget_gb: Most memory (10⁹ bytes) that the pictures may take.
-            threads: Pictures decoded at a time.
-            progress: Told of every picture.
+            budget_gb: Most memory (10⁹ bytes) that the images may take.
+            threads: Images decoded at a time.
+            progress: Told of every image.
 
         Raises:
-            ValueError: The pictures need more memory than the budget.
-            CaptureError: A broken picture, by name.
+            ValueError: The images need more memory than the budget.
+            CaptureError: A broken image, by name.
         """
         size = size or capture.info.image_size
         rows = np.unique(rows[rows >= 0])
@@ -61,12 +61,12 @@ class DecodedPixels:
         if need > budget_gb:
             fits = int((budget_gb * 1e9 / max(len(rows), 1) / 3) ** 0.5) // 16 * 16
             raise ValueError(
-                f"memory: {len(rows):,} pictures of {size}×{size} pixels need {need:.1f} GB, the budget is "
+                f"memory: {len(rows):,} images of {size}×{size} pixels need {need:.1f} GB, the budget is "
                 f"{budget_gb:g} GB; raise the budget, decode each batch anew (StreamedPixels)"
                 + (f", or choose a size of at most {fits}" if fits else "")
             )
         pixels = torch.empty((len(rows), size, size, 3), dtype=torch.uint8)
-        with progress.task("Decoding pictures", len(rows)) as task:
+        with progress.task("Decoding images", len(rows)) as task:
             for start in range(0, len(rows), _CHUNK):
                 chunk = rows[start : start + _CHUNK]
                 pixels[start : start + len(chunk)] = torch.from_numpy(capture.decode(chunk, size, threads))
@@ -76,7 +76,7 @@ class DecodedPixels:
         return cls(pixels=pixels.permute(0, 3, 1, 2), place=place)
 
     def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The pictures of some rows of the capture.
+        """The images of some rows of the capture.
 
         Raises:
             ValueError: A row that was not decoded.
@@ -91,24 +91,24 @@ class DecodedPixels:
 
 @dataclass(frozen=True, eq=False)
 class StreamedPixels:
-    """Pictures of a capture that are read and decoded whenever they are asked for: for what memory cannot hold."""
+    """Images of a capture that are read and decoded whenever they are asked for: for what memory cannot hold."""
 
     capture: Capture
     size: int | None = None
     threads: int = 2
 
     def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The pictures of some rows of the capture."""
+        """The images of some rows of the capture."""
         return torch.from_numpy(self.capture.decode(rows, self.size, self.threads)).permute(0, 3, 1, 2)
 
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Where the images of a batch come from: augmented pictures, or maps that frozen stages made of them."""
+    """Where the images of a batch come from: augmented images, or maps that frozen stages made of them."""
 
     @property
     def first_stage(self) -> int:
-        """The stage of the trunk that the images are fed to; 0 for pictures."""
+        """The stage of the backbone that the images are fed to; 0 for images."""
 
     def images(
         self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
@@ -118,7 +118,7 @@ class ImageSource(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AugmentedPixels:
-    """Pictures, randomly changed and normalised."""
+    """Images, randomly changed and normalised."""
 
     pixels: DecodedPixels | StreamedPixels
     augmentation: AugmentationSettings
@@ -129,37 +129,37 @@ class AugmentedPixels:
     def images(
         self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
     ) -> Float[Tensor, "n 3 size size"]:
-        """The pictures of some rows as the network takes them."""
+        """The images of some rows as the network takes them."""
         return augment(self.pixels.take(rows), self.augmentation, rng, self.size, mirror)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step consumes: metric pictures first, then labelled ones."""
+    """What one training step consumes: metric images first, then labelled ones."""
 
-    images: Float[Tensor, "pictures channels size size"]
+    images: Float[Tensor, "images channels size size"]
     """Network inputs, channels_last: the p views of the first metric instant, of the second …, then the labelled."""
     metric_shape: tuple[int, int]
     """Instants k and views p of each; the first k·p images. (0, 0) without a metric batch."""
-    instants: Int64[np.ndarray, " pictures"]
-    """Which instant each picture shows."""
-    views: Int64[np.ndarray, " pictures"]
-    mirrored: Bool[np.ndarray, " pictures"]
-    """Which pictures were mirrored."""
+    instants: Int64[np.ndarray, " images"]
+    """Which instant each image shows."""
+    views: Int64[np.ndarray, " images"]
+    mirrored: Bool[np.ndarray, " images"]
+    """Which images were mirrored."""
     poses: Float[Tensor, "labelled 17 3"]
-    """Targets of the last pictures in mm: poses in the source's frame (of the mirrored person where mirrored)."""
+    """Targets of the last images in mm: poses in the source's frame (of the mirrored person where mirrored)."""
 
     first_stage: int
-    """The stage of the trunk that the images are fed to; 0 for pictures."""
-    rotations: Float[Tensor, "pictures 3 3"] | None = None
-    """World to camera, of every picture; NaN where unknown. None for methods that know no cameras."""
+    """The stage of the backbone that the images are fed to; 0 for images."""
+    rotations: Float[Tensor, "images 3 3"] | None = None
+    """World to camera, of every image; NaN where unknown. None for methods that know no cameras."""
     unchanged: Float[Tensor, "drawn 3 side side"] | None = None
-    """The metric pictures without augmentation, normalised: what a decoder is to draw. None where nothing is drawn."""
+    """The metric images without augmentation, normalised: what a decoder is to draw. None where nothing is drawn."""
     backgrounds: Float[Tensor, "drawn 3 side side"] | None = None
     """What stands behind the person in each of them, normalised."""
 
-    points: Float[Tensor, "pictures 17 2"] | None = None
-    """Normalised 2D joints of every picture (see `mcss.data.keypoints`); NaN where unknown. None for methods without."""
+    points: Float[Tensor, "images 17 2"] | None = None
+    """Normalised 2D joints of every image (see `mcss.data.keypoints`); NaN where unknown. None for methods without."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on a device."""
@@ -175,7 +175,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnPictures:
+class DrawnImages:
     """What a decoder is to draw, and what it is told of the scene."""
 
     pixels: DecodedPixels | StreamedPixels
@@ -193,8 +193,8 @@ class BatchSource:
     """None for training on labels alone."""
     pose: PosePlan | None = None
     """None for training without labels."""
-    pose_pictures: int = 22
-    """Labelled pictures in a batch."""
+    pose_images: int = 22
+    """Labelled images in a batch."""
     mirror: float = 0.0
     """Share of instants shown as in a mirror, see `AugmentationSettings`."""
     targets: Float[Tensor, "n 17 3"] | None = None
@@ -202,18 +202,18 @@ class BatchSource:
     frame: PoseFrame = "canonical"
     """What the poses are turned to."""
     rotations: Float[Tensor, "n views 3 3"] | None = None
-    """World to camera, of every picture that needs one; NaN for others."""
-    drawn: DrawnPictures | None = None
-    """For methods that draw the metric pictures."""
+    """World to camera, of every image that needs one; NaN for others."""
+    drawn: DrawnImages | None = None
+    """For methods that draw the metric images."""
     points: Float[Tensor, "n views 17 2"] | None = None
-    """Normalised 2D joints of every picture, for methods that learn from them; NaN where unknown."""
+    """Normalised 2D joints of every image, for methods that learn from them; NaN where unknown."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
             raise ValueError("a batch needs a metric plan, a pose plan, or both")
         if (self.targets is not None or self.frame != "canonical") and self.mirror:
             raise ValueError(
-                "mirror: only canonical poses can be mirrored with their pictures; set it to 0 with other targets"
+                "mirror: only canonical poses can be mirrored with their images; set it to 0 with other targets"
             )
         if self.frame == "camera" and self.rotations is None:
             raise ValueError("rotations: poses in camera space need those of the cameras; give them, see rotations")
@@ -227,7 +227,7 @@ class BatchSource:
             instants, views = np.repeat(drawn.instants, shape[1]), drawn.views.reshape(-1)
         labelled = np.empty(0, np.int64)
         if self.pose:
-            chosen = pose_batch(self.pose, self.pose_pictures, self.seed, step)
+            chosen = pose_batch(self.pose, self.pose_images, self.seed, step)
             labelled = chosen.instants
             instants, views = np.concatenate([instants, labelled]), np.concatenate([views, chosen.views])
         rng = generator(self.seed, "augmentation", step)

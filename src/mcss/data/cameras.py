@@ -10,7 +10,7 @@ from mcss.data.instants import Instants
 def seen_joints(
     capture: Capture, rows: Int[np.ndarray, " n"], pose: Float32[np.ndarray, "n 17 3"]
 ) -> Float32[np.ndarray, "n 17 2"]:
-    """Joints of world poses (mm) in pixels of the source pictures; NaN without pose or camera, and behind a camera."""
+    """Joints of world poses (mm) in pixels of the source images; NaN without pose or camera, and behind a camera."""
     cameras = capture.cameras(rows)
     points = np.einsum("nij,nkj->nki", cameras.rotation, pose) + cameras.translation[:, None]
     depth = points[..., 2:]
@@ -28,5 +28,5 @@ def in_crops(seen: Float32[np.ndarray, "n 17 2"], boxes: Float32[np.ndarray, "n 
 
 
 def joints_in_crops(capture: Capture, rows: Int[np.ndarray, " n"], instants: Instants) -> Float32[np.ndarray, "n 17 2"]:
-    """`in_crops` for the pictures `rows`, each of which shows the instant at the same place of `instants`."""
+    """`in_crops` for the images `rows`, each of which shows the instant at the same place of `instants`."""
     return in_crops(seen_joints(capture, rows, instants.pose), capture.boxes(rows))

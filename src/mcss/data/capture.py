@@ -1,7 +1,7 @@
-"""Captures: synchronised pictures of people from several views, in one Lance table.
+"""Captures: synchronised images of people from several views, in one Lance table.
 
 A capture is a folder, or a prefix of an object store, that holds ``frames.lance`` (a row per subject,
-sequence, frame and view; see `mcss.data.schema.SCHEMA`) and, where known, ``backgrounds.lance`` (a picture per camera
+sequence, frame and view; see `mcss.data.schema.SCHEMA`) and, where known, ``backgrounds.lance`` (an image per camera
 without a person). It is written part by part, a part being one sequence of one subject, and may be carried on
 after any stop.
 """
@@ -136,10 +136,10 @@ class Capture:
     def decode(
         self, rows: Int[np.ndarray, " n"], size: int | None = None, threads: int = 2
     ) -> UInt8[np.ndarray, "n size size 3"]:
-        """The pictures of some rows as RGB, scaled to `size` pixels if that is not the capture's own.
+        """The images of some rows as RGB, scaled to `size` pixels if that is not the capture's own.
 
         Raises:
-            CaptureError: A broken picture, named by subject, sequence, frame and view.
+            CaptureError: A broken image, named by subject, sequence, frame and view.
         """
         size = size or self.info.image_size
         pixels = np.empty((len(rows), size, size, 3), np.uint8)
@@ -147,18 +147,16 @@ class Capture:
 
         def fill(place: int) -> None:
             try:
-                picture = decode_jpeg(images[place])
+                image = decode_jpeg(images[place])
             except ValueError as error:
                 raise CaptureError(
-                    f"the picture of {self.describe(int(rows[place]))} in {self.uri} is broken ({error}): "
+                    f"the image of {self.describe(int(rows[place]))} in {self.uri} is broken ({error}): "
                     "restore the capture from a copy or make it again"
                 ) from error
-            if picture.shape[:2] != (size, size):
-                shrinks = picture.shape[0] > size
-                picture = cv2.resize(
-                    picture, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-                )
-            pixels[place] = picture
+            if image.shape[:2] != (size, size):
+                shrinks = image.shape[0] > size
+                image = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            pixels[place] = image
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(fill, range(len(rows)), chunksize=16))
@@ -170,7 +168,7 @@ class Capture:
         return f"{r['subject']}/{r['sequence']} frame {r['frame']} view {r['view']}"
 
     def boxes(self, rows: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n 4"]:
-        """Crop boxes (x0, y0, x1, y1) in pixels of the source pictures."""
+        """Crop boxes (x0, y0, x1, y1) in pixels of the source images."""
         return numbers(self._take(rows, ["box"])["box"])
 
     def cameras(self, rows: Int[np.ndarray, " n"]) -> "Cameras":
@@ -190,13 +188,13 @@ class Capture:
             purpose: What they are needed for, for the message.
 
         Raises:
-            CaptureError: A picture whose camera is unknown, or has a matrix that is no rotation.
+            CaptureError: An image whose camera is unknown, or has a matrix that is no rotation.
         """
         found = self.cameras(rows).rotation
         unknown = np.isnan(found).any(axis=(1, 2))
         if unknown.any():
             raise CaptureError(
-                f"{purpose} needs camera rotations, and {int(unknown.sum()):,} of {len(rows):,} pictures of the "
+                f"{purpose} needs camera rotations, and {int(unknown.sum()):,} of {len(rows):,} images of the "
                 f"capture at {self.uri} have none ({self.describe(int(rows[unknown][0]))} is the first); import the "
                 "footage with calibrated cameras, or train mcss, which needs none"
             )
@@ -326,7 +324,7 @@ class CaptureWriter:
             self._dataset.update_schema_metadata({_FINGERPRINT: None})
 
     def add_backgrounds(self, images: Mapping[str, bytes], stage: str = "") -> None:
-        """Add what cameras see without a person (the whole source pictures). What is there already is left alone.
+        """Add what cameras see without a person (the whole source images). What is there already is left alone.
 
         Args:
             images: JPEG by view.

@@ -1,4 +1,4 @@
-"""Contact sheets: a row of pictures for each instant, with the labelled skeleton where it is known."""
+"""Contact sheets: a row of images for each instant, with the labelled skeleton where it is known."""
 
 import math
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from mcss.skeletons import JOINTS, PARENTS, canonical_pose
 from mcss.viz.figures import LEFT, MIDDLE, RIGHT, front_view
 
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
-PICTURES = (".jpg", ".jpeg", ".png")
-"""Endings that `write_picture` knows."""
+IMAGES = (".jpg", ".jpeg", ".png")
+"""Endings that `write_image` knows."""
 
 _LINE = 16
 """Pixels of a line of text."""
@@ -80,15 +80,15 @@ def contact_sheet(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """A sheet of RGB pixels: rows are instants, columns are views.
 
-    Labelled joints are drawn into the pictures of views whose camera is known, and the canonical pose, seen from the
+    Labelled joints are drawn into the images of views whose camera is known, and the canonical pose, seen from the
     front, stands at the end of a row that has one. Orange is the person's left, blue the right.
 
     Args:
-        capture: Where the pictures are.
+        capture: Where the images are.
         instants: What to show, in this order.
-        size: Side of a picture in pixels.
+        size: Side of an image in pixels.
         across: Instants beside each other.
-        plain: Pictures alone, without skeletons and text.
+        plain: Images alone, without skeletons and text.
 
     Raises:
         ValueError: A size that cannot be drawn, or nothing to show.
@@ -122,14 +122,14 @@ def contact_sheet(
     return np.concatenate(lines, axis=0)
 
 
-def write_picture(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
+def write_image(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
     """Write RGB pixels as a .jpg or .png, at once or not at all.
 
     Raises:
         ValueError: The name ends in something else.
     """
     kind = path.suffix.lower()
-    if kind not in PICTURES:
+    if kind not in IMAGES:
         raise ValueError(f"out: {path} should end in .jpg or .png; choose one of them.")
     with replacing(path) as temporary:
         temporary.write_bytes(encoded(pixels, kind))
@@ -143,9 +143,9 @@ def encoded(pixels: UInt8[np.ndarray, "height width 3"], kind: str = ".jpg") -> 
     return data.tobytes()
 
 
-def draw_skeleton(picture: UInt8[np.ndarray, "side side 3"], joints: Float[np.ndarray, "17 2"]) -> None:
-    """Draw joints (shares of the picture's side) into a picture; those that are NaN are left out."""
-    side = len(picture)
+def draw_skeleton(image: UInt8[np.ndarray, "side side 3"], joints: Float[np.ndarray, "17 2"]) -> None:
+    """Draw joints (shares of the image's side) into an image; those that are NaN are left out."""
+    side = len(image)
     ends = np.clip(joints, -4, 5) * side
     for outline in (True, False):
         for joint, parent in enumerate(PARENTS):
@@ -154,7 +154,7 @@ def draw_skeleton(picture: UInt8[np.ndarray, "side side 3"], joints: Float[np.nd
             a, b = ([round(float(v) * 8) for v in ends[end]] for end in (joint, parent))
             colour = (255, 255, 255) if outline else _colour(joint)
             width = max(1, side // 64) + (2 if outline else 0)
-            cv2.line(picture, a, b, colour, width, cv2.LINE_AA, shift=3)
+            cv2.line(image, a, b, colour, width, cv2.LINE_AA, shift=3)
 
 
 def _colour(joint: int) -> tuple[int, int, int]:
@@ -165,11 +165,11 @@ def _colour(joint: int) -> tuple[int, int, int]:
 
 
 def _drawn_pose(pose: Float[np.ndarray, "17 3"], size: int) -> UInt8[np.ndarray, "side side 3"]:
-    picture = np.full((size, size, 3), _PAPER, np.uint8)
+    image = np.full((size, size, 3), _PAPER, np.uint8)
     canonical = canonical_pose(torch.from_numpy(pose)).numpy()
     flat, _ = front_view(canonical - (canonical.min(axis=0) + canonical.max(axis=0)) / 2)
-    draw_skeleton(picture, 0.5 + flat / 2200)
-    return picture
+    draw_skeleton(image, 0.5 + flat / 2200)
+    return image
 
 
 def _caption(instants: Instants, i: int) -> str:

@@ -1,6 +1,6 @@
 """What a capture is known by, wherever it lies and in whatever order its parts were written.
 
-A computed capture is known by its settings and by what its pictures are of; its pixels differ by rounding from one
+A computed capture is known by its settings and by what its images are of; its pixels differ by rounding from one
 processor to the next. Any other is known by all that it holds.
 """
 

@@ -18,7 +18,7 @@ INSTANT_COLUMNS = ("subject", "sequence", "action", "frame", "time", "view", "po
 
 @dataclass(frozen=True, eq=False)
 class Instants:
-    """All views of each (subject, sequence, frame), in that order; everything but the pictures.
+    """All views of each (subject, sequence, frame), in that order; everything but the images.
 
     The names stay those of the whole capture when a part is taken: an index means the same in every split.
     """
@@ -78,10 +78,10 @@ class Instants:
         return chosen
 
     def place(self, subject: str, sequence: str, frame: int, view: str) -> tuple[int, int]:
-        """Where a picture stands in `rows`.
+        """Where an image stands in `rows`.
 
         Raises:
-            CaptureError: There is no such picture.
+            CaptureError: There is no such image.
         """
         known = subject in self.subjects and sequence in self.sequences and view in self.views
         if known:
@@ -90,7 +90,7 @@ class Instants:
             seen = self.views.index(view)
             for instant in np.flatnonzero(own & (self.rows[:, seen] >= 0)):
                 return int(instant), seen
-        raise CaptureError(f"there is no picture {subject}/{sequence}/{frame}/{view} in this capture")
+        raise CaptureError(f"there is no image {subject}/{sequence}/{frame}/{view} in this capture")
 
     def describe(self, instant: int) -> str:
         """``subject/sequence frame f`` of one instant, for messages."""
@@ -148,7 +148,7 @@ def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
     if (rows >= 0).sum() != len(order):
         twice = np.flatnonzero(rows[instant, view[order]] != order)[0]
         raise CaptureError(
-            f"{instants.describe(int(instant[twice]))} has two pictures of view {views[view[order[twice]]]}; "
+            f"{instants.describe(int(instant[twice]))} has two images of view {views[view[order[twice]]]}; "
             "the capture was not written by mcss or was written twice at a time: build it again"
         )
     return instants

@@ -1,7 +1,7 @@
-"""2D joints of pictures: of the labels, seen by the cameras, or of a detector, from a file; and drawings of them.
+"""2D joints of images: of the labels, seen by the cameras, or of a detector, from a file; and drawings of them.
 
 Points are *normalised*: the hip at the origin, x to the right, y down, in units of their root mean square distance from
-it. What they say is then the same wherever in its picture a person stands and however large, so that pictures that
+it. What they say is then the same wherever in its image a person stands and however large, so that images that
 were shifted and zoomed keep their points.
 """
 
@@ -28,29 +28,29 @@ LABELS = "labels"
 _NAMED = ("subject", "sequence", "frame", "view", "joint")
 
 COLUMNS = (*_NAMED, "x", "y")
-"""Of a file of points: a line for every joint that was found, in pixels of the source picture."""
+"""Of a file of points: a line for every joint that was found, in pixels of the source image."""
 
 BONES = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)
 
 _HIPS = (JOINTS.index("LHip"), JOINTS.index("RHip"))
 _FEWEST = 4
-"""Joints beside the hip that a picture's points need, or it has none: fewer have no scale that means anything."""
+"""Joints beside the hip that an image's points need, or it has none: fewer have no scale that means anything."""
 
 
 def keypoints_of(
     capture: Capture, instants: Instants, source: str, purpose: str
 ) -> Float32[np.ndarray, "n views 17 2"]:
-    """Normalised points of all pictures of `instants`; NaN for joints that were not found.
+    """Normalised points of all images of `instants`; NaN for joints that were not found.
 
     Args:
-        capture: Where the pictures are.
+        capture: Where the images are.
         instants: Of the capture.
         source: ``labels``, or a CSV or Parquet file with `COLUMNS`.
         purpose: What they are needed for, for messages.
 
     Raises:
         CaptureError: Labels are asked for, and the capture lacks poses or cameras.
-        ValueError: The file is not there, not as expected, or has points of none of the pictures.
+        ValueError: The file is not there, not as expected, or has points of none of the images.
     """
     found = np.full((*instants.rows.shape, 17, 2), np.nan, np.float32)
     there = instants.rows >= 0
@@ -66,13 +66,13 @@ def keypoints_of(
     if source == LABELS and not usable[there].all():
         first = int(instants.rows[there & ~usable][0])
         raise CaptureError(
-            f"{purpose} needs 2D joints, and of {int((there & ~usable).sum()):,} of {int(there.sum()):,} pictures of "
+            f"{purpose} needs 2D joints, and of {int((there & ~usable).sum()):,} of {int(there.sum()):,} images of "
             f"the capture at {capture.uri} the pose or the camera is unknown ({capture.describe(first)} is the first); "
             "give a detector's points as a file, or train mcss, which needs none"
         )
     if not usable.any():
         raise ValueError(
-            f"points: {source} has points of none of the {int(there.sum()):,} pictures of {capture.uri}; names of "
+            f"points: {source} has points of none of the {int(there.sum()):,} images of {capture.uri}; names of "
             "subjects, sequences and views, and numbers of frames, must be those of the capture"
         )
     return points
@@ -136,13 +136,13 @@ def _in_pixels_of_crops(
 def read_joints(
     path: Path, instants: Instants, columns: Sequence[str], setting: str
 ) -> Float32[np.ndarray, "n views 17 axes"]:
-    """Coordinates of the joints of each picture, from a CSV or Parquet file; NaN for those that it does not have.
+    """Coordinates of the joints of each image, from a CSV or Parquet file; NaN for those that it does not have.
 
-    Lines of other pictures and of joints of other names are passed over.
+    Lines of other images and of joints of other names are passed over.
 
     Args:
         path: The file.
-        instants: Whose pictures are asked for.
+        instants: Whose images are asked for.
         columns: Its columns: subject, sequence, frame, view, joint, and a coordinate each.
         setting: What names the file, for messages.
 

@@ -120,7 +120,7 @@ def select_labels(instants: Instants, spec: LabelSpec, views: Sequence[str] | No
     Args:
         instants: Those to choose from, as a rule a training split.
         spec: Subjects and shares.
-        views: Only instants with a picture in one of these views; None for any view.
+        views: Only instants with an image in one of these views; None for any view.
 
     Raises:
         ValueError: A subject, listed instant or view that is not there, or a subject without a usable pose.
@@ -142,7 +142,7 @@ def select_labels(instants: Instants, spec: LabelSpec, views: Sequence[str] | No
                 continue
             raise ValueError(
                 f"labels: no instant of {name} has a pose with a heading"
-                + (f" and a picture in the views {', '.join(views)}" if views else "")
+                + (f" and an image in the views {', '.join(views)}" if views else "")
                 + "; choose other subjects or views, or none"
             )
         order = np.lexsort((instants.time[candidates], instants.sequence[candidates]))
@@ -173,10 +173,10 @@ def _listed(instants: Instants, spec: LabelSpec, usable: Bool[np.ndarray, " n"])
     return chosen
 
 
-def labelled_pictures(
+def labelled_images(
     instants: Instants, spec: LabelSpec, views: Sequence[str] | None = None
 ) -> Bool[np.ndarray, "n views"]:
-    """The pictures of the instants of `select_labels`: those that exist, in `views` only."""
+    """The images of the instants of `select_labels`: those that exist, in `views` only."""
     in_views = np.zeros(len(instants.views), bool)
     in_views[label_views(instants, views)] = True
     return select_labels(instants, spec, views)[:, None] & in_views & (instants.rows >= 0)

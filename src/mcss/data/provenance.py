@@ -26,7 +26,7 @@ class Provenance:
     machine: str
     versions: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Anything else that a reader needs to repeat it: budget, trunk, learning rate."""
+    """Anything else that a reader needs to repeat it: budget, backbone, learning rate."""
 
 
 def provenance(command: str, capture: Capture, settings: Mapping[str, str]) -> Provenance:

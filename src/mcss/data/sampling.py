@@ -1,4 +1,4 @@
-"""Mini-batch selection: which pictures each step sees, a pure function of (plan, seed, step).
+"""Mini-batch selection: which images each step sees, a pure function of (plan, seed, step).
 
 A plan is what can be worked out once for a set of instants. Nothing else is remembered between steps, so that a
 run that is resumed at step n draws what an uninterrupted one would have drawn.
@@ -26,7 +26,7 @@ class MetricSettings:
     """What a metric batch holds."""
 
     instants: int = 33
-    """Instants of one subject in the same clothes; with two views each, the paper's 66 pictures."""
+    """Instants of one subject in the same clothes; with two views each, the paper's 66 images."""
     views: int = 2
     """Different views of every instant; 2 give anchor and positive, 1 compares none."""
     min_gap: float = 0.5
@@ -54,7 +54,7 @@ class MetricBatch:
 
 @dataclass(frozen=True, eq=False)
 class PoseBatch:
-    """Labelled pictures."""
+    """Labelled images."""
 
     instants: Int64[np.ndarray, " b"]
     """Positions in the instants of the plan."""
@@ -83,7 +83,7 @@ class MetricPlan:
 
 @dataclass(frozen=True, eq=False)
 class PosePlan:
-    """What `pose_batch` needs to know: the labelled pictures."""
+    """What `pose_batch` needs to know: the labelled images."""
 
     instants: Int64[np.ndarray, " m"]
     views: Int64[np.ndarray, " m"]
@@ -127,7 +127,7 @@ def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
     The subjects take turns, in an order that is new in every round. One who changes clothes takes a turn in each.
 
     Reference:
-        Mitra et al., CVPR 2020, Sec. 3.1.1: of one subject, lest looks tell the pictures apart. Departure: in the same
+        Mitra et al., CVPR 2020, Sec. 3.1.1: of one subject, lest looks tell the images apart. Departure: in the same
         clothes too, for the same reason.
     """
     rng = generator(seed, "metric batch", step)
@@ -138,20 +138,20 @@ def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
     return MetricBatch(instants=chosen, views=keys.argsort(axis=1)[:, : plan.settings.views])
 
 
-def pose_plan(pictures: Bool[np.ndarray, "n views"]) -> PosePlan:
-    """Prepare pose batches from the labelled pictures (see `mcss.data.labels.labelled_pictures`).
+def pose_plan(images: Bool[np.ndarray, "n views"]) -> PosePlan:
+    """Prepare pose batches from the labelled images (see `mcss.data.labels.labelled_images`).
 
     Raises:
         ValueError: There are none.
     """
-    instants, views = np.nonzero(pictures)
+    instants, views = np.nonzero(images)
     if not len(instants):
-        raise ValueError("labels: a pose batch needs labelled pictures, there are none; choose other labels")
+        raise ValueError("labels: a pose batch needs labelled images, there are none; choose other labels")
     return PosePlan(instants=instants.astype(np.int64), views=views.astype(np.int64))
 
 
 def pose_batch(plan: PosePlan, size: int, seed: int, step: int) -> PoseBatch:
-    """`size` labelled pictures; every one comes once before any comes again."""
+    """`size` labelled images; every one comes once before any comes again."""
     count = len(plan.instants)
     epoch, place = np.divmod(np.arange(step * size, (step + 1) * size), count)
     drawn = np.concatenate([_shuffled(count, seed, int(e))[place[epoch == e]] for e in np.unique(epoch)])

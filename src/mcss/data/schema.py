@@ -1,4 +1,4 @@
-"""One picture of one person by one camera at one time: the row of a capture."""
+"""One image of one person by one camera at one time: the row of a capture."""
 
 import fnmatch
 import json
@@ -61,7 +61,7 @@ stands in those in which somebody changes clothes."""
 
 @dataclass(frozen=True, eq=False)
 class Camera:
-    """A pinhole camera, ``x_camera = rotation @ x_world + translation``, in mm and source-picture pixels."""
+    """A pinhole camera, ``x_camera = rotation @ x_world + translation``, in mm and source-image pixels."""
 
     rotation: Float[np.ndarray, "3 3"]
     translation: Float[np.ndarray, " 3"]
@@ -83,7 +83,7 @@ class Frame:
     image: bytes
     """The square crop of the person as JPEG, as large as all others of the capture."""
     box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 of that crop in pixels of the source picture."""
+    """x0, y0, x1, y1 of that crop in pixels of the source image."""
     pose: Float[np.ndarray, "17 3"] | None = None
     """World millimetres, +Z up; None where there is no label."""
     camera: Camera | None = None
@@ -126,7 +126,7 @@ class CaptureInfo:
     """Whatever decides the content (JSON values): a capture is carried on only with the same ones."""
     looks: tuple[str, ...] = ("*",)
     """Patterns of sequences, the first that matches counts: in sequences of one pattern a subject wears the same. The
-    pictures of a metric batch must have that in common, or clothes would tell its instants apart."""
+    images of a metric batch must have that in common, or clothes would tell its instants apart."""
 
     @property
     def computed(self) -> bool:
@@ -232,14 +232,14 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
                 f"{frames[0].subject}/{frames[0].sequence}; append them one after the other"
             )
         if (f.frame, f.view) in seen:
-            raise CaptureError(f"{where} came twice; a view has one picture of a frame")
+            raise CaptureError(f"{where} came twice; a view has one image of a frame")
         seen.add((f.frame, f.view))
         size = jpeg_size(f.image)
         if size != (image_size, image_size):
             got = "something else (or a JPEG cut short)" if size is None else f"{size[0]}×{size[1]}"
             raise CaptureError(
                 f"the image of {where}: expected a JPEG of {image_size}×{image_size} pixels, came {got}; "
-                "crop and scale every picture to the image_size of the capture"
+                "crop and scale every image to the image_size of the capture"
             )
         if f.pose is not None and (f.pose.shape != (17, 3) or not np.isfinite(f.pose).all()):
             raise CaptureError(

@@ -34,7 +34,7 @@ class DistanceCurve:
 
 
 def drawn_queries(gallery: Gallery, per_subject: int, seed: int) -> Int64[np.ndarray, " queries"]:
-    """Places of so many random labelled pictures of each subject, or of all where there are fewer."""
+    """Places of so many random labelled images of each subject, or of all where there are fewer."""
     labelled = ~gallery.pose.isnan().any(-1).any(-1).numpy()
     random, chosen = np.random.default_rng(seed), []
     for subject in np.unique(gallery.subject.numpy()):
@@ -44,10 +44,10 @@ def drawn_queries(gallery: Gallery, per_subject: int, seed: int) -> Int64[np.nda
 
 
 def distance_curves(gallery: Gallery, queries: Int64[np.ndarray, " queries"]) -> tuple[DistanceCurve, ...]:
-    """The curves of pairs from the same view and from different views; a picture is not paired with itself.
+    """The curves of pairs from the same view and from different views; an image is not paired with itself.
 
     Args:
-        gallery: Labelled pictures.
+        gallery: Labelled images.
         queries: Places of those that are paired with all others.
 
     Raises:
@@ -70,7 +70,7 @@ def distance_curves(gallery: Gallery, queries: Int64[np.ndarray, " queries"]) ->
     found = [_curve(name, torch.cat(poses[name]), torch.cat(apart[name])) for name in apart if apart[name]]
     curves = tuple(curve for curve in found if curve is not None)
     if not curves:
-        raise ValueError("distance curves need labelled pictures to compare, there are fewer than two.")
+        raise ValueError("distance curves need labelled images to compare, there are fewer than two.")
     return curves
 
 

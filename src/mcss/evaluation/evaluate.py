@@ -50,7 +50,7 @@ class PoseEvaluation:
     frame: PoseFrame
     """What the poses were turned to. Only PA-MPJPE and joint angles are the same quantity in both frames."""
     over_poses: PoseScores
-    """Every picture counts the same."""
+    """Every image counts the same."""
     over_actions: PoseScores
     """Every action counts the same."""
     actions: Mapping[str, PoseScores]
@@ -146,7 +146,7 @@ def evaluate_predictions(
 
 
 def gallery_of(predictions: Predictions) -> Gallery:
-    """The pictures as retrieval sees them.
+    """The images as retrieval sees them.
 
     Raises:
         ValueError: There are no embeddings.
@@ -220,13 +220,13 @@ def _evaluate_retrieval(predictions: Predictions, settings: EvaluationSettings) 
 
 
 def whole_instants(instant: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
-    """Places of all pictures of instants drawn until the next would make more than `at_most` pictures."""
+    """Places of all images of instants drawn until the next would make more than `at_most` images."""
     if len(instant) <= at_most:
         return torch.arange(len(instant))
     order = random.permutation(int(instant.max()) + 1)
-    pictures = np.bincount(instant.numpy(), minlength=len(order))[order].cumsum()
+    images = np.bincount(instant.numpy(), minlength=len(order))[order].cumsum()
     chosen = np.zeros(len(order), bool)
-    chosen[order[: max(1, int((pictures <= at_most).sum()))]] = True
+    chosen[order[: max(1, int((images <= at_most).sum()))]] = True
     return torch.from_numpy(np.flatnonzero(chosen[instant.numpy()]))
 
 

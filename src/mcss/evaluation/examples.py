@@ -1,4 +1,4 @@
-"""Pictures to be looked at: predictions beside the truth, queries with what they find."""
+"""Images to be looked at: predictions beside the truth, queries with what they find."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from mcss.skeletons import ROOT, canonical_pose
 
 @dataclass(frozen=True, eq=False)
 class PredictedPose:
-    """A system's answer to one picture."""
+    """A system's answer to one image."""
 
     pose: Float[np.ndarray, "17 3"]
     """In mm, to be drawn over the true canonical pose: turned with it, whatever frame it is scored in."""
@@ -36,7 +36,7 @@ class PredictedPose:
 
 @dataclass(frozen=True, eq=False)
 class PoseExample:
-    """One picture, the true pose and what each system says."""
+    """One image, the true pose and what each system says."""
 
     image: bytes
     caption: str
@@ -47,7 +47,7 @@ class PoseExample:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A picture that was found."""
+    """An image that was found."""
 
     image: bytes
     caption: str
@@ -60,7 +60,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class RetrievalExample:
-    """One query and the nearest pictures of other views by each system."""
+    """One query and the nearest images of other views by each system."""
 
     image: bytes
     caption: str
@@ -117,7 +117,7 @@ def retrieval_examples(
     neighbours: int = 5,
     tolerance: int = 0,
 ) -> list[RetrievalExample]:
-    """The nearest pictures of other views (with `cross_subject`: of other people too) in the whole split."""
+    """The nearest images of other views (with `cross_subject`: of other people too) in the whole split."""
     found: list[dict[str, tuple[Neighbour, ...]]] = [{} for _ in rows]
     for name, predictions in systems.items():
         gallery = gallery_of(predictions)

@@ -1,4 +1,4 @@
-"""A trained network as a predictor: pictures of a capture to poses and embeddings."""
+"""A trained network as a predictor: images of a capture to poses and embeddings."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from mcss.models.pose_network import PoseEstimator
 
 
 def prediction_of(network: PoseEstimator, images: Tensor, first: int) -> Prediction:
-    """Poses and embeddings of images, or of what stage `first` of the trunk takes."""
+    """Poses and embeddings of images, or of what stage `first` of the backbone takes."""
     device = next(network.parameters()).device
     network.eval()
     with torch.inference_mode():
@@ -28,7 +28,7 @@ def prediction_of(network: PoseEstimator, images: Tensor, first: int) -> Predict
 
 @dataclass(frozen=True, eq=False)
 class NetworkPredictor:
-    """Predicts from the pictures themselves."""
+    """Predicts from the images themselves."""
 
     network: PoseEstimator
     capture: Capture

@@ -1,4 +1,4 @@
-"""What a system says of the pictures of a split, and what is true of them."""
+"""What a system says of the images of a split, and what is true of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a system says of a batch of pictures; None for what it does not have."""
+    """What a system says of a batch of images; None for what it does not have."""
 
     pose: Float[Tensor, "batch 17 3"] | None
     """Pose in mm, the root at zero."""
@@ -29,9 +29,9 @@ class Prediction:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Anything that can be evaluated: pictures, given as rows of a capture, to a `Prediction`.
+    """Anything that can be evaluated: images, given as rows of a capture, to a `Prediction`.
 
-    It reads the pictures itself (`Capture.images` or `Capture.decode`), at the size and from the cache that suit it.
+    It reads the images itself (`Capture.images` or `Capture.decode`), at the size and from the cache that suit it.
     """
 
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
@@ -40,7 +40,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class MeanPose:
-    """The predictor that has not looked: the mean of the labelled poses, whatever the picture."""
+    """The predictor that has not looked: the mean of the labelled poses, whatever the image."""
 
     pose: Float[Tensor, "17 3"]
     frame: PoseFrame = "canonical"
@@ -57,7 +57,7 @@ class MeanPose:
 
     @classmethod
     def in_cameras(cls, capture: Capture, labelled: Instants) -> "MeanPose":
-        """The mean along the axes of the camera, over the pictures of these instants.
+        """The mean along the axes of the camera, over the images of these instants.
 
         Raises:
             ValueError: No instant has a pose and a heading.
@@ -88,17 +88,17 @@ class EvaluationSettings:
     """How much of a split is looked at, and how."""
 
     batch_size: int = 64
-    """Pictures given to the predictor at a time."""
+    """Images given to the predictor at a time."""
     max_instants: int | None = None
     """Use at most this many instants, evenly spread over the split; all by default."""
     max_queries: int = 1000
     """Retrieval: queries drawn from the gallery."""
     max_gallery: int = 4000
-    """Retrieval: pictures in the gallery; whole instants are drawn until the next would exceed this."""
+    """Retrieval: images in the gallery; whole instants are drawn until the next would exceed this."""
     views: tuple[str, ...] = ()
-    """Pictures of these views only; none given: all views."""
+    """Images of these views only; none given: all views."""
     tolerance: int = 0
-    """Same-instant retrieval: frames by which a found picture may be off (2 for real footage)."""
+    """Same-instant retrieval: frames by which a found image may be off (2 for real footage)."""
     seed: int = 0
     """Of the draws above."""
 
@@ -114,7 +114,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The predictions for all pictures of a split, one entry per picture."""
+    """The predictions for all images of a split, one entry per image."""
 
     instants: Instants
     instant: Int64[np.ndarray, " n"]
@@ -148,7 +148,7 @@ def predict_split(
     settings: EvaluationSettings | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Predictions:
-    """Predict for every picture of a split, or of as many of its instants as the settings allow.
+    """Predict for every image of a split, or of as many of its instants as the settings allow.
 
     Raises:
         CaptureError: No such split; or the poses are in camera space, and the capture does not know its cameras.
@@ -159,7 +159,7 @@ def predict_split(
     looked_at[label_views(instants, settings.views or None, "views")] = True
     instant, view = np.nonzero((instants.rows >= 0) & looked_at)
     if not len(instant):
-        raise ValueError(f"views: the split {split!r} has no picture of the views {', '.join(settings.views)}.")
+        raise ValueError(f"views: the split {split!r} has no image of the views {', '.join(settings.views)}.")
     rows = instants.rows[instant, view]
     parts = []
     with progress.task(f"Predicting {split}", len(rows)) as task:
@@ -189,11 +189,11 @@ def target_poses(instants: Instants) -> Float[Tensor, "n 17 3"]:
 
 
 def true_poses(predictions: Predictions) -> Float[Tensor, "n 17 3"]:
-    """The pose in mm that each picture shows, in the frame of the predictions; NaN as in `target_poses`."""
+    """The pose in mm that each image shows, in the frame of the predictions; NaN as in `target_poses`."""
     instants, instant = predictions.instants, torch.from_numpy(predictions.instant)
     if predictions.frame == "canonical":
         return target_poses(instants)[instant]
-    # Those without a heading are left out here too, so that all systems are scored on the same pictures.
+    # Those without a heading are left out here too, so that all systems are scored on the same images.
     scored = torch.from_numpy(instants.heading_valid)[instant]
     world = torch.from_numpy(instants.pose)[instant].double()
     if predictions.frame == "world":
@@ -213,7 +213,7 @@ def _checked(prediction: Prediction, count: int) -> Prediction:
             raise ValueError(f"predictor: expected {name}s for {count} rows, got {len(value)}; return one per row.")
         if not value.isfinite().all():
             raise ValueError(
-                f"predictor: the {name} of {int((~value.isfinite()).flatten(1).any(1).sum())} of {count} pictures is "
+                f"predictor: the {name} of {int((~value.isfinite()).flatten(1).any(1).sum())} of {count} images is "
                 "NaN or infinite; the network has diverged, use an earlier checkpoint or a lower learning rate."
             )
     return prediction

@@ -187,7 +187,7 @@ def run_report(
         result: The run.
         made: How it came about.
         beside: Rows to compare with, such as the mean pose.
-        poses: Pictures with predicted and true poses.
+        poses: Images with predicted and true poses.
         retrieved: Queries with what was found.
     """
     title = f"{NAMES.get(result.system, result.system)}, labels {result.labels}"
@@ -209,7 +209,7 @@ def comparison_report(
         results: What is compared.
         made: How the figures came about.
         title: Of the page.
-        poses: Pictures with predicted and true poses.
+        poses: Images with predicted and true poses.
         retrieved: Queries with what was found.
         shown: Which labels the runs had that both of these are of.
     """
@@ -300,7 +300,7 @@ def _headline(groups: Sequence[_Group]) -> dict[str, Any] | None:
 
 
 def _actions(groups: Sequence[_Group]) -> list[tuple[str, int]]:
-    """Actions of all systems and how many pictures each has."""
+    """Actions of all systems and how many images each has."""
     counts: dict[str, int] = {}
     for group in groups:
         for result in group.results:

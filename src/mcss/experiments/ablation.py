@@ -1,7 +1,7 @@
 """What each departure of the recipe ``fast`` from the paper is worth: the recipe with that one taken back.
 
 Measured on the validation subject, where the recipe was chosen, never on the test split. Departures that are there
-for speed alone (the trunk, its size and frozen stages) have no row: without them a run takes days on a processor.
+for speed alone (the backbone, its size and frozen stages) have no row: without them a run takes days on a processor.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -107,7 +107,7 @@ def _page(
     made: Provenance,
     progress: Progress,
 ) -> str:
-    """The report, with pictures of what one run of each system says, of the first group in which both have weights."""
+    """The report, with images of what one run of each system says, of the first group in which both have weights."""
     for group in groups:  # weights are missing where cells were finished elsewhere: figures were kept, they were not
         shown = {cell.system: cell for cell in reversed(group) if (runs / cell.name / MODEL).exists()}
         if all(system in shown for system in _SYSTEMS):

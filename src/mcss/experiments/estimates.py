@@ -44,7 +44,7 @@ class Estimate:
 
 
 def estimates(waiting: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> list[Estimate]:
-    """How long cells will take, by system. Reading pictures and frozen stages, which is done once, is not in it.
+    """How long cells will take, by system. Reading images and frozen stages, which is done once, is not in it.
 
     Args:
         waiting: Cells that are to be trained.
@@ -53,20 +53,20 @@ def estimates(waiting: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> l
     """
     kinds: dict[tuple[str, str], list[Cell]] = {}
     for cell in waiting:
-        kinds.setdefault((cell.system, cell.settings.network.trunk), []).append(cell)
+        kinds.setdefault((cell.system, cell.settings.network.backbone), []).append(cell)
     found = []
-    for (system, trunk), own in kinds.items():
-        alike = [c for c in cells if (c.system, c.settings.network.trunk) == (system, trunk)]
+    for (system, backbone), own in kinds.items():
+        alike = [c for c in cells if (c.system, c.settings.network.backbone) == (system, backbone)]
         done = [(c.settings.optimiser.steps, s) for c in alike if (s := seconds_of(c, folder)) and c not in waiting]
         steps = sum(cell.settings.optimiser.steps for cell in own)
         known = sum(s for _, s in done) / sum(n for n, _ in done) if done else None
         seconds = step_seconds(own[0].settings) if known is None else known
-        found.append(Estimate(f"{system}, {trunk}", len(own), steps, seconds, bool(done)))
+        found.append(Estimate(f"{system}, {backbone}", len(own), steps, seconds, bool(done)))
     return found
 
 
 def step_seconds(settings: TrainSettings) -> float:
-    """Seconds of a training step, tried on empty pictures; of both stages for each step that was asked for."""
+    """Seconds of a training step, tried on empty images; of both stages for each step that was asked for."""
     keep_freed_memory()
     first, second = stages(settings)
     runs = [second] if first is None else [first, second]
@@ -76,10 +76,10 @@ def step_seconds(settings: TrainSettings) -> float:
 def _tried(settings: TrainSettings) -> float:
     method, config, frozen = settings.method, settings.network, settings.frozen_stages
     network = network_of(method, config, "random").to(memory_format=torch.channels_last)
-    network.trunk.stages[:frozen].requires_grad_(False)
+    network.backbone.stages[:frozen].requires_grad_(False)
     if freezes_encoder(method):
         network.freeze_encoder()
-    batch = _empty_batch(settings, network.trunk(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen))
+    batch = _empty_batch(settings, network.backbone(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen))
     initial = copy.deepcopy(network) if needs_initial(method) else None
     optimiser = torch.optim.AdamW([value for value in network.parameters() if value.requires_grad], lr=1e-9)
     network.train()
@@ -105,7 +105,7 @@ def _empty_batch(settings: TrainSettings, maps: torch.Tensor) -> Batch:
     images = torch.randn(count, *(maps.shape[1:] if cached else side)).contiguous(memory_format=torch.channels_last)
     drawn = None
     if isinstance(method, NovelViewSettings):
-        drawn = torch.randn(metric, 3, method.synthesis.picture_size, method.synthesis.picture_size)
+        drawn = torch.randn(metric, 3, method.synthesis.drawn_size, method.synthesis.drawn_size)
     places = torch.zeros(count, dtype=torch.int64).numpy()
     points = torch.randn(count, 17, 2) if points_of(method) is not None else None
     return Batch(

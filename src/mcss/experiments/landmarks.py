@@ -1,6 +1,6 @@
-"""A row for what others would pick instead: MediaPipe, or any other program's 3D landmarks of the test pictures.
+"""A row for what others would pick instead: MediaPipe, or any other program's 3D landmarks of the test images.
 
-Landmarks lie in a CSV or Parquet file with a line for every landmark of every picture in which somebody was found:
+Landmarks lie in a CSV or Parquet file with a line for every landmark of every image in which somebody was found:
 ``subject,sequence,frame,view,joint,x,y,z``, joints named as in `mcss.skeletons.JOINTS`, along the axes of the camera
 (y down) in any unit. That of MediaPipe is written here, others by their users.
 """
@@ -42,19 +42,19 @@ _FEWEST = 4
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What a program found in the pictures of a split."""
+    """What a program found in the images of a split."""
 
     instants: Instants
     joints: Float32[np.ndarray, "n views 17 3"]
     """NaN where it found none."""
     looked: Bool[np.ndarray, "n views"]
-    """Pictures that are scored."""
+    """Images that are scored."""
     common: Bool[np.ndarray, " 17"]
     """Joints that all findings have."""
 
     @property
     def seen(self) -> Bool[np.ndarray, "n views"]:
-        """Pictures that are scored and in which it found somebody."""
+        """Images that are scored and in which it found somebody."""
         found: Bool[np.ndarray, "n views"] = self.looked & np.isfinite(self.joints).all(axis=3).any(axis=2)
         return found
 
@@ -70,7 +70,7 @@ def read_landmarks(path: Path, capture: Capture, split: str, settings: Evaluatio
     looked = (instants.rows >= 0) & instants.heading_valid[:, None]
     found = Landmarks(instants, joints, looked, np.ones(17, bool))
     if not found.seen.any():
-        raise ValueError(f"landmarks: {path} has landmarks of none of the {int(looked.sum()):,} pictures looked at.")
+        raise ValueError(f"landmarks: {path} has landmarks of none of the {int(looked.sum()):,} images looked at.")
     common = np.isfinite(joints[found.seen]).all(axis=(0, 2))
     common[ROOT] = False
     if common.sum() < _FEWEST:
@@ -87,14 +87,14 @@ def find_with_mediapipe(
     progress: Progress = NO_PROGRESS,
     python: Path | None = None,
 ) -> None:
-    """Write what MediaPipe finds in the pictures of a split as a Parquet file, whose metadata say how long it took.
+    """Write what MediaPipe finds in the images of a split as a Parquet file, whose metadata say how long it took.
 
     Args:
         path: The file.
-        capture: Where the pictures are.
+        capture: Where the images are.
         split: Of the capture.
         settings: How much of it is looked at.
-        progress: Told of every picture.
+        progress: Told of every image.
         python: Of an environment that has MediaPipe; None to install one in the cache folder.
 
     Raises:
@@ -131,7 +131,7 @@ def find_with_mediapipe(
 
 
 def mediapipe_file(study: Study) -> Path:
-    """The file of `find_with_mediapipe`, written now if it is not there or is of other pictures."""
+    """The file of `find_with_mediapipe`, written now if it is not there or is of other images."""
     path = study.folder / "mediapipe.parquet"
     key = _key(study.capture, "test", study.looked)
     known = pyarrow.parquet.read_schema(path).metadata if path.exists() else {}
@@ -155,7 +155,7 @@ def mediapipe_rows(study: Study, ours: Cell) -> list[dict[str, Any]]:
 
 
 def landmark_rows(study: Study, path: Path, program: str, ours: Cell) -> list[dict[str, Any]]:
-    """The program's row, and that of MCSS over the same joints of the same pictures."""
+    """The program's row, and that of MCSS over the same joints of the same images."""
     found = read_landmarks(path, study.capture, "test", study.looked)
     seen, common = found.seen, found.common
     true = np.broadcast_to(found.instants.pose[:, None], found.joints.shape)[seen][:, common]
@@ -166,7 +166,7 @@ def landmark_rows(study: Study, path: Path, program: str, ours: Cell) -> list[di
     body = torch.from_numpy(common)
     own = pa_mpjpe(predictions.pose[kept][:, body], true_poses(predictions)[kept][:, body])
     share = seen.sum() / found.looked.sum()
-    about = f"{int(common.sum())} joints, the {100 * share:.0f} % of pictures in which {program} found somebody"
+    about = f"{int(common.sum())} joints, the {100 * share:.0f} % of images in which {program} found somebody"
     spent = _milliseconds(path)
     ours_spent = milliseconds_alone(ours, study, predictions.rows[:_TIMED])
     return [
@@ -176,7 +176,7 @@ def landmark_rows(study: Study, path: Path, program: str, ours: Cell) -> list[di
 
 
 def milliseconds_alone(cell: Cell, study: Study, rows: Int64[np.ndarray, " n"]) -> float | None:
-    """Median milliseconds of a trained network for one picture at a time, decoding included; None without weights."""
+    """Median milliseconds of a trained network for one image at a time, decoding included; None without weights."""
     run = study.cells / cell.name
     if not (run / MODEL).exists():
         return None

@@ -1,8 +1,8 @@
 """Runs in MediaPipe's own environment, started by `mcss.experiments.mediapipe_process`; knows nothing of mcss.
 
 First it writes a line of JSON with the names of the landmarks. Then it answers requests: a line of JSON
-(pictures, height, width) and the pictures, RGB bytes; the answer is a line of JSON (found, wall, processor) and
-the world landmarks, (pictures, 33, 3) float32 in metres, NaN where nobody was found.
+(images, height, width) and the images, RGB bytes; the answer is a line of JSON (found, wall, processor) and
+the world landmarks, (images, 33, 3) float32 in metres, NaN where nobody was found.
 """
 
 import json
@@ -25,13 +25,13 @@ def main() -> None:
     _write(answers, {"landmarks": [landmark.name for landmark in pose.PoseLandmark]})
     while line := sys.stdin.buffer.readline():
         asked = json.loads(line)
-        shape = (asked["pictures"], asked["height"], asked["width"], 3)
-        pictures = np.frombuffer(sys.stdin.buffer.read(int(np.prod(shape))), np.uint8).reshape(shape)
-        world = np.full((len(pictures), 33, 3), np.nan, np.float32)
+        shape = (asked["images"], asked["height"], asked["width"], 3)
+        images = np.frombuffer(sys.stdin.buffer.read(int(np.prod(shape))), np.uint8).reshape(shape)
+        world = np.full((len(images), 33, 3), np.nan, np.float32)
         wall, processor = [], []
-        for number, picture in enumerate(pictures):
+        for number, image in enumerate(images):
             started = time.perf_counter(), time.process_time()
-            found = model.process(picture).pose_world_landmarks
+            found = model.process(image).pose_world_landmarks
             wall.append(time.perf_counter() - started[0])
             processor.append(time.process_time() - started[1])
             if found is not None:

@@ -1,7 +1,8 @@
 """MediaPipe's pose model as something to compare with: in a process and an environment of its own.
 
 Its last release that carries its models needs versions of numpy and protobuf that mcss cannot live with. So it is
-installed into a virtual environment in the cache folder and spoken to over pipes (see `mcss.experiments.mediapipe_driver`).
+installed into a virtual environment in the cache folder and spoken to over pipes (see
+`mcss.experiments.mediapipe_driver`).
 """
 
 import contextlib
@@ -53,7 +54,7 @@ class MediaPipeError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """What MediaPipe says of some pictures."""
+    """What MediaPipe says of some images."""
 
     names: tuple[str, ...]
     """Of the 33 landmarks, MediaPipe's own."""
@@ -61,9 +62,9 @@ class Landmarks:
     """Millimetres about the middle of the hips, x to the right, y down; NaN where no person was found."""
     found: Bool[np.ndarray, " n"]
     wall: Float64[np.ndarray, " n"]
-    """Seconds that each picture took."""
+    """Seconds that each image took."""
     processor: Float64[np.ndarray, " n"]
-    """Seconds of all processors together that each picture took."""
+    """Seconds of all processors together that each image took."""
 
     def shared(self) -> Float32[np.ndarray, "n 12 3"]:
         """The joints that both have, in the order of `SHARED`."""
@@ -127,16 +128,16 @@ class MediaPipeProcess:
         self._process = process
         self.names = tuple(self._answer()["landmarks"])
 
-    def landmarks(self, pictures: UInt8[np.ndarray, "n height width 3"]) -> Landmarks:
-        """Find the person in each picture, RGB, independently of the others.
+    def landmarks(self, images: UInt8[np.ndarray, "n height width 3"]) -> Landmarks:
+        """Find the person in each image, RGB, independently of the others.
 
         Raises:
             MediaPipeError: The process ended.
         """
-        count, height, width, _ = pictures.shape
-        request = json.dumps({"pictures": count, "height": height, "width": width}).encode() + b"\n"
+        count, height, width, _ = images.shape
+        request = json.dumps({"images": count, "height": height, "width": width}).encode() + b"\n"
         try:
-            _pipe(self._process.stdin).write(request + np.ascontiguousarray(pictures).tobytes())
+            _pipe(self._process.stdin).write(request + np.ascontiguousarray(images).tobytes())
             _pipe(self._process.stdin).flush()
         except OSError as error:
             raise MediaPipeError(f"MediaPipe's process ended ({error})") from error

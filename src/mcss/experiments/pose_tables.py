@@ -13,7 +13,7 @@ from mcss.experiments.landmarks import landmark_rows, mediapipe_rows
 from mcss.experiments.paper import RATIOS, TABLE1, TABLE2, TABLE3
 from mcss.experiments.runs import Cell, mean_pose_result, started_from
 from mcss.experiments.tables import Part, Study, mean_of, mean_pose_row, missing_row, pose_table, values_of
-from mcss.models.backbones import TrunkName, build_trunk
+from mcss.models.backbones import BackboneName, build_backbone
 from mcss.training.recipes import MethodName
 from mcss.viz.figures import GREY, PALETTE
 from mcss.viz.plots import MARKS, Line, line_figure
@@ -26,7 +26,7 @@ FRAME_NOTE = (
     "from 2D joints too."
 )
 
-PRETRAINED = "trunk first trained on 2D joints"
+PRETRAINED = "backbone first trained on 2D joints"
 
 SHARES = (0.05, 0.1, 0.5)
 """Of the labelled subject's instants, in Fig. 3."""
@@ -35,7 +35,7 @@ COLOURS = dict(zip(SYSTEMS, PALETTE, strict=False))
 
 
 def pretrained_cell(study: Study, seed: int) -> Cell:
-    """Multi-view consistency from a trunk that was first trained on 2D joints: the starred row."""
+    """Multi-view consistency from a backbone that was first trained on 2D joints: the starred row."""
     first = study.budget.cell("points2d", study.capture, "none", seed)
     cell = study.budget.cell("rhodin_cvpr18", study.capture, study.labels, seed, PRETRAINED)
     return started_from(cell, first, study.cells, whole=False)
@@ -137,7 +137,7 @@ def fig3(study: Study) -> Part:
 
 
 def table2_cells(study: Study) -> list[Cell]:
-    """MCSS with a canonical target, a global one, and other trunks whose weights are to be had."""
+    """MCSS with a canonical target, a global one, and other backbones whose weights are to be had."""
     budget, capture = study.budget, study.capture
     cells = []
     for seed in study.seeds:
@@ -145,49 +145,52 @@ def table2_cells(study: Study) -> list[Cell]:
         method = replace(plain.settings.method, frame="world")  # type: ignore[arg-type]
         whole = replace(plain, settings=replace(plain.settings, method=method), variant="global pose")
         cells += [plain, whole]
-    return [*cells, *(trunk_cell(study, trunk) for trunk in _other_trunks(study) if _lacking(study, trunk) is None)]
+    return [
+        *cells,
+        *(backbone_cell(study, backbone) for backbone in _other_backbones(study) if _lacking(study, backbone) is None),
+    ]
 
 
-def _other_trunks(study: Study) -> list[TrunkName]:
+def _other_backbones(study: Study) -> list[BackboneName]:
     return ["resnet34"]
 
 
-def trunk_cell(study: Study, trunk: TrunkName) -> Cell:
-    """MCSS with another trunk, all of whose stages are trained: frozen ones are chosen for the recipe's own."""
-    cell = study.budget.cell("mcss", study.capture, study.labels, study.seeds[0], f"canonical pose, {trunk}")
+def backbone_cell(study: Study, backbone: BackboneName) -> Cell:
+    """MCSS with another backbone, all of whose stages are trained: frozen ones are chosen for the recipe's own."""
+    cell = study.budget.cell("mcss", study.capture, study.labels, study.seeds[0], f"canonical pose, {backbone}")
     settings = replace(
         cell.settings,
-        network=replace(cell.settings.network, trunk=trunk),
-        weights=study.weights.get(trunk, "imagenet"),
+        network=replace(cell.settings.network, backbone=backbone),
+        weights=study.weights.get(backbone, "imagenet"),
         frozen_stages=0,
         variants=0,
     )
     return replace(cell, settings=settings)
 
 
-def _lacking(study: Study, trunk: TrunkName) -> str | None:
-    """Why a trunk's weights cannot be had, or None."""
-    cell = trunk_cell(study, trunk)
+def _lacking(study: Study, backbone: BackboneName) -> str | None:
+    """Why a backbone's weights cannot be had, or None."""
+    cell = backbone_cell(study, backbone)
     network = cell.settings.network
     try:
-        build_trunk(trunk, cell.settings.weights, network.batchnorm_affine)
+        build_backbone(backbone, cell.settings.weights, network.batchnorm_affine)
     except WeightsError as error:
         return str(error)
     return None
 
 
 def table2(study: Study) -> Part:
-    """What the target pose and the trunk are worth."""
+    """What the target pose and the backbone are worth."""
     rows = [study.row(cell) for cell in table2_cells(study)]
     notes = [
         "A global pose keeps the heading that it has in the room, and is scored with it: the network has to tell from "
-        "the picture how the camera stands. PA-MPJPE does not see the heading."
+        "the image how the camera stands. PA-MPJPE does not see the heading."
     ]
-    for trunk in _other_trunks(study):
-        if (why := _lacking(study, trunk)) is not None:
-            rows.append(missing_row("mcss", study.labels, f"canonical pose, {trunk}", "not measured, see below"))
-            notes.append(f"{trunk} is not measured: {why}")
-    return Part("table2", "Table 2: target pose and trunk", rows, pose_table(rows), TABLE2, notes)
+    for backbone in _other_backbones(study):
+        if (why := _lacking(study, backbone)) is not None:
+            rows.append(missing_row("mcss", study.labels, f"canonical pose, {backbone}", "not measured, see below"))
+            notes.append(f"{backbone} is not measured: {why}")
+    return Part("table2", "Table 2: target pose and backbone", rows, pose_table(rows), TABLE2, notes)
 
 
 def _label_views(study: Study) -> list[tuple[str, ...]]:

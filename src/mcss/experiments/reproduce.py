@@ -38,7 +38,7 @@ BUDGETS = {
     "small": Budget(steps=1000, recipe="fast", evaluation=EvaluationSettings(max_instants=500)),
     "paper": Budget(steps=194_000, recipe="paper", evaluation=EvaluationSettings(max_gallery=10**9)),
 }
-"""``paper``: 40 epochs of Human3.6M's 320,000 training pictures, 66 a step."""
+"""``paper``: 40 epochs of Human3.6M's 320,000 training images, 66 a step."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class ReproducePlan:
     other: str | None = None
     """A second capture, with other people, cameras and scenes: for table4 and generalisation."""
     resnet34: str = "imagenet"
-    """Weights of Table 2's other trunk: imagenet (from the hub), or a .safetensors or .pth file."""
+    """Weights of Table 2's other backbone: imagenet (from the hub), or a .safetensors or .pth file."""
     mediapipe: bool = False
     """A row for MediaPipe in Table 1: install it in an environment of its own (about a gigabyte, once) and run it."""
     landmarks: str | None = None
-    """A file of what another program found in the test pictures, for a row in Table 1, see docs/reproduce.md."""
+    """A file of what another program found in the test images, for a row in Table 1, see docs/reproduce.md."""
     program: str = "another program"
     """The name of that program."""
     processes: int = 1

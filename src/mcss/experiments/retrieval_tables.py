@@ -20,20 +20,20 @@ from mcss.experiments.runs import Cell, cell_predictions, started_from
 from mcss.experiments.tables import Part, Study
 from mcss.retrieval import PoseRetrieval
 from mcss.viz.figures import GREY, PALETTE
-from mcss.viz.plots import MARKS, Cloud, Line, Shown, cloud_figure, line_figure, picture_figure
+from mcss.viz.plots import MARKS, Cloud, Line, Shown, cloud_figure, image_figure, line_figure
 
 CASES = {"all_subjects": "all subjects", "cross_subject": "other subjects"}
 
 QUERIES = 200
 """Random queries of each subject, in Fig. 6."""
 
-PICTURES = 20_000
+IMAGES = 20_000
 """At most, that they are compared with."""
 
 NEIGHBOURS = 5
 
 _SIDE = 112
-"""Of the pictures in a figure."""
+"""Of the images in a figure."""
 
 TSNE_POINTS = 1500
 
@@ -58,7 +58,7 @@ def _predictions(study: Study, cell: Cell, settings: EvaluationSettings | None =
 
 
 def fig4(study: Study) -> Part:
-    """What is found, in pictures."""
+    """What is found, in images."""
     cells = embedding_cells(study)
     predicted: dict[str, Predictions] = {cell.system: _predictions(study, cell) for cell in cells}
     ours = predicted["mcss"]
@@ -79,7 +79,7 @@ def fig4(study: Study) -> Part:
                 {"system": system, "query": example.caption, "pa_mpjpe": errors, "right": [n.right for n in own]}
             )
         name = "fig4" if system == "mcss" else f"fig4_{system}"
-        figures[name] = picture_figure(sheet, ["query", *(str(k + 1) for k in range(NEIGHBOURS))])
+        figures[name] = image_figure(sheet, ["query", *(str(k + 1) for k in range(NEIGHBOURS))])
     notes = [
         "Queries are spread evenly from the best to the worst pose error of MCSS, not picked; the first figure is that "
         "of MCSS, the second the baseline's. Found among other people in other views. Below each: PA-MPJPE to the "
@@ -182,7 +182,7 @@ def fig6(study: Study) -> Part:
         gallery = gallery_of(_predictions(study, cell))
         gallery = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
         random = np.random.default_rng(study.seeds[0])
-        gallery = gallery.take(whole_instants(gallery.instant, PICTURES, random))
+        gallery = gallery.take(whole_instants(gallery.instant, IMAGES, random))
         curves = distance_curves(gallery, drawn_queries(gallery, QUERIES, study.seeds[0]))
         lines = [  # nearly the same where an embedding does not see the view, so the second one is dashed
             Line(c.name, c.pose_mm, c.mean, PALETTE[i], c.deviation, dashed=i > 0, mark=MARKS[i])
@@ -195,7 +195,7 @@ def fig6(study: Study) -> Part:
         told = ", ".join(f"{c.name} {c.rho:.2f}" for c in curves)
         notes.append(f"{NAMES[cell.system]}: Spearman's ρ of the two distances: {told}.")
     notes.append(
-        f"{QUERIES} random queries of each test subject against {PICTURES:,} pictures at most; means in bins of "
+        f"{QUERIES} random queries of each test subject against {IMAGES:,} images at most; means in bins of "
         f"{BIN_MM:g} mm, the bands are standard deviations."
     )
     table = [["system", "pairs", "Spearman's ρ", "number of pairs"]]
@@ -235,7 +235,7 @@ def tsne(study: Study) -> Part:
         figures[name] = cloud_figure(points.astype(np.float64), clouds)
         rows.append({"system": cell.system, "labels": study.labels, "points": len(kept), "cell": cell.name})
     notes = [
-        f"{rows[0]['points']} random test pictures. What MCSS wants to see: poses of one action together, views and "
+        f"{rows[0]['points']} random test images. What MCSS wants to see: poses of one action together, views and "
         "subjects mixed. A t-SNE shows neighbourhoods, not distances."
     ]
     return Part("tsne", "t-SNE of the embedding", rows, (), (), notes, figures)

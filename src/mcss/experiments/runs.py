@@ -1,8 +1,8 @@
 """Cells of a comparison: one system, one choice of labels, one seed; trained once, whoever asks for it.
 
-A cell is a run folder (see `mcss.training.checkpoints`) named after its system, labels, seed and a *digest* of the settings
-and the capture, with ``evaluation_….json`` beside the weights. Two tables that need the same run share it, and one
-with other settings lies beside it. What was finished is kept, so that work may be stopped at any time.
+A cell is a run folder (see `mcss.training.checkpoints`) named after its system, labels, seed and a *digest* of the
+settings and the capture, with ``evaluation_….json`` beside the weights. Two tables that need the same run share it, and
+one with other settings lies beside it. What was finished is kept, so that work may be stopped at any time.
 """
 
 import hashlib
@@ -70,7 +70,7 @@ class Cell:
 
 
 def started_from(cell: Cell, first: Cell, folder: Path, whole: bool) -> Cell:
-    """A cell whose start is the network (`whole`) or the trunk of another one in the same folder."""
+    """A cell whose start is the network (`whole`) or the backbone of another one in the same folder."""
     start = str(folder / first.name)
     settings = replace(cell.settings, init=start) if whole else replace(cell.settings, weights=start)
     return replace(cell, settings=settings, after=first)
@@ -199,7 +199,7 @@ def cell_predictions(
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
 ) -> Predictions:
-    """What a trained cell says of a split; kept in its folder, for pictures and figures that ask again.
+    """What a trained cell says of a split; kept in its folder, for images and figures that ask again.
 
     Raises:
         CheckpointError: The cell has no weights any more.

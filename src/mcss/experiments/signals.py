@@ -18,7 +18,7 @@ _First = TypeVar("_First", NovelViewSettings, SkeletonMapSettings)
 def without_signal(method: Method) -> tuple[Method, str]:
     """A compared system that learns nothing from other views, and what was taken from it, in words.
 
-    An autoencoder sees as many pictures in a step as the system that draws other views.
+    An autoencoder sees as many images in a step as the system that draws other views.
 
     Raises:
         ValueError: A method that is none of the compared systems.

@@ -46,11 +46,11 @@ class Study:
     other: Capture | None = None
     """To generalise to."""
     weights: Mapping[str, str] = field(default_factory=dict)
-    """ImageNet weights of trunks that are not the recipe's: a file, or imagenet for the hub."""
+    """ImageNet weights of backbones that are not the recipe's: a file, or imagenet for the hub."""
     seeds: tuple[int, ...] = SEEDS
     """Of the rows with one subject's labels in Table 1 and Fig. 3."""
     landmarks: str = ""
-    """A file of what another program found in the test pictures, for its row in Table 1; none by default."""
+    """A file of what another program found in the test images, for its row in Table 1; none by default."""
     program: str = ""
     """Its name."""
     mediapipe: bool = False
@@ -173,7 +173,7 @@ def row_of(cell: Cell, result: SystemResult, folder: Path) -> dict[str, Any]:
         "uses": learned_from(cell),
         "above_oracle_cross_at_10": cross.get(10),
         "hit_at_1": retrieval.same_instant.hit_at_1 if retrieval and retrieval.same_instant else None,
-        "trunk": settings.network.trunk,
+        "backbone": settings.network.backbone,
         "steps": settings.optimiser.steps,
         "learning_rate": settings.optimiser.lr,
         "minutes": None if seconds is None else round(seconds / 60, 1),

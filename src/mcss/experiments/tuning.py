@@ -112,7 +112,7 @@ class Budget:
     steps: int
     """Optimiser steps of a run, of all stages that see labels."""
     recipe: RecipeName = "fast"
-    """Network, pictures and augmentation."""
+    """Network, images and augmentation."""
     processes: int = 1
     """Runs that are trained beside each other."""
     evaluation: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(max_instants=500))

@@ -14,7 +14,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import target_poses
-from mcss.models.backbones import build_trunk
+from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model
 from mcss.progress import NO_PROGRESS, Progress
 
@@ -39,7 +39,7 @@ class SelectSettings:
     """embedding (of the run), imagenet (features of EfficientNet-Lite0) or pose (labels that are there already). By
     default the embedding where a run is given, else imagenet."""
     weights: str = "imagenet"
-    """Of the trunk for imagenet: imagenet, random, or a file."""
+    """Of the backbone for imagenet: imagenet, random, or a file."""
     split: str = "train"
     """The split to choose from."""
     subjects: tuple[str, ...] = ()
@@ -162,12 +162,12 @@ def _features(
             predict = NetworkPredictor(load_model(Path(settings.run)), capture)
             return _over_views(instants, lambda rows: _embedded(predict, rows), progress)
         case "imagenet":
-            trunk = build_trunk("tf_efficientnet_lite0", settings.weights, batchnorm_affine=True).eval()
+            backbone = build_backbone("tf_efficientnet_lite0", settings.weights, batchnorm_affine=True).eval()
 
             def seen(rows: Int64[np.ndarray, " batch"]) -> Float[np.ndarray, "batch dim"]:
                 pixels = torch.from_numpy(capture.decode(rows, _IMAGENET_SIZE)).permute(0, 3, 1, 2)
                 with torch.inference_mode():
-                    found = torch.nn.functional.normalize(trunk(normalise(pixels)).mean(dim=(2, 3)), dim=1)
+                    found = torch.nn.functional.normalize(backbone(normalise(pixels)).mean(dim=(2, 3)), dim=1)
                 return np.asarray(found.numpy())
 
             return _over_views(instants, seen, progress)
@@ -180,11 +180,11 @@ def _embedded(predict: NetworkPredictor, rows: Int64[np.ndarray, " batch"]) -> F
 
 
 def _over_views(instants: Instants, seen: _Seen, progress: Progress) -> Float[np.ndarray, "n dim"]:
-    """The mean over the views that there are of what `seen` makes of each picture."""
+    """The mean over the views that there are of what `seen` makes of each image."""
     instant, view = np.nonzero(instants.rows >= 0)
     rows = instants.rows[instant, view]
     total: Float[np.ndarray, "n dim"] | None = None
-    with progress.task("Looking at pictures", len(rows)) as task:
+    with progress.task("Looking at images", len(rows)) as task:
         for start in range(0, len(rows), _BATCH):
             batch = slice(start, start + _BATCH)
             found = seen(rows[batch])
@@ -192,5 +192,5 @@ def _over_views(instants: Instants, seen: _Seen, progress: Progress) -> Float[np
                 total = np.zeros((len(instants), found.shape[1]))
             np.add.at(total, instant[batch], found)
             task.advance(len(found))
-    assert total is not None, "every instant has a picture"
+    assert total is not None, "every instant has an image"
     return total / np.bincount(instant, minlength=len(instants))[:, None]

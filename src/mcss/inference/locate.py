@@ -1,4 +1,4 @@
-"""Where the person is, in a single picture or through a video, as square crops for a model."""
+"""Where the person is, in a single image or through a video, as square crops for a model."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from mcss.errors import ImageError, SourceError
-from mcss.images import Picture
+from mcss.images import Image
 from mcss.models.model import MARGIN, square_around, whole_square
 from mcss.progress import Task
 from mcss.video.background import empty_scene
-from mcss.video.decoding import Footage, PictureSpool, pictures, probe, times_of
+from mcss.video.decoding import Footage, ImageSpool, images, probe, times_of
 from mcss.video.detectors import PersonFinder
 from mcss.video.people import MotionFinder, Watch, crop_squares, filled
 from mcss.video.person_crops import DETECT_SIZE, LOOK_SIZE, SAMPLES, SELDOM_SEEN
@@ -24,17 +24,17 @@ Rectangle = tuple[float, float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Sighting:
-    """Where one person is in the pictures of a video, or in one picture."""
+    """Where one person is in the images of a video, or in one image."""
 
     squares: Int64[np.ndarray, "n 4"]
-    """x0, y0, x1, y1: what the model is to see, in pixels of the upright picture."""
+    """x0, y0, x1, y1: what the model is to see, in pixels of the upright image."""
     found: Bool[np.ndarray, " n"]
     """Where the person was seen; elsewhere the square is interpolated."""
     time: Float64[np.ndarray, " n"]
     """Seconds."""
     notes: tuple[str, ...] = ()
     footage: Footage | None = None
-    """The video; None for a picture."""
+    """The video; None for an image."""
 
 
 def parsed_rectangle(text: str) -> Rectangle:
@@ -52,16 +52,16 @@ def parsed_rectangle(text: str) -> Rectangle:
     return x, y, width, height
 
 
-def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: PersonFinder | None) -> Sighting:
-    """Where the person is in a single picture: in the box, where a finder sees somebody, or all over it.
+def in_image(image: Image, name: str, box: Rectangle | None, finder: PersonFinder | None) -> Sighting:
+    """Where the person is in a single image: in the box, where a finder sees somebody, or all over it.
 
     Raises:
         ImageError: The box lies outside, or the finder sees nobody.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     notes: tuple[str, ...] = ()
     if box is None and finder is not None:
-        boxes = finder.find([picture])[0].boxes
+        boxes = finder.find([image])[0].boxes
         if not len(boxes):
             raise ImageError(f"{name}: no person was found in it; say where one is with --box x,y,width,height")
         largest = int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)))
@@ -78,15 +78,15 @@ def in_picture(picture: Picture, name: str, box: Rectangle | None, finder: Perso
 
 
 def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, task: Task) -> Sighting:
-    """Where the person is in every picture of a video.
+    """Where the person is in every image of a video.
 
     In the box throughout; else where a finder sees somebody; else where something moves before a static camera.
 
     Args:
         path: The video.
-        box: Of the person, for all of its pictures.
+        box: Of the person, for all of its images.
         finder: A detector.
-        task: Told of every picture.
+        task: Told of every image.
 
     Raises:
         SourceError: It is no video that can be read, or nobody is seen in it.
@@ -95,7 +95,7 @@ def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, tas
     time = times_of(path)
     notes: list[str] = []
     if len(time) < footage.count:
-        notes.append(f"{path}: {footage.count - len(time)} of its {footage.count} pictures cannot be decoded")
+        notes.append(f"{path}: {footage.count - len(time)} of its {footage.count} images cannot be decoded")
     if not footage.steady:
         notes.append(f"{path}: its frame rate varies; times are those of the file, smoothing works on even steps")
     rate = float(1 / np.median(np.diff(time))) if len(time) > 1 else 1.0
@@ -114,7 +114,7 @@ def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, tas
         raise SourceError(f"{path}: no person was found in it ({way}); say where one is with --box x,y,width,height")
     if not found.all():
         notes.append(
-            f"{path}: nobody seen in {int((~found).sum())} of its {count} pictures; crops are interpolated there"
+            f"{path}: nobody seen in {int((~found).sum())} of its {count} images; crops are interpolated there"
         )
     squares = crop_squares(filled(boxes), rate, MARGIN, footage.width, footage.height)
     return Sighting(squares, found, time, tuple(notes), footage)
@@ -124,13 +124,13 @@ def _followed(
     path: Path, footage: Footage, rate: float, finder: PersonFinder | None, task: Task, notes: list[str]
 ) -> Float64[np.ndarray, "n 4"]:
     """The boxes of the one who is seen longest and largest, NaN where he is not; without a finder, of who moves."""
-    with closing(PictureSpool()) as spool:
+    with closing(ImageSpool()) as spool:
         watch = None if finder is None else Watch(finder, rate, footage.count)
-        for picture in pictures(path, LOOK_SIZE if watch is None else DETECT_SIZE):
+        for image in images(path, LOOK_SIZE if watch is None else DETECT_SIZE):
             if watch is None:
-                spool.append(picture)
+                spool.append(image)
             else:
-                watch.look(picture)
+                watch.look(image)
             task.advance()
         if watch is None:
             if not len(spool):

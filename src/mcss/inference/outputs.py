@@ -20,7 +20,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 FRAMES = {
     "canonical": "root-relative, turned about the vertical until the pelvis→left hip bone points along +X; +Z up",
-    "view": "root-relative, as the camera sees the person, upright: +X to the right of the picture, +Y away, +Z up",
+    "view": "root-relative, as the camera sees the person, upright: +X to the right of the image, +Y away, +Z up",
 }
 
 
@@ -81,8 +81,8 @@ def as_json(take: Take, turned: Turned) -> dict[str, Any]:
             frame["heading_certainty"] = round(float(placement.certainty[i]), 3)
         frames.append(frame)
     if placement is not None:
-        for frame, joints in zip(frames, np.round(poses.in_picture(), 1).tolist(), strict=True):
-            frame["joints_in_picture"] = joints
+        for frame, joints in zip(frames, np.round(poses.in_image(), 1).tolist(), strict=True):
+            frame["joints_in_image"] = joints
     return {
         "mcss": mcss.__version__,
         "model": take.model,
@@ -149,7 +149,7 @@ def _write_npz(path: Path, take: Take, turned: Turned) -> None:
         arrays["expected_error"] = take.poses.error
     if (placement := take.poses.placement) is not None:
         arrays |= {"heading": placement.heading, "heading_certainty": placement.certainty}
-        arrays["joints_in_picture"] = take.poses.in_picture().astype(np.float32)
+        arrays["joints_in_image"] = take.poses.in_image().astype(np.float32)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 

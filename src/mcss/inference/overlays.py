@@ -1,4 +1,4 @@
-"""Pictures and videos with the predicted skeleton over the person, and from the front beside it."""
+"""Images and videos with the predicted skeleton over the person, and from the front beside it."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import draw_skeleton, write_picture
+from mcss.data.contact_sheet import draw_skeleton, write_image
 from mcss.data.instants import Instants
 from mcss.files import replacing
-from mcss.images import Picture, read_picture
+from mcss.images import Image, read_image
 from mcss.inference.pose_sequence import Take
-from mcss.video.decoding import load_av, pictures
+from mcss.video.decoding import images, load_av
 from mcss.viz.figures import front_view
 
 HEIGHT = 720
@@ -27,26 +27,26 @@ _REACH_MM = 1150.0
 
 def panel(pose: Float[np.ndarray, "17 3"], size: int, lines: list[str]) -> UInt8[np.ndarray, "size size 3"]:
     """A pose (mm, +Z up, seen from its -Y) on paper, with some lines of text."""
-    picture = np.full((size, size, 3), _PAPER, np.uint8)
+    image = np.full((size, size, 3), _PAPER, np.uint8)
     flat, _ = front_view(pose.astype(float) - (pose.min(axis=0) + pose.max(axis=0)) / 2)
-    draw_skeleton(picture, 0.5 + flat / (2 * _REACH_MM))
+    draw_skeleton(image, 0.5 + flat / (2 * _REACH_MM))
     for number, text in enumerate(lines):
         place = (8, 18 + 18 * number)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
-    return picture
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+    return image
 
 
-def drawn(picture: Picture, take: Take, i: int, height: int) -> UInt8[np.ndarray, "rows columns 3"]:
-    """One picture of a take with its skeleton over it and beside it."""
-    scale = height / picture.shape[0]
-    width = max(2, round(picture.shape[1] * scale))
+def drawn(image: Image, take: Take, i: int, height: int) -> UInt8[np.ndarray, "rows columns 3"]:
+    """One image of a take with its skeleton over it and beside it."""
+    scale = height / image.shape[0]
+    width = max(2, round(image.shape[1] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    left = np.ascontiguousarray(cv2.resize(picture, (width, height), interpolation=how), np.uint8)
+    left = np.ascontiguousarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
     x0, y0, x1, y1 = (round(float(value) * scale) for value in take.poses.squares[i])
     cv2.rectangle(left, (x0, y0), (x1, y1), (255, 255, 255) if take.found[i] else (160, 160, 160), 1, cv2.LINE_AA)
     one = np.array([i])
     if take.poses.placement is not None:
-        _draw_over(left, take.poses.take(one).in_picture()[0] * scale)
+        _draw_over(left, take.poses.take(one).in_image()[0] * scale)
     side = min(height, 480)
     right = np.full((height, side, 3), _PAPER, np.uint8)
     top = (height - side) // 2
@@ -66,42 +66,42 @@ def _said(take: Take, i: int) -> list[str]:
     return lines
 
 
-def _draw_over(picture: Picture, joints: Float[np.ndarray, "17 2"]) -> None:
-    """Draw joints (pixels) into a picture that need not be square."""
-    # `draw_skeleton` takes shares of a square picture: it is given the square part around the person.
-    low = np.floor(np.minimum(joints.min(axis=0), picture.shape[1::-1])).astype(int) - 4
+def _draw_over(image: Image, joints: Float[np.ndarray, "17 2"]) -> None:
+    """Draw joints (pixels) into an image that need not be square."""
+    # `draw_skeleton` takes shares of a square image: it is given the square part around the person.
+    low = np.floor(np.minimum(joints.min(axis=0), image.shape[1::-1])).astype(int) - 4
     side = int(np.ceil((joints - low).max())) + 8
     x0, y0 = np.clip(low, 0, None)
-    x1, y1 = min(low[0] + side, picture.shape[1]), min(low[1] + side, picture.shape[0])
+    x1, y1 = min(low[0] + side, image.shape[1]), min(low[1] + side, image.shape[0])
     if x1 <= x0 or y1 <= y0:
         return
     square = np.zeros((side, side, 3), np.uint8)
     inner = np.s_[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]]
-    square[inner] = picture[y0:y1, x0:x1]
+    square[inner] = image[y0:y1, x0:x1]
     draw_skeleton(square, (joints - low) / side)
-    picture[y0:y1, x0:x1] = square[inner]
+    image[y0:y1, x0:x1] = square[inner]
 
 
 def write_overlay(take: Take, source: Path, path: Path) -> None:
-    """Write the picture or video `source`, of which a take was made, with the skeletons.
+    """Write the image or video `source`, of which a take was made, with the skeletons.
 
     Args:
         take: The take.
         source: The file.
-        path: .jpg for a picture, .mp4 for a video.
+        path: .jpg for an image, .mp4 for a video.
     """
     if path.suffix == ".jpg":
-        picture = read_picture(source)
-        write_picture(path, drawn(picture, take, 0, min(HEIGHT, max(picture.shape[0], 240))))
+        image = read_image(source)
+        write_image(path, drawn(image, take, 0, min(HEIGHT, max(image.shape[0], 240))))
         return
 
-    def frames() -> Iterator[Picture]:
+    def frames() -> Iterator[Image]:
         height = 0
-        for i, picture in enumerate(pictures(source)):
+        for i, image in enumerate(images(source)):
             if i == len(take):
                 return
-            height = height or min(HEIGHT, picture.shape[0]) // 2 * 2
-            yield drawn(picture, take, i, height)
+            height = height or min(HEIGHT, image.shape[0]) // 2 * 2
+            yield drawn(image, take, i, height)
 
     write_video(path, frames(), take.time)
 
@@ -110,7 +110,7 @@ def write_sequence_overlay(take: Take, capture: Capture, instants: Instants, pat
     """Write a video of a fused take: the crops of all views with the skeletons over them, the fused pose beside."""
     names = [view for view in take.views if view in instants.views]
 
-    def frames() -> Iterator[Picture]:
+    def frames() -> Iterator[Image]:
         for i in range(len(take)):
             cells = []
             for name in names:
@@ -127,20 +127,20 @@ def write_sequence_overlay(take: Take, capture: Capture, instants: Instants, pat
     write_video(path, frames(), take.time)
 
 
-def write_video(path: Path, frames: Iterator[Picture], times: Float[np.ndarray, " n"]) -> None:
-    """Write pictures of even sides and one size as an H.264 video, each shown at its time in seconds."""
+def write_video(path: Path, frames: Iterator[Image], times: Float[np.ndarray, " n"]) -> None:
+    """Write images of even sides and one size as an H.264 video, each shown at its time in seconds."""
     av = load_av()
     ticks = Fraction(1, 90000)
     rate = Fraction(1 / float(np.median(np.diff(times)))).limit_denominator(1001) if len(times) > 1 else Fraction(1)
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = None
-        for picture, time in zip(frames, times, strict=False):
+        for image, time in zip(frames, times, strict=False):
             if stream is None:
                 stream = container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
-                stream.height, stream.width = picture.shape[:2]
+                stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.time_base = ticks
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame.pts, frame.time_base = round(float(time) / ticks), ticks
             for packet in stream.encode(frame):
                 container.mux(packet)

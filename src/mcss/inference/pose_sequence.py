@@ -1,4 +1,4 @@
-"""What was predicted of one person through time: the frames of a video, one picture, or the instants of a sequence."""
+"""What was predicted of one person through time: the frames of a video, one image, or the instants of a sequence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from mcss.models.model import Poses
 from mcss.models.orientation import Placement
 
 Turned = Literal["canonical", "view"]
-"""Everybody faces the same way; or as the camera sees the person, upright: +X to the right of the picture, +Y away."""
+"""Everybody faces the same way; or as the camera sees the person, upright: +X to the right of the image, +Y away."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,13 +25,13 @@ class Take:
     """The file, or sequence of a capture, that was looked at."""
     poses: Poses
     frame: Int64[np.ndarray, " n"]
-    """Number of the picture, from 0."""
+    """Number of the image, from 0."""
     time: Float64[np.ndarray, " n"]
     """Seconds."""
     found: Bool[np.ndarray, " n"]
     """Whether the person was found there; else the crop is interpolated from before and after."""
     rate: float
-    """Frames a second; 1 for single pictures."""
+    """Frames a second; 1 for single images."""
     model: str = ""
     """The model that predicted."""
     notes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Take:
 
 
 def smooth(take: Take, settings: SmoothingSettings) -> Take:
-    """The take with its poses, headings and places in the picture smoothed; embeddings stay as they are."""
+    """The take with its poses, headings and places in the image smoothed; embeddings stay as they are."""
     if settings.smooth == "none" or len(take) < 3:
         return take
 
@@ -66,7 +66,7 @@ def smooth(take: Take, settings: SmoothingSettings) -> Take:
     if (seen := take.poses.placement) is not None:
         radians = np.radians(seen.heading.astype(float))
         direction = calm(seen.certainty[:, None] * np.stack([np.cos(radians), np.sin(radians)], axis=1), 300.0)
-        # Places and sizes are smoothed in the picture, since the crop moves.
+        # Places and sizes are smoothed in the image, since the crop moves.
         corner, side = take.poses.squares[:, :2], take.poses.squares[:, 2:3] - take.poses.squares[:, :1]
         millimetres = 1 / np.maximum(float(np.median(seen.scale * side[:, 0])), 1e-6)
         root = calm(corner + side * seen.root, millimetres)

@@ -1,4 +1,4 @@
-"""From what a user gives, pictures, videos, folders or captures, to takes; what fails does not stop the rest."""
+"""From what a user gives, images, videos, folders or captures, to takes; what fails does not stop the rest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from jaxtyping import Int64
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants, natural_order
 from mcss.errors import SourceError
-from mcss.images import PICTURE_SUFFIXES, read_picture
+from mcss.images import IMAGE_SUFFIXES, read_image
 from mcss.inference.fusion import fused
-from mcss.inference.locate import Rectangle, in_picture, in_video
+from mcss.inference.locate import Rectangle, in_image, in_video
 from mcss.inference.pose_sequence import Take
 from mcss.models.model import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress, Task
-from mcss.video.decoding import VIDEO_SUFFIXES, pictures, stated_count
+from mcss.video.decoding import VIDEO_SUFFIXES, images, stated_count
 from mcss.video.detectors import PersonFinder
 from mcss.video.people import cut_out
 
@@ -43,28 +43,28 @@ def is_capture(source: str) -> bool:
 
 
 def inputs_of(source: Path) -> list[Input]:
-    """The pictures and videos that a path stands for, in natural order.
+    """The images and videos that a path stands for, in natural order.
 
     Raises:
         SourceError: There is nothing there, or nothing that can be used.
     """
-    kinds = PICTURE_SUFFIXES | VIDEO_SUFFIXES
+    kinds = IMAGE_SUFFIXES | VIDEO_SUFFIXES
     if source.is_file():
         if source.suffix.lower() not in kinds:
             raise SourceError(
-                f"{source}: neither a picture nor a video by its ending; expected one of {', '.join(sorted(kinds))}, a "
+                f"{source}: neither an image nor a video by its ending; expected one of {', '.join(sorted(kinds))}, a "
                 "folder of them, or a capture"
             )
         return [Input(source, source.stem)]
     if not source.is_dir():
-        raise SourceError(f"{source}: no such file or folder; expected a picture, a video, a folder or a capture")
+        raise SourceError(f"{source}: no such file or folder; expected an image, a video, a folder or a capture")
     found = []
     for path in sorted(source.rglob("*"), key=lambda p: natural_order(str(p))):
         within = path.relative_to(source)
         if path.suffix.lower() in kinds and path.is_file() and not any(p.startswith(".") for p in within.parts):
             found.append((path, within))
     if not found:
-        raise SourceError(f"{source}: no pictures or videos in this folder; expected {', '.join(sorted(kinds))}")
+        raise SourceError(f"{source}: no images or videos in this folder; expected {', '.join(sorted(kinds))}")
     stems = [str(within.with_suffix("")) for _, within in found]
     return [
         Input(path, stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:].lower()}")
@@ -72,17 +72,17 @@ def inputs_of(source: Path) -> list[Input]:
     ]
 
 
-def take_of_picture(
+def take_of_image(
     model: Model, source: Input, box: Rectangle | None = None, finder: PersonFinder | None = None
 ) -> Take:
-    """The pose of the person in a picture file.
+    """The pose of the person in an image file.
 
     Raises:
         ImageError: It is none, or nobody is in it.
     """
-    picture = read_picture(source.path)
-    sighting = in_picture(picture, str(source.path), box, finder)
-    crop = cut_out(picture, sighting.squares[0], model.image_size)
+    image = read_image(source.path)
+    sighting = in_image(image, str(source.path), box, finder)
+    crop = cut_out(image, sighting.squares[0], model.image_size)
     return Take(
         name=source.name,
         source=str(source.path),
@@ -103,7 +103,7 @@ def take_of_video(
     finder: PersonFinder | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Take:
-    """The poses of the person in a video, one for each of its pictures; not smoothed yet.
+    """The poses of the person in a video, one for each of its images; not smoothed yet.
 
     Raises:
         SourceError: It is no video that can be read, or nobody is seen in it.
@@ -113,7 +113,7 @@ def take_of_video(
         parts = list(_crops_predicted(model, source.path, sighting.squares, task))
     count = sum(map(len, parts))
     if not count:
-        raise SourceError(f"{source.path}: not one picture can be decoded; copy the file again")
+        raise SourceError(f"{source.path}: not one image can be decoded; copy the file again")
     time = sighting.time[:count]
     return Take(
         name=source.name,
@@ -131,8 +131,8 @@ def take_of_video(
 def _crops_predicted(model: Model, path: Path, squares: Int64[np.ndarray, "n 4"], task: Task) -> Iterator[Poses]:
     waiting: list[np.ndarray] = []
     done = 0
-    for picture, square in zip(pictures(path), squares, strict=False):
-        waiting.append(cut_out(picture, square, model.image_size))
+    for image, square in zip(images(path), squares, strict=False):
+        waiting.append(cut_out(image, square, model.image_size))
         if len(waiting) == _BATCH:
             yield model.predict_crops(waiting, squares[done : done + len(waiting)])
             done += len(waiting)
@@ -163,10 +163,10 @@ def take_of_sequence(
 
     Args:
         model: Predicts.
-        capture: Where the pictures are.
+        capture: Where the images are.
         name: Of the sequence.
         instants: Of one sequence.
-        progress: Told of every picture.
+        progress: Told of every image.
     """
     seen = instants.rows >= 0
     rows = instants.rows[seen]

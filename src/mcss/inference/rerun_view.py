@@ -1,4 +1,4 @@
-"""Cameras, poses and pictures of a capture, and predicted poses, in Rerun's viewer, to turn about and to play."""
+"""Cameras, poses and images of a capture, and predicted poses, in Rerun's viewer, to turn about and to play."""
 
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,16 @@ from mcss.skeletons import JOINTS, PARENTS
 from mcss.viz.figures import LEFT, MIDDLE, RIGHT
 
 _BONE_MM, _PLANE_MM = 12.0, 800.0
-"""Radius of a bone, and the distance of a picture from its camera, in mm."""
+"""Radius of a bone, and the distance of an image from its camera, in mm."""
 
 
 def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None) -> None:
     """Open the viewer, or write an .rrd file for it; world millimetres, a timeline that counts the instants.
 
-    Pictures of views without a camera are shown beside the scene; so are all where no pose is known.
+    Images of views without a camera are shown beside the scene; so are all where no pose is known.
 
     Args:
-        capture: Where the pictures are.
+        capture: Where the images are.
         instants: What to show, in this order.
         out: The file; None to open the viewer.
 
@@ -49,7 +49,7 @@ def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None)
         _log_pose(rr, recording, instants, number)
         for view, row in enumerate(instants.rows[number]):
             if row >= 0:
-                _log_picture(rr, recording, capture, instants.views[view], int(row))
+                _log_image(rr, recording, capture, instants.views[view], int(row))
     recording.flush()
 
 
@@ -99,13 +99,13 @@ def _log_bones(rr: Any, recording: Any, pose: Float[np.ndarray, "17 3"]) -> None
     recording.log("world/person", rr.LineStrips3D(bones, radii=_BONE_MM, colors=rgb))
 
 
-def _log_picture(rr: Any, recording: Any, capture: Capture, view: str, row: int) -> None:
+def _log_image(rr: Any, recording: Any, capture: Capture, view: str, row: int) -> None:
     rows = np.array([row])
     image = rr.EncodedImage(contents=capture.images(rows)[0], media_type="image/jpeg")
     cameras, box, size = capture.cameras(rows), capture.boxes(rows)[0], capture.info.image_size
     rotation, translation = cameras.rotation[0].astype(float), cameras.translation[0].astype(float)
     if not np.isfinite(rotation).all() or not np.isfinite(cameras.intrinsics).all():
-        recording.log(f"pictures/{view}", image)
+        recording.log(f"images/{view}", image)
         return
     crop = cameras.intrinsics[0].astype(float)
     crop[:2, 2] -= box[:2]
@@ -113,7 +113,7 @@ def _log_picture(rr: Any, recording: Any, capture: Capture, view: str, row: int)
     place = f"world/cameras/{view}"
     recording.log(place, rr.Transform3D(translation=-rotation.T @ translation, mat3x3=rotation.T))
     recording.log(
-        f"{place}/picture",
+        f"{place}/image",
         rr.Pinhole(image_from_camera=crop, resolution=[size, size], image_plane_distance=_PLANE_MM),
         image,
     )

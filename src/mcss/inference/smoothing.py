@@ -69,7 +69,7 @@ def _savgol(
         return values
     if np.abs(steps - step).max() < 0.05 * step:
         return np.asarray(savgol_filter(values, 2 * half + 1, _ORDER, axis=0), np.float64)
-    # Dropped pictures, or a variable frame rate: the filter works on even steps.
+    # Dropped images, or a variable frame rate: the filter works on even steps.
     even = np.linspace(times[0], times[-1], max(2 * half + 1, round((times[-1] - times[0]) / step) + 1))
     resampled = np.stack([np.interp(even, times, column) for column in values.T], axis=1)
     calm = savgol_filter(resampled, 2 * half + 1, _ORDER, axis=0)

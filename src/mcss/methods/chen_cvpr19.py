@@ -12,14 +12,14 @@ other, in both directions; two fully connected layers from the latent to the pos
 
 What had to be chosen:
 
-* The detector is the trunk of the other systems here with one linear layer that gives the points, learned in the first
-  stage from the 2D labels of all training pictures. The paper's is a stacked hourglass, trained elsewhere. No gradient
-  flows from the maps into it, as if it had been trained before.
-* Points are normalised (`mcss.data.keypoints`): a map has the hip in its middle and shows everybody equally large, so that
-  pictures may be shifted and zoomed. What a skeleton's place and size in the picture tell of its pose is not used.
+* The detector is the backbone of the other systems here with one linear layer that gives the points, learned in the
+  first stage from the 2D labels of all training images. The paper's is a stacked hourglass, trained elsewhere. No
+  gradient flows from the maps into it, as if it had been trained before.
+* Points are normalised (`mcss.data.keypoints`): a map has the hip in its middle and shows everybody equally large, so
+  that images may be shifted and zoomed. What a skeleton's place and size in the image tell of its pose is not used.
 * A map has a channel for each bone, 32 px; its L2 is taken as a share of the mean square of the true maps, and the
   consistency as a share of the variance of the clouds, which neither a small cloud can buy nor one that is the same for
-  all pictures (points straight above the hip look alike to all cameras that stand upright).
+  all images (points straight above the hip look alike to all cameras that stand upright).
 * The pose is read off the cloud in deviations of its coordinates (BatchNorm without scale and shift), whatever its
   units.
 * The first stage takes as many steps as the second by default.
@@ -28,13 +28,13 @@ What had to be chosen:
 * The views of an instant form a ring, each drawn from the one before and its cloud compared with that one's.
 * Rotations are the cameras'.
 
-What it needs that MCSS does not: the rotation of every camera, and 2D joints of all training pictures, of the labels or
+What it needs that MCSS does not: the rotation of every camera, and 2D joints of all training images, of the labels or
 of a detector.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ from mcss.skeletons import PoseFrame
 
 @dataclass(frozen=True)
 class SkeletonMapConfig:
-    """What comes after the trunk; stored with every checkpoint."""
+    """What comes after the backbone; stored with every checkpoint."""
 
     points: int = 200
     """3D points of the cloud."""
@@ -137,14 +137,14 @@ class SkeletonMapOutput(NamedTuple):
 
 
 class SkeletonMapNetwork(PoseEstimator):
-    """Trunk, 2D joints, encoder of skeleton maps, decoder, and the shallow network from the cloud to the pose."""
+    """Backbone, 2D joints, encoder of skeleton maps, decoder, and the shallow network from the cloud to the pose."""
 
     KIND = "skeleton-map"
 
     def __init__(self, config: NetworkConfig, maps: SkeletonMapConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")
         self.maps = maps
-        self.point_head = nn.Linear(self.trunk.channels * self.feature_side() ** 2, OUTPUT_JOINTS * 2)
+        self.point_head = nn.Linear(self.backbone.channels * self.feature_side() ** 2, OUTPUT_JOINTS * 2)
         self.encoder = nn.Sequential(*_shrinking(len(BONES), maps))
         self.decoder_start = nn.Sequential(nn.Linear(maps.points * 3, maps.width * START_SIDE**2), nn.ReLU())
         blocks, channels = enlarging(maps.width, maps.width, maps.map_size)
@@ -158,11 +158,13 @@ class SkeletonMapNetwork(PoseEstimator):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The settings of all that comes after the trunk."""
+        """The settings of all that comes after the backbone."""
         return asdict(self.maps)
 
     @classmethod
-    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+    def untrained(
+        cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]
+    ) -> "SkeletonMapNetwork":
         """A network with random weights."""
         return cls(config, SkeletonMapConfig(**architecture))
 
@@ -176,8 +178,8 @@ class SkeletonMapNetwork(PoseEstimator):
         """The cloud as embedding and the normalised pose; with `rotations` the skeleton of each view drawn anew.
 
         Args:
-            images: For the trunk.
-            first: The stage of the trunk that they are fed to.
+            images: For the backbone.
+            first: The stage of the backbone that they are fed to.
             shape: Instants and views of each.
             rotations: World to camera.
         """
@@ -201,7 +203,7 @@ def map_error(
     true: Float[Tensor, "batch bones side side"],
     known: Float[Tensor, "batch bones"],
 ) -> Float[Tensor, " batch"]:
-    """Mean squared difference of the bones that are known; 0 for a picture without any."""
+    """Mean squared difference of the bones that are known; 0 for an image without any."""
     squared = (drawn - true).square().mean(dim=(2, 3)) * known
     return squared.sum(dim=1) / known.sum(dim=1).clamp(min=1)
 

@@ -56,7 +56,7 @@ Losses = (
     | Points2DLosses
 )
 Output = NetworkOutput | SkeletonMapOutput | Tensor
-"""Poses, skeletons of other views, or pictures of them."""
+"""Poses, skeletons of other views, or images of them."""
 
 COMPARES_VIEWS = MCSSSettings | RhodinCVPR18Settings | NovelViewSettings | SkeletonMapSettings | Points2DSettings
 """Methods that look at several unlabelled views of an instant."""
@@ -110,7 +110,7 @@ def pose_images_of(method: Method) -> int:
 
 
 def needs_every_rotation(method: Method) -> bool:
-    """Whether a method must know the cameras of unlabelled pictures, too."""
+    """Whether a method must know the cameras of unlabelled images, too."""
     match method:
         case RhodinCVPR18Settings():
             return method.rotations == "cameras"
@@ -119,7 +119,7 @@ def needs_every_rotation(method: Method) -> bool:
 
 
 def learns_from_views(method: Method) -> bool:
-    """Whether a method learns from seeing an instant from several sides, and not only looks at several pictures."""
+    """Whether a method learns from seeing an instant from several sides, and not only looks at several images."""
     match method:
         case MCSSSettings():
             return True
@@ -144,18 +144,18 @@ def points_of(method: Method) -> str | None:
 
 @dataclass(frozen=True)
 class Information:
-    """What a system learns from, beside pictures."""
+    """What a system learns from, beside images."""
 
     labels: bool
     """3D poses of the labelled people."""
     views: bool
-    """Which unlabelled pictures show the same instant."""
+    """Which unlabelled images show the same instant."""
     rotations: bool
     """Of the cameras, for more than the labels themselves."""
     backgrounds: bool
-    """Pictures of the empty scene."""
+    """Images of the empty scene."""
     points: bool
-    """2D joints of all training pictures."""
+    """2D joints of all training images."""
 
 
 def information_of(method: Method) -> Information:
@@ -265,7 +265,7 @@ def losses_of(
         method: With its settings.
         network: In training.
         output: What it says of the batch.
-        batch: Pictures and labels.
+        batch: Images and labels.
         initial: The network of the first stage as it was at its end, for methods that look back at it.
     """
     if isinstance(method, NovelViewSettings):

@@ -1,12 +1,13 @@
-"""2D pretraining: a network that tells where the joints lie in a picture, of 2D labels or a detector's points alone.
+"""2D pretraining: a network that tells where the joints lie in an image, of 2D labels or a detector's points alone.
 
-Not a system of its own: what its trunk has learned is the start of another run (``--weights RUN``). The starred rows of
-Table 1 of Mitra et al. (CVPR 2020) are of networks that were first trained on 2D labels, a ResNet-50 on MPII and LSP by
-Rhodin et al. (CVPR 2018). Here the pictures are those of the capture itself, of everybody in the training split.
+Not a system of its own: what its backbone has learned is the start of another run (``--weights RUN``). The starred rows
+of Table 1 of Mitra et al. (CVPR 2020) are of networks that were first trained on 2D labels, a ResNet-50 on MPII and LSP
+by Rhodin et al. (CVPR 2018). Here the images are those of the capture itself, of everybody in the training split.
 
-H's coordinates are trained, x and y of each joint against its normalised point (`mcss.data.keypoints`); z stays untrained.
+H's coordinates are trained, x and y of each joint against its normalised point (`mcss.data.keypoints`); z stays
+untrained.
 
-What it needs that MCSS does not: 2D joints of all training pictures.
+What it needs that MCSS does not: 2D joints of all training images.
 """
 
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ class Points2DLosses:
 
 
 def point_error(predicted: Float[Tensor, "batch 16 2"], points: Float[Tensor, "batch 17 2"]) -> Float[Tensor, " batch"]:
-    """Mean absolute difference in the coordinates of the joints that are known; 0 for a picture without any."""
+    """Mean absolute difference in the coordinates of the joints that are known; 0 for an image without any."""
     true = points[:, 1:]
     known = true.isfinite()
     difference = (predicted - true.nan_to_num()).abs() * known
@@ -60,6 +61,6 @@ def losses(settings: Points2DSettings, output: NetworkOutput, batch: Batch) -> P
 
 
 def mean_of_known(values: Float[Tensor, " batch"], points: Float[Tensor, "batch 17 2"]) -> Tensor:
-    """The mean over the pictures that have any points."""
+    """The mean over the images that have any points."""
     known = points.isfinite().flatten(1).any(dim=1)
     return torch.where(known, values, torch.zeros_like(values)).sum() / known.sum().clamp(min=1)

@@ -14,7 +14,7 @@ What had to be chosen:
   ResNet-50, in part pretrained on 2D labels (the starred row of Table 1 of Mitra et al.); here is no 2D pretraining.
 * The common pose is the mean of the views. Both consistency and drift are squared distances in units of one deviation,
   that of all coordinates of the labelled poses, since separate units for x, y and z would not survive a rotation.
-* The drift is taken on the augmented pictures that the network itself sees.
+* The drift is taken on the augmented images that the network itself sees.
 * With ``rotations="procrustes"`` each view of each instant is turned onto the first view of it, and the rotation is
   held fixed in the gradient. Nothing is assumed of cameras that stand still.
 

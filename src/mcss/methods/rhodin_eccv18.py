@@ -2,7 +2,7 @@
 
 Written from the description alone (ECCV 2018, and Sec. 5 of Mitra et al.), not from its public code.
 
-First, without labels, an encoder learns to make of a picture an appearance vector and a cloud of 3D points, such that
+First, without labels, an encoder learns to make of an image an appearance vector and a cloud of 3D points, such that
 a decoder, given the cloud turned by the relative rotation of two cameras, draws what the other camera sees. Appearance
 is taken from another instant of the same person, so that it cannot hold the pose, and the other camera's background is
 given, so that the cloud need not hold it. Then the encoder is frozen and a shallow network learns the pose from the
@@ -14,31 +14,31 @@ the background; L1 of pixels plus twice the L1 of early features of an ImageNet 
 
 What had to be chosen:
 
-* The encoder is the trunk of the other systems here, cloud and appearance linear in its map Ψ. Its BatchNorms keep
+* The encoder is the backbone of the other systems here, cloud and appearance linear in its map Ψ. Its BatchNorms keep
   their scale and shift, also where MCSS goes without.
 * The decoder: a linear layer to a map of side 4, appearance beside it at every place, then for each doubling of the
-  side a bilinear enlargement and two convolutions with GroupNorm and ReLU. Pictures are 64 px by default, the paper's
+  side a bilinear enlargement and two convolutions with GroupNorm and ReLU. Images are 64 px by default, the paper's
   128. What sees the background are two convolutions with a ReLU in between: a single one is linear in it, and could lay
   a person over what is behind, but not hide it.
 * Differences may be squared instead of absolute (``differences``), as in the recipe `fast`: of a limb that is somewhere
-  in an area, the best picture in L1 is the background, and in the steps of a laptop nothing is learned beyond that.
+  in an area, the best image in L1 is the background, and in the steps of a laptop nothing is learned beyond that.
 * A share of the instants may be drawn from their own views (``own_share``), which teaches cloud and decoder what a
   shape is before they can turn it.
 * The first stage takes as many steps as the second by default.
-* The early features are those of the trunk's own first stages, as ImageNet left them, their L1 as a share of their mean
-  size: trunks differ in scale, and the paper's factor of two fits ResNet-18's.
+* The early features are those of the backbone's own first stages, as ImageNet left them, their L1 as a share of their
+  mean size: backbones differ in scale, and the paper's factor of two fits ResNet-18's.
 * A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
   the next one in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
 * No colours are changed in augmentation, for a decoder could not guess them. The paper mentions no augmentation here.
-* Rotations are the cameras'; that a person at the border of the picture is seen from a little aside is not made good.
+* Rotations are the cameras'; that a person at the border of the image is seen from a little aside is not made good.
 
-What it needs that MCSS does not: the rotation of every camera, and its picture of the empty scene.
+What it needs that MCSS does not: the rotation of every camera, and its image of the empty scene.
 """
 
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -52,25 +52,25 @@ from mcss.skeletons import PoseFrame
 
 @dataclass(frozen=True)
 class SynthesisConfig:
-    """What comes after the trunk; stored with every checkpoint."""
+    """What comes after the backbone; stored with every checkpoint."""
 
     points: int = 200
     """3D points of the cloud."""
     appearance: int = 128
     """Numbers that say what a person looks like."""
-    picture_size: int = 64
-    """Side of the pictures that are drawn; a power of two. The paper's is 128."""
+    drawn_size: int = 64
+    """Side of the images that are drawn; a power of two. The paper's is 128."""
     width: int = 128
     """Channels of the decoder's first map; half as many after each doubling of its side, but 16 at least."""
     perception_stages: int = 2
-    """Stages of the trunk whose features drawn and true pictures are compared by."""
+    """Stages of the backbone whose features drawn and true images are compared by."""
     hidden: int = 2048
     """Width of the two hidden layers between cloud and pose."""
     dropout: float = 0.5
     """Of the hidden layers while training."""
 
     def __post_init__(self) -> None:
-        check_size("picture_size", self.picture_size)
+        check_size("drawn_size", self.drawn_size)
         for name in ("points", "appearance", "width", "hidden"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
@@ -137,12 +137,12 @@ class RegressionLosses:
 
 
 class Decoder(nn.Module):
-    """Draws a person: cloud in the camera's frame, appearance and background to a picture in normalised colours."""
+    """Draws a person: cloud in the camera's frame, appearance and background to an image in normalised colours."""
 
     def __init__(self, config: SynthesisConfig) -> None:
         super().__init__()
         self.start = nn.Sequential(nn.Linear(config.points * 3, config.width * START_SIDE**2), nn.ReLU())
-        self.blocks, channels = enlarging(config.width + config.appearance, config.width, config.picture_size)
+        self.blocks, channels = enlarging(config.width + config.appearance, config.width, config.drawn_size)
         self.last = nn.Sequential(
             nn.Conv2d(channels + 3, channels, kernel_size=3, padding=1),
             nn.ReLU(),
@@ -155,7 +155,7 @@ class Decoder(nn.Module):
         appearance: Float[Tensor, "batch looks"],
         background: Float[Tensor, "batch 3 side side"],
     ) -> Float[Tensor, "batch 3 side side"]:
-        """The picture; the background enters the last layers alone."""
+        """The image; the background enters the last layers alone."""
         shape = start_map(self.start(cloud.flatten(1)))
         looks = appearance[:, :, None, None].expand(-1, -1, START_SIDE, START_SIDE)
         drawn: Tensor = self.last(torch.cat([self.blocks(torch.cat([shape, looks], dim=1)), background], dim=1))
@@ -163,20 +163,22 @@ class Decoder(nn.Module):
 
 
 class NovelViewNetwork(PoseEstimator):
-    """Trunk, cloud, appearance, decoder, and the shallow network from the cloud to the pose in camera space."""
+    """Backbone, cloud, appearance, decoder, and the shallow network from the cloud to the pose in camera space."""
 
     KIND = "novel-view"
 
     def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")
         self.synthesis = synthesis
-        if not 0 < synthesis.perception_stages <= len(self.trunk.stages):
+        if not 0 < synthesis.perception_stages <= len(self.backbone.stages):
             raise ValueError(
-                f"perception_stages: {config.trunk} has {len(self.trunk.stages)} stages, "
+                f"perception_stages: {config.backbone} has {len(self.backbone.stages)} stages, "
                 f"got {synthesis.perception_stages}."
             )
-        self.perception = copy.deepcopy(self.trunk.stages[: synthesis.perception_stages]).requires_grad_(False).eval()
-        flat = self.trunk.channels * self.feature_side() ** 2
+        self.perception = (
+            copy.deepcopy(self.backbone.stages[: synthesis.perception_stages]).requires_grad_(False).eval()
+        )
+        flat = self.backbone.channels * self.feature_side() ** 2
         self.cloud_head = nn.Linear(flat, synthesis.points * 3)
         self.appearance_head = nn.Linear(flat, synthesis.appearance)
         self.decoder = Decoder(synthesis)
@@ -188,11 +190,11 @@ class NovelViewNetwork(PoseEstimator):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """The settings of all that comes after the trunk."""
+        """The settings of all that comes after the backbone."""
         return asdict(self.synthesis)
 
     @classmethod
-    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "NovelViewNetwork":
         """A network with random weights."""
         return cls(config, SynthesisConfig(**architecture))
 
@@ -214,8 +216,8 @@ class NovelViewNetwork(PoseEstimator):
         """The cloud as embedding and the normalised pose; with `rotations` and `backgrounds` each view drawn anew.
 
         Args:
-            images: For the trunk.
-            first: The stage of the trunk that they are fed to.
+            images: For the backbone.
+            first: The stage of the backbone that they are fed to.
             shape: Instants and views of each.
             rotations: World to camera.
             backgrounds: Behind each image, normalised.
@@ -223,7 +225,7 @@ class NovelViewNetwork(PoseEstimator):
 
         Returns:
             Poses, with an embedding that is the cloud in the camera's frame, made a unit vector (it is *not* the same
-            in all views). Or pictures in the order of `images`, each drawn from another view and another instant's
+            in all views). Or images in the order of `images`, each drawn from another view and another instant's
             appearance.
         """
         psi = self.features(images, first).flatten(1)
@@ -238,11 +240,11 @@ class NovelViewNetwork(PoseEstimator):
         drawn: Tensor = self.decoder(turned.flatten(0, 1), looks.flatten(0, 1), backgrounds)
         return drawn
 
-    def early_features(self, pictures: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch _ _ _"]:
-        """What drawn and true pictures are compared by; has a gradient, but no weights to learn."""
+    def early_features(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch _ _ _"]:
+        """What drawn and true images are compared by; has a gradient, but no weights to learn."""
         for stage in self.perception:
-            pictures = stage(pictures)
-        return pictures
+            images = stage(images)
+        return images
 
 
 def seen_from_the_next_view(
@@ -254,7 +256,7 @@ def seen_from_the_next_view(
 
     Args:
         cloud: In the frame of the view's own camera.
-        appearance: Of each picture.
+        appearance: Of each image.
         rotations: World to camera. Only those from one camera to the other matter.
     """
     return turned_to_the_next_view(cloud, rotations), appearance.roll((1, 1), dims=(0, 1))
@@ -269,19 +271,19 @@ def turned_to_the_next_view(
 
 
 def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """Mean absolute difference of each picture, or of its features."""
+    """Mean absolute difference of each image, or of its features."""
     return (drawn - true).abs().flatten(1).mean(dim=1)
 
 
 def mean_squared(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """Mean squared difference of each picture, of its features, or of the normalised coordinates of a pose."""
+    """Mean squared difference of each image, of its features, or of the normalised coordinates of a pose."""
     return (drawn - true).square().flatten(1).mean(dim=1)
 
 
 def novel_view_losses(
     settings: NovelViewSettings, network: NovelViewNetwork, drawn: Tensor, batch: Batch
 ) -> NovelViewLosses:
-    """How far drawn pictures are from the true ones, in colours and in early features."""
+    """How far drawn images are from the true ones, in colours and in early features."""
     assert batch.unchanged is not None
     difference = mean_l1 if settings.differences == "absolute" else mean_squared
     pixels = difference(drawn, batch.unchanged).mean()

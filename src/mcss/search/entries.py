@@ -34,7 +34,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Pictures to be found: an entry each."""
+    """Images to be found: an entry each."""
 
     capture: str
     """Fingerprint of the capture that has them all."""
@@ -56,7 +56,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which pictures may be found; a condition that is empty holds for all."""
+    """Which images may be found; a condition that is empty holds for all."""
 
     view: tuple[str, ...] = ()
     """Only these views; may be given several times."""
@@ -101,7 +101,7 @@ NO_FILTER = Filter()
 
 @dataclass(frozen=True)
 class Hit:
-    """A picture that was found."""
+    """An image that was found."""
 
     capture: str
     row: int

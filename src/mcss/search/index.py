@@ -1,7 +1,7 @@
-"""An index of embeddings: pictures of people, found by pose; in LanceDB, in a folder or an object store.
+"""An index of embeddings: images of people, found by pose; in LanceDB, in a folder or an object store.
 
-An index is a LanceDB database of two tables: ``poses``, a row per picture (`mcss.search.entries.index_schema`), and
-``captures``, where the pictures came from. Every change is a version of its own: who searches meanwhile sees all of
+An index is a LanceDB database of two tables: ``poses``, a row per image (`mcss.search.entries.index_schema`), and
+``captures``, where the images came from. Every change is a version of its own: who searches meanwhile sees all of
 it or nothing.
 """
 
@@ -277,7 +277,7 @@ class PoseIndex:
         return 0 if stats is None else int(stats.num_indexed_rows)
 
     def remember_capture(self, capture: str, uri: str) -> None:
-        """Keep where a capture is, for showing its pictures."""
+        """Keep where a capture is, for showing its images."""
         row = pa.table([[capture], [uri]], schema=_CAPTURES_SCHEMA)
         merge = self._captures.merge_insert("capture").when_matched_update_all().when_not_matched_insert_all()
         self._written(lambda: merge.execute(row))

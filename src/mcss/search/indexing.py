@@ -1,4 +1,4 @@
-"""From a capture and a model to an index: the embeddings and poses of all its pictures."""
+"""From a capture and a model to an index: the embeddings and poses of all its images."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from mcss.search.index import PoseIndex
 
 _BATCH = 64
 _KEPT_EVERY = 1024
-"""Pictures after which what was embedded is added to the index, to be there after any stop."""
+"""Images after which what was embedded is added to the index, to be there after any stop."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Indexed:
 
     added: int
     kept: int
-    """Pictures that an earlier call had added."""
+    """Images that an earlier call had added."""
     removed: int
-    """Pictures of a capture that was at the same place before, and is no longer what it was."""
+    """Images of a capture that was at the same place before, and is no longer what it was."""
     partitions: int
     """Of the search structure; 0 where the index is small enough to be searched in full."""
 
@@ -66,13 +66,13 @@ def indexed_capture(fingerprint: str, place: str, uri: str) -> Capture:
 
 
 def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
-    """Add every picture of a capture to the index at `uri`, which is begun if there is none.
+    """Add every image of a capture to the index at `uri`, which is begun if there is none.
 
     It can be stopped at any time and repeated: what was added stays, unless the capture has been replaced by another.
 
     Raises:
         PoseIndexError: The index belongs to another model, or cannot be written.
-        CaptureError: A picture that cannot be read.
+        CaptureError: An image that cannot be read.
     """
     index = PoseIndex.create(uri, origin_of(model))
     place = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
@@ -87,7 +87,7 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
     there = np.isin(instants.rows[instant, view], [] if indexed is None else indexed)
     instant, view = instant[~there], view[~there]
     true = np.asarray(target_poses(instants).numpy(), np.float32)
-    with progress.task("Indexing pictures", len(there), int(there.sum())) as task:
+    with progress.task("Indexing images", len(there), int(there.sum())) as task:
         for start in range(0, len(instant), _KEPT_EVERY):
             own, seen = instant[start : start + _KEPT_EVERY], view[start : start + _KEPT_EVERY]
             rows = instants.rows[own, seen]

@@ -1,4 +1,4 @@
-"""What is searched for: a picture, a row, a stretch of a video or of an indexed sequence, or a 3D pose."""
+"""What is searched for: an image, a row, a stretch of a video or of an indexed sequence, or a 3D pose."""
 
 import re
 from dataclasses import dataclass
@@ -6,33 +6,33 @@ from pathlib import Path
 
 from mcss.data.formats.pose_files import POSE_SUFFIXES
 from mcss.errors import QueryError
-from mcss.images import PICTURE_SUFFIXES
+from mcss.images import IMAGE_SUFFIXES
 from mcss.search.clips import Span
 from mcss.video.decoding import VIDEO_SUFFIXES
 
 FORMS = (
-    "a picture file; row:NUMBER; SUBJECT/SEQUENCE/FRAME/VIEW; a movement as VIDEO@T0:T1 or "
+    "an image file; row:NUMBER; SUBJECT/SEQUENCE/FRAME/VIEW; a movement as VIDEO@T0:T1 or "
     f"SUBJECT/SEQUENCE/VIEW@T0:T1 (seconds); or a 3D pose as FILE@FRAME ({', '.join(POSE_SUFFIXES)})"
 )
 
 
 @dataclass(frozen=True)
-class PictureQuery:
-    """The person in a picture file."""
+class ImageQuery:
+    """The person in an image file."""
 
     path: Path
 
 
 @dataclass(frozen=True)
 class RowQuery:
-    """An indexed picture, by its row."""
+    """An indexed image, by its row."""
 
     row: int
 
 
 @dataclass(frozen=True)
 class PlaceQuery:
-    """An indexed picture, by what it shows."""
+    """An indexed image, by what it shows."""
 
     subject: str
     sequence: str
@@ -71,7 +71,7 @@ class PoseQuery:
     frame: int
 
 
-Query = PictureQuery | RowQuery | PlaceQuery | VideoQuery | SegmentQuery | PoseQuery
+Query = ImageQuery | RowQuery | PlaceQuery | VideoQuery | SegmentQuery | PoseQuery
 
 
 def parsed_query(text: str) -> Query:
@@ -102,8 +102,8 @@ def parsed_query(text: str) -> Query:
         if mark and not after.isdecimal():
             raise QueryError(f"query: expected a number of a frame after @, came {text!r}")
         return PoseQuery(path, int(after) if mark else 0)
-    if Path(text).suffix.lower() in PICTURE_SUFFIXES:
-        return PictureQuery(Path(text).expanduser())
+    if Path(text).suffix.lower() in IMAGE_SUFFIXES:
+        return ImageQuery(Path(text).expanduser())
     parts = name.split("/")
     if len(parts) == 4 and parts[2].isdecimal() and not mark:
         return PlaceQuery(parts[0], parts[1], int(parts[2]), parts[3])

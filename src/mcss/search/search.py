@@ -1,4 +1,4 @@
-"""Searching an index: for a picture, for a movement, or for a 3D pose."""
+"""Searching an index: for an image, for a movement, or for a 3D pose."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.errors import QueryError
 from mcss.inference.locate import Rectangle
-from mcss.inference.predict import Input, take_of_picture
+from mcss.inference.predict import Input, take_of_image
 from mcss.metrics import pairwise_pa_mpjpe
 from mcss.models.model import Model
 from mcss.progress import NO_PROGRESS, Progress
@@ -21,7 +21,7 @@ from mcss.search.dtw import at_pace, occurrences, pace
 from mcss.search.entries import NO_FILTER, PLACE, Filter, Hit, Kind, Track, quoted
 from mcss.search.index import NEAREST, PoseIndex
 from mcss.search.indexing import origin_of
-from mcss.search.query import PictureQuery, PlaceQuery, PoseQuery, Query, RowQuery, SegmentQuery, VideoQuery
+from mcss.search.query import ImageQuery, PlaceQuery, PoseQuery, Query, RowQuery, SegmentQuery, VideoQuery
 from mcss.skeletons import canonical_pose, heading_valid
 from mcss.sources.videos.pose_labels import PoseSettings, read_labels
 
@@ -29,7 +29,7 @@ By = Literal["embedding", "pose", "true-pose"]
 """What is compared: embeddings; the predicted 3D poses; or the labelled ones."""
 
 SHORTEST = 5
-"""Pictures that a movement has at least."""
+"""Images that a movement has at least."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Movement:
     first: Hit
     last: Hit
     distance: float
-    """Mean distance of embeddings (0 to 2) of pictures that run in step."""
+    """Mean distance of embeddings (0 to 2) of images that run in step."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ def answer(
         index: Where.
         query: What for.
         settings: How.
-        model: Loads the model that the index was made with; asked for pictures and videos alone.
-        box: The person in a picture, in its pixels.
-        progress: Told of pictures of a video, and of sequences.
+        model: Loads the model that the index was made with; asked for images and videos alone.
+        box: The person in an image, in its pixels.
+        progress: Told of images of a video, and of sequences.
 
     Raises:
         PoseIndexError: An empty index, names that are not in it, or a model that did not make it.
@@ -113,8 +113,8 @@ def answer(
             track = _track(index, query)
             found = movements(index, track.vector, track.time, settings, own=track, progress=progress)
             return Answer(f"the movement in {query.name}{_when(track)}", "distance", movements=found)
-        case PictureQuery(path):
-            poses = take_of_picture(_checked(index, model), Input(path, path.stem), box).poses
+        case ImageQuery(path):
+            poses = take_of_image(_checked(index, model), Input(path, path.stem), box).poses
             if settings.by == "embedding":
                 return _nearest(index, str(path.name), poses.embedding[0], settings, None)
             hits = nearest_poses(index, poses.pose[0], settings)
@@ -154,10 +154,10 @@ def movements(
         progress: Told of every subject's sequences.
 
     Raises:
-        QueryError: Too few pictures to be a movement.
+        QueryError: Too few images to be a movement.
     """
     if len(vector) < SHORTEST:
-        raise QueryError(f"query: a movement needs {SHORTEST} pictures or more, came {len(vector)}; name a longer time")
+        raise QueryError(f"query: a movement needs {SHORTEST} images or more, came {len(vector)}; name a longer time")
     found: list[Movement] = []
     with progress.task("Comparing sequences", index.count(settings.filter)) as task:
         for track in index.tracks(settings.filter):
@@ -256,10 +256,10 @@ def _entry(index: PoseIndex, query: RowQuery | PlaceQuery) -> Hit:
             what = f"{subject}/{sequence} frame {frame} view {view}"
     found = index.table(PLACE, where).to_pylist()
     if not found:
-        raise QueryError(f"query: {what} is not in the index at {index.uri}, which has {index.count():,} pictures")
+        raise QueryError(f"query: {what} is not in the index at {index.uri}, which has {index.count():,} images")
     if len(found) > 1:
         captures = ", ".join(line["capture"] for line in found)
-        raise QueryError(f"query: {what} is in several captures of this index ({captures}); give a picture instead")
+        raise QueryError(f"query: {what} is in several captures of this index ({captures}); give an image instead")
     return Hit(**found[0], distance=0.0)
 
 
@@ -268,7 +268,7 @@ def _track(index: PoseIndex, query: SegmentQuery) -> Track:
     index.check_names(condition)
     found = list(index.tracks(condition))
     if not found:
-        raise QueryError(f"query: the index at {index.uri} has no pictures of {query.name} at that time")
+        raise QueryError(f"query: the index at {index.uri} has no images of {query.name} at that time")
     if len(found) > 1:
         raise QueryError(f"query: {query.name} is in several captures of this index; give a video instead")
     return found[0]

@@ -1,4 +1,4 @@
-"""What a search found, with pictures: an HTML page, or a sheet of pictures."""
+"""What a search found, with images: an HTML page, or a sheet of images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from mcss.search.search import Answer
 from mcss.viz.html import page_environment
 
 SIZE = 160
-"""Side of a picture in pixels."""
+"""Side of an image in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One picture; None where the capture is out of reach."""
+    """One image; None where the capture is out of reach."""
 
     caption: str
     pixels: UInt8[np.ndarray, "side side 3"] | None
@@ -37,11 +37,11 @@ class Row:
 
     title: str
     distance: float | None
-    pictures: tuple[Seen, ...]
+    images: tuple[Seen, ...]
 
 
 def rows_of(answer: Answer, captures: Mapping[str, Capture]) -> list[Row]:
-    """The query, if it is an indexed picture, and everything that was found.
+    """The query, if it is an indexed image, and everything that was found.
 
     Args:
         answer: Of a search.
@@ -57,7 +57,7 @@ def rows_of(answer: Answer, captures: Mapping[str, Capture]) -> list[Row]:
 
 
 def search_page(answer: Answer, captures: Mapping[str, Capture], made: Provenance) -> str:
-    """An HTML page that holds its pictures."""
+    """An HTML page that holds its images."""
     rows = rows_of(answer, captures)
     return page_environment().get_template("search.html").render(answer=answer, rows=rows, made=made)
 
@@ -65,10 +65,10 @@ def search_page(answer: Answer, captures: Mapping[str, Capture], made: Provenanc
 def search_sheet(answer: Answer, captures: Mapping[str, Capture]) -> UInt8[np.ndarray, "height width 3"]:
     """A sheet of RGB pixels: a row for each hit, which comes first, its other views beside it."""
     rows = rows_of(answer, captures)
-    across = max(len(row.pictures) for row in rows)
+    across = max(len(row.images) for row in rows)
     blocks = []
     for row in rows:
-        cells = [_cell(seen) for seen in row.pictures]
+        cells = [_cell(seen) for seen in row.images]
         cells += [np.full_like(cells[0], 246)] * (across - len(cells))
         distance = "" if row.distance is None else f"   {answer.by} {row.distance:.3g}"
         blocks.append(captioned(np.concatenate(cells, axis=1), row.title + distance))
@@ -81,7 +81,7 @@ def _cell(seen: Seen) -> UInt8[np.ndarray, "height width 3"]:
 
 
 def _views(hit: Hit, captures: Mapping[str, Capture]) -> tuple[Seen, ...]:
-    """The picture that was found, and what the other views show of its moment."""
+    """The image that was found, and what the other views show of its moment."""
     capture = captures.get(hit.capture)
     if capture is None:
         return (Seen(f"view {hit.view}", None),)
@@ -90,11 +90,11 @@ def _views(hit: Hit, captures: Mapping[str, Capture]) -> tuple[Seen, ...]:
     others = [v for v in range(len(instants.views)) if v != view and instants.rows[instant, v] >= 0]
     shown = [view, *others]
     pixels = _decoded(capture, instants.rows[instant, shown].tolist())
-    return tuple(Seen(f"view {instants.views[v]}", picture) for v, picture in zip(shown, pixels, strict=True))
+    return tuple(Seen(f"view {instants.views[v]}", image) for v, image in zip(shown, pixels, strict=True))
 
 
 def _stretch(first: Hit, last: Hit, captures: Mapping[str, Capture]) -> tuple[Seen, ...]:
-    """Six pictures of a stretch of one view."""
+    """Six images of a stretch of one view."""
     capture = captures.get(first.capture)
     if capture is None:
         return (Seen(f"from {first.time:.2f} s", None),)
@@ -105,11 +105,11 @@ def _stretch(first: Hit, last: Hit, captures: Mapping[str, Capture]) -> tuple[Se
     places = np.flatnonzero(own)
     places = places[np.unique(np.linspace(0, len(places) - 1, 6).round().astype(int))]
     pixels = _decoded(capture, instants.rows[places, view].tolist())
-    return tuple(Seen(f"{instants.time[p]:.2f} s", picture) for p, picture in zip(places, pixels, strict=True))
+    return tuple(Seen(f"{instants.time[p]:.2f} s", image) for p, image in zip(places, pixels, strict=True))
 
 
 def _decoded(capture: Capture, rows: Sequence[int]) -> list[UInt8[np.ndarray, "side side 3"] | None]:
-    """Pictures; None for those that are broken."""
+    """Images; None for those that are broken."""
     found: list[UInt8[np.ndarray, "side side 3"] | None] = []
     for row in rows:
         try:

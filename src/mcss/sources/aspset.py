@@ -26,7 +26,7 @@ from mcss.video.people import filled
 
 CAMERAS = ("left", "mid", "right")
 RATE = 50.0
-"""Pictures per second."""
+"""Images per second."""
 
 SPLIT_NAMES = {"train": "train", "val": "validation", "test": "test"}
 
@@ -34,7 +34,7 @@ NAMES = {"Hip": "pelvis", "Spine": "spine", "Thorax": "neck", "Neck": "head", "H
 """What the set calls joints on the midline; those of the limbs are known by their usual names."""
 
 MAX_MISSING = 5
-"""A video may be so many pictures shorter than its boxes."""
+"""A video may be so many images shorter than its boxes."""
 
 _NAME = re.compile(r"[0-9A-Za-z]+")
 
@@ -46,7 +46,7 @@ class AspsetSettings:
     cameras: tuple[str, ...] = CAMERAS
     """Of left, mid and right; of a test clip those are taken that it has."""
     every: int = 5
-    """Take every n-th picture, of 50 a second."""
+    """Take every n-th image, of 50 a second."""
     size: int = 128
     """Width and height of the crops in pixels."""
     margin: float = 1.15
@@ -77,7 +77,7 @@ def import_aspset(
         source: Folder with ``splits.csv``, ``trainval`` and ``test``.
         out: The capture.
         settings: `AspsetSettings`; the defaults if None.
-        progress: Counts pictures.
+        progress: Counts images.
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
@@ -161,7 +161,7 @@ def read_camera(path: Path) -> Camera:
 
 
 def read_box_table(path: Path) -> Float64[np.ndarray, "t 4"]:
-    """The box of every picture from the set's CSV: a header, then x1, y1, x2, y2; gaps are filled.
+    """The box of every image from the set's CSV: a header, then x1, y1, x2, y2; gaps are filled.
 
     Raises:
         SourceError: The file is missing or has no boxes, or a line is not as expected.
@@ -181,7 +181,7 @@ def read_box_table(path: Path) -> Float64[np.ndarray, "t 4"]:
         rows.append((x0, y0, x1, y1))
     boxes = np.array(rows, np.float64).reshape(-1, 4)
     if not np.isfinite(boxes).all(axis=1).any():
-        raise SourceError(f"{path}: expected a box for every picture, came none; unpack it again")
+        raise SourceError(f"{path}: expected a box for every image, came none; unpack it again")
     return filled(boxes)
 
 
@@ -263,17 +263,17 @@ class Clip:
         find_up(path, world, "-y")
         unknown = int((~np.isfinite(world).all(axis=(1, 2))).sum())
         if unknown:
-            note(f"{path}: {unknown} of {len(world)} poses are not whole; those pictures have no label")
+            note(f"{path}: {unknown} of {len(world)} poses are not whole; those images have no label")
         return world, to_z_up(world, "-y")
 
     def _ended(self, name: str, number: int, count: int, note: Note) -> None:
         path = self.file("videos", f"{self.subject}-{self.sequence}-{name}.mkv")
         if count - number > MAX_MISSING + self.settings.every:
             raise SourceError(
-                f"{path}: expected {count} pictures, as there are boxes, came about {number}; the video is damaged or "
+                f"{path}: expected {count} images, as there are boxes, came about {number}; the video is damaged or "
                 "was cut short: unpack this clip again, or leave the camera out (cameras)"
             )
-        note(f"{path}: the video ends at about picture {number} of {count}; the other views go on")
+        note(f"{path}: the video ends at about image {number} of {count}; the other views go on")
 
 
 def _clip(folder: Path, subject: str, clip: str, test: bool, settings: AspsetSettings) -> Clip:
@@ -301,7 +301,7 @@ def _agree(path: Path, boxes: Float64[np.ndarray, "t 4"], camera: Camera, world:
     if known.any() and within[known].mean() < 0.5:
         tight = joint_boxes(path, pixels)[0].round().tolist()
         raise SourceError(
-            f"{path}: the person's pelvis is inside the box in only {within[known].mean():.0%} of the pictures (first "
+            f"{path}: the person's pelvis is inside the box in only {within[known].mean():.0%} of the images (first "
             f"box {boxes[0].round().tolist()}, joints span {tight}); expected x1,y1,x2,y2 of the same clip and camera: "
             "unpack cameras, boxes and joints_3d again"
         )

@@ -21,7 +21,7 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.workers import Lost, Report, StoppedError, Workers, checked, results
 
 PIECE_BYTES = 32_000_000
-"""A process holds so many bytes of pictures before it writes them."""
+"""A process holds so many bytes of images before it writes them."""
 
 Note = Callable[[str], None]
 """Takes what is worth a look: the file, what is unusual about it and what was done."""
@@ -117,7 +117,7 @@ def assemble(
         parts: What to import; their order decides what is begun first.
         out: The capture.
         info: What is true of it.
-        progress: Counts pictures.
+        progress: Counts images.
         processes: How many to work with; by default one per processor, 1 works in this process. Or a cluster.
         problems: What is missing already before any part is begun; told with the others.
         expected: Sequences of each subject that the set should have; by default as many as there are parts.
@@ -225,7 +225,7 @@ def _made(part: Part, report: Report, *, place: str, image_size: int) -> _Outcom
                 break
             pieces += write_pieces(place, table)
     if not pieces:
-        return _Outcome(problem=f"{_name(part)}: there is not one picture in it; look at its files", told=told)
+        return _Outcome(problem=f"{_name(part)}: there is not one image in it; look at its files", told=told)
     return _Outcome(tuple(pieces), tuple(notes), told=told)
 
 

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from mcss.data.augmentation import source_size
 from mcss.data.backgrounds import BackgroundCrops
-from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, DrawnPictures, ImageSource
+from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, DrawnImages, ImageSource
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import keypoints_of
-from mcss.data.labels import LabelSpec, labelled_pictures
+from mcss.data.labels import LabelSpec, labelled_images
 from mcss.data.sampling import MetricPlan, MetricSettings, metric_plan, pose_plan
 from mcss.methods.method import (
     COMPARES_VIEWS,
@@ -36,16 +36,16 @@ from mcss.training.settings import TrainSettings
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """The instants of a run, and what its method asks to know of them beside their pictures."""
+    """The instants of a run, and what its method asks to know of them beside their images."""
 
     instants: Instants
     labelled: Bool[np.ndarray, "instants views"]
-    """Pictures whose pose is used."""
+    """Images whose pose is used."""
     metric: MetricPlan | None
     """How views are compared; None for methods that do not."""
     rotations: Float32[Tensor, "instants views 3 3"] | None
     """World to camera, NaN where it is not needed; None for methods whose poses are not in camera space."""
-    drawn: DrawnPictures | None
+    drawn: DrawnImages | None
     """What a decoder is to draw; None without one."""
     points: Float32[Tensor, "instants views 17 2"] | None
     """Normalised 2D joints; None for methods that do not learn from them."""
@@ -60,7 +60,7 @@ class TrainingData:
         """
         method = settings.method
         instants = capture.instants(settings.split)
-        labelled = labelled_pictures(instants, LabelSpec.parse(settings.labels), settings.label_views or None)
+        labelled = labelled_images(instants, LabelSpec.parse(settings.labels), settings.label_views or None)
         if needs_labels(method) and not labelled.any():
             raise ValueError(
                 f"labels: {method_name(method)} cannot learn without labels, and {settings.labels!r} gives none; "
@@ -76,7 +76,7 @@ class TrainingData:
         )
 
     def labelled_poses(self, frame: PoseFrame) -> Float32[Tensor, "poses 17 3"]:
-        """What the statistics of poses are taken of: each labelled instant once, or in camera space each picture."""
+        """What the statistics of poses are taken of: each labelled instant once, or in camera space each image."""
         if frame != "camera":
             poses = torch.from_numpy(self.instants.pose[self.labelled.any(axis=1)])
             return canonical_pose(poses) if frame == "canonical" else root_relative(poses)
@@ -93,7 +93,7 @@ class TrainingData:
             seed=settings.seed,
             metric=self.metric,
             pose=pose_plan(self.labelled) if count and self.labelled.any() else None,
-            pose_pictures=count,
+            pose_images=count,
             frame=frame_of(settings.method),
             rotations=self.rotations,
             drawn=self.drawn,
@@ -109,21 +109,21 @@ def images_of(
     labelled: Bool[np.ndarray, "instants views"],
     progress: Progress,
 ) -> ImageSource:
-    """The pictures as the network takes them: augmented anew at every step, or maps of its frozen stages.
+    """The images as the network takes them: augmented anew at every step, or maps of its frozen stages.
 
     Args:
         settings: Of the run.
         network: Whose frozen stages are computed.
-        capture: Where the pictures are.
+        capture: Where the images are.
         instants: Of the split.
-        labelled: Pictures with a label; methods that do not compare views read no others.
+        labelled: Images with a label; methods that do not compare views read no others.
         progress: Told of reading and computing.
     """
     size = settings.network.image_size
     if settings.variants:
-        # All pictures of the split, labelled or not: runs of every method and seed then share the same file.
+        # All images of the split, labelled or not: runs of every method and seed then share the same file.
         return cache_stages(
-            network.trunk.eval(), settings.frozen_stages, capture, instants.rows, size,
+            network.backbone.eval(), settings.frozen_stages, capture, instants.rows, size,
             settings.augmentation, settings.variants, default_cache(), progress,
         )  # fmt: skip
     rows = instants.rows if isinstance(settings.method, COMPARES_VIEWS) else np.where(labelled, instants.rows, -1)
@@ -140,12 +140,12 @@ def _rotations(method: Method, capture: Capture, instants: Instants, labelled: n
     return torch.from_numpy(rotations)
 
 
-def _drawn(method: Method, capture: Capture, instants: Instants, progress: Progress) -> DrawnPictures | None:
+def _drawn(method: Method, capture: Capture, instants: Instants, progress: Progress) -> DrawnImages | None:
     if not isinstance(method, NovelViewSettings):
         return None
-    size = method.synthesis.picture_size
+    size = method.synthesis.drawn_size
     backgrounds = BackgroundCrops.read(capture, instants, size, method_name(method))
-    return DrawnPictures(DecodedPixels.decode(capture, instants.rows, size, progress=progress), backgrounds)
+    return DrawnImages(DecodedPixels.decode(capture, instants.rows, size, progress=progress), backgrounds)
 
 
 def _points(method: Method, capture: Capture, instants: Instants) -> Tensor | None:

@@ -1,7 +1,7 @@
-"""What the frozen stages of a trunk make of the pictures, computed once and kept on disk.
+"""What the frozen stages of a backbone make of the images, computed once and kept on disk.
 
-Where the first stages of F stay as they are (as in Rhodin et al., ECCV 2018), a picture's way through them is the
-same at every step. It is computed for a fixed number of random augmentations of each picture and mapped into memory;
+Where the first stages of F stay as they are (as in Rhodin et al., ECCV 2018), an image's way through them is the
+same at every step. It is computed for a fixed number of random augmentations of each image and mapped into memory;
 training then starts at the first trainable stage, several times as fast.
 """
 
@@ -21,7 +21,7 @@ from mcss.data.augmentation import AugmentationSettings, augment, normalise, sou
 from mcss.data.capture import Capture
 from mcss.data.sampling import generator
 from mcss.files import write_json
-from mcss.models.backbones import Trunk
+from mcss.models.backbones import Backbone
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.memory import keep_freed_memory
 
@@ -38,14 +38,14 @@ def default_cache() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class CachedStages:
-    """Feature maps of a capture's pictures, several variants of each, as float16 in a file that is mapped."""
+    """Feature maps of a capture's images, several variants of each, as float16 in a file that is mapped."""
 
     maps: np.memmap
-    """(pictures, variants, side, side, channels)"""
+    """(images, variants, side, side, channels)"""
     place: Int64[np.ndarray, " rows"]
     """Where each row of the capture stands in `maps`; -1 if it is not there."""
     first_stage: int
-    """The stage of the trunk that these maps are fed to."""
+    """The stage of the backbone that these maps are fed to."""
 
     def images(
         self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
@@ -57,7 +57,7 @@ class CachedStages:
 
 
 def cache_stages(
-    trunk: Trunk,
+    backbone: Backbone,
     stages: int,
     capture: Capture,
     rows: Int[np.ndarray, "..."],
@@ -67,34 +67,34 @@ def cache_stages(
     folder: Path,
     progress: Progress = NO_PROGRESS,
 ) -> CachedStages:
-    """Feature maps after the first `stages` of `trunk`, from `folder` if they were computed before.
+    """Feature maps after the first `stages` of `backbone`, from `folder` if they were computed before.
 
     The computation can be stopped at any moment and goes on where it was; its result depends on the capture, the
-    trunk's weights and the settings alone, so that several runs share it.
+    backbone's weights and the settings alone, so that several runs share it.
 
     Args:
-        trunk: In evaluation mode, its BatchNorm statistics fixed.
+        backbone: In evaluation mode, its BatchNorm statistics fixed.
         stages: How many of its stages to go through.
-        capture: Where the pictures are.
+        capture: Where the images are.
         rows: Row numbers such as `Instants.rows`, in an order that the capture's contents give; -1 (a missing view) is
             passed over.
-        size: Side of the pictures fed to the trunk.
-        augmentation: Of every variant; None for the pictures as they are.
-        variants: Random augmentations of each picture.
+        size: Side of the images fed to the backbone.
+        augmentation: Of every variant; None for the images as they are.
+        variants: Random augmentations of each image.
         folder: Where the maps are kept, see `default_cache`.
-        progress: Told of every picture.
+        progress: Told of every image.
     """
-    assert not trunk.training
+    assert not backbone.training
     keep_freed_memory()
     asked, rows = rows.astype(np.int64), np.unique(rows[rows >= 0])
-    side, channels = _shape(trunk, stages, size)
+    side, channels = _shape(backbone, stages, size)
     about = {
         "format": _FORMAT,
         "capture": capture.fingerprint,
         # As they were asked for: a fingerprint does not know in what order a capture's parts were written, and the rows
-        # of instants tell where each of them lies. Another build of a capture has the same rows for other pictures.
+        # of instants tell where each of them lies. Another build of a capture has the same rows for other images.
         "rows": hashlib.sha256(asked.tobytes()).hexdigest(),
-        "weights": _digest(trunk, stages),
+        "weights": _digest(backbone, stages),
         "size": size,
         "variants": variants,
         "augmentation": None if augmentation is None else asdict(augmentation),
@@ -106,7 +106,7 @@ def cache_stages(
     done = json.loads(state.read_text())["done"] if state.exists() and data.exists() else 0
     _reserve(data, shape)
     maps = np.memmap(data, np.float16, "r+", shape=shape)
-    device = next(trunk.parameters()).device
+    device = next(backbone.parameters()).device
 
     def fill(start: int) -> int:
         """Compute the maps of one chunk; returns where the next begins."""
@@ -117,13 +117,13 @@ def cache_stages(
             rng = generator(variant, "cached stages", start)
             images = normalise(pixels) if augmentation is None else augment(pixels, augmentation, rng, size)
             with torch.inference_mode():
-                found = trunk(images.to(device), 0, stages).half().cpu()
+                found = backbone(images.to(device), 0, stages).half().cpu()
             maps[start : start + len(chunk), variant] = found.permute(0, 2, 3, 1).numpy()
         return start + len(chunk)
 
     if done < len(rows):
         threads = torch.get_num_threads()
-        # A chunk a thread is twice as fast as all threads on one chunk: a trunk's layers are too small to share out.
+        # A chunk a thread is twice as fast as all threads on one chunk: a backbone's layers are too small to share out.
         with (
             progress.task("Caching frozen stages", len(rows) * variants, done * variants) as task,
             ThreadPoolExecutor(threads, "stages", torch.set_num_threads, (1,)) as pool,
@@ -144,15 +144,15 @@ def cache_stages(
     return CachedStages(np.memmap(data, np.float16, "r", shape=shape), place, stages)
 
 
-def _shape(trunk: Trunk, stages: int, size: int) -> tuple[int, int]:
+def _shape(backbone: Backbone, stages: int, size: int) -> tuple[int, int]:
     with torch.inference_mode():
-        found = trunk(torch.zeros(1, 3, size, size, device=next(trunk.parameters()).device), 0, stages)
+        found = backbone(torch.zeros(1, 3, size, size, device=next(backbone.parameters()).device), 0, stages)
     return int(found.shape[-1]), int(found.shape[1])
 
 
-def _digest(trunk: Trunk, stages: int) -> str:
+def _digest(backbone: Backbone, stages: int) -> str:
     digest = hashlib.sha256()
-    for key, value in trunk.stages[:stages].state_dict().items():
+    for key, value in backbone.stages[:stages].state_dict().items():
         digest.update(key.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """What a finished network is given for use: a placement head and reference poses. The network itself stays as it is.
 
 Both are made from labelled instants of a capture whose cameras are known, in a minute or two: the placement head
-learns from maps of the frozen trunk, the reference poses are what the network says of labelled pictures.
+learns from maps of the frozen backbone, the reference poses are what the network says of labelled images.
 """
 
 import json
@@ -39,13 +39,13 @@ class EquipSettings:
     """How a network is equipped."""
 
     labels: str | None = None
-    """Whose labelled pictures are used, as for `mcss train`; by default those that the run was trained with."""
+    """Whose labelled images are used, as for `mcss train`; by default those that the run was trained with."""
     split: str = "train"
     """The split that they are in."""
     validation: str = "validation"
     """The split of people who were not in training, on whom expected errors are fitted."""
-    pictures: int = 3000
-    """Labelled pictures that the placement head learns from."""
+    images: int = 3000
+    """Labelled images that the placement head learns from."""
     variants: int = 2
     """Random framings and colours of each."""
     epochs: int = 12
@@ -55,14 +55,14 @@ class EquipSettings:
     reference: int = 2000
     """Labelled instants that are kept as reference poses."""
     calibration: int = 1500
-    """Pictures of the validation split on which expected errors are fitted."""
+    """Images of the validation split on which expected errors are fitted."""
     seed: int = 0
     """Decides framings, colours and the head's first weights."""
     head: PlacementConfig = field(default_factory=PlacementConfig)
     """The placement head."""
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "variants", "epochs", "reference", "calibration"):
+        for name in ("images", "variants", "epochs", "reference", "calibration"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
 
@@ -82,43 +82,43 @@ _SCALE, _SHIFT = 0.12, 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledPictures:
-    """Pictures of labelled instants."""
+class LabelledImages:
+    """Images of labelled instants."""
 
     rows: Int64[np.ndarray, " n"]
     instants: Instants
-    """One for each picture."""
+    """One for each image."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @classmethod
-    def of(cls, instants: Instants, most: int) -> "LabelledPictures":
-        """At most so many pictures of instants that have a pose with a heading, evenly spread."""
+    def of(cls, instants: Instants, most: int) -> "LabelledImages":
+        """At most so many images of instants that have a pose with a heading, evenly spread."""
         instants = instants.take(instants.heading_valid)
         instant, view = np.nonzero(instants.rows >= 0)
         places = np.unique(np.linspace(0, len(instant) - 1, min(most, len(instant))).round().astype(int))
         return cls(instants.rows[instant[places], view[places]], instants.take(instant[places]))
 
 
-def placements(capture: Capture, pictures: LabelledPictures) -> tuple[LabelledPictures, Placement]:
-    """Those pictures of which it is known how the person stands before the camera, and how.
+def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages, Placement]:
+    """Those images of which it is known how the person stands before the camera, and how.
 
     Raises:
         CaptureError: None of them has a camera.
     """
-    cameras = capture.cameras(pictures.rows)
+    cameras = capture.cameras(images.rows)
     known = np.isfinite(cameras.rotation).all(axis=(1, 2)) & np.isfinite(cameras.intrinsics).all(axis=(1, 2))
     if not known.any():
         raise CaptureError(
-            f"the capture at {capture.uri} has no cameras for its labelled pictures, so that it is not known how "
+            f"the capture at {capture.uri} has no cameras for its labelled images, so that it is not known how "
             "people stand before them; use one with calibrated cameras, such as the synthetic capture"
         )
-    pictures = LabelledPictures(pictures.rows[known], pictures.instants.take(known))
-    seen = joints_in_crops(capture, pictures.rows, pictures.instants)
-    true = true_placement(pictures.instants.pose, cameras.rotation[known], cameras.translation[known], seen)
+    images = LabelledImages(images.rows[known], images.instants.take(known))
+    seen = joints_in_crops(capture, images.rows, images.instants)
+    true = true_placement(images.instants.pose, cameras.rotation[known], cameras.translation[known], seen)
     fit = usable(true)
-    return LabelledPictures(pictures.rows[fit], pictures.instants.take(fit)), true.take(np.flatnonzero(fit))
+    return LabelledImages(images.rows[fit], images.instants.take(fit)), true.take(np.flatnonzero(fit))
 
 
 def train_placement(
@@ -129,11 +129,11 @@ def train_placement(
     Raises:
         CaptureError: The capture knows no cameras.
     """
-    pictures, true = placements(capture, LabelledPictures.of(instants, settings.pictures))
+    images, true = placements(capture, LabelledImages.of(instants, settings.images))
     with torch.random.fork_rng(devices=[]):  # the head's first weights and its dropout draw from torch's own state
         torch.manual_seed(settings.seed)
         head = PlacementHead(settings.head, *model.network.map_shape(settings.head.stages))
-        maps, targets = _maps(model, head, capture, pictures, true, settings, progress)
+        maps, targets = _maps(model, head, capture, images, true, settings, progress)
         _fit(head, maps, targets, settings, progress)
     return head.eval()
 
@@ -186,15 +186,15 @@ def _maps(
     model: Model,
     head: PlacementHead,
     capture: Capture,
-    labelled: LabelledPictures,
+    labelled: LabelledImages,
     true: Placement,
     settings: EquipSettings,
     progress: Progress,
 ) -> tuple[Float[Tensor, "n c s s"], Float[Tensor, "n 6"]]:
-    """Maps of the frozen trunk, in half precision, and what the head should say of each."""
+    """Maps of the frozen backbone, in half precision, and what the head should say of each."""
     maps, targets = [], []
-    stages, trunk = head.config.stages, model.network.trunk
-    with progress.task("Looking at labelled pictures", settings.variants * len(labelled)) as task:
+    stages, backbone = head.config.stages, model.network.backbone
+    with progress.task("Looking at labelled images", settings.variants * len(labelled)) as task:
         for start in range(0, len(labelled), _BATCH):
             rows = labelled.rows[start : start + _BATCH]
             pixels = capture.decode(rows)
@@ -203,7 +203,7 @@ def _maps(
                 framed, root, zoom = _framed(pixels, true.root[start : start + len(rows)], model.image_size, rng)
                 images = augment(torch.from_numpy(framed).permute(0, 3, 1, 2), _COLOURS, rng)
                 with torch.inference_mode():
-                    maps.append(trunk(images, 0, stages).half())
+                    maps.append(backbone(images, 0, stages).half())
                 targets.append(_target(true.take(np.arange(start, start + len(rows))), root, zoom))
                 task.advance(len(rows))
     return torch.cat(maps).clone(), torch.cat(targets)
@@ -247,7 +247,7 @@ def predicted(model: Model, capture: Capture, rows: Int64[np.ndarray, " n"], pro
 def reference_of(
     model: Model, capture: Capture, instants: Instants, settings: EquipSettings, progress: Progress = NO_PROGRESS
 ) -> ReferencePoses:
-    """Reference poses from labelled instants, one picture of each, fitted on people who were not in training.
+    """Reference poses from labelled instants, one image of each, fitted on people who were not in training.
 
     Raises:
         CaptureError: The capture has no such people, or none of them is labelled.
@@ -259,7 +259,7 @@ def reference_of(
     rows = np.array([kept.rows[i, there[i % len(there)]] for i, there in enumerate(views)], np.int64)
     known = torch.from_numpy(predicted(model, capture, rows, progress).embedding)
     poses = target_poses(kept).float()
-    others = LabelledPictures.of(capture.instants(settings.validation), settings.calibration)
+    others = LabelledImages.of(capture.instants(settings.validation), settings.calibration)
     if not len(others):
         raise CaptureError(
             f"the split {settings.validation!r} of {capture.uri} has no labelled instants to fit expected errors on; "
@@ -281,7 +281,7 @@ def equipped(
         capture: With labels and cameras.
         labels: Whose labels are used.
         settings: How.
-        progress: Told of every picture and step.
+        progress: Told of every image and step.
 
     Raises:
         CaptureError: The capture lacks labels, cameras or a split.

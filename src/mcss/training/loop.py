@@ -198,7 +198,7 @@ def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
         if network.config != settings.network:
             raise CheckpointError(
                 f"--init {start}: its network is {network.config}, this run's {settings.network}. "
-                "Leave --trunk away: the network of that run is gone on with."
+                "Leave --backbone away: the network of that run is gone on with."
             )
         if not network_fits(settings.method, network):
             raise CheckpointError(
@@ -206,12 +206,12 @@ def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
                 f"{method_name(settings.method)} trains another kind, whose poses are {frame_of(settings.method)}. "
                 "Start from a run of the same method, or leave --init away."
             )
-    if settings.frozen_stages > len(network.trunk.stages):
+    if settings.frozen_stages > len(network.backbone.stages):
         raise ValueError(
-            f"frozen_stages: {settings.network.trunk} has {len(network.trunk.stages)} stages, "
+            f"frozen_stages: {settings.network.backbone} has {len(network.backbone.stages)} stages, "
             f"got {settings.frozen_stages}."
         )
-    for stage in network.trunk.stages[: settings.frozen_stages]:
+    for stage in network.backbone.stages[: settings.frozen_stages]:
         stage.requires_grad_(False)
     if freezes_encoder(settings.method):
         network.freeze_encoder()
@@ -227,13 +227,13 @@ def _initial(method: Method, start: Path | None, fabric: Fabric) -> PoseEstimato
 
 
 def _freeze_statistics(network: PoseEstimator, stages: int | None) -> None:
-    """Keep the BatchNorm statistics of the first `stages` of the trunk, or of all of them for None."""
-    for stage in network.trunk.stages[:stages]:
+    """Keep the BatchNorm statistics of the first `stages` of the backbone, or of all of them for None."""
+    for stage in network.backbone.stages[:stages]:
         stage.eval()
 
 
 def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> None:
-    """Compute what the frozen stages make of the pictures of a run, unless it is known already."""
+    """Compute what the frozen stages make of the images of a run, unless it is known already."""
     if not settings.variants:
         return
     capture = Capture.open(settings.capture)

@@ -60,7 +60,7 @@ class Share:
 def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> None:
     """Train all jobs, `processes` at a time; each goes on from its last checkpoint.
 
-    What frozen stages make of the pictures is computed before, by this process alone.
+    What frozen stages make of the images is computed before, by this process alone.
 
     Ctrl-C reaches the processes too; they leave their checkpoints.
 

@@ -35,7 +35,7 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
     """The settings of a recipe for a method, to be changed with `dataclasses.replace`.
 
     All methods get the same network, weights, schedule and number of labelled images a step. Augmentation is the same
-    but for the turning of pictures, which changes what a pose is in camera space, and for colours where pictures are
+    but for the turning of images, which changes what a pose is in camera space, and for colours where images are
     drawn.
     """
     match name:
@@ -60,9 +60,9 @@ def recipe(name: RecipeName, method: MethodName, capture: str) -> TrainSettings:
             )
         case "rhodin_eccv18":
             views, length = NovelViewSettings(ours.instants, min_gap=ours.min_gap), 1.0
-            views = replace(views, synthesis=SynthesisConfig(picture_size=128))
-            if name == "fast":  # small pictures and batches, and as many more steps
-                synthesis = SynthesisConfig(picture_size=32)
+            views = replace(views, synthesis=SynthesisConfig(drawn_size=128))
+            if name == "fast":  # small images and batches, and as many more steps
+                synthesis = SynthesisConfig(drawn_size=32)
                 views = replace(views, instants=16, synthesis=synthesis, differences="squared", own_share=0.5)
                 length = 2.0
             return replace(
@@ -99,7 +99,7 @@ def _fast(capture: str) -> TrainSettings:
             metric_loss="infonce", instants=32, views=4, temperature=0.1, metric_weight=5.0, pose_images=22
         ),
         network=NetworkConfig(
-            trunk="tf_efficientnet_lite0",
+            backbone="tf_efficientnet_lite0",
             batchnorm_affine=True,
             embedding_norm=True,
             scaled_embedding=True,

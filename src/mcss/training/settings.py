@@ -70,14 +70,14 @@ class TrainSettings:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """F, G and H."""
     weights: str = "imagenet"
-    """Start of the trunk: imagenet, random, a file, or the folder of another run, whose trunk is taken."""
+    """Start of the backbone: imagenet, random, a file, or the folder of another run, whose backbone is taken."""
     init: str | None = None
     """A run folder whose whole network is the start instead. A method of two stages then goes on from it with its
     second stage; else it trains the first one itself, in the folder ``first`` of its run."""
     frozen_stages: int = 0
-    """First stages of the trunk that keep their weights (and BatchNorm statistics)."""
+    """First stages of the backbone that keep their weights (and BatchNorm statistics)."""
     frozen_statistics: bool = False
-    """Keep the BatchNorm statistics of the whole trunk as they came with its weights. A batch of one subject then does
+    """Keep the BatchNorm statistics of the whole backbone as they came with its weights. A batch of one subject then
     not hide from the network what sets that subject apart."""
     variants: int = 0
     """Augmentations of each image for which frozen stages are computed once and kept; 0: anew at every step."""
@@ -105,7 +105,7 @@ class TrainSettings:
             raise ValueError("variants: only frozen stages can be computed once; set frozen_stages, or variants to 0.")
         if points_of(self.method) is not None and (self.augmentation.rotation or self.augmentation.mirror):
             raise ValueError(
-                "rotation, mirror: 2D joints are not turned or mirrored with their picture; set both to 0 "
+                "rotation, mirror: 2D joints are not turned or mirrored with their image; set both to 0 "
                 f"(they are {self.augmentation.rotation:g} and {self.augmentation.mirror:g})."
             )
         if frame_of(self.method) == "world" and self.augmentation.mirror:
@@ -114,7 +114,7 @@ class TrainSettings:
             raise ValueError("mirror: not with variants > 0, whose maps are shared by plain and mirrored labels.")
         if frame_of(self.method) == "camera" and (self.augmentation.rotation or self.augmentation.mirror):
             raise ValueError(
-                f"rotation, mirror: a turned or mirrored picture shows another pose in camera space, where "
+                f"rotation, mirror: a turned or mirrored image shows another pose in camera space, where "
                 f"{method_name(self.method)} predicts; set both to 0 (they are {self.augmentation.rotation:g} and "
                 f"{self.augmentation.mirror:g})."
             )

@@ -18,7 +18,7 @@ from mcss.training.settings import TrainSettings
 
 @dataclass(frozen=True, eq=False)
 class CachedPredictor:
-    """Predicts from cached maps of unchanged pictures (one variant each): quick, for learning curves."""
+    """Predicts from cached maps of unchanged images (one variant each): quick, for learning curves."""
 
     network: PoseEstimator
     stages: CachedStages
@@ -67,6 +67,6 @@ def learning_curve(
         rows = evaluated_instants(capture, split, evaluation).rows
         size, stages = settings.network.image_size, settings.frozen_stages
         folder = default_cache()
-        maps = cache_stages(network.trunk.eval(), stages, capture, rows, size, None, 1, folder, progress)
+        maps = cache_stages(network.backbone.eval(), stages, capture, rows, size, None, 1, folder, progress)
         predict = CachedPredictor(network, maps)
     return LearningCurve(predict, capture, split, evaluation)

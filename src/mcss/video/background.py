@@ -1,4 +1,4 @@
-"""What a static camera sees when nobody is there, and where a picture differs from that."""
+"""What a static camera sees when nobody is there, and where an image differs from that."""
 
 import itertools
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ differences above `SEAM_MAX` cost no more: real edges exist."""
 
 
 def empty_scene(samples: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Scene:
-    """The scene without its moving person, put together from pictures spread over a recording.
+    """The scene without its moving person, put together from images spread over a recording.
 
     The temporal median is not enough: somebody who stays in his place for half of a short recording *is* the
     median there. So each pixel keeps the few colours it showed in turn, each weighted by how often it was
@@ -41,14 +41,14 @@ def empty_scene(samples: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Scene
     stack = np.stack(samples).astype(np.float32)
     middle = np.median(stack, axis=0).astype(np.float32)
     exposure = Exposure(middle)
-    for picture in stack:
-        picture /= exposure.gain(picture)
+    for image in stack:
+        image /= exposure.gain(image)
     middle = np.median(stack, axis=0).astype(np.float32)
     varies = np.any(_apart(stack, middle) > SAME, axis=0)
     scene: Scene = middle
     if not varies.any():
         return scene
-    # Only the part of the picture in which something ever moves needs more than the median.
+    # Only the part of the image in which something ever moves needs more than the median.
     rows, columns = np.flatnonzero(varies.any(axis=1)), np.flatnonzero(varies.any(axis=0))
     part = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
     colours, weights = _modes(stack[:, *part])
@@ -57,7 +57,7 @@ def empty_scene(samples: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Scene
 
 
 class Exposure:
-    """How much lighter than a scene a picture is: lamps flicker, and cameras adapt themselves."""
+    """How much lighter than a scene an image is: lamps flicker, and cameras adapt themselves."""
 
     def __init__(self, scene: Scene) -> None:
         fit = (scene.min(axis=-1) > 25) & (scene.max(axis=-1) < 235)  # neither black nor blown out
@@ -65,26 +65,26 @@ class Exposure:
         self._probes = probes[:: max(1, len(probes) // 2000)]
         self._expected = scene.reshape(-1, 3)[self._probes]
 
-    def gain(self, picture: Shaped[np.ndarray, "height width 3"]) -> Float32[np.ndarray, " 3"]:
+    def gain(self, image: Shaped[np.ndarray, "height width 3"]) -> Float32[np.ndarray, " 3"]:
         """The factor for each channel; 1 where the scene has too little that would tell."""
         if not len(self._probes):
             return np.ones(3, np.float32)
-        gain: Float32[np.ndarray, " 3"] = np.median(picture.reshape(-1, 3)[self._probes] / self._expected, axis=0)
+        gain: Float32[np.ndarray, " 3"] = np.median(image.reshape(-1, 3)[self._probes] / self._expected, axis=0)
         return gain.clip(0.5, 2.0).astype(np.float32)
 
 
 class Foreground:
-    """Finds where a picture differs from the empty scene: not in shadow, highlight or exposure, but in kind."""
+    """Finds where an image differs from the empty scene: not in shadow, highlight or exposure, but in kind."""
 
     def __init__(self, scene: Scene) -> None:
         self._scene = np.asarray(cv2.GaussianBlur(scene, (3, 3), 0).round().clip(0, 255), np.uint8)
         self._exposure = Exposure(scene)
 
-    def __call__(self, picture: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
+    def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
         """Where the foreground is."""
         # In whole brightness steps: several times as fast as fractions of them, and cameras give no others.
-        levels = np.arange(256)[:, None] / self._exposure.gain(picture)
-        now = cv2.LUT(cv2.GaussianBlur(picture, (3, 3), 0), levels.round().clip(0, 255).astype(np.uint8)[None])
+        levels = np.arange(256)[:, None] / self._exposure.gain(image)
+        now = cv2.LUT(cv2.GaussianBlur(image, (3, 3), 0), levels.round().clip(0, 255).astype(np.uint8)[None])
         mask: Bool[np.ndarray, "height width"] = (
             cv2.inRange(cv2.absdiff(now, self._scene), (0.0,) * 3, (CHANGED,) * 3) == 0
         )
@@ -115,14 +115,14 @@ def _modes(
     colours = np.zeros((MODES, height, width, 3), np.float32)
     weights = np.zeros((MODES, height, width), np.float32)
     y, x = np.indices((height, width))
-    for picture, weight in zip(stack, still, strict=True):
-        distance = _apart(colours, picture)
+    for image, weight in zip(stack, still, strict=True):
+        distance = _apart(colours, image)
         distance[weights == 0] = np.inf
         known = distance.min(axis=0) < SAME
         mode: Int64[np.ndarray, "height width"] = np.where(known, distance.argmin(axis=0), weights.argmin(axis=0))
         total = np.where(known, weights[mode, y, x], 0.0).astype(np.float32) + weight
-        before = np.where(known[..., None], colours[mode, y, x], picture)
-        colours[mode, y, x] = before + (picture - before) * (weight / total)[..., None]
+        before = np.where(known[..., None], colours[mode, y, x], image)
+        colours[mode, y, x] = before + (image - before) * (weight / total)[..., None]
         weights[mode, y, x] = total
     best = colours[weights.argmax(axis=0), y, x]
     unused = weights == 0

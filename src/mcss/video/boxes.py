@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from mcss.errors import SourceError
 
 COLUMNS = ("subject", "sequence", "view", "frame", "x0", "y0", "x1", "y1")
-"""The header of the file. Coordinates are pixels of the upright picture, frames count from 0."""
+"""The header of the file. Coordinates are pixels of the upright image, frames count from 0."""
 
 View = tuple[str, str, str]
 """Subject, sequence, view."""
@@ -80,7 +80,7 @@ def _parsed(
         raise SourceError(f"{where}: expected x0 < x1 and y0 < y1, came {x0:g},{y0:g},{x1:g},{y1:g}; mend the line")
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         raise SourceError(
-            f"{where}: the box {x0:g},{y0:g},{x1:g},{y1:g} lies outside the picture, which is {width}×{height} pixels; "
-            "boxes are in pixels of the upright picture"
+            f"{where}: the box {x0:g},{y0:g},{x1:g},{y1:g} lies outside the image, which is {width}×{height} pixels; "
+            "boxes are in pixels of the upright image"
         )
     return view, frame, box

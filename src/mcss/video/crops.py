@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
-from mcss.video.decoding import Picture, pictures_at
+from mcss.video.decoding import Image, images_at
 from mcss.video.people import crop_squares, cut_out, filled
 
 Box = tuple[float, float, float, float]
@@ -41,8 +41,8 @@ def joint_boxes(path: Path, pixels: Float64[np.ndarray, "t joints 2"]) -> Float6
 
 def crops(
     path: Path, boxes: Float64[np.ndarray, "n 4"], rate: float, margin: float, size: int, every: int
-) -> Iterator[tuple[Picture, Box]]:
-    """The crop of every `every`-th picture of a video, from the first; see `crops_at`."""
+) -> Iterator[tuple[Image, Box]]:
+    """The crop of every `every`-th image of a video, from the first; see `crops_at`."""
     return crops_at(path, boxes, np.arange(len(boxes)) * every, rate, margin, size)
 
 
@@ -53,13 +53,13 @@ def crops_at(
     rate: float,
     margin: float,
     size: int,
-) -> Iterator[tuple[Picture, Box]]:
-    """The crops of some pictures and where they are, as long as there are boxes and pictures.
+) -> Iterator[tuple[Image, Box]]:
+    """The crops of some images and where they are, as long as there are boxes and images.
 
     Args:
         path: A video.
-        boxes: One for each picture that is taken, without gaps.
-        numbers: Of the pictures that are taken, from 0 and in order; one may come several times.
+        boxes: One for each image that is taken, without gaps.
+        numbers: Of the images that are taken, from 0 and in order; one may come several times.
         rate: Boxes a second.
         margin: Side of the crop over the longer side of the box.
         size: Of the crops, pixels.
@@ -71,10 +71,10 @@ def crops_at(
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
         raise SourceError(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
     squares: Int64[np.ndarray, "n 4"] | None = None
-    for index, picture in enumerate(pictures_at(path, numbers)):
+    for index, image in enumerate(images_at(path, numbers)):
         if squares is None:
-            squares = crop_squares(boxes, rate, margin, picture.shape[1], picture.shape[0])
-        yield cut_out(picture, squares[index], size), corners(squares[index])
+            squares = crop_squares(boxes, rate, margin, image.shape[1], image.shape[0])
+        yield cut_out(image, squares[index], size), corners(squares[index])
 
 
 def corners(square: Int64[np.ndarray, " 4"]) -> Box:

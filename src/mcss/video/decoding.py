@@ -1,4 +1,4 @@
-"""Video files: what they are, and their pictures one after the other."""
+"""Video files: what they are, and their images one after the other."""
 
 import math
 from collections.abc import Iterator
@@ -16,25 +16,25 @@ from mcss.errors import SourceError
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"})
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Image = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
 class Footage:
-    """One video file as its container describes it; nothing is decoded for this but the first picture."""
+    """One video file as its container describes it; nothing is decoded for this but the first image."""
 
     path: Path
     width: int
-    """Of the upright picture: a phone's rotation mark is applied."""
+    """Of the upright image: a phone's rotation mark is applied."""
     height: int
     rate: float
-    """Pictures per second."""
+    """Images per second."""
     count: int
-    """Pictures in the container; a damaged file may give fewer when decoded."""
+    """Images in the container; a damaged file may give fewer when decoded."""
     steady: bool
-    """Whether the time stamps are evenly spaced (to one and a half pictures), as synchronised cameras' are."""
+    """Whether the time stamps are evenly spaced (to one and a half images), as synchronised cameras' are."""
     keys: int = 0
-    """Pictures among them that can be decoded without those before."""
+    """Images among them that can be decoded without those before."""
 
     @property
     def name(self) -> str:
@@ -65,9 +65,9 @@ def probe(path: Path) -> Footage:
             tick = float(stream.time_base or 0)
     except av.error.FFmpegError as error:
         raise _unreadable(path, error) from error
-    first = next(pictures(path), None)
+    first = next(images(path), None)
     if first is None or not count:
-        raise SourceError(f"{path}: not one picture can be decoded; the file is damaged: copy it again, or remove it")
+        raise SourceError(f"{path}: not one image can be decoded; the file is damaged: copy it again, or remove it")
     if not (math.isfinite(rate) and rate > 0):
         raise SourceError(f"{path}: the file does not state its frame rate; write it anew as mp4, or remove it")
     height, width = first.shape[:2]
@@ -81,15 +81,15 @@ def _see_that_it_holds_something(path: Path) -> None:
         raise SourceError(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
 
 
-def _steady(seconds: Float64[np.ndarray, " pictures"], rate: float) -> bool:
-    if not len(seconds):  # the container has no time stamps: its pictures follow each other evenly
+def _steady(seconds: Float64[np.ndarray, " images"], rate: float) -> bool:
+    if not len(seconds):  # the container has no time stamps: its images follow each other evenly
         return True
     late = np.sort(seconds) - seconds.min() - np.arange(len(seconds)) / rate
     return bool(np.abs(late).max() <= 1.5 / rate)
 
 
 def stated_count(path: Path) -> int:
-    """Pictures that the header of a video states, without reading it through; 0 if it does not.
+    """Images that the header of a video states, without reading it through; 0 if it does not.
 
     Raises:
         SourceError: It is missing, empty, no video, or cut off so that its index is lost.
@@ -103,15 +103,15 @@ def stated_count(path: Path) -> int:
         raise _unreadable(path, error) from error
 
 
-def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterator[Picture]:
-    """The pictures of a video in order, upright, in RGB; one at a time, so that length costs no memory.
+def images(path: Path, long_side: int | None = None, every: int = 1) -> Iterator[Image]:
+    """The images of a video in order, upright, in RGB; one at a time, so that length costs no memory.
 
-    A damaged file ends where it can no longer be decoded: compare the number of pictures with `Footage.count`.
+    A damaged file ends where it can no longer be decoded: compare the number of images with `Footage.count`.
 
     Args:
         path: A video file.
-        long_side: Scale pictures down so that the longer side has this many pixels; None keeps them as they are.
-        every: Give only every so many-th picture, from the first on; the others cost no more than their decoding.
+        long_side: Scale images down so that the longer side has this many pixels; None keeps them as they are.
+        every: Give only every so many-th image, from the first on; the others cost no more than their decoding.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -121,8 +121,8 @@ def pictures(path: Path, long_side: int | None = None, every: int = 1) -> Iterat
             yield _upright_rgb(frame, long_side)
 
 
-def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Picture]:
-    """Some pictures of a video, upright, in RGB; fewer if it ends before them.
+def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
+    """Some images of a video, upright, in RGB; fewer if it ends before them.
 
     Args:
         path: A video file.
@@ -138,16 +138,16 @@ def pictures_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Pictur
     for index, frame in enumerate(decoded(path)):
         if index < number:
             continue
-        picture = _upright_rgb(frame, None)
+        image = _upright_rgb(frame, None)
         while number == index:
-            yield picture
+            yield image
             number = next(wanted, None)
         if number is None:
             return
 
 
-def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
-    """When each picture that can be decoded is shown, in seconds from the first; takes as long as decoding them.
+def times_of(path: Path) -> Float64[np.ndarray, " images"]:
+    """When each image that can be decoded is shown, in seconds from the first; takes as long as decoding them.
 
     By the container's time stamps, so that variable frame rates are kept; evenly spaced where it has none.
 
@@ -162,7 +162,7 @@ def times_of(path: Path) -> Float64[np.ndarray, " pictures"]:
 
 
 def decoded_count(path: Path) -> int:
-    """Pictures of a video that can be decoded; takes as long as decoding it.
+    """Images of a video that can be decoded; takes as long as decoding it.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -170,8 +170,8 @@ def decoded_count(path: Path) -> int:
     return sum(1 for _ in decoded(path))
 
 
-def key_pictures(path: Path, count: int) -> Iterator[Any]:
-    """Up to `count` pictures spread over a video, as PyAV's frames; only those are decoded that stand for themselves.
+def key_images(path: Path, count: int) -> Iterator[Any]:
+    """Up to `count` images spread over a video, as PyAV's frames; only those are decoded that stand for themselves.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -188,7 +188,7 @@ def key_pictures(path: Path, count: int) -> Iterator[Any]:
                 if key is None or key.pts is None or key.pts in seen:
                     continue
                 seen.add(key.pts)
-                # Left to itself the decoder holds a picture back until it has seen those that follow it.
+                # Left to itself the decoder holds an image back until it has seen those that follow it.
                 frames = decoder.decode(key) or decoder.decode(None)
             except av.error.FFmpegError:
                 continue
@@ -196,7 +196,7 @@ def key_pictures(path: Path, count: int) -> Iterator[Any]:
 
 
 def decoded(path: Path) -> Iterator[Any]:
-    """The pictures of a video in order, as PyAV's frames; a damaged file ends where it can no longer be decoded.
+    """The images of a video in order, as PyAV's frames; a damaged file ends where it can no longer be decoded.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -228,7 +228,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def start_of(path: Path) -> float:
-    """The time stamp of a video's first picture in seconds, from which its sound's stamps are to be counted."""
+    """The time stamp of a video's first image in seconds, from which its sound's stamps are to be counted."""
     av = load_av()
     try:
         with av.open(str(path)) as container:
@@ -239,14 +239,14 @@ def start_of(path: Path) -> float:
         raise _unreadable(path, error) from error
 
 
-def _upright_rgb(frame: Any, long_side: int | None) -> Picture:
+def _upright_rgb(frame: Any, long_side: int | None) -> Image:
     if long_side is not None and max(frame.width, frame.height) > long_side:
         scale = long_side / max(frame.width, frame.height)
         width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
         frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    picture: Picture = frame.to_ndarray(format="rgb24")
+    image: Image = frame.to_ndarray(format="rgb24")
     quarter_turns = round(frame.rotation / 90) % 4  # the container's mark: degrees counter-clockwise
-    return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture
+    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 
 def _video_stream(container: Any, path: Path) -> Any:
@@ -276,8 +276,8 @@ def load_av() -> ModuleType:
     return av
 
 
-class PictureSpool:
-    """Small pictures kept in an unnamed temporary file as JPEG, to be read again in any order."""
+class ImageSpool:
+    """Small images kept in an unnamed temporary file as JPEG, to be read again in any order."""
 
     def __init__(self) -> None:
         import tempfile
@@ -288,13 +288,13 @@ class PictureSpool:
     def __len__(self) -> int:
         return len(self._places)
 
-    def append(self, picture: Picture) -> None:
-        """Add a picture at the end."""
-        data = jpeg(picture, 95)
+    def append(self, image: Image) -> None:
+        """Add an image at the end."""
+        data = jpeg(image, 95)
         self._places.append((self._file.seek(0, 2), len(data)))
         self._file.write(data)
 
-    def __getitem__(self, index: int) -> Picture:
+    def __getitem__(self, index: int) -> Image:
         place, length = self._places[index]
         self._file.seek(place)
         data = np.frombuffer(self._file.read(length), np.uint8)
@@ -303,12 +303,12 @@ class PictureSpool:
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
     def close(self) -> None:
-        """Forget all pictures."""
+        """Forget all images."""
         self._file.close()
 
 
-def jpeg(picture: Picture, quality: int) -> bytes:
-    """A picture as JPEG."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+def jpeg(image: Image, quality: int) -> bytes:
+    """An image as JPEG."""
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert done
     return data.tobytes()

@@ -1,4 +1,4 @@
-"""Person detectors: networks that find people in single pictures, so that nothing need stand still.
+"""Person detectors: networks that find people in single images, so that nothing need stand still.
 
 torchvision's detectors, trained on COCO, come with what mcss needs anyway; their weights are loaded from its hub, or
 from a file. MediaPipe's person detector is a file of 3 MB that LiteRT runs. Its box is the square around a circle that
@@ -21,7 +21,7 @@ from jaxtyping import Float32, Float64, UInt8
 
 from mcss.errors import SourceError
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
+Image = UInt8[np.ndarray, "_ _ 3"]
 """Upright, RGB; of any size, also beside others."""
 
 DetectorName = Literal[
@@ -43,12 +43,12 @@ ALIKE = 0.45
 """Boxes that overlap more (intersection over union) are the same person twice."""
 
 _SIDE = 224
-"""Of the square picture that MediaPipe's detector looks at."""
+"""Of the square image that MediaPipe's detector looks at."""
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The people in one picture."""
+    """The people in one image."""
 
     boxes: Float64[np.ndarray, "n 4"]
     """x0, y0, x1, y1 in pixels; x1 and y1 are the first ones outside."""
@@ -63,10 +63,10 @@ class Found:
 
 @runtime_checkable
 class PersonFinder(Protocol):
-    """Whatever finds people in pictures."""
+    """Whatever finds people in images."""
 
-    def find(self, pictures: Sequence[Picture]) -> list[Found]:
-        """The people in each of some upright RGB pictures, which may differ in size."""
+    def find(self, images: Sequence[Image]) -> list[Found]:
+        """The people in each of some upright RGB images, which may differ in size."""
 
 
 def person_detector(name: DetectorName, weights: Path | None = None) -> PersonFinder:
@@ -120,11 +120,11 @@ class TorchvisionDetector:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.eval().to(self._device)
 
-    def find(self, pictures: Sequence[Picture]) -> list[Found]:
-        """The people in each picture."""
+    def find(self, images: Sequence[Image]) -> list[Found]:
+        """The people in each image."""
         import torch
 
-        tensors = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1) for p in pictures]
+        tensors = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1) for p in images]
         with torch.inference_mode():
             seen = self._net([tensor.to(self._device).float() / 255 for tensor in tensors]) if tensors else []
         found = []
@@ -161,17 +161,17 @@ class BlazePoseDetector:
             )
         self._input, self._points, self._logits = starts[1, _SIDE, _SIDE, 3], ends[1, count, 12], ends[1, count, 1]
 
-    def find(self, pictures: Sequence[Picture]) -> list[Found]:
-        """The people in each picture."""
-        return [self._find(picture) for picture in pictures]
+    def find(self, images: Sequence[Image]) -> list[Found]:
+        """The people in each image."""
+        return [self._find(image) for image in images]
 
-    def _find(self, picture: Picture) -> Found:
-        height, width = picture.shape[:2]
+    def _find(self, image: Image) -> Found:
+        height, width = image.shape[:2]
         scale = _SIDE / max(height, width)
         small = np.zeros((_SIDE, _SIDE, 3), np.float32)
         w, h = max(1, round(width * scale)), max(1, round(height * scale))
         left, top = (_SIDE - w) // 2, (_SIDE - h) // 2
-        small[top : top + h, left : left + w] = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA)
+        small[top : top + h, left : left + w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
         self._net.set_tensor(self._input, small[None] / 127.5 - 1)
         self._net.invoke()
         logits = self._net.get_tensor(self._logits)[0, :, 0].astype(np.float64)

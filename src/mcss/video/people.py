@@ -1,4 +1,4 @@
-"""Where people are in the pictures of a view, and the square to cut out around one.
+"""Where people are in the images of a view, and the square to cut out around one.
 
 In front of a static camera people are found without any trained network: what differs from the empty scene
 (`mcss.video.background`) is grouped into candidates. A detector (`mcss.video.detectors`) may find them instead.
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
 from mcss.video.background import Foreground, Scene
-from mcss.video.detectors import Found, PersonFinder, Picture
+from mcss.video.detectors import Found, Image, PersonFinder
 from mcss.video.tracking import Track, Tracker
 
 Box = Float64[np.ndarray, " 4"]
@@ -24,19 +24,19 @@ Statistic = Callable[..., Any]
 """A numpy reduction that takes an axis."""
 
 CANDIDATES = 6
-"""So many groups are looked at in a picture, the largest."""
+"""So many groups are looked at in an image, the largest."""
 
 SPECK = 0.0004
-"""Groups below this share of the picture are noise."""
+"""Groups below this share of the image are noise."""
 
 REACH = 0.025
-"""Pieces of foreground nearer than this share of the picture's longer side belong together at first."""
+"""Pieces of foreground nearer than this share of the image's longer side belong together at first."""
 
 EVERYTHING = 0.5
-"""If a larger share of the picture than this differs from the empty scene, the light or the camera has changed."""
+"""If a larger share of the image than this differs from the empty scene, the light or the camera has changed."""
 
 SHOTS = 24
-"""So many pictures of a view are kept to be shown."""
+"""So many images of a view are kept to be shown."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Candidate:
 
 
 def candidates(mask: Bool[np.ndarray, "height width"]) -> list[Candidate]:
-    """The largest groups of foreground in a picture, largest first."""
+    """The largest groups of foreground in an image, largest first."""
     pixels = cv2.medianBlur(mask.astype(np.uint8), 3)  # without specks
     reach = max(1, round(REACH * max(mask.shape) / 2))
     joined = cv2.dilate(pixels, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
@@ -71,12 +71,12 @@ class MotionFinder:
     def __init__(self, scene: Scene) -> None:
         self._foreground = Foreground(scene)
 
-    def find(self, pictures: Sequence[Picture]) -> list[Found]:
-        """The people in each picture, or pieces of them; the score is how much of its box a group fills."""
-        return [self._find(picture) for picture in pictures]
+    def find(self, images: Sequence[Image]) -> list[Found]:
+        """The people in each image, or pieces of them; the score is how much of its box a group fills."""
+        return [self._find(image) for image in images]
 
-    def _find(self, picture: Picture) -> Found:
-        mask = self._foreground(picture)
+    def _find(self, image: Image) -> Found:
+        mask = self._foreground(image)
         if mask.mean() > EVERYTHING:
             return Found.of([], [])
         groups = candidates(mask)
@@ -90,40 +90,40 @@ class Watched:
     """What was seen in a view."""
 
     count: int
-    """Pictures that were looked at."""
+    """Images that were looked at."""
     size: tuple[int, int]
-    """Width and height of a picture that was looked at."""
+    """Width and height of an image that was looked at."""
     tracks: tuple[Track, ...]
     """Everybody, the one who showed most of himself first."""
-    shots: Mapping[int, Picture]
-    """Some of the pictures, by their number."""
+    shots: Mapping[int, Image]
+    """Some of the images, by their number."""
 
 
 class Watch:
-    """Looks at a view, picture after picture; pictures but for a few are forgotten."""
+    """Looks at a view, image after image; images but for a few are forgotten."""
 
     def __init__(self, finder: PersonFinder, rate: float, count: int) -> None:
         """Begin.
 
         Args:
-            finder: Finds people in single pictures.
-            rate: Pictures per second.
-            count: Pictures that will come, about; shots to be shown are spread over them.
+            finder: Finds people in single images.
+            rate: Images per second.
+            count: Images that will come, about; shots to be shown are spread over them.
         """
         self._finder = finder
         self._tracker = Tracker(rate, in_pieces=isinstance(finder, MotionFinder))
         self._shown = frozenset(np.linspace(0, max(count - 1, 0), SHOTS).round().astype(int).tolist())
-        self._shots: dict[int, Picture] = {}
+        self._shots: dict[int, Image] = {}
         self.size = (0, 0)
-        """Width and height of the last picture."""
+        """Width and height of the last image."""
 
-    def look(self, picture: Picture) -> Found:
-        """Take the next picture; gives all that may be a person in it."""
+    def look(self, image: Image) -> Found:
+        """Take the next image; gives all that may be a person in it."""
         if self._tracker.count in self._shown:
-            self._shots[self._tracker.count] = picture
-        self.size = (picture.shape[1], picture.shape[0])
-        found = self._finder.find([picture])[0]
-        self._tracker.look(picture, found)
+            self._shots[self._tracker.count] = image
+        self.size = (image.shape[1], image.shape[0])
+        found = self._finder.find([image])[0]
+        self._tracker.look(image, found)
         return found
 
     def done(self) -> Watched:
@@ -132,9 +132,9 @@ class Watch:
 
 
 def follow(found: Sequence[Sequence[Candidate]]) -> Boxes:
-    """The box of one person through all pictures, from the candidates of each; NaN where there is none.
+    """The box of one person through all images, from the candidates of each; NaN where there is none.
 
-    The path of candidates is the best of all paths (Viterbi): each picture rewards its candidate by √area, each step
+    The path of candidates is the best of all paths (Viterbi): each image rewards its candidate by √area, each step
     costs what the centre and the area jump. Pieces beside the chosen candidate, such as a foot that is
     cut off by a dark floor, are taken in afterwards.
     """
@@ -160,7 +160,7 @@ def follow(found: Sequence[Sequence[Candidate]]) -> Boxes:
 
 
 def _best_path(found: Sequence[Sequence[Candidate]]) -> Int64[np.ndarray, " n"]:
-    """For each picture the index of the candidate on the best path, -1 where it passes through none."""
+    """For each image the index of the candidate on the best path, -1 where it passes through none."""
     areas = [c.area for group in found for c in group]
     if not areas:
         return np.full(len(found), -1, np.int64)
@@ -206,14 +206,14 @@ def crop_squares(boxes: Boxes, rate: float, margin: float, width: int, height: i
     """Calm square crops around a person's boxes, in whole pixels.
 
     They move and grow slowly, so that a hand that comes and goes does not make the person jump in the
-    crop, and hold every box except one that stands out for an instant. A crop that would leave the picture is
+    crop, and hold every box except one that stands out for an instant. A crop that would leave the image is
     moved inside as far as it fits.
 
     Args:
-        boxes: One per picture, without gaps.
+        boxes: One per image, without gaps.
         rate: Boxes per second.
         margin: Side of the crop over the longer side of the box.
-        width: Of the picture, pixels.
+        width: Of the image, pixels.
         height: Likewise.
     """
     steady = _windowed(boxes, rate, 0.15, np.median)
@@ -231,12 +231,12 @@ def crop_squares(boxes: Boxes, rate: float, margin: float, width: int, height: i
 
 
 def cut_out(
-    picture: UInt8[np.ndarray, "height width 3"], square: Int64[np.ndarray, " 4"], size: int
+    image: UInt8[np.ndarray, "height width 3"], square: Int64[np.ndarray, " 4"], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """The square part of a picture, scaled; what lies outside the picture repeats its border."""
-    height, width = picture.shape[:2]
+    """The square part of an image, scaled; what lies outside the image repeats its border."""
+    height, width = image.shape[:2]
     x0, y0, x1, y1 = (int(v) for v in square)
-    inside = picture[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    inside = image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
     outside = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
     if any(outside):
         inside = np.asarray(cv2.copyMakeBorder(inside, *outside, borderType=cv2.BORDER_REPLICATE), np.uint8)

@@ -1,7 +1,7 @@
-"""One view of a recording: where the person is in its pictures, and the crops of it.
+"""One view of a recording: where the person is in its images, and the crops of it.
 
-A long video is decoded once. Its empty scene is put together from key pictures, which can be decoded alone; then each
-picture leaves the surroundings of whoever may be the person on the disk (`mcss.video.spool`), and when the
+A long video is decoded once. Its empty scene is put together from key images, which can be decoded alone; then each
+image leaves the surroundings of whoever may be the person on the disk (`mcss.video.spool`), and when the
 last one was seen the person is chosen and the crops are cut out.
 """
 
@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.video.background import Scene, empty_scene
-from mcss.video.decoding import Footage, Picture, decoded, jpeg, key_pictures, pictures
+from mcss.video.decoding import Footage, Image, decoded, images, jpeg, key_images
 from mcss.video.detectors import DetectorName, PersonFinder, person_detector
 from mcss.video.people import MotionFinder, Watch, crop_squares, filled
 from mcss.video.spool import Rectangle, RegionSpool, surroundings
@@ -27,41 +27,41 @@ from mcss.video.target import Click, Followed, followed
 from mcss.video.yuv import Planes, planes_of
 
 LOOK_SIZE = 320
-"""Longer side in pixels of the pictures in which the person is looked for by motion."""
+"""Longer side in pixels of the images in which the person is looked for by motion."""
 
 DETECT_SIZE = 640
 """Likewise by a detector."""
 
 LOOKS = 10.0
-"""The person is looked for in at least so many pictures a second; boxes in between are interpolated."""
+"""The person is looked for in at least so many images a second; boxes in between are interpolated."""
 
 SAMPLES = 48
-"""So many pictures, spread over a recording, show what its empty scene looks like."""
+"""So many images, spread over a recording, show what its empty scene looks like."""
 
 FEW_KEYS = 24
-"""With fewer key pictures than this the samples are other ones, and the video is decoded a second time for them."""
+"""With fewer key images than this the samples are other ones, and the video is decoded a second time for them."""
 
 SELDOM_SEEN = 0.05
-"""A view that shows a person in a smaller share of its pictures than this counts as showing nobody."""
+"""A view that shows a person in a smaller share of its images than this counts as showing nobody."""
 
 AROUND = 0.5
-"""Seconds before and after a picture whose candidates count for what is kept of it."""
+"""Seconds before and after an image whose candidates count for what is kept of it."""
 
 WAITING_BYTES = 256_000_000
-"""Decoded pictures that wait for those half a second later take no more memory than this."""
+"""Decoded images that wait for those half a second later take no more memory than this."""
 
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Viewing:
-    """A view, which of its pictures are taken, and what crops are made of them."""
+    """A view, which of its images are taken, and what crops are made of them."""
 
     video: Footage
     taken: Int64[np.ndarray, " n"]
-    """Numbers of the pictures, in order; the same one may be taken twice."""
+    """Numbers of the images, in order; the same one may be taken twice."""
     rate: float
-    """Pictures taken per second."""
+    """Images taken per second."""
     size: int
     """Of the crops in pixels."""
     margin: float
@@ -69,11 +69,11 @@ class Viewing:
     quality: int
     """JPEG quality."""
     max_missing: int
-    """So many pictures at the end may be damaged."""
+    """So many images at the end may be damaged."""
     boxes: Float64[np.ndarray, "n 4"] | None = None
-    """The person in each picture taken, in source pixels without gaps; None if it is to be looked for."""
+    """The person in each image taken, in source pixels without gaps; None if it is to be looked for."""
     scene: Path | None = None
-    """A picture or video of the empty scene."""
+    """An image or video of the empty scene."""
     find: Literal["motion"] | DetectorName = "motion"
     """How people are found."""
     detector_weights: Path | None = None
@@ -82,7 +82,7 @@ class Viewing:
     """Where the person is; by default the one who shows most of himself is meant."""
 
     def looked_at(self, note: Note) -> Generator[int, None, "ViewCrops"]:
-        """Find the person; counts the pictures taken.
+        """Find the person; counts the images taken.
 
         Raises:
             SourceError: The video is damaged, or nobody is seen in it.
@@ -107,7 +107,7 @@ class Viewing:
         return ViewCrops(self, boxes, spool, people)
 
     def check(self, count: int, note: Note) -> None:
-        """Say how many pictures could not be decoded.
+        """Say how many images could not be decoded.
 
         Raises:
             SourceError: They are too many.
@@ -115,19 +115,19 @@ class Viewing:
         lost = self.video.count - count
         if lost > self.max_missing or not count:
             raise SourceError(
-                f"{self.video.path}: only {count} of its {self.video.count} pictures can be decoded; the file is "
+                f"{self.video.path}: only {count} of its {self.video.count} images can be decoded; the file is "
                 "damaged or was cut off: copy it again, or cut all views of the sequence to the part that is whole"
             )
         if lost > 0:
             note(
-                f"{self.video.path}: {lost} of its {self.video.count} pictures cannot be decoded; from there on it is "
-                f"{lost} pictures ahead of the other views, unless they are the last ones"
+                f"{self.video.path}: {lost} of its {self.video.count} images cannot be decoded; from there on it is "
+                f"{lost} images ahead of the other views, unless they are the last ones"
             )
 
     def _people(
         self, finder: PersonFinder, side: int, spool: RegionSpool, note: Note
     ) -> Generator[int, None, tuple[Followed, Float64[np.ndarray, "m 4"]]]:
-        """Who is followed, and his box in each picture taken that can be decoded; keeps all that may be him."""
+        """Who is followed, and his box in each image taken that can be decoded; keeps all that may be him."""
         step = max(1, int(self.rate / LOOKS))
         around = max(step, round(AROUND * self.rate))
         limit = max(2, WAITING_BYTES // (self.video.width * self.video.height * 3 // 2))
@@ -136,7 +136,7 @@ class Viewing:
         waiting: deque[Planes] = deque()
         reading = Reading(self.video.path)
 
-        @lru_cache(maxsize=1)  # pictures between two looks have the same
+        @lru_cache(maxsize=1)  # images between two looks have the same
         def near(first: int, last: int) -> list[tuple[Rectangle, float]]:
             return surroundings(np.concatenate(looks[first : last + 1]), self.margin)
 
@@ -147,20 +147,20 @@ class Viewing:
 
         with closing(reading):
             for at, number in enumerate(self.taken.tolist()):
-                picture = reading.picture(number)
-                if picture is None:
+                image = reading.image(number)
+                if image is None:
                     break
                 if at % step == 0:
-                    small = picture.small(side)
+                    small = image.small(side)
                     height, width = small.shape[:2]
                     if looks and watch.size != (width, height):
                         raise SourceError(
-                            f"{self.video.path}: its picture {number} has another shape than those before; cut the "
+                            f"{self.video.path}: its image {number} has another shape than those before; cut the "
                             "video where it changes"
                         )
                     scale = np.array([self.video.width / width, self.video.height / height] * 2)
                     looks.append(watch.look(small).boxes * scale)
-                waiting.append(picture)
+                waiting.append(image)
                 yield 1
                 while len(waiting) > limit or at - len(spool) > around:
                     keep()
@@ -178,7 +178,7 @@ class Viewing:
         if seen < SELDOM_SEEN:
             raise self._nobody()
         if seen < 1:
-            note(f"{self.video.path}: no person seen in {1 - seen:.0%} of its pictures; boxes are interpolated there")
+            note(f"{self.video.path}: no person seen in {1 - seen:.0%} of its images; boxes are interpolated there")
         boxes = np.full((len(spool), 4), np.nan)
         boxes[::step] = found
         return people, filled(boxes)
@@ -186,7 +186,7 @@ class Viewing:
     def _nobody(self) -> SourceError:
         how = "people are found by their motion before a static camera" if self.find == "motion" else f"by {self.find}"
         ways = (
-            "or pictures of the empty scene (setting background), use a detector (setting find),"
+            "or images of the empty scene (setting background), use a detector (setting find),"
             if self.find == "motion"
             else "use motion or another detector (setting find),"
         )
@@ -195,21 +195,21 @@ class Viewing:
             "or remove the view"
         )
 
-    def _samples(self) -> Generator[int, None, list[Picture]]:
-        """Small pictures spread over the video."""
+    def _samples(self) -> Generator[int, None, list[Image]]:
+        """Small images spread over the video."""
         if self.video.keys >= FEW_KEYS:
-            samples = [planes_of(frame).small(LOOK_SIZE) for frame in key_pictures(self.video.path, SAMPLES)]
+            samples = [planes_of(frame).small(LOOK_SIZE) for frame in key_images(self.video.path, SAMPLES)]
             if len(samples) >= FEW_KEYS:
                 return samples
         samples = []
         at = np.unique(self.taken[np.linspace(0, len(self.taken) - 1, SAMPLES).round().astype(int)])
         with closing(Reading(self.video.path)) as reading:
             for number in at.tolist():
-                picture = reading.picture(number)
-                if picture is None:
+                image = reading.image(number)
+                if image is None:
                     self.check(reading.count, lambda _: None)
                     break
-                samples.append(picture.small(LOOK_SIZE))
+                samples.append(image.small(LOOK_SIZE))
                 yield 0
         return samples
 
@@ -218,7 +218,7 @@ class Viewing:
         if self.scene is None:
             return None
         first = next((planes_of(frame).small(LOOK_SIZE) for frame in decoded(self.video.path)), None)
-        shots = list(itertools.islice(pictures(self.scene, LOOK_SIZE), 25))
+        shots = list(itertools.islice(images(self.scene, LOOK_SIZE), 25))
         if first is None or not shots or shots[0].shape != first.shape:
             came = f"{shots[0].shape[1]}×{shots[0].shape[0]}" if shots else "nothing"
             wanted = f"{first.shape[1]}×{first.shape[0]}" if first is not None else "unknown"
@@ -237,16 +237,16 @@ def _detector(name: DetectorName, weights: Path | None) -> PersonFinder:
 
 
 class Reading:
-    """A video's pictures by their numbers, which never go down."""
+    """A video's images by their numbers, which never go down."""
 
     def __init__(self, path: Path) -> None:
         self._frames = decoded(path)
         self._latest: Planes | None = None
         self.count = 0
-        """Pictures decoded so far."""
+        """Images decoded so far."""
 
-    def picture(self, number: int) -> Planes | None:
-        """A picture; None if the video ends before."""
+    def image(self, number: int) -> Planes | None:
+        """An image; None if the video ends before."""
         while self.count <= number:
             frame = next(self._frames, None)
             if frame is None:
@@ -282,7 +282,7 @@ class ViewCrops:
         self._viewing, self._spool = viewing, spool
         self._squares = crop_squares(boxes, viewing.rate, viewing.margin, video.width, video.height)
         self.decoded_again = 0
-        """Crops for which a picture had to be decoded a second time."""
+        """Crops for which an image had to be decoded a second time."""
 
     def __len__(self) -> int:
         return len(self._squares)
@@ -298,12 +298,12 @@ class ViewCrops:
             for index, square in enumerate(self._squares[:count]):
                 kept = self._spool.cut(index, square) if self._spool is not None else None
                 if kept is None:
-                    picture = reading.picture(int(viewing.taken[index]))
-                    if picture is None:
+                    image = reading.image(int(viewing.taken[index]))
+                    if image is None:
                         viewing.check(reading.count, note)
                         return
                     self.decoded_again += 1
-                    kept = picture, square
+                    kept = image, square
                 crop, (x0, y0, x1, y1) = kept[0].cut(kept[1], viewing.size)
                 yield jpeg(crop, viewing.quality), (float(x0), float(y0), float(x1), float(y1))
 

@@ -27,12 +27,12 @@ class Recording:
 
     @property
     def count(self) -> int:
-        """Pictures that every view has."""
+        """Images that every view has."""
         return min(view.count for view in self.views)
 
     @property
     def rate(self) -> float:
-        """Pictures per second."""
+        """Images per second."""
         return self.views[0].rate
 
 

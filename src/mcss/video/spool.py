@@ -1,7 +1,7 @@
-"""Regions of pictures: what may turn out to be the person, kept on the disk until it is known who that is.
+"""Regions of images: what may turn out to be the person, kept on the disk until it is known who that is.
 
 Who is followed depends on the whole recording, and a crop on where the person will be in half a second. So that a
-video need not be decoded a second time for its crops, each picture leaves the surroundings of all candidates behind, a
+video need not be decoded a second time for its crops, each image leaves the surroundings of all candidates behind, a
 little larger than crops will be.
 """
 
@@ -24,7 +24,7 @@ SHIFT = 0.03
 """A crop may be moved by this share of its side to lie in a region; its margin is larger."""
 
 OVERVIEW = 640.0
-"""Longer side in pixels of the whole picture, which is kept where there is no candidate."""
+"""Longer side in pixels of the whole image, which is kept where there is no candidate."""
 
 QUALITY = 90
 """Of the JPEGs that regions are kept as."""
@@ -74,28 +74,28 @@ def _within(a: Rectangle, b: Rectangle) -> bool:
 
 
 class RegionSpool:
-    """The regions of picture after picture, in an unnamed temporary file: their number costs 8 bytes a picture."""
+    """The regions of image after image, in an unnamed temporary file: their number costs 8 bytes an image."""
 
     def __init__(self, size: int, margin: float, width: int, height: int) -> None:
         self._size, self._margin = size, margin  # of the crops that will be cut out
-        self._limits = width, height  # of the pictures
+        self._limits = width, height  # of the images
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._places = array("q", [0])
 
     def __len__(self) -> int:
         return len(self._places) - 1
 
-    def append(self, picture: Planes, around: Sequence[tuple[Rectangle, float]]) -> None:
-        """Keep of the next picture some `surroundings`, or an overview if there are none."""
+    def append(self, image: Planes, around: Sequence[tuple[Rectangle, float]]) -> None:
+        """Keep of the next image some `surroundings`, or an overview if there are none."""
         parts = []
         for (left, top, right, bottom), longest in around:
-            if right > 0 and bottom > 0 and left < picture.right and top < picture.bottom:
+            if right > 0 and bottom > 0 and left < image.right and top < image.bottom:
                 factor = _factor(longest * self._margin, SPARE * self._size)
-                parts.append(picture.part(left, top, right, bottom, factor))
+                parts.append(image.part(left, top, right, bottom, factor))
         overview = not parts
         if overview:
             factor = _factor(float(max(self._limits)), OVERVIEW)
-            parts.append(picture.part(0, 0, picture.right, picture.bottom, factor))
+            parts.append(image.part(0, 0, image.right, image.bottom, factor))
         for part in parts:
             data = _packed(part)
             shape = (*part.y.shape, *part.u.shape[:2])
@@ -105,7 +105,7 @@ class RegionSpool:
         self._places.append(self._file.tell())
 
     def cut(self, index: int, square: Square) -> tuple[Planes, Square] | None:
-        """A region of a picture that holds a square and the square, moved a little if need be; None if none does."""
+        """A region of an image that holds a square and the square, moved a little if need be; None if none does."""
         self._file.seek(self._places[index])
         data = memoryview(self._file.read(self._places[index + 1] - self._places[index]))
         while data:
@@ -121,7 +121,7 @@ class RegionSpool:
         return None
 
     def _moved(self, square: Square, extent: Rectangle, factor: int) -> Square | None:
-        """The square, so that what of it is in the picture is in the region; None if it cannot be, or only blurred."""
+        """The square, so that what of it is in the image is in the region; None if it cannot be, or only blurred."""
         side = int(square[2] - square[0])
         if factor > 1 and side < factor * self._size:
             return None
@@ -146,7 +146,7 @@ def _factor(length: float, enough: float) -> int:
 
 
 def _packed(part: Planes) -> bytes:
-    """The planes as one grey picture: brightness above, the colours side by side below it."""
+    """The planes as one grey image: brightness above, the colours side by side below it."""
     (rows, columns), (half_rows, half_columns) = part.y.shape, part.u.shape
     page = np.zeros((rows + half_rows, max(columns, 2 * half_columns)), np.uint8)
     page[:rows, :columns] = part.y

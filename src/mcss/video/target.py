@@ -13,7 +13,7 @@ from mcss.video.decoding import Footage
 from mcss.video.people import Boxes, Watched, filled
 from mcss.video.recordings import Recording
 
-SYNTAX = "VIEW=X,Y@WHEN, such as left=640,380@12 (picture 12) or left=640,380@0.5s (seconds)"
+SYNTAX = "VIEW=X,Y@WHEN, such as left=640,380@12 (image 12) or left=640,380@0.5s (seconds)"
 
 NEAR = 0.1
 """A click beside a box hits it if it is not further away than this share of the box's longer side."""
@@ -27,20 +27,20 @@ COMPARABLE = 0.5
 
 @dataclass(frozen=True)
 class Click:
-    """A place in a picture at which the person is."""
+    """A place in an image at which the person is."""
 
     view: str
     """The view's name, or ``subject/sequence/view``."""
     x: float
-    """Pixels of the upright picture."""
+    """Pixels of the upright image."""
     y: float
     when: float
     in_seconds: bool
-    """Whether `when` is seconds from the video's first picture; otherwise it is the number of a picture, from 0."""
+    """Whether `when` is seconds from the video's first image; otherwise it is the number of an image, from 0."""
 
     @classmethod
     def parsed(cls, text: str) -> "Click":
-        """From `SYNTAX`; without ``@WHEN`` it is picture 0.
+        """From `SYNTAX`; without ``@WHEN`` it is image 0.
 
         Raises:
             ValueError: It is written otherwise.
@@ -57,8 +57,8 @@ class Click:
             raise ValueError(f"click: expected {SYNTAX}, came {text!r}")
         return cls(name, x, y, time, in_seconds)
 
-    def picture(self, view: Footage) -> int:
-        """The number of the picture."""
+    def image(self, view: Footage) -> int:
+        """The number of the image."""
         return round(self.when * view.rate) if self.in_seconds else int(self.when)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ def clicks_of(recordings: Sequence[Recording], texts: Sequence[str]) -> dict[Vie
     """The click for each view that has one; a view's full name goes before its short one.
 
     Raises:
-        SourceError: A view that there is not, a place outside its picture or a time after its end.
+        SourceError: A view that there is not, a place outside its image or a time after its end.
     """
     views = {(r.subject, r.sequence, v.name): v for r in recordings for v in r.views}
     clicks = sorted(map(Click.parsed, texts), key=lambda click: click.view.count("/"))
@@ -83,15 +83,15 @@ def clicks_of(recordings: Sequence[Recording], texts: Sequence[str]) -> dict[Vie
                 "recording's view as SUBJECT/SEQUENCE/VIEW"
             )
         for key in meant:
-            view, picture = views[key], click.picture(views[key])
+            view, image = views[key], click.image(views[key])
             if not (0 <= click.x < view.width and 0 <= click.y < view.height):
                 raise SourceError(
-                    f"click {click.view}={click}: outside the picture of {view.path}, which is "
+                    f"click {click.view}={click}: outside the image of {view.path}, which is "
                     f"{view.width}×{view.height} pixels when upright"
                 )
-            if not 0 <= picture < view.count:
+            if not 0 <= image < view.count:
                 raise SourceError(
-                    f"click {click.view}={click}: picture {picture} is not in {view.path}, which has the pictures 0 to "
+                    f"click {click.view}={click}: image {image} is not in {view.path}, which has the images 0 to "
                     f"{view.count - 1} at {view.rate:.5g} per second"
                 )
             found[key] = click
@@ -104,7 +104,7 @@ class Followed:
 
     view: Footage
     taken: Int64[np.ndarray, " n"]
-    """The number in the video of each picture that was looked at."""
+    """The number in the video of each image that was looked at."""
     watched: Watched
     click: Click | None
     chosen: int | None
@@ -165,13 +165,13 @@ def followed(view: Footage, taken: Int64[np.ndarray, " n"], watched: Watched, cl
 
     Args:
         view: The video.
-        taken: The number in the video of each picture that was looked at.
+        taken: The number in the video of each image that was looked at.
         watched: What was seen; at least one track.
         click: Where the person is; None for the one who shows most of himself.
     """
     if click is None:
         return Followed(view, taken, watched, None, 0)
-    at = int(np.abs(taken[: watched.count] - click.picture(view)).argmin())
+    at = int(np.abs(taken[: watched.count] - click.image(view)).argmin())
     width, height = watched.size
     place = np.array([click.x * width / view.width, click.y * height / view.height])
     hits = []

@@ -1,4 +1,4 @@
-"""A picture of everybody who was followed through a recording, so that the user can point at somebody else."""
+"""An image of everybody who was followed through a recording, so that the user can point at somebody else."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,16 +9,16 @@ from jaxtyping import UInt8
 
 from mcss.errors import SourceError
 from mcss.files import replacing
-from mcss.video.decoding import Picture, jpeg
+from mcss.video.decoding import Image, jpeg
 from mcss.video.target import Followed
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 
 ACROSS = 5
-"""Pictures of each view."""
+"""Images of each view."""
 
 HEIGHT = 240
-"""Of a picture on the sheet, pixels; wide ones are no wider than 320."""
+"""Of an image on the sheet, pixels; wide ones are no wider than 320."""
 
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
 _CHOSEN = (30, 200, 80)
@@ -51,7 +51,7 @@ def chosen_people(views: Sequence[Followed], name: str, sheet: Path | None, note
 
 
 def write_track_sheet(path: Path, name: str, views: Sequence[Followed]) -> None:
-    """Write the sheet of a recording as JPEG: a row of pictures per view, people numbered, the chosen one in green."""
+    """Write the sheet of a recording as JPEG: a row of images per view, people numbered, the chosen one in green."""
     rows = [_heading(name)]
     for view in views:
         rows += [_row(view), *_legend(view)]
@@ -68,7 +68,7 @@ def _row(view: Followed) -> Pixels:
 
 
 def _telling(view: Followed) -> list[int]:
-    """The pictures to show: in each fifth of the time the one with the most people."""
+    """The images to show: in each fifth of the time the one with the most people."""
     numbers = sorted(view.watched.shots)
     tracks = [view.watched.tracks[i] for i in view.shown]
 
@@ -79,11 +79,11 @@ def _telling(view: Followed) -> list[int]:
     return [max(part, key=people) for part in parts]
 
 
-def _drawn(view: Followed, at: int, picture: Picture) -> Pixels:
-    height, width = picture.shape[:2]
+def _drawn(view: Followed, at: int, image: Image) -> Pixels:
+    height, width = image.shape[:2]
     scale = min(HEIGHT / height, 320 / width)
     cell = np.asarray(
-        cv2.resize(picture, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA), np.uint8
+        cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA), np.uint8
     )
     for number in sorted(view.shown, key=lambda i: i == view.chosen):
         track = view.watched.tracks[number]
@@ -107,9 +107,9 @@ def _drawn(view: Followed, at: int, picture: Picture) -> Pixels:
 
 
 def _nearest(view: Followed) -> int:
-    """The shown picture that is nearest to the click's."""
+    """The shown image that is nearest to the click's."""
     assert view.click is not None
-    wanted = view.click.picture(view.view)
+    wanted = view.click.image(view.view)
     return min(_telling(view), key=lambda at: abs(int(view.taken[at]) - wanted))
 
 
@@ -119,7 +119,7 @@ def _legend(view: Followed) -> list[Pixels]:
         share = view.watched.tracks[number].seen.sum() / view.watched.count
         how = "at the click" if view.click else "seen longest and largest"
         chosen = f"followed ({how})" if number == view.chosen else f"--click {view.click_on(number)}"
-        text = f"{view.view.name}  #{number + 1}  in {share:.0%} of {view.watched.count} pictures  {chosen}"
+        text = f"{view.view.name}  #{number + 1}  in {share:.0%} of {view.watched.count} images  {chosen}"
         lines.append(_text(text, _colour(view, number)))
     if view.chosen is None:
         lines.append(_text(f"{view.view.name}: nobody is found at {view.click}", (230, 30, 30)))
@@ -131,7 +131,7 @@ def _colour(view: Followed, number: int) -> tuple[int, int, int]:
 
 
 def _heading(name: str) -> Pixels:
-    return _text(f"{name}: who was found; numbers below are those of pictures", _INK)
+    return _text(f"{name}: who was found; numbers below are those of images", _INK)
 
 
 def _text(text: str, colour: tuple[int, int, int]) -> Pixels:

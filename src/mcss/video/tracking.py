@@ -1,6 +1,6 @@
-"""People followed through a video: what a finder saw in single pictures → one track for each person.
+"""People followed through a video: what a finder saw in single images → one track for each person.
 
-Picture after picture each person's box is predicted from how it moved, and the boxes found are shared out among the
+Image after image each person's box is predicted from how it moved, and the boxes found are shared out among the
 people such that they agree best in place, size and colours. Nothing but the boxes is kept, so length costs little
 memory. Whose track is wanted is asked when all is seen (`mcss.video.target`).
 
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from scipy.optimize import linear_sum_assignment
 
-from mcss.video.decoding import Picture
+from mcss.video.decoding import Image
 from mcss.video.detectors import Found
 
 Box = Float64[np.ndarray, " 4"]
@@ -52,9 +52,9 @@ class Track:
     """Where one person was seen."""
 
     first: int
-    """The picture of the first box."""
+    """The image of the first box."""
     boxes: Boxes
-    """One per picture from `first` on; NaN where the person was not seen."""
+    """One per image from `first` on; NaN where the person was not seen."""
     look: Float32[np.ndarray, " bins"]
     """Share of each colour."""
     weight: float
@@ -62,7 +62,7 @@ class Track:
 
     @property
     def stop(self) -> int:
-        """The picture after the last box."""
+        """The image after the last box."""
         return self.first + len(self.boxes)
 
     @property
@@ -72,11 +72,11 @@ class Track:
 
     @property
     def seen(self) -> Bool[np.ndarray, " n"]:
-        """Whether there is a box, for each picture from `first` on."""
+        """Whether there is a box, for each image from `first` on."""
         return np.asarray(np.isfinite(self.boxes[:, 0]))
 
     def over(self, count: int) -> Boxes:
-        """The boxes of all `count` pictures of the video, NaN where there is none."""
+        """The boxes of all `count` images of the video, NaN where there is none."""
         boxes = np.full((count, 4), np.nan)
         boxes[self.first : self.stop] = self.boxes
         return boxes
@@ -99,7 +99,7 @@ class _Person:
     """Mean longer side, pixels."""
     hits: int = 0
     lost: int = 0
-    """Pictures since the person was last seen."""
+    """Images since the person was last seen."""
     hidden: int = 0
     """How many of them somebody else was in front, or might have been."""
 
@@ -108,7 +108,7 @@ class _Person:
         return np.concatenate([self.centre - self.size / 2, self.centre + self.size / 2])
 
     def move(self) -> None:
-        """To where the person should be in the next picture."""
+        """To where the person should be in the next image."""
         self.centre = self.centre + self.speed
         if self.lost:
             self.speed = self.speed * 0.95
@@ -138,13 +138,13 @@ class _Person:
 
 
 class Tracker:
-    """Follows everybody, picture after picture."""
+    """Follows everybody, image after image."""
 
     def __init__(self, rate: float, in_pieces: bool) -> None:
         """Begin.
 
         Args:
-            rate: Pictures per second.
+            rate: Images per second.
             in_pieces: Whether the finder may see one person as several boxes, as background subtraction does.
         """
         self._rate = rate
@@ -155,16 +155,16 @@ class Tracker:
 
     @property
     def count(self) -> int:
-        """Pictures so far."""
+        """Images so far."""
         return self._count
 
-    def look(self, picture: Picture, found: Found) -> None:
-        """Take the next picture, and what was found in it."""
+    def look(self, image: Image, found: Found) -> None:
+        """Take the next image, and what was found in it."""
         for person in self._people:
             person.move()
         if self._in_pieces:
             found = self._put_together(found)
-        boxes, looks = found.boxes, [look_of(picture, box) for box in found.boxes]
+        boxes, looks = found.boxes, [look_of(image, box) for box in found.boxes]
         owner = self._shared_out(boxes, looks)
         left = [i for i in range(len(boxes)) if i not in owner.values()]
         for number, person in enumerate(self._people):
@@ -272,13 +272,13 @@ class Tracker:
         return Track(person.first, boxes[: seen[-1] + 1], person.look, person.weight)
 
 
-def look_of(picture: Picture, box: Box) -> Float32[np.ndarray, " bins"]:
+def look_of(image: Image, box: Box) -> Float32[np.ndarray, " bins"]:
     """The colours in the middle of a box, as shares that sum to 1."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) * (0.3, 0.42)
     x0, y0 = np.clip(middle - half, 0, [width - 1, height - 1]).astype(int)
     x1, y1 = np.clip(np.ceil(middle + half), [x0 + 1, y0 + 1], [width, height]).astype(int)
-    colours = cv2.cvtColor(np.ascontiguousarray(picture[y0:y1, x0:x1]), cv2.COLOR_RGB2HSV)
+    colours = cv2.cvtColor(np.ascontiguousarray(image[y0:y1, x0:x1]), cv2.COLOR_RGB2HSV)
     shares = cv2.calcHist([colours], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256]).ravel()
     return np.asarray(shares / max(shares.sum(), 1), np.float32)
 

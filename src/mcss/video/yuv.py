@@ -1,6 +1,6 @@
-"""Parts of decoded pictures as brightness and colour planes, as the decoder gives them.
+"""Parts of decoded images as brightness and colour planes, as the decoder gives them.
 
-Turning a whole picture into RGB to cut a small crop out of it costs about half as much as decoding it. Here
+Turning a whole image into RGB to cut a small crop out of it costs about half as much as decoding it. Here
 planes are cut and scaled first, and only what is left is turned into RGB.
 """
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from mcss.video.decoding import Picture
+from mcss.video.decoding import Image
 
 Plane = UInt8[np.ndarray, "_ _"]
 
@@ -24,7 +24,7 @@ _PLAIN = frozenset({"yuv420p", "yuvj420p"})
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """A rectangle of an upright picture, scaled down by `factor`; the colour planes are half as large."""
+    """A rectangle of an upright image, scaled down by `factor`; the colour planes are half as large."""
 
     y: Plane
     u: Plane
@@ -72,7 +72,7 @@ class Planes:
         y, u, v = planes
         return Planes(y, u, v, left, top, factor, self.colours)
 
-    def cut(self, square: Int64[np.ndarray, " 4"], size: int) -> tuple[Picture, tuple[int, int, int, int]]:
+    def cut(self, square: Int64[np.ndarray, " 4"], size: int) -> tuple[Image, tuple[int, int, int, int]]:
         """The square, scaled to `size` pixels, and where it lies exactly.
 
         It is moved and grown by a hundredth of its side or so, to whole pixels of what was scaled down. What lies
@@ -93,7 +93,7 @@ class Planes:
             planes.append(_scaled(_windowed(plane, *before, side // scale), size, size))
         return _rgb(planes, self.colours), (left, top, left + side, top + side)
 
-    def small(self, long_side: int) -> Picture:
+    def small(self, long_side: int) -> Image:
         """The whole, scaled down so that the longer side has this many pixels at most."""
         height, width = self.y.shape
         scale = min(1.0, long_side / max(height, width))
@@ -107,7 +107,7 @@ class Planes:
 
 
 def planes_of(frame: Any) -> Planes:
-    """The planes of a decoded picture, upright. They lie in the decoder's own memory as long as they live."""
+    """The planes of a decoded image, upright. They lie in the decoder's own memory as long as they live."""
     name, space, reach = frame.format.name, int(frame.colorspace), int(frame.color_range)
     if name in _PLAIN:
         planes = [
@@ -124,9 +124,9 @@ def planes_of(frame: Any) -> Planes:
     return Planes(y, u, v, colours=colours)
 
 
-def _from_rgb(picture: Picture) -> list[Plane]:
-    height, width = picture.shape[:2]
-    even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+def _from_rgb(image: Image) -> list[Plane]:
+    height, width = image.shape[:2]
+    even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     packed = np.asarray(cv2.cvtColor(even, cv2.COLOR_RGB2YUV_I420), np.uint8)
     rows, columns = even.shape[0] // 2, even.shape[1] // 2
     colour = packed[2 * rows :].reshape(2, rows, columns)
@@ -159,7 +159,7 @@ def _windowed(plane: Plane, top: int, left: int, length: int) -> Plane:
     return inside
 
 
-def _rgb(planes: list[Plane], colours: tuple[int, int]) -> Picture:
+def _rgb(planes: list[Plane], colours: tuple[int, int]) -> Image:
     """Planes of one size as RGB."""
     return np.asarray(cv2.transform(cv2.merge(planes), _to_rgb(*colours)), np.uint8)
 

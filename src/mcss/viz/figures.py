@@ -1,4 +1,4 @@
-"""Pictures for reports: skeletons as SVG, photographs as data URIs, and the colours of all; curves are in `mcss.viz.plots`.
+"""Images for reports: skeletons as SVG, photographs as data URIs, and the colours of all; curves: `mcss.viz.plots`.
 
 The palette is one that colour-blind readers can tell apart and that keeps its contrast on a light and on a dark page.
 Nothing here touches matplotlib's global state.
@@ -38,7 +38,7 @@ class AlignedView:
 
     label: str
     strip: UInt8[np.ndarray, "height width 3"]
-    """Pictures at common times, side by side."""
+    """Images at common times, side by side."""
     start: float
     """Its offset in seconds."""
     offsets: Float64[np.ndarray, " n"]
@@ -48,7 +48,7 @@ class AlignedView:
 
 
 def alignment_png(path: Path, title: str, views: Sequence[AlignedView]) -> None:
-    """Draw a row for each view: pictures that should show the same instants in every row, and the agreement curve."""
+    """Draw a row for each view: images that should show the same instants in every row, and the agreement curve."""
     with rc_context({"font.size": 9.0, "text.parse_math": False}):
         figure = Figure(figsize=(13, 0.6 + 1.7 * len(views)), layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
@@ -79,7 +79,7 @@ def skeleton_svg(
         pose: Canonical pose; orange is the person's left, blue the right.
         ghost: A second pose to be drawn faintly behind it, such as the true one behind a prediction. Their roots
             lie on each other, and it is this pose that is centred.
-        label: Text for those who do not see the picture.
+        label: Text for those who do not see the image.
     """
     framed = pose if ghost is None else ghost
     centre = (framed.min(axis=0) + framed.max(axis=0)) / 2
@@ -103,13 +103,13 @@ def skeleton_svg(
 
 
 def data_uri(image: bytes) -> str:
-    """A JPEG or PNG as an address that holds the picture itself."""
+    """A JPEG or PNG as an address that holds the image itself."""
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def front_view(pose: Float[np.ndarray, "17 3"]) -> tuple[Float[np.ndarray, "17 2"], Float[np.ndarray, " 17"]]:
-    """Orthographic picture coordinates (y down) and the distance from the viewer, who stands before the person.
+    """Orthographic image coordinates (y down) and the distance from the viewer, who stands before the person.
 
     In the canonical frame the left hip is at +X and up is +Z, so people face −Y.
     """

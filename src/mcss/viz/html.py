@@ -18,7 +18,7 @@ def coded(text: str) -> Markup:
 
 
 def page_environment() -> Environment:
-    """Where the templates of the package are found, with pictures, skeletons and counts at hand."""
+    """Where the templates of the package are found, with images, skeletons and counts at hand."""
     environment = Environment(loader=PackageLoader("mcss.viz"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters.update(count=lambda n: f"{n:,}".replace(",", "\u202f"), coded=coded)
     environment.globals.update(data_uri=data_uri, skeleton=lambda *pose: Markup(skeleton_svg(*pose)))

@@ -1,4 +1,4 @@
-"""Plots: curves, clouds of points and pictures by matplotlib, in one style, for pages and as files.
+"""Plots: curves, clouds of points and images by matplotlib, in one style, for pages and as files.
 
 Everything is drawn in `INK`, which becomes the text colour where a plot stands in a page. Nothing here touches
 matplotlib's global state.
@@ -27,7 +27,7 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 """Shapes beside the colours of `PALETTE`, for more kinds than these are, and for those who see no colours."""
 
 RIGHT, WRONG = PALETTE[2], PALETTE[1]
-"""Frames of pictures that were rightly found, and of others."""
+"""Frames of images that were rightly found, and of others."""
 
 
 @dataclass(frozen=True)
@@ -139,16 +139,16 @@ def cloud_figure(points: Float[np.ndarray, "n 2"], clouds: Sequence[Cloud]) -> F
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """A picture of a sheet."""
+    """An image of a sheet."""
 
-    picture: UInt8[np.ndarray, "height width 3"]
+    image: UInt8[np.ndarray, "height width 3"]
     caption: str
     right: bool | None = None
     """Framed as rightly or wrongly found; None for no frame."""
 
 
-def picture_figure(rows: Sequence[Sequence[Shown]], heads: Sequence[str]) -> Figure:
-    """Rows of pictures under common headings. A wrong one's frame is dashed, too, for those who see no colours."""
+def image_figure(rows: Sequence[Sequence[Shown]], heads: Sequence[str]) -> Figure:
+    """Rows of images under common headings. A wrong one's frame is dashed, too, for those who see no colours."""
     with _style():
         figure = Figure(figsize=(1.35 * len(heads), 1.62 * len(rows) + 0.3), layout="constrained")
         grid = figure.subplots(len(rows), len(heads), squeeze=False)
@@ -159,7 +159,7 @@ def picture_figure(rows: Sequence[Sequence[Shown]], heads: Sequence[str]) -> Fig
                 if column >= len(row):
                     continue
                 shown = row[column]
-                axes.imshow(shown.picture, interpolation="antialiased")
+                axes.imshow(shown.image, interpolation="antialiased")
                 axes.set_xlabel(shown.caption, fontsize=7.5, color=INK, labelpad=2)
                 if shown.right is not None:
                     style_of = "solid" if shown.right else (0, (2, 1.5))

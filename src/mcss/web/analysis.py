@@ -10,14 +10,14 @@ from jaxtyping import Bool, Float, Float32, Float64
 
 from mcss.data.contact_sheet import encoded
 from mcss.errors import ImageError, SourceError
-from mcss.images import Picture
-from mcss.inference.locate import Rectangle, in_picture
+from mcss.images import Image
+from mcss.inference.locate import Rectangle, in_image
 from mcss.inference.pose_sequence import smooth
 from mcss.inference.predict import Input, take_of_video
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Model, Poses
 from mcss.search.clips import Clip
-from mcss.video.decoding import pictures
+from mcss.video.decoding import images
 from mcss.video.detectors import PersonFinder
 from mcss.video.people import cut_out
 from mcss.web.limits import Limits
@@ -27,7 +27,7 @@ CROP = 224
 """Side in pixels of the crops that the page shows."""
 
 SHOWN = 960
-"""Most pixels of a picture that the page shows."""
+"""Most pixels of an image that the page shows."""
 
 
 class Refused(ValueError):
@@ -43,8 +43,8 @@ class Answer:
     embedding: Float32[np.ndarray, "n dim"]
     crops: list[bytes]
     """JPEG of what the model saw, one for each pose."""
-    picture: bytes
-    """JPEG of the picture, or of the first one of the video."""
+    image: bytes
+    """JPEG of the image, or of the first one of the video."""
 
 
 def answer(
@@ -55,21 +55,21 @@ def answer(
     limits: Limits,
     finder: PersonFinder | None = None,
 ) -> Answer:
-    """The poses of the person in a picture or video.
+    """The poses of the person in an image or video.
 
     Args:
         model: Predicts.
         path: The file.
-        kind: ``picture`` or ``video``.
-        box: Of the person: x, y, width, height in shares of the picture's width and height.
+        kind: ``image`` or ``video``.
+        box: Of the person: x, y, width, height in shares of the image's width and height.
         limits: What is refused.
-        finder: Finds the person where no box says where; else pictures are taken whole, and in videos whoever moves.
+        finder: Finds the person where no box says where; else images are taken whole, and in videos whoever moves.
 
     Raises:
         Refused: It cannot be used, whatever is wrong with it.
     """
     try:
-        of = _of_picture if kind == "picture" else _of_video
+        of = _of_image if kind == "image" else _of_video
         return of(model, path, box, limits, finder)
     except (UploadError, ImageError, SourceError) as error:
         raise Refused(for_visitors(str(error))) from error
@@ -80,7 +80,7 @@ def answer(
 
 
 def clip_of(answer: Answer, name: str) -> Clip:
-    """A video as a clip, for comparing; its pictures are not at hand."""
+    """A video as a clip, for comparing; its images are not at hand."""
     frames = answer.about["frames"]
     poses = Poses(
         pose=np.array([frame["pose"] for frame in frames], np.float32),
@@ -93,20 +93,20 @@ def clip_of(answer: Answer, name: str) -> Clip:
     return Clip(name, time, np.arange(len(frames), dtype=np.int64), poses, lambda frames, size: [])
 
 
-def _of_picture(model: Model, path: Path, box: Rectangle | None, limits: Limits, finder: PersonFinder | None) -> Answer:
-    picture = read_upload(path, limits)
-    height, width = picture.shape[:2]
-    sighting = in_picture(picture, "the picture", _in_pixels(box, width, height), finder)
-    poses = model.predict_crops([cut_out(picture, sighting.squares[0], model.image_size)], sighting.squares)
+def _of_image(model: Model, path: Path, box: Rectangle | None, limits: Limits, finder: PersonFinder | None) -> Answer:
+    image = read_upload(path, limits)
+    height, width = image.shape[:2]
+    sighting = in_image(image, "the image", _in_pixels(box, width, height), finder)
+    poses = model.predict_crops([cut_out(image, sighting.squares[0], model.image_size)], sighting.squares)
     return _answer(
         model,
-        "picture",
+        "image",
         poses,
         time=np.zeros(1),
         found=sighting.found,
         notes=sighting.notes,
-        picture=picture,
-        crops=[encoded(cut_out(picture, sighting.squares[0], CROP))],
+        image=image,
+        crops=[encoded(cut_out(image, sighting.squares[0], CROP))],
     )
 
 
@@ -114,11 +114,11 @@ def _of_video(model: Model, path: Path, box: Rectangle | None, limits: Limits, f
     copy = path.with_name(f"{path.name}.copy.mp4")
     try:
         copy_video(path, copy, limits)
-        first = next(pictures(copy))
+        first = next(images(copy))
         rectangle = _in_pixels(box, first.shape[1], first.shape[0])
         take = smooth(take_of_video(model, Input(copy, "the video"), rectangle, finder), SmoothingSettings())
         squares = np.rint(take.poses.squares).astype(np.int64)
-        crops = [encoded(cut_out(p, s, CROP)) for p, s in zip(pictures(copy), squares, strict=False)]
+        crops = [encoded(cut_out(p, s, CROP)) for p, s in zip(images(copy), squares, strict=False)]
     finally:
         copy.unlink(missing_ok=True)
     return _answer(model, "video", take.poses, take.time, take.found, take.notes, first, crops)
@@ -131,10 +131,10 @@ def _answer(
     time: Float64[np.ndarray, " n"],
     found: Bool[np.ndarray, " n"],
     notes: tuple[str, ...],
-    picture: Picture,
+    image: Image,
     crops: list[bytes],
 ) -> Answer:
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     reference = model.parts.reference
     frames = []
     for i in range(len(poses)):
@@ -160,7 +160,7 @@ def _answer(
         "notes": [for_visitors(note) for note in notes],
         "frames": frames,
     }
-    return Answer(about, poses.embedding, crops, encoded(scaled_down(picture, SHOWN)))
+    return Answer(about, poses.embedding, crops, encoded(scaled_down(image, SHOWN)))
 
 
 def _in_pixels(box: Rectangle | None, width: int, height: int) -> Rectangle | None:
@@ -176,7 +176,7 @@ def rounded(values: Float[np.ndarray, "n k"], digits: int = 1) -> list[list[floa
         Refused: They are not finite.
     """
     if not np.isfinite(values).all():
-        raise Refused("the model makes nothing of this picture; choose another")
+        raise Refused("the model makes nothing of this image; choose another")
     found: list[list[float]] = np.round(values.astype(float), digits).tolist()
     return found
 

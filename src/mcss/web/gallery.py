@@ -1,4 +1,4 @@
-"""The pictures that are searched: whatever can say which of them are nearest, and show them."""
+"""The images that are searched: whatever can say which of them are nearest, and show them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ _BATCH = 64
 
 
 class GalleryError(LookupError):
-    """There is no such picture."""
+    """There is no such image."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the gallery."""
+    """An image of the gallery."""
 
     place: int
     """Its number in the gallery."""
@@ -43,7 +43,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Found:
-    """A picture, and how far its embedding is from what was searched for (0 to 2)."""
+    """An image, and how far its embedding is from what was searched for (0 to 2)."""
 
     shown: Shown
     distance: float
@@ -51,7 +51,7 @@ class Found:
 
 @runtime_checkable
 class Gallery(Protocol):
-    """Pictures with embeddings."""
+    """Images with embeddings."""
 
     name: str
     subjects: tuple[str, ...]
@@ -60,7 +60,7 @@ class Gallery(Protocol):
     def __len__(self) -> int: ...
 
     def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Filter) -> list[Found]:
-        """The pictures nearest to an embedding, nearest first."""
+        """The images nearest to an embedding, nearest first."""
         ...
 
     def shown(self, place: int) -> Shown:
@@ -76,11 +76,11 @@ class Gallery(Protocol):
         ...
 
     def embedding(self, place: int) -> Float32[np.ndarray, " dim"]:
-        """The embedding of a picture."""
+        """The embedding of an image."""
         ...
 
-    def picture(self, place: int) -> bytes:
-        """A picture as JPEG."""
+    def image(self, place: int) -> bytes:
+        """An image as JPEG."""
         ...
 
     def poses(self, place: int) -> tuple[Float32[np.ndarray, "17 3"] | None, Float32[np.ndarray, "17 3"] | None]:
@@ -89,7 +89,7 @@ class Gallery(Protocol):
 
 
 class CaptureGallery:
-    """Pictures of a capture, embedded and kept in memory."""
+    """Images of a capture, embedded and kept in memory."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class CaptureGallery:
 
     @classmethod
     def embedded(cls, model: Model, capture: Capture, most: int, progress: Progress = NO_PROGRESS) -> "CaptureGallery":
-        """Embed at most so many pictures: all views of moments that are evenly spread over the capture."""
+        """Embed at most so many images: all views of moments that are evenly spread over the capture."""
         instants = capture.instants()
         count = min(len(instants), max(1, most // len(instants.views)))
         chosen = np.unique(np.linspace(0, len(instants) - 1, count).round().astype(np.int64))
@@ -117,7 +117,7 @@ class CaptureGallery:
         instant = chosen[place]
         rows = instants.rows[instant, view]
         vectors, poses = [], []
-        with progress.task("Embedding pictures to search in", len(rows)) as task:
+        with progress.task("Embedding images to search in", len(rows)) as task:
             for start in range(0, len(rows), _BATCH):
                 batch = rows[start : start + _BATCH]
                 found = model.predict_crops(list(capture.decode(batch, model.image_size)))
@@ -130,7 +130,7 @@ class CaptureGallery:
         return len(self._instant)
 
     def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Filter) -> list[Found]:
-        """The pictures nearest to an embedding, nearest first."""
+        """The images nearest to an embedding, nearest first."""
         allowed = np.ones(len(self), bool)
         named = self._instants.subjects, self._instants.views
         for names, code, wanted, barred in (
@@ -151,7 +151,7 @@ class CaptureGallery:
             GalleryError: Nothing does.
         """
         if not 0 <= place < len(self):
-            raise GalleryError(f"there is no picture {place}; there are {len(self)}")
+            raise GalleryError(f"there is no image {place}; there are {len(self)}")
         i, names = self._instant[place], self._instants
         return Shown(
             place,
@@ -168,11 +168,11 @@ class CaptureGallery:
         return [self.shown(int(place)) for place in same if place != shown.place]
 
     def embedding(self, place: int) -> Float32[np.ndarray, " dim"]:
-        """The embedding of a picture."""
+        """The embedding of an image."""
         return np.asarray(self._vector[place], np.float32)
 
-    def picture(self, place: int) -> bytes:
-        """A picture as JPEG."""
+    def image(self, place: int) -> bytes:
+        """An image as JPEG."""
         row = self._instants.rows[self._instant[place], self._view[place]]
         return self._capture.images(np.array([row]))[0]
 
@@ -184,7 +184,7 @@ class CaptureGallery:
 
 
 class IndexGallery:
-    """The pictures of an index, as it was when the server started."""
+    """The images of an index, as it was when the server started."""
 
     def __init__(self, index: ResidentIndex, captures: dict[str, Capture]) -> None:
         self.name = index.index.uri.rstrip("/").rsplit("/", 1)[-1]
@@ -197,7 +197,7 @@ class IndexGallery:
 
         Args:
             uri: Of the index.
-            model: What visitors' pictures are embedded with.
+            model: What visitors' images are embedded with.
             capture: Where one of its captures is now; the others are where they were when they were indexed.
 
         Raises:
@@ -213,7 +213,7 @@ class IndexGallery:
             moved = Capture.open(capture)
             if moved.fingerprint not in places:
                 raise PoseIndexError(
-                    f"the index at {uri} holds no pictures of the capture at {capture}; it holds those of "
+                    f"the index at {uri} holds no images of the capture at {capture}; it holds those of "
                     f"{', '.join(places.values())}: add it with `mcss index {capture} -o {uri}`, or leave it out"
                 )
             places[moved.fingerprint] = capture
@@ -224,7 +224,7 @@ class IndexGallery:
         return len(self._index)
 
     def nearest(self, vector: Float32[np.ndarray, " dim"], top: int, condition: Filter) -> list[Found]:
-        """The pictures nearest to an embedding, nearest first."""
+        """The images nearest to an embedding, nearest first."""
         places, distances = self._index.nearest(vector, top, condition)
         return [Found(self.shown(int(p)), float(d)) for p, d in zip(places, distances, strict=True)]
 
@@ -235,7 +235,7 @@ class IndexGallery:
             GalleryError: Nothing does.
         """
         if not 0 <= place < len(self):
-            raise GalleryError(f"there is no picture {place}; there are {len(self)}")
+            raise GalleryError(f"there is no image {place}; there are {len(self)}")
         hit = self._index.hit(place, 0.0)
         return Shown(place, hit.subject, hit.sequence, hit.frame, hit.time, hit.view)
 
@@ -249,11 +249,11 @@ class IndexGallery:
         return sorted(found, key=lambda other: other.view)
 
     def embedding(self, place: int) -> Float32[np.ndarray, " dim"]:
-        """The embedding of a picture."""
+        """The embedding of an image."""
         return np.asarray(self._index.vector[place], np.float32)
 
-    def picture(self, place: int) -> bytes:
-        """A picture as JPEG."""
+    def image(self, place: int) -> bytes:
+        """An image as JPEG."""
         shown, capture = self.shown(place), self._captures[_name(self._index.capture, place)]
         instants = capture.instants()
         # By what it shows: a capture that was written anew has other row numbers, and the same fingerprint.
@@ -277,12 +277,12 @@ def _known(pose: Float32[np.ndarray, "17 3"]) -> Float32[np.ndarray, "17 3"] | N
 
 
 def moments(found: Iterable[Found], count: int, asked: Shown | None, own: bool) -> list[Found]:
-    """The first pictures of different moments: neighbours in time all look alike, and so do the views of a moment.
+    """The first images of different moments: neighbours in time all look alike, and so do the views of a moment.
 
     Args:
         found: Nearest first.
         count: How many are wanted.
-        asked: The picture of the gallery that was searched for; its own moment is left out.
+        asked: The image of the gallery that was searched for; its own moment is left out.
         own: Whether other moments of its own recording may be found.
     """
     shown: list[Found] = []

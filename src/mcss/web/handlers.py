@@ -92,7 +92,7 @@ class Studio:
                 "gallery": gallery
                 and {
                     "name": gallery.name,
-                    "pictures": len(gallery),
+                    "images": len(gallery),
                     "subjects": gallery.subjects,
                     "views": gallery.views,
                 },
@@ -133,9 +133,9 @@ class Studio:
             path.unlink(missing_ok=True)
         return json_response({"id": self.looks.keep(answer), **answer.about})
 
-    def picture(self, request: "Request") -> "Response":
-        """The picture that was sent, or the first one of the video."""
-        return _jpeg(self._answer(request).picture)
+    def image(self, request: "Request") -> "Response":
+        """The image that was sent, or the first one of the video."""
+        return _jpeg(self._answer(request).image)
 
     def crop(self, request: "Request") -> "Response":
         """What the model saw."""
@@ -164,11 +164,11 @@ class Studio:
         )
 
     def neighbours(self, request: "Request") -> "Response":
-        """The pictures nearest to a frame of a visitor's, or to a picture of the gallery."""
+        """The images nearest to a frame of a visitor's, or to an image of the gallery."""
         gallery, query = self._gallery(), request.query_params
         asked: Shown | None = None
-        if "picture" in query:
-            asked = gallery.shown(_number(query["picture"], "picture", len(gallery)))
+        if "image" in query:
+            asked = gallery.shown(_number(query["image"], "image", len(gallery)))
             vector = gallery.embedding(asked.place)
         else:
             answer = self.looks[query.get("look", "")]
@@ -200,9 +200,9 @@ class Studio:
         )
 
     def gallery_about(self, request: "Request") -> "Response":
-        """A picture of the gallery: what it shows, its poses, the other views."""
+        """An image of the gallery: what it shows, its poses, the other views."""
         gallery = self._gallery()
-        shown = gallery.shown(_number(request.path_params["place"], "picture", len(gallery)))
+        shown = gallery.shown(_number(request.path_params["place"], "image", len(gallery)))
         pose, true = gallery.poses(shown.place)
         return json_response(
             {
@@ -213,11 +213,11 @@ class Studio:
             }
         )
 
-    def gallery_picture(self, request: "Request") -> "Response":
-        """A picture of the gallery."""
+    def gallery_image(self, request: "Request") -> "Response":
+        """An image of the gallery."""
         gallery = self._gallery()
-        place = _number(request.path_params["place"], "picture", len(gallery))
-        return _jpeg(gallery.picture(place), kept="private, max-age=3600")
+        place = _number(request.path_params["place"], "image", len(gallery))
+        return _jpeg(gallery.image(place), kept="private, max-age=3600")
 
     def _answer(self, request: "Request") -> Answer:
         return self.looks[request.path_params["name"]]
@@ -275,7 +275,7 @@ def _box(text: str | None) -> Rectangle | None:
         raise VisitError(400, "box: expected x,y,width,height") from None
     inside = -1 <= x < 1 and -1 <= y < 1 and 0.01 <= width <= 2 and 0.01 <= height <= 2
     if not (inside and x + width > 0 and y + height > 0):
-        raise VisitError(400, "the box is too small or lies outside the picture; draw it anew")
+        raise VisitError(400, "the box is too small or lies outside the image; draw it anew")
     return x, y, width, height
 
 
@@ -288,7 +288,7 @@ def _number(text: str, name: str, end: int) -> int:
 
 def _shown(shown: Shown) -> dict[str, Any]:
     return {
-        "picture": shown.place,
+        "image": shown.place,
         "subject": shown.subject,
         "sequence": shown.sequence,
         "frame": shown.frame,

@@ -12,7 +12,7 @@ class Limits:
     upload_mb: int = 100
     """Megabytes of a file."""
     megapixels: int = 50
-    """Millions of pixels of a picture, or of one picture of a video."""
+    """Millions of pixels of an image, or of one image of a video."""
     seconds: float = 30.0
     """Length of a video."""
     waiting: int = 16

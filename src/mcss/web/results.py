@@ -59,4 +59,4 @@ class Looks:
 
 def _bytes(answer: Answer) -> int:
     # A pose as Python's numbers takes some kilobytes.
-    return sum(map(len, answer.crops)) + len(answer.picture) + answer.embedding.nbytes + 8_000 * len(answer.crops)
+    return sum(map(len, answer.crops)) + len(answer.image) + answer.embedding.nbytes + 8_000 * len(answer.crops)

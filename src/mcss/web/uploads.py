@@ -1,7 +1,7 @@
 """Files from strangers: what they are, by their content alone, and whether they keep to the limits.
 
-Nothing here trusts a name, an ending or what a header says of the length. A picture's size is read before it is
-decoded; a video is decoded once, picture by picture within the limits, into a small one of our own making, and only
+Nothing here trusts a name, an ending or what a header says of the length. An image's size is read before it is
+decoded; a video is decoded once, image by image within the limits, into a small one of our own making, and only
 that is used.
 """
 
@@ -12,28 +12,28 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 import PIL.Image
+from jaxtyping import UInt8
 from PIL import UnidentifiedImageError
 
 from mcss.errors import ImageError
-from mcss.images import Picture, decode_picture
+from mcss.images import Image, decode_image
 from mcss.inference.overlays import write_video
-from mcss.video.decoding import PictureSpool, load_av
+from mcss.video.decoding import ImageSpool, load_av
 from mcss.web.limits import Limits
 
-Kind = Literal["picture", "video"]
+Kind = Literal["image", "video"]
 
 LONG_SIDE = 720
 """Most pixels of the longer side of what is kept of a video."""
 
 STEP = 1 / 15
-"""Seconds between two pictures of a video that are looked at, at least."""
+"""Seconds between two images of a video that are looked at, at least."""
 
-_PICTURES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_IMAGES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _CONTAINERS = {"mp4": b"ftyp", "matroska": b"\x1a\x45\xdf\xa3", "avi": b"RIFF"}
 _CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg", "prores", "h263"})
-_EXPECTED = "expected a picture (JPEG, PNG, WebP, BMP, TIFF) or a video (MP4, MOV, WebM, MKV, AVI)"
+_EXPECTED = "expected an image (JPEG, PNG, WebP, BMP, TIFF) or a video (MP4, MOV, WebM, MKV, AVI)"
 
 
 class UploadError(ValueError):
@@ -47,7 +47,7 @@ def kind_of(head: bytes) -> Kind:
         head: At least the first 16 bytes.
 
     Raises:
-        UploadError: Neither a picture nor a video of the kinds that are read.
+        UploadError: Neither an image nor a video of the kinds that are read.
     """
     if not head:
         raise UploadError("the file is empty (0 bytes); choose another")
@@ -55,9 +55,9 @@ def kind_of(head: bytes) -> Kind:
         return "video"
     starts = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
     if head.startswith(starts) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
-        return "picture"
+        return "image"
     if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
-        raise UploadError("a HEIC or AVIF picture, which cannot be read here; save it as JPEG and choose that")
+        raise UploadError("a HEIC or AVIF image, which cannot be read here; save it as JPEG and choose that")
     raise UploadError(f"this is not a file that can be read here; {_EXPECTED}")
 
 
@@ -72,8 +72,8 @@ def container_of(head: bytes) -> str | None:
     return None
 
 
-def read_upload(path: Path, limits: Limits) -> Picture:
-    """A picture that was sent, upright, in RGB, and no larger than need be.
+def read_upload(path: Path, limits: Limits) -> Image:
+    """An image that was sent, upright, in RGB, and no larger than need be.
 
     Raises:
         UploadError: It is damaged, or has too many pixels.
@@ -85,34 +85,34 @@ def read_upload(path: Path, limits: Limits) -> Picture:
             with _header(path) as header:
                 width, height = header.size
     except PIL.Image.DecompressionBombError:
-        raise UploadError(f"the picture has more than {limits.megapixels:g} million pixels; make it smaller") from None
+        raise UploadError(f"the image has more than {limits.megapixels:g} million pixels; make it smaller") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise UploadError("the picture is damaged or cut off; save or copy it again") from error
+        raise UploadError("the image is damaged or cut off; save or copy it again") from error
     if width * height > limits.megapixels * 1e6:
         raise UploadError(
-            f"the picture has {width}×{height} pixels, more than {limits.megapixels:g} million; make it smaller"
+            f"the image has {width}×{height} pixels, more than {limits.megapixels:g} million; make it smaller"
         )
     try:
-        return scaled_down(decode_picture(data, "the picture"), 2 * LONG_SIDE)
+        return scaled_down(decode_image(data, "the image"), 2 * LONG_SIDE)
     except ImageError as error:
         raise UploadError(str(error)) from error
 
 
 def _header(path: Path) -> Any:
-    return PIL.Image.open(path, formats=_PICTURES)
+    return PIL.Image.open(path, formats=_IMAGES)
 
 
-def scaled_down(picture: Picture, long_side: int) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The picture, at most so many pixels wide and high."""
-    scale = long_side / max(picture.shape[:2])
+def scaled_down(image: Image, long_side: int) -> UInt8[np.ndarray, "rows columns 3"]:
+    """The image, at most so many pixels wide and high."""
+    scale = long_side / max(image.shape[:2])
     if scale >= 1:
-        return picture
-    size = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def copy_video(path: Path, copy: Path, limits: Limits) -> None:
-    """Write what can be decoded of a video as a small MP4 with no sound, at most 15 pictures a second.
+    """Write what can be decoded of a video as a small MP4 with no sound, at most 15 images a second.
 
     Raises:
         UploadError: It is damaged, of a kind that is not read, too long, or too large.
@@ -121,7 +121,7 @@ def copy_video(path: Path, copy: Path, limits: Limits) -> None:
     with path.open("rb") as file:
         container = container_of(file.read(16))
     times: list[float] = []
-    with closing(PictureSpool()) as spool:
+    with closing(ImageSpool()) as spool:
         try:
             # With the demuxer named, no file can pass for a playlist, which might name other files to be opened.
             with av.open(str(path), format=container, options={"protocol_whitelist": "file"}) as opened:
@@ -130,11 +130,11 @@ def copy_video(path: Path, copy: Path, limits: Limits) -> None:
             if not len(spool):
                 raise UploadError("the video is damaged or cut off; save or copy it again") from error
         if not len(spool):
-            raise UploadError("not one picture of the video can be decoded; save or copy it again")
+            raise UploadError("not one image of the video can be decoded; save or copy it again")
         write_video(copy, (spool[i] for i in range(len(spool))), np.array(times) - times[0])
 
 
-def _collect(container: Any, limits: Limits, spool: PictureSpool, times: list[float]) -> None:
+def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[float]) -> None:
     if not container.streams.video:
         raise UploadError("there is no video in the file, only sound")
     stream = container.streams.video[0]
@@ -143,7 +143,7 @@ def _collect(container: Any, limits: Limits, spool: PictureSpool, times: list[fl
         raise UploadError(f"the video is coded as {codec}, which is not read here; save it as MP4 (H.264)")
     if stream.width * stream.height > limits.megapixels * 1e6:
         raise UploadError(
-            f"the video has pictures of {stream.width}×{stream.height} pixels, more than {limits.megapixels:g} "
+            f"the video has images of {stream.width}×{stream.height} pixels, more than {limits.megapixels:g} "
             "million; make it smaller"
         )
     too_long = UploadError(f"the video is longer than {limits.seconds:g} s; cut out the part that matters")
@@ -159,18 +159,18 @@ def _collect(container: Any, limits: Limits, spool: PictureSpool, times: list[fl
         if times and time - times[-1] < 0.9 * STEP:
             continue
         if frame.width * frame.height > limits.megapixels * 1e6:  # they may change on the way
-            raise UploadError(f"the video has pictures of more than {limits.megapixels:g} million pixels")
-        picture = _small(frame)
-        shape = shape or picture.shape
-        if picture.shape != shape:
-            picture = np.asarray(cv2.resize(picture, (shape[1], shape[0])), np.uint8)
-        spool.append(picture)
+            raise UploadError(f"the video has images of more than {limits.megapixels:g} million pixels")
+        image = _small(frame)
+        shape = shape or image.shape
+        if image.shape != shape:
+            image = np.asarray(cv2.resize(image, (shape[1], shape[0])), np.uint8)
+        spool.append(image)
         times.append(time)
 
 
-def _small(frame: Any) -> Picture:
-    """A picture of a video, upright, with even sides."""
+def _small(frame: Any) -> Image:
+    """An image of a video, upright, with even sides."""
     scale = min(1.0, LONG_SIDE / max(frame.width, frame.height))
     width, height = max(16, round(frame.width * scale)), max(16, round(frame.height * scale))
-    picture = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
-    return np.ascontiguousarray(np.rot90(picture[: height // 2 * 2, : width // 2 * 2], round(frame.rotation / 90) % 4))
+    image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
+    return np.ascontiguousarray(np.rot90(image[: height // 2 * 2, : width // 2 * 2], round(frame.rotation / 90) % 4))

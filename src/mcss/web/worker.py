@@ -99,8 +99,8 @@ class Worker:
                     raise ValueError(about["error"])
                 dim = about.pop("dim")
                 embedding = np.frombuffer(self._pipe.recv_bytes(), np.float32).reshape(-1, dim)
-                picture = self._pipe.recv_bytes()
-                return Answer(about, embedding, [self._pipe.recv_bytes() for _ in about["frames"]], picture)
+                image = self._pipe.recv_bytes()
+                return Answer(about, embedding, [self._pipe.recv_bytes() for _ in about["frames"]], image)
             except (EOFError, OSError) as error:
                 self._replace()
                 raise WorkError(
@@ -153,7 +153,7 @@ def _work(pipe: Connection, means: Means, folder: Path, limits: Limits) -> None:
             continue
         pipe.send_bytes(json.dumps({**found.about, "dim": found.embedding.shape[1]}, allow_nan=False).encode())
         pipe.send_bytes(np.ascontiguousarray(found.embedding, np.float32).tobytes())
-        for data in (found.picture, *found.crops):
+        for data in (found.image, *found.crops):
             pipe.send_bytes(data)
 
 

@@ -18,7 +18,7 @@ class Case:
     where: str
     """Subject, sequence, frame and what is wrong there."""
     rows: tuple[int, ...]
-    """Pictures of the capture that show it."""
+    """Images of the capture that show it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SplitCounts:
     """What a split holds."""
 
     instants: int
-    pictures: int
+    images: int
     labelled: int
     subjects: tuple[str, ...]
 

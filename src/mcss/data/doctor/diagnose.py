@@ -22,7 +22,7 @@ _HEIGHTS = (500.0, 2500.0)
 
 
 def diagnose(capture: Capture, settings: DoctorSettings | None = None, progress: Progress = NO_PROGRESS) -> Diagnosis:
-    """Look at every picture and label of a capture.
+    """Look at every image and label of a capture.
 
     A fault is told once, by the check that explains it: a pose with impossible bones is not also called a jump, nor are
     people of a view that is out of step called cut off.
@@ -40,7 +40,7 @@ def diagnose(capture: Capture, settings: DoctorSettings | None = None, progress:
     cut = _cut_off(patient, trusted & ~astray)
     checks = (
         _splits(patient), _times(patient), _views(patient), _labels(patient), sync, projection, bones, jumping, sides,
-        *_pictures(patient), cut,
+        *_images(patient), cut,
     )  # fmt: skip
     return Diagnosis(capture.fingerprint, _counts(patient), checks)
 
@@ -54,7 +54,7 @@ def _counts(patient: Patient) -> dict[str, SplitCounts]:
     return {
         name: SplitCounts(
             instants=int(mask.sum()),
-            pictures=int((instants.rows[mask] >= 0).sum()),
+            images=int((instants.rows[mask] >= 0).sum()),
             labelled=int((labelled & mask).sum()),
             subjects=instants.take(mask).present_subjects(),
         )
@@ -185,7 +185,7 @@ def _projection(patient: Patient, use: Bool[np.ndarray, "n views"]) -> tuple[Che
     astray = use & ((inside < 0.5) | patient.improper)
     order = np.argwhere(astray)[np.argsort(inside[astray], kind="stable")][:CASES]
     text = (
-        f"{astray.sum():,} pictures do not show the person where pose and camera put it; look for mixed-up cameras, "
+        f"{astray.sum():,} images do not show the person where pose and camera put it; look for mixed-up cameras, "
         "units, or labels of another person"
     )
     if patient.improper.any():
@@ -194,12 +194,12 @@ def _projection(patient: Patient, use: Bool[np.ndarray, "n views"]) -> tuple[Che
         Case(f"{patient.place(i, v)}: {inside[i, v]:.0%} of the joints in the crop", patient.rows(i, v))
         for i, v in order
     ]
-    return check("projection", f"{use.sum():,} pictures", int(astray.sum()), text, cases), astray
+    return check("projection", f"{use.sum():,} images", int(astray.sum()), text, cases), astray
 
 
 def _cut_off(patient: Patient, use: Bool[np.ndarray, "n views"]) -> Check:
     """People with joints beyond the crop; where joints are not known, who moves across its edge."""
-    limits = patient.settings.pictures
+    limits = patient.settings.images
     outside = np.where(use, 1 - _inside(patient), 0.0)
     cut = outside > 0
     edge = np.where(patient.projected, np.nan, patient.facts.edge)
@@ -224,13 +224,13 @@ def _cut_off(patient: Patient, use: Bool[np.ndarray, "n views"]) -> Check:
         )
         for i, v in order
     ]
-    text = f"{cut.sum():,} pictures cut the person off; make the crops larger (mcss import videos: --margin)"
-    return check("cut off", f"{(use | np.isfinite(edge)).sum():,} pictures", int(cut.sum()), text, cases)
+    text = f"{cut.sum():,} images cut the person off; make the crops larger (mcss import videos: --margin)"
+    return check("cut off", f"{(use | np.isfinite(edge)).sum():,} images", int(cut.sum()), text, cases)
 
 
-def _pictures(patient: Patient) -> list[Check]:
-    facts, limits = patient.facts, patient.settings.pictures
-    looked = f"{int((patient.instants.rows >= 0).sum()):,} pictures"
+def _images(patient: Patient) -> list[Check]:
+    facts, limits = patient.facts, patient.settings.images
+    looked = f"{int((patient.instants.rows >= 0).sum()):,} images"
     too_blurred = blurred(facts, patient.part, limits)
     kinds: list[tuple[str, Bool[np.ndarray, "n views"], Float[np.ndarray, "n views"], str]] = [
         ("dark", dark(facts, limits), facts.brightness, "are too dark; check exposure, or leave them out"),
@@ -244,12 +244,12 @@ def _pictures(patient: Patient) -> list[Check]:
         ),
     ]
     broken = [Case(patient.place(i, v), ()) for i, v in patient.broken[:CASES]]
-    text = f"{len(patient.broken):,} pictures cannot be decoded; restore the capture from a copy or make it again"
+    text = f"{len(patient.broken):,} images cannot be decoded; restore the capture from a copy or make it again"
     checks = [check("broken", looked, len(patient.broken), text, broken)]
     for name, bad, badness, saying in kinds:
         order = np.argwhere(bad)[np.argsort(badness[bad], kind="stable")][:CASES]
         cases = [Case(patient.place(i, v), patient.rows(i, v)) for i, v in order]
-        checks.append(check(name, looked, int(bad.sum()), f"{bad.sum():,} pictures {saying}", cases))
+        checks.append(check(name, looked, int(bad.sum()), f"{bad.sum():,} images {saying}", cases))
     return checks
 
 

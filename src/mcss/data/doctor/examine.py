@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from mcss.data.cameras import seen_joints
 from mcss.data.capture import Capture
-from mcss.data.doctor.images import PictureFacts, PictureLimits
+from mcss.data.doctor.images import ImageFacts, ImageLimits
 from mcss.data.doctor.lags import SyncLimits
 from mcss.data.doctor.poses import LabelLimits
 from mcss.data.instants import Instants
@@ -24,7 +24,7 @@ class DoctorSettings:
 
     labels: LabelLimits = field(default_factory=LabelLimits)
     """Of 3D poses."""
-    pictures: PictureLimits = field(default_factory=PictureLimits)
+    images: ImageLimits = field(default_factory=ImageLimits)
     """Of crops."""
     sync: SyncLimits = field(default_factory=SyncLimits)
     """Of the views' agreement in time."""
@@ -45,7 +45,7 @@ class Patient:
     """Labelled joints in source pixels; NaN where not known."""
     improper: Bool[np.ndarray, "n views"]
     """Whether the rotation of a camera is none (mirrored, or scaled)."""
-    facts: PictureFacts
+    facts: ImageFacts
     broken: tuple[tuple[int, int], ...]
     """(instant, view)"""
 
@@ -57,7 +57,7 @@ class Patient:
 
     @property
     def projected(self) -> Bool[np.ndarray, "n views"]:
-        """Which pictures show a person of whom it is known where."""
+        """Which images show a person of whom it is known where."""
         known: Bool[np.ndarray, "n views"] = np.isfinite(self.seen).any(axis=(2, 3))
         return known
 
@@ -67,13 +67,13 @@ class Patient:
         return where if view is None else f"{where} view {self.instants.views[int(view)]}"
 
     def rows(self, instant: Place, view: Place | None = None) -> tuple[int, ...]:
-        """The pictures of an instant that there are, or that of one view."""
+        """The images of an instant that there are, or that of one view."""
         rows = self.instants.rows[int(instant)] if view is None else self.instants.rows[int(instant), [int(view)]]
         return tuple(int(row) for row in rows if row >= 0)
 
 
 def examined(capture: Capture, settings: DoctorSettings, progress: Progress) -> Patient:
-    """Read a capture once from beginning to end, sequence by sequence: pictures are not held."""
+    """Read a capture once from beginning to end, sequence by sequence: images are not held."""
     instants = capture.instants()
     shape = instants.rows.shape
     there: Bool[np.ndarray, "n views"] = np.asarray(instants.rows >= 0)
@@ -88,9 +88,9 @@ def examined(capture: Capture, settings: DoctorSettings, progress: Progress) -> 
     off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > 0.01
     improper[there] = known & (off | (np.linalg.det(np.where(known[:, None, None], rotation, np.eye(3))) < 0))
     part = instants.subject * len(instants.sequences) + instants.sequence
-    facts, broken = PictureFacts.unseen(*shape), []
+    facts, broken = ImageFacts.unseen(*shape), []
     blind = np.asarray(~np.isfinite(seen).any(axis=(2, 3)))
-    with progress.task("Looking at pictures", int(there.sum())) as task:
+    with progress.task("Looking at images", int(there.sum())) as task:
         for one in np.unique(part):
             place = np.flatnonzero(part == one)
             for view in range(shape[1]):

@@ -11,11 +11,11 @@ from mcss.data.capture import decode_jpeg
 from mcss.data.doctor.lags import BANDS
 
 _SIDE = 64
-"""Pixels at which pictures are looked at."""
+"""Pixels at which images are looked at."""
 
 
 @dataclass(frozen=True)
-class PictureLimits:
+class ImageLimits:
     """When a crop counts as faulty."""
 
     dark: float = 20.0
@@ -29,12 +29,12 @@ class PictureLimits:
     edge: float = 0.15
     """Share of one edge of the crop that the moving person may cover, where there are no labels to tell."""
     often: float = 0.1
-    """Share of a sequence's pictures of a view in which that must be so; rarer, it may be chance."""
+    """Share of a sequence's images of a view in which that must be so; rarer, it may be chance."""
 
 
 @dataclass(frozen=True, eq=False)
-class PictureFacts:
-    """What is kept of each picture; NaN (and 0 in `digest`) where there is none or it is broken."""
+class ImageFacts:
+    """What is kept of each image; NaN (and 0 in `digest`) where there is none or it is broken."""
 
     brightness: Float32[np.ndarray, "n views"]
     contrast: Float32[np.ndarray, "n views"]
@@ -49,7 +49,7 @@ class PictureFacts:
     """Largest share of an edge that the moving person covers."""
 
     @classmethod
-    def unseen(cls, instants: int, views: int) -> "PictureFacts":
+    def unseen(cls, instants: int, views: int) -> "ImageFacts":
         """Facts that are still to be filled in."""
 
         def nan(*shape: int) -> Float32[np.ndarray, "..."]:
@@ -99,20 +99,20 @@ class PictureFacts:
         return broken
 
 
-def dark(facts: PictureFacts, limits: PictureLimits) -> Bool[np.ndarray, "n views"]:
+def dark(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
     """Crops that are too dark to show anybody."""
     found: Bool[np.ndarray, "n views"] = facts.brightness < limits.dark
     return found
 
 
-def blank(facts: PictureFacts, limits: PictureLimits) -> Bool[np.ndarray, "n views"]:
+def blank(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
     """Crops that are white or of one colour, and not dark."""
     plain = (facts.white > limits.white) | (facts.contrast < limits.even)
     found: Bool[np.ndarray, "n views"] = plain & ~dark(facts, limits)
     return found
 
 
-def blurred(facts: PictureFacts, part: Int64[np.ndarray, " n"], limits: PictureLimits) -> Bool[np.ndarray, "n views"]:
+def blurred(facts: ImageFacts, part: Int64[np.ndarray, " n"], limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
     """Crops far less sharp than is usual: in their view and sequence, or (by twice as much) in the other views."""
     plain = dark(facts, limits) | blank(facts, limits)
     sharp = np.where(plain, np.nan, facts.sharpness)
@@ -125,7 +125,7 @@ def blurred(facts: PictureFacts, part: Int64[np.ndarray, " n"], limits: PictureL
     return found
 
 
-def repeated(facts: PictureFacts, limits: PictureLimits) -> Bool[np.ndarray, "n views"]:
+def repeated(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
     """Crops that are byte for byte an earlier one of the capture; dark and blank ones are left out."""
     plain = dark(facts, limits) | blank(facts, limits) | (facts.digest == 0)
     digests = np.where(plain, 0, facts.digest).reshape(-1)

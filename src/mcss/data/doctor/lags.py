@@ -1,4 +1,4 @@
-"""Whether the views of a capture run in step, from what moves in their pictures or from where the labels are seen.
+"""Whether the views of a capture run in step, from what moves in their images or from where the labels are seen.
 
 A lag is counted in instants and positive where a view runs behind: it shows at ``t + lag`` what it should at ``t``.
 """
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 BANDS = 4
-"""Horizontal bands of a picture whose motion is told apart: what is high or low is so for all cameras alike."""
+"""Horizontal bands of an image whose motion is told apart: what is high or low is so for all cameras alike."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The page of a diagnosis: what every check found, with pictures of the worst cases."""
+"""The page of a diagnosis: what every check found, with images of the worst cases."""
 
 import numpy as np
 from jaxtyping import Int
@@ -16,20 +16,20 @@ MARKS = {"ok": "✓", "note": "i", "fault": "✗", "not checked": "–"}
 
 
 def doctor_page(diagnosis: Diagnosis, capture: Capture, made: Provenance) -> str:
-    """An HTML page that holds its pictures; joints are drawn in where pose and camera are known."""
+    """An HTML page that holds its images; joints are drawn in where pose and camera are known."""
     shown = [check for check in diagnosis.checks if check.verdict in ("fault", "note")]
-    pictures = {}
+    images = {}
     for check in shown:
         for case in check.cases:
-            pictures[case.where] = _pictures(capture, np.array(case.rows, np.int64))
+            images[case.where] = _images(capture, np.array(case.rows, np.int64))
     return (
         page_environment()
         .get_template("doctor.html")
-        .render(diagnosis=diagnosis, shown=shown, pictures=pictures, marks=MARKS, made=made)
+        .render(diagnosis=diagnosis, shown=shown, images=images, marks=MARKS, made=made)
     )
 
 
-def _pictures(capture: Capture, rows: Int[np.ndarray, " n"]) -> list[tuple[str, bytes]]:
+def _images(capture: Capture, rows: Int[np.ndarray, " n"]) -> list[tuple[str, bytes]]:
     """(view, JPEG) of some rows; what cannot be decoded is left out."""
     instants = capture.instants()
     found = []

@@ -21,7 +21,7 @@ def check_sync(patient: Patient, without: Bool[np.ndarray, " n"]) -> tuple[Check
         without: Instants whose labels are known to be wrong.
 
     Returns:
-        The check, and the pictures of views that are out of step.
+        The check, and the images of views that are out of step.
     """
     instants = patient.instants
     bad = np.zeros(instants.rows.shape, bool)

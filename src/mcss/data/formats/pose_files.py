@@ -149,8 +149,8 @@ def read_trc(path: Path) -> Trajectories:
 def read_csv(path: Path) -> Trajectories:
     """Points of a CSV with the columns ``frame`` or ``time``, and ``NAME.x``, ``NAME.y``, ``NAME.z`` of each point.
 
-    ``frame`` is the number of a picture of the videos, from 0, ``time`` is seconds from their first picture. Not
-    every picture needs a line; empty cells are points that are missing.
+    ``frame`` is the number of an image of the videos, from 0, ``time`` is seconds from their first image. Not
+    every image needs a line; empty cells are points that are missing.
 
     Raises:
         SourceError: A column is missing, or a line is not as expected.
@@ -181,13 +181,13 @@ def read_csv(path: Path) -> Trajectories:
             rows.append([_number(line[k].strip(), path, number) for k in at])
     table = np.array(rows, np.float64).reshape(len(rows), len(at))
     points = table[:, 1:].reshape(len(rows), len(names), 3)
-    return trajectories(path, names, points, table[:, 0], clock="pictures" if clock == "frame" else "video")
+    return trajectories(path, names, points, table[:, 0], clock="images" if clock == "frame" else "video")
 
 
 def read_npz(path: Path) -> Trajectories:
     """Points of an NPZ: ``poses`` (samples, points, 3), ``names``; ``rate`` or ``times``, ``units``, ``up`` if known.
 
-    ``times`` are seconds from the first picture of the videos; with ``rate`` the first sample is the first picture.
+    ``times`` are seconds from the first image of the videos; with ``rate`` the first sample is the first image.
 
     Raises:
         SourceError: It is no NPZ, an array is missing or of another shape, or holds a pickle.

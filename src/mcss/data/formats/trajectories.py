@@ -10,9 +10,9 @@ from jaxtyping import Float64
 
 from mcss.errors import SourceError
 
-Clock = Literal["own", "video", "pictures"]
-"""What times are: seconds from the first sample, which belongs to the first picture of the videos; seconds from that
-picture; or numbers of pictures, from 0."""
+Clock = Literal["own", "video", "images"]
+"""What times are: seconds from the first sample, which belongs to the first image of the videos; seconds from that
+image; or numbers of images, from 0."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """A trained network as a file for ONNX Runtime or OpenVINO, checked against the original before it is written.
 
-The graph holds everything between a picture and millimetres: normalisation of the pixels, the network, and the mean and
+The graph holds everything between an image and millimetres: normalisation of the pixels, the network, and the mean and
 deviation of the training poses. Cropping and scaling to the network's size are left to the caller.
 """
 
@@ -54,7 +54,7 @@ TOLERANCE_EMBEDDING = 1e-3
 
 _OPSET = 18
 _GENERATED = 33
-"""Pictures generated for a check without a capture: one batch of 32, and one of 1."""
+"""Images generated for a check without a capture: one batch of 32, and one of 1."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +65,24 @@ class ExportSettings:
     """Eight-bit convolutions: a smaller file, quicker on most processors. Needs --capture, for calibration and to
     measure what it costs."""
     layout: Layout = "nhwc"
-    """Order of the input's axes: pictures as they lie in memory (nhwc), or channels first (nchw)."""
+    """Order of the input's axes: images as they lie in memory (nhwc), or channels first (nchw)."""
     split: str = "validation"
     """Split of the capture on which the file is checked against the original."""
     instants: int = 250
     """Instants of it that are looked at, evenly spread, in all views."""
     calibration_split: str = "train"
-    """With --int8: the split whose pictures the ranges of numbers are taken from."""
-    calibration_pictures: int = 300
+    """With --int8: the split whose images the ranges of numbers are taken from."""
+    calibration_images: int = 300
     """With --int8: how many of them."""
     float_layers: int = 6
-    """With --int8: so many convolutions, from the picture on, stay in float; eight bits cost most in the first ones."""
+    """With --int8: so many convolutions, from the image on, stay in float; eight bits cost most in the first ones."""
     max_loss: float = 1.0
     """With --int8: percent of N-MPJPE that eight bits may cost on the split; beyond it nothing is written."""
     licence: str | None = None
-    """Stated in the file. By default that of the training pictures, if --capture is the capture trained on."""
+    """Stated in the file. By default that of the training images, if --capture is the capture trained on."""
 
     def __post_init__(self) -> None:
-        for name in ("instants", "calibration_pictures"):
+        for name in ("instants", "calibration_images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
         if self.float_layers < 0:
@@ -95,15 +95,15 @@ class ExportSettings:
 class Parity:
     """How far the exported file is from the original network."""
 
-    pictures: int
+    images: int
     source: str
-    """What the pictures are."""
+    """What the images are."""
     pose_difference: float
     """The farthest that any joint moved, in mm."""
     embedding_difference: float
     """The greatest difference of a coordinate of the embedding."""
     n_mpjpe_original: float | None
-    """mm, 16 joints; None for pictures whose pose is not known."""
+    """mm, 16 joints; None for images whose pose is not known."""
     n_mpjpe_exported: float | None
 
     @property
@@ -133,7 +133,7 @@ class Export:
         }
 
 
-class PictureNetwork(nn.Module):
+class ImageNetwork(nn.Module):
     """A pose network from raw pixels to mm: the graph that is exported."""
 
     pixel_mean: Tensor
@@ -168,7 +168,7 @@ def export_run(
         format: For which runtime.
         out: The file; its ending must be the format's.
         settings: What it is to be.
-        capture: Where pictures to check it on come from; without one they are generated.
+        capture: Where images to check it on come from; without one they are generated.
         progress: Where progress is reported to.
 
     Raises:
@@ -180,7 +180,7 @@ def export_run(
         raise ExportError(f"out: a file for {format} ends in {ENDINGS[format]}, got {out}; rename it.")
     if settings.int8 and capture is None:
         raise ExportError(
-            "int8: eight bits need pictures to be calibrated on and to be measured on; give --capture, one with labels."
+            "int8: eight bits need images to be calibrated on and to be measured on; give --capture, one with labels."
         )
     network = _exportable(run)
     facts = _facts(run, network, settings, capture)
@@ -203,7 +203,7 @@ def _exportable(run: Path) -> PoseNetwork:
     network = load_estimator(run)
     if not isinstance(network, PoseNetwork):
         raise ExportError(
-            f"{run}: a {type(network).__name__}, which draws pictures and has no embedding of poses; expected a run of "
+            f"{run}: a {type(network).__name__}, which draws images and has no embedding of poses; expected a run of "
             "`mcss train mcss`, supervised or rhodin_cvpr18."
         )
     return network
@@ -215,7 +215,7 @@ def _facts(run: Path, network: PoseNetwork, settings: ExportSettings, capture: C
         trained: dict[str, Any] = json.loads((file.metadata() or {}).get("config", "{}"))
     licence = settings.licence
     if licence is None and capture is not None and capture.fingerprint == trained.get("capture_fingerprint"):
-        licence = f"trained on pictures under {capture.info.licence}"
+        licence = f"trained on images under {capture.info.licence}"
     return ModelFacts(
         image_size=network.config.image_size,
         layout=settings.layout,
@@ -242,14 +242,14 @@ def _make(
     plain = made.with_name("plain.onnx")
     onnx.save(_onnx_graph(network, settings.layout), plain)
     task.advance()
-    pictures = None
+    images = None
     if settings.int8:
         assert capture is not None
-        pictures = as_layout(_calibration(capture, settings, network.config), settings.layout)
+        images = as_layout(_calibration(capture, settings, network.config), settings.layout)
     match format:
         case "onnx":
-            if pictures is not None:
-                quantised_onnx(plain, pictures, settings.float_layers, made.with_name("int8.onnx"))
+            if images is not None:
+                quantised_onnx(plain, images, settings.float_layers, made.with_name("int8.onnx"))
                 plain = made.with_name("int8.onnx")
                 task.advance()
             model = onnx.load(plain)
@@ -258,8 +258,8 @@ def _make(
         case "openvino":
             openvino = openvino_runtime()
             model = openvino.Core().read_model(plain)
-            if pictures is not None:
-                model = quantised_openvino(model, pictures, settings.float_layers)
+            if images is not None:
+                model = quantised_openvino(model, images, settings.float_layers)
                 task.advance()
             model.set_rt_info(facts.to_json(), [HEADER])
             openvino.save_model(model, made, compress_to_fp16=False)
@@ -268,10 +268,10 @@ def _make(
 
 def _onnx_graph(network: PoseNetwork, layout: Layout) -> Any:
     size = network.config.image_size
-    # Two pictures, since the exporter takes a batch of one for a constant.
+    # Two images, since the exporter takes a batch of one for a constant.
     example = torch.zeros((2, size, size, 3) if layout == "nhwc" else (2, 3, size, size), dtype=torch.uint8)
     program = torch.onnx.export(
-        PictureNetwork(network, layout).eval(),
+        ImageNetwork(network, layout).eval(),
         (example,),
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
@@ -287,10 +287,10 @@ def _onnx_graph(network: PoseNetwork, layout: Layout) -> Any:
 def _calibration(
     capture: Capture, settings: ExportSettings, config: NetworkConfig
 ) -> UInt8[np.ndarray, "n side side 3"]:
-    """Pictures spread evenly over the split, all views in turn."""
+    """Images spread evenly over the split, all views in turn."""
     rows = capture.instants(settings.calibration_split).rows
     rows = rows[rows >= 0]
-    chosen = np.linspace(0, len(rows) - 1, min(settings.calibration_pictures, len(rows)))
+    chosen = np.linspace(0, len(rows) - 1, min(settings.calibration_images, len(rows)))
     return capture.decode(rows[np.unique(chosen.round().astype(np.int64))], config.image_size)
 
 
@@ -306,7 +306,7 @@ def _parity(network: PoseNetwork, exported: ExportedModel, settings: ExportSetti
     assert original.embedding is not None
     assert found.embedding is not None
     return Parity(
-        pictures=len(original),
+        images=len(original),
         source=f"split {settings.split} of {capture.uri}",
         pose_difference=float((found.pose - original.pose).norm(dim=-1).max()),
         embedding_difference=float((found.embedding - original.embedding).abs().max()),
@@ -324,16 +324,16 @@ def _n_mpjpe(predictions: Predictions) -> float:
 
 def _parity_on_generated(network: PoseNetwork, exported: ExportedModel) -> Parity:
     facts = exported.facts
-    pictures = generated_pictures(_GENERATED, facts.image_size)
+    images = generated_images(_GENERATED, facts.image_size)
     with torch.inference_mode():
-        pose, embedding = PictureNetwork(network, "nhwc").eval()(torch.from_numpy(pictures))
-    batches = [as_layout(part, facts.layout) for part in (pictures[:-1], pictures[-1:])]
+        pose, embedding = ImageNetwork(network, "nhwc").eval()(torch.from_numpy(images))
+    batches = [as_layout(part, facts.layout) for part in (images[:-1], images[-1:])]
     found = [exported.run(batch) for batch in batches]
     pose_difference = np.linalg.norm(np.concatenate([p for p, _ in found]) - pose.numpy(), axis=-1)
     embedding_difference = np.abs(np.concatenate([e for _, e in found]) - embedding.numpy())
     return Parity(
-        pictures=len(pictures),
-        source="generated pictures",
+        images=len(images),
+        source="generated images",
         pose_difference=float(pose_difference.max()),
         embedding_difference=float(embedding_difference.max()),
         n_mpjpe_original=None,
@@ -341,7 +341,7 @@ def _parity_on_generated(network: PoseNetwork, exported: ExportedModel) -> Parit
     )
 
 
-def generated_pictures(count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
+def generated_images(count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
     """Coloured noise from fine to coarse, the same every time: not people, but every layer has something to do."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 8, 8)))
@@ -360,7 +360,7 @@ def _check(parity: Parity, settings: ExportSettings) -> None:
             raise ExportError(
                 f"int8: N-MPJPE grows by {parity.loss:.2f} % ({parity.n_mpjpe_original:.1f} to "
                 f"{parity.n_mpjpe_exported:.1f} mm, {parity.source}), expected {settings.max_loss:g} % at most. "
-                "Nothing was written. Keep more --float-layers, give more --calibration-pictures, or leave --int8 out."
+                "Nothing was written. Keep more --float-layers, give more --calibration-images, or leave --int8 out."
             )
         return
     if not (parity.pose_difference <= TOLERANCE_MM and parity.embedding_difference <= TOLERANCE_EMBEDDING):

@@ -1,4 +1,4 @@
-"""Eight-bit networks for ONNX Runtime and OpenVINO: static post-training quantisation on calibration pictures.
+"""Eight-bit networks for ONNX Runtime and OpenVINO: static post-training quantisation on calibration images.
 
 Only convolutions and what lies between them become eight-bit, with a scale for each channel of the weights. The first
 few stay in float, since eight bits there cost most (`ExportSettings.float_layers`), and so does the embedding and all
@@ -18,16 +18,16 @@ from mcss.inference.export.runtimes import IMAGE, nncf_package
 
 _BATCH = 20
 
-Pictures = UInt8[np.ndarray, "n _ _ _"]
+Images = UInt8[np.ndarray, "n _ _ _"]
 
 
-def quantised_onnx(model: Path, pictures: Pictures, float_layers: int, out: Path) -> None:
+def quantised_onnx(model: Path, images: Images, float_layers: int, out: Path) -> None:
     """Write an ONNX file with pairs of quantise and dequantise about its convolutions (QDQ), as ONNX Runtime wants it.
 
     Args:
         model: The float file.
-        pictures: What to calibrate on, in the file's layout.
-        float_layers: So many convolutions, from the picture on, stay in float.
+        images: What to calibrate on, in the file's layout.
+        float_layers: So many convolutions, from the image on, stay in float.
         out: The new file.
     """
     import onnx
@@ -36,7 +36,7 @@ def quantised_onnx(model: Path, pictures: Pictures, float_layers: int, out: Path
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = _batches(pictures)
+            self._batches = _batches(images)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self._batches, None)
@@ -58,13 +58,13 @@ def quantised_onnx(model: Path, pictures: Pictures, float_layers: int, out: Path
     )
 
 
-def quantised_openvino(model: Any, pictures: Pictures, float_layers: int) -> Any:
+def quantised_openvino(model: Any, images: Images, float_layers: int) -> Any:
     """An OpenVINO model with eight-bit convolutions.
 
     Args:
         model: The float model (``openvino.Model``).
-        pictures: What to calibrate on, in the model's layout.
-        float_layers: So many convolutions, from the picture on, stay in float.
+        images: What to calibrate on, in the model's layout.
+        float_layers: So many convolutions, from the image on, stay in float.
 
     Raises:
         ImportError: nncf is not installed; the message names the extra.
@@ -73,7 +73,7 @@ def quantised_openvino(model: Any, pictures: Pictures, float_layers: int) -> Any
     nodes = [(node.get_type_name(), node.get_friendly_name()) for node in model.get_ordered_ops()]
     layers = [name for kind, name in nodes if kind in ("Convolution", "GroupConvolution")]
     head = [kind for kind, _ in nodes].index("MatMul")  # of the embedding; everything after it is computed from it
-    batches = list(_batches(pictures))
+    batches = list(_batches(images))
     with contextlib.redirect_stdout(io.StringIO()):  # its own bars
         return nncf.quantize(
             model,
@@ -87,6 +87,6 @@ def quantised_openvino(model: Any, pictures: Pictures, float_layers: int) -> Any
         )
 
 
-def _batches(pictures: Pictures) -> Iterator[Pictures]:
-    for start in range(0, len(pictures), _BATCH):
-        yield pictures[start : start + _BATCH]
+def _batches(images: Images) -> Iterator[Images]:
+    for start in range(0, len(images), _BATCH):
+        yield images[start : start + _BATCH]

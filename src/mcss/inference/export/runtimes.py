@@ -1,4 +1,4 @@
-"""Exported networks, run by ONNX Runtime or OpenVINO: pictures in, poses in mm and embeddings out.
+"""Exported networks, run by ONNX Runtime or OpenVINO: images in, poses in mm and embeddings out.
 
 No PyTorch is needed to run such a file; this module is how mcss itself does it. `docs/export.md` shows the plain way.
 """
@@ -23,7 +23,7 @@ from mcss.skeletons import JOINTS, PoseFrame
 
 ExportFormat = Literal["onnx", "openvino"]
 Layout = Literal["nhwc", "nchw"]
-"""Of a batch of pictures: channels last, as picture libraries keep them, or channels first."""
+"""Of a batch of images: channels last, as image libraries keep them, or channels first."""
 
 ENDINGS: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 
@@ -41,7 +41,7 @@ class ModelFacts:
     """What whoever runs an exported file has to know of it; written into the file."""
 
     image_size: int
-    """Side of the square pictures in pixels."""
+    """Side of the square images in pixels."""
     layout: Layout
     frame: PoseFrame
     """What the poses are turned to."""
@@ -158,14 +158,14 @@ def _open_openvino(path: Path, threads: int) -> ExportedModel:
     return ExportedModel(ModelFacts.from_json(header, path), run)
 
 
-def as_layout(pictures: UInt8[np.ndarray, "n side side 3"], layout: Layout) -> UInt8[np.ndarray, "n _ _ _"]:
-    """Pictures as a file of that layout takes them."""
-    return pictures if layout == "nhwc" else np.ascontiguousarray(pictures.transpose(0, 3, 1, 2))
+def as_layout(images: UInt8[np.ndarray, "n side side 3"], layout: Layout) -> UInt8[np.ndarray, "n _ _ _"]:
+    """Images as a file of that layout takes them."""
+    return images if layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 @dataclass(frozen=True, eq=False)
 class ExportedPredictor:
-    """Predicts from the pictures of a capture with an exported file."""
+    """Predicts from the images of a capture with an exported file."""
 
     model: ExportedModel
     capture: Capture

@@ -39,7 +39,7 @@ CM = 10.0
 
 UP: Final = "y"
 """The world's up axis: the same program starts every camera upright with rotation diag(1, −1, −1) · Ry, so that the
-picture's y, which grows downwards, is −Y (processing/run_estimate_camera.py, init_env_cameras)."""
+image's y, which grows downwards, is −Y (processing/run_estimate_camera.py, init_env_cameras)."""
 
 COCO = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
@@ -102,7 +102,7 @@ class Lens:
         return turned(Camera(self.rotation, self.translation, self.intrinsics), UP)
 
     def pixels(self, world: Float64[np.ndarray, "n joints 3"]) -> Float64[np.ndarray, "n joints 2"]:
-        """Where places of the set's own world, in mm, are in the picture; NaN behind the camera, or if unknown."""
+        """Where places of the set's own world, in mm, are in the image; NaN behind the camera, or if unknown."""
         own = world.reshape(-1, 3) @ self.rotation.T + self.translation
         seen = np.isfinite(own).all(axis=1) & (own[:, 2] > 1)
         pixels = np.full((len(own), 2), np.nan)

@@ -37,7 +37,7 @@ RATE = 60.0
 """Poses per second, exactly; videos may have a slightly different rate (the download page, "Timestamps")."""
 
 MAX_MISSING = 5
-"""A video may be so many pictures shorter than its annotation."""
+"""A video may be so many images shorter than its annotation."""
 
 SEQUENCES = 1408
 """Of the release, those of the ignore list included."""
@@ -101,7 +101,7 @@ def import_aist(
         source: Folder of the annotations: ``keypoints3d``, ``cameras``, ``splits`` and ``ignore_list.txt``.
         out: The capture.
         settings: `AistSettings`; the defaults if None.
-        progress: Counts pictures.
+        progress: Counts images.
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
@@ -246,9 +246,9 @@ class Dance:
         numbers = np.arange(0, len(points), settings.every)
         unknown = int((~np.isfinite(poses[numbers]).all(axis=(1, 2))).sum())
         if unknown:
-            note(f"{path}: {unknown} of {len(numbers)} poses are not whole; those pictures have no label")
+            note(f"{path}: {unknown} of {len(numbers)} poses are not whole; those images have no label")
         lenses = self._lenses()
-        taken = {name: self._pictures(name, lens, numbers) for name, lens in lenses.items()}
+        taken = {name: self._images(name, lens, numbers) for name, lens in lenses.items()}
         views = {
             name: crops_at(
                 _video(self.videos, self.sequence, name),
@@ -292,8 +292,8 @@ class Dance:
             )
         return {name: lenses[name] for name in self.cameras}
 
-    def _pictures(self, name: str, lens: Lens, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
-        """The picture of the video at each instant: its rate may differ slightly from that of the poses."""
+    def _images(self, name: str, lens: Lens, numbers: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The image of the video at each instant: its rate may differ slightly from that of the poses."""
         path = _video(self.videos, self.sequence, name)
         try:
             video = probe(path)
@@ -325,8 +325,8 @@ class Dance:
         path = _video(self.videos, self.sequence, name)
         if taken[-1] - taken[index] >= MAX_MISSING:
             raise SourceError(
-                f"{path}: expected {taken[-1] + 1} pictures or more, as there are poses, came at most {taken[index]}; "
+                f"{path}: expected {taken[-1] + 1} images or more, as there are poses, came at most {taken[index]}; "
                 "the video is damaged or was cut short: download it again with downloader.py, or leave the camera out "
                 "(cameras)"
             )
-        note(f"{path}: the video ends before picture {taken[index]} of {taken[-1] + 1}; the other views go on")
+        note(f"{path}: the video ends before image {taken[index]} of {taken[-1] + 1}; the other views go on")

@@ -75,8 +75,8 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
     """The bounding rectangles of some of the ``ground_truth_bb`` masks of a view.
 
     Args:
-        path: MAT v7.3 with ``Masks``, a cell of 0/1 pictures.
-        wanted: Pictures, in order; the reading stops where the file ends.
+        path: MAT v7.3 with ``Masks``, a cell of 0/1 images.
+        wanted: Images, in order; the reading stops where the file ends.
 
     Returns:
         x0, y0, x1, y1 of each (x1 and y1 the first pixels outside), NaN where a mask is empty; how many masks the

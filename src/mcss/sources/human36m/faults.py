@@ -50,9 +50,9 @@ def without_corrupt_videos(subject: str, file: str, lenses: tuple[Lens, ...]) ->
     return tuple(lens for lens in lenses if (subject, file, lens.name) not in CORRUPT)
 
 
-def annotated_length(poses: int, pictures: int) -> int:
-    """Pictures of a take that can be used where a video goes on after the annotation ends.
+def annotated_length(poses: int, images: int) -> int:
+    """Images of a take that can be used where a video goes on after the annotation ends.
 
-    S9 Waiting 1 has 3393 pictures and 1612 poses: both begin together, what has no pose is left out.
+    S9 Waiting 1 has 3393 images and 1612 poses: both begin together, what has no pose is left out.
     """
-    return min(poses, pictures)
+    return min(poses, images)

@@ -44,7 +44,7 @@ class Lens:
         return Camera(rotation, -rotation @ self.position, np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
 
     def pixels(self, points: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 2"]:
-        """Where world points in mm appear in the picture, with distortion; NaN stays NaN, as what lies behind does."""
+        """Where world points in mm appear in the image, with distortion; NaN stays NaN, as what lies behind does."""
         camera = self.camera()
         seen = np.asarray(points, np.float64) @ camera.rotation.T + camera.translation
         found = np.full((len(seen), 2), np.nan)
@@ -121,7 +121,7 @@ def _takes(root: ElementTree.Element) -> tuple[Take, ...]:
     takes = []
     for row in rows[1:]:
         if len(row) < 2 or not (row[0].isdecimal() and row[1].isdecimal()):
-            continue  # the second header and the picture sizes
+            continue  # the second header and the image sizes
         if len(row) != len(rows[0]) or not 1 <= int(row[0]) <= len(actions):
             raise LookupError(
                 f"the row {', '.join(row)} of <mapping> does not fit {len(rows[0])} columns and <actionnames>"

@@ -1,4 +1,4 @@
-"""Human3.6M as two widely used programs unpack it: pictures in folders instead of videos.
+"""Human3.6M as two widely used programs unpack it: images in folders instead of videos.
 
 * h36m-fetch: ``processed/S1/Phoning-1/imageSequence/54138969/img_000001.jpg`` and ``processed/S1/Phoning-1/annot.h5``;
 * the layout with JSON: ``images/s_01_act_02_subact_01_ca_01/…jpg`` and ``annotations/Human36M_subject1_data.json``,
@@ -35,25 +35,25 @@ FETCH_NAMES = {"WalkTogether": "WalkingTogether"}
 
 
 @dataclass(frozen=True, eq=False)
-class PictureView:
-    """The pictures of one camera, a picture for each instant of the take."""
+class ImageView:
+    """The images of one camera, an image for each instant of the take."""
 
     lens: Lens
     paths: tuple[Path | None, ...]
-    """None where the annotation has no picture of this camera."""
+    """None where the annotation has no image of this camera."""
     boxes: Float64[np.ndarray, "n 4"]
-    """x0, y0, x1, y1 in pixels; NaN where there is no picture."""
+    """x0, y0, x1, y1 in pixels; NaN where there is no image."""
 
 
 @dataclass(frozen=True, eq=False)
-class PicturesPart:
-    """One take whose pictures lie in folders."""
+class ImagesPart:
+    """One take whose images lie in folders."""
 
     take: Take
     instants: Int64[np.ndarray, " n"]
-    """Numbers of the pictures within the video, from 0."""
+    """Numbers of the images within the video, from 0."""
     poses: Float64[np.ndarray, "n 17 3"]
-    views: tuple[PictureView, ...]
+    views: tuple[ImageView, ...]
     settings: Human36MSettings
 
     @property
@@ -75,7 +75,7 @@ class PicturesPart:
         """Its rows.
 
         Raises:
-            SourceError: A picture is damaged, or more than `max_missing` of them are missing.
+            SourceError: An image is damaged, or more than `max_missing` of them are missing.
         """
         if self.settings.undo_s9_shift and (self.subject, self.sequence) in SHIFTED:
             note(f"{self.subject}/{self.sequence}: poses and boxes moved back by 200 mm in world X")
@@ -105,24 +105,24 @@ class PicturesPart:
             if len(missing) > self.settings.max_missing:
                 raise SourceError(
                     f"{missing[0]}: no such file, nor are {len(missing) - 1} others that the annotation of "
-                    f"{self.subject}/{self.sequence} names; unpack the pictures again, or raise max_missing"
+                    f"{self.subject}/{self.sequence} names; unpack the images again, or raise max_missing"
                 )
         if missing:
-            note(f"{missing[0]}: no such file; {len(missing)} pictures of the take are missing and left out")
+            note(f"{missing[0]}: no such file; {len(missing)} images of the take are missing and left out")
 
     def _crop(self, path: Path, square: Int64[np.ndarray, " 4"]) -> bytes:
         stored = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if stored is None:
-            raise SourceError(f"{path}: expected a picture, which cannot be read; unpack it again")
+            raise SourceError(f"{path}: expected an image, which cannot be read; unpack it again")
         height, width = stored.shape[:2]
         x0, y0, x1, y1 = square.tolist()
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             raise SourceError(
-                f"{path}: the person's box {x0},{y0},{x1},{y1} lies outside its {width}×{height} pixels; use pictures "
+                f"{path}: the person's box {x0},{y0},{x1},{y1} lies outside its {width}×{height} pixels; use images "
                 "and annotation of the same copy, neither scaled nor cut"
             )
-        picture = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8)
-        return jpeg(cut_out(picture, square, self.settings.size), self.settings.quality)
+        image = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8)
+        return jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
 
 
 def fetch_root(folder: Path) -> Path | None:
@@ -137,7 +137,7 @@ def json_root(folder: Path) -> Path | None:
 
 def fetch_takes(
     root: Path, subject: str, metadata: Metadata, settings: Human36MSettings
-) -> Iterator[PicturesPart | SourceError]:
+) -> Iterator[ImagesPart | SourceError]:
     """The takes of a subject in the output of h36m-fetch; a problem for each that cannot be used."""
     known = {take.index: take for take in metadata.takes if take.subject == subject}
     numbers = {name: index for index, name in enumerate(metadata.actions, start=1)}
@@ -153,7 +153,7 @@ def fetch_takes(
             yield problem
 
 
-def _fetch_take(path: Path, take: Take, lenses: tuple[Lens, ...], settings: Human36MSettings) -> PicturesPart:
+def _fetch_take(path: Path, take: Take, lenses: tuple[Lens, ...], settings: Human36MSettings) -> ImagesPart:
     way_out = "make it again with h36m-fetch, or import the release itself"
     try:
         with load_h5py().File(path, "r") as file:
@@ -187,13 +187,13 @@ def _fetch_take(path: Path, take: Take, lenses: tuple[Lens, ...], settings: Huma
             folder / f"img_{n + 1:06d}.jpg" if ok else None
             for n, ok in zip(instants.tolist(), there.tolist(), strict=True)
         ]
-        views.append(PictureView(lens, tuple(paths), boxes))
+        views.append(ImageView(lens, tuple(paths), boxes))
     return _part(take, instants, poses, views, settings)
 
 
 def json_takes(
     root: Path, subject: str, metadata: Metadata, settings: Human36MSettings
-) -> Iterator[PicturesPart | SourceError]:
+) -> Iterator[ImagesPart | SourceError]:
     """The takes of a subject in the layout with JSON; a problem for each that cannot be used."""
     stem = root / "annotations" / f"Human36M_subject{subject[1:]}"
     try:
@@ -234,7 +234,7 @@ def _json(path: Path) -> Any:
 
 
 Shots = dict[int, dict[str, tuple[str, Float64[np.ndarray, " 4"]]]]
-"""Picture number → camera → file and box (x0, y0, x1, y1)."""
+"""Image number → camera → file and box (x0, y0, x1, y1)."""
 
 
 def _grouped(path: Path, data: Any) -> dict[tuple[int, int], Shots]:
@@ -244,7 +244,7 @@ def _grouped(path: Path, data: Any) -> dict[tuple[int, int], Shots]:
         name = str(image["file_name"])
         parts = PurePosixPath(name).parts
         if not all(re.fullmatch(r"[\w-]+(\.\w+)?", part) for part in parts):
-            raise SourceError(f"{path}: the name {name!r} leads out of the folder of pictures; copy the file again")
+            raise SourceError(f"{path}: the name {name!r} leads out of the folder of images; copy the file again")
         if image["id"] in boxes:
             x, y, width, height = map(float, boxes[image["id"]])
             shots = grouped.setdefault((int(image["action_idx"]), int(image["subaction_idx"])), {})
@@ -268,7 +268,7 @@ def _json_lens(key: str, entry: Mapping[str, Any], lenses: tuple[Lens, ...]) -> 
 
 def _json_take(
     root: Path, take: Take, shots: Shots, joints: Any, lenses: Mapping[str, Lens], settings: Human36MSettings
-) -> PicturesPart:
+) -> ImagesPart:
     instants = _picked(np.array(sorted(shots), np.int64), settings.step(take.subject))
     own = joints[str(take.index[0])][str(take.index[1])]
     seventeen = np.stack([np.array(own[str(n)], np.float64).reshape(17, 3) for n in instants.tolist()])
@@ -281,12 +281,12 @@ def _json_take(
         found = [shots[number].get(key) for number in instants.tolist()]
         boxes = np.array([np.full(4, np.nan) if shot is None else shot[1] for shot in found])
         paths = tuple(None if shot is None else root / "images" / shot[0] for shot in found)
-        views.append(PictureView(lens, paths, boxes))
+        views.append(ImageView(lens, paths, boxes))
     return _part(take, instants, poses, views, settings)
 
 
 def _picked(there: Int64[np.ndarray, " a"], step: int) -> Int64[np.ndarray, " b"]:
-    """Of pictures that may be thinned out already, as near to every `step`-th as can be."""
+    """Of images that may be thinned out already, as near to every `step`-th as can be."""
     stride = int(np.median(np.diff(there))) if len(there) > 1 else 1
     picked: Int64[np.ndarray, " b"] = there[:: max(1, round(step / max(stride, 1)))].astype(np.int64)
     return picked
@@ -296,12 +296,12 @@ def _part(
     take: Take,
     instants: Int64[np.ndarray, " n"],
     poses: Float64[np.ndarray, "n 32 3"],
-    views: list[PictureView],
+    views: list[ImageView],
     settings: Human36MSettings,
-) -> PicturesPart:
+) -> ImagesPart:
     if settings.undo_s9_shift:
         roots = poses[:, HUMAN36M_32[ROOT]]
         key = (take.subject, take.file)
-        views = [PictureView(v.lens, v.paths, boxes_shifted_back(*key, v.lens, v.boxes, roots)) for v in views]
+        views = [ImageView(v.lens, v.paths, boxes_shifted_back(*key, v.lens, v.boxes, roots)) for v in views]
         poses = shifted_back(*key, poses)
-    return PicturesPart(take, instants, poses[:, HUMAN36M_32], tuple(views), settings)
+    return ImagesPart(take, instants, poses[:, HUMAN36M_32], tuple(views), settings)

@@ -13,14 +13,14 @@ from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.assembly import Assembled, assemble
 from mcss.sources.human36m.metadata import Lens, Metadata, read_metadata
-from mcss.sources.human36m.mirrors import PicturesPart, fetch_root, fetch_takes, json_root, json_takes
+from mcss.sources.human36m.mirrors import ImagesPart, fetch_root, fetch_takes, json_root, json_takes
 from mcss.sources.human36m.sequences import TEST, TRAIN, Human36MSettings, TakePart, take_poses
 from mcss.sources.workers import Workers
 
 LICENCE = "Human3.6M licence: academic use only, not to be passed on"
 
 POSES = {TRAIN[:1]: 248_376 // 4, TRAIN: 1_559_752 // 4, TEST: 550_644 // 4}
-"""Poses of one camera that the set has by its published numbers of pictures."""
+"""Poses of one camera that the set has by its published numbers of images."""
 
 
 WITHOUT_EFFECT = ("subjects", "metadata", "clip_to_annotation", "max_missing")
@@ -59,9 +59,9 @@ def import_human36m(
         )
     metadata = read_metadata(settings.metadata or folder / "metadata.xml")
     subjects = settings.subjects or TRAIN + TEST
-    parts: list[TakePart] | list[PicturesPart]
+    parts: list[TakePart] | list[ImagesPart]
     if fetch_root(folder) or json_root(folder):
-        parts, problems = find_pictures(folder, metadata, settings, progress)
+        parts, problems = find_images(folder, metadata, settings, progress)
     else:
         parts, problems = find_takes(folder, metadata, settings, progress)
     expected = {subject: sum(take.subject == subject for take in metadata.takes) for subject in subjects}
@@ -100,11 +100,11 @@ def find_takes(
     return parts, problems
 
 
-def find_pictures(
+def find_images(
     folder: Path, metadata: Metadata, settings: Human36MSettings, progress: Progress = NO_PROGRESS
-) -> tuple[list[PicturesPart], list[str]]:
-    """The takes of a copy with pictures instead of videos (`mcss.sources.human36m.mirrors`), and what is wrong."""
-    parts: list[PicturesPart] = []
+) -> tuple[list[ImagesPart], list[str]]:
+    """The takes of a copy with images instead of videos (`mcss.sources.human36m.mirrors`), and what is wrong."""
+    parts: list[ImagesPart] = []
     problems: list[str] = []
     subjects = settings.subjects or TRAIN + TEST
     with progress.task("Reading annotations", len(subjects)) as task:
@@ -114,7 +114,7 @@ def find_pictures(
                 found = list(fetch_takes(root, subject, metadata, settings))
             else:
                 found = list(json_takes(folder, subject, metadata, settings))
-            parts += [take for take in found if isinstance(take, PicturesPart)]
+            parts += [take for take in found if isinstance(take, ImagesPart)]
             problems += [str(problem) for problem in found if isinstance(problem, SourceError)]
             if not found:
                 problems.append(f"{folder}: there is nothing of {subject}; add it, or choose other subjects")

@@ -23,11 +23,11 @@ from mcss.sources.human36m.faults import (
     without_corrupt_videos,
 )
 from mcss.sources.human36m.metadata import Lens, Take
-from mcss.video.decoding import Picture, decoded_count, jpeg, pictures, stated_count
+from mcss.video.decoding import Image, decoded_count, images, jpeg, stated_count
 from mcss.video.people import cut_out, filled
 
 RATE = 50.0
-"""Pictures per second of every camera."""
+"""Images per second of every camera."""
 
 TRAIN = ("S1", "S5", "S6", "S7", "S8")
 TEST = ("S9", "S11")
@@ -41,9 +41,9 @@ class Human36MSettings:
     size: int = 128
     """Width and height of the crops in pixels."""
     every: int = 5
-    """Take every n-th picture of the training subjects."""
+    """Take every n-th image of the training subjects."""
     test_every: int = 64
-    """Take every n-th picture of the test subjects."""
+    """Take every n-th image of the test subjects."""
     subjects: tuple[str, ...] = ()
     """Only these of S1 S5 S6 S7 S8 (train) and S9 S11 (test); by default all."""
     cameras: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Human36MSettings:
     clip_to_annotation: bool = True
     """Leave out the end of videos that go on after their annotation; otherwise such a take is an error."""
     max_missing: int = 5
-    """So many pictures or boxes may be missing at the end of a take, which is then clipped; more is an error."""
+    """So many images or boxes may be missing at the end of a take, which is then clipped; more is an error."""
 
     def __post_init__(self) -> None:
         if self.size < 16 or self.every < 1 or self.test_every < 1 or not 1 <= self.quality <= 100:
@@ -83,7 +83,7 @@ class Human36MSettings:
             raise ValueError(f"subjects {', '.join(unknown)}: expected some of {', '.join(TRAIN + TEST)}")
 
     def step(self, subject: str) -> int:
-        """Every how many-th picture of a subject is taken."""
+        """Every how many-th image of a subject is taken."""
         return self.test_every if subject in TEST else self.every
 
 
@@ -123,7 +123,7 @@ class TakePart:
 
     @property
     def wanted(self) -> range:
-        """The pictures that are taken."""
+        """The images that are taken."""
         return range(0, self.length, self.settings.step(self.subject))
 
     def video(self, lens: Lens) -> Path:
@@ -153,7 +153,7 @@ class TakePart:
         if unlabelled:
             note(
                 f"{self.subject}/{self.sequence}: {unlabelled} of its {len(poses)} poses are not finite; their "
-                "pictures have no label"
+                "images have no label"
             )
         yield from self._rows(labels, squares, note)
 
@@ -165,18 +165,18 @@ class TakePart:
         video = self.video(lens)
         stated = stated_count(video)
         if stated:
-            self._check_end(video, stated, "pictures", note)
+            self._check_end(video, stated, "images", note)
         if stated - self.length <= self.settings.max_missing:
             return
         if not self.settings.clip_to_annotation:
             raise SourceError(
-                f"{video}: it has {stated} pictures, its annotation {self.length} poses; expected as many: allow "
+                f"{video}: it has {stated} images, its annotation {self.length} poses; expected as many: allow "
                 "clip_to_annotation to use what has poses, or leave the take out"
             )
-        note(f"{video}: clipped from {stated} pictures to the {annotated_length(self.length, stated)} that have poses")
+        note(f"{video}: clipped from {stated} images to the {annotated_length(self.length, stated)} that have poses")
 
     def _squares(self, lens: Lens, poses: Poses, annotated: Poses, note: Note) -> Int64[np.ndarray, "n 4"]:
-        """The crop in each of the pictures taken, in whole pixels; fewer where the boxes end before the poses."""
+        """The crop in each of the images taken, in whole pixels; fewer where the boxes end before the poses."""
         if self.settings.boxes == "joints":
             boxes = joint_boxes(lens, poses[self.wanted])
             path, size = self.video(lens), None
@@ -192,7 +192,7 @@ class TakePart:
             raise SourceError(f"{path}: not one box of the person; take them from the other source (setting boxes)")
         if empty:
             note(f"{path}: {empty} of {len(boxes)} boxes are empty; interpolated between their neighbours")
-        self._check_picture(lens, size)
+        self._check_image(lens, size)
         return squared(filled(boxes), self.settings.margin)
 
     def _check_end(self, path: Path, there: int, what: str, note: Note) -> None:
@@ -206,18 +206,18 @@ class TakePart:
             )
         note(f"{path}: it has {there} {what}, the annotation {self.length} poses; clipped")
 
-    def _check_picture(self, lens: Lens, mask: tuple[int, int] | None) -> None:
-        """The pictures are as large as the masks, and as the camera's principal point lets expect."""
-        picture = next(pictures(self.video(lens)), None)
-        if picture is None:
-            raise SourceError(f"{self.video(lens)}: not one picture can be decoded; unpack the file again")
-        height, width = picture.shape[:2]
+    def _check_image(self, lens: Lens, mask: tuple[int, int] | None) -> None:
+        """The images are as large as the masks, and as the camera's principal point lets expect."""
+        image = next(images(self.video(lens)), None)
+        if image is None:
+            raise SourceError(f"{self.video(lens)}: not one image can be decoded; unpack the file again")
+        height, width = image.shape[:2]
         centred = np.abs(np.array(lens.centre) / (width, height) - 0.5).max() < 0.1
         if (mask is not None and mask != (height, width)) or not centred:
             (cx, cy) = lens.centre
             expected = f"{round(2 * cx)}×{round(2 * cy)}" if mask is None else f"{mask[1]}×{mask[0]}"
             raise SourceError(
-                f"{self.video(lens)}: expected pictures of about {expected} pixels, which its boxes and camera are "
+                f"{self.video(lens)}: expected images of about {expected} pixels, which its boxes and camera are "
                 f"made for, came {width}×{height}; use the videos as released, not scaled or cut ones"
             )
 
@@ -225,7 +225,7 @@ class TakePart:
         self, poses: Float64[np.ndarray, "t 17 3"], squares: list[Int64[np.ndarray, "_ 4"]], note: Note
     ) -> Iterator[Frame]:
         usable = min(map(len, squares))
-        decoders = [pictures(self.video(lens), every=self.wanted.step) for lens in self.lenses]
+        decoders = [images(self.video(lens), every=self.wanted.step) for lens in self.lenses]
         cameras = [lens.camera() for lens in self.lenses]
         for index in count():
             if index == usable:
@@ -234,7 +234,7 @@ class TakePart:
             frame = self.wanted[index]
             for lens, shot in zip(self.lenses, shots, strict=True):
                 if shot is None:
-                    self._check_end(self.video(lens), decoded_count(self.video(lens)), "whole pictures", note)
+                    self._check_end(self.video(lens), decoded_count(self.video(lens)), "whole images", note)
                     return
             pose = poses[frame].astype(np.float32) if np.isfinite(poses[frame]).all() else None
             for lens, camera, shot, own in zip(self.lenses, cameras, shots, squares, strict=True):
@@ -253,16 +253,16 @@ class TakePart:
                     camera=camera,
                 )
 
-    def _crop(self, picture: Picture, square: Int64[np.ndarray, " 4"], lens: Lens, frame: int) -> bytes:
-        height, width = picture.shape[:2]
+    def _crop(self, image: Image, square: Int64[np.ndarray, " 4"], lens: Lens, frame: int) -> bytes:
+        height, width = image.shape[:2]
         x0, y0, x1, y1 = square.tolist()
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             raise SourceError(
-                f"{self.video(lens)}: the person's box {x0},{y0},{x1},{y1} in picture {frame} lies outside its "
+                f"{self.video(lens)}: the person's box {x0},{y0},{x1},{y1} in image {frame} lies outside its "
                 f"{width}×{height} pixels; boxes, cameras and poses do not belong together: look whether all files "
                 "are of this subject"
             )
-        return jpeg(cut_out(picture, square, self.settings.size), self.settings.quality)
+        return jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
 
 
 def take_poses(folder: Path, take: Take, settings: Human36MSettings) -> Poses:

@@ -12,7 +12,7 @@ SHORT = frozenset({("S6", "Seq2", 2)})
 """Subject, sequence and camera of videos that end before the others."""
 
 WHITE = 235.0
-"""A picture that is brighter than this on average (of 255) is a flash: the studio is far darker. A choice of mcss."""
+"""An image that is brighter than this on average (of 255) is a flash: the studio is far darker. A choice of mcss."""
 
 
 def sides_put_right(
@@ -31,10 +31,10 @@ def may_end_early(subject: str, sequence: str, camera: int) -> bool:
 
 
 def annotated_frames(stated: int, annotated: int) -> int:
-    """Frames that can be used: S3/Seq1 has one annotation more than it has pictures, which belongs to none."""
+    """Frames that can be used: S3/Seq1 has one annotation more than it has images, which belongs to none."""
     return min(stated, annotated)
 
 
-def is_flash(picture: UInt8[np.ndarray, "height width 3"]) -> bool:
-    """Whether a picture is nearly white, as where a flash went off: nothing can be seen in it."""
-    return float(picture.mean()) > WHITE
+def is_flash(image: UInt8[np.ndarray, "height width 3"]) -> bool:
+    """Whether an image is nearly white, as where a flash went off: nothing can be seen in it."""
+    return float(image.mean()) > WHITE

@@ -26,7 +26,7 @@ from mcss.sources.mpi_inf_3dhp.annotations import (
 from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
 from mcss.sources.workers import Workers
 from mcss.video.crops import check_crop_settings, corners, crops, joint_boxes
-from mcss.video.decoding import Picture, jpeg
+from mcss.video.decoding import Image, jpeg
 from mcss.video.people import crop_squares, cut_out
 
 CHEST_HEIGHT = (0, 2, 4, 7, 8)
@@ -49,11 +49,11 @@ TAKES = {
     ("S8", "Seq1"): (25, 6468),
     ("S8", "Seq2"): (25, 6054),
 }
-"""Pictures per second and frames of each take, as the release states them."""
+"""Images per second and frames of each take, as the release states them."""
 
 TEST_SUBJECTS = ("TS1", "TS2", "TS3", "TS4", "TS5", "TS6")
 TEST_RATE = 25.0
-"""Pictures per second of the test set, which does not state it."""
+"""Images per second of the test set, which does not state it."""
 TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set")
 """Where TS1 … may lie in the release's folder."""
 
@@ -72,7 +72,7 @@ DISAGREEMENT_MM = 50.0
 """Cameras may disagree by so much about a joint's place before annotation and calibration count as not of a kind."""
 
 MAX_MISSING = 5
-"""A video may be so many pictures shorter than its annotation."""
+"""A video may be so many images shorter than its annotation."""
 
 SPLITS = {"train": ("S1", "S2", "S3", "S4", "S5", "S6"), "test": ("S7", "S8"), "ts": TEST_SUBJECTS}
 
@@ -104,7 +104,7 @@ class MpiInf3dhpSettings:
     clip_annotation: bool = True
     """Use no more annotations than the release states frames (S3/Seq1 has one too many)."""
     drop_flashes: bool = True
-    """Leave nearly white pictures out."""
+    """Leave nearly white images out."""
 
     def __post_init__(self) -> None:
         if (
@@ -137,7 +137,7 @@ def import_mpi_inf_3dhp(
             perhaps ``TS1`` … or ``mpi_inf_3dhp_test_set/TS1`` ….
         out: The capture.
         settings: `MpiInf3dhpSettings`; the defaults if None.
-        progress: Counts pictures.
+        progress: Counts images.
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
@@ -239,7 +239,7 @@ class Take:
             taken = sides_put_right(self.subject, self.sequence, taken, numbers)
         unknown = int((~np.isfinite(taken).all(axis=(1, 2))).sum())
         if unknown:
-            note(f"{path}: {unknown} poses are not finite; those pictures have no label")
+            note(f"{path}: {unknown} poses are not finite; those images have no label")
         views = {
             camera: crops(
                 self.folder / "imageSequence" / f"video_{camera}.avi",
@@ -276,7 +276,7 @@ class Take:
         known = self.settings.short_video and may_end_early(self.subject, self.sequence, camera)
         if not known and count - number > MAX_MISSING + self.settings.every:
             raise SourceError(
-                f"{path}: expected {count} pictures, as annot.mat has, came about {number}; the video is damaged or "
+                f"{path}: expected {count} images, as annot.mat has, came about {number}; the video is damaged or "
                 "was cut short: unpack this sequence again, or leave the camera out (cameras)"
             )
         note(f"{path}: the video ends at about frame {number} of {count}; the other views go on")
@@ -307,9 +307,9 @@ class TestTake:
         boxes = joint_boxes(path, annotation.pixels[numbers])
         for number, box in zip(numbers.tolist(), boxes, strict=True):
             path = self.folder / "imageSequence" / f"img_{number + 1:06d}.jpg"
-            picture = _picture(path)
-            square = crop_squares(box[None], TEST_RATE, settings.margin, picture.shape[1], picture.shape[0])[0]
-            if settings.drop_flashes and is_flash(picture):
+            image = _image(path)
+            square = crop_squares(box[None], TEST_RATE, settings.margin, image.shape[1], image.shape[0])[0]
+            if settings.drop_flashes and is_flash(image):
                 note(f"{path}: nearly white, left out")
                 continue
             yield Frame(
@@ -319,7 +319,7 @@ class TestTake:
                 frame=number,
                 time=number / TEST_RATE,
                 view="test",
-                image=jpeg(cut_out(picture, square, settings.size), settings.quality),
+                image=jpeg(cut_out(image, square, settings.size), settings.quality),
                 box=corners(square),
                 pose=poses[number] if np.isfinite(poses[number]).all() else None,
             )
@@ -355,14 +355,14 @@ def world_poses(
     return worlds[0]
 
 
-def _picture(path: Path) -> Picture:
+def _image(path: Path) -> Image:
     data = path.read_bytes() if path.is_file() else b""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if picture is None:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
         raise SourceError(
             f"{path}: {'cannot be read as JPEG' if data else 'missing or empty'}; unpack the test set again"
         )
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _activity(number: int) -> str:

@@ -59,7 +59,7 @@ class Template:
         weight_bones: Bones that move each vertex, heaviest first.
         weights: Their weights; each row sums to 1.
         surfaces: Faces by group: skin, eyes and the helper geometry for tights, skirt and hair.
-        texture: Coordinates in the skin's picture, (0, 0) at its lower left.
+        texture: Coordinates in the skin's image, (0, 0) at its lower left.
     """
 
     vertices: Float32[np.ndarray, "vertices 3"]

@@ -1,4 +1,4 @@
-"""Builds the synthetic multi-view capture with several processes; see `mcss.sources.synthetic.scenes` for what it holds."""
+"""Builds the synthetic capture with several processes; see `mcss.sources.synthetic.scenes` for what it holds."""
 
 import multiprocessing
 from collections import deque

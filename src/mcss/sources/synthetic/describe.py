@@ -50,7 +50,7 @@ class Distances:
 class Oracle:
     """Mean PA-MPJPE in mm (17 joints) to the K most similar other poses of the split.
 
-    The gallery has every instant once and leaves out the query; a gallery of pictures has it once a view.
+    The gallery has every instant once and leaves out the query; a gallery of images has it once a view.
 
     Attributes:
         k: How many poses are averaged.

@@ -56,7 +56,7 @@ class Figure:
     textures: Int32[np.ndarray, "levels materials 3"]
 
     def textures_at(self, sample_metres: float) -> Int32[np.ndarray, "materials 3"]:
-        """The textures whose texels are about as large as a sample of the picture."""
+        """The textures whose texels are about as large as a sample of the image."""
         finest = TILE / textures.CLOTH_SIZE
         level = round(float(np.log2(max(sample_metres / finest, 1.0))))
         return np.ascontiguousarray(self.textures[min(level, len(self.textures) - 1)])
@@ -85,8 +85,8 @@ class Layer:
     two_sided: bool = False
 
 
-def assembled(body: Body, layers: Sequence[Layer], pictures: Sequence[Float32[np.ndarray, "_ _ 3"]]) -> Figure:
-    """One mesh of all layers on a body, with a picture for each material."""
+def assembled(body: Body, layers: Sequence[Layer], images: Sequence[Float32[np.ndarray, "_ _ 3"]]) -> Figure:
+    """One mesh of all layers on a body, with an image for each material."""
     shared = template()
     count = len(shared.vertices)
     rest, cut, gloss, triangles, sides, materials, uv = [], [], [], [], [], [], []
@@ -116,7 +116,7 @@ def assembled(body: Body, layers: Sequence[Layer], pictures: Sequence[Float32[np
     heavy = weights > 0.01
     weights = np.where(heavy, weights, 0)
     weights = weights / weights.sum(axis=1, keepdims=True)
-    texels, table = _packed(pictures)
+    texels, table = _packed(images)
     return Figure(
         rest=np.ascontiguousarray(figure.rest[used]),
         starts=np.concatenate([[0], np.cumsum(heavy.sum(axis=1))]).astype(np.int32),
@@ -169,17 +169,17 @@ def _ever_visible(soup: _Soup) -> Bool[np.ndarray, " triangles"]:
 
 
 def _packed(
-    pictures: Sequence[Float32[np.ndarray, "_ _ 3"]],
+    images: Sequence[Float32[np.ndarray, "_ _ 3"]],
 ) -> tuple[Float32[np.ndarray, "texels 3"], Int32[np.ndarray, "levels materials 3"]]:
-    levels = [textures.mipmaps(picture) for picture in pictures]
+    levels = [textures.mipmaps(image) for image in images]
     depth = max(map(len, levels))
-    table = np.zeros((depth, len(pictures), 3), np.int32)
+    table = np.zeros((depth, len(images), 3), np.int32)
     texels: list[np.ndarray] = []
     first = 0
     for material, pyramid in enumerate(levels):
-        for level, picture in enumerate(pyramid):
-            table[level, material] = first, *picture.shape[:2]
-            texels.append(picture.reshape(-1, 3))
+        for level, image in enumerate(pyramid):
+            table[level, material] = first, *image.shape[:2]
+            texels.append(image.reshape(-1, 3))
             first += len(texels[-1])
         table[len(pyramid) :, material] = table[len(pyramid) - 1, material]
     # The eye is a tenth as large as a tile of cloth: it may stay fine for longer.

@@ -1,4 +1,4 @@
-"""Takes the pictures: one instant of a dressed person on a stage, from all cameras."""
+"""Takes the images: one instant of a dressed person on a stage, from all cameras."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ _TONES = rasteriser.tone_table(_EXPOSURE)
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class Image:
     """One view of one instant."""
 
     pixels: UInt8[np.ndarray, "size size 3"]
     box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 of the crop in the camera's whole picture."""
+    """x0, y0, x1, y1 of the crop in the camera's whole image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +79,14 @@ class Photographer:
         self._noise = np.random.default_rng(0).normal(0, _NOISE, (size + 64, size + 64)).astype(np.float32)
 
     def background(self, view: int) -> UInt8[np.ndarray, "side side 3"]:
-        """The whole picture of a camera without a person."""
+        """The whole image of a camera without a person."""
         light = self._backdrops[view][0][MARGIN:-MARGIN, MARGIN:-MARGIN]
         level = (np.sqrt(light) * (rasteriser.TONES / 4)).astype(np.int64).clip(0, rasteriser.TONES - 1)
         return np.asarray(_TONES[level])
 
     def shoot(
         self, figure: Figure, vertices: Float32[np.ndarray, "vertices 3"], rng: np.random.Generator
-    ) -> list[Picture]:
+    ) -> list[Image]:
         """All views of one instant. What does not depend on the camera is done once: normals, shadows, light."""
         stage = self.stage
         normals = np.empty_like(vertices)
@@ -149,7 +149,7 @@ class Photographer:
         ground: Float32[np.ndarray, "cells cells"],
         ground_place: Float32[np.ndarray, " 3"],
         noise_at: np.ndarray,
-    ) -> Picture:
+    ) -> Image:
         camera, size = self.cameras[view], self.size
         screen = np.empty_like(vertices)
         rasteriser.project(
@@ -179,7 +179,7 @@ class Photographer:
             _ground_of_backdrop(camera, level), ground, ground_place,
             _TONES, self._noise[noise_at[0] : noise_at[0] + size, noise_at[1] : noise_at[1] + size], pixels,
         )  # fmt: skip
-        return Picture(pixels, (float(x0), float(y0), float(x0 + side), float(y0 + side)))
+        return Image(pixels, (float(x0), float(y0), float(x0 + side), float(y0 + side)))
 
 
 def _ground_of_backdrop(camera: StageCamera, level: int) -> Float32[np.ndarray, "3 3"]:
@@ -197,7 +197,7 @@ def _halvings(light: Float32[np.ndarray, "h w 3"]) -> list[Float32[np.ndarray, "
 
 
 def jpeg(pixels: UInt8[np.ndarray, "h w 3"], quality: int = 90) -> bytes:
-    """A picture as JPEG."""
+    """An image as JPEG."""
     ok, coded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise RuntimeError("OpenCV could not write a JPEG")

@@ -159,9 +159,9 @@ def shade(
     ground_place: Float32[np.ndarray, " 3"],
     tones: UInt8[np.ndarray, " tones"],
     noise: Float32[np.ndarray, "size size"],
-    picture: UInt8[np.ndarray, "size size 3"],
+    image: UInt8[np.ndarray, "size size 3"],
 ) -> None:
-    """Shade what `draw` found, average the samples, put the background behind and develop the picture.
+    """Shade what `draw` found, average the samples, put the background behind and develop the image.
 
     Args:
         screen: As given to `draw`, in samples.
@@ -178,11 +178,11 @@ def shade(
         to_ground: Maps (x, y, 1) of a background pixel to w · (X, Y, 1) on the floor; no floor where w ≥ 0.
         ground: How much of its light the floor keeps around the person.
         ground_place: World x and y of the first cell's corner, and the cells a metre.
-        tones: Picture value for the square root of light; see `tone_table`.
+        tones: Image value for the square root of light; see `tone_table`.
         noise: Added to the square root of light.
-        picture: The result.
+        image: The result.
     """
-    size = picture.shape[0]
+    size = image.shape[0]
     samples = identity.shape[0] // size
     rows, columns = background.shape[:2]
     cells = ground.shape[0]
@@ -265,11 +265,11 @@ def shade(
             for channel, value in enumerate((red, green, blue)):
                 root = np.sqrt(max(value * share, np.float32(0.0))) + grain
                 level = int(root * np.float32(TONES / 4))
-                picture[y, x, channel] = tones[min(max(level, 0), TONES - 1)]
+                image[y, x, channel] = tones[min(max(level, 0), TONES - 1)]
 
 
 def tone_table(exposure: float) -> UInt8[np.ndarray, " tones"]:
-    """Picture value for √light = 0…4 in `TONES` steps: a filmic curve (Narkowicz's fit of ACES), then sRGB's gamma."""
+    """Image value for √light = 0…4 in `TONES` steps: a filmic curve (Narkowicz's fit of ACES), then sRGB's gamma."""
     light = (np.arange(TONES) + 0.5) / (TONES / 4)
     light = light * light * exposure
     film = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)

@@ -1,4 +1,4 @@
-"""What the processes of a build do: the pictures of one action of one subject, from the settings alone.
+"""What the processes of a build do: the images of one action of one subject, from the settings alone.
 
 Everything follows from (settings, subject, action), so that it does not matter which process makes a part, or when.
 """
@@ -88,7 +88,7 @@ class SyntheticSettings:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One sequence with all its pictures, ready to be written."""
+    """One sequence with all its images, ready to be written."""
 
     frames: list[Frame]
     stage: str
@@ -134,7 +134,7 @@ def _performances(settings: SyntheticSettings, subject: int) -> list[Performance
 
 
 def film(settings: SyntheticSettings, subject: int, performance: Performance) -> Scene:
-    """All pictures of one performance."""
+    """All images of one performance."""
     body, figure = cast(subject, settings.seed), dressed(settings, subject, performance.sequence)
     label = ""
     if settings.cameras == "per-sequence" or settings.stages in ("per-sequence", "per-view"):
@@ -150,8 +150,8 @@ def film(settings: SyntheticSettings, subject: int, performance: Performance) ->
     frames = []
     for number, pose in enumerate(poses):
         vertices = posed(figure, bones, number)
-        pictures = [picture for photographer in crew for picture in photographer.shoot(figure, vertices, rng)]
-        for view, (picture, camera) in enumerate(zip(pictures, cameras, strict=True)):
+        images = [image for photographer in crew for image in photographer.shoot(figure, vertices, rng)]
+        for view, (image, camera) in enumerate(zip(images, cameras, strict=True)):
             frames.append(
                 Frame(
                     subject=performance.subject,
@@ -160,8 +160,8 @@ def film(settings: SyntheticSettings, subject: int, performance: Performance) ->
                     frame=number,
                     time=number / performance.rate,
                     view=str(view + 1),
-                    image=jpeg(picture.pixels, JPEG_QUALITY),
-                    box=picture.box,
+                    image=jpeg(image.pixels, JPEG_QUALITY),
+                    box=image.box,
                     pose=pose,
                     camera=camera,
                 )
@@ -209,7 +209,7 @@ def _figure(subject: int, seed: int, outfit: int) -> Figure:
 
 
 def crew_of(settings: SyntheticSettings, subject: int, sequence: str) -> tuple[Photographer, ...]:
-    """Who takes the pictures of a sequence: one for all cameras, or where places differ by view one for each."""
+    """Who takes the images of a sequence: one for all cameras, or where places differ by view one for each."""
     name = f"{subject_name(subject)}/{sequence}"
     stages: tuple[StageName, ...]
     match settings.stages:
@@ -243,7 +243,7 @@ def _photographers(stages: tuple[StageName, ...], seats: str, settings: Syntheti
 @lru_cache(maxsize=1)
 def _backgrounds(crew: tuple[Photographer, ...]) -> dict[str, bytes]:
     empty = [photographer.background(n) for photographer in crew for n in range(len(photographer.cameras))]
-    return {str(view + 1): jpeg(picture, JPEG_QUALITY) for view, picture in enumerate(empty)}
+    return {str(view + 1): jpeg(image, JPEG_QUALITY) for view, image in enumerate(empty)}
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:

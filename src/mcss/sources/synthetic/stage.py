@@ -33,10 +33,10 @@ MAX_LIGHT = 60.0
 """What is brighter in a panorama is the sun itself and is cast as a light of its own."""
 
 SOURCE_SIZE = 1000
-"""Width and height of a camera's whole picture in pixels."""
+"""Width and height of a camera's whole image in pixels."""
 
 MARGIN = 200
-"""Pixels of stage kept around the whole picture, for crops that reach over its edge."""
+"""Pixels of stage kept around the whole image, for crops that reach over its edge."""
 
 STAGE_RADIUS = 1.4
 """Metres around the middle within which people stay; all cameras see all of it."""
@@ -48,7 +48,7 @@ _FILL = 0.45
 
 
 def encode_light(light: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Linear light as 8 bits: x / (1 + x), then a gamma of 2.2, finest where a picture shows it."""
+    """Linear light as 8 bits: x / (1 + x), then a gamma of 2.2, finest where an image shows it."""
     return np.asarray(np.round((light / (1 + light)) ** (1 / 2.2) * 255), np.uint8)
 
 
@@ -89,10 +89,10 @@ def load_stage(name: StageName) -> Stage:
     if name == "cyclorama":
         return _cyclorama()
     path = ASSETS / f"panorama_{name}.jpg"
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
         raise FileNotFoundError(f"no panorama at {path}: install mcss again, or run scripts/make_panoramas.py")
-    light = decode_light(np.ascontiguousarray(picture[..., ::-1]))
+    light = decode_light(np.ascontiguousarray(image[..., ::-1]))
     height, width = light.shape[:2]
     # The sun: the brightest spot of the upper part, but never so low that shadows leave the stage.
     blurred = cv2.GaussianBlur(light, (0, 0), 6)
@@ -119,7 +119,7 @@ def load_stage(name: StageName) -> Stage:
 def _cyclorama() -> Stage:
     """A studio: a grey floor that runs into a grey wall all around, lit evenly from above.
 
-    Nothing in a picture tells where in the room the person stands, or which camera took it.
+    Nothing in an image tells where in the room the person stands, or which camera took it.
     """
     height, width = 128, 256
     up = np.cos((np.arange(height) + 0.5) / height * np.pi)
@@ -171,7 +171,7 @@ class StageCamera:
     rotation: Float[np.ndarray, "3 3"]
     """World to camera: rows are right, down, forward."""
     focal: float
-    """Pixels of the whole picture, whose centre is the principal point."""
+    """Pixels of the whole image, whose centre is the principal point."""
 
     @property
     def translation(self) -> Float[np.ndarray, " 3"]:
@@ -208,9 +208,9 @@ def draw_cameras(rng: np.random.Generator, views: int) -> list[StageCamera]:
 
 
 def empty_stage(stage: Stage, camera: StageCamera) -> Float32[np.ndarray, "h w 3"]:
-    """Linear light of what a camera sees without a person, `MARGIN` pixels wider than its picture on each side."""
+    """Linear light of what a camera sees without a person, `MARGIN` pixels wider than its image on each side."""
     size = SOURCE_SIZE + 2 * MARGIN
-    # Light far above white only matters as light: in a picture it would ring around the windows.
+    # Light far above white only matters as light: in an image it would ring around the windows.
     shown = np.minimum(stage.panorama, _WHITE)
     shown = np.concatenate([shown[:, -4:], shown, shown[:, :4]], axis=1)
     light = np.empty((size, size, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Pictures that the synthetic people wear: skin with a face, cloth, hair, eyes. All in linear light."""
+"""Images that the synthetic people wear: skin with a face, cloth, hair, eyes. All in linear light."""
 
 import colorsys
 from collections.abc import Sequence
@@ -206,7 +206,7 @@ def sole_and_upper(rng: np.random.Generator) -> Image:
 
 
 def hair(rng: np.random.Generator, colour: Float32[np.ndarray, " 3"]) -> Image:
-    """Strands that run down the picture."""
+    """Strands that run down the image."""
     size = CLOTH_SIZE
     strands = cv2.resize(rng.normal(size=(8, 128)).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
     return _checked(colour * (1 + 0.35 * strands[..., None]))
@@ -224,7 +224,7 @@ def eye(rng: np.random.Generator) -> Image:
 
 
 def mipmaps(image: Image) -> list[Float32[np.ndarray, "_ _ 3"]]:
-    """The picture and its halvings down to 4 pixels."""
+    """The image and its halvings down to 4 pixels."""
     levels = [image]
     while min(levels[-1].shape[:2]) > 4:
         finer = levels[-1]

@@ -138,10 +138,10 @@ def dress(body: Body, subject: int, seed: int, outfit: int = 0) -> Figure:
         textures.cloth(rng, str(rng.choice(["plain", "knit", "checks", "plain"]))),
         textures.cloth(rng, "plain"),
     ]
-    pictures = person + clothes
+    images = person + clothes
     if cut.one_piece:
-        pictures[BOTTOM] = pictures[TOP]
-    return assembled(body, _garments(rng, cut) + head, pictures)
+        images[BOTTOM] = images[TOP]
+    return assembled(body, _garments(rng, cut) + head, images)
 
 
 def _cut(subject: int, seed: int, outfit: int, female: bool) -> Outfit:

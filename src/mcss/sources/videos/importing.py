@@ -33,7 +33,7 @@ from mcss.video.sync.clocks import OTHERWISE, SURE, SYNC_FILE, Clocks, Timeline,
 from mcss.video.target import Click, clicks_as_settings, clicks_of
 from mcss.video.track_sheet import chosen_people
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class VideosSettings:
     size: int = 128
     """Width and height of the crops in pixels."""
     every: int = 1
-    """Take every n-th picture."""
+    """Take every n-th image."""
     margin: float = 1.15
     """Side of the crop over the longer side of the person's box."""
     quality: int = 90
@@ -55,19 +55,19 @@ class VideosSettings:
     test_subjects: tuple[str, ...] = ()
     """Hold out these subjects instead, and no part of the others."""
     max_missing: int = 5
-    """Views of a sequence may differ by this many pictures and are clipped to the shortest; more is an error."""
+    """Views of a sequence may differ by this many images and are clipped to the shortest; more is an error."""
     find: Literal["motion"] | DetectorName = "motion"
     """How people are found: by their motion before a static camera, or by a detector, which lets the camera move."""
     detector_weights: Path | None = None
     """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
     click: tuple[str, ...] = ()
-    """Who is meant if there are several: VIEW=X,Y@WHEN, such as left=640,380@12 (picture 12) or left=640,380@0.5s."""
+    """Who is meant if there are several: VIEW=X,Y@WHEN, such as left=640,380@12 (image 12) or left=640,380@0.5s."""
     boxes: Path | None = None
     """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) for views whose person is not to be looked for."""
     ignore_sync: bool = False
-    """Take picture i of every view as one instant even if the folder has a `sync.json`."""
+    """Take image i of every view as one instant even if the folder has a `sync.json`."""
     background: Path | None = None
-    """A folder of pictures or videos of the empty scene: `view.jpg`, or in subject/ or subject/sequence/."""
+    """A folder of images or videos of the empty scene: `view.jpg`, or in subject/ or subject/sequence/."""
     licence: str = "not stated"
     """Under which terms the footage may be used."""
     poses: PoseSettings = field(default_factory=PoseSettings)
@@ -115,7 +115,7 @@ class VideoPart:
 
     @property
     def steps(self) -> int:
-        """Pictures to look at, and rows."""
+        """Images to look at, and rows."""
         return self.images + sum(len(view.taken) for view in self.views if view.boxes is None)
 
     def frames(self, note: Note) -> Generator[Frame | int]:
@@ -166,7 +166,7 @@ def import_videos(
         folder: ``subject/sequence/view.mp4``, or the views of one recording.
         out: The capture.
         settings: `VideosSettings`; the defaults if None.
-        progress: Counts pictures, each one twice: looked at, then cut out.
+        progress: Counts images, each one twice: looked at, then cut out.
         processes: How many to work with, or a cluster; by default one per processor.
 
     Raises:
@@ -194,7 +194,7 @@ def import_videos(
         raise SourceError("\n".join(problems))
     boxes = _given_boxes(found, settings)
     if settings.background is not None and not settings.background.is_dir():
-        raise SourceError(f"{settings.background}: expected a folder with pictures or videos of the empty scene")
+        raise SourceError(f"{settings.background}: expected a folder with images or videos of the empty scene")
     clicks = clicks_of(found, settings.click)
     if settings.find != "motion":
         person_detector(settings.find, settings.detector_weights)  # what is wrong with it is told before all else
@@ -224,7 +224,7 @@ def _viewing(
     settings: VideosSettings,
 ) -> Viewing:
     """What is to be done with a view."""
-    taken, key = line.pictures[view.name], (recording.subject, recording.sequence, view.name)
+    taken, key = line.images[view.name], (recording.subject, recording.sequence, view.name)
     given = boxes.get(key)
     return Viewing(
         video=view,
@@ -243,7 +243,7 @@ def _viewing(
 
 
 def sheet_of(out: str | Path, subject: str, sequence: str) -> Path | None:
-    """The picture, beside a capture, of who was found in a recording; None for a capture in an object store."""
+    """The image, beside a capture, of who was found in a recording; None for a capture in an object store."""
     return None if "://" in str(out) else Path(f"{out}.tracks") / subject / f"{sequence}.jpg"
 
 
@@ -251,7 +251,7 @@ def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settin
     """Warnings about a recording whose views hardly fit together; an error if they do not at all."""
     warnings = _checked_step(recording, settings) if clocks is None else _checked_clocks(recording, clocks)
     warnings += [
-        f"{view.path}: its pictures are not evenly spaced in time (dropped ones, or a variable frame rate), so it may "
+        f"{view.path}: its images are not evenly spaced in time (dropped ones, or a variable frame rate), so it may "
         "be out of step with the other views; convert it to a constant frame rate if crops of one instant do not agree"
         for view in recording.views
         if not view.steady
@@ -259,7 +259,7 @@ def _checked(recording: Recording, clocks: Clocks | None, line: Timeline, settin
     if not settings.test_subjects and settings.test_fraction and _train_stop(line, settings) < line.first + 1:
         short = min(recording.views, key=lambda view: view.count)
         raise SourceError(
-            f"{short.path}: {line.count} pictures are too few to hold out the last {settings.test_fraction:.0%}; "
+            f"{short.path}: {line.count} images are too few to hold out the last {settings.test_fraction:.0%}; "
             "use longer recordings, or set test_fraction to 0"
         )
     return warnings
@@ -273,19 +273,19 @@ def _checked_step(recording: Recording, settings: VideosSettings) -> list[str]:
     fast = max(recording.views, key=lambda view: view.rate)
     if fast.rate - slow.rate > 1e-3 * fast.rate:
         raise SourceError(
-            f"{slow.path} has {slow.rate:.5g} pictures per second, {fast.path} {fast.rate:.5g}; expected one rate: "
+            f"{slow.path} has {slow.rate:.5g} images per second, {fast.path} {fast.rate:.5g}; expected one rate: "
             "let `mcss sync` find out how they fit together, or convert them to one frame rate first"
         )
     if long.count - short.count > settings.max_missing:
         raise SourceError(
-            f"{short.path} has {short.count} pictures, {long.path} {long.count}; expected views of one recording to "
+            f"{short.path} has {short.count} images, {long.path} {long.count}; expected views of one recording to "
             f"differ by at most {settings.max_missing}: cut them to the same start and end, raise max_missing if "
             "they start together, or let `mcss sync` find their offsets"
         )
     if long.count == short.count:
         return []
     return [
-        f"{recording.name}: clipped to the {short.count} pictures of {short.path.name} "
+        f"{recording.name}: clipped to the {short.count} images of {short.path.name} "
         f"({long.path.name} has {long.count})"
     ]
 
@@ -377,18 +377,18 @@ def _has_labels(recording: Recording) -> bool:
 def _given_labels(recording: Recording, line: Timeline, settings: VideosSettings) -> Labels | None:
     """The labels of a recording if it has a file of them, by number of the instant.
 
-    Their time is counted from instant 0: the first picture, or with `mcss sync` that of the reference view.
+    Their time is counted from instant 0: the first image, or with `mcss sync` that of the reference view.
     """
     path = pose_file(recording.views[0].path.parent) if settings.poses.read else None
     return None if path is None else read_labels(path, line.first + line.count, line.rate, settings.poses, line.first)
 
 
 def _given_scene(recording: Recording, view: Footage, settings: VideosSettings) -> Path | None:
-    """The user's picture or video of the empty scene of a view."""
+    """The user's image or video of the empty scene of a view."""
     if settings.background is None:
         return None
     for place in (f"{recording.subject}/{recording.sequence}", recording.subject, "."):
         for path in sorted((settings.background / place).glob(f"{glob.escape(view.name)}.*")):
-            if path.suffix.lower() in PICTURE_SUFFIXES or path.suffix.lower() in VIDEO_SUFFIXES:
+            if path.suffix.lower() in IMAGE_SUFFIXES or path.suffix.lower() in VIDEO_SUFFIXES:
                 return path
     return None

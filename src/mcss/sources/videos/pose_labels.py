@@ -1,4 +1,4 @@
-"""3D labels beside videos → the pose of each picture: 17 joints in world millimetres, +Z up.
+"""3D labels beside videos → the pose of each image: 17 joints in world millimetres, +Z up.
 
 A sequence's labels are one file ``poses.c3d``, ``.trc``, ``.bvh``, ``.csv`` or ``.npz`` among its videos.
 """
@@ -42,7 +42,7 @@ class PoseSettings:
     rate: float | None = None
     """Samples per second, where the file states none or a wrong one."""
     offset: float = 0.0
-    """Seconds from the first picture of the videos to time 0 of the labels (their first sample, as a rule)."""
+    """Seconds from the first image of the videos to time 0 of the labels (their first sample, as a rule)."""
     max_gap: float = 0.1
     """Between samples that are further apart in seconds there is no label; nearer ones are interpolated."""
     joints: Path | None = None
@@ -59,18 +59,18 @@ class PoseSettings:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The poses of one recording's pictures."""
+    """The poses of one recording's images."""
 
     path: Path
-    poses: Float32[np.ndarray, "pictures 17 3"]
-    """World millimetres, +Z up; NaN where a picture has no label."""
+    poses: Float32[np.ndarray, "images 17 3"]
+    """World millimetres, +Z up; NaN where an image has no label."""
     notes: tuple[str, ...]
     """What is worth knowing of how the file was understood."""
 
-    def pose(self, picture: int) -> Float32[np.ndarray, "17 3"] | None:
-        """The pose of one picture; None if it has none."""
-        known = picture < len(self.poses) and bool(np.isfinite(self.poses[picture]).all())
-        return self.poses[picture] if known else None
+    def pose(self, image: int) -> Float32[np.ndarray, "17 3"] | None:
+        """The pose of one image; None if it has none."""
+        known = image < len(self.poses) and bool(np.isfinite(self.poses[image]).all())
+        return self.poses[image] if known else None
 
 
 def pose_file(folder: Path) -> Path | None:
@@ -88,16 +88,16 @@ def pose_file(folder: Path) -> Path | None:
 
 
 def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0) -> Labels:
-    """The pose of each of `count` pictures taken `rate` times a second.
+    """The pose of each of `count` images taken `rate` times a second.
 
     Those before the number `first`, which a capture leaves out because not all views saw them, are not missed.
 
     Between two samples not more than `max_gap` apart joints are interpolated linearly; elsewhere a sample within a
-    quarter of a picture is taken as it is; else, and where a joint is missing, there is no pose.
+    quarter of an image is taken as it is; else, and where a joint is missing, there is no pose.
 
     Raises:
         SourceError: The file cannot be read, lacks joints, fits no person in any unit or axis, or has no sample in
-            the time of the pictures.
+            the time of the images.
     """
     settings, mapping = _own(path, settings or PoseSettings())
     source = read_pose_file(path)
@@ -114,13 +114,13 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
     labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
     if not labelled:
         raise SourceError(
-            f"{path}: no picture has a label: its samples lie between {seconds[0]:.3f} s and {seconds[-1]:.3f} s, the "
-            f"pictures between {first / rate:.3f} and {(count - 1) / rate:.3f} s, and gaps of more than "
+            f"{path}: no image has a label: its samples lie between {seconds[0]:.3f} s and {seconds[-1]:.3f} s, the "
+            f"images between {first / rate:.3f} and {(count - 1) / rate:.3f} s, and gaps of more than "
             f"{settings.max_gap:g} s are not bridged; check the settings poses.offset, poses.rate and poses.max_gap"
         )
     if labelled < 0.9 * (count - first):
         notes.append(
-            f"{path}: {labelled} of {count - first} pictures have a label; if it should be more, see poses.offset, "
+            f"{path}: {labelled} of {count - first} images have a label; if it should be more, see poses.offset, "
             "poses.rate and poses.max_gap"
         )
     made = [f"{JOINTS[k]} from {_parts(joint, source.names)}" for k, joint in enumerate(joints) if joint.made]
@@ -132,10 +132,10 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
 def sampled(
     places: Float64[np.ndarray, "samples 17 3"],
     seconds: Float64[np.ndarray, " samples"],
-    at: Float64[np.ndarray, " pictures"],
+    at: Float64[np.ndarray, " images"],
     max_gap: float,
     near: float,
-) -> Float64[np.ndarray, "pictures 17 3"]:
+) -> Float64[np.ndarray, "images 17 3"]:
     """The pose at each time `at`; NaN where none is known.
 
     Args:
@@ -182,7 +182,7 @@ def _seconds(source: Trajectories, rate: float, settings: PoseSettings) -> Float
             f"{source.path}: the file does not say how many samples it has a second; add times, or use the setting "
             "poses.rate"
         )
-    return (source.times / rate if source.clock == "pictures" else source.times) + settings.offset
+    return (source.times / rate if source.clock == "images" else source.times) + settings.offset
 
 
 def _own(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping]:

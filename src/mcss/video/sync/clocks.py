@@ -1,4 +1,4 @@
-"""How the clocks of a recording's cameras lie to each other (``sync.json``), and which pictures belong together."""
+"""How the clocks of a recording's cameras lie to each other (``sync.json``), and which images belong together."""
 
 import json
 import math
@@ -32,16 +32,16 @@ OTHERWISE = (
 
 @dataclass(frozen=True)
 class Clock:
-    """The clock of one view: picture i was taken at ``start + pace · i / rate`` seconds of the reference's time."""
+    """The clock of one view: image i was taken at ``start + pace · i / rate`` seconds of the reference's time."""
 
     start: float
-    """Seconds after the reference's first picture; negative if this camera started earlier."""
+    """Seconds after the reference's first image; negative if this camera started earlier."""
     pace: float
     """Seconds of the reference's clock that pass in one second of this one: 1.0001 is slow by 0.1 ms a second."""
     rate: float
-    """Pictures per second that the file states."""
-    pictures: int
-    """Pictures in the file, by which other footage is noticed."""
+    """Images per second that the file states."""
+    images: int
+    """Images in the file, by which other footage is noticed."""
     confidence: float
     """0 (a guess) to 1."""
     evidence: Evidence
@@ -53,7 +53,7 @@ Clocks = Mapping[str, Clock]
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """Which picture of each view shows each instant."""
+    """Which image of each view shows each instant."""
 
     rate: float
     """Instants per second, before only every n-th is taken."""
@@ -61,8 +61,8 @@ class Timeline:
     """Number of the first instant: time · rate."""
     count: int
     """Instants, before only every n-th is taken."""
-    pictures: Mapping[str, Int64[np.ndarray, " _"]]
-    """For each view the pictures taken, in order. Without clocks a longer view has more of them."""
+    images: Mapping[str, Int64[np.ndarray, " _"]]
+    """For each view the images taken, in order. Without clocks a longer view has more of them."""
     frames: Int64[np.ndarray, " taken"]
     """The numbers of the instants taken."""
 
@@ -72,15 +72,15 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
 
     Args:
         recording: Views that are in step, unless there are clocks.
-        clocks: From `read_clocks`; None if picture i of every view shows the same instant.
+        clocks: From `read_clocks`; None if image i of every view shows the same instant.
         every: Take every n-th instant.
 
     Raises:
         SourceError: There is no time that all views saw.
     """
     if clocks is None:
-        pictures = {view.name: np.arange(0, view.count, every) for view in recording.views}
-        return Timeline(recording.rate, 0, recording.count, pictures, np.arange(0, recording.count, every))
+        images = {view.name: np.arange(0, view.count, every) for view in recording.views}
+        return Timeline(recording.rate, 0, recording.count, images, np.arange(0, recording.count, every))
     rate = min(view.rate / clocks[view.name].pace for view in recording.views)
     starts = [clocks[view.name].start for view in recording.views]
     stops = [
@@ -93,12 +93,12 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
             f"{max(starts):.2f} s, the first ends at {min(stops):.2f} s); {OTHERWISE}"
         )
     frames = np.arange(-(-first // every) * every, last + 1, every)
-    pictures = {}
+    images = {}
     for view in recording.views:
         clock = clocks[view.name]
         at = (frames / rate - clock.start) / clock.pace * view.rate
-        pictures[view.name] = np.rint(at).astype(np.int64).clip(0, view.count - 1)
-    return Timeline(rate, first, last + 1 - first, pictures, frames)
+        images[view.name] = np.rint(at).astype(np.int64).clip(0, view.count - 1)
+    return Timeline(rate, first, last + 1 - first, images, frames)
 
 
 def write_clocks(folder: Path, clocks: Mapping[str, Clocks]) -> Path:
@@ -138,10 +138,10 @@ def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
             continue
         for view in recording.views:
             clock = of.get(view.name)
-            if clock is None or clock.pictures != view.count or abs(clock.rate - view.rate) > 1e-3 * view.rate:
-                came = "nothing" if clock is None else f"{clock.pictures} pictures at {clock.rate:g} per second"
+            if clock is None or clock.images != view.count or abs(clock.rate - view.rate) > 1e-3 * view.rate:
+                came = "nothing" if clock is None else f"{clock.images} images at {clock.rate:g} per second"
                 raise SourceError(
-                    f"{path}: for {view.path} ({view.count} pictures at {view.rate:g} per second) it has {came}; it "
+                    f"{path}: for {view.path} ({view.count} images at {view.rate:g} per second) it has {came}; it "
                     f"was made for other footage: {again}"
                 )
         clocks[recording.name] = of
@@ -150,9 +150,9 @@ def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
 
 def _clock(values: Mapping[str, Any]) -> Clock:
     start, pace, rate, confidence = numbers = [float(values[k]) for k in ("start", "pace", "rate", "confidence")]
-    if not all(map(math.isfinite, numbers)) or not isinstance(values["pictures"], int):
+    if not all(map(math.isfinite, numbers)) or not isinstance(values["images"], int):
         raise ValueError("a clock needs finite numbers")
-    clock = Clock(start, pace, rate, values["pictures"], confidence, values["evidence"])
+    clock = Clock(start, pace, rate, values["images"], confidence, values["evidence"])
     if not 0.5 < clock.pace < 2 or clock.rate <= 0:
         raise ValueError(f"expected a pace of about 1 and a rate above 0, came {clock.pace} and {clock.rate}")
     return clock

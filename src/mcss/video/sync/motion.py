@@ -1,6 +1,6 @@
 """How a person moves, in a form that views from different sides share: the signal that views are aligned by.
 
-How much moves differs from view to view: who walks towards one camera crosses the picture of another. What moves *up or
+How much moves differs from view to view: who walks towards one camera crosses the image of another. What moves *up or
 down*, and at which height of the body, is nearly the same for all cameras that stand about level: a raised leg is a
 raised leg from behind as well. Cameras may be rolled, so the profile is kept for several directions of "up".
 
@@ -27,29 +27,29 @@ from scipy.ndimage import gaussian_filter1d
 from mcss.errors import SourceError
 from mcss.progress import Task
 from mcss.video.background import Foreground, empty_scene
-from mcss.video.decoding import Footage, Picture, PictureSpool, pictures
+from mcss.video.decoding import Footage, Image, ImageSpool, images
 from mcss.video.people import candidates, filled, follow
 
 LOOK_SIZE = 320
-"""Longer side in pixels of the pictures in which motion is measured."""
+"""Longer side in pixels of the images in which motion is measured."""
 
 SAMPLES = 48
-"""So many pictures show what the empty scene looks like."""
+"""So many images show what the empty scene looks like."""
 
 ROLLS = np.radians(np.arange(-40, 41, 10))
-"""By how much a camera may be rolled: each direction that may be the upright one of the picture."""
+"""By how much a camera may be rolled: each direction that may be the upright one of the image."""
 
 PARTS = (5, 6, 7, 8)
 """So many parts from head to foot, in several divisions side by side, so that no one border between parts matters."""
 
 MOVING = 0.3
-"""Pixels between two pictures, of `LOOK_SIZE`; what moves less stands still, or is the noise of the flow."""
+"""Pixels between two images, of `LOOK_SIZE`; what moves less stands still, or is the noise of the flow."""
 
 BORDER = 6
 """So many pixels beyond the person's box may belong to the person too."""
 
 SMOOTH = 0.025
-"""Seconds by which motion is smoothed before it is compared: noise of single pictures."""
+"""Seconds by which motion is smoothed before it is compared: noise of single images."""
 
 SLOW = 0.15
 """What goes on for longer than about so many seconds is taken away before motion is compared. Two slow curves look
@@ -64,9 +64,9 @@ class MotionProfile:
     """Upward or downward speed at each height of the body, times how much of the body moves there."""
 
     rate: float
-    """Samples per second; sample i lies half a picture after picture i."""
+    """Samples per second; sample i lies half an image after image i."""
     speed: Float32[np.ndarray, "rolls samples heights"]
-    """Body sizes per second along each of `ROLLS`, positive downwards in the picture; 0 where nobody is seen. An area
+    """Body sizes per second along each of `ROLLS`, positive downwards in the image; 0 where nobody is seen. An area
     of 1 is what usually moves of the body, over the number of heights."""
 
     @property
@@ -75,7 +75,7 @@ class MotionProfile:
         return self.speed.shape[1] >= 8 and bool((np.abs(self.speed).max(axis=(0, 2)) > 0.05).mean() > 0.05)
 
     def at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
-        """The same profile at another rate; sample j at j / rate seconds after the first picture."""
+        """The same profile at another rate; sample j at j / rate seconds after the first image."""
         taken = (np.arange(self.speed.shape[1]) + 0.5) / self.rate
         wanted = np.arange(int((self.speed.shape[1] + 1) / self.rate * rate)) / rate
         flat = self.speed.transpose(1, 0, 2).reshape(len(taken), -1)
@@ -95,25 +95,25 @@ def motion_profile(view: Footage, seconds: float, task: Task) -> MotionProfile:
     Args:
         view: A static camera's video.
         seconds: No more of the video than this is looked at, from its start.
-        task: Told of every picture.
+        task: Told of every image.
 
     Raises:
         SourceError: Hardly anything of the video can be decoded.
     """
-    with closing(PictureSpool()) as spool:
-        for picture in islice(pictures(view.path, LOOK_SIZE), max(2, round(seconds * view.rate))):
-            spool.append(picture)
+    with closing(ImageSpool()) as spool:
+        for image in islice(images(view.path, LOOK_SIZE), max(2, round(seconds * view.rate))):
+            spool.append(image)
             task.advance()
         if len(spool) < 3:
             raise SourceError(
-                f"{view.path}: only {len(spool)} of its {view.count} pictures can be decoded, too few to align it by "
+                f"{view.path}: only {len(spool)} of its {view.count} images can be decoded, too few to align it by "
                 "motion; the file is damaged or was cut off: copy it again, or remove it"
             )
         return profile_of(spool, view.rate)
 
 
-def profile_of(shots: Sequence[Picture] | PictureSpool, rate: float) -> MotionProfile:
-    """The profile of small pictures of a static camera, in order."""
+def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfile:
+    """The profile of small images of a static camera, in order."""
     count = len(shots)
     at = np.unique(np.linspace(0, count - 1, SAMPLES).round().astype(int))
     foreground = Foreground(empty_scene([shots[int(i)] for i in at]))

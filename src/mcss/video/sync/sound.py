@@ -24,10 +24,10 @@ AGREE = 0.003
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """What a camera heard, on the clock of its pictures."""
+    """What a camera heard, on the clock of its images."""
 
     samples: Int16[np.ndarray, " n"]
-    """Mono, `RATE` a second; sample 0 belongs to the time of the first picture."""
+    """Mono, `RATE` a second; sample 0 belongs to the time of the first image."""
 
     @property
     def silent(self) -> bool:
@@ -55,7 +55,7 @@ def sound_of(path: Path) -> Sound | None:
         if not pieces:
             return None
     samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-    late = round(((start or 0.0) - start_of(path)) * RATE)  # microphones may start before or after the pictures
+    late = round(((start or 0.0) - start_of(path)) * RATE)  # microphones may start before or after the images
     return Sound(np.pad(samples, (late, 0)) if late > 0 else samples[-late:])
 
 

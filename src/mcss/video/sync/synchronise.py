@@ -1,4 +1,4 @@
-"""Footage of cameras that were started by hand → how their clocks lie: ``sync.json`` and a picture of it.
+"""Footage of cameras that were started by hand → how their clocks lie: ``sync.json`` and an image of it.
 
 Sound is best where all cameras heard the same; views without it are aligned by how the person moves, all pairs of views
 together. A trained embedding can refine the result: it is the offset at which the views agree best.
@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from mcss.data.capture import decode_jpeg
 from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress, Task
-from mcss.video.decoding import Footage, pictures
+from mcss.video.decoding import Footage, images
 from mcss.video.person_crops import Viewing, every_crop
 from mcss.video.recordings import Recording, find_recordings
 from mcss.video.sync.alignment import Agreement, agreement, offsets
@@ -28,7 +28,7 @@ from mcss.video.sync.sound import Sound, robust_line, sound_lag, sound_of
 from mcss.viz.figures import AlignedView, alignment_png
 
 SHOWN = 10
-"""So many instants are shown in the picture of an alignment."""
+"""So many instants are shown in the image of an alignment."""
 
 MOTION_RATE = 60.0
 """Motion is compared at the rate of the fastest camera, but not more often than this a second."""
@@ -110,13 +110,13 @@ def synchronise(
     embed: Embed | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> list[Synchronised]:
-    """Find the clocks of all recordings in a folder and write ``sync.json`` and pictures of the alignment there.
+    """Find the clocks of all recordings in a folder and write ``sync.json`` and images of the alignment there.
 
     Args:
         folder: ``subject/sequence/view.mp4``, or the views of one recording.
         settings: `SyncSettings`; the defaults if None.
         embed: A trained embedding that refines what sound and motion say, such as that of `mcss.load`.
-        progress: Counts pictures.
+        progress: Counts images.
 
     Raises:
         SourceError: Files that cannot be read, a view that neither moves nor can be heard, unknown names.
@@ -133,12 +133,12 @@ def synchronise(
             done.append(_refined(found, embed, settings, task) if embed is not None else found)
     write_clocks(Path(folder), {found.recording.name: found.clocks for found in done})
     for found in done:
-        _draw(picture_of(Path(folder), found.recording, len(done) > 1), found, settings)
+        _draw(image_of(Path(folder), found.recording, len(done) > 1), found, settings)
     return done
 
 
-def picture_of(folder: Path, recording: Recording, several: bool) -> Path:
-    """Where the picture of a recording's alignment is: in the folder, or beside the videos if there are several."""
+def image_of(folder: Path, recording: Recording, several: bool) -> Path:
+    """Where the image of a recording's alignment is: in the folder, or beside the videos if there are several."""
     return folder / recording.subject / recording.sequence / "sync.png" if several else folder / "sync.png"
 
 
@@ -149,8 +149,8 @@ def _draw(path: Path, found: Synchronised, settings: SyncSettings) -> None:
     rows = []
     for view in found.recording.views:
         clock = found.clocks[view.name]
-        wanted = line.pictures[view.name][at].tolist()
-        shots = {i: shot for i, shot in enumerate(islice(pictures(view.path, 200), wanted[-1] + 1)) if i in wanted}
+        wanted = line.images[view.name][at].tolist()
+        shots = {i: shot for i, shot in enumerate(islice(images(view.path, 200), wanted[-1] + 1)) if i in wanted}
         last = max(shots)  # a damaged video may end before
         strip = np.hstack([shots.get(i, np.zeros_like(shots[last])) for i in wanted])
         label = f"{view.name}   {clock.start:+.3f} s by {clock.evidence}, confidence {clock.confidence:.2f}"

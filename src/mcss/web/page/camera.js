@@ -1,4 +1,4 @@
-// The camera of whoever visits: one picture, or a few seconds.
+// The camera of whoever visits: one image, or a few seconds.
 
 import { byId } from "./api.js";
 
@@ -15,7 +15,7 @@ export function useCamera(taken) {
     stream = recorder = view.srcObject = null;
     if (dialog.open) dialog.close();
   };
-  const enable = (on) => { for (const id of ["camera-picture", "camera-video"]) byId(id).disabled = !on; };
+  const enable = (on) => { for (const id of ["camera-image", "camera-video"]) byId(id).disabled = !on; };
 
   byId("camera").addEventListener("click", async () => {
     say("");
@@ -39,7 +39,7 @@ export function useCamera(taken) {
   byId("camera-close").addEventListener("click", close);
   dialog.addEventListener("cancel", close);
 
-  byId("camera-picture").addEventListener("click", () => {
+  byId("camera-image").addEventListener("click", () => {
     const canvas = document.createElement("canvas");
     canvas.width = view.videoWidth;
     canvas.height = view.videoHeight;

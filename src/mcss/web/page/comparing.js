@@ -30,7 +30,7 @@ export class Comparing {
     byId("compare-busy").hidden = false;
     try {
       const found = await look(file, null, this.about.limits, (text) => (byId("compare-busy-text").textContent = `${which.toUpperCase()}: ${text}`));
-      if (found.kind !== "video") throw new Error("this is a picture; choose a video");
+      if (found.kind !== "video") throw new Error("this is an image; choose a video");
       this.looks[which] = found;
       if (this.looks.a && this.looks.b) await this.#compare();
     } catch (error) {

@@ -1,4 +1,4 @@
-// One picture or video: what was seen, the pose, how sure it is, and the nearest pictures of the gallery.
+// One image or video: what was seen, the pose, how sure it is, and the nearest images of the gallery.
 
 import { ask, byId, element, look } from "./api.js";
 import { drawCurve } from "./curve.js";
@@ -55,7 +55,7 @@ export class Looking {
       const found = await look(file, box, this.about.limits, (text) => (byId("busy-text").textContent = text));
       if (turn !== this.turn) return;
       this.file = file;
-      this.trail = [{ kind: "look", look: found, name: found.kind === "video" ? "Your video" : "Your picture", box }];
+      this.trail = [{ kind: "look", look: found, name: found.kind === "video" ? "Your video" : "Your image", box }];
       this.images.clear();
       this.#open();
     } catch (error) {
@@ -65,14 +65,14 @@ export class Looking {
     }
   }
 
-  // A picture of the gallery: shown like the visitor's own, and searched on from.
+  // An image of the gallery: shown like the visitor's own, and searched on from.
   async pick(place, fresh = false) {
     this.#pause();
     this.#alert("");
     try {
-      const picture = await ask(`/api/gallery/${place}`);
+      const image = await ask(`/api/gallery/${place}`);
       if (fresh) this.trail = [];
-      this.trail.push({ kind: "gallery", picture, name: `${picture.subject} · ${picture.sequence} · ${picture.time.toFixed(1)} s · view ${picture.view}` });
+      this.trail.push({ kind: "gallery", image, name: `${image.subject} · ${image.sequence} · ${image.time.toFixed(1)} s · view ${image.view}` });
       this.#open();
       byId("trail").scrollIntoView({ behavior: "smooth", block: "center" });
     } catch (error) {
@@ -81,7 +81,7 @@ export class Looking {
   }
 
   get step() { return this.trail.at(-1); }
-  get frames() { return this.step.kind === "look" ? this.step.look.frames : [{ pose: this.step.picture.pose, time: this.step.picture.time }]; }
+  get frames() { return this.step.kind === "look" ? this.step.look.frames : [{ pose: this.step.image.pose, time: this.step.image.time }]; }
   get frame() { return this.trail.length ? this.frames[this.at] : null; }
   get isVideo() { return this.step?.kind === "look" && this.step.look.kind === "video"; }
 
@@ -95,13 +95,13 @@ export class Looking {
       ? element("span", { "aria-current": "step" }, one.name)
       : element("button", { onclick: () => { this.trail.length = i + 1; this.#open(); } }, one.name))));
     byId("trail").hidden = this.trail.length < 2 && step.kind === "look";
-    byId("seen-title").textContent = step.kind === "gallery" ? "Picture of the gallery" : this.isVideo ? "Video" : "Picture";
+    byId("seen-title").textContent = step.kind === "gallery" ? "Image of the gallery" : this.isVideo ? "Video" : "Image";
     byId("seen-switch").hidden = step.kind === "gallery";
     byId("player").hidden = !this.isVideo;
     byId("time").max = this.frames.length - 1;
     this.#setMode(step.kind === "gallery" || this.isVideo ? "crop" : "whole");
     byId("as-seen").hidden = this.frame.heading === undefined;
-    byId("ghost-key").hidden = !(step.kind === "gallery" && step.picture.true);
+    byId("ghost-key").hidden = !(step.kind === "gallery" && step.image.true);
     byId("halo-key").hidden = this.frame.error === undefined;
     byId("notes").replaceChildren(...(step.kind === "look" ? step.look.notes : []).map((note) => element("li", {}, note)));
     byId("own-label").hidden = step.kind !== "gallery";
@@ -116,7 +116,7 @@ export class Looking {
     byId("time-text").textContent = `${frame.time.toFixed(2)} s`;
     const figures = [];
     if (frame.pose) figures.push({ pose: frame.pose, tone: "body", error: frame.error ?? null, extent: this.#extent() });
-    if (step.kind === "gallery" && step.picture.true) figures.push({ pose: step.picture.true, tone: frame.pose ? "ghost" : "body" });
+    if (step.kind === "gallery" && step.image.true) figures.push({ pose: step.image.true, tone: frame.pose ? "ghost" : "body" });
     this.skeleton.show(figures);
     this.#facts();
     this.#drawSeen();
@@ -148,32 +148,32 @@ export class Looking {
         element("p", { class: "small" }, `From the spread and the distance of known poses near this one${limit ? `; nine of ten errors were below ${(limit * frame.error).toFixed(0)} mm` : ""}. Learned on the capture that the model was equipped with; other footage may be worse.`),
       );
       certainty.querySelector("i").style.left = `${Math.min(100, frame.error / 2.5)}%`;
-    } else if (step.kind === "gallery" && step.picture.true && frame.pose) {
-      const error = frame.pose.slice(1).reduce((sum, joint, j) => sum + Math.hypot(...joint.map((v, k) => v - step.picture.true[j + 1][k])), 0) / 16;
+    } else if (step.kind === "gallery" && step.image.true && frame.pose) {
+      const error = frame.pose.slice(1).reduce((sum, joint, j) => sum + Math.hypot(...joint.map((v, k) => v - step.image.true[j + 1][k])), 0) / 16;
       certainty.replaceChildren(element("div", { class: "figure-big" }, `${error.toFixed(0)} `, element("small", {}, "mm from the label")),
-        element("p", { class: "small" }, "This picture has a 3D label, drawn in grey. The distance is a mean over 16 joints."));
+        element("p", { class: "small" }, "This image has a 3D label, drawn in grey. The distance is a mean over 16 joints."));
     } else {
       certainty.replaceChildren(element("p", { class: "small" }, step.kind === "gallery" ? "" : "This model does not say how sure it is; mcss equip adds that."));
     }
     if (frame.heading !== undefined) rows.push(["Turned", heading(frame.heading)]);
-    if (this.isVideo) rows.push(["Pictures", `${this.at + 1} of ${this.frames.length}`], ["Person", frame.found ? "seen" : "not seen here; crop interpolated"]);
+    if (this.isVideo) rows.push(["Images", `${this.at + 1} of ${this.frames.length}`], ["Person", frame.found ? "seen" : "not seen here; crop interpolated"]);
     if (step.kind === "gallery") {
-      const { subject, sequence, time, view } = step.picture;
+      const { subject, sequence, time, view } = step.image;
       rows.push(["Person", subject], ["Recording", sequence], ["Time", `${time.toFixed(2)} s`], ["View", view]);
     }
     byId("facts").replaceChildren(...rows.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]));
-    if (step.kind === "gallery" && step.picture.others.length) {
-      byId("facts").append(element("dt", {}, "Other views"), element("dd", {}, this.#views(step.picture.others)));
+    if (step.kind === "gallery" && step.image.others.length) {
+      byId("facts").append(element("dt", {}, "Other views"), element("dd", {}, this.#views(step.image.others)));
     }
   }
 
   #views(others) {
     return element("div", { class: "views" }, ...others.slice(0, 4).map((other) => element(
-      "button", { onclick: () => this.pick(other.picture), title: `the same moment, view ${other.view}` },
-      element("img", { src: `/api/gallery/${other.picture}/picture`, alt: `view ${other.view}` }))));
+      "button", { onclick: () => this.pick(other.image), title: `the same moment, view ${other.view}` },
+      element("img", { src: `/api/gallery/${other.image}/image`, alt: `view ${other.view}` }))));
   }
 
-  // The picture ------------------------------------------------------------------------------------------------
+  // The image ------------------------------------------------------------------------------------------------
 
   #setMode(mode) {
     this.mode = mode;
@@ -186,8 +186,8 @@ export class Looking {
 
   #address() {
     const { step } = this;
-    if (step.kind === "gallery") return `/api/gallery/${step.picture.picture}/picture`;
-    return this.mode === "whole" ? `/api/looks/${step.look.id}/picture` : `/api/looks/${step.look.id}/crops/${this.at}`;
+    if (step.kind === "gallery") return `/api/gallery/${step.image.image}/image`;
+    return this.mode === "whole" ? `/api/looks/${step.look.id}/image` : `/api/looks/${step.look.id}/crops/${this.at}`;
   }
 
   #image(address) {
@@ -302,11 +302,11 @@ export class Looking {
     byId("nearest").hidden = !about.gallery;
     if (!about.gallery || !step) return;
     const query = new URLSearchParams({ count: COUNT });
-    if (step.kind === "gallery") query.set("picture", step.picture.picture);
+    if (step.kind === "gallery") query.set("image", step.image.image);
     else { query.set("look", step.look.id); query.set("frame", this.at); }
     for (const name of ["subject", "view"]) {
       const chosen = byId(`filter-${name}`).value;
-      if (chosen === "!") { if (step.kind === "gallery") query.set(`not_${name}`, step.picture[name]); }
+      if (chosen === "!") { if (step.kind === "gallery") query.set(`not_${name}`, step.image[name]); }
       else if (chosen) query.set(name, chosen);
     }
     if (byId("filter-own").checked) query.set("own", "yes");
@@ -317,7 +317,7 @@ export class Looking {
       const { found } = await ask(`/api/neighbours?${query}`, { signal: own.signal });
       byId("grid").replaceChildren(...found.map((hit) => this.#hit(hit)));
       byId("nearest-hint").textContent = found.length
-        ? `The nearest moments among ${about.gallery.pictures.toLocaleString("en")} pictures of “${about.gallery.name}”, with their other views below. Choose one to search on from it.`
+        ? `The nearest moments among ${about.gallery.images.toLocaleString("en")} images of “${about.gallery.name}”, with their other views below. Choose one to search on from it.`
         : "Nothing is left under these conditions; choose others.";
     } catch (error) {
       if (error.name !== "AbortError") this.#alert(error.message);
@@ -330,8 +330,8 @@ export class Looking {
     const bar = element("i");
     bar.style.setProperty("--share", `${Math.max(3, 100 * (1 - hit.distance / 1.41)).toFixed(0)}%`);
     return element("article", { class: "hit" },
-      element("button", { onclick: () => this.pick(hit.picture), "data-picture": hit.picture, "aria-label": `search on from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
-        element("img", { src: `/api/gallery/${hit.picture}/picture`, alt: "" }),
+      element("button", { onclick: () => this.pick(hit.image), "data-image": hit.image, "aria-label": `search on from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
+        element("img", { src: `/api/gallery/${hit.image}/image`, alt: "" }),
         element("div", { class: "hit-text" }, element("b", {}, `${hit.subject} · ${hit.sequence}`),
           element("span", {}, `${hit.time.toFixed(1)} s · view ${hit.view}`),
           element("span", { class: "near", title: "distance of the embeddings, 0 to 2" }, bar, hit.distance.toFixed(2)))),
@@ -339,11 +339,11 @@ export class Looking {
   }
 
   async #samples() {
-    const { pictures } = this.about.gallery, many = Math.min(10, pictures);
+    const { images } = this.about.gallery, many = Math.min(10, images);
     byId("samples").hidden = false;
-    const places = Array.from({ length: many }, (_, i) => Math.floor(((i + 0.37) / many) * pictures));
-    byId("samples-strip").replaceChildren(...places.map((place) => element("button", { onclick: () => this.pick(place, true), "data-picture": place, "aria-label": "start from this picture" },
-      element("img", { src: `/api/gallery/${place}/picture`, alt: "" }))));
+    const places = Array.from({ length: many }, (_, i) => Math.floor(((i + 0.37) / many) * images));
+    byId("samples-strip").replaceChildren(...places.map((place) => element("button", { onclick: () => this.pick(place, true), "data-image": place, "aria-label": "start from this image" },
+      element("img", { src: `/api/gallery/${place}/image`, alt: "" }))));
   }
 
   #alert(text) {

@@ -36,7 +36,7 @@ try {
     `JPEG, PNG, WebP, BMP, TIFF; MP4, MOV, WebM, MKV, AVI. Up to ${limits.upload_mb} MB, ${limits.megapixels} megapixels, ${limits.seconds} s. ` +
     "Files go to the computer that runs mcss and nowhere else, and are deleted once they have been looked at.";
   byId("about").textContent =
-    `mcss ${about.version} · model: ${about.model}` + (about.gallery ? ` · gallery: ${about.gallery.name}, ${about.gallery.pictures.toLocaleString("en")} pictures` : " · no gallery to search in");
+    `mcss ${about.version} · model: ${about.model}` + (about.gallery ? ` · gallery: ${about.gallery.name}, ${about.gallery.images.toLocaleString("en")} images` : " · no gallery to search in");
   const looking = new Looking(about), comparing = new Comparing(about);
   takesFiles(byId("drop"), byId("file"), (file) => looking.send(file));
   for (const which of ["a", "b"]) takesFiles(byId(`slot-${which}`), byId(`file-${which}`), (file) => comparing.send(which, file));

@@ -218,7 +218,7 @@ export class SkeletonView {
   }
 }
 
-// Joints over a picture. at: 17 [x, y] in shares of the square; square: [x0, y0, side] in pixels of the canvas
+// Joints over an image. at: 17 [x, y] in shares of the square; square: [x0, y0, side] in pixels of the canvas
 export function drawJoints(pen, at, [x0, y0, side], joints, parents, style) {
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const points = at.map(([x, y]) => [x0 + x * side, y0 + y * side]);

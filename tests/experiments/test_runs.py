@@ -1,0 +1,234 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import mcss.experiments.tuning as tuning
+from mcss.data.augmentation import NO_AUGMENTATION
+from mcss.data.capture import Capture
+from mcss.evaluation.prediction_files import read_predictions
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments.estimates import estimates, step_seconds
+from mcss.experiments.runs import (
+    Cell,
+    cell_predictions,
+    cell_result,
+    evaluation_file,
+    finished,
+    mean_pose_result,
+    seconds_of,
+    started_from,
+    train_cells,
+    unfinished,
+)
+from mcss.experiments.tuning import Budget, Trial, best_trial, trials_of, tuned
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
+from mcss.methods.supervised import SupervisedSettings
+from mcss.models.model_file import MODEL
+from mcss.models.pose_network import NetworkConfig
+from mcss.training.checkpoints import METRICS
+from mcss.training.parallel import Share
+from mcss.training.recipes import recipe
+from mcss.training.settings import OptimiserSettings, TrainSettings
+
+NETWORK = NetworkConfig(dim=16, image_size=32, embedding_norm=True)
+LOOKED = EvaluationSettings(max_instants=12)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+
+
+def tiny_recipe(name: str, method: str, capture: str) -> TrainSettings:
+    """A recipe of two steps that a test can afford."""
+    own = recipe("fast", method, capture).method  # type: ignore[arg-type]
+    if isinstance(own, MCSSSettings):
+        own = MCSSSettings(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4)
+    elif isinstance(own, SupervisedSettings):
+        own = SupervisedSettings(pose_images=4)
+    return TrainSettings(
+        capture, network=NETWORK, weights="random", validation_instants=4, method=own, augmentation=NO_AUGMENTATION
+    )
+
+
+def tiny_cell(capture: Capture, system: str = "supervised", seed: int = 0, **changes: object) -> Cell:
+    settings = tiny_recipe("fast", system, capture.uri)
+    settings = replace(settings, seed=seed, optimiser=OptimiserSettings(steps=2), **changes)  # type: ignore[arg-type]
+    return Cell(settings, capture.fingerprint)
+
+
+def test_a_cell_is_told_by_all_that_decides_it_and_by_nothing_else(tiny_capture: Capture) -> None:
+    cell = tiny_cell(tiny_capture)
+    assert cell.name.startswith("supervised-S1-seed0-")
+    same = (
+        replace(cell, variant="in words"),
+        replace(cell, settings=replace(cell.settings, capture="elsewhere", log_every=3, checkpoint_every=7)),
+    )
+    assert {one.name for one in same} == {cell.name}
+    settings = cell.settings
+    other = (
+        replace(cell, fingerprint="another"),
+        replace(cell, settings=replace(settings, labels="S1:0.5")),
+        replace(cell, settings=replace(settings, optimiser=OptimiserSettings(steps=3))),
+        replace(cell, settings=replace(settings, method=SupervisedSettings(pose_images=5))),
+        replace(cell, settings=replace(settings, method=SupervisedSettings(pose_images=4, frame="world"))),
+        replace(cell, settings=replace(settings, method=MCSSSettings())),
+        replace(cell, settings=replace(settings, label_views=("1",))),
+    )
+    assert len({one.digest for one in (cell, *other)}) == len(other) + 1
+
+
+def test_a_setting_at_its_default_leaves_the_digest_alone(tiny_capture: Capture) -> None:
+    """So that a setting that is new tomorrow does not make other cells of those of today."""
+    cell = tiny_cell(tiny_capture)
+    plain = Cell(TrainSettings("c"), "f")
+    assert plain.digest == Cell(TrainSettings("c", seed=0, method=MCSSSettings(frame="canonical")), "f").digest
+    moved = started_from(cell, plain, Path("here"), whole=True)
+    assert moved.digest == started_from(cell, plain, Path("there"), whole=True).digest
+    assert moved.digest != cell.digest
+
+
+def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Capture, tmp_path: Path) -> None:
+    first = tiny_cell(tiny_capture, "mcss")
+    after = started_from(tiny_cell(tiny_capture, "mcss", seed=1, labels="none"), first, tmp_path, whole=True)
+    cells = [after, first, replace(first, variant="for another table")]
+    assert [cell.name for cell in unfinished(cells, tmp_path)] == [first.name, after.name]
+    left = estimates(unfinished(cells, tmp_path), cells, tmp_path)
+    assert [(one.cells, one.steps, one.known) for one in left] == [(2, 4, False)]
+    train_cells(cells, tmp_path, processes=1)
+    assert unfinished(cells, tmp_path) == []
+    assert estimates(unfinished(cells, tmp_path), cells, tmp_path) == []
+    assert (seconds_of(first, tmp_path) or 0) > 0
+    more = tiny_cell(tiny_capture, "mcss", seed=2)
+    assert estimates([more], [*cells, more], tmp_path)[0].known
+    before = (tmp_path / first.name / MODEL).stat().st_mtime_ns
+    train_cells(cells, tmp_path, processes=1)
+    assert (tmp_path / first.name / MODEL).stat().st_mtime_ns == before
+
+    result = cell_result(after, tmp_path, tiny_capture, "test", LOOKED)
+    assert (result.system, result.labels, result.seed) == ("mcss", "none", 1)
+    (tmp_path / after.name / MODEL).unlink()  # cleared away to save space
+    assert finished(after, tmp_path)
+    assert not finished(after, tmp_path, lambda _: None)
+    assert finished(after, tmp_path, lambda cell: evaluation_file(cell, tiny_capture, "test", LOOKED))
+    one_view = replace(LOOKED, views=("4",))
+    assert not finished(after, tmp_path, lambda cell: evaluation_file(cell, tiny_capture, "test", one_view))
+    assert cell_result(after, tmp_path, tiny_capture, "test", LOOKED).evaluation == result.evaluation
+    shown = cell_result(first, tmp_path, tiny_capture, "test", one_view).evaluation
+    assert (shown.images, shown.instants) == (12, 12)
+    assert cell_result(first, tmp_path, tiny_capture, "test", one_view).evaluation == shown
+
+
+def test_a_first_stage_that_cells_share_is_learned_once(tiny_capture: Capture, tmp_path: Path) -> None:
+    cell = tiny_cell(tiny_capture)
+    method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
+    ways = (method, replace(method, consistency_weight=0.0), replace(method, drift_weight=0.0))
+    cells = [replace(cell, settings=replace(cell.settings, method=own)) for own in ways]
+    cells.append(replace(cells[0], settings=replace(cells[0].settings, seed=1)))
+    train_cells([cells[0], cells[3]], tmp_path, 1)
+    train_cells(cells, tmp_path, 1)
+    logs = [(tmp_path / one.name / "first" / METRICS).read_text() for one in cells]
+    assert logs[0] == logs[1] == logs[2] != logs[3]  # seconds too: it was not learned again
+    train_cells(cells[1:3], tmp_path / "others", 1)  # the second waits for the first
+    one, two = ((tmp_path / "others" / cell.name / "first" / METRICS).read_text() for cell in cells[1:3])
+    assert one == two
+    seeds = [load_file(tmp_path / one.name / "first" / MODEL) for one in (cells[0], cells[3])]
+    assert not all(torch.equal(seeds[0][key], seeds[1][key]) for key in seeds[0])
+
+
+def test_predictions_are_kept_and_made_again_for_other_settings(tiny_capture: Capture, tmp_path: Path) -> None:
+    cell = tiny_cell(tiny_capture, "mcss")
+    train_cells([cell], tmp_path, processes=1)
+    found = cell_predictions(cell, tmp_path, tiny_capture, "test", LOOKED)
+    path = next((tmp_path / cell.name).glob("predictions_test*"))
+    key = {"capture": tiny_capture.fingerprint, "settings": repr(LOOKED)}
+    again = read_predictions(path, found.instants, key)
+    assert again is not None
+    for name in ("pose", "embedding", "rotation", "frame"):
+        one, other = getattr(found, name), getattr(again, name)
+        assert one is other or one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)
+    assert (again.rows == found.rows).all()
+    built_again = replace(found.instants, rows=found.instants.rows[::-1].copy())  # the same, its parts in another order
+    elsewhere = read_predictions(path, built_again, key)
+    assert elsewhere is not None
+    assert (elsewhere.rows == built_again.rows[found.instant, found.view]).all()
+    assert read_predictions(path, found.instants, {**key, "settings": "others"}) is None
+    path.write_bytes(path.read_bytes()[:100])
+    assert read_predictions(path, found.instants, key) is None
+    assert len(cell_predictions(cell, tmp_path, tiny_capture, "test", LOOKED)) == len(found)
+
+
+def test_every_system_gets_as_many_trials_and_the_best_one_is_the_cell_of_the_table(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for system in ("mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19"):
+        settings = recipe("fast", system, "c")  # type: ignore[arg-type]
+        trials = trials_of(settings.method)
+        assert len({Cell(trial.applied(settings), "f").digest for trial in trials}) == 6
+        assert trials[0].applied(settings) == settings
+    with pytest.raises(ValueError, match=r"Points2DSettings is the first stage of a system"):
+        trials_of(recipe("fast", "points2d", "c").method)
+
+    monkeypatch.setattr(tuning, "recipe", tiny_recipe)
+    with pytest.raises(ValueError, match=r"settings are not chosen yet: .* is not trained, and 1 other trials"):
+        tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, train=False)
+    with pytest.raises(ValueError, match=r"is not trained, and 0 other trials. Call again once the other shares"):
+        tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(1, 2))
+    assert len(list(tmp_path.glob("supervised-*"))) == 1
+    budget, told = tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(0, 2))
+    assert [trial["rate"] for trial in told["supervised"]] == [2e-3, 1e-3]
+    own, other = (trial["n_mpjpe"] for trial in told["supervised"])
+    assert budget.chosen["supervised"] == Trial(1e-3 if other < 0.98 * own else 2e-3, 1.0)
+    cell = budget.cell("supervised", tiny_capture, "S1")
+    assert finished(cell, tmp_path)
+    assert (tmp_path / cell.name / METRICS).exists()
+    few = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", "supervised", "c"), labels="S1"))
+    many = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", "supervised", "c"), labels="S1,S2"))
+    assert (few.optimiser.steps, many.optimiser.steps) == (10_000, 20_000)
+
+
+def test_a_trial_of_two_labelled_stages_ends_with_its_second(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
+    monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), method=method))
+    budget, told = tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1)
+    assert budget.chosen["rhodin_cvpr18"] == Trial(2e-3, 1.0)
+    (run,) = tmp_path.iterdir()
+    for weights in run.rglob("*.safetensors"):
+        weights.unlink()
+    assert tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1, train=False)[1] == told
+
+
+def test_settings_of_a_recipe_give_way_to_clearly_better_ones_alone() -> None:
+    own, slow, slower = Trial(2e-3, 1.0), Trial(1e-3, 1.0), Trial(5e-4, 1.0)
+    assert best_trial([(own, 100.0)]) == own
+    assert best_trial([(own, 100.0), (slow, 98.5), (slower, 120.0)]) == own
+    assert best_trial([(own, 100.0), (slow, 97.5), (slower, 97.0)]) == slower
+
+
+def test_a_capture_without_validation_offers_no_choice(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), validation="elsewhere"))
+    with pytest.raises(
+        ValueError, match=r"chosen on the split 'elsewhere', which this capture does not have .*--trials 0"
+    ):
+        tuned(["mcss"], tiny_capture, Path("unused"), Budget(steps=2), "S1")
+
+
+def test_the_mean_pose_needs_no_training(tiny_capture: Capture) -> None:
+    result = mean_pose_result(tiny_capture, "S1", "test", LOOKED)
+    assert result.seed is None
+    assert result.row()["n_mpjpe"] > 0
+    assert json.dumps(result.row())
+
+
+@pytest.mark.parametrize("system", ["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19", "points2d"])
+def test_a_step_of_every_system_can_be_tried(system: str) -> None:
+    settings = recipe("fast", system, "c")  # type: ignore[arg-type]
+    settings = replace(settings, network=replace(settings.network, image_size=32))
+    assert step_seconds(settings) > 0

@@ -1,0 +1,290 @@
+"""`mcss predict` on real files of all kinds, end to end."""
+
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from filming import Room, film, write_video
+from tflite_writing import answering
+
+import mcss
+from captures_for_tests import photo
+from mcss.cli import main
+from mcss.data.capture import Capture
+from mcss.data.formats.pose_files import read_csv, read_npz, read_trc
+from mcss.inference.locate import in_image, parsed_rectangle
+from mcss.inference.outputs import parsed_formats
+from mcss.inference.predict import Input, inputs_of, take_of_image, take_of_video
+from mcss.skeletons import JOINTS
+from mcss.video.decoding import times_of
+from mcss.video.detectors import Found
+from runs_for_tests import equipped_run
+
+ROOM = {"width": 160, "height": 120, "count": 20}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return equipped_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("clips") / "walk.mp4", Room(**ROOM).images())
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def predict(*args: object, code: int = 0) -> None:
+    """Run `mcss predict`; it must end with `code`."""
+    if code == 0:
+        main(["predict", *map(str, args)])
+        return
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", *map(str, args)])
+    assert stopped.value.code == code
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    both = capsys.readouterr()
+    return " ".join((both.out + both.err).split())
+
+
+def test_a_video_becomes_files_of_every_format_that_say_the_same(run: Path, clip: Path) -> None:
+    predict(clip, "-o", "out", "--run", run, "--formats", "json,csv,trc,bvh,npz", "--json", "summary.json")
+    found = json.loads(Path("out/walk.json").read_text())
+    pose = np.array([frame["pose"] for frame in found["frames"]])
+    assert pose.shape == (20, 17, 3)
+    assert found["rate"] == pytest.approx(25)
+    assert [frame["time"] for frame in found["frames"]] == pytest.approx(np.arange(20) / 25)
+    assert all(len(frame["embedding"]) == 128 and frame["expected_error"] > 0 for frame in found["frames"])
+    for points in (read_csv(Path("out/walk.csv")), read_npz(Path("out/walk.npz"))):
+        assert points.names == JOINTS
+        np.testing.assert_allclose(points.points[:, 1:], pose[:, 1:], atol=0.06)
+        np.testing.assert_allclose(points.times, np.arange(20) / 25, atol=1e-6)
+    markers = read_trc(Path("out/walk.trc"))  # +X ahead (canonical -Y), +Y up, +Z to the right (canonical -X)
+    assert (markers.names, markers.unit) == (JOINTS, "mm")
+    np.testing.assert_allclose(
+        markers.points[:, 1:], np.stack([-pose[..., 1], pose[..., 2], -pose[..., 0]], -1)[:, 1:], atol=0.06
+    )
+    assert Path("out/walk.bvh").read_text().startswith("HIERARCHY")
+    with av.open("out/walk_overlay.mp4") as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) == 20
+    assert frames[0].shape[:2] == (120, 280)
+    summary = json.loads(Path("summary.json").read_text())
+    assert summary["items"][0]["poses"] == 20
+
+
+def test_the_person_is_followed_by_motion_and_the_model_sees_what_an_import_would_show_it(
+    run: Path, clip: Path
+) -> None:
+    take = take_of_video(mcss.load(run), Input(clip, "walk"))
+    room = Room(**ROOM)
+    for i in range(2, 18, 5):
+        x0, y0, x1, y1 = take.poses.squares[i]
+        joints = room.person(i)[0]
+        inside = (joints[:, 0] > x0 - 2) & (joints[:, 0] < x1 + 2) & (joints[:, 1] > y0 - 2) & (joints[:, 1] < y1 + 2)
+        assert inside.mean() > 0.8
+    assert take.found.mean() > 0.8
+
+
+def test_smoothing_can_be_chosen_and_switched_off(run: Path, clip: Path) -> None:
+    for kind in ("savgol", "one-euro", "none"):
+        predict(clip, "-o", kind, "--run", run, "--formats", "npz", "--smooth", kind, "--no-overlay")
+    poses = {kind: np.load(f"{kind}/walk.npz")["poses"] for kind in ("savgol", "one-euro", "none")}
+    raw = take_of_video(mcss.load(run), Input(clip, "walk")).poses.pose
+    np.testing.assert_allclose(poses["none"], raw, atol=1e-3)
+    trembling = {kind: float(np.abs(np.diff(pose, 2, axis=0)).mean()) for kind, pose in poses.items()}
+    assert trembling["savgol"] < 0.8 * trembling["none"]
+    assert trembling["one-euro"] < 0.8 * trembling["none"]
+
+
+def test_poses_as_the_camera_sees_them_are_the_canonical_ones_turned(run: Path, clip: Path) -> None:
+    for turned in ("view", "canonical"):
+        predict(clip, "-o", turned, "--run", run, "--formats", "npz,bvh", "--turned", turned, "--no-overlay")
+    a, b = (np.load(f"{name}/walk.npz")["poses"] for name in ("canonical", "view"))
+    np.testing.assert_allclose(a[..., 2], b[..., 2], atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(a, axis=-1), np.linalg.norm(b, axis=-1), rtol=1e-4, atol=1e-3)
+    assert np.abs(a - b).max() > 1
+
+
+def test_one_bad_file_does_not_stop_the_others_and_the_exit_status_says_so(
+    run: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mixed = Path("mixed/inner")
+    mixed.mkdir(parents=True)
+    cv2.imwrite("mixed/one.png", photo())
+    cv2.imwrite("mixed/one.jpg", photo())
+    cv2.imwrite("mixed/inner/deep.png", photo().astype(np.uint16) * 257)
+    Path("mixed/broken.jpg").write_bytes(b"\xff\xd8 no image")
+    Path("mixed/empty.mp4").write_bytes(b"")
+    Path("mixed/notes.txt").write_text("left alone")
+    write_video(Path("mixed/still.mp4"), [Room(bystander=False, flicker=0, **ROOM).empty().astype(np.uint8)] * 12)
+    shutil.copy(clip, "mixed/walk.mp4")
+    predict("mixed", "-o", "out", "--run", run, "--json", "summary.json", code=1)
+    text = said(capsys)
+    for message in (
+        "mixed/broken.jpg: no image that can be read",
+        "mixed/empty.mp4: the file is empty (0 bytes)",
+        "mixed/still.mp4: no person was found in it (a person is found by moving before a static camera)",
+        "4 of 7 written to out.",
+    ):
+        assert message in text
+    written = {str(p.relative_to("out")) for p in Path("out").rglob("*") if p.is_file()}
+    assert written == {
+        *(f"{name}{end}" for name in ("one_png", "one_jpg", "inner/deep") for end in (".json", ".csv", "_overlay.jpg")),
+        "walk.json", "walk.csv", "walk_overlay.mp4",
+    }  # fmt: skip
+    items = json.loads(Path("summary.json").read_text())["items"]
+    assert sum("failed" in item for item in items) == 3
+
+
+def test_a_image_is_taken_whole_with_a_note_or_in_a_box(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("photo.png", photo())
+    predict("photo.png", "-o", "whole", "--run", run)
+    assert "photo.png: taken whole, as nothing says where in it the person is" in said(capsys)
+    predict("photo.png", "-o", "box", "--run", run, "--box", "100,120,80,200")
+    assert "taken whole" not in said(capsys)
+    assert json.loads(Path("box/photo.json").read_text())["frames"][0]["square"] == [25, 105, 255, 335]
+    assert cv2.imread("box/photo_overlay.jpg").shape == (400, 700, 3)
+    predict("photo.png", "-o", "box", "--run", run, "--box", "900,0,5,5", code=1)
+    assert "lies in the image of 300×400 pixels, came 900,0,5,5" in said(capsys)
+
+
+class Told:
+    """A finder that is told what to see, image after image; nothing when it was told no more."""
+
+    def __init__(self, *boxes: list[list[float]]) -> None:
+        self._boxes = list(boxes)
+
+    def find(self, images: Sequence[np.ndarray]) -> list[Found]:
+        seen = [self._boxes.pop(0) if self._boxes else [] for _ in images]
+        return [Found.of(boxes, [0.9] * len(boxes)) for boxes in seen]
+
+
+def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_none(run: Path, clip: Path) -> None:
+    model = mcss.load(run)
+    cv2.imwrite("photo.png", photo())
+    two = Told([[0.0, 0, 20, 40], [100.0, 50, 180, 250]])
+    take = take_of_image(model, Input(Path("photo.png"), "photo"), finder=two)
+    assert take.poses.squares.tolist() == [[25, 35, 255, 265]]
+    assert "2 people; the largest is taken" in take.notes[0]
+    with pytest.raises(ValueError, match="photo: no person was found in it; say where one is with --box"):
+        in_image(photo(), "photo", None, Told())
+    moving: list[list[list[float]]] = [
+        [] if i == 3 else [[0.0, 0, 9, 9], [30.0 + i, 20, 80 + i, 110]] for i in range(20)
+    ]
+    take = take_of_video(model, Input(clip, "walk"), finder=Told(*moving))
+    assert take.found.tolist() == [i != 3 for i in range(20)]
+    middle = (take.poses.squares[:, 0] + take.poses.squares[:, 2]) / 2
+    np.testing.assert_allclose(middle[4:16], 55 + np.arange(4, 16), atol=3)
+    with pytest.raises(ValueError, match=r"no person was found in it \(no person was detected"):
+        take_of_video(model, Input(clip, "walk"), finder=Told())
+
+
+def test_a_detector_is_chosen_on_the_command_line(
+    run: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite("photo.png", photo())  # 300 × 400: 168 × 224 to the detector, 28 from the left
+    detector = ["--find", "blazepose", "--detector-weights", str(answering(tmp_path / "d.tflite", [(3, 3, 28, 3)]))]
+    predict("photo.png", "-o", "found", "--run", run, *detector)
+    assert json.loads(Path("found/photo.json").read_text())["frames"][0]["square"] == [92, 142, 208, 258]
+    predict(str(clip), "-o", "found", "--run", run, *detector)
+    predict("photo.png", "-o", "lost", "--run", run, *detector[2:], code=1)
+    assert "there is no detector to load them; choose one with --find" in said(capsys)
+
+
+def test_portrait_videos_are_turned_upright(run: Path) -> None:
+    room = Room(width=96, height=160, count=14)
+    write_video(Path("phone.mp4"), [np.rot90(p, -1).copy() for p in room.images()], turn=90)
+    write_video(Path("plain.mp4"), room.images())
+    model = mcss.load(run)
+    box = (20.0, 30.0, 60.0, 110.0)
+    a, b = (take_of_video(model, Input(Path(f"{name}.mp4"), name), box) for name in ("phone", "plain"))
+    np.testing.assert_array_equal(a.poses.squares, b.poses.squares)
+    np.testing.assert_allclose(a.poses.pose, b.poses.pose, atol=20)
+
+
+def test_variable_frame_rates_keep_their_times_with_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    room = Room(**ROOM)
+    stamps = [k for k in range(40) if k not in (5, 6, 7, 20, 21, 22, 23, 24)][:20]
+    with av.open("vfr.mp4", "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.pix_fmt, stream.width, stream.height = "yuv420p", room.width, room.height
+        for stamp, image in zip(stamps, room.images(), strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    np.testing.assert_allclose(times_of(Path("vfr.mp4")), np.array(stamps) / 25, atol=1e-3)
+    predict("vfr.mp4", "-o", "out", "--run", run, "--formats", "csv,bvh")
+    assert "vfr.mp4: its frame rate varies" in said(capsys)
+    with Path("out/vfr.csv").open() as file:
+        times = [float(row["time"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(times, np.array(stamps) / 25, atol=1e-3)
+    assert f"Frames: {stamps[-1] + 1}\nFrame Time: 0.04" in Path("out/vfr.bvh").read_text()  # BVH knows one rate alone
+
+
+def test_a_capture_gives_one_fused_pose_an_instant(run: Path, tiny_capture: Capture) -> None:
+    predict(tiny_capture.uri, "-o", "out", "--run", run, "--split", "test", "--formats", "json,trc")
+    found = json.loads(Path("out/S3/Walking 1.json").read_text())
+    assert len(found["frames"]) == 16
+    assert found["frames"][0]["frame"] == 8
+    assert found["views"] == ["1", "2", "3", "4"]
+    assert (Path("out/S3/Waving 1_overlay.mp4")).stat().st_size > 1000
+
+
+def test_a_folder_of_synchronised_videos_is_fused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    film(Path("footage"), views=2, **ROOM)
+    predict("footage", "-o", "out", "--run", run, "--fuse", "--no-overlay")
+    found = json.loads(Path("out/footage/footage.json").read_text())
+    assert (len(found["frames"]), found["views"]) == (20, ["cam1", "cam2"])
+    predict("footage", "-o", "out", "--run", run, "--fuse", "--turned", "view", code=1)
+    assert "not for captures and fused views" in said(capsys)
+
+
+def test_a_view_for_rerun_is_written(run: Path) -> None:
+    pytest.importorskip("rerun")
+    cv2.imwrite("photo.png", photo())
+    predict("photo.png", "-o", "out", "--run", run, "--rerun", "--no-overlay")
+    written = Path("out/photo.rrd").read_bytes()
+    assert written[:3] == b"RRF"
+    assert b"world/person" in written
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Path("x").mkdir(), "x: no images or videos in this folder"),
+        (lambda: Path("x").write_text("a"), "x: neither an image nor a video by its ending"),
+        (lambda: None, "x: no such file or folder"),
+    ],
+)
+def test_sources_that_hold_nothing(make: object, message: str) -> None:
+    make()  # type: ignore[operator]
+    with pytest.raises(ValueError, match=message):
+        inputs_of(Path("x"))
+
+
+def test_options_that_cannot_be_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cv2.imwrite("photo.png", photo())
+    predict("photo.png", "-o", "out", "--run", run, "--formats", "json,fbx", code=1)
+    assert "formats: fbx cannot be written; expected some of json,csv,trc,bvh,npz" in said(capsys)
+    with pytest.raises(ValueError, match="expected at least one"):
+        parsed_formats(",")
+    with pytest.raises(ValueError, match="expected x,y,width,height in pixels"):
+        parsed_rectangle("1,2,3")
+    with pytest.raises(ValueError, match="expected a width and height above 0"):
+        parsed_rectangle("1,2,0,4")
+    assert not Path("out").exists()

@@ -1,0 +1,213 @@
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mcss
+from captures_for_tests import photo
+from mcss.data.capture import Capture
+from mcss.errors import CheckpointError, ImageError
+from mcss.evaluation.network_predictor import NetworkPredictor
+from mcss.images import as_rgb, read_image
+from mcss.methods.method import load_estimator
+from mcss.models import model as models
+from mcss.models.model_file import read_model, save_model
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from runs_for_tests import equipped_run, small_network
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return equipped_run(tmp_path_factory.mktemp("run"))
+
+
+def test_images_of_a_capture_and_its_rows_give_the_same(tiny_capture: Capture, run: Path) -> None:
+    rows = tiny_capture.instants("test").rows[:20].ravel()
+    model = mcss.load(run)
+    found = model.predict(tiny_capture.decode(rows, 32))
+    expected = NetworkPredictor(model.network, tiny_capture)(rows)
+    np.testing.assert_allclose(found.pose, expected.pose, atol=1e-2)
+    np.testing.assert_allclose(found.embedding, expected.embedding, atol=1e-5)
+    assert (found.pose.shape, found.embedding.shape, len(found)) == ((80, 17, 3), (80, 128), 80)
+    assert (found.pose[:, 0] == 0).all()
+    np.testing.assert_array_equal(model.embed(tiny_capture.decode(rows, 32)), found.embedding)
+
+
+def test_files_and_arrays_one_and_several(run: Path, tmp_path: Path) -> None:
+    model = mcss.load(run / "model.safetensors")
+    image = photo()
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    once = model.predict(str(tmp_path / "a.png")).pose
+    for same in (image, [image], image[None], [tmp_path / "a.png"]):
+        np.testing.assert_array_equal(model.predict(same).pose, once)
+    assert len(model.predict([])) == 0
+
+
+def test_a_box_is_looked_at_with_the_margin_of_training_crops(run: Path) -> None:
+    model = mcss.load(run)
+    image = photo()
+    found = model.predict(image, [(100, 120, 80, 200)])
+    assert found.squares.tolist() == [[25, 105, 255, 335]]  # 1.15 × 200 about the middle (140, 220)
+    np.testing.assert_array_equal(found.pose, model.predict(image[105:335, 25:255]).pose)
+    joints = found.in_image()
+    inside = model.predict(image[105:335, 25:255]).in_image()
+    np.testing.assert_allclose(joints, inside + np.array([25, 105]), atol=1e-3)
+
+
+def test_a_image_that_is_not_square_is_shown_whole(run: Path) -> None:
+    model = mcss.load(run)
+    wide = np.full((100, 300, 3), 70, np.uint8)
+    square = np.full((300, 300, 3), 70, np.uint8)
+    wide[20:80, 100:200] = 200
+    square[120:180, 100:200] = 200
+    np.testing.assert_allclose(model.predict(wide).pose, model.predict(square).pose, atol=1e-2)
+
+
+def test_half_precision_is_read_as_single_and_says_nearly_the_same(run: Path, tmp_path: Path) -> None:
+    whole = read_model(run)
+    save_model(tmp_path / "half.safetensors", whole.network, {}, whole.parts, half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
+    model = mcss.load(tmp_path / "half.safetensors")
+    assert {p.dtype for p in model.network.parameters()} == {torch.float32}
+    image = photo()
+    a, b = mcss.load(run).predict(image), model.predict(image)
+    np.testing.assert_allclose(a.pose, b.pose, atol=2.0)
+    assert a.error is not None
+    assert b.error is not None
+    np.testing.assert_allclose(a.error, b.error, rtol=0.02)
+    assert load_estimator(tmp_path / "half.safetensors").config == whole.network.config
+
+
+def test_models_without_parts_are_read_as_before_and_say_what_they_lack(tmp_path: Path) -> None:
+    save_model(tmp_path / "model.safetensors", small_network(), {})
+    found = mcss.load(tmp_path).predict(photo())
+    assert (found.error, found.placement, found.heading) == (None, None, None)
+    with pytest.raises(CheckpointError, match="does not know how people stand before the camera; `mcss equip"):
+        found.in_camera()
+
+
+def test_parts_are_read_strictly(run: Path, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(run / "model.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    path = tmp_path / "other.safetensors"
+    save_file({k: v for k, v in tensors.items() if k != "placement.layers.2.weight"}, path, header)
+    with pytest.raises(CheckpointError, match=r"layers\.2\.weight missing"):
+        mcss.load(path)
+    save_file({k: v for k, v in tensors.items() if k != "reference.weights"}, path, header)
+    with pytest.raises(CheckpointError, match="reference poses are incomplete"):
+        mcss.load(path)
+    save_file(tensors, path, {k: v for k, v in header.items() if k != "reference"})
+    with pytest.raises(CheckpointError, match=r"reference\.embedding unknown"):
+        mcss.load(path)
+    save_file(tensors, path, {**header, "placement": '{"stages": 4, "hidden": 8, "wings": 2}'})
+    with pytest.raises(CheckpointError, match=r"\['wings'\] are of a newer mcss"):
+        mcss.load(path)
+
+
+def test_without_shipped_weights_the_message_says_how_to_get_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "SHIPPED", tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match=r"no weights of its own .* `mcss train mcss .* --run RUN, or mcss.load"):
+        mcss.load()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        mcss.nothing  # noqa: B018
+
+
+def test_networks_that_predict_in_camera_space_are_refused(tmp_path: Path) -> None:
+    network = PoseNetwork(NetworkConfig(image_size=32, dim=4), "random", "camera")
+    save_model(tmp_path / "model.safetensors", network, {})
+    with pytest.raises(CheckpointError, match="predicts in camera space; expected one of `mcss train mcss`"):
+        mcss.load(tmp_path)
+
+
+def test_grey_deep_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+    grey = np.arange(0, 240, 2, np.uint8).reshape(10, 12)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    rgba = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    rgba[:5, :, 3] = 0
+    Image.fromarray(rgba, "RGBA").save(tmp_path / "clear.png")
+    Image.fromarray(grey).convert("P").save(tmp_path / "palette.png")
+    for name in ("grey", "deep", "palette"):
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.png"), np.dstack([grey] * 3))
+    clear = read_image(tmp_path / "clear.png")
+    assert (clear[:5] == 128).all()
+    np.testing.assert_array_equal(clear[5:], np.dstack([grey] * 3)[5:])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_cameras_rotation_mark_is_applied(orientation: int, tmp_path: Path) -> None:
+    from PIL import ImageOps
+
+    image = Image.fromarray(photo(40, 30))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "turned.jpg", exif=exif, quality=100, subsampling=0)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "turned.jpg")))
+    np.testing.assert_allclose(read_image(tmp_path / "turned.jpg"), expected, atol=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"no image at all", "no image that can be read"),
+        (b"\xff\xd8\xff\xe0" + os.urandom(100), "no image that can be read"),
+    ],
+)
+def test_files_that_are_no_images(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(ImageError, match=message):
+        read_image(tmp_path / "x.jpg")
+
+
+def test_arrays_and_boxes_that_are_none(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"cannot be read \(No such file"):
+        read_image(tmp_path / "nothing.png")
+    with pytest.raises(ImageError, match="came an array of float64; floats"):
+        as_rgb(np.zeros((4, 4, 3)))
+    with pytest.raises(ImageError, match=r"image 1: .* came shape \(4, 4, 2\)"):
+        mcss.load(run).predict([photo(), np.zeros((4, 4, 2), np.uint8)])
+    with pytest.raises(ImageError, match="expected one for each of 1 images, got 2"):
+        mcss.load(run).predict(photo(), [(0, 0, 5, 5)] * 2)
+    for box in ((900, 0, 5, 5), (0, 0, 0, 5), (0, 0, 1e9, 5), (0, 0, float("nan"), 5), (0, 0, float("inf"), 5)):
+        with pytest.raises(ImageError, match=r"box 0: expected a box .* in the image of 300×400 pixels, came"):
+            mcss.load(run).predict(photo(), [box])
+
+
+def test_the_card_says_how_the_shipped_weights_do_on_real_footage() -> None:
+    assert re.search(r"N-MPJPE \d+ mm .* a mean pose, which never looks, has \d+", models.on_real_footage())
+
+
+def test_the_examples_of_the_docs_run(
+    run: Path, tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they stand there, one after the other, with the shapes that the comments state."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(models, "SHIPPED", run / "model.safetensors")
+    for name, size in (("photo.jpg", (400, 300)), ("another.png", (300, 500)), ("street.jpg", (600, 800))):
+        cv2.imwrite(name, photo(*size))
+    Path("runs").mkdir()
+    Path("runs/mcss").symlink_to(run)
+    Path("captures").mkdir()
+    Path("captures/synthetic").symlink_to(tiny_capture.uri)
+    names: dict[str, object] = {}
+    checked = 0
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL):
+        exec(block, names)
+        for expression, shape in re.findall(r"^(found[.\w()]+) +# (\([\d, ]+\))", block, re.MULTILINE):
+            assert eval(expression, names).shape == eval(shape), expression
+            checked += 1
+    assert checked >= 7

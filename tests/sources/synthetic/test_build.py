@@ -1,0 +1,261 @@
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lance
+import numpy as np
+import pytest
+
+from mcss.data.capture import Capture, CaptureWriter, decode_jpeg
+from mcss.errors import CaptureError
+from mcss.sources.synthetic import build as building
+from mcss.sources.synthetic.body import Body
+from mcss.sources.synthetic.build import build, capture_info
+from mcss.sources.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
+from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS
+from mcss.sources.synthetic.photography import Bones, posed
+from mcss.sources.synthetic.scenes import (
+    Scene,
+    SyntheticSettings,
+    _on_floor,
+    _performances,
+    cast,
+    crew_of,
+    dressed,
+    make_scenes,
+)
+
+pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
+
+TINY = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS), size=32, views=2, takes=1, rate=5.0)
+SUBJECTS = ("S1", "S2", "S3")
+
+
+def content(capture: Capture) -> list[tuple[Any, ...]]:
+    """All that the rows hold."""
+    rows = lance.dataset(f"{capture.uri}/frames.lance").to_table().to_pylist()
+    return sorted(tuple(repr(value) for value in row.values()) for row in rows)
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    return build(tmp_path_factory.mktemp("synthetic"), TINY, processes=1)
+
+
+def test_all_subjects_perform_all_actions_and_only_test_subjects_the_new_ones(capture: Capture) -> None:
+    assert set(capture.splits) == {"train", "validation", "test", "new-motion"}
+    by_split = {name: capture.instants(name) for name in capture.splits}
+    subjects = {name: {i.subjects[k] for k in i.subject} for name, i in by_split.items()}
+    assert subjects == {"train": {"S1"}, "validation": {"S2"}, "test": {"S3"}, "new-motion": {"S3"}}
+    actions = {name: {i.actions[k] for k in i.action} for name, i in by_split.items()}
+    assert actions["train"] == actions["validation"] == actions["test"] == set(ACTIONS)
+    assert actions["new-motion"] == set(NEW_ACTIONS)
+    assert sum(map(len, by_split.values())) == len(capture.instants())
+    assert len(by_split["train"]) >= TINY.instants
+
+
+def test_joints_fall_into_the_crop_by_the_stored_camera(capture: Capture) -> None:
+    instants = capture.instants()
+    assert (instants.rows >= 0).all()
+    rows = instants.rows.reshape(-1)
+    cameras, boxes = capture.cameras(rows), capture.boxes(rows)
+    joints = np.repeat(instants.pose, instants.rows.shape[1], axis=0)
+    seen = np.einsum("nij,nkj->nki", cameras.rotation, joints) + cameras.translation[:, None]
+    flat = np.einsum("nij,nkj->nki", cameras.intrinsics, seen)
+    pixels = flat[..., :2] / flat[..., 2:]
+    inside = (pixels - boxes[:, None, :2]) / (boxes[:, None, 2:] - boxes[:, None, :2])
+    assert (seen[..., 2] > 1500).all()
+    assert inside.min() > 0.02
+    assert inside.max() < 0.98
+    spread = np.ptp(inside, axis=1).max(axis=1)
+    assert np.median(spread) > 0.6  # the person fills the crop
+    np.testing.assert_allclose(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1], rtol=1e-4)
+
+
+def test_the_person_is_where_the_joints_are(capture: Capture) -> None:
+    """The image differs from the stored background at the joints, and hardly at its corners."""
+    instants = capture.instants("train")
+    for instant, view in itertools.product(range(0, len(instants), 20), range(2)):
+        row = instants.rows[instant, view : view + 1]
+        stage = capture.background(instants.views[view], "S1")
+        assert stage is not None
+        x0, y0, x1, _ = capture.boxes(row)[0]
+        at = (np.arange(32) + 0.5) / 32 * (x1 - x0)
+        columns, lines = (x0 + at).astype(int).clip(0, 999), (y0 + at).astype(int).clip(0, 999)
+        empty = decode_jpeg(stage)[np.ix_(lines, columns)].astype(float)
+        difference = np.abs(capture.decode(row)[0].astype(float) - empty).mean(axis=-1)
+        camera = capture.cameras(row)
+        seen = camera.rotation[0] @ instants.pose[instant].T + camera.translation[0][:, None]
+        flat = camera.intrinsics[0] @ seen
+        x, y = ((flat[:2] / flat[2] - [[x0], [y0]]) / (x1 - x0) * 32).astype(int)
+        corners = np.concatenate([difference[:3, :3], difference[:3, -3:]])
+        assert np.median(difference[y, x]) > np.median(corners) + 8
+
+
+def test_a_jump_stays_in_the_air_and_everybody_else_on_the_floor() -> None:
+    settings = SyntheticSettings(subjects=3, instants=40 * len(ACTIONS), size=16, views=1, takes=1)
+    for action, leaves in (("Walking", False), ("Jumping", True)):
+        lowest = lowest_points(settings, action)
+        assert lowest.min() > -0.002
+        assert np.quantile(lowest, 0.1) < 0.02
+        assert (lowest.max() > 0.12) == leaves
+
+
+def lowest_points(settings: SyntheticSettings, action: str) -> np.ndarray:
+    body = cast(0, settings.seed)
+    performance = next(p for p in _performances(settings, 0) if p.action == action)
+    figure = dressed(settings, 0, performance.sequence)
+    heads = _on_floor(body, figure, performance)
+    bones = Bones.of(body, performance.orientations, heads)
+    return np.array([posed(figure, bones, frame)[:, 2].min() for frame in range(len(heads))])
+
+
+def test_a_subject_changes_clothes_from_take_to_take_but_not_skin_or_hair() -> None:
+    settings = replace(TINY, takes=3, instants=3 * TINY.instants)
+    first, second, third = (dressed(settings, 0, f"Walking {take}") for take in (1, 2, 3))
+    assert first is third
+    same = [np.array_equal(finest(first, material), finest(second, material)) for material in (SKIN, HAIR, TOP, BOTTOM)]
+    assert same == [True, True, False, False]
+    assert capture_info(settings).looks == ("* 1", "* 2", "* 3")
+    assert capture_info(TINY).looks == ("*",)
+
+
+def finest(figure: Figure, material: int) -> np.ndarray:
+    """The texture of a material, before it was halved."""
+    start, height, width = figure.textures[0, material]
+    return figure.texels[start : start + height * width]
+
+
+def test_a_scene_does_not_depend_on_which_was_made_before() -> None:
+    names = frozenset({"Walking 1"})
+    first = make_scenes(TINY, 1, "Walking", names)[0]
+    make_scenes(TINY, 0, "Phoning", frozenset({"Phoning 1"}))
+    again = make_scenes(TINY, 1, "Walking", names)[0]
+    assert [frame.image for frame in first.frames] == [frame.image for frame in again.frames]
+    assert len({frame.image for frame in first.frames}) == len(first.frames)
+
+
+def test_an_interrupted_build_is_carried_on_to_the_same_capture(
+    capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    append, appended = CaptureWriter.append, []
+
+    def append_five(writer: CaptureWriter, frames: list) -> None:  # type: ignore[type-arg]
+        if len(appended) == 5:
+            raise Killed
+        appended.append(frames[0].sequence)
+        append(writer, frames)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CaptureWriter, "append", append_five)
+        with pytest.raises(Killed):
+            build(tmp_path, TINY, processes=1)
+    with pytest.raises(CaptureError, match=r"unfinished \(5 sequences so far\)"):
+        Capture.open(tmp_path)
+    made: list[str] = []
+    make = building.make_scenes
+    with monkeypatch.context() as patched:
+        patched.setattr(building, "make_scenes", lambda *job: made.append(f"S{job[1] + 1} {job[2]}") or make(*job))
+        resumed = build(tmp_path, TINY, processes=1)
+    assert f"S1 {appended[0].removesuffix(' 1')}" not in made
+    assert resumed.fingerprint == capture.fingerprint
+    assert content(resumed) == content(capture)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_same_capture_as_one(capture: Capture, tmp_path: Path) -> None:
+    again = build(tmp_path, TINY, processes=2)
+    assert content(again) == content(capture)
+    np.testing.assert_array_equal(again.instants().rows, capture.instants().rows)  # in the same order, too
+
+
+def test_the_fingerprint_is_of_the_settings_so_that_machines_that_round_otherwise_agree(
+    capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nudged(*job: Any) -> list[Scene]:
+        scenes = make_scenes(*job)
+        return [replace(s, frames=[replace(f, pose=np.nextafter(f.pose, 1e9)) for f in s.frames]) for s in scenes]
+
+    monkeypatch.setattr(building, "make_scenes", nudged)
+    elsewhere = build(tmp_path / "elsewhere", TINY, processes=1)
+    assert content(elsewhere) != content(capture)
+    assert elsewhere.fingerprint == capture.fingerprint
+    assert build(tmp_path / "other", replace(TINY, seed=1), processes=1).fingerprint != capture.fingerprint
+    monkeypatch.setattr(building, "RENDERER", 2)
+    assert build(tmp_path / "later", TINY, processes=1).fingerprint != capture.fingerprint
+
+
+def test_carrying_on_with_other_settings_is_refused(capture: Capture) -> None:
+    with pytest.raises(CaptureError, match="other settings"):
+        build(
+            capture.uri, SyntheticSettings(subjects=3, instants=8 * len(ACTIONS), size=32, views=3, takes=1, rate=5.0)
+        )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"subjects": 2}, "subjects must be at least 3, came 2"),
+        ({"instants": 10}, r"instants must be at least \d+ \(8 for each of \d+ sequences\), came 10"),
+        ({"size": 8}, "size must be at least 16, came 8"),
+        ({"views": 0}, "views must be at least 1, came 0"),
+        ({"rate": 0.0}, "rate must lie between 0 and 120"),
+    ],
+)
+def test_bad_settings_say_what_was_expected(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SyntheticSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
+        build(tmp_path, TINY, processes=0)
+
+
+def test_cameras_per_sequence_and_stages_per_subject_come_with_their_backgrounds() -> None:
+    settings = SyntheticSettings(
+        subjects=3, instants=8 * len(ACTIONS), size=16, views=1, takes=1, rate=5.0, cameras="per-sequence",
+        stages="hall",
+    )  # fmt: skip
+    walking, waiting = (make_scenes(settings, 0, name, frozenset({f"{name} 1"}))[0] for name in ("Walking", "Waiting"))
+    assert (walking.stage, waiting.stage) == ("S1/Walking 1", "S1/Waiting 1")
+    assert walking.backgrounds["1"] != waiting.backgrounds["1"]
+    assert walking.frames[0].camera is not None
+    assert waiting.frames[0].camera is not None
+    assert not np.allclose(walking.frames[0].camera.rotation, waiting.frames[0].camera.rotation)
+
+
+def test_stages_per_sequence_belong_to_their_sequences_with_the_same_cameras() -> None:
+    settings = SyntheticSettings(
+        subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=1, rate=5.0, stages="per-sequence"
+    )
+    scenes = make_scenes(settings, 0, "Walking", frozenset({"Walking 1", "Walking 2"}))
+    assert [scene.stage for scene in scenes] == ["S1/Walking 1", "S1/Walking 2"]
+    assert scenes[0].backgrounds["1"] != scenes[1].backgrounds["1"]
+    first, second = (scene.frames[0].camera for scene in scenes)
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first.rotation, second.rotation)
+
+
+def test_stages_per_view_share_nothing_but_the_person() -> None:
+    settings = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=3, stages="per-view")
+    crews = [crew_of(settings, 0, f"Walking {take}") for take in (1, 2)]
+    places = [[photographer.stage.name for photographer in crew] for crew in crews]
+    assert [len(set(names)) for names in places] == [3, 3]
+    assert places[0] != places[1]
+    (scene,) = make_scenes(settings, 0, "Walking", frozenset({"Walking 1"}))
+    assert scene.stage == "S1/Walking 1"
+    assert len(set(scene.backgrounds.values())) == 3
+    assert [frame.view for frame in scene.frames[:3]] == ["1", "2", "3"]
+    same = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=3)
+    (plain,) = make_scenes(same, 0, "Walking", frozenset({"Walking 1"}))
+    assert [frame.box for frame in plain.frames] == [frame.box for frame in scene.frames]
+
+
+def test_a_body_is_posed_the_same_in_every_process() -> None:
+    np.testing.assert_array_equal(Body.of_subject(1, 0).vertices, Body.of_subject(1, 0).vertices)

@@ -1,0 +1,547 @@
+import json
+import os
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import lance
+import numpy as np
+import pytest
+from filming import write_video
+from human36m_files import (
+    CAMERAS,
+    FILES,
+    LENGTH,
+    SIZE,
+    around,
+    camera,
+    seen,
+    shots_of,
+    walk,
+    write_cdf,
+    write_masks,
+    write_metadata,
+    write_take,
+)
+
+from mcss.cli import main
+from mcss.data.capture import decode_jpeg
+from mcss.errors import SourceError
+from mcss.skeletons import HUMAN36M_32
+from mcss.sources.assembly import Assembled, SubjectCount
+from mcss.sources.human36m import faults
+from mcss.sources.human36m.annotations import mask_boxes, read_poses, read_videopose3d
+from mcss.sources.human36m.metadata import Take, read_metadata
+from mcss.sources.human36m.release import _unusual_counts, find_takes, import_human36m
+from mcss.sources.human36m.sequences import Human36MSettings, TakePart, squared
+
+ONE = {(1, 1): "_ALL 1", (2, 1): "Directions 1"}
+"""A set with a single take for each subject."""
+
+S1 = Human36MSettings(size=32, subjects=("S1",))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """S1 and S9 with one take each, all four cameras."""
+    root = tmp_path_factory.mktemp("human36m")
+    write_metadata(root / "metadata.xml", ONE)
+    for subject in ("S1", "S9"):
+        write_take(root, subject, "Directions 1")
+    return root
+
+
+@pytest.fixture
+def own(whole: Path, tmp_path: Path) -> Path:
+    """A copy of S1 that a test may spoil."""
+    shutil.copytree(whole / "S1", tmp_path / "set" / "S1")
+    shutil.copy(whole / "metadata.xml", tmp_path / "set")
+    return tmp_path / "set"
+
+
+def rows_of(capture: Path) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = lance.dataset(str(capture / "frames.lance")).to_table().to_pylist()
+    return rows
+
+
+def imported(root: Path, out: Path, settings: Human36MSettings = S1) -> Assembled:
+    return import_human36m(root, out, settings, processes=1)
+
+
+def video(root: Path, name: str = CAMERAS[0], file: str = "Directions 1", subject: str = "S1") -> Path:
+    return root / subject / "Videos" / f"{file}.{name}.mp4"
+
+
+def cdf(root: Path, file: str = "Directions 1", subject: str = "S1") -> Path:
+    return root / subject / "MyPoseFeatures" / "D3_Positions" / f"{file}.cdf"
+
+
+def masks(root: Path, name: str = CAMERAS[0]) -> Path:
+    return root / "S1" / "MySegmentsMat" / "ground_truth_bb" / f"Directions 1.{name}.mat"
+
+
+def problem(root: Path, tmp_path: Path, settings: Human36MSettings = S1) -> str:
+    """Why the only take could not be imported."""
+    with pytest.raises(SourceError) as raised:
+        imported(root, tmp_path / "capture", settings)
+    first, last = str(raised.value).splitlines()
+    assert last.startswith("nothing could be imported into")
+    return first
+
+
+# The release
+
+
+def test_the_release_becomes_a_capture_with_poses_cameras_and_crops_of_the_person(whole: Path, tmp_path: Path) -> None:
+    done = imported(whole, tmp_path / "capture", Human36MSettings(size=32, subjects=("S1", "S9")))
+    assert (done.problems, done.notes) == ((), ())
+    assert done.counts == (SubjectCount("S1", 1, 1, 4 * 14, 4 * 14), SubjectCount("S9", 1, 1, 4 * 2, 4 * 2))
+    instants = done.capture.instants("train")
+    assert (instants.present_subjects(), instants.actions, instants.views) == (("S1",), ("Directions",), CAMERAS)
+    assert instants.frame.tolist() == list(range(0, LENGTH, 5))
+    np.testing.assert_allclose(instants.time, instants.frame / 50)
+    np.testing.assert_allclose(instants.pose, walk()[::5, HUMAN36M_32], atol=0.01)
+    assert (instants.rows >= 0).all()
+    assert done.capture.instants("test").frame.tolist() == [0, 64]
+    for row in rows_of(tmp_path / "capture"):
+        number, subject = CAMERAS.index(str(row["view"])), int(str(row["subject"])[1:])
+        c = camera(number, subject)
+        np.testing.assert_allclose(np.reshape(row["camera_rotation"], (3, 3)), c["rotation"], atol=1e-6)
+        np.testing.assert_allclose(row["camera_translation"], -c["rotation"] @ c["eye"], atol=0.01)
+        fx, fy, cx, cy = c["inner"][:4]
+        np.testing.assert_allclose(row["camera_intrinsics"], [fx, 0, cx, 0, fy, cy, 0, 0, 1])
+        x0, y0, x1, y1 = row["box"]
+        truth = around(number, subject, walk()[[row["frame"]]])[0]
+        assert x1 - x0 == y1 - y0 == max(truth[2] - truth[0], truth[3] - truth[1])
+        np.testing.assert_allclose([x0 + x1, y0 + y1], [truth[0] + truth[2], truth[1] + truth[3]], atol=1.01)
+        crop = decode_jpeg(row["image"]).astype(int)
+        at = (seen(number, subject, walk()[[row["frame"]], 0])[0] - (x0, y0)) * 32 / (x1 - x0)
+        column, line = at.astype(int)
+        assert crop[line, column].min() > 200  # the disc at the pelvis of that very instant
+
+
+def test_boxes_from_joints_hold_the_person(whole: Path, tmp_path: Path) -> None:
+    settings = Human36MSettings(size=32, subjects=("S9",), boxes="joints", cameras=CAMERAS[1:3])
+    done = imported(whole, tmp_path / "capture", settings)
+    assert done.capture.views == CAMERAS[1:3]
+    for row in rows_of(tmp_path / "capture"):
+        truth = around(CAMERAS.index(str(row["view"])), 9, walk()[[row["frame"]]])[0]
+        x0, y0, x1, y1 = row["box"]
+        assert x0 < truth[0]
+        assert y0 < truth[1]
+        assert x1 > truth[2]
+        assert y1 > truth[3]
+        assert x1 - x0 == pytest.approx(1.2 * max(truth[2:] - truth[:2]), abs=3)
+
+
+def test_a_second_call_keeps_what_is_there_and_other_settings_are_refused(whole: Path, tmp_path: Path) -> None:
+    settings = Human36MSettings(size=32, subjects=("S9",))
+    first = imported(whole, tmp_path / "capture", settings)
+    second = imported(whole, tmp_path / "capture", settings)
+    assert (second.kept, second.imported) == (("S9/Directions 1",), ())
+    assert second.capture.fingerprint == first.capture.fingerprint
+    with pytest.raises(ValueError, match=r"begun with other settings \(margin: 1.0 there, 1.5 here\)"):
+        imported(whole, tmp_path / "capture", Human36MSettings(size=32, subjects=("S9",), margin=1.5))
+
+
+def test_subjects_may_come_one_after_the_other(whole: Path, tmp_path: Path) -> None:
+    both = imported(whole, tmp_path / "both", Human36MSettings(size=32, subjects=("S1", "S9")))
+    imported(whole, tmp_path / "capture", Human36MSettings(size=32, subjects=("S9",)))
+    one_by_one = imported(whole, tmp_path / "capture")
+    assert one_by_one.imported == ("S1/Directions 1",)
+    assert one_by_one.capture.fingerprint == both.capture.fingerprint
+
+
+# metadata.xml
+
+
+def test_metadata_links_takes_to_files_and_actions_by_the_mapping_alone(tmp_path: Path) -> None:
+    metadata = read_metadata(write_metadata(tmp_path / "metadata.xml"))
+    assert len(metadata.takes) == 4 * 11  # without _ALL
+    assert {take.file for take in metadata.takes if take.subject == "S5"} == {
+        "Directions 1",
+        "Directions 2",
+        "Greeting",
+        "WalkDog 1",
+    }
+    assert Take("S1", "WalkingDog 1", "WalkingDog", (6, 1)) in metadata.takes
+    assert Take("S9", "WalkDog 1", "WalkingDog", (6, 1)) in metadata.takes
+
+
+def test_a_lens_sees_points_where_the_formulas_of_the_set_put_them(tmp_path: Path) -> None:
+    lenses = read_metadata(write_metadata(tmp_path / "metadata.xml")).lenses
+    points = walk()[::7].reshape(-1, 3)
+    for number, lens in enumerate(lenses["S11"]):
+        assert lens.name == CAMERAS[number]
+        np.testing.assert_allclose(lens.pixels(points), seen(number, 11, points), atol=1e-6)
+    behind = np.array([[0.0, 0, 900], [np.nan, 0, 0], lenses["S11"][0].position])
+    assert np.isfinite(lenses["S11"][0].pixels(behind)).all(axis=1).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no such file; expected Human3.6M's metadata.xml: it comes with"),
+        (b"", "expected XML, came something else or half of it"),
+        (b"<a><mapping><tr>", "expected XML"),
+        (b"\xff\xfe\x00no", "expected XML"),
+        (b"<a/>", "the element <actionnames> is missing"),
+        (b"<a><actionnames/><mapping/></a>", "the first row of <mapping> is not Action"),
+    ],
+)
+def test_metadata_that_is_missing_or_something_else_is_named(tmp_path: Path, text: bytes | None, message: str) -> None:
+    path = tmp_path / "metadata.xml"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(SourceError, match=rf"metadata\.xml: .*{message}"):
+        read_metadata(path)
+
+
+def test_metadata_with_too_few_numbers_or_unsafe_names_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"<w0> has 299 numbers instead of 300 finite ones"):
+        read_metadata(write_metadata(tmp_path / "short.xml", numbers=299))
+    for name in ("../../etc/passwd", "/Directions", ".."):
+        with pytest.raises(SourceError, match=r"in <mapping> is not the beginning of a file's name"):
+            read_metadata(write_metadata(tmp_path / "unsafe.xml", {(2, 1): name}))
+    with pytest.raises(SourceError, match=r"does not fit 13 columns and <actionnames>"):
+        read_metadata(write_metadata(tmp_path / "action.xml", {(99, 1): "Flying"}))
+
+
+def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"nowhere: expected the folder with S1, S5.*there is none"):
+        imported(tmp_path / "nowhere", tmp_path / "capture")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match="came a file"):
+        imported(tmp_path / "file", tmp_path / "capture")
+
+
+# One bad file never ends the import
+
+
+def test_missing_subjects_and_takes_are_counted_and_the_rest_is_imported(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole / "S9", tmp_path / "set" / "S9")
+    write_metadata(tmp_path / "set" / "metadata.xml")
+    done = imported(tmp_path / "set", tmp_path / "capture", Human36MSettings(size=32, subjects=("S1", "S9")))
+    assert done.imported == ("S9/Directions 1",)
+    assert done.counts == (SubjectCount("S1", 0, 4, 0, 0), SubjectCount("S9", 1, 4, 8, 8))
+    assert done.problems[0].endswith("S1: no such folder; unpack the archives of S1 there, or choose other subjects")
+    assert [line.split(":")[0].rpartition("/")[2] for line in done.problems[1:]] == [
+        "Directions.cdf",
+        "Greeting.cdf",
+        "WalkDog 1.cdf",
+    ]
+    assert "no such file; expected the D3_Positions of a take: unpack Poses_D3_Positions" in done.problems[1]
+
+
+def test_a_mended_file_is_imported_by_the_same_command(own: Path, tmp_path: Path) -> None:
+    write_metadata(own / "metadata.xml", {(2, 1): "Directions 1", (2, 2): "Directions"})
+    write_take(own, "S1", "Directions")
+    good = video(own).read_bytes()
+    video(own).write_bytes(b"")
+    first = imported(own, tmp_path / "capture")
+    assert first.imported == ("S1/Directions",)
+    assert "54138969.mp4: the file is empty (0 bytes)" in first.problems[0]
+    video(own).write_bytes(good)
+    second = imported(own, tmp_path / "capture")
+    assert (second.kept, second.imported, second.problems) == (("S1/Directions",), ("S1/Directions 1",), ())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "no such file; expected a video"),
+        ("cut", "cannot be read as a video"),
+        ("noise", "cannot be read as a video"),
+        ("short", "it has 50 images, the annotation 70 poses; expected as many: the file is damaged or was cut off"),
+        ("scaled", "expected images of about 160×160 pixels, .*, came 80×80; use the videos as released"),
+    ],
+)
+def test_a_damaged_video_is_named(own: Path, tmp_path: Path, damage: str, message: str) -> None:
+    path = video(own)
+    data = path.read_bytes()
+    match damage:
+        case "missing":
+            path.unlink()
+        case "cut":
+            path.write_bytes(data[: len(data) // 3])
+        case "noise":
+            path.write_bytes(np.random.default_rng(0).bytes(9000))
+        case "short":
+            write_video(path, shots_of(0, 1, walk(), 50), rate=50.0)
+        case "scaled":
+            write_video(path, [shot[::2, ::2].copy() for shot in shots_of(0, 1, walk())], rate=50.0)
+    found = problem(own, tmp_path)
+    assert found.startswith(str(path))
+    assert re.search(message, found)
+
+
+@pytest.mark.parametrize("cut", [0, 100, 2000])
+def test_a_cdf_that_is_empty_or_cut_short_is_named(own: Path, tmp_path: Path, cut: int) -> None:
+    cdf(own).write_bytes(cdf(own).read_bytes()[:cut])
+    assert problem(own, tmp_path).startswith(f"{cdf(own)}: {'expected a CDF' if cut else 'the file is empty'}")
+
+
+def test_a_cdf_with_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "Walking.cdf"
+    path.write_bytes(np.random.default_rng(1).bytes(5000))
+    with pytest.raises(SourceError, match=r"Walking\.cdf: expected a CDF with the variable Pose"):
+        read_poses(path)
+    with pytest.raises(SourceError, match="variable Pose, which cannot be read"):
+        read_poses(write_cdf(path, walk(), name="Angles"))
+    with pytest.raises(SourceError, match=r"1 × T × 96 numbers, came .*70 × 64; use D3_Positions, not D2_Positions"):
+        read_poses(write_cdf(path, walk()[..., :2]))
+    with pytest.raises(SourceError, match=r"expected world millimetres.*came 1\.\d+; use the files as released"):
+        read_poses(write_cdf(path, walk() / 1000))
+    with pytest.raises(SourceError, match="not one of its 70 poses is finite"):
+        read_poses(write_cdf(path, walk() * np.nan))
+
+
+@pytest.mark.parametrize("majority", ["column_major", "row_major"])
+def test_poses_come_back_whatever_the_order_of_the_numbers_in_the_file(tmp_path: Path, majority: str) -> None:
+    np.testing.assert_allclose(
+        read_poses(write_cdf(tmp_path / "a.cdf", walk(), majority=majority)), walk(), rtol=1e-6, atol=1e-3
+    )
+    assert read_poses(write_cdf(tmp_path / "b.cdf", walk()[:1], majority=majority)).shape == (1, 32, 3)
+
+
+def test_poses_that_are_not_finite_are_imported_without_label(own: Path, tmp_path: Path) -> None:
+    poses = walk()
+    poses[10:20, 13] = np.nan
+    write_cdf(cdf(own), poses)
+    done = imported(own, tmp_path / "capture")
+    assert done.notes == ("S1/Directions 1: 10 of its 70 poses are not finite; their images have no label",)
+    unlabelled = {row["frame"] for row in rows_of(tmp_path / "capture") if row["pose"] is None}
+    assert unlabelled == {10, 15}
+
+
+def test_masks_are_read_as_rectangles_and_empty_ones_are_interpolated(own: Path, tmp_path: Path) -> None:
+    boxes = np.tile([20.0, 10, 60, 120], (LENGTH, 1))
+    boxes[5:15] = np.nan
+    write_masks(masks(own), boxes)
+    found, count, size = mask_boxes(masks(own), range(0, LENGTH, 5))
+    assert (count, size) == (LENGTH, (SIZE, SIZE))
+    assert np.isnan(found[1:3]).all()
+    np.testing.assert_array_equal(found[3], boxes[0])
+    done = imported(own, tmp_path / "capture")
+    assert done.notes == (f"{masks(own)}: 2 of 14 boxes are empty; interpolated between their neighbours",)
+
+
+def test_faulty_masks_are_named_and_joints_are_the_way_out(own: Path, tmp_path: Path) -> None:
+    path = masks(own)
+    for data in (None, b"", path.read_bytes()[:3000], b"MATLAB 5.0 MAT-file".ljust(5000)):
+        path.unlink()
+        if data is not None:
+            path.write_bytes(data)
+        else:
+            assert "no such file; expected the ground-truth boxes of a view" in problem(own, tmp_path)
+            path.touch()
+        assert problem(own, tmp_path).startswith(f"{path}: ")
+        assert "or take boxes from the joints (setting boxes: joints)" in problem(own, tmp_path)
+    with h5py.File(path, "w") as file:
+        file["Masks"] = np.zeros((3, 3))
+    assert "the cell Masks, which cannot be read" in problem(own, tmp_path)
+    write_masks(path, np.full((LENGTH, 4), np.nan))
+    assert "not one box of the person" in problem(own, tmp_path)
+    write_masks(path, np.tile([20.0, 10, 60, 120], (40, 1)))
+    assert "it has 40 boxes, the annotation 70 poses" in problem(own, tmp_path)
+    write_masks(path, np.tile([20.0, 10, 60, 120], (LENGTH, 1)), size=SIZE + 40)
+    assert "expected images of about 200×200 pixels" in problem(own, tmp_path)
+    path.unlink()
+    done = imported(own, tmp_path / "capture", Human36MSettings(size=32, subjects=("S1",), boxes="joints"))
+    assert done.problems == ()
+
+
+def test_a_few_missing_boxes_or_images_clip_the_take_with_a_note(own: Path, tmp_path: Path) -> None:
+    write_masks(masks(own), np.tile([20.0, 10, 60, 120], (LENGTH - 5, 1)))
+    write_video(video(own, CAMERAS[1]), shots_of(1, 1, walk(), 66), rate=50.0)
+    done = imported(own, tmp_path / "capture")
+    assert done.capture.instants().frame.tolist() == list(range(0, 65, 5))
+    assert sorted(done.notes) == [
+        f"{masks(own)}: it has 65 boxes, the annotation 70 poses; clipped",
+        f"{video(own, CAMERAS[1])}: it has 66 images, the annotation 70 poses; clipped",
+    ]
+
+
+def test_poses_of_another_place_than_the_cameras_see_are_refused(own: Path, tmp_path: Path) -> None:
+    write_cdf(cdf(own), walk() + np.array([0, 0, 6000]))
+    found = problem(own, tmp_path, Human36MSettings(size=32, subjects=("S1",), boxes="joints"))
+    assert "lies outside its 160×160 pixels; boxes, cameras and poses do not belong together" in found
+
+
+# The known faults
+
+
+def test_the_shift_of_three_takes_of_s9_is_undone_and_no_other() -> None:
+    poses = walk()
+    for file in ("Greeting", "SittingDown 1", "Waiting 1"):
+        np.testing.assert_allclose(faults.shifted_back("S9", file, poses), poses - [200, 0, 0])
+    for subject, file in (("S9", "Greeting 1"), ("S9", "SittingDown"), ("S11", "Greeting"), ("S9", "Waiting")):
+        assert faults.shifted_back(subject, file, poses) is poses
+
+
+@pytest.mark.parametrize("boxes", ["masks", "joints"])
+def test_crops_of_a_shifted_take_show_the_person_in_the_middle_again(tmp_path: Path, boxes: str) -> None:
+    write_metadata(tmp_path / "set" / "metadata.xml", {(3, 2): "Greeting"})
+    write_take(tmp_path / "set", "S9", "Greeting", annotated=walk() + np.array([200, 0, 0]), truth=walk())
+    off = {}
+    for undo in (True, False):
+        settings = Human36MSettings(size=32, subjects=("S9",), boxes=boxes, undo_s9_shift=undo)  # type: ignore[arg-type]
+        done = imported(tmp_path / "set", tmp_path / f"{undo}", settings)
+        assert bool(done.notes) is undo
+        np.testing.assert_allclose(
+            done.capture.instants().pose, walk()[::64, HUMAN36M_32] + (0 if undo else [200, 0, 0]), atol=0.01
+        )
+        errors = []
+        for row in rows_of(tmp_path / f"{undo}"):
+            x0, _, x1, _ = row["box"]
+            truth = around(CAMERAS.index(str(row["view"])), 9, walk()[[row["frame"]]])[0]
+            errors.append(abs((x0 + x1 - truth[0] - truth[2]) / 2))
+        off[undo] = max(errors)
+    assert off[True] <= 1.5
+    assert off[False] > 7
+
+
+def test_s11_directions_is_imported_without_its_corrupt_video(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_metadata(root / "metadata.xml", {(2, 2): "Directions"})
+    write_take(root, "S11", "Directions", cameras=CAMERAS[1:])
+    settings = Human36MSettings(size=32, subjects=("S11",))
+    done = imported(root, tmp_path / "capture", settings)
+    assert done.notes == ("S11/Directions: imported without camera 54138969, whose video is corrupt",)
+    assert done.capture.views == CAMERAS[1:]
+    assert done.counts == (SubjectCount("S11", 1, 1, 6, 6),)
+    strict = Human36MSettings(size=32, subjects=("S11",), leave_out_corrupt_videos=False)
+    assert "Directions.54138969.mp4: no such file" in problem(root, tmp_path / "strict", strict)
+
+
+def test_a_video_that_goes_on_after_its_annotation_is_clipped_or_refused(own: Path, tmp_path: Path) -> None:
+    write_video(video(own), shots_of(0, 1, walk(), 120), rate=50.0)
+    strict = Human36MSettings(size=32, subjects=("S1",), clip_to_annotation=False)
+    assert "it has 120 images, its annotation 70 poses; expected as many" in problem(own, tmp_path, strict)
+    done = imported(own, tmp_path / "clipped")
+    assert done.notes == (f"{video(own)}: clipped from 120 images to the 70 that have poses",)
+    assert done.capture.instants().frame.tolist() == list(range(0, LENGTH, 5))
+    assert faults.annotated_length(1612, 3393) == 1612
+
+
+# Counts
+
+
+def test_the_published_counts_are_checked_for_whole_subjects(tmp_path: Path) -> None:
+    lenses = read_metadata(write_metadata(tmp_path / "metadata.xml")).lenses["S1"]
+    parts = [
+        TakePart(
+            Take("S1", f"Walking {i}", "Walking", (14, i)), tmp_path, lenses, 2069 if i else 62_094 - 29 * 2069, S1
+        )
+        for i in range(30)
+    ]
+    assert sum(part.length for part in parts) == 62_094 == 248_376 // 4
+    assert _unusual_counts(parts) == []
+    assert _unusual_counts(parts[:-1]) == []  # what is missing is told elsewhere
+    one_more = [TakePart(parts[0].take, tmp_path, lenses, parts[0].length + 1, S1), *parts[1:]]
+    assert _unusual_counts(one_more) == [
+        "S1: 62,095 poses, the published counts make 62,094; is the release another one?"
+    ]
+
+
+# Poses of VideoPose3D's file
+
+
+def test_poses_of_videopose3d_stand_in_for_the_cdf_files(own: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data_3d_h36m.npz"
+    np.savez_compressed(path, positions_3d={"S1": {"Directions 1": (walk() / 1000).astype(np.float32)}})
+    shutil.rmtree(own / "S1" / "MyPoseFeatures")
+    done = imported(own, tmp_path / "capture", Human36MSettings(size=32, subjects=("S1",), poses=path))
+    np.testing.assert_allclose(done.capture.instants().pose, walk()[::5, HUMAN36M_32], atol=0.1)
+    write_metadata(own / "metadata.xml", {(2, 2): "Directions"})
+    found = problem(own, tmp_path / "other", Human36MSettings(size=32, subjects=("S1",), poses=path))
+    assert "data_3d_h36m.npz: it has no S1/Directions; use the D3_Positions files instead" in found
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("evil",)
+
+
+def test_an_npz_that_would_run_code_or_is_something_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.npz"
+    np.savez(path, positions_3d=np.array({"S1": {"Directions": Evil()}}, dtype=object))
+    with pytest.raises(SourceError, match=r"evil\.npz.*it asks for posix\.mkdir, which is no array"):
+        read_videopose3d(path)
+    assert not Path("evil").exists()
+    bad = {
+        "other.npz": {"poses": np.zeros(3)},
+        "metres.npz": {"positions_3d": {"S1": {"A": walk()}}},
+        "joints.npz": {"positions_3d": {"S1": {"A": walk()[:, :17]}}},
+    }
+    for name, content in bad.items():
+        np.savez(tmp_path / name, **content)
+    with pytest.raises(SourceError, match=r"other\.npz: expected VideoPose3D's data_3d_h36m\.npz with positions_3d"):
+        read_videopose3d(tmp_path / "other.npz")
+    with pytest.raises(SourceError, match=r"metres\.npz \(S1/A\): expected world millimetres"):
+        read_videopose3d(tmp_path / "metres.npz")
+    with pytest.raises(SourceError, match=r"joints\.npz \(S1/A\): expected T × 32 × 3 numbers, came 70 × 17 × 3"):
+        read_videopose3d(tmp_path / "joints.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "metres.npz").read_bytes()[:500])
+    with pytest.raises(SourceError, match=r"cut\.npz: expected VideoPose3D's"):
+        read_videopose3d(tmp_path / "cut.npz")
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"S1": 1}))
+    with pytest.raises(SourceError, match=r"pickle\.npz: expected VideoPose3D's"):
+        read_videopose3d(tmp_path / "pickle.npz")
+
+
+# Settings
+
+
+def test_squares_stand_about_the_centres_of_boxes() -> None:
+    boxes = np.array([[10.0, 20, 30, 80], [0, 0, 1, 1]])
+    np.testing.assert_array_equal(squared(boxes, 1.0), [[-10, 20, 50, 80], [0, 0, 2, 2]])
+    np.testing.assert_array_equal(squared(boxes, 1.5)[0], [-25, 5, 65, 95])
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"every": 0}, "every ≥ 1"),
+        ({"margin": 0.5}, "margin between 1"),
+        ({"subjects": ("S2",)}, "subjects S2: expected some of S1, S5"),
+    ],
+)
+def test_impossible_settings_are_refused(setting: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Human36MSettings(**setting)  # type: ignore[arg-type]
+
+
+def test_an_unknown_camera_is_refused(whole: Path) -> None:
+    metadata = read_metadata(whole / "metadata.xml")
+    with pytest.raises(SourceError, match=r"cameras 1, 2: expected some of 54138969"):
+        find_takes(whole, metadata, Human36MSettings(cameras=("1", "2")))
+    assert len(FILES) == 5
+
+
+def test_the_command_shows_counts_writes_a_summary_and_ends_with_1_if_something_is_missing(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_metadata(own / "metadata.xml", {(2, 1): "Directions 1", (2, 2): "Directions"})
+    out, summary = str(tmp_path / "capture"), tmp_path / "summary.json"
+    command = ["import", "human36m", str(own), out, "--subjects", "S1", "--size", "32", "--processes", "1"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--json", str(summary)])
+    assert stopped.value.code == 1
+    shown = capsys.readouterr()
+    assert "1 of 2" in shown.out
+    assert f"{cdf(own, 'Directions')}: no such file; expected the D3_Positions of a take" in shown.err
+    assert f"These 1 could not be imported; all else is in {out} and can be used" in shown.err
+    about = json.loads(summary.read_text())
+    assert about["counts"] == [
+        {"subject": "S1", "sequences": 1, "expected_sequences": 2, "images": 56, "expected_images": 56}
+    ]
+    assert about["splits"] == {"train": 14, "test": 0}
+    write_take(own, "S1", "Directions")
+    main(command)
+    assert "2 of 2" in capsys.readouterr().out

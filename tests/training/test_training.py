@@ -1,0 +1,298 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from captures_for_tests import INFO, stick_part
+from mcss.data.augmentation import normalise
+from mcss.data.batches import Batch
+from mcss.data.capture import Capture, CaptureWriter
+from mcss.errors import CheckpointError
+from mcss.methods import mcss as mcss_method
+from mcss.methods.mcss import MCSSSettings
+from mcss.methods.method import losses_of
+from mcss.methods.supervised import SupervisedSettings
+from mcss.models.backbones import build_backbone
+from mcss.models.model_file import load_model
+from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseNetwork
+from mcss.progress import NO_PROGRESS
+from mcss.training import loop as training
+from mcss.training.feature_cache import cache_stages
+from mcss.training.loop import train
+from mcss.training.metrics_log import read_metrics
+from mcss.training.recipes import recipe
+from mcss.training.runs import begin_run
+from mcss.training.settings import OptimiserSettings, TrainSettings
+
+STEPS = 8
+
+
+def settings_for(capture: Capture, **changes: object) -> TrainSettings:
+    network = NetworkConfig(
+        backbone="resnet18", batchnorm_affine=True, embedding_norm=True, scaled_embedding=True, dim=16, image_size=32,
+        dropout=0.2,
+    )  # fmt: skip
+    settings = TrainSettings(
+        capture=capture.uri,
+        method=MCSSSettings(metric_loss="infonce", instants=4, views=3, min_gap=0.2, pose_images=4),
+        network=network,
+        weights="random",
+        optimiser=OptimiserSettings(steps=STEPS, schedule="cosine", average=0.9),
+        validate_every=4,
+        validation_instants=4,
+        checkpoint_every=2,
+        log_every=1,
+    )
+    return replace(settings, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_capture: Capture, tmp_path: Path) -> None:
+    settings = settings_for(tiny_capture, optimiser=OptimiserSettings(steps=60, schedule="cosine", average=0.9))
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(settings, whole)
+    script = (
+        "import json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "from test_training import *;"
+        "c = Capture.open(sys.argv[2]);"
+        "s = settings_for(c, optimiser=OptimiserSettings(steps=60, schedule='cosine', average=0.9));"
+        "train(s, Path(sys.argv[3]), resume=True)"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), tiny_capture.uri, str(killed)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while not (killed / "checkpoint.safetensors").exists():
+            assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert not (killed / "model.safetensors").exists()
+    stopped_at = max(line["step"] for line in read_metrics(killed / "metrics.jsonl"))
+    assert stopped_at < 60
+    train(settings, killed, resume=True)
+    assert same_weights(whole, killed)
+    steps = [line["step"] for line in read_metrics(killed / "metrics.jsonl") if "total" in line]
+    assert steps == list(range(1, 61))
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(1e9, 0), (-1.0, 4)])
+def test_a_run_stopped_between_checkpoints_goes_on_from_the_last_moment_that_was_kept(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, kept: int
+) -> None:
+    settings = settings_for(tiny_capture, checkpoint_every=500)
+    train(settings, tmp_path / "whole")
+    begun: list[int] = []
+
+    def stopping(*args: Any) -> Any:
+        begun.append(1)
+        if len(begun) == 6:
+            raise KeyboardInterrupt
+        return losses_of(*args)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "losses_of", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(replace(settings, log_every=2), tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "checkpoint.safetensors").exists() == (kept > 0)
+    begun.clear()
+    monkeypatch.setattr(training, "losses_of", lambda *args: begun.append(1) or losses_of(*args))
+    train(replace(settings, log_every=2), tmp_path / "stopped", resume=True)
+    assert len(begun) == STEPS - kept
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+    lines = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
+    assert [line["step"] for line in lines if "total" in line] == [2, 4, 6, 8]
+
+
+def test_the_seed_decides_the_weights(tiny_capture: Capture, tmp_path: Path) -> None:
+    short = OptimiserSettings(steps=2)
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(settings_for(tiny_capture, optimiser=short, seed=seed), tmp_path / name)
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_training_on_labels_brings_the_training_loss_down(tiny_capture: Capture, tmp_path: Path) -> None:
+    method = SupervisedSettings(pose_images=8)
+    optimiser = OptimiserSettings(steps=40, lr=3e-3)
+    train(settings_for(tiny_capture, method=method, optimiser=optimiser), tmp_path / "run")
+    losses = [line["pose"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "pose" in line]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_without_labels_only_the_metric_loss_is_left(tiny_capture: Capture, tmp_path: Path) -> None:
+    train(settings_for(tiny_capture, labels="none"), tmp_path / "run")
+    lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "total" in line]
+    assert all("pose" not in line and line["total"] == line["metric"] for line in lines)
+
+
+def test_the_supervised_baseline_refuses_to_train_without_labels(tiny_capture: Capture, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels: supervised .*'none' gives none.*name a subject"):
+        train(settings_for(tiny_capture, labels="none", method=SupervisedSettings()), tmp_path / "run")
+
+
+def test_fine_tuning_starts_from_the_whole_network_of_another_run(tiny_capture: Capture, tmp_path: Path) -> None:
+    train(settings_for(tiny_capture), tmp_path / "first")
+    frozen = OptimiserSettings(steps=1, lr=1e-12)
+    train(settings_for(tiny_capture, labels="none", init=str(tmp_path / "first"), optimiser=frozen), tmp_path / "next")
+    first, following = load_model(tmp_path / "first"), load_model(tmp_path / "next")
+    torch.testing.assert_close(first.embedding_head.weight, following.embedding_head.weight)
+    torch.testing.assert_close(first.pose_mean, following.pose_mean)
+    other = replace(settings_for(tiny_capture).network, dim=8)
+    with pytest.raises(CheckpointError, match=r"--init .*first.*--backbone"):
+        train(settings_for(tiny_capture, network=other, init=str(tmp_path / "first")), tmp_path / "third")
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny_capture: Capture, tmp_path: Path) -> None:
+    short = settings_for(tiny_capture, optimiser=OptimiserSettings(steps=2))
+    train(short, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"holds a run already\. Add --resume"):
+        train(short, tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"other settings \(seed\)"):
+        train(replace(short, seed=7), tmp_path / "run", resume=True)
+
+
+def test_frozen_stages_stay_and_cached_maps_train_the_same_network(tiny_capture: Capture, tmp_path: Path) -> None:
+    settings = settings_for(tiny_capture, frozen_stages=3, variants=2)
+    torch.manual_seed(settings.seed)
+    before = PoseNetwork(settings.network, "random")
+    train(settings, tmp_path / "run")
+    after = load_model(tmp_path / "run")
+    for stage in range(3):
+        old, new = before.backbone.stages[stage].state_dict(), after.backbone.stages[stage].state_dict()
+        assert all(torch.equal(old[key], new[key]) for key in old)
+    assert not torch.equal(
+        before.backbone.stages[4].state_dict()["0.conv1.weight"],
+        after.backbone.stages[4].state_dict()["0.conv1.weight"],
+    )
+
+
+def test_cached_maps_are_what_the_stages_say_and_survive_a_stop(tiny_capture: Capture, tmp_path: Path) -> None:
+    backbone = build_backbone("resnet18", "random", batchnorm_affine=True).eval()
+    rows = tiny_capture.instants("test").rows
+
+    class Stop:
+        """Ends the work after the first chunk, as Ctrl-C would."""
+
+        def task(self, name: str, total: int, done: int = 0) -> "Stop":
+            self.seen = done
+            return self
+
+        def __enter__(self) -> "Stop":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def note(self, text: str) -> None:
+            pass
+
+        def advance(self, steps: int = 1) -> None:
+            self.seen += steps
+            if self.seen > 64:
+                raise KeyboardInterrupt
+
+    def cached(progress: object) -> np.ndarray:
+        found = cache_stages(backbone, 2, tiny_capture, rows, 32, None, 1, tmp_path / "maps", progress)  # type: ignore[arg-type]
+        return np.array(found.maps)
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(Stop())
+    maps = cached(NO_PROGRESS)
+    pixels = torch.from_numpy(tiny_capture.decode(np.unique(rows), 32)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = backbone(normalise(pixels), 0, 2).permute(0, 2, 3, 1)
+    torch.testing.assert_close(torch.from_numpy(maps[:, 0]).float(), expected, atol=5e-3, rtol=5e-3)
+
+
+def test_maps_of_one_build_of_a_capture_are_not_taken_for_those_of_another(tmp_path: Path) -> None:
+    backbone = build_backbone("resnet18", "random", batchnorm_affine=True).eval()
+    found = []
+    for name, subjects in (("one", (0, 1)), ("two", (1, 0))):
+        writer = CaptureWriter.open(tmp_path / name, info=INFO)
+        for subject in subjects:
+            writer.append(stick_part(subject, 0, instants=3))
+        capture = writer.finish()
+        rows = capture.instants().rows
+        cached = cache_stages(backbone, 2, capture, rows, 32, None, 1, tmp_path / "maps")
+        none = np.zeros(rows.size, bool)
+        found.append((capture.fingerprint, rows, cached.images(rows.reshape(-1), np.random.default_rng(0), none)))
+    (one, first_rows, expected), (two, other_rows, maps) = found
+    assert one == two
+    assert not np.array_equal(first_rows, other_rows)
+    torch.testing.assert_close(maps, expected)
+
+
+def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() -> None:
+    paper = recipe("paper", "mcss", "c")
+    assert paper.network == NetworkConfig(backbone="resnet18", batchnorm_affine=False, dim=128, image_size=224)
+    assert paper.method == MCSSSettings(metric_loss="contrastive", instants=33, views=2, alpha=0.6, beta=0.3)
+    assert (paper.optimiser.betas, paper.optimiser.lr) == ((0.9, 0.99), 1e-3)
+    for name in ("paper", "fast"):
+        ours, baseline = (asdict(recipe(name, method, "c")) for method in ("mcss", "supervised"))  # type: ignore[arg-type]
+        assert ours.pop("method")["pose_images"] == baseline.pop("method")["pose_images"]
+        assert ours == baseline
+
+
+def test_learning_rate_schedules_are_those_named() -> None:
+    halves = OptimiserSettings(steps=100, lr=1.0)
+    assert [halves.rate(step) for step in (0, 49, 50, 99)] == [1.0, 1.0, 0.1, 0.1]
+    cosine = OptimiserSettings(steps=100, lr=1.0, schedule="cosine", warmup=10)
+    assert cosine.rate(0) < 0.11
+    assert cosine.rate(50) == pytest.approx(0.5)
+    assert cosine.rate(99) < 1e-3
+
+
+def test_collapse_is_seen_in_the_log(tiny_capture: Capture) -> None:
+    network = PoseNetwork(NetworkConfig(dim=8, image_size=32), "random")
+    same = torch.nn.functional.normalize(torch.ones(8, 8), dim=1)
+    batch = Batch(
+        images=torch.zeros(8, 3, 32, 32), metric_shape=(4, 2), instants=np.zeros(8, np.int64),
+        views=np.zeros(8, np.int64), mirrored=np.zeros(8, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
+    )  # fmt: skip
+    losses = mcss_method.losses(MCSSSettings(), network, NetworkOutput(same, torch.zeros(8, 48)), batch)
+    assert losses.without_negative.item() == 1
+    assert losses.positive_distance.item() == pytest.approx(0, abs=1e-6)
+    assert losses.total.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_config_names_the_capture_and_the_versions(tiny_capture: Capture, tmp_path: Path) -> None:
+    train(settings_for(tiny_capture, optimiser=OptimiserSettings(steps=1)), tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["capture_fingerprint"] == tiny_capture.fingerprint
+    assert config["versions"]["torch"] == torch.__version__
+    assert config["capture"] == tiny_capture.uri
+
+
+def test_a_run_of_an_older_mcss_goes_on_with_later_settings_at_their_defaults(
+    tiny_capture: Capture, tmp_path: Path
+) -> None:
+    settings = settings_for(tiny_capture)
+    begin_run(tmp_path, settings, tiny_capture, resume=False)
+    path = tmp_path / "config.json"
+    older = json.loads(path.read_text())
+    del older["frozen_statistics"], older["method"]["frame"]
+    path.write_text(json.dumps({**older, "digest": "of an older mcss"}))
+    assert begin_run(tmp_path, settings, tiny_capture, resume=True) == "of an older mcss"
+    with pytest.raises(CheckpointError, match=r"that run has other settings \(frozen_statistics\)"):
+        begin_run(tmp_path, replace(settings, frozen_statistics=True), tiny_capture, resume=True)
+    assert isinstance(settings.method, MCSSSettings)
+    world = replace(settings, method=replace(settings.method, frame="world"))
+    with pytest.raises(CheckpointError, match=r"that run has other settings \(method\)"):
+        begin_run(tmp_path, world, tiny_capture, resume=True)

@@ -1,0 +1,183 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from filming import Room, write_video
+
+from mcss.data.capture import decode_jpeg
+from mcss.video import person_crops as views
+from mcss.video.decoding import decoded, key_images, probe
+from mcss.video.person_crops import ViewCrops, Viewing
+from mcss.video.spool import RegionSpool, surroundings
+from mcss.video.yuv import Planes, planes_of
+
+ROOM = Room(width=320, height=240, count=60, bystander=False)
+
+
+def image_of(width: int, height: int) -> np.ndarray:
+    """Smooth coloured waves."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack(
+        [127 + 100 * np.sin(x / 31), 127 + 100 * np.cos(y / 23), 127 + 90 * np.sin((x + y) / 40)], -1
+    ).astype(np.uint8)
+
+
+def frame_of(image: np.ndarray, kind: str) -> Any:
+    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=kind)
+
+
+def expected(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """The crop as one would cut it out of RGB."""
+    padded = np.pad(image, ((600, 600), (600, 600), (0, 0)), mode="edge")
+    x0, y0, x1, y1 = (value + 600 for value in box)
+    return cv2.resize(padded[y0:y1, x0:x1], (size, size), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize("kind", ["yuv420p", "yuvj420p", "yuv422p", "yuv420p10le", "rgb24"])
+@pytest.mark.parametrize(
+    "square", [(40, 30, 440, 430), (301, 103, 341, 143), (-60, 250, 340, 650), (-80, -90, 720, 710)]
+)
+def test_a_crop_cut_from_planes_is_the_one_cut_from_rgb(kind: str, square: tuple[int, ...]) -> None:
+    image = image_of(642, 478)
+    crop, box = planes_of(frame_of(image, kind)).cut(np.array(square), 64)
+    assert box[2] - box[0] == box[3] - box[1]
+    assert np.abs(np.array(box) - square).max() <= 0.06 * (square[2] - square[0])
+    differs = np.abs(crop.astype(int) - expected(image, box, 64)).mean(axis=2)
+    x, y = (box[k] + (np.arange(64) + 0.5) * (box[2] - box[0]) / 64 for k in (0, 1))
+    inside = np.ix_((y > 0) & (y < 460), (x > 0) & (x < 620))
+    assert differs[inside].mean() < 4
+    assert differs.mean() < 20  # beyond, the border is repeated, blurred
+
+
+def test_a_small_image_has_the_colours_of_the_large_one() -> None:
+    image = image_of(641, 479)
+    small = planes_of(frame_of(image, "rgb24")).small(160)
+    assert small.shape == (120, 160, 3)
+    assert np.abs(small.astype(int) - cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)).mean() < 3
+
+
+def test_surroundings_that_overlap_are_one_square() -> None:
+    boxes = np.array([[100, 100, 140, 200], [120, 190, 150, 210], [600, 100, 620, 140]], np.float64)
+    found = surroundings(boxes, 1.1)
+    assert len(found) == 2
+    (left, top, right, bottom), longest = max(found, key=lambda r: r[1])
+    assert longest == 100
+    assert abs((right - left) - (bottom - top)) <= 1
+    assert (left, top) <= (100, 100)
+    assert right >= 150
+    assert bottom >= 210
+
+
+def test_a_kept_region_gives_the_crop_of_the_image_itself_or_says_that_it_does_not_hold_it() -> None:
+    image = planes_of(frame_of(image_of(1280, 960), "yuv420p"))
+    spool = RegionSpool(64, 1.15, 1280, 960)
+    boxes = np.array([[500, 200, 640, 600]], np.float64)
+    spool.append(image, surroundings(boxes, 1.15))
+    spool.append(image, [])
+    held = np.array([340, 170, 800, 630])
+    for index in (0, 1):
+        kept = spool.cut(index, held)
+        assert kept is not None
+        assert (kept[1] == held).all()
+        crop, box = kept[0].cut(kept[1], 64)
+        assert np.abs(crop.astype(int) - expected(image_of(1280, 960), box, 64)).mean() < 4
+    moved = spool.cut(0, held - 40)
+    assert moved is not None
+    assert held[0] - 40 < moved[1][0] < held[0] - 30  # inside the region again
+    assert spool.cut(0, held + 300) is None
+    assert spool.cut(0, np.array([500, 300, 520, 320])) is None  # it would be blurred
+    spool.close()
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "cam.mp4", ROOM.images())
+
+
+class Decoded:
+    """Counts the images that are decoded one after the other."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, path: Path) -> Iterator[Any]:
+        for frame in decoded(path):
+            self.count += 1
+            yield frame
+
+
+def looked_at(path: Path, counter: Decoded, monkeypatch: pytest.MonkeyPatch) -> ViewCrops:
+    monkeypatch.setattr(views, "decoded", counter)
+    footage = probe(path)
+    viewing = Viewing(footage, np.arange(footage.count), footage.rate, 48, 1.15, 90, 0)
+    looking = viewing.looked_at(lambda text: None)
+    steps = 0
+    while True:
+        try:
+            steps += next(looking)
+        except StopIteration as end:
+            assert steps == footage.count
+            found: ViewCrops = end.value
+            return found
+
+
+def test_a_video_with_key_images_is_decoded_once_and_each_crop_shows_its_own_person(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "FEW_KEYS", 4)
+    counter = Decoded()
+    found = looked_at(video, counter, monkeypatch)
+    crops = list(found.crops(len(found), lambda text: None))
+    assert (counter.count, len(crops), found.decoded_again) == (60, 60, 0)
+    for i in range(0, 60, 7):
+        jpeg, box = crops[i]
+        joints = ROOM.person(i)[0]
+        assert ((joints >= box[:2]) & (joints <= box[2:])).all()
+        truth = expected(ROOM.image(i), tuple(map(int, box)), 48)
+        assert np.abs(decode_jpeg(jpeg).astype(int) - truth).mean() < 14
+    found.close()
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])  # libx264 gives images in another order than they come
+def test_key_images_are_those_of_a_full_decoding_each_once(codec: str, tmp_path: Path) -> None:
+    path = tmp_path / "view.mp4"
+    write_video(path, ROOM.images(), codec=codec)
+    whole = {frame.pts: frame.to_ndarray() for frame in decoded(path) if frame.key_frame}
+    found = [(frame.pts, frame.to_ndarray()) for frame in key_images(path, 30)]
+    assert [pts for pts, _ in found] == sorted(whole)
+    assert len(whole) > 1
+    assert all(np.array_equal(image, whole[pts]) for pts, image in found)
+
+
+def test_a_video_with_few_key_images_is_decoded_once_more_for_its_empty_scene(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Decoded()
+    found = looked_at(video, counter, monkeypatch)
+    assert (counter.count, len(found)) == (120, 60)
+    found.close()
+
+
+def test_what_was_not_kept_is_decoded_again_and_gives_the_same_crops(
+    video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = looked_at(video, Decoded(), monkeypatch)
+    kept = list(found.crops(60, lambda text: None))
+    monkeypatch.setattr(RegionSpool, "cut", lambda spool, index, square: None)
+    again = list(found.crops(60, lambda text: None))
+    assert found.decoded_again == 60
+    for (a, box_a), (b, box_b) in zip(kept, again, strict=True):
+        assert np.abs(np.subtract(box_a, box_b)).max() <= 0.03 * (box_a[2] - box_a[0]) + 2
+        if box_a == box_b:
+            assert np.abs(decode_jpeg(a).astype(int) - decode_jpeg(b)).mean() < 4
+    found.close()
+
+
+def test_planes_say_where_they_end() -> None:
+    part = planes_of(frame_of(image_of(640, 480), "yuv420p")).part(101, 50, 300, 250, 4)
+    assert isinstance(part, Planes)
+    assert (part.left, part.top, part.right, part.bottom) == (96, 48, 304, 256)

@@ -1,0 +1,235 @@
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from crowds import Crowd, Walker
+from filming import RATE, Room
+
+from mcss.video.background import empty_scene
+from mcss.video.detectors import Found
+from mcss.video.people import MotionFinder, Watch, Watched, crop_squares, filled
+from mcss.video.tracking import Track, Tracker, overlaps
+
+RED, BLUE, GREEN = (200, 40, 40), (40, 60, 200), (40, 160, 60)
+People = dict[tuple[int, int, int], tuple[float, float]]
+"""For the colour of each person's clothes the middle of the box, which is 20 × 60 pixels."""
+
+
+def tracked(seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bool] = lambda *_: False) -> list[Track]:
+    """The tracks of people who are drawn as boxes and found by a detector that sees all but the hidden ones."""
+    tracker = Tracker(RATE, in_pieces=False)
+    for i, people in enumerate(seen):
+        image = np.full((120, 320, 3), 128, np.uint8)
+        boxes = []
+        for colour, (x, y) in people.items():
+            box = np.array([x - 10, y - 30, x + 10, y + 30])
+            if not hidden(i, colour):
+                cv2.rectangle(image, box[:2].astype(int).tolist(), box[2:].astype(int).tolist(), colour, -1)
+                boxes.append(box)
+        tracker.look(image, Found.of(boxes, [0.9] * len(boxes)))
+    return tracker.tracks()
+
+
+def middles(track: Track, count: int) -> np.ndarray:
+    boxes = track.over(count)
+    return np.asarray((boxes[:, 0] + boxes[:, 2]) / 2)
+
+
+def test_two_who_cross_keep_their_tracks_though_one_is_hidden_for_a_while() -> None:
+    seen: list[People] = [{RED: (40 + 5 * i, 60), BLUE: (290 - 5 * i, 62)} for i in range(50)]
+    tracks = tracked(seen, lambda i, colour: colour == BLUE and 21 <= i <= 29)
+    assert len(tracks) == 2
+    for track, start, speed in zip(tracks, (40, 290), (5, -5), strict=True):
+        x = middles(track, 50)
+        np.testing.assert_allclose(x[track.over(50)[:, 0] > 0], (start + speed * np.arange(50))[np.isfinite(x)])
+    assert np.isnan(middles(tracks[1], 50)).sum() == 9
+
+
+def test_two_who_are_dressed_alike_are_told_apart_by_how_they_walk() -> None:
+    also_red = (200, 40, 41)
+    seen: list[People] = [{RED: (40 + 5 * i, 60), also_red: (290 - 5 * i, 60)} for i in range(50)]
+    tracks = tracked(seen, lambda i, _: 21 <= i <= 29)
+    assert sorted((middles(t, 50)[0], middles(t, 50)[49]) for t in tracks) == [(40, 285), (290, 45)]
+
+
+def test_a_box_that_two_share_for_a_moment_is_neither_ones() -> None:
+    tracker = Tracker(RATE, in_pieces=True)
+    for i in range(60):
+        one, other = np.array([20.0 + 3 * i, 20, 50 + 3 * i, 100]), np.array([200.0 - 3 * i, 30, 225 - 3 * i, 100])
+        image = np.full((120, 260, 3), 128, np.uint8)
+        for box, colour in ((other, BLUE), (one, RED)):
+            cv2.rectangle(image, box[:2].astype(int).tolist(), box[2:].astype(int).tolist(), colour, -1)
+        together = min(one[2], other[2]) > max(one[0], other[0]) - 8
+        both = [np.concatenate([np.minimum(one[:2], other[:2]), np.maximum(one[2:], other[2:])])]
+        boxes = both if together else [one, other]
+        tracker.look(image, Found.of(boxes, [0.9] * len(boxes)))
+    tracks = tracker.tracks()
+    assert len(tracks) == 2
+    ends = sorted((track.boxes[0, 0], track.over(60)[59, 0]) for track in tracks)
+    assert ends == [(20, 197), (200, 23)]
+    for track in tracks:
+        assert np.nanmax(track.boxes[:, 2] - track.boxes[:, 0]) < 42
+
+
+def test_a_image_that_differs_everywhere_shows_nobody() -> None:
+    room = Room(seed=3)
+    finder = MotionFinder(room.empty())
+    elsewhere = np.clip(Room(seed=4).empty(), 0, 255).astype(np.uint8)
+    assert len(finder.find([room.image(5)])[0].boxes) > 0
+    assert len(finder.find([elsewhere])[0].boxes) == 0
+
+
+def test_who_turns_round_behind_somebody_else_is_known_by_the_clothes() -> None:
+    def x(i: int) -> float:
+        return float(100 + 3 * min(i, 25) - 3 * max(0, i - 25))
+
+    seen: list[People] = [{RED: (x(i), 60), BLUE: (175 + 2 * abs(25 - i), 60)} for i in range(50)]
+    tracks = tracked(seen, lambda i, colour: colour == RED and 19 <= i <= 31)
+    red = next(t for t in tracks if middles(t, 50)[0] == 100)
+    assert middles(red, 50)[-1] == x(49)
+
+
+def test_who_comes_back_has_his_old_track_and_who_is_dressed_otherwise_a_new_one() -> None:
+    nobody: list[People] = [{}] * 60
+    seen: list[People] = [{RED: (100, 60)} for _ in range(20)]
+    again: list[People] = [{RED: (250, 60)} for _ in range(20)]
+    other: list[People] = [{GREEN: (250, 60)} for _ in range(20)]
+    (one,) = tracked(seen + nobody + again)
+    assert (one.first, one.stop, int(one.seen.sum())) == (0, 100, 40)
+    assert [(t.first, t.stop) for t in tracked(seen + nobody + other)] == [(0, 20), (80, 100)]
+
+
+def test_what_is_seen_once_or_twice_is_nobody() -> None:
+    seen: list[People] = [{RED: (100, 60)} | ({BLUE: (250, 60)} if i in (5, 12, 13) else {}) for i in range(20)]
+    assert len(tracked(seen)) == 1
+    assert tracked([{}] * 5) == []
+
+
+def test_the_one_who_is_seen_longest_and_largest_comes_first() -> None:
+    tracker = Tracker(RATE, in_pieces=False)
+    small, large = [10.0, 10, 30, 60], [100.0, 10, 150, 110]
+    for i in range(40):
+        boxes = [small, large] if i < 30 else [small]
+        tracker.look(np.zeros((120, 200, 3), np.uint8), Found.of(boxes, [0.9] * len(boxes)))
+    assert [t.boxes[0].tolist() for t in tracker.tracks()] == [large, small]
+
+
+def test_pieces_that_background_subtraction_makes_of_a_person_are_one_person() -> None:
+    tracker = Tracker(RATE, in_pieces=True)
+    for i in range(40):
+        upper, lower = [100.0 + i, 20, 140 + i, 70], [105.0 + i, 71, 135 + i, 120]
+        whole = [100.0 + i, 20, 140 + i, 120]
+        tracker.look(
+            np.zeros((140, 240, 3), np.uint8),
+            Found.of([whole] if i % 3 == 0 else [upper, lower], [0.6] if i % 3 == 0 else [0.6, 0.6]),
+        )
+    (track,) = tracker.tracks()
+    assert track.boxes[3:, 1].tolist() == [20] * 37  # three sightings make a person
+    assert track.boxes[3:, 3].tolist() == [120] * 37
+
+
+def test_overlap_is_intersection_over_union_counted_in_pixels() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.integers(0, 30, (8, 2, 2))
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1) + 1], axis=1)
+
+    def pixels(box: np.ndarray) -> np.ndarray:
+        mask = np.zeros((31, 31), bool)
+        mask[box[1] : box[3], box[0] : box[2]] = True
+        return mask
+
+    expected = [[(pixels(a) & pixels(b)).sum() / (pixels(a) | pixels(b)).sum() for b in boxes[4:]] for a in boxes[:4]]
+    np.testing.assert_allclose(overlaps(boxes[:4].astype(float), boxes[4:].astype(float)), expected)
+
+
+# Drawn footage, people found by motion
+
+
+def watched(room: Room) -> Watched:
+    images = room.images()
+    scene = empty_scene([images[i] for i in np.linspace(0, room.count - 1, 32).round().astype(int)])
+    watch = Watch(MotionFinder(scene), RATE, room.count)
+    for image in images:
+        watch.look(image)
+    return watch.done()
+
+
+def share_inside(room: Room, track: Track) -> float:
+    """How many of the person's joints the crops around a track hold."""
+    squares = crop_squares(filled(track.over(room.count)), RATE, 1.15, room.width, room.height)
+    joints = np.stack([room.person(i)[0] for i in range(room.count)])
+    return float(((joints >= squares[:, None, :2]) & (joints <= squares[:, None, 2:])).all(axis=-1).mean())
+
+
+def the_person(room: Room, seen: Watched, at: int) -> Track:
+    """The track that is where the person's hip is in an image."""
+    hip, boxes = room.person(at)[0][5], [track.over(seen.count)[at] for track in seen.tracks]
+    return next(t for t, b in zip(seen.tracks, boxes, strict=True) if (b[:2] <= hip).all() and (hip <= b[2:]).all())
+
+
+def pacing(t: float) -> float:
+    return float(0.5 + 0.18 * np.sin(2 * np.pi * 1.2 * t))
+
+
+def passing(t: float) -> float:
+    return 2.2 * t - 0.6
+
+
+def blurred(image: np.ndarray, i: int) -> np.ndarray:
+    return cv2.GaussianBlur(image, (0, 0), 3) if 25 <= i < 34 else image
+
+
+def dimmed(image: np.ndarray, i: int) -> np.ndarray:
+    """From the middle on one lamp is off: darker, and more so on one side."""
+    light = np.linspace(0.45, 0.75, image.shape[1])[None, :, None] * np.array([1, 0.95, 0.85])
+    return (image * light).astype(np.uint8) if i >= 30 else image
+
+
+def flashed(image: np.ndarray, i: int) -> np.ndarray:
+    return np.clip(image.astype(int) + 150, 0, 255).astype(np.uint8) if i in (12, 13, 40) else image
+
+
+ROOM = {"width": 200, "height": 150, "count": 60, "place": pacing}
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "walker", [Walker(passing), Walker(passing, 0.7, (60, 140, 60), in_front=True)], ids=["behind", "in front"]
+)
+def test_somebody_who_passes_behind_or_in_front_does_not_take_the_crop_along(walker: Walker, seed: int) -> None:
+    room = Crowd(seed=seed, walkers=(walker,), **ROOM)
+    seen = watched(room)
+    assert seen.tracks[0] is the_person(room, seen, 5)
+    assert the_person(room, seen, 5) is the_person(room, seen, 55)
+    assert share_inside(room, seen.tracks[0]) == 1.0
+    assert len(seen.tracks) > 1
+
+
+@pytest.mark.parametrize("spoiled", [blurred, dimmed, flashed])
+def test_blur_a_lamp_switched_off_and_flashes_do_not_take_the_crop_along(
+    spoiled: Callable[[np.ndarray, int], np.ndarray],
+) -> None:
+    room = Crowd(seed=0, spoiled=spoiled, **ROOM)
+    seen = watched(room)
+    assert share_inside(room, seen.tracks[0]) == 1.0
+    squares = crop_squares(filled(seen.tracks[0].over(room.count)), RATE, 1.15, room.width, room.height)
+    tall = float(np.median([np.ptp(room.person(i)[0], axis=0).max() for i in range(room.count)]))
+    sides = squares[:, 2] - squares[:, 0]
+    assert np.median(sides) < 1.4 * tall
+    assert sides.max() < 2.0 * tall  # a blurred wall differs from the empty scene near the person as well
+
+
+def test_a_shadow_as_long_as_the_person_is_not_followed() -> None:
+    def shaded(image: np.ndarray, i: int) -> np.ndarray:
+        dark = np.zeros(image.shape[:2], np.uint8)
+        x = pacing(i / 59) * 200
+        cv2.ellipse(dark, (round(x + 34), 139), (40, 6), 0, 0, 360, 1, -1)
+        return np.where(dark[..., None] > 0, image * 0.65, image).astype(np.uint8)
+
+    room = Crowd(seed=0, spoiled=shaded, shadow=False, **ROOM)
+    track = watched(room).tracks[0]
+    assert share_inside(room, track) == 1.0
+    for i in range(10, 50):
+        joints = room.person(i)[0]
+        assert track.over(60)[i, 2] < joints[:, 0].max() + 14

@@ -1,0 +1,203 @@
+"""The page of `mcss serve` in a real Chromium, if there is one: Debian's (`apt install chromium`) or playwright's."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from filming import Room, write_video
+from test_uploads import empty_png
+
+from captures_for_tests import photo
+from mcss.data.capture import Capture
+from runs_for_tests import equipped_run
+from server_for_tests import Served, served
+
+pytestmark = pytest.mark.slow
+
+ODD = "<img src=x onerror=alert(1)> ‮ü %2f..;'\"&.mp4"
+
+
+@pytest.fixture(scope="module")
+def server(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    run = equipped_run(tmp_path_factory.mktemp("run"))
+    place = tmp_path_factory.mktemp("server") / "tmp"
+    with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--upload-mb", "1") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("google-chrome") or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("no Chromium here: `apt install chromium`, or `playwright install chromium`")
+        flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        found = playwright.chromium.launch(executable_path=path, args=flags)
+        yield found
+        found.close()
+
+
+@pytest.fixture(params=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Any, server: Served) -> Iterator[Any]:
+    """The page, at the width of a desktop or a phone; it must not complain, nor ask anything of anybody else."""
+    width, height = (1280, 900) if request.param == "desktop" else (390, 844)
+    context = browser.new_context(viewport={"width": width, "height": height}, has_touch=request.param == "phone")
+    found = context.new_page()
+    found.set_default_timeout(90_000)
+    complaints: list[str] = []
+    found.on("pageerror", lambda error: complaints.append(str(error)))
+    found.on("dialog", lambda dialog: complaints.append(dialog.message))
+    asked: list[str] = []
+    found.on("request", lambda one: asked.append(one.url))
+    found.goto(server.address)
+    found.locator("body[data-ready]").wait_for()
+    yield found
+    assert complaints == []
+    assert not [url for url in asked if not url.startswith((server.address, "blob:", "data:"))]
+    assert found.evaluate("document.documentElement.scrollWidth") <= width, "wider than the window"
+    context.close()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    cv2.imwrite(str(tmp_path / "photo.jpg"), photo(300, 400))
+    return tmp_path / "photo.jpg"
+
+
+def coloured(page: Any, canvas: str) -> int:
+    """Pixels of a canvas that something was drawn on."""
+    return int(
+        page.evaluate(
+            "id => { const c = document.getElementById(id), d = c.getContext('2d')"
+            ".getImageData(0, 0, c.width, c.height).data; let n = 0;"
+            "for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n }",
+            canvas,
+        )
+    )
+
+
+def test_a_image_is_looked_at_and_searched_on_from(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    assert coloured(page, "skeleton") > 2000
+    assert coloured(page, "seen") > 20_000
+    assert page.locator("#certainty .figure-big").inner_text().startswith("±")
+    hits = page.locator("#grid .hit")
+    assert 3 <= hits.count() <= 12
+    assert hits.first.locator(".views img").count() == 3
+    page.select_option("#filter-subject", "S2")
+    page.locator("#grid:not(.stale)").wait_for()
+    page.locator("#grid .hit >> text=S2").first.wait_for()
+    assert {text.split(" · ")[0] for text in page.locator("#grid .hit b").all_inner_texts()} == {"S2"}
+    hits.first.locator("> button").click()
+    page.locator("#trail li").nth(1).wait_for()
+    assert "S2" in page.locator("#trail [aria-current]").inner_text()
+    assert page.locator("#facts").inner_text().startswith("Person\nS2")
+    page.select_option("#filter-subject", "!")
+    page.locator("#grid:not(.stale)").wait_for()
+    assert "S2" not in " ".join(page.locator("#grid .hit b").all_inner_texts())
+    page.locator("#facts .views button").first.click()
+    page.locator("#trail li").nth(2).wait_for()
+    page.locator("#trail button").first.click()
+    page.locator("#trail li").nth(1).wait_for(state="detached")
+
+
+def test_the_skeleton_turns_by_itself_and_by_hand(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    page.locator("#front").click()
+    assert page.locator("#turn").get_attribute("aria-pressed") == "false"
+    shot = "() => document.getElementById('skeleton').toDataURL()"
+    front = page.evaluate(shot)
+    page.focus("#skeleton")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate(shot) != front
+    page.locator("#front").click()
+    assert page.evaluate(shot) == front
+    page.locator("#turn").click()
+    page.evaluate(  # ends when the image has changed
+        "front => new Promise(done => { const look = () => document.getElementById('skeleton').toDataURL() === front"
+        " ? requestAnimationFrame(look) : done(); look(); })",
+        front,
+    )
+
+
+def test_a_box_is_drawn_around_the_person(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    page.locator("#notes li >> text=draw a box").wait_for()
+    area = page.locator("#seen").bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.3)
+    page.mouse.down()
+    page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + area["height"] * 0.7, steps=4)
+    with page.expect_request(lambda request: "/api/looks?box=" in request.url) as asked:
+        page.mouse.up()
+    box = [float(part) for part in asked.value.url.split("box=")[1].replace("%2C", ",").split(",")]
+    # The image is three quarters as high as wide, and stands in the middle of the square canvas.
+    assert box == pytest.approx([0.3, (0.3 - 0.125) / 0.75, 0.3, 0.4 / 0.75], abs=0.02)
+    page.locator("#notes li").wait_for(state="detached")
+
+
+def test_files_that_cannot_be_used_are_told_of_in_words(page: Any, tmp_path: Path, image: Path) -> None:
+    def told(name: str, data: bytes) -> str:
+        (tmp_path / name).write_bytes(data)
+        page.set_input_files("#file", tmp_path / name)
+        page.locator("#alert:visible").wait_for()
+        page.locator("#busy").wait_for(state="hidden")
+        return str(page.locator("#alert").inner_text())
+
+    assert "This is not a file that can be read here" in told("song.mp3", b"ID3" + bytes(100))
+    page.evaluate("document.getElementById('alert').hidden = true")
+    assert "more than 50 million" in told("bomb.png", empty_png(20000, 20000))
+    page.evaluate("document.getElementById('alert').hidden = true")
+    assert told("large.mp4", bytes(2_000_000)) == "This file has 2 MB; the limit is 1 MB. Make it smaller or shorter."
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    assert page.locator("#alert").is_hidden()
+
+
+def test_two_videos_of_odd_names_are_compared(page: Any, tmp_path: Path) -> None:
+    for number, name in enumerate((ODD.replace("/", ""), "b.webm")):
+        room = Room(width=160, height=120, count=30 + 8 * number)
+        path = write_video(
+            tmp_path / f"{number}.{'mp4' if not number else 'webm'}", room.images(), codec=("h264", "libvpx")[number]
+        )
+        path.rename(tmp_path / name)
+    page.locator("#tab-compare").click()
+    page.set_input_files("#file-a", tmp_path / ODD.replace("/", ""))
+    page.set_input_files("#file-b", tmp_path / "b.webm")
+    page.locator("#worst .bar-row").first.wait_for()
+    assert page.locator("#slot-a .slot-text").inner_text().startswith("<img src=x")
+    assert page.locator("#worst .bar-row").count() == 5
+    assert coloured(page, "both") > 1000
+    page.locator("#compare-time").fill("5")
+    assert "mm apart" in page.locator("#compare-text").inner_text()
+    page.locator("#compare-play").click()
+    page.locator("#compare-play >> text=▶").wait_for()
+    assert page.locator("#compare-time").input_value() == page.locator("#compare-time").get_attribute("max")
+
+
+def test_a_video_plays_with_its_skeleton(page: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", Room(width=160, height=120, count=30).images(), codec="h264")
+    page.set_input_files("#file", path)
+    page.locator("#player:visible").wait_for()
+    assert page.locator("#time").get_attribute("max") == "14"
+    page.locator("#time").fill("7")
+    assert page.locator("#time-text").inner_text() == "0.56 s"
+    page.locator("#play").click()
+    page.locator("#play >> text=▶").wait_for()
+    assert page.locator("#time").input_value() == "14"
+
+
+def test_the_camera_takes_a_image_and_a_video(page: Any) -> None:
+    page.locator("#camera").click()
+    page.locator("#camera-image:not([disabled])").click()
+    page.locator("#grid .hit").first.wait_for()
+    assert page.locator("#seen-title").inner_text() == "Image"
+    page.locator("#camera").click()
+    page.locator("#camera-close").click()
+    assert page.locator("#camera-dialog").is_hidden()
