@@ -23,13 +23,13 @@ from mcss.data.capture import Capture
 from mcss.data.labels import write_instants
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.evaluate import evaluate
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments.comparison import spread
 from mcss.files import write_json
 from mcss.inference.label_selection import SelectSettings, select_instants
 from mcss.methods.mcss import MCSSSettings
 from mcss.models.model_file import MODEL, load_model
+from mcss.models.prediction import NetworkPredictor
 from mcss.progress import Progress, RichProgress
 from mcss.training.parallel import Job, train_all
 from mcss.training.recipes import recipe

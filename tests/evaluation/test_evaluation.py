@@ -12,14 +12,8 @@ from mcss.data.capture import Capture, CaptureWriter
 from mcss.errors import CaptureError
 from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions, gallery_of
 from mcss.evaluation.examples import pick_rows, pose_examples
-from mcss.evaluation.predictions import (
-    EvaluationSettings,
-    MeanPose,
-    Prediction,
-    predict_split,
-    target_poses,
-    true_poses,
-)
+from mcss.evaluation.predictions import EvaluationSettings, MeanPose, predict_split, target_poses, true_poses
+from mcss.models.prediction import Prediction
 from mcss.skeletons import camera_pose
 
 

@@ -14,15 +14,9 @@ from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance
 from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
-from mcss.evaluation.predictions import (
-    EvaluationSettings,
-    MeanPose,
-    Prediction,
-    Predictions,
-    predict_split,
-    target_poses,
-)
+from mcss.evaluation.predictions import EvaluationSettings, MeanPose, SplitPrediction, predict_split, target_poses
 from mcss.evaluation.report import PAPER, SystemResult, comparison_report, history_of, report_rows, run_report
+from mcss.models.prediction import Prediction
 from mcss.skeletons import JOINTS
 from mcss.viz.figures import INK, LEFT, RIGHT, skeleton_svg
 from mcss.viz.plots import Line, averaged, line_plot
@@ -30,7 +24,7 @@ from mcss.viz.plots import Line, averaged, line_plot
 HOSTILE = "<script>alert('x')</script>&\"$\\frac"
 
 
-def predicted(capture: Capture, noise: float, seed: int = 0, split: str = "train") -> Predictions:
+def predicted(capture: Capture, noise: float, seed: int = 0, split: str = "train") -> SplitPrediction:
     """The truth with noise, from a predictor whose embedding is the noisy pose itself."""
     instants = capture.instants()
     targets = target_poses(instants)

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 import mcss.experiments.tuning as tuning
 from mcss.data.augmentation import NO_AUGMENTATION
 from mcss.data.capture import Capture
-from mcss.evaluation.prediction_files import read_predictions
-from mcss.evaluation.predictions import EvaluationSettings
+from mcss.evaluation.predictions import EvaluationSettings, read_predictions
 from mcss.experiments.estimates import estimates, step_seconds
 from mcss.experiments.runs import (
     Cell,

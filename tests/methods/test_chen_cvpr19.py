@@ -12,7 +12,6 @@ from mcss.data.batches import Batch
 from mcss.data.capture import Capture
 from mcss.data.keypoints import keypoints_of, skeleton_maps
 from mcss.evaluation.evaluate import evaluate
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.chen_cvpr19 import (
     ChenCVPR19Settings,
@@ -27,6 +26,7 @@ from mcss.methods.method import information_of, load_estimator
 from mcss.methods.points2d import Points2DSettings, mean_of_known, point_error
 from mcss.methods.supervised import SupervisedSettings
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
+from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.recipes import recipe

@@ -15,12 +15,12 @@ from mcss.data.augmentation import AugmentationSettings
 from mcss.data.capture import Capture, CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.rhodin_cvpr18 import InitialSettings, RhodinCVPR18Settings, aligning_rotations, view_disagreement
 from mcss.methods.supervised import SupervisedSettings
 from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig
+from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.recipes import recipe

@@ -15,7 +15,6 @@ from mcss.data.batches import Batch
 from mcss.data.capture import Capture, CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.method import load_estimator
 from mcss.methods.rhodin_eccv18 import (
@@ -30,6 +29,7 @@ from mcss.methods.rhodin_eccv18 import (
 )
 from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
+from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.recipes import recipe

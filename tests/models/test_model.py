@@ -12,12 +12,12 @@ import mcss
 from captures_for_tests import photo
 from mcss.data.capture import Capture
 from mcss.errors import CheckpointError, ImageError
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.images import as_rgb, read_image
 from mcss.methods.method import load_estimator
 from mcss.models import model as models
 from mcss.models.model_file import read_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.models.prediction import NetworkPredictor
 from runs_for_tests import equipped_run, small_network
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -88,7 +88,7 @@ def test_half_precision_is_read_as_single_and_says_nearly_the_same(run: Path, tm
 def test_models_without_parts_are_read_as_before_and_say_what_they_lack(tmp_path: Path) -> None:
     save_model(tmp_path / "model.safetensors", small_network(), {})
     found = mcss.load(tmp_path).predict(photo())
-    assert (found.error, found.placement, found.heading) == (None, None, None)
+    assert (found.error, found.orientation, found.heading) == (None, None, None)
     with pytest.raises(CheckpointError, match="does not know how people stand before the camera; `mcss equip"):
         found.in_camera()
 
@@ -163,8 +163,8 @@ def test_the_cameras_rotation_mark_is_applied(orientation: int, tmp_path: Path) 
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"no image at all", "no image that can be read"),
-        (b"\xff\xd8\xff\xe0" + os.urandom(100), "no image that can be read"),
+        (b"no image at all", "not a readable image"),
+        (b"\xff\xd8\xff\xe0" + os.urandom(100), "not a readable image"),
     ],
 )
 def test_files_that_are_no_images(content: bytes, message: str, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 import mcss
 from mcss import metrics
 from mcss.data.capture import Capture
-from mcss.evaluation.predictions import EvaluationSettings, Predictions, Predictor, predict_split, true_poses
+from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction, predict_split, true_poses
+from mcss.models.prediction import Predictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.retrieval import KS, Gallery, InstantRetrieval, PoseRetrieval, ScoreAtK, retrieve_instants, retrieve_poses
 from mcss.skeletons import PoseFrame
@@ -127,7 +128,7 @@ def evaluate(
 
 
 def evaluate_predictions(
-    predictions: Predictions, fingerprint: str, split: str, settings: EvaluationSettings
+    predictions: SplitPrediction, fingerprint: str, split: str, settings: EvaluationSettings
 ) -> Evaluation:
     """Measure predictions that were made before."""
     instants = predictions.instants
@@ -145,7 +146,7 @@ def evaluate_predictions(
     )
 
 
-def gallery_of(predictions: Predictions) -> Gallery:
+def gallery_of(predictions: SplitPrediction) -> Gallery:
     """The images as retrieval sees them.
 
     Raises:
@@ -166,7 +167,7 @@ def gallery_of(predictions: Predictions) -> Gallery:
     )
 
 
-def _evaluate_poses(predictions: Predictions) -> PoseEvaluation | None:
+def _evaluate_poses(predictions: SplitPrediction) -> PoseEvaluation | None:
     instants = predictions.instants
     scored = torch.from_numpy(instants.heading_valid[predictions.instant])
     if predictions.pose is None or not scored.any():
@@ -203,7 +204,7 @@ def _evaluate_poses(predictions: Predictions) -> PoseEvaluation | None:
     )
 
 
-def _evaluate_retrieval(predictions: Predictions, settings: EvaluationSettings) -> RetrievalEvaluation | None:
+def _evaluate_retrieval(predictions: SplitPrediction, settings: EvaluationSettings) -> RetrievalEvaluation | None:
     if predictions.embedding is None:
         return None
     random = np.random.default_rng(np.random.SeedSequence([settings.seed, len(predictions)]))

@@ -11,7 +11,7 @@ from torch import Tensor
 from mcss import metrics
 from mcss.data.capture import Capture
 from mcss.evaluation.evaluate import gallery_of
-from mcss.evaluation.predictions import Predictions, target_poses, true_poses
+from mcss.evaluation.predictions import SplitPrediction, target_poses, true_poses
 from mcss.retrieval import (
     POSE_HIT,
     embedding_distances,
@@ -68,7 +68,7 @@ class RetrievalExample:
     """By system, nearest first."""
 
 
-def pick_rows(predictions: Predictions, count: int) -> Int64[np.ndarray, " count"]:
+def pick_rows(predictions: SplitPrediction, count: int) -> Int64[np.ndarray, " count"]:
     """Rows whose errors are spread evenly from the best to the worst: nobody is flattered.
 
     Without a pose or without labels, rows that are spread evenly over the split.
@@ -85,7 +85,7 @@ def pick_rows(predictions: Predictions, count: int) -> Int64[np.ndarray, " count
 
 
 def pose_examples(
-    capture: Capture, systems: Mapping[str, Predictions], rows: Int[np.ndarray, " n"]
+    capture: Capture, systems: Mapping[str, SplitPrediction], rows: Int[np.ndarray, " n"]
 ) -> list[PoseExample]:
     """What each system says of some rows; all of them must have predicted the same split and have labels."""
     first = next(iter(systems.values()))
@@ -110,7 +110,7 @@ def pose_examples(
 
 def retrieval_examples(
     capture: Capture,
-    systems: Mapping[str, Predictions],
+    systems: Mapping[str, SplitPrediction],
     rows: Int[np.ndarray, " n"],
     *,
     cross_subject: bool = False,
@@ -151,7 +151,7 @@ def retrieval_examples(
     ]
 
 
-def _drawn(predictions: Predictions, place: int) -> Float[Tensor, "17 3"]:
+def _drawn(predictions: SplitPrediction, place: int) -> Float[Tensor, "17 3"]:
     """A predicted pose as it lies beside the true canonical pose; a wrong heading stays visible."""
     assert predictions.pose is not None
     if predictions.frame == "canonical":
@@ -162,7 +162,7 @@ def _drawn(predictions: Predictions, place: int) -> Float[Tensor, "17 3"]:
     return canonical_pose(torch.cat([true, upright]))[len(true) :]
 
 
-def _places(predictions: Predictions, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+def _places(predictions: SplitPrediction, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     place = {int(row): i for i, row in enumerate(predictions.rows)}
     missing = [int(row) for row in rows if int(row) not in place]
     if missing:
@@ -170,7 +170,7 @@ def _places(predictions: Predictions, rows: Int[np.ndarray, " n"]) -> Int64[np.n
     return np.array([place[int(row)] for row in rows], np.int64)
 
 
-def _caption(predictions: Predictions, place: int) -> str:
+def _caption(predictions: SplitPrediction, place: int) -> str:
     instants, i = predictions.instants, predictions.instant[place]
     return (
         f"{instants.subjects[instants.subject[i]]} · {instants.sequences[instants.sequence[i]]} · "

@@ -1,41 +1,23 @@
-"""What a system says of the images of a split, and what is true of them."""
+"""The predictions for a split, the true poses beside them, and files that keep them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import label_views
+from mcss.files import replacing
+from mcss.models.prediction import Prediction, Predictor, predict_rows
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a system says of a batch of images; None for what it does not have."""
-
-    pose: Float[Tensor, "batch 17 3"] | None
-    """Pose in mm, the root at zero."""
-    embedding: Float[Tensor, "batch dim"] | None
-    frame: PoseFrame = "canonical"
-    """What the pose is turned to; it is scored in that frame (see `mcss.skeletons`)."""
-
-
-@runtime_checkable
-class Predictor(Protocol):
-    """Anything that can be evaluated: images, given as rows of a capture, to a `Prediction`.
-
-    It reads the images itself (`Capture.images` or `Capture.decode`), at the size and from the cache that suit it.
-    """
-
-    def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
-        """Predict for some rows, in their order, on the CPU in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +95,7 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class SplitPrediction:
     """The predictions for all images of a split, one entry per image."""
 
     instants: Instants
@@ -147,7 +129,7 @@ def predict_split(
     split: str,
     settings: EvaluationSettings | None = None,
     progress: Progress = NO_PROGRESS,
-) -> Predictions:
+) -> SplitPrediction:
     """Predict for every image of a split, or of as many of its instants as the settings allow.
 
     Raises:
@@ -161,24 +143,24 @@ def predict_split(
     if not len(instant):
         raise ValueError(f"views: the split {split!r} has no image of the views {', '.join(settings.views)}.")
     rows = instants.rows[instant, view]
-    parts = []
+
+    def checked(batch: Int64[np.ndarray, " batch"]) -> Prediction:
+        return _checked(predict(batch), len(batch))
+
     with progress.task(f"Predicting {split}", len(rows)) as task:
-        for start in range(0, len(rows), settings.batch_size):
-            batch = rows[start : start + settings.batch_size]
-            parts.append(_checked(predict(batch), len(batch)))
-            task.advance(len(batch))
+        prediction = Prediction.joined(predict_rows(checked, rows, task, settings.batch_size))
     rotation = None
-    if parts[0].frame == "camera":
+    if prediction.frame == "camera":
         rotation = torch.from_numpy(capture.rotations(rows, "scoring in camera space"))
-    return Predictions(
+    return SplitPrediction(
         instants=instants,
         instant=instant.astype(np.int64),
         view=view.astype(np.int64),
         rows=rows,
-        pose=_joined([part.pose for part in parts]),
-        embedding=_joined([part.embedding for part in parts]),
+        pose=prediction.pose,
+        embedding=prediction.embedding,
         rotation=rotation,
-        frame=parts[0].frame,
+        frame=prediction.frame,
     )
 
 
@@ -188,7 +170,7 @@ def target_poses(instants: Instants) -> Float[Tensor, "n 17 3"]:
     return canonical.masked_fill(~torch.from_numpy(instants.heading_valid)[:, None, None], torch.nan)
 
 
-def true_poses(predictions: Predictions) -> Float[Tensor, "n 17 3"]:
+def true_poses(predictions: SplitPrediction) -> Float[Tensor, "n 17 3"]:
     """The pose in mm that each image shows, in the frame of the predictions; NaN as in `target_poses`."""
     instants, instant = predictions.instants, torch.from_numpy(predictions.instant)
     if predictions.frame == "canonical":
@@ -219,6 +201,44 @@ def _checked(prediction: Prediction, count: int) -> Prediction:
     return prediction
 
 
-def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    present = [part.detach().float().cpu() for part in parts if part is not None]
-    return torch.cat(present) if present else None
+def write_predictions(path: Path, predictions: SplitPrediction, key: Mapping[str, str]) -> None:
+    """Write what a predictor said; `key` is what decides whether it may be read again."""
+    tensors = {
+        name: value.contiguous()
+        for name in ("pose", "embedding", "rotation")
+        if (value := getattr(predictions, name)) is not None
+    }
+    tensors |= {name: torch.from_numpy(getattr(predictions, name)) for name in ("instant", "view")}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={**key, "frame": predictions.frame})
+
+
+def read_predictions(path: Path, instants: Instants, key: Mapping[str, str]) -> SplitPrediction | None:
+    """What `write_predictions` wrote under the same key; None if there is nothing, or something else.
+
+    Args:
+        path: The file.
+        instants: Of the split, as they were when it was predicted; the key must vouch for that.
+        key: As it was written.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError:  # cut short by a full disk: it can be made again
+        return None
+    frame = about.pop("frame", "")
+    if about != dict(key) or frame not in ("canonical", "camera", "world"):
+        return None
+    numbers: dict[str, np.ndarray] = {name: tensors[name].numpy() for name in ("instant", "view")}
+    return SplitPrediction(
+        instants=instants,
+        **numbers,
+        rows=instants.rows[numbers["instant"], numbers["view"]],  # another build of the capture may have others
+        pose=tensors.get("pose"),
+        embedding=tensors.get("embedding"),
+        rotation=tensors.get("rotation"),
+        frame=frame,
+    )

@@ -11,13 +11,13 @@ from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.evaluate import evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
-from mcss.evaluation.network_predictor import NetworkPredictor
-from mcss.evaluation.predictions import EvaluationSettings, Predictions, predict_split
+from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction, predict_split
 from mcss.evaluation.report import SystemResult, comparison_report, history_of, report_rows, run_report
 from mcss.experiments.runs import Cell, cell_predictions, cell_result, mean_pose_result, train_cells
 from mcss.experiments.tuning import Budget, tuned
 from mcss.files import write_json, write_text
 from mcss.models.model_file import MODEL, read_model
+from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.scenes import SyntheticSettings
@@ -115,7 +115,7 @@ def _page(
     else:
         return comparison_report(results, made)
     few = EvaluationSettings(max_instants=300)
-    predicted: dict[str, Predictions] = {
+    predicted: dict[str, SplitPrediction] = {
         system: cell_predictions(shown[system], runs, capture, "test", few, progress)
         for system in ("supervised", "mcss")
     }

@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float32, Int64
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import read_joints
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, true_poses
 from mcss.experiments.mediapipe_process import SHARED, VERSION, mediapipe
 from mcss.experiments.runs import Cell, cell_predictions
@@ -29,6 +28,7 @@ from mcss.files import replacing, write_json
 from mcss.methods.method import load_estimator
 from mcss.metrics import pa_mpjpe
 from mcss.models.model_file import MODEL
+from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import JOINTS, ROOT
 

@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.evaluation.embedding import BIN_MM, distance_curves, drawn_queries
 from mcss.evaluation.evaluate import gallery_of, whole_instants
 from mcss.evaluation.examples import pick_rows, retrieval_examples
-from mcss.evaluation.predictions import EvaluationSettings, Predictions
+from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction
 from mcss.evaluation.report import NAMES, SystemResult
 from mcss.experiments.paper import FIG5, GENERALISATION, TABLE4
 from mcss.experiments.runs import Cell, cell_predictions, started_from
 from mcss.experiments.tables import Part, Study
+from mcss.images import decode_jpeg
 from mcss.retrieval import PoseRetrieval
 from mcss.viz.figures import GREY, PALETTE
 from mcss.viz.plots import MARKS, Cloud, Line, Shown, cloud_figure, image_figure, line_figure
@@ -52,7 +53,7 @@ def fig5_cells(study: Study) -> list[Cell]:
     ]
 
 
-def _predictions(study: Study, cell: Cell, settings: EvaluationSettings | None = None) -> Predictions:
+def _predictions(study: Study, cell: Cell, settings: EvaluationSettings | None = None) -> SplitPrediction:
     looked = settings or study.looked
     return cell_predictions(cell, study.cells, study.capture, "test", looked, study.progress)
 
@@ -60,7 +61,7 @@ def _predictions(study: Study, cell: Cell, settings: EvaluationSettings | None =
 def fig4(study: Study) -> Part:
     """What is found, in images."""
     cells = embedding_cells(study)
-    predicted: dict[str, Predictions] = {cell.system: _predictions(study, cell) for cell in cells}
+    predicted: dict[str, SplitPrediction] = {cell.system: _predictions(study, cell) for cell in cells}
     ours = predicted["mcss"]
     rows = pick_rows(ours, 6)
     examples = retrieval_examples(study.capture, predicted, rows, cross_subject=True, neighbours=NEIGHBOURS)

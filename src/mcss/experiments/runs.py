@@ -15,13 +15,20 @@ from typing import Any
 from mcss.data.capture import Capture
 from mcss.data.labels import LabelSpec, select_labels
 from mcss.evaluation.evaluate import Evaluation, evaluate
-from mcss.evaluation.network_predictor import NetworkPredictor
-from mcss.evaluation.prediction_files import read_predictions, write_predictions
-from mcss.evaluation.predictions import EvaluationSettings, MeanPose, Predictions, evaluated_instants, predict_split
+from mcss.evaluation.predictions import (
+    EvaluationSettings,
+    MeanPose,
+    SplitPrediction,
+    evaluated_instants,
+    predict_split,
+    read_predictions,
+    write_predictions,
+)
 from mcss.evaluation.report import SystemResult, history_of
 from mcss.files import write_json
 from mcss.methods.method import load_estimator, method_name
 from mcss.models.model_file import MODEL
+from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG, METRICS
 from mcss.training.metrics_log import read_metrics
@@ -198,7 +205,7 @@ def cell_predictions(
     split: str,
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
-) -> Predictions:
+) -> SplitPrediction:
     """What a trained cell says of a split; kept in its folder, for images and figures that ask again.
 
     Raises:

@@ -12,10 +12,10 @@ from jaxtyping import Float, Int64
 from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.evaluation.network_predictor import NetworkPredictor
 from mcss.evaluation.predictions import target_poses
 from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model
+from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 
 Space = Literal["embedding", "imagenet", "pose"]

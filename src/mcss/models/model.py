@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from mcss.data.augmentation import normalise
+from mcss.data.capture import Capture
 from mcss.errors import CheckpointError, ImageError
-from mcss.images import OfAnySize, as_rgb, read_image
+from mcss.images import OfAnySize, as_rgb, cut_out, read_image
 from mcss.models.model_file import ModelParts, read_model
-from mcss.models.orientation import Placement, placement_of
+from mcss.models.orientation import Orientation, orientation_of
 from mcss.models.pose_network import PoseNetwork
-from mcss.video.people import cut_out
+from mcss.models.prediction import BATCH_SIZE, predict_rows
+from mcss.progress import Task
 
 SHIPPED = Path(__file__).with_name("mcss.safetensors")
 """The weights that `load` takes if none are named."""
@@ -28,8 +30,6 @@ CARD = Path(__file__).with_name("CARD.md")
 
 MARGIN = 1.15
 """Side of a crop over the longer side of the person's box, as in the captures of this package."""
-
-_BATCH = 64
 
 _LARGEST_BOX = 4.0
 """Of the image's longer side: what is larger is a mistake, and would take memory."""
@@ -52,7 +52,7 @@ class Poses:
     """Unit vectors: near for the same pose, from whichever side and of whomever."""
     error: Float32[np.ndarray, " n"] | None
     """Expected mean distance of a joint from its true place, mm; None for models without reference poses."""
-    placement: Placement | None
+    placement: Orientation | None
     """How the person stands before the camera; None for models without that part."""
     squares: Float32[np.ndarray, "n 4"]
     """x0, y0, x1, y1: the part of each image that was looked at, in its pixels; it may reach beyond the image."""
@@ -66,7 +66,7 @@ class Poses:
             self.pose[index],
             self.embedding[index],
             None if self.error is None else self.error[index],
-            None if self.placement is None else self.placement.take(index),
+            None if self.orientation is None else self.orientation.take(index),
             self.squares[index],
         )
 
@@ -79,14 +79,14 @@ class Poses:
             np.concatenate([part.pose for part in parts]),
             np.concatenate([part.embedding for part in parts]),
             np.concatenate(errors) if errors else None,
-            Placement.joined(placements) if placements else None,
+            Orientation.joined(placements) if placements else None,
             np.concatenate([part.squares for part in parts]),
         )
 
     @property
     def heading(self) -> Float32[np.ndarray, " n"] | None:
-        """Degrees by which the person is turned from facing the camera, see `mcss.models.orientation.Placement`."""
-        return None if self.placement is None else self.placement.heading
+        """Degrees by which the person is turned from facing the camera, see `mcss.models.orientation.Orientation`."""
+        return None if self.orientation is None else self.orientation.heading
 
     def in_camera(self) -> Float64[np.ndarray, "n 17 3"]:
         """The poses in mm along the axes of the camera: x to the right, y down, z away; the pelvis at the origin.
@@ -113,12 +113,12 @@ class Poses:
         corner, side = self.squares[:, None, :2], (self.squares[:, 2] - self.squares[:, 0])[:, None, None]
         return np.asarray(corner + side * self._placed().in_crop(self.pose), np.float64)
 
-    def _placed(self) -> Placement:
-        if self.placement is None:
+    def _placed(self) -> Orientation:
+        if self.orientation is None:
             raise CheckpointError(
                 "this model does not know how people stand before the camera; `mcss equip RUN --capture C` adds that"
             )
-        return self.placement
+        return self.orientation
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +166,20 @@ class Model:
         """The embeddings alone, as `predict`."""
         return self.predict(images, boxes).embedding
 
+    def predict_rows(self, capture: Capture, rows: Int64[np.ndarray, " n"], task: Task | None = None) -> Poses:
+        """Predict for rows of a capture, a batch at a time.
+
+        Args:
+            capture: Holds the images.
+            rows: Rows of the capture.
+            task: Advanced by every image.
+        """
+
+        def predict(batch: Int64[np.ndarray, " batch"]) -> Poses:
+            return self.predict_crops(list(capture.decode(batch, self.image_size)), capture.boxes(batch))
+
+        return Poses.joined(predict_rows(predict, rows, task))
+
     def predict_crops(
         self,
         crops: Sequence[OfAnySize],
@@ -184,11 +198,11 @@ class Model:
         pixels = np.zeros((len(crops), size, size, 3), np.uint8)
         for place, crop in enumerate(crops):
             pixels[place] = _scaled(crop, size)
-        starts = range(0, max(len(crops), 1), _BATCH)
-        return Poses.joined([self._batch(pixels[s : s + _BATCH], corners[s : s + _BATCH]) for s in starts])
+        starts = range(0, max(len(crops), 1), BATCH_SIZE)
+        return Poses.joined([self._batch(pixels[s : s + BATCH_SIZE], corners[s : s + BATCH_SIZE]) for s in starts])
 
     def _batch(self, pixels: UInt8[np.ndarray, "n side side 3"], squares: Float32[np.ndarray, "n 4"]) -> Poses:
-        head, reference = self.parts.placement, self.parts.reference
+        head, reference = self.parts.orientation, self.parts.uncertainty
         stages = len(self.network.backbone.stages) if head is None else head.config.stages
         device = next(self.network.parameters()).device
         images = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2)).to(device)
@@ -196,7 +210,7 @@ class Model:
             maps = self.network.backbone(images, 0, stages)
             output = self.network(maps, stages)
             pose, embedding = self.network.denormalised(output.coordinates).cpu(), output.embedding.cpu()
-            placement = None if head is None else placement_of(head(maps))
+            placement = None if head is None else orientation_of(head(maps))
             error = None if reference is None else reference.expected_error(embedding, pose)
         # Copies out of inference mode, so that callers may do with them what they like.
         return Poses(pose.clone().numpy(), embedding.clone().numpy(), error, placement, squares)

@@ -8,9 +8,9 @@ from jaxtyping import Int64
 
 from mcss.data.capture import Capture
 from mcss.evaluation.evaluate import Evaluation, evaluate_predictions
-from mcss.evaluation.network_predictor import NetworkPredictor, prediction_of
-from mcss.evaluation.predictions import EvaluationSettings, Prediction, evaluated_instants, predict_split
+from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, predict_split
 from mcss.models.pose_network import PoseEstimator
+from mcss.models.prediction import NetworkPredictor, Prediction, predict_images
 from mcss.progress import Progress
 from mcss.training.feature_cache import CachedStages, cache_stages, default_cache
 from mcss.training.settings import TrainSettings
@@ -26,7 +26,7 @@ class CachedPredictor:
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
         """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
         images = self.stages.images(rows, np.random.default_rng(0), np.zeros(len(rows), bool))
-        return prediction_of(self.network, images, self.stages.first_stage)
+        return predict_images(self.network, images, self.stages.first_stage)
 
 
 @dataclass(frozen=True, eq=False)

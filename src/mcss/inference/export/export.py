@@ -24,8 +24,13 @@ from mcss import metrics
 from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.data.capture import Capture
 from mcss.errors import ExportError
-from mcss.evaluation.network_predictor import NetworkPredictor
-from mcss.evaluation.predictions import EvaluationSettings, Predictions, evaluated_instants, predict_split, true_poses
+from mcss.evaluation.predictions import (
+    EvaluationSettings,
+    SplitPrediction,
+    evaluated_instants,
+    predict_split,
+    true_poses,
+)
 from mcss.files import replacing
 from mcss.inference.export.quantisation import quantised_onnx, quantised_openvino
 from mcss.inference.export.runtimes import (
@@ -46,6 +51,7 @@ from mcss.inference.export.runtimes import (
 from mcss.methods.method import load_estimator
 from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress, Task
 
 TOLERANCE_MM = 0.1
@@ -315,7 +321,7 @@ def _parity(network: PoseNetwork, exported: ExportedModel, settings: ExportSetti
     )
 
 
-def _n_mpjpe(predictions: Predictions) -> float:
+def _n_mpjpe(predictions: SplitPrediction) -> float:
     assert predictions.pose is not None
     scored = torch.from_numpy(predictions.instants.heading_valid[predictions.instant])
     target = true_poses(predictions)[scored][:, 1:]

@@ -17,7 +17,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from mcss.data.capture import Capture
 from mcss.errors import ExportError
-from mcss.evaluation.predictions import Prediction
+from mcss.models.prediction import Prediction
 from mcss.processes import environment
 from mcss.skeletons import JOINTS, PoseFrame
 
