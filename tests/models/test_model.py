@@ -207,7 +207,7 @@ def test_the_examples_of_the_docs_run(
     checked = 0
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL):
         exec(block, names)
-        for expression, shape in re.findall(r"^(found[.\w()]+) +# (\([\d, ]+\))", block, re.MULTILINE):
+        for expression, shape in re.findall(r"^(prediction[.\w()]+) +# (\([\d, ]+\))", block, re.MULTILINE):
             assert eval(expression, names).shape == eval(shape), expression
             checked += 1
     assert checked >= 7
