@@ -20,7 +20,7 @@ import cv2
 import lance
 import numpy as np
 
-from mcss.data.capture import decode_jpeg
+from mcss.images import decode_jpeg
 from write_table import write_between
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import OpenEXR
 
+from mcss.images import encode_jpeg
 from mcss.sources.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_light
 
 
@@ -52,11 +53,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in PANORAMAS:
         coded = encode_light(mended(read_exr(options.folder / f"{name}.exr.js")))
-        quality = [cv2.IMWRITE_JPEG_QUALITY, 93, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        ok, jpeg = cv2.imencode(".jpg", coded[..., ::-1], quality)
-        if not ok:
-            raise RuntimeError(f"{name} could not be written as JPEG")
-        (options.out / f"panorama_{name}.jpg").write_bytes(jpeg.tobytes())
+        (options.out / f"panorama_{name}.jpg").write_bytes(encode_jpeg(coded, 93, colour_in_full=True))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from mcss.cli import main as mcss
-from mcss.video.decoding import decoded_count, images_at, jpeg
+from mcss.images import encode_jpeg
+from mcss.video.decoding import decoded_count, images_at
 
 SHOWN = 4
 """Images, evenly spread."""
@@ -36,7 +37,7 @@ def main() -> None:
         row = np.concatenate(list(images_at(overlay, numbers)), axis=1)
     width = round(row.shape[1] * HEIGHT / row.shape[0])
     smaller = cv2.resize(row, (width, HEIGHT), interpolation=cv2.INTER_AREA)
-    options.out.write_bytes(jpeg(np.asarray(smaller, np.uint8), 85))
+    options.out.write_bytes(encode_jpeg(np.asarray(smaller, np.uint8), 85))
 
 
 if __name__ == "__main__":

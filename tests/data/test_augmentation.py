@@ -17,8 +17,9 @@ from mcss.data.augmentation import (
     normalise,
     source_size,
 )
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.data.sampling import generator
+from mcss.images import decode_jpeg
 from mcss.skeletons import canonical_pose, mirrored
 
 

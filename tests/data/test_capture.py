@@ -12,8 +12,9 @@ import pytest
 
 from captures_for_tests import INFO, SIZE, VIEWS, stick_camera, stick_part, stick_parts, stick_pose
 from mcss.data.capture import Capture, CaptureWriter, Frame
-from mcss.data.schema import SCHEMA, jpeg_size
+from mcss.data.schema import SCHEMA
 from mcss.errors import CaptureError
+from mcss.images import jpeg_size
 
 
 def written(uri: str | Path, parts: list[list[Frame]]) -> Capture:

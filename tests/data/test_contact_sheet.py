@@ -7,8 +7,9 @@ import pytest
 from captures_for_tests import INFO, SIZE, stick_part
 from mcss.data.cameras import joints_in_crops
 from mcss.data.capture import Capture, CaptureWriter
-from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants, write_image
+from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants
 from mcss.errors import CaptureError
+from mcss.images import write_image
 
 
 def test_a_plain_sheet_is_the_images_row_by_row(tiny_capture: Capture) -> None:

@@ -18,7 +18,9 @@ import mcss
 from captures_for_tests import photo
 from mcss.cli import main
 from mcss.data.capture import Capture
-from mcss.data.formats.pose_files import read_csv, read_npz, read_trc
+from mcss.data.formats.csv import read_csv
+from mcss.data.formats.npz import read_npz
+from mcss.data.formats.trc import read_trc
 from mcss.inference.locate import in_image, parsed_rectangle
 from mcss.inference.outputs import parsed_formats
 from mcss.inference.predict import Input, inputs_of, take_of_image, take_of_video
@@ -135,7 +137,7 @@ def test_one_bad_file_does_not_stop_the_others_and_the_exit_status_says_so(
     predict("mixed", "-o", "out", "--run", run, "--json", "summary.json", code=1)
     text = said(capsys)
     for message in (
-        "mixed/broken.jpg: no image that can be read",
+        "mixed/broken.jpg: not a readable image",
         "mixed/empty.mp4: the file is empty (0 bytes)",
         "mixed/still.mp4: no person was found in it (a person is found by moving before a static camera)",
         "4 of 7 written to out.",

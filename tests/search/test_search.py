@@ -245,7 +245,7 @@ def test_index_and_search_on_the_command_line(
     main(["search", "S1/Walking 1/2@0.2:1", "--subject", "S2", "--view", "3", "-o", "sheet.png"])
     assert cv2.imread("sheet.png") is not None
     (tmp_path / "no.jpg").write_bytes(b"GIF89a")
-    assert "no image that can be read" in failing(["search", "no.jpg"], capsys)
+    assert "not a readable image" in failing(["search", "no.jpg"], capsys)
     assert "page.pdf should end in .html, .jpg or .png" in failing(["search", "row:1", "-o", "page.pdf"], capsys)
     assert "no index at nowhere" in failing(["search", "row:1", "--index", "nowhere"], capsys)
     with pytest.raises(SystemExit):

@@ -11,8 +11,9 @@ from mpi_inf_3dhp_writing import SIZE, camera_of, drawn, seen_by
 from pose_writing import walk, y_up
 
 from mcss.cli import main
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.errors import SourceError
+from mcss.images import decode_jpeg
 from mcss.skeletons import JOINTS
 from mcss.sources.aist.annotations import COCO, read_joints, read_lenses, read_mapping, read_names, seventeen
 from mcss.sources.aist.faults import full_sized, in_step, without_ignored

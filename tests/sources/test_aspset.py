@@ -11,8 +11,9 @@ from pose_writing import walk, write_c3d
 
 from captures_for_tests import stick_camera
 from mcss.cli import main
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.errors import SourceError
+from mcss.images import decode_jpeg
 from mcss.skeletons import JOINTS
 from mcss.sources.aspset import AspsetSettings, import_aspset, read_splits
 

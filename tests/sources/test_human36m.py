@@ -27,8 +27,8 @@ from human36m_files import (
 )
 
 from mcss.cli import main
-from mcss.data.capture import decode_jpeg
 from mcss.errors import SourceError
+from mcss.images import decode_jpeg
 from mcss.skeletons import HUMAN36M_32
 from mcss.sources.assembly import Assembled, SubjectCount
 from mcss.sources.human36m import faults

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from human36m_files import CAMERAS, around, camera, seen, shots_of, walk, write_metadata
 
-from mcss.data.capture import decode_jpeg
 from mcss.errors import SourceError
+from mcss.images import decode_jpeg
 from mcss.skeletons import HUMAN36M_32
 from mcss.sources.assembly import Assembled, SubjectCount
 from mcss.sources.human36m.release import import_human36m
@@ -123,7 +123,7 @@ def test_missing_and_damaged_images_are_named(tmp_path: Path) -> None:
     assert done.notes == (f"{folder / 'img_000006.jpg'}: no such file; 1 images of the take are missing and left out",)
     assert len(done.capture) == 55
     (folder / "img_000011.jpg").write_bytes(b"")
-    with pytest.raises(SourceError, match=r"img_000011\.jpg: expected an image, which cannot be read"):
+    with pytest.raises(SourceError, match=r"img_000011\.jpg: not a readable image"):
         imported(tmp_path / "set", tmp_path / "two")
     shutil.rmtree(folder)
     with pytest.raises(SourceError, match=r"img_000001\.jpg: no such file, nor are 5 others that the annotation"):

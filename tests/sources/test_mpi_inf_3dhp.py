@@ -21,8 +21,9 @@ from mpi_inf_3dhp_writing import (
 from pose_writing import y_up
 
 from mcss.cli import main
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.errors import SourceError
+from mcss.images import decode_jpeg
 from mcss.skeletons import JOINTS, MIRROR
 from mcss.sources.mpi_inf_3dhp.annotations import JOINTS_28, TEST_JOINTS_17, seventeen
 from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from filming import RATE, Room, film, write_video
 
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.errors import CaptureError, SourceError
+from mcss.images import decode_jpeg
 from mcss.sources.videos.importing import VideosSettings, import_videos
-from mcss.video.decoding import ImageSpool, images, probe
+from mcss.video.decoding import images, probe
 from mcss.video.recordings import find_recordings
+from mcss.video.spool import ImageSpool
 
 SMALL = {"width": 160, "height": 120, "count": 30}
 FAST = VideosSettings(size=48)

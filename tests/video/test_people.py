@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from filming import RATE, Room
 
+from mcss.images import cut_out
 from mcss.video.background import Foreground, empty_scene
-from mcss.video.people import Candidate, MotionFinder, Watch, candidates, crop_squares, cut_out, filled, follow
+from mcss.video.people import Candidate, MotionFinder, Watch, candidates, crop_squares, filled, follow
 
 
 def seen_boxes(room: Room) -> np.ndarray:

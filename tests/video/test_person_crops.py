@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from filming import Room, write_video
 
-from mcss.data.capture import decode_jpeg
+from mcss.images import decode_jpeg
 from mcss.video import person_crops as views
 from mcss.video.decoding import decoded, key_images, probe
 from mcss.video.person_crops import ViewCrops, Viewing

@@ -9,12 +9,13 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants, write_image
+from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants
 from mcss.data.doctor.diagnose import DoctorSettings, diagnose
 from mcss.data.doctor.page import MARKS, doctor_page
 from mcss.data.labels import write_instants
 from mcss.data.provenance import provenance
 from mcss.files import write_json, write_text
+from mcss.images import write_image
 from mcss.inference.label_selection import SelectSettings, select_instants
 from mcss.inference.rerun_view import show_in_rerun
 from mcss.progress import RichProgress

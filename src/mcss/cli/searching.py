@@ -11,10 +11,10 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import IMAGES, write_image
 from mcss.data.provenance import provenance_without_capture
 from mcss.errors import CaptureError, PoseIndexError
 from mcss.files import write_text
+from mcss.images import WRITTEN_SUFFIXES, write_image
 from mcss.inference.locate import parsed_rectangle
 from mcss.models.model import Model, load
 from mcss.progress import RichProgress
@@ -84,7 +84,7 @@ def search(
         out: Also write what was found with its images and other views: .html, .jpg or .png.
         json: Also write what was found to this file.
     """
-    if out is not None and out.suffix.lower() not in (".html", *IMAGES):
+    if out is not None and out.suffix.lower() not in (".html", *WRITTEN_SUFFIXES):
         raise ValueError(f"out: {out} should end in .html, .jpg or .png; choose one of them.")
     asked = parsed_query(query)
     opened = PoseIndex.open(index)

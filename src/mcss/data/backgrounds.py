@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 from torch import Tensor
 
-from mcss.data.capture import Capture, decode_jpeg
+from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.errors import CaptureError
+from mcss.images import decode_jpeg
 
 _SMALLEST = 16
 """Side of the last halving, at least."""

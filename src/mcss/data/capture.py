@@ -21,20 +21,10 @@ from jaxtyping import Float32, Int, UInt8
 
 from mcss.data.fingerprints import fingerprint_of
 from mcss.data.instants import INSTANT_COLUMNS, Instants, instants_of
-from mcss.data.schema import (
-    BACKGROUNDS,
-    SCHEMA,
-    Camera,
-    CaptureInfo,
-    Frame,
-    Selector,
-    Splits,
-    frames_table,
-    jpeg_size,
-    numbers,
-)
+from mcss.data.schema import BACKGROUNDS, SCHEMA, Camera, CaptureInfo, Frame, Selector, Splits, frames_table, numbers
 from mcss.data.storage import checked_metadata, commit_pieces, metadata_of, open_table, place_of, sweep, table_uri
 from mcss.errors import CaptureError
+from mcss.images import decode_jpeg, jpeg_size
 from mcss.progress import NO_PROGRESS, Progress
 
 __all__ = [
@@ -45,7 +35,6 @@ __all__ = [
     "Frame",
     "Instants",
     "Selector",
-    "decode_jpeg",
 ]
 
 _FINGERPRINT = "mcss.fingerprint"
@@ -369,20 +358,6 @@ class CaptureWriter:
             f"{what} could not be written to {self.uri}: {error}. What was written before stays: make "
             "room (or mend access) and run the same command again"
         )
-
-
-def decode_jpeg(image: bytes) -> UInt8[np.ndarray, "height width 3"]:
-    """A JPEG as RGB.
-
-    Raises:
-        ValueError: It is no JPEG, or a broken one.
-    """
-    if jpeg_size(image) is None:
-        raise ValueError(f"{len(image)} bytes that are no whole JPEG")
-    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"a JPEG of {len(image)} bytes that cannot be decoded")
-    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _pairs(dataset: Any, first: str, second: str) -> frozenset[tuple[str, str]]:

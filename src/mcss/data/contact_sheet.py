@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,14 +13,10 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.schema import Selector
 from mcss.errors import CaptureError
-from mcss.files import replacing
 from mcss.skeletons import JOINTS, PARENTS, canonical_pose
 from mcss.viz.figures import LEFT, MIDDLE, RIGHT, front_view
 
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
-IMAGES = (".jpg", ".jpeg", ".png")
-"""Endings that `write_image` knows."""
-
 _LINE = 16
 """Pixels of a line of text."""
 
@@ -120,27 +115,6 @@ def contact_sheet(
     if not plain:
         lines.insert(0, _heading(views * across, size))
     return np.concatenate(lines, axis=0)
-
-
-def write_image(path: Path, pixels: UInt8[np.ndarray, "height width 3"]) -> None:
-    """Write RGB pixels as a .jpg or .png, at once or not at all.
-
-    Raises:
-        ValueError: The name ends in something else.
-    """
-    kind = path.suffix.lower()
-    if kind not in IMAGES:
-        raise ValueError(f"out: {path} should end in .jpg or .png; choose one of them.")
-    with replacing(path) as temporary:
-        temporary.write_bytes(encoded(pixels, kind))
-
-
-def encoded(pixels: UInt8[np.ndarray, "height width 3"], kind: str = ".jpg") -> bytes:
-    """RGB pixels as the bytes of a JPEG or PNG."""
-    quality = [] if kind == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 88]
-    done, data = cv2.imencode(kind, np.ascontiguousarray(pixels[..., ::-1]), quality)
-    assert done
-    return data.tobytes()
 
 
 def draw_skeleton(image: UInt8[np.ndarray, "side side 3"], joints: Float[np.ndarray, "17 2"]) -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from mcss.errors import CaptureError
+from mcss.images import jpeg_size
 from mcss.skeletons import JOINTS, heading_valid
 
 SCHEMA_VERSION = 1
@@ -201,20 +202,6 @@ class CaptureInfo:
             for name in sorted(mine.keys() | theirs.keys())
             if mine.get(name) != theirs.get(name)
         ]
-
-
-def jpeg_size(image: bytes) -> tuple[int, int] | None:
-    """Width and height that a whole JPEG states; None if `image` is no JPEG or was cut off."""
-    if image[:2] != b"\xff\xd8" or b"\xff\xd9" not in image[-32:]:
-        return None
-    at = 2
-    while at + 9 <= len(image) and image[at] == 0xFF:
-        marker = image[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame, of any coding
-            height, width = image[at + 5 : at + 7], image[at + 7 : at + 9]
-            return int.from_bytes(width, "big"), int.from_bytes(height, "big")
-        at += 1 if marker == 0xFF else 2 + int.from_bytes(image[at + 2 : at + 4], "big")
-    return None
 
 
 def frames_table(frames: Sequence[Frame], image_size: int) -> Any:

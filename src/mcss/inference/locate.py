@@ -12,10 +12,11 @@ from mcss.images import Image
 from mcss.models.model import MARGIN, square_around, whole_square
 from mcss.progress import Task
 from mcss.video.background import empty_scene
-from mcss.video.decoding import Footage, ImageSpool, images, probe, times_of
+from mcss.video.decoding import Footage, images, probe, times_of
 from mcss.video.detectors import PersonFinder
 from mcss.video.people import MotionFinder, Watch, crop_squares, filled
 from mcss.video.person_crops import DETECT_SIZE, LOOK_SIZE, SAMPLES, SELDOM_SEEN
+from mcss.video.spool import ImageSpool
 from mcss.video.target import COMPARABLE
 
 Rectangle = tuple[float, float, float, float]

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import draw_skeleton, write_image
+from mcss.data.contact_sheet import draw_skeleton
 from mcss.data.instants import Instants
 from mcss.files import replacing
-from mcss.images import Image, read_image
+from mcss.images import Image, read_image, write_image
 from mcss.inference.pose_sequence import Take
 from mcss.video.decoding import images, load_av
 from mcss.viz.figures import front_view
@@ -45,7 +45,7 @@ def drawn(image: Image, take: Take, i: int, height: int) -> UInt8[np.ndarray, "r
     x0, y0, x1, y1 = (round(float(value) * scale) for value in take.poses.squares[i])
     cv2.rectangle(left, (x0, y0), (x1, y1), (255, 255, 255) if take.found[i] else (160, 160, 160), 1, cv2.LINE_AA)
     one = np.array([i])
-    if take.poses.placement is not None:
+    if take.poses.orientation is not None:
         _draw_over(left, take.poses.take(one).in_image()[0] * scale)
     side = min(height, 480)
     right = np.full((height, side, 3), _PAPER, np.uint8)
@@ -117,9 +117,9 @@ def write_sequence_overlay(take: Take, capture: Capture, instants: Instants, pat
                 row = instants.rows[i : i + 1, instants.views.index(name)]
                 crop = np.ascontiguousarray(capture.decode(row, size)[0])
                 poses = take.views[name].take(np.array([i]))
-                if poses.placement is not None:
+                if poses.orientation is not None:
                     # The view's own place and heading, with the pose that all views agree on.
-                    draw_skeleton(crop, poses.placement.in_crop(take.poses.pose[i : i + 1])[0])
+                    draw_skeleton(crop, poses.orientation.in_crop(take.poses.pose[i : i + 1])[0])
                 cells.append(crop)
             cells.append(panel(take.poses.pose[i], size, _said(take, i)))
             yield np.concatenate(cells, axis=1)

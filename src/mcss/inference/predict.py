@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants, natural_order
 from mcss.errors import SourceError
-from mcss.images import IMAGE_SUFFIXES, read_image
+from mcss.images import IMAGE_SUFFIXES, cut_out, read_image
 from mcss.inference.fusion import fused
 from mcss.inference.locate import Rectangle, in_image, in_video
 from mcss.inference.pose_sequence import Take
@@ -18,7 +18,6 @@ from mcss.models.model import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.decoding import VIDEO_SUFFIXES, images, stated_count
 from mcss.video.detectors import PersonFinder
-from mcss.video.people import cut_out
 
 _BATCH = 64
 

@@ -9,12 +9,11 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
 from mcss.data.capture import Capture
 from mcss.errors import CaptureError, SourceError
-from mcss.images import Image
+from mcss.images import Image, cut_out
 from mcss.inference.predict import Input, take_of_video
 from mcss.models.model import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.video.decoding import images_at
-from mcss.video.people import cut_out
 
 Span = tuple[float, float]
 """From the first to the second of these times, in seconds."""

@@ -3,8 +3,8 @@
 import numpy as np
 from markupsafe import Markup
 
-from mcss.data.contact_sheet import encoded
 from mcss.data.provenance import Provenance
+from mcss.images import encode_jpeg
 from mcss.search.compare import Comparison, moments
 from mcss.viz.figures import PALETTE
 from mcss.viz.html import page_environment
@@ -44,8 +44,8 @@ def _pairs(comparison: Comparison, places: list[int]) -> list[dict[str, object]]
     joints = comparison.joints[:, 1:].mean(axis=1)
     return [
         {
-            "a": encoded(images_a[i]),
-            "b": encoded(images_b[i]),
+            "a": encode_jpeg(images_a[i]),
+            "b": encode_jpeg(images_b[i]),
             "time_a": float(comparison.time_a[place]),
             "time_b": float(comparison.time_b[place]),
             "pose_a": comparison.pose_a[place],

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import captioned, encoded
+from mcss.data.contact_sheet import captioned
 from mcss.data.provenance import Provenance
 from mcss.errors import CaptureError
+from mcss.images import encode_jpeg
 from mcss.search.entries import Hit
 from mcss.search.search import Answer
 from mcss.viz.html import page_environment
@@ -28,7 +29,7 @@ class Seen:
     @property
     def jpeg(self) -> bytes | None:
         """For a page."""
-        return None if self.pixels is None else encoded(self.pixels)
+        return None if self.pixels is None else encode_jpeg(self.pixels)
 
 
 @dataclass(frozen=True, eq=False)

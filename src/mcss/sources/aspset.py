@@ -16,12 +16,12 @@ from mcss.data.formats.joint_names import joint_places, joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import find_unit, find_up, to_z_up, turned
 from mcss.errors import SourceError
+from mcss.images import encode_jpeg
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import JOINTS
 from mcss.sources.assembly import Assembled, Note, Part, assemble
 from mcss.sources.workers import Workers
 from mcss.video.crops import check_crop_settings, crops, joint_boxes
-from mcss.video.decoding import jpeg
 from mcss.video.people import filled
 
 CAMERAS = ("left", "mid", "right")
@@ -245,7 +245,7 @@ class Clip:
                     frame=number,
                     time=number / RATE,
                     view=name,
-                    image=jpeg(crop[0], settings.quality),
+                    image=encode_jpeg(crop[0], settings.quality),
                     box=crop[1],
                     pose=pose if pose is not None and np.isfinite(pose).all() else None,
                     camera=turned(cameras[name], "-y"),

@@ -8,15 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
+from mcss.images import Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"})
-
-Image = UInt8[np.ndarray, "height width 3"]
 
 
 @dataclass(frozen=True)
@@ -274,41 +272,3 @@ def load_av() -> ModuleType:
     except ImportError as error:
         raise ImportError("reading videos needs PyAV: install it with `pip install 'mcss[video]'`") from error
     return av
-
-
-class ImageSpool:
-    """Small images kept in an unnamed temporary file as JPEG, to be read again in any order."""
-
-    def __init__(self) -> None:
-        import tempfile
-
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._places: list[tuple[int, int]] = []
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def append(self, image: Image) -> None:
-        """Add an image at the end."""
-        data = jpeg(image, 95)
-        self._places.append((self._file.seek(0, 2), len(data)))
-        self._file.write(data)
-
-    def __getitem__(self, index: int) -> Image:
-        place, length = self._places[index]
-        self._file.seek(place)
-        data = np.frombuffer(self._file.read(length), np.uint8)
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        assert decoded is not None
-        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-
-    def close(self) -> None:
-        """Forget all images."""
-        self._file.close()
-
-
-def jpeg(image: Image, quality: int) -> bytes:
-    """An image as JPEG."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return data.tobytes()

@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64
 
 from mcss.video.background import Foreground, Scene
 from mcss.video.detectors import Found, Image, PersonFinder
@@ -228,20 +228,6 @@ def crop_squares(boxes: Boxes, rate: float, margin: float, width: int, height: i
     room = np.array([width, height]) - side
     corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), np.rint(room / 2))
     return np.concatenate([corner, corner + side], axis=1).astype(np.int64)
-
-
-def cut_out(
-    image: UInt8[np.ndarray, "height width 3"], square: Int64[np.ndarray, " 4"], size: int
-) -> UInt8[np.ndarray, "size size 3"]:
-    """The square part of an image, scaled; what lies outside the image repeats its border."""
-    height, width = image.shape[:2]
-    x0, y0, x1, y1 = (int(v) for v in square)
-    inside = image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
-    outside = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
-    if any(outside):
-        inside = np.asarray(cv2.copyMakeBorder(inside, *outside, borderType=cv2.BORDER_REPLICATE), np.uint8)
-    how = cv2.INTER_AREA if x1 - x0 > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(inside, (size, size), interpolation=how), np.uint8)
 
 
 def _windowed(

@@ -18,8 +18,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
+from mcss.images import Image, encode_jpeg
 from mcss.video.background import Scene, empty_scene
-from mcss.video.decoding import Footage, Image, decoded, images, jpeg, key_images
+from mcss.video.decoding import Footage, decoded, images, key_images
 from mcss.video.detectors import DetectorName, PersonFinder, person_detector
 from mcss.video.people import MotionFinder, Watch, crop_squares, filled
 from mcss.video.spool import Rectangle, RegionSpool, surroundings
@@ -305,7 +306,7 @@ class ViewCrops:
                     self.decoded_again += 1
                     kept = image, square
                 crop, (x0, y0, x1, y1) = kept[0].cut(kept[1], viewing.size)
-                yield jpeg(crop, viewing.quality), (float(x0), float(y0), float(x1), float(y1))
+                yield encode_jpeg(crop, viewing.quality), (float(x0), float(y0), float(x1), float(y1))
 
     def close(self) -> None:
         """Remove what was kept on the disk."""

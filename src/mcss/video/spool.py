@@ -11,10 +11,10 @@ import tempfile
 from array import array
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from mcss.images import Image, decode_grey_jpeg, decode_jpeg, encode_jpeg
 from mcss.video.yuv import SPARE, Plane, Planes
 
 ROOM = 1.15
@@ -71,6 +71,32 @@ def _overlap(a: Rectangle, b: Rectangle) -> bool:
 
 def _within(a: Rectangle, b: Rectangle) -> bool:
     return a[0] >= b[0] and a[1] >= b[1] and a[2] <= b[2] and a[3] <= b[3]
+
+
+class ImageSpool:
+    """Small images kept in an unnamed temporary file as JPEG, to be read again in any order."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        self._extents: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._extents)
+
+    def append(self, image: Image) -> None:
+        """Add an image at the end."""
+        data = encode_jpeg(image, 95)
+        self._extents.append((self._file.seek(0, 2), len(data)))
+        self._file.write(data)
+
+    def __getitem__(self, index: int) -> Image:
+        start, length = self._extents[index]
+        self._file.seek(start)
+        return decode_jpeg(self._file.read(length))
+
+    def close(self) -> None:
+        """Forget all images."""
+        self._file.close()
 
 
 class RegionSpool:
@@ -152,13 +178,10 @@ def _packed(part: Planes) -> bytes:
     page[:rows, :columns] = part.y
     page[rows:, :half_columns] = part.u
     page[rows:, half_columns : 2 * half_columns] = part.v
-    done, data = cv2.imencode(".jpg", page, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    assert done
-    return data.tobytes()
+    return encode_jpeg(page, QUALITY)
 
 
 def _unpacked(data: memoryview, whole: tuple[int, int], half: tuple[int, int]) -> tuple[Plane, Plane, Plane]:
-    page = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert page is not None
-    y, colours = np.asarray(page[: whole[0], : whole[1]], np.uint8), np.asarray(page[whole[0] :], np.uint8)
+    page = decode_grey_jpeg(data)
+    y, colours = page[: whole[0], : whole[1]], page[whole[0] :]
     return y, colours[:, : half[1]], colours[:, half[1] : 2 * half[1]]

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from mcss.errors import SourceError
 from mcss.files import replacing
-from mcss.video.decoding import Image, jpeg
+from mcss.images import Image, encode_jpeg
 from mcss.video.target import Followed
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -58,7 +58,7 @@ def write_track_sheet(path: Path, name: str, views: Sequence[Followed]) -> None:
     width = max(row.shape[1] for row in rows)
     sheet = np.concatenate([_padded(row, width) for row in rows], axis=0)
     with replacing(path) as temporary:
-        temporary.write_bytes(jpeg(sheet, 88))
+        temporary.write_bytes(encode_jpeg(sheet, 88))
 
 
 def _row(view: Followed) -> Pixels:

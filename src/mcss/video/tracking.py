@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 from scipy.optimize import linear_sum_assignment
 
-from mcss.video.decoding import Image
+from mcss.images import Image
 from mcss.video.detectors import Found
 
 Box = Float64[np.ndarray, " 4"]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from mcss.video.decoding import Image
+from mcss.images import Image
 
 Plane = UInt8[np.ndarray, "_ _"]
 

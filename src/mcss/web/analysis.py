@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
-from mcss.data.contact_sheet import encoded
 from mcss.errors import ImageError, SourceError
-from mcss.images import Image
+from mcss.images import Image, cut_out, encode_jpeg
 from mcss.inference.locate import Rectangle, in_image
 from mcss.inference.pose_sequence import smooth
 from mcss.inference.predict import Input, take_of_video
@@ -19,7 +18,6 @@ from mcss.models.model import Model, Poses
 from mcss.search.clips import Clip
 from mcss.video.decoding import images
 from mcss.video.detectors import PersonFinder
-from mcss.video.people import cut_out
 from mcss.web.limits import Limits
 from mcss.web.uploads import UploadError, copy_video, read_upload, scaled_down
 
@@ -106,7 +104,7 @@ def _of_image(model: Model, path: Path, box: Rectangle | None, limits: Limits, f
         found=sighting.found,
         notes=sighting.notes,
         image=image,
-        crops=[encoded(cut_out(image, sighting.squares[0], CROP))],
+        crops=[encode_jpeg(cut_out(image, sighting.squares[0], CROP))],
     )
 
 
@@ -118,7 +116,7 @@ def _of_video(model: Model, path: Path, box: Rectangle | None, limits: Limits, f
         rectangle = _in_pixels(box, first.shape[1], first.shape[0])
         take = smooth(take_of_video(model, Input(copy, "the video"), rectangle, finder), SmoothingSettings())
         squares = np.rint(take.poses.squares).astype(np.int64)
-        crops = [encoded(cut_out(p, s, CROP)) for p, s in zip(images(copy), squares, strict=False)]
+        crops = [encode_jpeg(cut_out(p, s, CROP)) for p, s in zip(images(copy), squares, strict=False)]
     finally:
         copy.unlink(missing_ok=True)
     return _answer(model, "video", take.poses, take.time, take.found, take.notes, first, crops)
@@ -135,7 +133,7 @@ def _answer(
     crops: list[bytes],
 ) -> Answer:
     height, width = image.shape[:2]
-    reference = model.parts.reference
+    reference = model.parts.uncertainty
     frames = []
     for i in range(len(poses)):
         frame: dict[str, Any] = {
@@ -148,7 +146,7 @@ def _answer(
         }
         if poses.error is not None:
             frame["error"] = round(float(poses.error[i]), 1)
-        if (placed := poses.placement) is not None:
+        if (placed := poses.orientation) is not None:
             frame["heading"] = round(float(placed.heading[i]), 1)
             frame["joints"] = rounded(placed.in_crop(poses.pose)[i], 4)
         frames.append(frame)
@@ -160,7 +158,7 @@ def _answer(
         "notes": [for_visitors(note) for note in notes],
         "frames": frames,
     }
-    return Answer(about, poses.embedding, crops, encoded(scaled_down(image, SHOWN)))
+    return Answer(about, poses.embedding, crops, encode_jpeg(scaled_down(image, SHOWN)))
 
 
 def _in_pixels(box: Rectangle | None, width: int, height: int) -> Rectangle | None:

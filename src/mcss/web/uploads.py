@@ -19,7 +19,8 @@ from PIL import UnidentifiedImageError
 from mcss.errors import ImageError
 from mcss.images import Image, decode_image
 from mcss.inference.overlays import write_video
-from mcss.video.decoding import ImageSpool, load_av
+from mcss.video.decoding import load_av
+from mcss.video.spool import ImageSpool
 from mcss.web.limits import Limits
 
 Kind = Literal["image", "video"]

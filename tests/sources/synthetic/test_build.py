@@ -7,8 +7,9 @@ import lance
 import numpy as np
 import pytest
 
-from mcss.data.capture import Capture, CaptureWriter, decode_jpeg
+from mcss.data.capture import Capture, CaptureWriter
 from mcss.errors import CaptureError
+from mcss.images import decode_jpeg
 from mcss.sources.synthetic import build as building
 from mcss.sources.synthetic.body import Body
 from mcss.sources.synthetic.build import build, capture_info

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from mcss.data.capture import decode_jpeg
 from mcss.data.doctor.lags import BANDS
+from mcss.images import decode_jpeg
 
 _SIDE = 64
 """Pixels at which images are looked at."""

@@ -5,10 +5,11 @@ from jaxtyping import Int
 
 from mcss.data.cameras import joints_in_crops
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import draw_skeleton, encoded
+from mcss.data.contact_sheet import draw_skeleton
 from mcss.data.doctor.checks import Diagnosis
 from mcss.data.provenance import Provenance
 from mcss.errors import CaptureError
+from mcss.images import encode_jpeg
 from mcss.viz.html import page_environment
 
 MARKS = {"ok": "✓", "note": "i", "fault": "✗", "not checked": "–"}
@@ -40,5 +41,5 @@ def _images(capture: Capture, rows: Int[np.ndarray, " n"]) -> list[tuple[str, by
         except CaptureError:
             continue
         draw_skeleton(pixels, joints_in_crops(capture, np.array([row]), instants.take(np.array([instant])))[0])
-        found.append((instants.views[view], encoded(pixels)))
+        found.append((instants.views[view], encode_jpeg(pixels)))
     return found

@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 from mcss.data.capture import CaptureInfo, Frame, Selector
 from mcss.data.formats.units import find_unit, find_up, to_z_up
 from mcss.errors import SourceError
+from mcss.images import encode_jpeg
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import ROOT
 from mcss.sources.aist.annotations import (
@@ -31,7 +32,7 @@ from mcss.sources.aist.faults import full_sized, in_step, without_ignored
 from mcss.sources.assembly import Assembled, Note, Part, assemble
 from mcss.sources.workers import Workers
 from mcss.video.crops import check_crop_settings, crops_at, joint_boxes
-from mcss.video.decoding import jpeg, probe
+from mcss.video.decoding import probe
 
 RATE = 60.0
 """Poses per second, exactly; videos may have a slightly different rate (the download page, "Timestamps")."""
@@ -275,7 +276,7 @@ class Dance:
                     frame=number,
                     time=number / RATE,
                     view=name,
-                    image=jpeg(crop[0], settings.quality),
+                    image=encode_jpeg(crop[0], settings.quality),
                     box=crop[1],
                     pose=pose if np.isfinite(pose).all() else None,
                     camera=lenses[name].camera(),

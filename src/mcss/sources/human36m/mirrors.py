@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.capture import Frame
-from mcss.errors import SourceError
+from mcss.errors import ImageError, SourceError
+from mcss.images import cut_out, encode_jpeg, read_image
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.hdf5 import load_h5py
@@ -27,8 +27,6 @@ from mcss.sources.human36m.annotations import JOINTS_32, SILHOUETTE, checked
 from mcss.sources.human36m.faults import SHIFTED, boxes_shifted_back, shifted_back
 from mcss.sources.human36m.metadata import Lens, Metadata, Take
 from mcss.sources.human36m.sequences import RATE, Human36MSettings, squared
-from mcss.video.decoding import jpeg
-from mcss.video.people import cut_out
 
 FETCH_NAMES = {"WalkTogether": "WalkingTogether"}
 """What h36m-fetch calls an action → what the set's list calls it."""
@@ -111,18 +109,18 @@ class ImagesPart:
             note(f"{missing[0]}: no such file; {len(missing)} images of the take are missing and left out")
 
     def _crop(self, path: Path, square: Int64[np.ndarray, " 4"]) -> bytes:
-        stored = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if stored is None:
-            raise SourceError(f"{path}: expected an image, which cannot be read; unpack it again")
-        height, width = stored.shape[:2]
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            raise SourceError(f"{error}; unpack it again") from error
+        height, width = image.shape[:2]
         x0, y0, x1, y1 = square.tolist()
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             raise SourceError(
                 f"{path}: the person's box {x0},{y0},{x1},{y1} lies outside its {width}×{height} pixels; use images "
                 "and annotation of the same copy, neither scaled nor cut"
             )
-        image = np.asarray(cv2.cvtColor(stored, cv2.COLOR_BGR2RGB), np.uint8)
-        return jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
+        return encode_jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
 
 
 def fetch_root(folder: Path) -> Path | None:

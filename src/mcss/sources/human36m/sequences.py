@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 
 from mcss.data.capture import Frame
 from mcss.errors import SourceError
+from mcss.images import Image, cut_out, encode_jpeg
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.human36m.annotations import Poses, joint_boxes, mask_boxes, read_poses, read_videopose3d
@@ -23,8 +24,8 @@ from mcss.sources.human36m.faults import (
     without_corrupt_videos,
 )
 from mcss.sources.human36m.metadata import Lens, Take
-from mcss.video.decoding import Image, decoded_count, images, jpeg, stated_count
-from mcss.video.people import cut_out, filled
+from mcss.video.decoding import decoded_count, images, stated_count
+from mcss.video.people import filled
 
 RATE = 50.0
 """Images per second of every camera."""
@@ -262,7 +263,7 @@ class TakePart:
                 f"{width}×{height} pixels; boxes, cameras and poses do not belong together: look whether all files "
                 "are of this subject"
             )
-        return jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
+        return encode_jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
 
 
 def take_poses(folder: Path, take: Take, settings: Human36MSettings) -> Poses:

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.capture import Camera, CaptureInfo, Frame, Selector
 from mcss.data.formats.units import Up, find_unit, find_up, to_z_up, turned
-from mcss.errors import SourceError
+from mcss.errors import ImageError, SourceError
+from mcss.images import Image, cut_out, encode_jpeg, read_image
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.assembly import Assembled, Note, Part, assemble
 from mcss.sources.mpi_inf_3dhp.annotations import (
@@ -26,8 +26,7 @@ from mcss.sources.mpi_inf_3dhp.annotations import (
 from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
 from mcss.sources.workers import Workers
 from mcss.video.crops import check_crop_settings, corners, crops, joint_boxes
-from mcss.video.decoding import Image, jpeg
-from mcss.video.people import crop_squares, cut_out
+from mcss.video.people import crop_squares
 
 CHEST_HEIGHT = (0, 2, 4, 7, 8)
 
@@ -265,7 +264,7 @@ class Take:
                         frame=number,
                         time=number / rate,
                         view=str(camera),
-                        image=jpeg(crop[0], settings.quality),
+                        image=encode_jpeg(crop[0], settings.quality),
                         box=crop[1],
                         pose=taken[index] if np.isfinite(taken[index]).all() else None,
                         camera=turned(cameras[camera], settings.up),
@@ -319,7 +318,7 @@ class TestTake:
                 frame=number,
                 time=number / TEST_RATE,
                 view="test",
-                image=jpeg(cut_out(image, square, settings.size), settings.quality),
+                image=encode_jpeg(cut_out(image, square, settings.size), settings.quality),
                 box=corners(square),
                 pose=poses[number] if np.isfinite(poses[number]).all() else None,
             )
@@ -356,13 +355,10 @@ def world_poses(
 
 
 def _image(path: Path) -> Image:
-    data = path.read_bytes() if path.is_file() else b""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if image is None:
-        raise SourceError(
-            f"{path}: {'cannot be read as JPEG' if data else 'missing or empty'}; unpack the test set again"
-        )
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise SourceError(f"{error}; unpack the test set again") from error
 
 
 def _activity(number: int) -> str:

@@ -194,11 +194,3 @@ def _halvings(light: Float32[np.ndarray, "h w 3"]) -> list[Float32[np.ndarray, "
         height, width = levels[-1].shape[:2]
         levels.append(cv2.resize(levels[-1], (width // 2, height // 2), interpolation=cv2.INTER_AREA))
     return levels
-
-
-def jpeg(pixels: UInt8[np.ndarray, "h w 3"], quality: int = 90) -> bytes:
-    """An image as JPEG."""
-    ok, coded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not ok:
-        raise RuntimeError("OpenCV could not write a JPEG")
-    return coded.tobytes()

@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mcss.data.schema import Frame
+from mcss.images import encode_jpeg
 from mcss.sources.synthetic.body import Body
 from mcss.sources.synthetic.figure import Figure
 from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS, Performance, perform
-from mcss.sources.synthetic.photography import Bones, Photographer, jpeg, posed
+from mcss.sources.synthetic.photography import Bones, Photographer, posed
 from mcss.sources.synthetic.rasteriser import bounds
 from mcss.sources.synthetic.stage import PANORAMAS, STAGE_RADIUS, STAGES, StageName, draw_cameras, load_stage
 from mcss.sources.synthetic.wardrobe import dress
@@ -160,7 +161,7 @@ def film(settings: SyntheticSettings, subject: int, performance: Performance) ->
                     frame=number,
                     time=number / performance.rate,
                     view=str(view + 1),
-                    image=jpeg(image.pixels, JPEG_QUALITY),
+                    image=encode_jpeg(image.pixels, JPEG_QUALITY),
                     box=image.box,
                     pose=pose,
                     camera=camera,
@@ -243,7 +244,7 @@ def _photographers(stages: tuple[StageName, ...], seats: str, settings: Syntheti
 @lru_cache(maxsize=1)
 def _backgrounds(crew: tuple[Photographer, ...]) -> dict[str, bytes]:
     empty = [photographer.background(n) for photographer in crew for n in range(len(photographer.cameras))]
-    return {str(view + 1): jpeg(image, JPEG_QUALITY) for view, image in enumerate(empty)}
+    return {str(view + 1): encode_jpeg(image, JPEG_QUALITY) for view, image in enumerate(empty)}
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:

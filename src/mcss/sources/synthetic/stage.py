@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from mcss.data.schema import Camera
+from mcss.images import read_image
 from mcss.sources.synthetic.rasteriser import facing
 
 PanoramaName = Literal[
@@ -89,10 +90,9 @@ def load_stage(name: StageName) -> Stage:
     if name == "cyclorama":
         return _cyclorama()
     path = ASSETS / f"panorama_{name}.jpg"
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
+    if not path.is_file():
         raise FileNotFoundError(f"no panorama at {path}: install mcss again, or run scripts/make_panoramas.py")
-    light = decode_light(np.ascontiguousarray(image[..., ::-1]))
+    light = decode_light(read_image(path))
     height, width = light.shape[:2]
     # The sun: the brightest spot of the upper part, but never so low that shadows leave the stage.
     blurred = cv2.GaussianBlur(light, (0, 0), 6)

