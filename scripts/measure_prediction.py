@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from mcss.data.cameras import joints_in_crops
 from mcss.data.capture import Capture
-from mcss.data.formats.bvh_writer import with_fixed_bones
+from mcss.data.formats.bvh import with_fixed_bones
 from mcss.data.instants import Instants
 from mcss.data.provenance import provenance
 from mcss.evaluation.predictions import target_poses
@@ -29,7 +29,7 @@ from mcss.files import replacing, write_json
 from mcss.inference.fusion import fused
 from mcss.metrics import mpjpe, n_mpjpe, pa_mpjpe
 from mcss.models.model import Poses, load
-from mcss.models.orientation import Placement, angle_between
+from mcss.models.orientation import Orientation, angle_between
 from mcss.progress import RichProgress
 from mcss.skeletons import canonical_pose
 from mcss.training.heads import LabelledImages, placements, predicted
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--instants", type=int, default=400)
     options = parser.parse_args()
     model, capture, progress = load(options.model), Capture.open(options.capture), RichProgress()
-    if model.parts.reference is None or model.parts.placement is None:
+    if model.parts.uncertainty is None or model.parts.orientation is None:
         parser.error(f"{options.model} lacks what `mcss equip` adds; run that first")
     instants = capture.instants(options.split)
     whole = instants.take(np.flatnonzero(instants.heading_valid & (instants.rows >= 0).all(axis=1)))
@@ -65,7 +65,7 @@ def main() -> None:
     }  # fmt: skip
     fusion = fusion_of(said, true, views, error)
     headings = headings_of(capture, some, said)
-    doubts = expected_errors(said, error, model.parts.reference.limit)
+    doubts = expected_errors(said, error, model.parts.uncertainty.limit)
     bones = fixed_bones(some, said, views)
     write_json(Path("docs/results/fusion.json"), {"mm": fusion, **about})
     write_json(
@@ -123,14 +123,14 @@ def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]
     order = {int(row): i for i, row in enumerate(every.rows)}
     kept, true = placements(capture, every)
     at = np.array([order[int(row)] for row in kept.rows])
-    found = said.placement
+    found = said.orientation
     assert found is not None
     found = found.take(at)
     off = angle_between(found.heading, true.heading)
     seen = joints_in_crops(capture, kept.rows, kept.instants)
     sure = found.certainty >= np.median(found.certainty)
 
-    def drawn(place: Placement, pose: Float[np.ndarray, "n 17 3"]) -> float:
+    def drawn(place: Orientation, pose: Float[np.ndarray, "n 17 3"]) -> float:
         return round(float(np.linalg.norm(place.in_crop(pose) - seen, axis=-1).mean()), 4)
 
     right = canonical_pose(torch.from_numpy(kept.instants.pose)).numpy()

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mcss.skeletons import JOINTS, PARENTS
+from mcss.skeletons import BONE_ANGLES, JOINTS, joint_angles
 
 TINY = 1e-12
 """Below this a length (mm) or squared length (mm²) counts as zero."""
@@ -23,7 +23,6 @@ PCK_MM = 150.0
 AUC_THRESHOLDS_MM = tuple(float(t) for t in range(0, 151, 5))
 
 _TORSO = (JOINTS.index("Hip"), JOINTS.index("Spine"), JOINTS.index("Thorax"))
-_ANGLES = tuple((PARENTS[j], j, c) for j in range(17) for c in range(17) if PARENTS[c] == j and PARENTS[j] >= 0)
 
 
 def mpjpe(pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch joints 3"]) -> Float[Tensor, "batch"]:
@@ -96,7 +95,8 @@ def angle_error(pred: Float[Tensor, "batch 17 3"], target: Float[Tensor, "batch 
     Such as the bend of an elbow or a knee: free of body size and heading. Not the error of joint
     *rotations*, which positions do not determine.
     """
-    return (_angles(pred.double()) - _angles(target.double())).abs().mean(-1).rad2deg()
+    difference = joint_angles(pred.double(), BONE_ANGLES) - joint_angles(target.double(), BONE_ANGLES)
+    return difference.abs().mean(-1).rad2deg()
 
 
 def torso_length(pose: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch"]:
@@ -227,13 +227,6 @@ def _joint_errors(
 ) -> Float[Tensor, "batch joints"]:
     error: Tensor = (pred - target).norm(dim=-1)
     return error
-
-
-def _angles(pose: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch angles"]:
-    before, joint, after = (pose[:, list(index), :] for index in zip(*_ANGLES, strict=True))
-    a, b = before - joint, after - joint
-    # atan2, unlike arccos, is exact near 0° and 180° and gives 0 for a bone without length.
-    return torch.atan2(torch.linalg.cross(a, b).norm(dim=-1), (a * b).sum(-1))
 
 
 def _ratio(numerator: Float[Tensor, "batch"], denominator: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:

@@ -94,7 +94,7 @@ def test_the_person_is_followed_by_motion_and_the_model_sees_what_an_import_woul
     take = take_of_video(mcss.load(run), Input(clip, "walk"))
     room = Room(**ROOM)
     for i in range(2, 18, 5):
-        x0, y0, x1, y1 = take.poses.squares[i]
+        x0, y0, x1, y1 = take.poses.crop_boxes[i]
         joints = room.person(i)[0]
         inside = (joints[:, 0] > x0 - 2) & (joints[:, 0] < x1 + 2) & (joints[:, 1] > y0 - 2) & (joints[:, 1] < y1 + 2)
         assert inside.mean() > 0.8
@@ -180,7 +180,7 @@ def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_n
     cv2.imwrite("photo.png", photo())
     two = Told([[0.0, 0, 20, 40], [100.0, 50, 180, 250]])
     take = take_of_image(model, Input(Path("photo.png"), "photo"), finder=two)
-    assert take.poses.squares.tolist() == [[25, 35, 255, 265]]
+    assert take.poses.crop_boxes.tolist() == [[25, 35, 255, 265]]
     assert "2 people; the largest is taken" in take.notes[0]
     with pytest.raises(ValueError, match="photo: no person was found in it; say where one is with --box"):
         in_image(photo(), "photo", None, Told())
@@ -189,7 +189,7 @@ def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_n
     ]
     take = take_of_video(model, Input(clip, "walk"), finder=Told(*moving))
     assert take.found.tolist() == [i != 3 for i in range(20)]
-    middle = (take.poses.squares[:, 0] + take.poses.squares[:, 2]) / 2
+    middle = (take.poses.crop_boxes[:, 0] + take.poses.crop_boxes[:, 2]) / 2
     np.testing.assert_allclose(middle[4:16], 55 + np.arange(4, 16), atol=3)
     with pytest.raises(ValueError, match=r"no person was found in it \(no person was detected"):
         take_of_video(model, Input(clip, "walk"), finder=Told())
@@ -214,7 +214,7 @@ def test_portrait_videos_are_turned_upright(run: Path) -> None:
     model = mcss.load(run)
     box = (20.0, 30.0, 60.0, 110.0)
     a, b = (take_of_video(model, Input(Path(f"{name}.mp4"), name), box) for name in ("phone", "plain"))
-    np.testing.assert_array_equal(a.poses.squares, b.poses.squares)
+    np.testing.assert_array_equal(a.poses.crop_boxes, b.poses.crop_boxes)
     np.testing.assert_allclose(a.poses.pose, b.poses.pose, atol=20)
 
 

@@ -13,8 +13,8 @@ from mcss.errors import CaptureError
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Poses, load
 from mcss.search.clips import Clip, clip_of_sequence
-from mcss.search.compare import LEAN, CompareSettings, body_angles, compare, moments
-from mcss.skeletons import JOINTS, canonical_pose
+from mcss.search.compare import CompareSettings, compare, moments
+from mcss.skeletons import JOINTS, TRUNK_LEAN, body_angles, canonical_pose
 from runs_for_tests import small_run
 
 
@@ -97,11 +97,11 @@ def test_angles_are_those_of_bones() -> None:
     assert angles["left hip"] == pytest.approx(180)
     assert angles["left shoulder"] == pytest.approx(90)
     assert angles["left elbow"] == pytest.approx(180)
-    assert angles[LEAN] == pytest.approx(0)
+    assert angles[TRUNK_LEAN] == pytest.approx(0)
     size = {name: values[0] for name, values in body_angles(0.7 * pose).items()}
     assert size == pytest.approx(angles), "whatever the size of the body"
     pose[0, at["Thorax"]] = (0, 500, 500)
-    assert body_angles(pose)[LEAN][0] == pytest.approx(45)
+    assert body_angles(pose)[TRUNK_LEAN][0] == pytest.approx(45)
 
 
 def test_clips_that_cannot_be_compared_are_told() -> None:

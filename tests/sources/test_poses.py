@@ -398,19 +398,19 @@ def test_a_member_with_a_path_of_its_own_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"names": np.array(JOINTS)}, r"the array\(s\) poses are missing.*came names"),
+        ({"names": np.array(JOINTS)}, r"the array\(s\) poses are missing.*got names"),
         (
             {"poses": np.zeros((5, 16, 3)), "names": np.array(JOINTS)},
-            r"shape \(samples, 17, 3\).*came float64 \(5, 16, 3\)",
+            r"shape \(samples, 17, 3\).*got float64 \(5, 16, 3\)",
         ),
-        ({"poses": np.zeros((5, 17, 2)), "names": np.array(JOINTS)}, r"came float64 \(5, 17, 2\)"),
+        ({"poses": np.zeros((5, 17, 2)), "names": np.array(JOINTS)}, r"got float64 \(5, 17, 2\)"),
         (
             {"poses": np.full((5, 17, 3), np.nan), "names": np.array(JOINTS), "rate": 1.0},
             "not one point of its 5 samples is known",
         ),
-        ({"poses": np.zeros((0, 17, 3)), "names": np.array(JOINTS)}, "came 0 samples of 17 points"),
+        ({"poses": np.zeros((0, 17, 3)), "names": np.array(JOINTS)}, "got 0 samples of 17 points"),
         ({"poses": np.ones((3, 2, 3)), "names": np.array(["a", "a"])}, "the point 'a' comes twice"),
-        ({"poses": np.ones((3, 1, 3)), "names": np.array(["a"]), "times": np.array([0.0, 2, 1])}, "came 2 and then 1"),
+        ({"poses": np.ones((3, 1, 3)), "names": np.array(["a"]), "times": np.array([0.0, 2, 1])}, "got 2 and then 1"),
         ({"poses": np.ones((3, 1, 3)), "names": np.array(["a"]), "times": np.array([0.0, 2])}, r"expected 3 times"),
         ({"poses": np.ones((3, 1, 3)), "names": np.array(["a"]), "rate": -1}, "expected a positive rate"),
     ],
@@ -426,9 +426,9 @@ def test_arrays_that_do_not_fit_are_named(tmp_path: Path, arrays: dict[str, np.n
     [
         ("a.x,a.y,a.z\n1,2,3\n", "expected the columns time .* or frame"),
         ("frame,a.x,a.y\n0,1,2\n", r"missing: a\.z"),
-        ("frame,a.x,a.y,a.z\n0,1,2\n", "line 2: expected 4 cells, came 3"),
-        ("frame,a.x,a.y,a.z\n0,1,2,left\n", "line 2: expected a number, came 'left'"),
-        ("frame,a.x,a.y,a.z\n", "came 0 samples"),
+        ("frame,a.x,a.y,a.z\n0,1,2\n", "line 2: expected 4 cells, got 3"),
+        ("frame,a.x,a.y,a.z\n0,1,2,left\n", "line 2: expected a number, got 'left'"),
+        ("frame,a.x,a.y,a.z\n", "got 0 samples"),
         ("frame,a.x,a.y,a.z\n0,1,2,3\n0,1,2,3\n", "times that grow"),
     ],
 )

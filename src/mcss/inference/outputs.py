@@ -1,7 +1,5 @@
 """Predicted poses as files of others' formats: JSON, CSV, TRC, BVH and NPZ."""
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,8 +8,11 @@ import numpy as np
 from jaxtyping import Float64
 
 import mcss
-from mcss.data.formats.bvh_writer import write_bvh
-from mcss.files import replacing, write_text
+from mcss.data.formats.bvh import write_bvh
+from mcss.data.formats.csv import write_csv
+from mcss.data.formats.npz import write_npz
+from mcss.data.formats.trc import write_trc
+from mcss.files import write_text
 from mcss.inference.pose_sequence import Take, Turned
 from mcss.skeletons import JOINTS, PARENTS
 
@@ -48,20 +49,20 @@ def write_poses(take: Take, folder: Path, formats: tuple[Format, ...], turned: T
             case "json":
                 write_text(path, json.dumps(as_json(take, turned), ensure_ascii=False, allow_nan=False) + "\n")
             case "csv":
-                _write_csv(path, take, turned)
+                write_csv(path, take.turned(turned), take.frame, take.time, _csv_columns(take))
             case "trc":
-                _write_trc(path, take, turned)
+                write_trc(path, take.turned(turned), take.time, take.rate)
             case "bvh":
                 write_bvh(path, _even(take.turned(turned), take), take.rate)
             case "npz":
-                _write_npz(path, take, turned)
+                write_npz(path, take.turned(turned), take.time, _npz_arrays(take))
         paths.append(path)
     return paths
 
 
 def as_json(take: Take, turned: Turned) -> dict[str, Any]:
     """All that is known of a take, as plain values; numbers rounded to what they are worth."""
-    poses, placement = take.poses, take.poses.placement
+    poses, placement = take.poses, take.poses.orientation
     pose = np.round(take.turned(turned), 1)
     frames = []
     for i in range(len(take)):
@@ -73,7 +74,7 @@ def as_json(take: Take, turned: Turned) -> dict[str, Any]:
             "embedding": [round(float(value), 5) for value in poses.embedding[i]],
         }
         if not take.views:
-            frame["square"] = [round(float(value), 1) for value in poses.squares[i]]
+            frame["square"] = [round(float(value), 1) for value in poses.crop_boxes[i]]
         if poses.error is not None:
             frame["expected_error"] = round(float(poses.error[i]), 1)
         if placement is not None:
@@ -99,59 +100,25 @@ def as_json(take: Take, turned: Turned) -> dict[str, Any]:
     }
 
 
-def _write_csv(path: Path, take: Take, turned: Turned) -> None:
-    """A line for each frame; columns ``NAME.x`` and so on, as `mcss import videos` reads labels."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    about = ["frame", "time", "found", "expected_error", "heading"]
-    writer.writerow(about + [f"{joint}.{axis}" for joint in JOINTS for axis in "xyz"])
-    pose = take.turned(turned).reshape(len(take), -1)
-    error, heading = take.poses.error, take.poses.heading
-    for i in range(len(take)):
-        known = ["" if values is None else f"{values[i]:.1f}" for values in (error, heading)]
-        row = [str(take.frame[i]), f"{take.time[i]:.6f}", str(int(take.found[i])), *known]
-        writer.writerow(row + [f"{value:.2f}" for value in pose[i]])
-    write_text(path, text.getvalue())
-
-
-def _write_trc(path: Path, take: Take, turned: Turned) -> None:
-    """Markers for OpenSim: mm, +Y up, in canonical space the person facing +X; the root stays at the origin."""
-    pose = take.turned(turned)
-    markers = np.stack([-pose[..., 1], pose[..., 2], -pose[..., 0]], axis=-1).reshape(len(take), -1)
-    count = len(take)
-    header = [
-        f"PathFileType\t4\t(X/Y/Z)\t{path.name}",
-        "DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames",
-        f"{take.rate:.6g}\t{take.rate:.6g}\t{count}\t{len(JOINTS)}\tmm\t{take.rate:.6g}\t1\t{count}",
-        "Frame#\tTime\t" + "\t\t\t".join(JOINTS) + "\t\t",
-        "\t\t" + "\t".join(f"{axis}{number}" for number in range(1, len(JOINTS) + 1) for axis in "XYZ"),
-        "",
-    ]
-    lines = [
-        "\t".join([str(i + 1), f"{take.time[i]:.6f}", *(f"{value:.4f}" for value in markers[i])]) for i in range(count)
-    ]
-    write_text(path, "\n".join(header + lines) + "\n")
-
-
-def _write_npz(path: Path, take: Take, turned: Turned) -> None:
-    """Arrays; ``poses``, ``names``, ``times``, ``units`` and ``up`` as `mcss import videos` reads labels."""
-    arrays: dict[str, np.ndarray] = {
-        "poses": take.turned(turned).astype(np.float32),
-        "names": np.array(JOINTS),
-        "times": take.time,
-        "units": np.array("mm"),
-        "up": np.array("+z"),
-        "frames": take.frame,
-        "found": take.found,
-        "embeddings": take.poses.embedding,
+def _csv_columns(take: Take) -> dict[str, list[str]]:
+    """The columns that a CSV has beside the poses; cells are empty where the model has no such estimate."""
+    columns = {"expected_error": take.poses.error, "heading": take.poses.heading}
+    cells = {
+        name: [""] * len(take) if values is None else [f"{value:.1f}" for value in values]
+        for name, values in columns.items()
     }
+    return {"found": [str(int(found)) for found in take.found], **cells}
+
+
+def _npz_arrays(take: Take) -> dict[str, np.ndarray]:
+    """The arrays that an NPZ has beside the poses."""
+    arrays = {"frames": take.frame, "found": take.found, "embeddings": take.poses.embedding}
     if take.poses.error is not None:
         arrays["expected_error"] = take.poses.error
     if (placement := take.poses.placement) is not None:
         arrays |= {"heading": placement.heading, "heading_certainty": placement.certainty}
         arrays["joints_in_image"] = take.poses.in_image().astype(np.float32)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    return arrays
 
 
 def _even(pose: Float64[np.ndarray, "n 17 3"], take: Take) -> Float64[np.ndarray, "m 17 3"]:

@@ -8,29 +8,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from scipy.ndimage import gaussian_filter1d
 
 from mcss.inference.smoothing import SmoothingSettings, smoothed
 from mcss.metrics import procrustes_aligned
 from mcss.search.clips import Clip
 from mcss.search.dtw import at_pace, pace, path_between
-from mcss.skeletons import JOINTS
-
-ANGLES: dict[str, tuple[str, str, str]] = {
-    "left knee": ("LHip", "LKnee", "LFoot"),
-    "right knee": ("RHip", "RKnee", "RFoot"),
-    "left hip": ("LShoulder", "LHip", "LKnee"),
-    "right hip": ("RShoulder", "RHip", "RKnee"),
-    "left shoulder": ("LHip", "LShoulder", "LElbow"),
-    "right shoulder": ("RHip", "RShoulder", "RElbow"),
-    "left elbow": ("LShoulder", "LElbow", "LWrist"),
-    "right elbow": ("RShoulder", "RElbow", "RWrist"),
-}
-"""The angle at the middle joint, in degrees; 180 is straight."""
-
-LEAN = "trunk lean"
-"""The angle between Hip→Thorax and upright, in degrees."""
+from mcss.skeletons import JOINTS, body_angles
 
 FEWEST = 8
 """Images that a clip must have."""
@@ -146,20 +131,6 @@ def compare(a: Clip, b: Clip, settings: CompareSettings | None = None) -> Compar
     shown_a, shown_b = a.take(_nearest(a, time_a)), b.take(_nearest(b, time_b))
     distance = np.linalg.norm(shown_a.vector.astype(float) - shown_b.vector, axis=1)
     return Comparison(shown_a, shown_b, time_a, time_b, pose_a, pose_b, distance)
-
-
-def body_angles(pose: Float[np.ndarray, "n 17 3"]) -> dict[str, Float64[np.ndarray, " n"]]:
-    """Angles of `ANGLES` and `LEAN` in degrees, by name."""
-
-    def between(u: Float[np.ndarray, "n 3"], v: Float[np.ndarray, "n 3"]) -> Float64[np.ndarray, " n"]:
-        # arctan2, unlike arccos, is exact near 0° and 180°.
-        angle = np.arctan2(np.linalg.norm(np.cross(u, v), axis=1), (u * v).sum(axis=1))
-        return np.asarray(np.degrees(angle), np.float64)
-
-    at = {name: pose[:, place].astype(np.float64) for place, name in enumerate(JOINTS)}
-    found = {name: between(at[one] - at[mid], at[other] - at[mid]) for name, (one, mid, other) in ANGLES.items()}
-    torso = at["Thorax"] - at["Hip"]
-    return found | {LEAN: between(torso, np.broadcast_to([0.0, 0.0, 1.0], torso.shape))}
 
 
 def moments(comparison: Comparison, spread: int = 5, worst: int = 3, apart: float = 0.3) -> tuple[list[int], list[int]]:

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from mcss.data.capture import Camera
 from mcss.errors import SourceError
-from mcss.skeletons import JOINTS
+from mcss.skeletons import JOINTS, LEGS, body_heights, bone_lengths, knee_bends
 
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
 
@@ -38,18 +38,6 @@ _UPRIGHT = 0.5
 Places = Float64[np.ndarray, "samples 17 3"]
 
 
-def stature(places: Places) -> float:
-    """Median length of head, torso and the longer leg, joint by joint, so that it is the same for any pose."""
-    chains = []
-    for side in "LR":
-        chain = ("Head", "Neck", "Thorax", "Spine", "Hip", f"{side}Hip", f"{side}Knee", f"{side}Foot")
-        joints = places[:, [JOINTS.index(name) for name in chain]]
-        lengths = np.linalg.norm(np.diff(joints, axis=1), axis=-1)
-        lengths[:, 4] = 0.0  # pelvis to hip goes sideways
-        chains.append(lengths.sum(axis=1))
-    return float(np.nanmedian(np.maximum(*chains)))
-
-
 def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, str | None]:
     """Millimetres in the file's unit, and a note if it had to be found.
 
@@ -61,7 +49,7 @@ def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, st
     Raises:
         SourceError: The person is not 0.5–2.5 m tall, in the unit stated or in any.
     """
-    tall = stature(places)
+    tall = float(np.nanmedian(body_heights(places)))
     unit = _SPELLINGS.get(stated or "", stated or "")
     scale = UNITS.get(unit) or _positive(unit)
     fitting = [name for name in ("mm", "cm", "m") if PERSON_MM[0] <= tall * UNITS[name] <= PERSON_MM[1]]
@@ -160,16 +148,9 @@ def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float 
     Raises:
         SourceError: They do.
     """
-    side = upright[:, JOINTS.index("LHip")] - upright[:, JOINTS.index("RHip")]
-    torso = upright[:, JOINTS.index("Thorax")] - upright[:, JOINTS.index("Hip")]
-    front = np.cross(side, torso)  # (left) × (up) points ahead
-    front /= np.maximum(np.linalg.norm(front, axis=-1, keepdims=True), 1e-12)
-    bends = []
-    for leg in "LR":
-        hip, knee, foot = (upright[:, JOINTS.index(leg + part)] for part in ("Hip", "Knee", "Foot"))
-        length = np.linalg.norm(knee - hip, axis=-1) + np.linalg.norm(foot - knee, axis=-1)
-        bends.append(((knee - (hip + foot) / 2) * front).sum(-1) / np.maximum(length, 1e-12))
-    bend = np.concatenate(bends)
+    bones = bone_lengths(upright)
+    leg_lengths = np.stack([bones[:, knee - 1] + bones[:, foot - 1] for _, knee, foot in LEGS], axis=1)
+    bend = (knee_bends(upright) / np.maximum(leg_lengths, 1e-12)).T.ravel()
     clear = bend[np.abs(bend) > clearly]
     if len(clear) >= 10 and float((clear < 0).mean()) > most:
         raise SourceError(
