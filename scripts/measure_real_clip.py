@@ -52,7 +52,7 @@ def main() -> None:
         return evaluate_run(run, capture, "test", evaluation, out, command, progress).evaluation
 
     model = read_model(options.run)
-    reference = model.parts.reference
+    reference = model.parts.uncertainty
     unseeing = None if reference is None else evaluate(MeanPose(reference.pose.mean(0)), capture, "test", evaluation)
     before = evaluated(options.run, options.out / "before")
     after = []

@@ -54,7 +54,7 @@ def test_a_box_is_looked_at_with_the_margin_of_training_crops(run: Path) -> None
     model = mcss.load(run)
     image = photo()
     found = model.predict(image, [(100, 120, 80, 200)])
-    assert found.squares.tolist() == [[25, 105, 255, 335]]  # 1.15 × 200 about the middle (140, 220)
+    assert found.crop_boxes.tolist() == [[25, 105, 255, 335]]  # 1.15 × 200 about the middle (140, 220)
     np.testing.assert_array_equal(found.pose, model.predict(image[105:335, 25:255]).pose)
     joints = found.in_image()
     inside = model.predict(image[105:335, 25:255]).in_image()

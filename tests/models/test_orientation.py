@@ -6,12 +6,12 @@ import torch
 from captures_for_tests import stick_camera, stick_pose
 from mcss.data.capture import Camera, Capture
 from mcss.models.orientation import (
-    Placement,
-    PlacementConfig,
-    PlacementHead,
+    Orientation,
+    OrientationConfig,
+    OrientationHead,
     angle_between,
-    placement_of,
-    true_placement,
+    orientation_of,
+    true_orientation,
     usable,
 )
 from mcss.skeletons import camera_pose, canonical_pose
@@ -27,11 +27,11 @@ def seen_by(pose: np.ndarray, camera: Camera) -> np.ndarray:
     return pixels[..., :2] / pixels[..., 2:]
 
 
-def true_of(pose: np.ndarray, camera: Camera) -> Placement:
+def true_of(pose: np.ndarray, camera: Camera) -> Orientation:
     low, high = seen_by(pose, camera).min(axis=0), seen_by(pose, camera).max(axis=0)
     corner, side = (low + high) / 2 - 0.6 * (high - low).max(), 1.2 * (high - low).max()
     shares = (seen_by(pose, camera) - corner) / side
-    return true_placement(pose[None], camera.rotation[None], camera.translation[None], shares[None])
+    return true_orientation(pose[None], camera.rotation[None], camera.translation[None], shares[None])
 
 
 @pytest.mark.parametrize(("turn", "facing"), [(0, "camera"), (90, "right"), (180, "away"), (-90, "left")])
@@ -101,14 +101,14 @@ def test_framing_moves_the_root_with_the_image() -> None:
 
 def test_a_head_says_a_direction_and_how_sure_it_is() -> None:
     torch.manual_seed(0)
-    head = PlacementHead(PlacementConfig(hidden=4), 3, 2).eval()
-    found = placement_of(head(torch.randn(5, 3, 2, 2)))
+    head = OrientationHead(OrientationConfig(hidden=4), 3, 2).eval()
+    found = orientation_of(head(torch.randn(5, 3, 2, 2)))
     assert len(found) == 5
     assert ((found.certainty >= 0) & (found.certainty <= 1)).all()
     assert (found.scale > 0).all()
     assert np.abs(found.heading).max() <= 180
     with pytest.raises(ValueError, match="expected stages ≥ 1 and hidden ≥ 1, got 0"):
-        PlacementConfig(stages=0)
+        OrientationConfig(stages=0)
 
 
 def test_angles_between_headings_go_the_short_way() -> None:

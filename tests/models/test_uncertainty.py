@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mcss.models.uncertainty import NEIGHBOURS, fitted, signs
+from mcss.models.uncertainty import NEIGHBOURS, fit_uncertainty, uncertainty_features
 
 
 def slow_signs(known: np.ndarray, poses: np.ndarray, one: np.ndarray, pose: np.ndarray) -> list[float]:
@@ -26,7 +26,7 @@ def some(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_signs_are_what_their_definition_says() -> None:
     known, poses = some(0, 40)
     asked, pose = some(1, 7)
-    found = signs(known, poses, asked, pose)
+    found = uncertainty_features(known, poses, asked, pose)
     for i in range(7):
         expected = slow_signs(known.numpy(), poses.numpy(), asked[i].numpy(), pose[i].numpy())
         np.testing.assert_allclose(found[i], expected, rtol=1e-4)
@@ -34,19 +34,19 @@ def test_signs_are_what_their_definition_says() -> None:
 
 def test_fewer_references_than_neighbours_are_all_asked() -> None:
     known, poses = some(0, 3)
-    assert np.isfinite(signs(known, poses, *some(1, 2))).all()
+    assert np.isfinite(uncertainty_features(known, poses, *some(1, 2))).all()
 
 
 def test_fitted_errors_are_calibrated_and_no_doubt_makes_them_smaller() -> None:
     known, poses = some(0, 60)
     asked, pose = some(1, 400)
-    found = signs(known, poses, asked, pose)
+    found = uncertainty_features(known, poses, asked, pose)
     rng = np.random.default_rng(0)
     error = (found @ np.array([20, 0.3, 0.2, 0.1])) * rng.uniform(0.7, 1.3, 400)
-    reference = fitted(known, poses, found, error)
+    reference = fit_uncertainty(known, poses, found, error)
     expected = reference.expected_error(asked, pose)
     assert (reference.weights >= 0).all()
     assert abs(expected.mean() / error.mean() - 1) < 0.02
     assert abs((error < reference.limit * expected).mean() - 0.9) < 0.01
-    backwards = fitted(known, poses, found, 500 - error)
+    backwards = fit_uncertainty(known, poses, found, 500 - error)
     assert (backwards.weights >= 0).all()

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from mcss.errors import ImageError, SourceError
 from mcss.images import Image
-from mcss.models.model import MARGIN, square_around, whole_square
+from mcss.models.model import MARGIN, crop_box_around, crop_box_of_whole
 from mcss.progress import Task
 from mcss.video.background import empty_scene
 from mcss.video.decoding import Footage, images, probe, times_of
@@ -27,7 +27,7 @@ Rectangle = tuple[float, float, float, float]
 class Sighting:
     """Where one person is in the images of a video, or in one image."""
 
-    squares: Int64[np.ndarray, "n 4"]
+    crop_boxes: Int64[np.ndarray, "n 4"]
     """x0, y0, x1, y1: what the model is to see, in pixels of the upright image."""
     found: Bool[np.ndarray, " n"]
     """Where the person was seen; elsewhere the square is interpolated."""
@@ -72,9 +72,9 @@ def in_image(image: Image, name: str, box: Rectangle | None, finder: PersonFinde
             notes = (f"{name}: {len(boxes)} people; the largest is taken. Choose another with --box",)
     if box is None:
         notes = (f"{name}: taken whole, as nothing says where in it the person is; --box x,y,width,height does",)
-        square = whole_square(width, height)
+        square = crop_box_of_whole(width, height)
     else:
-        square = square_around(box, width, height, name)
+        square = crop_box_around(box, width, height, name)
     return Sighting(square[None], np.ones(1, bool), np.zeros(1), notes)
 
 
@@ -101,7 +101,7 @@ def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, tas
         notes.append(f"{path}: its frame rate varies; times are those of the file, smoothing works on even steps")
     rate = float(1 / np.median(np.diff(time))) if len(time) > 1 else 1.0
     if box is not None:
-        square = square_around(box, footage.width, footage.height, str(path))
+        square = crop_box_around(box, footage.width, footage.height, str(path))
         task.advance(len(time))
         return Sighting(
             np.repeat(square[None], len(time), axis=0), np.ones(len(time), bool), time, tuple(notes), footage

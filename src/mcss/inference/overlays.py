@@ -42,7 +42,7 @@ def drawn(image: Image, take: Take, i: int, height: int) -> UInt8[np.ndarray, "r
     width = max(2, round(image.shape[1] * scale))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     left = np.ascontiguousarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
-    x0, y0, x1, y1 = (round(float(value) * scale) for value in take.poses.squares[i])
+    x0, y0, x1, y1 = (round(float(value) * scale) for value in take.poses.crop_boxes[i])
     cv2.rectangle(left, (x0, y0), (x1, y1), (255, 255, 255) if take.found[i] else (160, 160, 160), 1, cv2.LINE_AA)
     one = np.array([i])
     if take.poses.orientation is not None:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 
 from mcss.inference.smoothing import SmoothingSettings, smoothed
 from mcss.models.model import Poses
-from mcss.models.orientation import Placement
+from mcss.models.orientation import Orientation
 
 Turned = Literal["canonical", "view"]
 """Everybody faces the same way; or as the camera sees the person, upright: +X to the right of the image, +Y away."""
@@ -63,20 +63,20 @@ def smooth(take: Take, settings: SmoothingSettings) -> Take:
         return np.asarray(smoothed(values * scale, take.time, settings) / scale, np.float32)
 
     poses = replace(take.poses, pose=calm(take.poses.pose))
-    if (seen := take.poses.placement) is not None:
+    if (seen := take.poses.orientation) is not None:
         radians = np.radians(seen.heading.astype(float))
         direction = calm(seen.certainty[:, None] * np.stack([np.cos(radians), np.sin(radians)], axis=1), 300.0)
         # Places and sizes are smoothed in the image, since the crop moves.
-        corner, side = take.poses.squares[:, :2], take.poses.squares[:, 2:3] - take.poses.squares[:, :1]
+        corner, side = take.poses.crop_boxes[:, :2], take.poses.crop_boxes[:, 2:3] - take.poses.crop_boxes[:, :1]
         millimetres = 1 / np.maximum(float(np.median(seen.scale * side[:, 0])), 1e-6)
         root = calm(corner + side * seen.root, millimetres)
         size = calm(seen.scale * side[:, 0], 1000 * millimetres)
-        placement = Placement(
+        orientation = Orientation(
             heading=np.degrees(np.arctan2(direction[:, 1], direction[:, 0])).astype(np.float32),
             certainty=np.linalg.norm(direction, axis=1).clip(max=1).astype(np.float32),
             tilt=calm(seen.tilt, 10.0),
             root=((root - corner) / side).astype(np.float32),
             scale=(size / side[:, 0]).astype(np.float32),
         )
-        poses = replace(poses, placement=placement)
+        poses = replace(poses, orientation=orientation)
     return replace(take, poses=poses)

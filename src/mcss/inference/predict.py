@@ -81,11 +81,11 @@ def take_of_image(
     """
     image = read_image(source.path)
     sighting = in_image(image, str(source.path), box, finder)
-    crop = cut_out(image, sighting.squares[0], model.image_size)
+    crop = cut_out(image, sighting.crop_boxes[0], model.image_size)
     return Take(
         name=source.name,
         source=str(source.path),
-        poses=model.predict_crops([crop], sighting.squares),
+        poses=model.predict_crops([crop], sighting.crop_boxes),
         frame=np.zeros(1, np.int64),
         time=np.zeros(1),
         found=sighting.found,
@@ -109,7 +109,7 @@ def take_of_video(
     """
     with progress.task(source.name, 2 * max(stated_count(source.path), 1)) as task:
         sighting = in_video(source.path, box, finder, task)
-        parts = list(_crops_predicted(model, source.path, sighting.squares, task))
+        parts = list(_crops_predicted(model, source.path, sighting.crop_boxes, task))
     count = sum(map(len, parts))
     if not count:
         raise SourceError(f"{source.path}: not one image can be decoded; copy the file again")
@@ -188,8 +188,8 @@ def take_of_sequence(
             pose=together.pose.astype(np.float32),
             embedding=together.embedding.astype(np.float32),
             error=None if error is None else (together.weight * error).sum(axis=1).astype(np.float32),
-            placement=None,
-            squares=np.full((len(instants), 4), np.nan, np.float32),
+            orientation=None,
+            crop_boxes=np.full((len(instants), 4), np.nan, np.float32),
         ),
         frame=instants.frame,
         time=time,

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from mcss.errors import CheckpointError
 from mcss.files import replacing
-from mcss.models.orientation import PlacementConfig, PlacementHead
+from mcss.models.orientation import OrientationConfig, OrientationHead
 from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
-from mcss.models.uncertainty import SIGNS, ReferencePoses
+from mcss.models.uncertainty import FEATURES, UncertaintyHead
 from mcss.skeletons import JOINTS, PoseFrame
 
 MODEL = "model.safetensors"
@@ -65,8 +65,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 class ModelParts:
     """What a model may have beside its network; None for what it has not."""
 
-    placement: PlacementHead | None = None
-    reference: ReferencePoses | None = None
+    orientation: OrientationHead | None = None
+    uncertainty: UncertaintyHead | None = None
 
 
 NO_PARTS = ModelParts()
@@ -109,12 +109,12 @@ def save_model(
         **about,
     }
     tensors = dict(network.state_dict())
-    if parts.placement is not None:
-        metadata["placement"] = json.dumps(asdict(parts.placement.config))
-        tensors |= {f"{_PLACEMENT}{key}": value for key, value in parts.placement.state_dict().items()}
-    if (reference := parts.reference) is not None:
-        metadata["reference"] = json.dumps({"limit": reference.limit})
-        tensors |= {f"{_REFERENCE}{name}": getattr(reference, name) for name in _REFERENCE_TENSORS}
+    if parts.orientation is not None:
+        metadata["placement"] = json.dumps(asdict(parts.orientation.config))
+        tensors |= {f"{_PLACEMENT}{key}": value for key, value in parts.orientation.state_dict().items()}
+    if (head := parts.uncertainty) is not None:
+        metadata["reference"] = json.dumps({"limit": head.limit})
+        tensors |= {f"{_REFERENCE}{name}": getattr(head, name) for name in _REFERENCE_TENSORS}
     if half:
         tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     write_tensors(path, tensors, metadata)
@@ -159,7 +159,7 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
         )
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     network = _untrained(metadata, path, kinds)
-    parts = ModelParts(_placement(network, metadata, state, path), _reference(metadata, state, path))
+    parts = ModelParts(_orientation(network, metadata, state, path), _uncertainty(metadata, state, path))
     copy_state(network, state, path)
     about = {name: text for name, text in metadata.items() if name not in _OWN}
     return ModelFile(network.eval(), parts, about)
@@ -170,29 +170,29 @@ def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
 
 
-def _placement(
+def _orientation(
     network: PoseEstimator, metadata: Mapping[str, str], state: dict[str, Tensor], path: Path
-) -> PlacementHead | None:
+) -> OrientationHead | None:
     if "placement" not in metadata:
         return None
-    config = PlacementConfig(**_settings(metadata["placement"], PlacementConfig, path))
-    head = PlacementHead(config, *network.map_shape(config.stages))
+    config = OrientationConfig(**_settings(metadata["placement"], OrientationConfig, path))
+    head = OrientationHead(config, *network.map_shape(config.stages))
     copy_state(head, _taken(state, _PLACEMENT), path)
     return head.eval()
 
 
-def _reference(metadata: Mapping[str, str], state: dict[str, Tensor], path: Path) -> ReferencePoses | None:
+def _uncertainty(metadata: Mapping[str, str], state: dict[str, Tensor], path: Path) -> UncertaintyHead | None:
     if "reference" not in metadata:
         return None
     found = _taken(state, _REFERENCE)
     count = len(found["pose"]) if "pose" in found else 0
     shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
     dim = shapes.get("embedding", (0, 0))[-1]
-    if shapes != {"embedding": (count, dim), "pose": (count, len(JOINTS), 3), "weights": (SIGNS,)}:
+    if shapes != {"embedding": (count, dim), "pose": (count, len(JOINTS), 3), "weights": (FEATURES,)}:
         raise CheckpointError(
             f"{path}: its reference poses are incomplete or of another mcss ({shapes}); write them with `mcss equip`."
         )
-    return ReferencePoses(**found, limit=float(json.loads(metadata["reference"])["limit"]))
+    return UncertaintyHead(**found, limit=float(json.loads(metadata["reference"])["limit"]))
 
 
 def _untrained(metadata: dict[str, str], path: Path, kinds: Sequence[type[PoseEstimator]]) -> PoseEstimator:
@@ -213,7 +213,7 @@ def _untrained(metadata: dict[str, str], path: Path, kinds: Sequence[type[PoseEs
             raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
 
 
-def _settings(text: str, kind: type[NetworkConfig | PlacementConfig], path: Path) -> dict[str, Any]:
+def _settings(text: str, kind: type[NetworkConfig | OrientationConfig], path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(text)
     if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):
         raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")

@@ -1,8 +1,8 @@
-"""How far a predicted pose may be off: judged by labelled instants that lie near it in the embedding.
+"""The uncertainty head: the expected error of a predicted pose, from labelled instants near it in the embedding.
 
-Where neighbours are near and show one pose, the network is on known ground; where they are far, or show different
-poses, or another one than the network predicts, it is not. Three such signs are turned into an expected error in mm
-by weights that were fitted on people who were not in training.
+Where the neighbours are close and agree with each other and with the prediction, the error is likely to be small;
+where they are far away, or show different poses, it is likely to be large. Three such features are turned into an
+expected error in mm by weights that were fitted on people who were not in training.
 """
 
 from dataclasses import dataclass
@@ -13,80 +13,80 @@ from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 NEIGHBOURS = 10
-"""So many of the nearest are asked."""
+"""Nearest labelled instants that the features are computed from."""
 
-SIGNS = 4
-"""What `signs` makes of a prediction, the constant 1 among them."""
+FEATURES = 4
+"""Features of a prediction, the constant 1 among them; see `uncertainty_features`."""
 
 
 @dataclass(frozen=True, eq=False)
-class ReferencePoses:
-    """Labelled instants, as a model sees them, and what the nearness to them says of its errors."""
+class UncertaintyHead:
+    """Labelled instants as the network embeds them, and weights that turn nearness to them into an expected error."""
 
     embedding: Float32[Tensor, "m dim"]
-    """φ: unit vectors."""
+    """φ of the labelled instants: unit vectors."""
     pose: Float32[Tensor, "m 17 3"]
     """Canonical poses in mm."""
-    weights: Float32[Tensor, " signs"]
-    """Of the signs, see `signs`; their sum is the expected MPJPE in mm."""
+    weights: Float32[Tensor, " features"]
+    """Weights of the `uncertainty_features`; the weighted sum is the expected MPJPE in mm."""
     limit: float
-    """Nine errors of ten are below this many times the expected one."""
+    """Nine of ten errors are below this many times the expected one."""
 
     def expected_error(
         self, embedding: Float[Tensor, "n dim"], pose: Float[Tensor, "n 17 3"]
     ) -> Float32[np.ndarray, " n"]:
         """The expected MPJPE of predicted canonical poses, in mm over 16 joints."""
-        found = signs(self.embedding, self.pose, embedding, pose) @ self.weights.numpy()
-        return np.asarray(found, np.float32)
+        features = uncertainty_features(self.embedding, self.pose, embedding, pose)
+        return np.asarray(features @ self.weights.numpy(), np.float32)
 
 
-def signs(
+def uncertainty_features(
     known: Float[Tensor, "m dim"],
-    poses: Float[Tensor, "m 17 3"],
+    known_pose: Float[Tensor, "m 17 3"],
     embedding: Float[Tensor, "n dim"],
     pose: Float[Tensor, "n 17 3"],
-) -> Float32[np.ndarray, "n signs"]:
-    """What the nearest of the known instants say of predictions: 1, and three signs that grow with uncertainty.
+) -> Float32[np.ndarray, "n features"]:
+    """Compute the constant 1 and three features of predictions that grow with uncertainty.
 
-    These are the spread of the neighbours' poses about their mean and the distance from that mean to the predicted
-    pose, both in mm, means over the joints; and the mean distance to the neighbours in the embedding, in tenths of mm.
+    They are the spread of the neighbours' poses about their mean, and the distance from that mean to the predicted
+    pose, both in mm and averaged over the joints; and the mean distance to the neighbours in the embedding, times 100.
 
     Args:
         known: Embeddings of labelled instants.
-        poses: Their canonical poses in mm.
-        embedding: Of the predictions.
-        pose: Predicted, canonical, mm.
+        known_pose: Canonical poses of these instants in mm.
+        embedding: Embeddings of the predictions.
+        pose: Predicted canonical poses in mm.
     """
     distance, nearest = torch.cdist(embedding.float(), known.float()).topk(
         min(NEIGHBOURS, len(known)), largest=False, dim=1
     )
-    shown = poses.float()[nearest][..., 1:, :]  # n k 16 3
-    mean = shown.mean(dim=1)
-    spread = (shown - mean[:, None]).norm(dim=-1).mean(dim=(1, 2))
+    neighbours = known_pose.float()[nearest][..., 1:, :]  # n k 16 3
+    mean = neighbours.mean(dim=1)
+    spread = (neighbours - mean[:, None]).norm(dim=-1).mean(dim=(1, 2))
     apart = (pose.float()[:, 1:] - mean).norm(dim=-1).mean(dim=1)
-    found = torch.stack([torch.ones_like(spread), spread, apart, 100 * distance.mean(dim=1)], dim=1)
-    return np.asarray(found.cpu().numpy(), np.float32)
+    features = torch.stack([torch.ones_like(spread), spread, apart, 100 * distance.mean(dim=1)], dim=1)
+    return np.asarray(features.cpu().numpy(), np.float32)
 
 
-def fitted(
+def fit_uncertainty(
     known: Float[Tensor, "m dim"],
-    poses: Float[Tensor, "m 17 3"],
-    found: Float32[np.ndarray, "n signs"],
+    known_pose: Float[Tensor, "m 17 3"],
+    features: Float32[np.ndarray, "n features"],
     error: Float64[np.ndarray, " n"],
-) -> ReferencePoses:
-    """A reference set whose weights make the signs of some predictions fit their true errors best.
+) -> UncertaintyHead:
+    """Fit the weights of an uncertainty head to the true errors of predictions.
 
-    No weight is negative: more doubt never means less error.
+    No weight is negative: a larger feature never lowers the expected error.
 
     Args:
         known: Embeddings of the labelled instants.
-        poses: Their canonical poses in mm.
-        found: The signs of predictions for people who were not in training.
-        error: Their MPJPE in mm.
+        known_pose: Canonical poses of these instants in mm.
+        features: Features of predictions for people who were not in training.
+        error: MPJPE of these predictions in mm.
     """
     from scipy.optimize import nnls
 
-    weights, _ = nnls(found.astype(float), error)
-    expected = found @ weights
+    weights, _ = nnls(features.astype(float), error)
+    expected = features @ weights
     limit = float(np.quantile(error / np.maximum(expected, 1.0), 0.9))
-    return ReferencePoses(known.float(), poses.float(), torch.from_numpy(weights.astype(np.float32)), limit)
+    return UncertaintyHead(known.float(), known_pose.float(), torch.from_numpy(weights.astype(np.float32)), limit)

@@ -65,7 +65,7 @@ def clip_of_video(path: Path, model: Model, span: Span | None = None, progress: 
         SourceError: It is no video, nobody is found in it, or it shows nothing at that time.
     """
     take = take_of_video(model, Input(path, path.stem), progress=progress)
-    squares = take.poses.squares.astype(np.int64)
+    squares = take.poses.crop_boxes.astype(np.int64)
 
     def look(frames: Int64[np.ndarray, " k"], size: int) -> list[Image]:
         return [cut_out(p, squares[n], size) for n, p in zip(frames.tolist(), images_at(path, frames), strict=True)]

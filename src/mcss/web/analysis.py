@@ -84,8 +84,8 @@ def clip_of(answer: Answer, name: str) -> Clip:
         pose=np.array([frame["pose"] for frame in frames], np.float32),
         embedding=answer.embedding,
         error=None,
-        placement=None,
-        squares=np.full((len(frames), 4), np.nan, np.float32),
+        orientation=None,
+        crop_boxes=np.full((len(frames), 4), np.nan, np.float32),
     )
     time = np.array([frame["time"] for frame in frames], np.float64)
     return Clip(name, time, np.arange(len(frames), dtype=np.int64), poses, lambda frames, size: [])
@@ -95,7 +95,7 @@ def _of_image(model: Model, path: Path, box: Rectangle | None, limits: Limits, f
     image = read_upload(path, limits)
     height, width = image.shape[:2]
     sighting = in_image(image, "the image", _in_pixels(box, width, height), finder)
-    poses = model.predict_crops([cut_out(image, sighting.squares[0], model.image_size)], sighting.squares)
+    poses = model.predict_crops([cut_out(image, sighting.crop_boxes[0], model.image_size)], sighting.crop_boxes)
     return _answer(
         model,
         "image",
@@ -104,7 +104,7 @@ def _of_image(model: Model, path: Path, box: Rectangle | None, limits: Limits, f
         found=sighting.found,
         notes=sighting.notes,
         image=image,
-        crops=[encode_jpeg(cut_out(image, sighting.squares[0], CROP))],
+        crops=[encode_jpeg(cut_out(image, sighting.crop_boxes[0], CROP))],
     )
 
 
@@ -115,7 +115,7 @@ def _of_video(model: Model, path: Path, box: Rectangle | None, limits: Limits, f
         first = next(images(copy))
         rectangle = _in_pixels(box, first.shape[1], first.shape[0])
         take = smooth(take_of_video(model, Input(copy, "the video"), rectangle, finder), SmoothingSettings())
-        squares = np.rint(take.poses.squares).astype(np.int64)
+        squares = np.rint(take.poses.crop_boxes).astype(np.int64)
         crops = [encode_jpeg(cut_out(p, s, CROP)) for p, s in zip(images(copy), squares, strict=False)]
     finally:
         copy.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def _answer(
             "found": bool(found[i]),
             "pose": rounded(poses.pose[i]),
             "square": [
-                round(float(v / side), 4) for v, side in zip(poses.squares[i], [width, height] * 2, strict=True)
+                round(float(v / side), 4) for v, side in zip(poses.crop_boxes[i], [width, height] * 2, strict=True)
             ],
         }
         if poses.error is not None:
