@@ -10,9 +10,9 @@ from torch import Tensor
 
 import mcss.training.loop as training
 from mcss.models.model_file import MODEL, ModelParts, save_model
-from mcss.models.orientation import PlacementConfig, PlacementHead
+from mcss.models.orientation import OrientationConfig, OrientationHead
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.models.uncertainty import ReferencePoses
+from mcss.models.uncertainty import UncertaintyHead
 from mcss.training.loop import train
 from mcss.training.settings import TrainSettings
 
@@ -28,10 +28,10 @@ def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:
 def parts_of(network: PoseNetwork) -> ModelParts:
     """What `mcss equip` adds, of random numbers."""
     torch.manual_seed(1)
-    head = PlacementHead(PlacementConfig(stages=4, hidden=8), *network.map_shape(4)).eval()
+    head = OrientationHead(OrientationConfig(stages=4, hidden=8), *network.map_shape(4)).eval()
     known = torch.nn.functional.normalize(torch.randn(30, 128), dim=1)
     return ModelParts(
-        head, ReferencePoses(known, 100 * torch.randn(30, 17, 3), torch.tensor([5.0, 0.5, 0.2, 0.1]), 1.5)
+        head, UncertaintyHead(known, 100 * torch.randn(30, 17, 3), torch.tensor([5.0, 0.5, 0.2, 0.1]), 1.5)
     )
 
 

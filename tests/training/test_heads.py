@@ -12,7 +12,7 @@ from mcss.data.capture import Capture, CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
 from mcss.models.model_file import save_model
-from mcss.models.orientation import PlacementConfig, angle_between
+from mcss.models.orientation import OrientationConfig, angle_between
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.training.heads import (
     EquipSettings,
@@ -25,7 +25,7 @@ from mcss.training.heads import (
     train_placement,
 )
 
-QUICK = EquipSettings(images=300, variants=2, epochs=25, reference=60, calibration=60, head=PlacementConfig(stages=3))
+QUICK = EquipSettings(images=300, variants=2, epochs=25, reference=60, calibration=60, head=OrientationConfig(stages=3))
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +48,16 @@ def test_headings_are_learned_from_maps_of_a_frozen_backbone(run: Path, tiny_cap
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
     images, true = placements(tiny_capture, LabelledImages.of(train, 80))
     found = predicted(mcss.models.model.Model(model.network, parts, run), tiny_capture, images.rows)
-    assert found.placement is not None
-    assert np.median(angle_between(found.placement.heading, true.heading)) < 30  # 90 by chance
-    assert np.abs(found.placement.root - true.root).mean() < 0.05
+    assert found.orientation is not None
+    assert np.median(angle_between(found.orientation.heading, true.heading)) < 30  # 90 by chance
+    assert np.abs(found.orientation.root - true.root).mean() < 0.05
     assert found.error is not None
     error = mpjpe(torch.from_numpy(found.pose)[:, 1:], target_poses(images.instants).float()[:, 1:]).numpy()
     assert 0.3 < found.error.mean() / error.mean() < 3
 
 
 def test_the_same_settings_give_the_same_head(run: Path, tiny_capture: Capture) -> None:
-    settings = EquipSettings(images=70, variants=1, epochs=2, head=PlacementConfig(stages=2, hidden=4))
+    settings = EquipSettings(images=70, variants=1, epochs=2, head=OrientationConfig(stages=2, hidden=4))
     model, train = mcss.load(run), tiny_capture.instants("train")
     one, two = (train_placement(model, tiny_capture, train, settings).state_dict() for _ in range(2))
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -234,10 +234,10 @@ def equip(
     about = {**read_model(run).about, "equipped": f"{opened.fingerprint} {labels}"}
     path = out or (run / MODEL if run.is_dir() else run)
     save_model(path, model.network, about, parts, half)
-    assert parts.reference is not None
-    weights = [round(float(w), 4) for w in parts.reference.weights]
+    assert parts.uncertainty is not None
+    weights = [round(float(w), 4) for w in parts.uncertainty.weights]
     console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.reference.limit}, json)
+    finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.uncertainty.limit}, json)
 
 
 app.command(train_app, name="train", help=VERBS["train"].summary)

@@ -26,8 +26,8 @@ from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
 from mcss.models.model import Model, Poses
 from mcss.models.model_file import ModelParts
-from mcss.models.orientation import Placement, PlacementConfig, PlacementHead, true_placement, usable
-from mcss.models.uncertainty import ReferencePoses, fitted, signs
+from mcss.models.orientation import Orientation, OrientationConfig, OrientationHead, true_orientation, usable
+from mcss.models.uncertainty import UncertaintyHead, fit_uncertainty, uncertainty_features
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG
 
@@ -58,7 +58,7 @@ class EquipSettings:
     """Images of the validation split on which expected errors are fitted."""
     seed: int = 0
     """Decides framings, colours and the head's first weights."""
-    head: PlacementConfig = field(default_factory=PlacementConfig)
+    head: OrientationConfig = field(default_factory=OrientationConfig)
     """The placement head."""
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class LabelledImages:
         return cls(instants.rows[instant[places], view[places]], instants.take(instant[places]))
 
 
-def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages, Placement]:
+def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages, Orientation]:
     """Those images of which it is known how the person stands before the camera, and how.
 
     Raises:
@@ -116,14 +116,14 @@ def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages
         )
     images = LabelledImages(images.rows[known], images.instants.take(known))
     seen = joints_in_crops(capture, images.rows, images.instants)
-    true = true_placement(images.instants.pose, cameras.rotation[known], cameras.translation[known], seen)
+    true = true_orientation(images.instants.pose, cameras.rotation[known], cameras.translation[known], seen)
     fit = usable(true)
     return LabelledImages(images.rows[fit], images.instants.take(fit)), true.take(np.flatnonzero(fit))
 
 
 def train_placement(
     model: Model, capture: Capture, instants: Instants, settings: EquipSettings, progress: Progress = NO_PROGRESS
-) -> PlacementHead:
+) -> OrientationHead:
     """A placement head for a network, trained on labelled instants.
 
     Raises:
@@ -132,14 +132,14 @@ def train_placement(
     images, true = placements(capture, LabelledImages.of(instants, settings.images))
     with torch.random.fork_rng(devices=[]):  # the head's first weights and its dropout draw from torch's own state
         torch.manual_seed(settings.seed)
-        head = PlacementHead(settings.head, *model.network.map_shape(settings.head.stages))
+        head = OrientationHead(settings.head, *model.network.map_shape(settings.head.stages))
         maps, targets = _maps(model, head, capture, images, true, settings, progress)
         _fit(head, maps, targets, settings, progress)
     return head.eval()
 
 
 def _fit(
-    head: PlacementHead,
+    head: OrientationHead,
     maps: Float[Tensor, "n c s s"],
     targets: Float[Tensor, "n 6"],
     settings: EquipSettings,
@@ -171,7 +171,7 @@ def _batches(count: int, steps: int, rng: np.random.Generator) -> Iterator[Int64
         at += _BATCH
 
 
-def _loss(head: PlacementHead, maps: Float[Tensor, "n c s s"], targets: Float[Tensor, "n 6"]) -> Tensor:
+def _loss(head: OrientationHead, maps: Float[Tensor, "n c s s"], targets: Float[Tensor, "n 6"]) -> Tensor:
     """Squared errors; weights bring a usual error of each part to about the same size."""
     said = head(maps)
     direction = (said.direction - targets[:, :2]).square().sum(dim=1)
@@ -184,10 +184,10 @@ def _loss(head: PlacementHead, maps: Float[Tensor, "n c s s"], targets: Float[Te
 
 def _maps(
     model: Model,
-    head: PlacementHead,
+    head: OrientationHead,
     capture: Capture,
     labelled: LabelledImages,
-    true: Placement,
+    true: Orientation,
     settings: EquipSettings,
     progress: Progress,
 ) -> tuple[Float[Tensor, "n c s s"], Float[Tensor, "n 6"]]:
@@ -227,7 +227,9 @@ def _framed(
     return out, moved, zoom
 
 
-def _target(true: Placement, root: Float64[np.ndarray, "n 2"], zoom: Float64[np.ndarray, " n"]) -> Float[Tensor, "n 6"]:
+def _target(
+    true: Orientation, root: Float64[np.ndarray, "n 2"], zoom: Float64[np.ndarray, " n"]
+) -> Float[Tensor, "n 6"]:
     turn = np.radians(true.heading.astype(float))
     columns = [np.cos(turn), np.sin(turn), np.radians(true.tilt), *root.T, np.log(1000 * true.scale * zoom)]
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
@@ -246,7 +248,7 @@ def predicted(model: Model, capture: Capture, rows: Int64[np.ndarray, " n"], pro
 
 def reference_of(
     model: Model, capture: Capture, instants: Instants, settings: EquipSettings, progress: Progress = NO_PROGRESS
-) -> ReferencePoses:
+) -> UncertaintyHead:
     """Reference poses from labelled instants, one image of each, fitted on people who were not in training.
 
     Raises:
@@ -268,7 +270,8 @@ def reference_of(
     said = predicted(model, capture, others.rows, progress)
     pose, true = torch.from_numpy(said.pose), target_poses(others.instants).float()
     error = mpjpe(pose[:, 1:], true[:, 1:]).numpy()
-    return fitted(known, poses, signs(known, poses, torch.from_numpy(said.embedding), pose), error)
+    features = uncertainty_features(known, poses, torch.from_numpy(said.embedding), pose)
+    return fit_uncertainty(known, poses, features, error)
 
 
 def equipped(
