@@ -1,10 +1,10 @@
-# make demo   sets everything up and runs the main job: demo/report.html
+# make demo   sets everything up and runs a small version of the main comparison; writes demo/report.html
 # make test   sets everything up and runs every check
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Processes of pytest, of one thread each.
+# Number of pytest processes; each uses one thread.
 WORKERS ?= 2
 
 .PHONY: setup demo check test test-quick bench model docs clean
@@ -12,7 +12,7 @@ WORKERS ?= 2
 setup: $(READY)
 
 $(READY): pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mcss needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 …")'
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mcss needs Python 3.11 or newer, but this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 …")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $@
@@ -20,6 +20,7 @@ $(READY): pyproject.toml
 demo: setup
 	$(BIN)/mcss demo --out demo
 
+# The import contracts are checked by the tests; `.venv/bin/lint-imports` checks them alone.
 check: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -36,13 +37,13 @@ bench: setup
 
 MODEL := src/mcss/models/mcss.safetensors
 
-# An hour: the weights that are shipped with the package, see src/mcss/models/CARD.md.
+# Takes an hour: the weights shipped with the package, see src/mcss/models/CARD.md.
 model: setup
 	$(BIN)/mcss synthetic build captures/rooms --subjects 16 --instants 1000 --stages per-view --cameras per-sequence --no-new-motion --seed 2
 	$(BIN)/mcss train mcss --capture captures/rooms --labels all --steps 2000 --rotation 30 --scale 0.3 --out runs/rooms --resume
 	$(BIN)/mcss equip runs/rooms --capture captures/rooms --half --out $(MODEL)
 
-# Hours: every table and image of README.md and docs/, from the commands that make them. Can be stopped and repeated.
+# Takes hours: every table and image of README.md and docs/, from the commands that make them. Can be stopped and repeated.
 docs: setup
 	$(BIN)/mcss synthetic build captures/synthetic
 	$(BIN)/python scripts/write_coverage.py captures/synthetic docs/synthetic.md
