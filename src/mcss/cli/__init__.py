@@ -1,18 +1,27 @@
 """The command line: ``mcss VERB …``. Only this package prints, and only it ends the program."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 import mcss
-from mcss.cli.verbs import DESCRIPTION, VERBS, show_overview
+from mcss.cli.stand_ins import heavy_packages_are_loaded, heavy_packages_replaced
+from mcss.cli.verbs import DESCRIPTION, SECTIONS, UnknownVerbError, show_group, show_overview, verbs
+
+if TYPE_CHECKING:
+    from mcss.cli.arguments import Command, Verbs
+
+MENDABLE = (ValueError, OSError, ImportError, FloatingPointError)
+"""Errors that a user can mend: they are shown as one message."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; errors that a user can mend are told in one message, without a traceback."""
+    """Run the command line; errors that a user can mend are one message, without a traceback."""
     given = list(sys.argv[1:] if args is None else args)
     errors = Console(stderr=True)
     try:
@@ -24,18 +33,39 @@ def main(args: Sequence[str] | None = None) -> None:
             case _:
                 _run(given)
     except KeyboardInterrupt:
-        errors.print(
-            "\n[yellow]Stopped.[/] What was finished is kept; the same command (training: with --resume) goes on."
-        )
+        errors.print("\n[yellow]Stopped.[/] Finished work is kept; the same command (train: with --resume) continues.")
         sys.exit(130)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except MENDABLE as error:
         errors.print(f"[red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
 
 
 def _run(args: Sequence[str]) -> None:
-    """Load the module of the verb, or all of them to say what there is or to complete in a shell, and run it."""
-    verb = VERBS.get(args[0])
-    for module in [verb.module] if verb is not None else dict.fromkeys(verb.module for verb in VERBS.values()):
+    """Read the arguments without heavy packages, which prints help and refuses mistakes at once; then run the verb."""
+    if args[0].startswith("--tyro-"):
+        modules = tuple(SECTIONS.values())
+    elif args[0] in verbs():
+        modules = (verbs()[args[0]].module,)
+    else:
+        raise UnknownVerbError("mcss", args[0], verbs())
+    if not heavy_packages_are_loaded():
+        # What fails here because of a stand-in works, or fails with the right message, with the real packages.
+        with heavy_packages_replaced(), suppress(*MENDABLE, TypeError, AttributeError):
+            _read(modules, args)
+    _read(modules, args)()
+
+
+def _read(modules: Sequence[str], args: Sequence[str]) -> Callable[[], None]:
+    """Load the modules of some verbs, and return the verb that `args` name with its arguments."""
+    for module in modules:
         import_module(f"mcss.cli.{module}")
-    import_module("mcss.cli.terminal").app.cli(prog="mcss", description=DESCRIPTION, args=args)
+    entry: Verbs | Command = import_module("mcss.cli.terminal").app
+    if args[0].startswith("--tyro-"):
+        entry.complete("mcss", DESCRIPTION, args)
+    prog = "mcss"
+    while not hasattr(entry, "read"):
+        if args[:1] in ([], ["-h"], ["--help"]):
+            show_group(Console(), prog, entry.help, entry.summaries())
+            sys.exit(0 if args else 2)
+        prog, entry, args = f"{prog} {args[0]}", entry.named(args[0], prog), args[1:]
+    return entry.read(prog, args)

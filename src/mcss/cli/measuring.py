@@ -11,7 +11,7 @@ from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.evaluation.report import SystemResult
 from mcss.experiments.ablation import AblationPlan, run_ablation
-from mcss.experiments.comparison import DemoPlan, ExperimentPlan, evaluate_run, run_demo, run_experiment
+from mcss.experiments.comparison import ExperimentPlan, evaluate_run, run_experiment
 from mcss.experiments.estimates import Estimate
 from mcss.experiments.reproduce import ReproducePlan, Wanted, wanted_parts
 from mcss.experiments.reproduce import estimate as parts_estimate
@@ -85,23 +85,6 @@ def _show_result(result: SystemResult) -> None:
             f"Same instant from another view (within ±{instant.tolerance} frames): Hit@1 {instant.hit_at_1:.3f} "
             f"(chance {instant.chance_at_1:.3f}), Hit@5 {instant.hit_at_5:.3f} (chance {instant.chance_at_5:.3f})"
         )
-
-
-@app.command
-def demo(
-    out: Path = Path("demo"),
-    plan: OmitArgPrefixes[DemoPlan] = DemoPlan(),  # noqa: B008 (frozen)
-    json: JsonFile = None,
-) -> None:
-    """The main job: build the capture, train the baseline and MCSS with one subject's labels, compare, report.
-
-    Args:
-        out: Folder for everything; the same command carries on after any stop.
-        plan: How much of everything.
-        json: Also write the report's rows to this file.
-    """
-    finish(run_demo(out, plan, RichProgress()), json)
-    console.print(f"Report: [bold]{out / 'report.html'}[/]")
 
 
 @app.command

@@ -8,15 +8,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import arg
-from tyro.extras import SubcommandApp
 
+from mcss.cli.arguments import Verbs
 from mcss.data.capture import Capture
 from mcss.files import write_json
 from mcss.models.model import Model, load, on_real_footage
 
 console = Console()
 
-app = SubcommandApp()
+app = Verbs()
+"""All verbs; the module of each section adds its own."""
 
 JsonFile = Annotated[Path | None, arg(metavar="FILE")]
 """Every verb's ``--json``."""

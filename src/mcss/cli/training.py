@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import OmitArgPrefixes, Positional
-from tyro.extras import SubcommandApp
 
+from mcss.cli.arguments import Verbs
 from mcss.cli.terminal import JsonFile, app, console, finish
-from mcss.cli.verbs import VERBS
 from mcss.data.capture import Capture
 from mcss.methods.chen_cvpr19 import ChenCVPR19Settings
 from mcss.methods.mcss import MCSSSettings
@@ -27,7 +26,9 @@ from mcss.training.loop import Machine, train
 from mcss.training.recipes import MethodName, RecipeName, recipe
 from mcss.training.settings import Precision, TrainSettings
 
-train_app = SubcommandApp()
+train_app = Verbs()
+
+app.group(train_app, name="train", help="Train MCSS, or a method that it is compared with.")
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,3 @@ def equip(
     weights = [round(float(w), 4) for w in parts.uncertainty.weights]
     console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     finish({"model": str(path), "labels": labels, "error_weights": weights, "limit": parts.uncertainty.limit}, json)
-
-
-app.command(train_app, name="train", help=VERBS["train"].summary)

@@ -1,4 +1,4 @@
-"""Verbs that make captures of footage and data sets."""
+"""Verbs that make captures: from nothing, from footage, from data sets."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
-from tyro.extras import SubcommandApp
 
+from mcss.cli.arguments import Verbs
 from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
-from mcss.cli.verbs import VERBS
+from mcss.data.capture import Capture
 from mcss.errors import SourceError
 from mcss.models.model import load
 from mcss.progress import RichProgress
@@ -19,11 +19,90 @@ from mcss.sources.assembly import Assembled
 from mcss.sources.human36m.release import import_human36m
 from mcss.sources.human36m.sequences import Human36MSettings
 from mcss.sources.mpi_inf_3dhp.sequences import MpiInf3dhpSettings, import_mpi_inf_3dhp
+from mcss.sources.synthetic.build import build
+from mcss.sources.synthetic.describe import COLUMNS, describe
+from mcss.sources.synthetic.scenes import SyntheticSettings
 from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.sources.workers import Ray, Workers
 from mcss.video.sync.synchronise import SyncSettings, image_of, synchronise
 
-import_app = SubcommandApp()
+synthetic_app = Verbs()
+import_app = Verbs()
+
+app.group(synthetic_app, name="synthetic", help="Build the synthetic multi-view capture, or describe one.")
+
+
+@synthetic_app.command(name="build")
+def synthetic_build(
+    out: Positional[str],
+    settings: OmitArgPrefixes[SyntheticSettings] = SyntheticSettings(),  # noqa: B008 (frozen)
+    processes: int | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Build the synthetic multi-view capture; the same command carries on after any stop.
+
+    Args:
+        out: Folder or object-store address of the new capture.
+        settings: What it is like.
+        processes: Processes to render with; by default one per processor.
+        json: Also write a summary to this file.
+    """
+    capture = build(out, settings, RichProgress(), processes=processes)
+    finish(show_capture(capture), json)
+
+
+@synthetic_app.command(name="describe")
+def synthetic_describe(capture: Positional[str], labels: str = "S1", json: JsonFile = None) -> None:
+    """Print how well labels cover a capture: distances in mm from its poses to labelled poses, and the oracle.
+
+    Args:
+        capture: A capture's folder or object-store address.
+        labels: The labels to measure from: S1, S1:0.1, all …
+        json: Also write the result to this file.
+    """
+    coverage = describe(Capture.open(capture), labels, progress=RichProgress())
+    show_table(f"Coverage by the labels of {labels}, mm", COLUMNS, coverage.table())
+    oracle = ("split", "K", "anybody's poses", "other people's poses")
+    show_table("Retrieval oracle: mean PA-MPJPE of the K nearest, mm", oracle, coverage.oracle_table())
+    finish(asdict(coverage), json)
+
+
+@app.command
+def sync(
+    folder: Positional[Path],
+    settings: OmitArgPrefixes[SyncSettings] = SyncSettings(),  # noqa: B008 (frozen)
+    run: Path | None = None,
+    json: JsonFile = None,
+) -> None:
+    """Find the offsets between cameras that were started by hand; writes sync.json, which import applies, and sync.png.
+
+    Args:
+        folder: subject/sequence/view.mp4, or the views of one recording.
+        settings: How offsets are found.
+        run: A trained run whose embedding refines the offsets.
+        json: Also write the result to this file.
+    """
+    embed = None
+    if run is not None:
+        model = load(run)
+        embed = lambda crops: model.predict_crops(crops).embedding  # noqa: E731
+    found = synchronise(folder, settings, embed, RichProgress())
+    for one in found:
+        rows = [
+            (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")
+            for name, c in one.clocks.items()
+        ]
+        columns = ("view", "starts, s", "in its images", "pace", "by", "confidence")
+        show_table(f"{one.recording.name}: clocks, seen from {one.reference}", columns, rows)
+    for warning in [text for one in found for text in one.warnings()]:
+        console.print(f"[yellow]Warning[/] {escape(warning)}")
+    console.print(f"Written to {folder / 'sync.json'}, which [bold]mcss import videos {folder} OUT[/] applies.")
+    for one in found:
+        console.print(f"Look at {image_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
+    finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
+
+
+app.group(import_app, name="import", help="Make a capture from your own footage or from a data set.")
 
 
 @dataclass(frozen=True)
@@ -164,41 +243,3 @@ def _show_assembled(done: Assembled, json: Path | None) -> None:
             "\n".join(done.problems) + f"\nThese {len(done.problems)} could not be imported; all else is in "
             f"{done.capture.uri} and can be used. Mend them and give the same command again."
         )
-
-
-@app.command
-def sync(
-    folder: Positional[Path],
-    settings: OmitArgPrefixes[SyncSettings] = SyncSettings(),  # noqa: B008 (frozen)
-    run: Path | None = None,
-    json: JsonFile = None,
-) -> None:
-    """Find the offsets between cameras that were started by hand; writes sync.json, which import applies, and sync.png.
-
-    Args:
-        folder: subject/sequence/view.mp4, or the views of one recording.
-        settings: How offsets are found.
-        run: A trained run whose embedding refines the offsets.
-        json: Also write the result to this file.
-    """
-    embed = None
-    if run is not None:
-        model = load(run)
-        embed = lambda crops: model.predict_crops(crops).embedding  # noqa: E731
-    found = synchronise(folder, settings, embed, RichProgress())
-    for one in found:
-        rows = [
-            (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")
-            for name, c in one.clocks.items()
-        ]
-        columns = ("view", "starts, s", "in its images", "pace", "by", "confidence")
-        show_table(f"{one.recording.name}: clocks, seen from {one.reference}", columns, rows)
-    for warning in [text for one in found for text in one.warnings()]:
-        console.print(f"[yellow]Warning[/] {escape(warning)}")
-    console.print(f"Written to {folder / 'sync.json'}, which [bold]mcss import videos {folder} OUT[/] applies.")
-    for one in found:
-        console.print(f"Look at {image_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
-    finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
-
-
-app.command(import_app, name="import", help=VERBS["import"].summary)

@@ -1,4 +1,4 @@
-"""The verb that uses a trained model: poses of images, videos, folders and captures."""
+"""Verbs that use a trained model: predict, serve, export."""
 
 import sys
 from collections.abc import Callable
@@ -10,9 +10,11 @@ from typing import Annotated, Any
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.cli.terminal import JsonFile, app, console, finish, load_model
+from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.inference.export.export import Export, ExportSettings, export_run
+from mcss.inference.export.runtimes import ExportFormat
 from mcss.inference.locate import parsed_rectangle
 from mcss.inference.outputs import parsed_formats, write_poses
 from mcss.inference.overlays import write_overlay, write_sequence_overlay
@@ -32,6 +34,11 @@ from mcss.models.model import Model
 from mcss.progress import RichProgress
 from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.video.detectors import DetectorName, person_detector
+from mcss.web.gallery import CaptureGallery, Gallery, IndexGallery
+from mcss.web.handlers import Studio
+from mcss.web.limits import Limits
+from mcss.web.server import run_server
+from mcss.web.worker import Means
 
 
 @dataclass(frozen=True)
@@ -187,3 +194,109 @@ def _summary(take: Take, written: list[Path]) -> dict[str, Any]:
         "files": [str(path) for path in written],
         "notes": list(take.notes),
     }
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What is served, and where."""
+
+    run: Path | None = None
+    """A run folder or model file; the weights shipped with mcss by default."""
+    find: DetectorName | None = None
+    """Find people with this detector, as for `mcss predict`. By default an image is taken whole, and in a video
+    whoever moves before the static camera is followed; visitors can draw a box in either."""
+    detector_weights: Path | None = None
+    """A file of the detector's weights, as for `mcss predict`."""
+    index: str | None = None
+    """An index of `mcss index`, made with the same run, whose images can be searched by pose."""
+    capture: str | None = None
+    """Without an index: a capture to search in. With one: where a capture of it is now, if it has been moved."""
+    images: int = 6000
+    """Without an index: so many of the capture's images are embedded at the start, evenly spread over it."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets everybody in your network in, without a password."""
+    port: int = 7860
+    """Likewise; 0 takes any that is free."""
+    limits: Limits = field(default_factory=Limits)
+    """How much visitors may ask for."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"images: expected 1 or more, came {self.images}.")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"port: expected 0 to 65535, came {self.port}.")
+
+
+@app.command
+def serve(server: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
+    """A web page: drop an image or a video, see the pose in 3D, and search by it. Asks nothing of the network.
+
+    Args:
+        server: What is served, and where.
+    """
+    model = load_model(server.run)
+    if server.find is not None:
+        person_detector(server.find, server.detector_weights)  # so that what is wrong is said here
+    gallery: Gallery | None = None
+    if server.index is not None:
+        gallery = IndexGallery.open(server.index, model, server.capture)
+    elif server.capture is not None:
+        gallery = CaptureGallery.embedded(model, Capture.open(server.capture), server.images, RichProgress())
+
+    def started(address: str) -> None:
+        console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
+
+    try:
+        means = Means(server.run, server.find, server.detector_weights)
+        run_server(Studio(model.name, means, gallery, server.limits, started), server.host, server.port)
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing is left behind.")
+
+
+@app.command
+def export(
+    run: Positional[Path],
+    format: ExportFormat,
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")],
+    capture: str | None = None,
+    settings: OmitArgPrefixes[ExportSettings] = ExportSettings(),  # noqa: B008 (frozen)
+    json: JsonFile = None,
+) -> None:
+    """Write a trained network as one file for ONNX Runtime or OpenVINO, if it computes the same as the original.
+
+    Args:
+        run: A run folder of `mcss train`.
+        format: For which runtime.
+        out: The file to write: model.onnx, or model.xml, beside which comes model.bin.
+        capture: A capture on whose images the file is checked; without one they are generated.
+        settings: What the file is to be, and how it is checked.
+        json: Also write the result to this file.
+    """
+    opened = None if capture is None else Capture.open(capture)
+    result = export_run(run, format, out, settings, opened, RichProgress())
+    _show_export(result)
+    finish(result.to_json(), json)
+
+
+def _show_export(result: Export) -> None:
+    facts, parity = result.facts, result.parity
+    side = str(facts.image_size)
+    axes = ", ".join(("n", side, side, "3") if facts.layout == "nhwc" else ("n", "3", side, side))
+    rows = [
+        ("input image", f"uint8 ({axes}), RGB"),
+        ("output pose", f"(n, {len(facts.joints)}, 3) {facts.unit}, {facts.frame}"),
+        ("output embedding", f"(n, {facts.dim}), unit length"),
+        ("precision", facts.precision),
+        ("size", f"{result.megabytes:.1f} MB"),
+        ("licence", facts.licence),
+        ("checked on", f"{parity.images:,} images, {parity.source}"),
+        ("a joint moves by at most", f"{parity.pose_difference:.3g} mm"),
+        ("the embedding by at most", f"{parity.embedding_difference:.3g}"),
+    ]
+    if parity.n_mpjpe_original is not None and parity.n_mpjpe_exported is not None:
+        rows += [
+            ("N-MPJPE, original", f"{parity.n_mpjpe_original:.2f} mm"),
+            ("N-MPJPE, exported", f"{parity.n_mpjpe_exported:.2f} mm ({parity.loss:+.2f} %)"),
+        ]
+    show_table("Export", ("", ""), rows)
+    console.print(f"Written: {result.path}", soft_wrap=True)

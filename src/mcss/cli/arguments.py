@@ -1,0 +1,202 @@
+"""How the arguments of a verb are read, and how they look in its help.
+
+tyro derives options from signatures and dataclasses. The rules here say how it shows them: a value is named by what it
+is (`--split SPLIT`, `--size N`) instead of by its Python type; a default that says nothing (None, False, an empty list) is
+left out; a long list of choices stands in the text instead of in front of it.
+"""
+
+import inspect
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from textwrap import fill
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints, overload
+
+import tyro
+from docstring_parser import parse as parsed_docstring
+from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, UseAppendAction, arg
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.extras import SubcommandApp
+
+from mcss.cli.verbs import UnknownVerbError
+
+LONGEST_CHOICES = 32
+"""A list of choices with more characters than this is moved into the text of its option."""
+
+Function = TypeVar("Function", bound=Callable[..., None])
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function that is a verb."""
+
+    function: Callable[..., None]
+    help: str
+    """The text above the options in the verb's help; its first paragraph is the summary."""
+
+    def read(self, prog: str, args: Sequence[str]) -> Callable[[], None]:
+        """Return the function with its arguments; for `--help` and for wrong arguments the program ends here."""
+        read = tyro.cli(
+            self.function, prog=prog, description=_wrapped(self.help), args=args, config=CONFIG, registry=REGISTRY
+        )
+        return cast(Callable[[], None], read)
+
+
+class Verbs:
+    """Verbs by name; a verb is a function, or a group of further verbs."""
+
+    def __init__(self, help: str = "") -> None:
+        self.help = help
+        self.entries: dict[str, Command | Verbs] = {}
+
+    @overload
+    def command(self, function: Function) -> Function: ...
+
+    @overload
+    def command(self, *, name: str, help: str = "") -> Callable[[Function], Function]: ...
+
+    def command(self, function: Any = None, *, name: str = "", help: str = "") -> Any:
+        """Make a function a verb, named after the function and explained by its docstring unless said otherwise."""
+
+        def register(function: Callable[..., None]) -> Callable[..., None]:
+            text = help or parsed_docstring(function.__doc__ or "").description or ""
+            self.entries[name or function.__name__] = Command(function, text)
+            return function
+
+        return register if function is None else register(function)
+
+    def group(self, verbs: "Verbs", *, name: str, help: str) -> None:
+        """Make `verbs` a group within this one."""
+        verbs.help = help
+        self.entries[name] = verbs
+
+    def named(self, name: str, prog: str) -> "Command | Verbs":
+        """Return the entry of that name, in which hyphens and underscores count as the same."""
+        for known, entry in self.entries.items():
+            if known.replace("-", "_") == name.replace("-", "_"):
+                return entry
+        raise UnknownVerbError(prog, name, self.entries)
+
+    def summaries(self) -> dict[str, str]:
+        """Return the first paragraph of the help of each entry."""
+        return {name: entry.help.split("\n\n")[0] for name, entry in self.entries.items()}
+
+    def complete(self, prog: str, description: str, args: Sequence[str]) -> None:
+        """Print or write the completions for a shell that `--tyro-print-completion SHELL` asks for."""
+        self._as_tyro_app().cli(prog=prog, description=description, args=args, config=CONFIG, registry=REGISTRY)
+
+    def _as_tyro_app(self) -> SubcommandApp:
+        app = SubcommandApp()
+        for name, entry in self.entries.items():
+            if isinstance(entry, Verbs):
+                app.command(entry._as_tyro_app(), name=name, help=entry.help)
+            else:
+                app.command(name=name, help=entry.help)(entry.function)
+        return app
+
+
+CONFIG = (DisallowNone,)
+# mypy takes these markers for types.
+POSITIONAL, APPENDED, ONE_FLAG = cast(tuple[Any, Any, Any], (Positional, UseAppendAction, FlagCreatePairsOff))
+REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.struct_rule
+def _function_as_command(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Bind a function to its arguments instead of calling it, and show its parameters as described above."""
+    if not inspect.isfunction(info.type):
+        return None
+    function: Any = info.type
+    hints = get_type_hints(function, include_extras=True)
+    texts = {text.arg_name: text.description for text in parsed_docstring(function.__doc__ or "").params}
+    fields = tuple(
+        _shown(
+            StructFieldSpec(
+                name=name,
+                type=hints[name],
+                default=tyro.MISSING_NONPROP if parameter.default is parameter.empty else parameter.default,
+                helptext=texts.get(name),
+            )
+        )
+        for name, parameter in inspect.signature(function).parameters.items()
+    )
+    return StructConstructorSpec(instantiate=partial(partial, function), fields=fields)
+
+
+_shown_now: list[Any] = []
+"""Dataclasses whose fields tyro is asked for at the moment."""
+
+
+@REGISTRY.struct_rule
+def _dataclass_as_shown_here(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Show the fields of a dataclass, which tyro's own rule finds, as described above."""
+    if not is_dataclass(info.type) or info.type in _shown_now:
+        return None
+    _shown_now.append(info.type)
+    try:
+        spec = ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _shown_now.pop()
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    return replace(spec, fields=tuple(map(_shown, spec.fields)))
+
+
+def _shown(spec: StructFieldSpec) -> StructFieldSpec:
+    value, *marks = get_args(spec.type) if get_origin(spec.type) is Annotated else (spec.type,)
+    members = [m for m in (get_args(value) if get_origin(value) in (Union, UnionType) else [value]) if m is not NoneType]
+    if any(is_dataclass(member) for member in members):
+        return spec
+    optional = spec.default is not tyro.MISSING_NONPROP
+    metavar, choices = _metavar(spec.name, members)
+    if metavar is not None and POSITIONAL in marks and optional:
+        metavar = f"[{metavar}]"
+    if spec.default is True:
+        hint: str | None = "(default: on)"
+    elif spec.default in (None, False, "") or (spec.default == () and APPENDED not in marks):
+        hint = ""
+    else:
+        hint = None
+    if value is bool and spec.default is False:
+        marks.append(ONE_FLAG)
+    annotation = Annotated[(value, arg(metavar=metavar, help_behavior_hint=hint), *marks)]  # type: ignore[misc]
+    return replace(spec, type=cast(Any, annotation), helptext=partial(_text, spec.helptext, choices))
+
+
+def _metavar(name: str, members: Sequence[Any]) -> tuple[str | None, tuple[str, ...]]:
+    """Return what stands for a value of these types, and the choices that are to be told in the text."""
+    word = name.rstrip("_").split("_")[-1].upper()
+    match members:
+        case [member] if get_origin(member) is tuple:
+            inner = get_args(member)
+            if inner[-1] is not Ellipsis:
+                return " ".join(str(_metavar(name, [one])[0]) for one in inner), ()
+            metavar, choices = _metavar(name.removesuffix("s"), inner[:1])
+            return f"{metavar} ...", choices
+        case [member] if member is bool:
+            return None, ()
+        case [member] if member is int:
+            return "N", ()
+        case [member] if member is float:
+            return "NUMBER", ()
+        case [member] if inspect.isclass(member) and issubclass(member, Path):
+            return "PATH", ()
+        case _ if all(get_origin(member) is Literal for member in members):
+            choices = tuple(str(choice) for member in members for choice in get_args(member))
+            listed = "{" + ",".join(choices) + "}"
+            return (listed, ()) if len(listed) <= LONGEST_CHOICES else (word, choices)
+    return word, ()
+
+
+def _text(text: "str | Callable[[], str | None] | None", choices: Sequence[str]) -> str:
+    """Return a help text without the line breaks of the source, and with the choices that do not stand beside it."""
+    plain = " ".join(((text() if callable(text) else text) or "").split())
+    return f"{plain} One of {', '.join(choices)}." if choices else plain
+
+
+def _wrapped(text: str) -> str:
+    width = shutil.get_terminal_size().columns
+    return "\n\n".join(fill(" ".join(paragraph.split()), width) for paragraph in text.split("\n\n"))
