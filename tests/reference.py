@@ -1,4 +1,4 @@
-"""Slow, plain versions of the measures, from their definitions and in numpy; no code is shared with mcss."""
+"""Slow, plain numpy versions of the measures, written from their definitions; they share no code with mcss."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,13 @@ def mpjpe(pred: Array, target: Array) -> float:
 
 
 def n_mpjpe(pred: Array, target: Array) -> float:
-    """The scale by least squares over all coordinates instead of the closed form."""
+    """N-MPJPE whose scale comes from least squares over all coordinates instead of the closed form."""
     scale, *_ = np.linalg.lstsq(pred.reshape(-1, 1), target.reshape(-1), rcond=None)
     return mpjpe(pred * scale[0], target)
 
 
 def pa_mpjpe(pred: Array, target: Array) -> float:
-    """Kabsch with the determinant's sign, one pose at a time; the scale by least squares after turning."""
+    """PA-MPJPE by Kabsch with the determinant's sign, one pose at a time; the scale by least squares after rotation."""
     p, g = pred - pred.mean(0), target - target.mean(0)
     u, _, vt = np.linalg.svd(g.T @ p)
     rotation = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
@@ -40,7 +40,7 @@ def angle(pose: Array, before: int, joint: int, after: int) -> float:
 
 
 def mean_pa_mpjpe_at_k(distances: Array, errors: Array, allowed: NDArray[np.bool_], k: int) -> list[float]:
-    """One query at a time, sorting (distance, gallery place) pairs."""
+    """Mean-PA-MPJPE@K, one query at a time, by sorting (distance, gallery index) pairs."""
     means = []
     for i in range(len(distances)):
         ranked = sorted((distances[i, j], j) for j in range(distances.shape[1]) if allowed[i, j])
@@ -49,7 +49,7 @@ def mean_pa_mpjpe_at_k(distances: Array, errors: Array, allowed: NDArray[np.bool
 
 
 def chance_of_a_hit(relevant: int, allowed: int, k: int) -> float:
-    """Drawing without replacement, one draw after the other."""
+    """The chance of a hit when drawing without replacement, one draw after the other."""
     miss = 1.0
     for drawn in range(k):
         miss *= max(0.0, (allowed - relevant - drawn) / (allowed - drawn))

@@ -1,4 +1,4 @@
-"""What the tests of several methods have in common."""
+"""Networks and runs that the tests of several methods share."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from mcss.training.settings import TrainSettings
 
 
 def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:
-    """Random weights, whose poses are as large as people."""
+    """A network with random weights whose poses are as large as people."""
     torch.manual_seed(seed)
     network = PoseNetwork(NetworkConfig(image_size=32, dim=dim), "random")
     network.pose_std.fill_(100.0)
@@ -26,7 +26,7 @@ def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:
 
 
 def parts_of(network: PoseNetwork) -> ModelParts:
-    """What `mcss equip` adds, of random numbers."""
+    """The heads that `mcss equip` adds, with random weights."""
     torch.manual_seed(1)
     head = OrientationHead(OrientationConfig(stages=4, hidden=8), *network.map_shape(4)).eval()
     known = torch.nn.functional.normalize(torch.randn(30, 128), dim=1)
@@ -42,7 +42,7 @@ def small_run(folder: Path, seed: int = 0, dim: int = 128) -> Path:
 
 
 def equipped_run(folder: Path) -> Path:
-    """A run folder with a small network and what `mcss equip` adds."""
+    """A run folder with a small network and the heads that `mcss equip` adds."""
     network = small_network()
     save_model(folder / MODEL, network, {}, parts_of(network))
     return folder
@@ -58,7 +58,7 @@ def random_rotations(*shape: int, seed: int = 0) -> Tensor:
 def check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit(
     settings: TrainSettings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a run that was never stopped beside one for each stage that was; the first takes four steps."""
+    """Compare a run that was never stopped with one stopped in each stage; the first stage takes four steps."""
     settings = replace(settings, checkpoint_every=2)
     train(settings, folder / "whole")
     saved = training.save_checkpoint

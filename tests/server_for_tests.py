@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and HTTP to talk to it."""
+"""A real server in a separate process, and an HTTP client for it."""
 
 import http.client
 import json
@@ -22,7 +22,7 @@ class Served:
     address: str
     process: subprocess.Popen[str]
     place: Path
-    """What it takes for the place of temporary files; its own folder is in there."""
+    """Its folder for temporary files, in which it makes a folder of its own."""
 
     @property
     def host(self) -> str:
@@ -31,7 +31,7 @@ class Served:
     def ask(
         self, path: str, body: bytes | None = None, method: str | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any]:
-        """Status, and JSON or bytes."""
+        """Send a request; return the status, and the body as JSON or bytes."""
         connection = http.client.HTTPConnection(self.host, timeout=120)
         try:
             connection.request(method or ("GET" if body is None else "POST"), path, body, headers or {})
@@ -55,9 +55,9 @@ class Served:
         return sorted(path.name for path in self.folder.iterdir())
 
     def worker(self) -> int:
-        """The process that opens files."""
+        """Return the id of the process that opens files."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        # Besides it there is multiprocessing's own process that looks after resources; children of threads differ.
+        # The server's other child is multiprocessing's resource tracker; children are listed per thread.
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             children += (task / "children").read_text().split()
         for child in children:
@@ -90,7 +90,7 @@ def served(place: Path, *options: str) -> Iterator[Served]:
 
 
 def gone(pid: int, seconds: float = 60) -> bool:
-    """Wait for the end of a process that is not a child."""
+    """Wait until a process that is not a child has ended."""
     handle = os.pidfd_open(pid)
     try:
         return bool(select.select([handle], [], [], seconds)[0])

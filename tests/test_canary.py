@@ -1,4 +1,4 @@
-"""The type checks of shapes are on in the tests; without these, a hook that is silently off would never be noticed."""
+"""Shape checks are active in the tests. Without these tests, nobody would notice a hook that is silently off."""
 
 import jaxtyping
 import pytest

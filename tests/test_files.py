@@ -24,7 +24,7 @@ with replacing(Path(sys.argv[1])) as temporary:
 
 @contextmanager
 def disk_space(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes, as on a disk that is nearly full."""
+    """Limit the size of every file to `size` bytes, as on a disk that is nearly full."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

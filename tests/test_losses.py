@@ -16,7 +16,7 @@ from mcss.losses import (
 
 
 def pairs(count: int, dim: int = 6, seed: int = 0, spread: float = 0.5) -> tuple[Tensor, Tensor]:
-    """Unit vectors about one direction, so that distances lie on either side of both α and β."""
+    """Unit vectors around one direction, whose distances lie on both sides of α and of β."""
     generator = torch.Generator().manual_seed(seed)
     middle = torch.randn(dim, generator=generator, dtype=torch.float64)
     anchor = middle + spread * torch.randn(count, dim, generator=generator, dtype=torch.float64)
@@ -25,7 +25,7 @@ def pairs(count: int, dim: int = 6, seed: int = 0, spread: float = 0.5) -> tuple
 
 
 def slow_contrastive(anchor: Tensor, positive: Tensor, alpha: float, beta: float) -> list[float]:
-    """Eq. 1 and 2, one pair and one candidate after the other."""
+    """Compute Eq. 1 and 2 with loops over pairs and candidates."""
     count = len(anchor)
     losses = []
     for i in range(count):
@@ -52,7 +52,7 @@ def hardnet(anchor: Tensor, positive: Tensor, margin: float) -> list[float]:
 
 
 def slow_infonce(embedding: Tensor, temperature: float) -> list[list[float]]:
-    """Every positive on its own against the images of other instants."""
+    """Compute InfoNCE with loops: every positive alone against the images of other instants."""
     instants, views, _ = embedding.shape
     losses: list[list[float]] = []
     for i in range(instants):
@@ -96,7 +96,7 @@ def test_a_matrix_worked_by_hand() -> None:
     torch.testing.assert_close(distances, torch.tensor([[0.1, 0.9, 2.4], [0.4, 0.4, 1.9], [1.9, 1.1, 0.4]]))
     torch.testing.assert_close(hardest_negative(distances, 0.3), torch.tensor([0.4, 0.4, 1.1]))
     torch.testing.assert_close(multiview_contrastive(anchor, positive), torch.tensor([0.1 + 0.2, 0.4 + 0.2, 0.4]))
-    # With β = 0.45 the 0.4 is no negative any more; next are 0.9 (pair 0) and 0.9 (pair 1).
+    # With β = 0.45 the 0.4 no longer counts as a negative; next are 0.9 (pair 0) and 0.9 (pair 1).
     torch.testing.assert_close(hardest_negative(distances, 0.45), torch.tensor([0.9, 0.9, 1.1]))
 
 
@@ -162,7 +162,7 @@ def test_pose_loss_is_the_mean_over_coordinates_of_each_pose() -> None:
 
 def test_gradcheck_of_every_loss() -> None:
     anchor, positive = (value.requires_grad_() for value in pairs(7, seed=1))
-    # Away from the kinks: the hinge's end, the threshold and ties between negatives.
+    # Keep away from the kinks: the end of the hinge, the threshold, and ties between negatives.
     distances = pair_distances(anchor, positive).detach()
     assert (distances - 0.3).abs().min() > 1e-4
     assert (hardest_negative(distances, 0.3) - 0.6).abs().min() > 1e-4

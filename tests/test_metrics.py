@@ -12,7 +12,7 @@ from mcss.skeletons import JOINTS
 
 
 def poses(count: int, seed: int, joints: int = 16) -> Tensor:
-    """One stiff shape plus what differs, so that errors are like those of real predictions."""
+    """One rigid shape plus deviations, so that errors are like those of real predictions."""
     generator = torch.Generator().manual_seed(seed)
     shape = torch.randn(joints, 3, generator=torch.Generator().manual_seed(99)) * 300
     return shape + torch.randn(count, joints, 3, generator=generator) * 120
@@ -72,7 +72,7 @@ def test_n_mpjpe_forgives_scale_but_neither_rotation_nor_shift() -> None:
 
 
 def test_errors_order_as_their_freedoms_do() -> None:
-    """Least squares is not least mean distance, so this holds on average and not for each pose."""
+    """Least squares does not minimise the mean distance, so this holds on average and not for each pose."""
     pred, target = poses(200, 1), poses(200, 2)
     assert metrics.pa_mpjpe(pred, target).mean() < metrics.n_mpjpe(pred, target).mean()
     assert metrics.n_mpjpe(pred, target).mean() < metrics.mpjpe(pred, target).mean()
@@ -110,7 +110,7 @@ def test_all_pairs_equal_pa_mpjpe_pair_by_pair() -> None:
 
 
 def test_all_pairs_are_right_for_straight_and_flat_poses() -> None:
-    """On a line the rotation is not unique, in a plane a reflection is a rotation."""
+    """On a line the rotation is not unique, and in a plane a reflection is a rotation."""
     line = torch.linspace(-400, 400, 16)[:, None] * torch.tensor([0.3, 0.5, 0.8])
     flat = poses(1, 7)[0] * torch.tensor([1.0, 1.0, 0.0])
     odd = torch.stack([line, flat, line.flip(1) * 0.5 + 3, flat[:, [1, 2, 0]], poses(1, 8)[0], line + flat * 1e-6])

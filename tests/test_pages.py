@@ -1,4 +1,4 @@
-"""README and docs: what they point at is there."""
+"""Whatever the README and docs refer to exists."""
 
 import ast
 import pkgutil

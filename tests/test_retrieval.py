@@ -18,7 +18,7 @@ from mcss.retrieval import (
     retrieve_poses,
 )
 
-# Two queries, five gallery entries, worked by hand.
+# Two queries and five gallery entries, worked out by hand.
 DISTANCES = torch.tensor([[0.5, 0.2, 0.2, 0.9, 0.1], [0.3, 0.3, 0.3, 0.3, 0.3]])
 ERRORS = torch.tensor([[10.0, 20.0, 30.0, 40.0, 50.0], [50.0, 40.0, 30.0, 20.0, 10.0]])
 EVERYONE = torch.ones(2, 5, dtype=torch.bool)
@@ -81,7 +81,7 @@ def test_hits_and_their_chance_by_hand() -> None:
 
 
 def images(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -> Gallery:
-    """Every subject in one sequence of `frames` instants from `views` views, with random embeddings."""
+    """One sequence of `frames` instants in `views` views for each subject, with random embeddings."""
     generator = torch.Generator().manual_seed(seed)
     subject, frame, view = (
         grid.reshape(-1)
@@ -95,7 +95,7 @@ def images(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -
 
 
 def by_hand(gallery: Gallery, cross_subject: bool, k: int, oracle: bool) -> float:
-    """Mean-PA-MPJPE@K with plain loops over images."""
+    """Compute Mean-PA-MPJPE@K with plain loops over images."""
     total = 0.0
     poses = gallery.pose[:, 1:].double().numpy()
     for q in range(len(gallery)):

@@ -47,7 +47,7 @@ def test_mirroring_negates_one_axis_and_exchanges_sides() -> None:
 
 
 def test_camera_pose_is_what_the_camera_sees_without_the_roots_place() -> None:
-    """Against X_camera = R·X + t of every joint, minus that of the root."""
+    """Compare with X_camera = R·X + t of every joint, minus that of the root."""
     generator = torch.Generator().manual_seed(0)
     pose = torch.randn(17, 3, generator=generator) * 300
     rotation, translation = rotation_about_z(0.7)[[1, 2, 0]], torch.tensor([10.0, 20.0, 4000.0])

@@ -20,7 +20,7 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The message of a command that ends with 1."""
+    """Run a command that must exit with status 1, and return its message."""
     with pytest.raises(SystemExit) as stopped:
         main(args)
     assert stopped.value.code == 1
@@ -38,7 +38,7 @@ def test_info_names_splits_and_writes_json(tiny_capture: Capture, capsys: pytest
 @pytest.mark.slow
 def test_train_and_evaluate_end_to_end_and_a_second_evaluation_is_identical(tiny_capture: Capture) -> None:
     common = ["--capture", tiny_capture.uri, "--steps", "3", "--weights", "random"]
-    with pytest.raises(SystemExit):  # the recipe's batch is larger than these people have far-apart instants
+    with pytest.raises(SystemExit):  # the recipe's batch needs more instants, far enough apart, than these people have
         main(["train", "mcss", *common, "--out", "run"])
     main(["train", "supervised", *common, "--labels", "S1:0.5", "--label-views", "1,2", "--out", "run2"])
     for name in ("one", "two"):

@@ -1,4 +1,4 @@
-"""What `mcss --help` says, which is written without loading the verbs."""
+"""`mcss --help`, which is printed without loading the verbs."""
 
 import inspect
 import re
@@ -11,11 +11,11 @@ from mcss.cli import main
 from mcss.cli.verbs import VERBS
 
 GROUPS = ("synthetic", "import", "train")
-"""Verbs with verbs of their own; they take their help from the table."""
+"""Verbs that have subcommands; their help comes from the table."""
 
 
 def first_paragraph(docstring: str | None) -> str:
-    """In one line."""
+    """Return the first paragraph in one line."""
     return re.sub(r"\s+", " ", inspect.cleandoc(docstring or "").split("\n\n")[0])
 
 

@@ -24,12 +24,12 @@ from mcss.skeletons import canonical_pose, mirrored
 
 
 def only(**settings: float) -> AugmentationSettings:
-    """These changes and no others."""
+    """Settings with only these changes."""
     return AugmentationSettings(**{**vars(NO_AUGMENTATION), **settings})
 
 
 def colours(images: Tensor) -> Tensor:
-    """Normalised images back to RGB in 0..255."""
+    """Convert normalised images back to RGB in 0..255."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     return (images * std + mean) * 255
 
@@ -101,7 +101,7 @@ def test_another_size_shows_the_same_image(pixels: Tensor) -> None:
     ids=["shift", "scale", "rotation", "nothing"],
 )
 def test_geometry_moves_a_spot_as_far_as_the_settings_allow(settings: AugmentationSettings, reach: float) -> None:
-    """A dot 0.3 of the image to the right of the middle, found again by its centre of mass."""
+    """A dot that is 0.3 of the image to the right of the centre is located by its centre of mass."""
     spot = np.zeros((SIZE, SIZE, 3), np.uint8)
     cv2.circle(spot, (int(0.8 * SIZE), SIZE // 2), 3, (255, 255, 255), -1, cv2.LINE_AA)
     spots = torch.from_numpy(spot).permute(2, 0, 1).expand(200, -1, -1, -1)
@@ -160,13 +160,13 @@ def test_cutout_blur_and_noise_touch_the_share_of_images_that_they_should(pixels
 
 
 def test_a_mirrored_image_shows_the_mirrored_canonical_pose() -> None:
-    """Mirror the image; mirror the person in the plane through camera and up axis, and draw that: the same."""
+    """Mirroring the image equals mirroring the person in the plane through camera and up axis, and drawing that."""
     camera = stick_camera(1)
     pose = stick_pose(0, 1, 0.7)
     image = decode_jpeg(stick_image(pose, camera, subject=0)[0])
     sideways = camera.rotation[0]
     centre = -camera.rotation.T @ camera.translation
-    across = pose - 2 * np.outer((pose - centre) @ sideways, sideways)  # not yet exchanged: seen mirrored
+    across = pose - 2 * np.outer((pose - centre) @ sideways, sideways)  # sides not exchanged yet: as seen in the mirror
     redrawn = decode_jpeg(stick_image(across.astype(np.float32), camera, subject=0)[0])
     assert np.abs(image[:, ::-1].astype(int) - redrawn).mean() < 4
 
@@ -178,7 +178,7 @@ def test_a_mirrored_image_shows_the_mirrored_canonical_pose() -> None:
 
 
 def mirrored_order() -> list[int]:
-    """Where each joint of a mirrored person comes from, taken from `mirrored` itself."""
+    """Return which joint each joint of a mirrored person comes from, according to `mirrored` itself."""
     numbered = torch.arange(17.0)[:, None].expand(17, 3)
     return [int(v) for v in mirrored(numbered, axis=0)[:, 1]]
 

@@ -49,7 +49,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def images_of(capture: Capture, batch: Batch) -> Tensor:
-    """The same images, fetched one by one."""
+    """Fetch the same images one by one."""
     instants = capture.instants("train")
     rows = [instants.rows[i, v] for i, v in zip(batch.instants, batch.views, strict=True)]
     decoded = np.concatenate([capture.decode(np.array([row])) for row in rows])

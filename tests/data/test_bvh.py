@@ -15,7 +15,7 @@ def walk(count: int = 30) -> np.ndarray:
 
 
 def read_independently(path: Path) -> tuple[np.ndarray, Bvh]:
-    """Joints in cm by pybvh, a reader that shares no code with ours."""
+    """Read joints in cm with pybvh, which shares no code with mcss."""
     motion = Bvh.from_file(path)
     names = [node.name for node in motion.nodes if node.name in JOINTS]
     every = [node.name for node in motion.nodes if not node.is_end_site()]
@@ -29,7 +29,7 @@ def test_an_independent_reader_finds_the_joints_where_they_were(tmp_path: Path) 
     joints, motion = read_independently(tmp_path / "walk.bvh")
     assert motion.frame_time == pytest.approx(0.1)
     np.testing.assert_allclose(10 * joints, y_up(with_fixed_bones(poses)), atol=1e-3)
-    np.testing.assert_allclose(10 * joints, y_up(poses), atol=0.5)  # these bones have one length: in mm
+    np.testing.assert_allclose(10 * joints, y_up(poses), atol=0.5)  # these bones have a fixed length; in mm
 
 
 def test_bones_are_rigid_and_point_as_they_did_when_lengths_vary_and_limbs_fold_back(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What mcss writes it can read, in every format that it both reads and writes."""
+"""mcss can read what it writes, in every format that it both reads and writes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +27,7 @@ def walk() -> np.ndarray:
 
 
 def joints_of(read: Trajectories) -> np.ndarray:
-    """The joints in our order; a root that stays at the origin is read as missing, as zeros are in such files."""
+    """The joints in mcss's order. A root at the origin is read as missing: such files mark missing points by zeros."""
     return np.nan_to_num(read.points[:, [read.names.index(name) for name in JOINTS]])
 
 

@@ -8,7 +8,7 @@ from mcss.retrieval import Gallery
 
 
 def images(frames: int = 30, views: int = 2, subjects: int = 2, seed: int = 0) -> Gallery:
-    """Embeddings that are the poses themselves, and a little of the view."""
+    """Embeddings that consist of the poses themselves and a small influence of the view."""
     generator = torch.Generator().manual_seed(seed)
     count = subjects * frames
     base = torch.randn(1, 17, 3, generator=generator) * 250
@@ -22,7 +22,7 @@ def images(frames: int = 30, views: int = 2, subjects: int = 2, seed: int = 0) -
 
 
 def slow_spearman(a: list[float], b: list[float]) -> float:
-    """Ranks by counting: those below, and half of the equal ones."""
+    """Compute Spearman's ρ with ranks by counting: the values below, and half of the equal ones."""
 
     def ranks(values: list[float]) -> np.ndarray:
         return np.array([sum(x < v for x in values) + (sum(x == v for x in values) + 1) / 2 for v in values])
@@ -62,7 +62,7 @@ def test_curves_equal_plain_loops_over_pairs() -> None:
             curve.pose_mm, curve.mean, curve.deviation, curve.counts, strict=True
         ):
             own = [far for error, far in pairs if error // BIN_MM == middle // BIN_MM]
-            assert abs(len(own) - count) <= 1  # an error may lie at the border of a bin
+            assert abs(len(own) - count) <= 1  # an error may fall on the border of a bin
             assert mean == pytest.approx(np.mean(own), rel=0.02)
             assert deviation == pytest.approx(np.std(own), rel=0.1, abs=2)
     assert curves[0].rho > 0.5

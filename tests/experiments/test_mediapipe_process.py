@@ -1,4 +1,4 @@
-"""The pipe to MediaPipe's own environment, with a stand-in for MediaPipe at its end."""
+"""The pipe to MediaPipe's own environment, with a stand-in for MediaPipe at the other end."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ solutions = S(pose=S(Pose=Pose, PoseLandmark=[S(name=name) for name in NAMES]))
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of an environment that has the stand-in, and numpy from this one."""
+    """The Python of an environment that has the stand-in, and numpy from this one."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     site = next(folder.glob("lib/python*/site-packages"))

@@ -83,7 +83,7 @@ def test_a_cell_is_told_by_all_that_decides_it_and_by_nothing_else(tiny_capture:
 
 
 def test_a_setting_at_its_default_leaves_the_digest_alone(tiny_capture: Capture) -> None:
-    """So that a setting that is new tomorrow does not make other cells of those of today."""
+    """A setting that is added later must not change the names of existing cells."""
     cell = tiny_cell(tiny_capture)
     plain = Cell(TrainSettings("c"), "f")
     assert plain.digest == Cell(TrainSettings("c", seed=0, method=MCSSSettings(frame="canonical")), "f").digest
@@ -111,7 +111,7 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
 
     result = cell_result(after, tmp_path, tiny_capture, "test", LOOKED)
     assert (result.system, result.labels, result.seed) == ("mcss", "none", 1)
-    (tmp_path / after.name / MODEL).unlink()  # cleared away to save space
+    (tmp_path / after.name / MODEL).unlink()  # deleted to save space
     assert finished(after, tmp_path)
     assert not finished(after, tmp_path, lambda _: None)
     assert finished(after, tmp_path, lambda cell: evaluation_file(cell, tiny_capture, "test", LOOKED))
@@ -132,7 +132,7 @@ def test_a_first_stage_that_cells_share_is_learned_once(tiny_capture: Capture, t
     train_cells([cells[0], cells[3]], tmp_path, 1)
     train_cells(cells, tmp_path, 1)
     logs = [(tmp_path / one.name / "first" / METRICS).read_text() for one in cells]
-    assert logs[0] == logs[1] == logs[2] != logs[3]  # seconds too: it was not learned again
+    assert logs[0] == logs[1] == logs[2] != logs[3]  # seconds too: it was not trained again
     train_cells(cells[1:3], tmp_path / "others", 1)  # the second waits for the first
     one, two = ((tmp_path / "others" / cell.name / "first" / METRICS).read_text() for cell in cells[1:3])
     assert one == two
@@ -152,7 +152,7 @@ def test_predictions_are_kept_and_made_again_for_other_settings(tiny_capture: Ca
         one, other = getattr(found, name), getattr(again, name)
         assert one is other or one == other if not isinstance(one, torch.Tensor) else torch.equal(one, other)
     assert (again.rows == found.rows).all()
-    built_again = replace(found.instants, rows=found.instants.rows[::-1].copy())  # the same, its parts in another order
+    built_again = replace(found.instants, rows=found.instants.rows[::-1].copy())  # parts in another order
     elsewhere = read_predictions(path, built_again, key)
     assert elsewhere is not None
     assert (elsewhere.rows == built_again.rows[found.instant, found.view]).all()

@@ -1,4 +1,4 @@
-"""A run exported for both runtimes, read back by them alone, and everything that is refused."""
+"""Export for both runtimes, loading of the files by those runtimes alone, and everything that is refused."""
 
 import contextlib
 import hashlib
@@ -34,13 +34,13 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(scope="module")
 def run(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of a small ResNet whose poses are of the size of people."""
+    """A finished run of a small ResNet whose poses are as large as people."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = PoseNetwork(NetworkConfig(backbone="resnet18", image_size=SIZE, dim=16, embedding_norm=True))
     network.set_pose_statistics(target_poses(tiny_capture.instants("train")))
     network.train()
-    with torch.no_grad():  # so that the running statistics are those of images
+    with torch.no_grad():  # gives the running statistics of images
         for _ in range(20):
             network(normalise(torch.from_numpy(generated_images(16, SIZE)).permute(0, 3, 1, 2)))
     folder = tmp_path_factory.mktemp("run")
@@ -60,7 +60,7 @@ def onnx_file(run: Path, tiny_capture: Capture) -> Path:
 
 
 def reference(run: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pose and embedding by the network itself, normalised by other code than the graph's."""
+    """Compute pose and embedding with the network itself, with a normalisation that shares no code with the graph."""
     from mcss.models.model_file import load_model
 
     network = load_model(run)
@@ -122,7 +122,7 @@ def test_the_example_of_the_documentation_runs(
     monkeypatch.chdir(tmp_path)
     Path("model.onnx").write_bytes(onnx_file.read_bytes())
     Path("person.jpg").write_bytes(tiny_capture.images(np.array([0]))[0])
-    exec(example[1], {})  # the documentation of this very project
+    exec(example[1], {})  # the documentation of this project
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 17
     assert lines[0].split() == ["Hip", "0", "0", "0", "mm"]
@@ -246,7 +246,7 @@ def test_a_graph_that_computes_something_else_is_found_out(
 ) -> None:
     def make(*args: object) -> None:
         model = onnx.load(onnx_file)
-        for tensor in model.graph.initializer:  # the pixels' mean, off by one grey level
+        for tensor in model.graph.initializer:  # the mean of the pixels, off by one grey level
             values = onnx.numpy_helper.to_array(tensor)
             if values.shape == (3, 1, 1) and values.max() > 100:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values + 1, tensor.name))

@@ -163,7 +163,7 @@ def test_a_backbone_that_learned_2d_joints_starts_another_run(tiny_capture: Capt
     lines = [line["points"] for line in read_metrics(tmp_path / "points" / "metrics.jsonl") if "total" in line]
     assert np.mean(lines[-5:]) < 0.7 * np.mean(lines[:3])
 
-    # x and y of what it says are nearer to the points than their mean is.
+    # The x and y that it predicts are nearer to the points than the points' mean is.
     instants = tiny_capture.instants("train")
     true = torch.from_numpy(keypoints_of(tiny_capture, instants, "labels", "a test")[:, 0])
     network = load_estimator(tmp_path / "points")

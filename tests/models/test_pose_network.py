@@ -14,7 +14,7 @@ def small(**settings: object) -> PoseNetwork:
 def canonical_poses(count: int) -> torch.Tensor:
     poses = torch.randn(count, 17, 3, generator=torch.Generator().manual_seed(1)) * 250
     poses[:, 0] = 0
-    poses[:, 4, 1] = 0  # the left hip's Y in canonical pose
+    poses[:, 4, 1] = 0  # the left hip's Y in the canonical pose
     return poses
 
 
@@ -57,7 +57,7 @@ def test_stages_computed_beforehand_give_the_same_answer() -> None:
 
 
 def test_batchnorm_before_the_norm_takes_off_what_all_images_share() -> None:
-    """Feature maps that hardly differ, as of an untrained backbone, give embeddings that lie apart all the same."""
+    """Even feature maps that hardly differ, like those of an untrained backbone, give embeddings that lie apart."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(1, 320, 2, 2, generator=generator) + 0.01 * torch.randn(8, 320, 2, 2, generator=generator)
     plain, normed = small().train(), small(embedding_norm=True).train()
@@ -104,7 +104,7 @@ def test_gradients_reach_every_parameter() -> None:
     network = small(embedding_norm=True, scaled_embedding=True, batchnorm_affine=True).train()
     output = network(torch.randn(4, 3, 64, 64))
     (output.embedding[:, :64].sum() + output.coordinates.square().sum()).backward()
-    # A bias in front of a BatchNorm has no effect, and so a gradient of nearly nothing.
+    # A bias before a BatchNorm has no effect, so its gradient is almost zero.
     without = [name for name, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert without in ([], ["embedding_head.bias"])
 

@@ -7,7 +7,7 @@ from mcss.search.dtw import at_pace, occurrences, pace, path_between
 
 
 def least_cost(distance: np.ndarray, free: bool) -> float:
-    """The cost of the best path, by trying every one."""
+    """Return the cost of the best path by trying every path."""
     m, n = distance.shape
 
     @functools.cache
@@ -26,7 +26,7 @@ def least_cost(distance: np.ndarray, free: bool) -> float:
 
 
 def walk(times: np.ndarray) -> np.ndarray:
-    """Points on a curve that never meets itself."""
+    """Points on a curve without self-intersections."""
     return np.stack([np.cos(times), np.sin(times), 0.3 * times, np.sin(2.3 * times)], axis=1)
 
 

@@ -125,7 +125,7 @@ def test_a_image_file_finds_the_image_that_it_is(
 def test_a_3d_pose_finds_the_instants_that_show_it_in_every_view(
     index: PoseIndex, model: Model, tmp_path: Path
 ) -> None:
-    pose = stick_pose(1, 1, 0.7) * 0.001  # metres, found out by the reader
+    pose = stick_pose(1, 1, 0.7) * 0.001  # metres, which the reader recognises
     names = [f"{joint}.{axis}" for joint in JOINTS for axis in "xyz"]
     rows = [",".join(f"{value:.6f}" for value in (pose + shift).ravel()) for shift in (5, 0)]
     (tmp_path / "pose.csv").write_text(
@@ -212,7 +212,7 @@ def test_hits_are_shown_with_what_the_other_views_saw(index: PoseIndex, model: M
 
 
 def failing(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """The message of a command that ends with 1."""
+    """Run a command that must exit with status 1, and return its message."""
     with pytest.raises(SystemExit) as stopped:
         main(args)
     assert stopped.value.code == 1

@@ -23,11 +23,11 @@ FILES: Mapping[tuple[int, int], str | Mapping[str, str]] = {
     (3, 2): "Greeting",
     (6, 1): {"S1": "WalkingDog 1", "": "WalkDog 1"},
 }
-"""(Action, sub-action) → what the names of the files begin with; "" stands for all other subjects."""
+"""(Action, sub-action) → the beginning of the file names; "" stands for all other subjects."""
 
 
 def camera(number: int, subject: int) -> dict[str, np.ndarray]:
-    """A camera that looks at the middle of the room, from its own corner and a little elsewhere for every subject."""
+    """A camera that looks at the centre of the room from its own corner, slightly shifted for every subject."""
     angle = np.pi / 2 * number + 0.4 + 0.02 * subject
     eye = np.array([4800 * np.cos(angle), 4800 * np.sin(angle), 1500.0 + 10 * subject])
     ahead = np.array([0, 0, 900.0]) - eye
@@ -40,7 +40,7 @@ def camera(number: int, subject: int) -> dict[str, np.ndarray]:
 
 
 def euler(rotation: np.ndarray) -> tuple[float, float, float]:
-    """a, b, c with rotation = Rx(a) · Ry(b) · Rz(c), by hand."""
+    """Return a, b, c with rotation = Rx(a) · Ry(b) · Rz(c), derived by hand."""
     b = np.arcsin(rotation[0, 2])
     a = np.arctan2(-rotation[1, 2], rotation[2, 2])
     c = np.arctan2(-rotation[0, 1], rotation[0, 0])
@@ -48,7 +48,7 @@ def euler(rotation: np.ndarray) -> tuple[float, float, float]:
 
 
 def seen(number: int, subject: int, points: np.ndarray) -> np.ndarray:
-    """Pixels of world points by the formulas of the set's own code: radial k1 k2 k3, tangential p1 p2."""
+    """Project world points to pixels by the formulas of the data set's own code: radial k1 k2 k3, tangential p1 p2."""
     c = camera(number, subject)
     x = (points - c["eye"]) @ c["rotation"].T
     x, y = x[:, 0] / x[:, 2], x[:, 1] / x[:, 2]
@@ -63,7 +63,7 @@ def seen(number: int, subject: int, points: np.ndarray) -> np.ndarray:
 def write_metadata(
     path: Path, files: Mapping[tuple[int, int], str | Mapping[str, str]] = FILES, numbers: int | None = None
 ) -> Path:
-    """metadata.xml with as many of its numbers as `numbers` says."""
+    """Write metadata.xml with the first `numbers` of its camera parameters."""
     root = ElementTree.Element("a")
 
     def row(parent: ElementTree.Element, cells: Sequence[object]) -> None:
@@ -96,7 +96,7 @@ def write_metadata(
 
 
 def walk(length: int = LENGTH) -> np.ndarray:
-    """(length, 32, 3) world mm of somebody about 1.7 m tall who crosses the room."""
+    """World positions (length, 32, 3) in mm of a person about 1.7 m tall who crosses the room."""
     rng = np.random.default_rng(7)
     body = np.concatenate([rng.uniform(-250, 250, (32, 2)), rng.uniform(0, 1700, (32, 1))], axis=1)
     body[0] = 0, 0, 900
@@ -108,7 +108,7 @@ def walk(length: int = LENGTH) -> np.ndarray:
 
 
 def write_cdf(path: Path, poses: np.ndarray, name: str = "Pose", majority: str = "column_major") -> Path:
-    """D3_Positions of one take: one record of T × 96."""
+    """Write the D3_Positions of one sequence: one record of T × 96."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     values = poses.reshape(1, len(poses), -1).astype(np.float32)
@@ -127,7 +127,7 @@ def write_cdf(path: Path, poses: np.ndarray, name: str = "Pose", majority: str =
 
 
 def write_masks(path: Path, boxes: np.ndarray, size: int = SIZE) -> Path:
-    """ground_truth_bb of one view, as MATLAB writes -v7.3: a cell of filled rectangles; NaN gives an empty mask."""
+    """Write the ground_truth_bb of one view as MATLAB's -v7.3 does: a cell array of masks, empty for NaN boxes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with h5py.File(path, "w", userblock_size=512) as file:
         cells = file.create_dataset("Masks", (len(boxes), 1), dtype=h5py.ref_dtype)
@@ -145,7 +145,7 @@ def write_masks(path: Path, boxes: np.ndarray, size: int = SIZE) -> Path:
 
 
 def shots_of(number: int, subject: int, poses: np.ndarray, count: int | None = None) -> list[np.ndarray]:
-    """What a camera sees: a grey room, a white disc at the pelvis, and the image's number as a shade of the edge."""
+    """Draw a camera's images: a grey room, a white disc at the pelvis, the frame number as the shade of the edge."""
     roots = seen(number, subject, poses[:, 0])
     shots = []
     for i in range(count or len(poses)):
@@ -157,7 +157,7 @@ def shots_of(number: int, subject: int, poses: np.ndarray, count: int | None = N
 
 
 def around(number: int, subject: int, poses: np.ndarray) -> np.ndarray:
-    """The box of the joints as the set would annotate it, in whole pixels."""
+    """The bounding box of the joints as the data set would annotate it, in whole pixels."""
     pixels = seen(number, subject, poses.reshape(-1, 3)).reshape(len(poses), 32, 2)
     return np.concatenate([np.floor(pixels.min(axis=1)), np.ceil(pixels.max(axis=1))], axis=1)
 
@@ -171,7 +171,7 @@ def write_take(
     shots: int | None = None,
     cameras: Sequence[str] = CAMERAS,
 ) -> None:
-    """All files of a take: poses and boxes of `annotated`, videos of `truth` with `shots` images."""
+    """Write all files of a sequence: poses and boxes from `annotated`, videos of `truth` with `shots` images."""
     annotated = walk() if annotated is None else annotated
     truth = annotated if truth is None else truth
     folder, number = root / subject, int(subject[1:])

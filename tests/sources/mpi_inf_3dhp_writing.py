@@ -45,7 +45,7 @@ PLACES = {
 
 
 def in_order(poses: np.ndarray, order: str) -> np.ndarray:
-    """17 joints of mcss in the order of the set."""
+    """Put mcss's 17 joints in the order of the data set."""
     names = [
         PLACES.get(name) or {"left": "L", "right": "R"}[name.split("_")[0]] + name.split("_")[1].capitalize()
         for name in order.split()
@@ -54,7 +54,7 @@ def in_order(poses: np.ndarray, order: str) -> np.ndarray:
 
 
 def camera_of(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotation and translation from a world with Y up, and intrinsics, of a camera on a circle."""
+    """Return rotation and translation from a world with Y up, and intrinsics, of a camera on a circle."""
     camera = stick_camera(number)
     rotation = camera.rotation[:, [0, 2, 1]] * [1, 1, -1]
     intrinsics = np.array([[SIZE * 1.3, 0, SIZE / 2], [0, SIZE * 1.3, SIZE / 2], [0, 0, 1]])
@@ -62,7 +62,7 @@ def camera_of(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def seen_by(number: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of a Y-up world in a camera's space (mm), and in its image (pixels)."""
+    """Transform points of a Y-up world to camera space (mm) and to the image (pixels)."""
     rotation, translation, intrinsics = camera_of(number)
     own = places @ rotation.T + translation
     pixels = own @ intrinsics.T
@@ -70,7 +70,7 @@ def seen_by(number: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn(pixels: np.ndarray) -> np.ndarray:
-    """An image of somebody whose 17 joints of mcss are at `pixels`."""
+    """Draw a person whose 17 joints are at `pixels`."""
     image = np.full((SIZE, SIZE, 3), (40, 120, 60), np.uint8)
     for joint, parent in enumerate(PARENTS):
         if parent >= 0:
@@ -80,7 +80,7 @@ def drawn(pixels: np.ndarray) -> np.ndarray:
 
 
 def write_calibration(path: Path, numbers: tuple[int, ...] = tuple(range(14))) -> None:
-    """``camera.calibration`` as the release has it."""
+    """Write ``camera.calibration`` as in the release."""
     lines = ["Skeletool Camera Calibration File V1.0"]
     for number in numbers:
         rotation, translation, intrinsics = camera_of(number)
@@ -99,7 +99,7 @@ def write_calibration(path: Path, numbers: tuple[int, ...] = tuple(range(14))) -
 
 
 def tables(poses: np.ndarray, scale: float = 1.0) -> dict[str, list[np.ndarray]]:
-    """annot2, annot3 and univ_annot3 of 14 cameras, T × 56 or T × 84; the universal person is 0.9 as large."""
+    """Return annot2, annot3 and univ_annot3 of 14 cameras, T × 56 or T × 84; the universal person's scale is 0.9."""
     places = in_order(y_up(poses), ORDER)
     found: dict[str, list[np.ndarray]] = {"annot2": [], "annot3": [], "univ_annot3": []}
     for number in range(14):
@@ -111,7 +111,7 @@ def tables(poses: np.ndarray, scale: float = 1.0) -> dict[str, list[np.ndarray]]
 
 
 def write_annot(path: Path, found: dict[str, list[np.ndarray]], version: str = "v5") -> None:
-    """``annot.mat``: cells of 14 cameras."""
+    """Write ``annot.mat``: cell arrays of 14 cameras."""
     if version == "v5":
         content = {}
         for name, arrays in found.items():
@@ -134,7 +134,7 @@ def write_annot(path: Path, found: dict[str, list[np.ndarray]], version: str = "
 def write_take(
     folder: Path, poses: np.ndarray, cameras: tuple[int, ...], rate: float = 25.0, version: str = "v5"
 ) -> None:
-    """One sequence of S1 to S8 with videos of some cameras."""
+    """Write one sequence of S1 to S8 with videos of some cameras."""
     (folder / "imageSequence").mkdir(parents=True)
     write_calibration(folder / "camera.calibration")
     write_annot(folder / "annot.mat", tables(poses), version)
@@ -144,7 +144,7 @@ def write_take(
 
 
 def write_test_take(folder: Path, poses: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """One sequence of the test set; returns the joints of mcss in the camera's space."""
+    """Write one sequence of the test set; return mcss's joints in camera space."""
     (folder / "imageSequence").mkdir(parents=True)
     own, pixels = seen_by(0, in_order(y_up(poses), TEST_ORDER))
     with h5py.File(folder / "annot_data.mat", "w", userblock_size=512) as file:

@@ -1,4 +1,4 @@
-"""Label files as other programs write them, for the tests: none of this shares code with the readers."""
+"""Write label files as other programs do, with code that shares nothing with the readers."""
 
 import math
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ POSE2SIM = (
 
 
 def walk(count: int, rate: float, subject: int = 0) -> np.ndarray:
-    """Somebody who walks on a circle: (count, 17, 3) in mm, +Z up."""
+    """Poses (count, 17, 3) in mm, +Z up, of a person who walks in a circle."""
     return np.stack([stick_pose(subject, 0, i / rate) for i in range(count)]).astype(np.float64)
 
 
 def y_up(places: np.ndarray) -> np.ndarray:
-    """From +Z up to +Y up, as OpenSim and most animation programs have it."""
+    """Convert +Z up to +Y up, the convention of OpenSim and most animation programs."""
     return places[..., [0, 2, 1]] * [1, 1, -1]
 
 
 def pose2sim_markers(poses: np.ndarray) -> np.ndarray:
-    """The 21 markers of `POSE2SIM` for poses of 17 joints; feet are put somewhere near the ankles."""
+    """Return the 21 markers of `POSE2SIM` for poses of 17 joints, with the feet placed near the ankles."""
     place = {name: poses[:, k] for k, name in enumerate(JOINTS)}
     place |= {"Nose": place["Neck"], "Neck": place["Thorax"], "RAnkle": place["RFoot"], "LAnkle": place["LFoot"]}
     for side in "LR":
@@ -42,7 +42,7 @@ def pose2sim_markers(poses: np.ndarray) -> np.ndarray:
 def write_trc(
     path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "m", frames: int | None = None
 ) -> Path:
-    """A TRC as Pose2Sim 0.4 writes it: tabs, a trailing tab in the header, frames from 1 and times from 1/rate."""
+    """Write a TRC as Pose2Sim 0.4 does: tabs, a trailing tab in the header, frames from 1 and times from 1/rate."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count = len(places) if frames is None else frames
     lines = [
@@ -60,7 +60,7 @@ def write_trc(
 
 
 def write_c3d(path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "mm") -> Path:
-    """A C3D by the package ezc3d (the reader uses c3d); points that are NaN get a residual of −1."""
+    """Write a C3D with the package ezc3d (the reader uses c3d); points that are NaN get a residual of −1."""
     import ezc3d
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write_c3d(path: Path, names: Sequence[str], places: np.ndarray, rate: float,
 
 
 def write_csv(path: Path, names: Sequence[str], places: np.ndarray, clock: Sequence[float], column: str) -> Path:
-    """The CSV of docs/real_footage.md."""
+    """Write the CSV that docs/real_footage.md describes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [",".join([column, *(f"{name}.{axis}" for name in names for axis in "xyz")])]
     for at, sample in zip(clock, places, strict=True):
@@ -129,7 +129,7 @@ def _move(offset: Sequence[float]) -> np.ndarray:
 
 
 def write_bvh(path: Path, count: int, rate: float, seed: int = 0) -> dict[str, np.ndarray]:
-    """A BVH with random small turns; returns where each joint is (cm, Y up) by multiplying 4×4 matrices."""
+    """Write a BVH with small random rotations; return the joint positions (cm, Y up), computed with 4×4 matrices."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     order = {name: ("ZYX" if k % 2 else "ZXY") for k, (name, _, _) in enumerate(BVH_BONES)}

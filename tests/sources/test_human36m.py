@@ -38,14 +38,14 @@ from mcss.sources.human36m.release import _unusual_counts, find_takes, import_hu
 from mcss.sources.human36m.sequences import Human36MSettings, TakePart, squared
 
 ONE = {(1, 1): "_ALL 1", (2, 1): "Directions 1"}
-"""A set with a single take for each subject."""
+"""A release with a single sequence for each subject."""
 
 S1 = Human36MSettings(size=32, subjects=("S1",))
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """S1 and S9 with one take each, all four cameras."""
+    """S1 and S9 with one sequence each and all four cameras."""
     root = tmp_path_factory.mktemp("human36m")
     write_metadata(root / "metadata.xml", ONE)
     for subject in ("S1", "S9"):
@@ -55,7 +55,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(whole: Path, tmp_path: Path) -> Path:
-    """A copy of S1 that a test may spoil."""
+    """A copy of S1 that a test may damage."""
     shutil.copytree(whole / "S1", tmp_path / "set" / "S1")
     shutil.copy(whole / "metadata.xml", tmp_path / "set")
     return tmp_path / "set"
@@ -83,7 +83,7 @@ def masks(root: Path, name: str = CAMERAS[0]) -> Path:
 
 
 def problem(root: Path, tmp_path: Path, settings: Human36MSettings = S1) -> str:
-    """Why the only take could not be imported."""
+    """Return why the only sequence could not be imported."""
     with pytest.raises(SourceError) as raised:
         imported(root, tmp_path / "capture", settings)
     first, last = str(raised.value).splitlines()
@@ -119,7 +119,7 @@ def test_the_release_becomes_a_capture_with_poses_cameras_and_crops_of_the_perso
         crop = decode_jpeg(row["image"]).astype(int)
         at = (seen(number, subject, walk()[[row["frame"]], 0])[0] - (x0, y0)) * 32 / (x1 - x0)
         column, line = at.astype(int)
-        assert crop[line, column].min() > 200  # the disc at the pelvis of that very instant
+        assert crop[line, column].min() > 200  # the disc at the pelvis of that instant
 
 
 def test_boxes_from_joints_hold_the_person(whole: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path: Path) -> None:
         imported(tmp_path / "file", tmp_path / "capture")
 
 
-# One bad file never ends the import
+# One bad file does not end the import
 
 
 def test_missing_subjects_and_takes_are_counted_and_the_rest_is_imported(whole: Path, tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_the_published_counts_are_checked_for_whole_subjects(tmp_path: Path) -> 
     ]
     assert sum(part.length for part in parts) == 62_094 == 248_376 // 4
     assert _unusual_counts(parts) == []
-    assert _unusual_counts(parts[:-1]) == []  # what is missing is told elsewhere
+    assert _unusual_counts(parts[:-1]) == []  # another message reports what is missing
     one_more = [TakePart(parts[0].take, tmp_path, lenses, parts[0].length + 1, S1), *parts[1:]]
     assert _unusual_counts(one_more) == [
         "S1: 62,095 poses, the published counts make 62,094; is the release another one?"

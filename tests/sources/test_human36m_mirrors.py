@@ -22,7 +22,7 @@ EVERY = range(0, 70, 5)
 
 
 def write_fetch(root: Path, subject: int = 1, name: str = "Directions-1", shift: float = 0.0) -> Path:
-    """A take as h36m-fetch leaves it: every 5th image, numbered from 1; poses in each camera's space."""
+    """Write a sequence as h36m-fetch leaves it: every 5th image, numbered from 1; poses in camera space."""
     take = root / "processed" / f"S{subject}" / name
     annotated = walk()[EVERY] + np.array([shift, 0, 0])
     columns: dict[str, list[np.ndarray]] = {key: [] for key in ("camera", "frame", "pose/2d", "pose/3d")}
@@ -44,7 +44,7 @@ def write_fetch(root: Path, subject: int = 1, name: str = "Directions-1", shift:
 
 
 def write_json(root: Path, subject: int = 1, index: tuple[int, int] = (2, 1), shift: float = 0.0) -> Path:
-    """A take in the layout with JSON; returns the folder of the annotations."""
+    """Write a sequence in the layout with JSON; return the folder of the annotations."""
     annotated = walk() + np.array([shift, 0, 0])
     images, annotations, cameras = [], [], {}
     for number in range(len(CAMERAS)):

@@ -27,7 +27,7 @@ def relative(poses: np.ndarray) -> np.ndarray:
     return poses - poses[:, :1]
 
 
-# Each format gives back what an independent writer wrote
+# Each format is read back as an independent writer wrote it
 
 
 def test_a_trc_of_pose2sim_in_metres_with_y_up_gives_the_joints_in_mm_with_z_up(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_sampling_follows_a_slow_reference() -> None:
 @pytest.mark.parametrize("scale", [1.0, 0.1, 0.001])
 def test_unit_and_up_axis_are_found_from_the_person(tmp_path: Path, up: str, scale: float) -> None:
     truth = walk(COUNT, 25)
-    turned = truth @ up_rotation(up) * scale  # the inverse of what the importer must do
+    turned = truth @ up_rotation(up) * scale  # the inverse of the importer's conversion
     np.savez(tmp_path / "poses.npz", poses=turned, names=np.array(JOINTS), rate=25.0)
     np.testing.assert_allclose(read_labels(tmp_path / "poses.npz", COUNT, 25.0).poses, truth, atol=0.01)
     assert np.linalg.det(up_rotation(up)) == pytest.approx(1)
@@ -198,7 +198,7 @@ def test_somebody_along_no_axis_needs_a_stated_one(tmp_path: Path) -> None:
 
 
 def bent(count: int) -> np.ndarray:
-    """A walk with knees that bend clearly."""
+    """A walk whose knees clearly bend."""
     poses = walk(count, 25)
     for knee, foot in ((2, 3), (5, 6)):
         front = np.cross(poses[:, 4] - poses[:, 1], [0, 0, 1.0])
@@ -463,7 +463,7 @@ def test_impossible_settings_are_refused(setting: dict[str, float], message: str
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two views of one recording with labels at four times the images' rate."""
+    """Two views of one recording, with labels at four times the frame rate."""
     root = tmp_path_factory.mktemp("footage")
     film(root / "Ann" / "walk 1", width=160, height=120, count=20)
     poses = y_up(pose2sim_markers(walk(80, 4 * RATE))) / 1000

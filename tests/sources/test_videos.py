@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(folder: Path, tmp_path: Path) -> Path:
-    """A copy of `folder` that a test may spoil."""
+    """A copy of `folder` that a test may damage."""
     return Path(shutil.copytree(folder, tmp_path / "footage"))
 
 
@@ -66,7 +66,7 @@ def test_a_folder_of_videos_becomes_a_capture_whose_crops_show_the_person(folder
             truth = cv2.resize(
                 room.image(i)[int(y0) : int(y1), int(x0) : int(x1)], (64, 64), interpolation=cv2.INTER_AREA
             )
-            assert np.abs(crop - truth).mean() < 12  # the instant's own image, not its neighbour's
+            assert np.abs(crop - truth).mean() < 12  # the image of that instant, not of its neighbour
 
 
 def rows_of(capture: Path) -> list[dict[str, object]]:
@@ -78,7 +78,7 @@ def rows_of(capture: Path) -> list[dict[str, object]]:
 
 def test_the_last_part_of_each_sequence_is_held_out_with_a_gap(folder: Path, tmp_path: Path) -> None:
     capture = import_videos(folder, tmp_path / "capture", FAST).capture
-    assert capture.instants("train").frame.tolist() == list(range(19))  # 21 less 0.1 s
+    assert capture.instants("train").frame.tolist() == list(range(19))  # 21 minus 0.1 s
     assert capture.instants("test").frame.tolist() == list(range(21, 30))
 
 
@@ -125,7 +125,7 @@ def test_a_second_call_carries_on_and_gives_the_same_capture(own: Path, tmp_path
 
 
 class Stop:
-    """A progress that interrupts when a sequence is done."""
+    """A progress display that interrupts the import when a sequence is done."""
 
     def __init__(self, at: str) -> None:
         self.at = at
@@ -143,7 +143,7 @@ class Stop:
 
 
 class Count(Stop):
-    """A progress that counts."""
+    """A progress display that counts."""
 
     total = counted = 0
 
@@ -169,7 +169,7 @@ def test_progress_knows_the_total_and_reaches_it(folder: Path, tmp_path: Path) -
 def test_a_rotation_mark_turns_images_upright(tmp_path: Path, turn: int) -> None:
     upright = np.zeros((96, 160, 3), np.uint8)
     upright[:48, :80] = (220, 30, 30)
-    stored = np.rot90(upright, -turn // 90)  # turning it counter-clockwise by the mark gives it back
+    stored = np.rot90(upright, -turn // 90)  # rotating it counter-clockwise by the tag restores it
     path = write_video(tmp_path / "phone.mp4", [np.ascontiguousarray(stored)] * 3, turn=turn)
     assert (probe(path).width, probe(path).height) == (160, 96)
     image = next(images(path))
@@ -250,7 +250,7 @@ def test_a_person_who_never_moves_is_found_against_a_image_of_the_empty_scene(tm
         import_videos(tmp_path / "footage", tmp_path / "b", VideosSettings(background=tmp_path / "nowhere"))
 
 
-# What can be wrong with a folder
+# Faulty folders
 
 
 def test_no_folder_a_file_and_a_folder_without_videos_are_told_apart(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_all_unreadable_files_are_named_at_once(own: Path) -> None:
     empty = own / "Ann" / "walk 1" / "cam1.mp4"
     empty.write_bytes(b"")
     cut = own / "Bo" / "walk 1" / "cam2.mp4"
-    cut.write_bytes(cut.read_bytes()[:3000])  # without its index, which stands at the end
+    cut.write_bytes(cut.read_bytes()[:3000])  # without its index, which is at the end
     with pytest.raises(SourceError) as raised:
         find_recordings(own)
     first, second = str(raised.value).splitlines()

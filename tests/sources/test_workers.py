@@ -81,7 +81,7 @@ def test_two_machines_of_a_cluster_share_the_parts_and_a_worker_that_dies_costs_
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",  # whatever else the machine does
+        "RAY_worker_niceness": "0",  # whatever else the machine is doing
         "NODES": str(tmp_path / "nodes"),
     }
     (tmp_path / "nodes").mkdir()

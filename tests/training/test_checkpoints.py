@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def rewritten(path: Path, change: Callable[[dict[str, str]], object]) -> None:
-    """The same tensors with another header."""
+    """Write the same tensors with another header."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     change(metadata)

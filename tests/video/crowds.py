@@ -1,4 +1,4 @@
-"""Drawn rooms with several people in them, for the tests of who is followed."""
+"""Drawn rooms with several people, for tests of which person is followed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,20 +15,20 @@ class Walker:
     """Another person, as a simple figure."""
 
     place: Place
-    """Where, in widths, at times from 0 to 1; outside 0 to 1 is not in the image."""
+    """Horizontal position in widths of the image, at times from 0 to 1; outside 0 to 1 the person is not visible."""
     height: float = 0.5
-    """In heights of the image."""
+    """Height as a share of the image's height."""
     clothes: tuple[int, int, int] = (40, 60, 160)
     in_front: bool = False
 
     def box(self, room: Room, i: int) -> np.ndarray:
-        """The figure's box in image `i`."""
+        """Return the figure's bounding box in image `i`."""
         x, tall = self.place(i / (room.count - 1)) * room.width, self.height * room.height
         foot = (0.97 if self.in_front else 0.84) * room.height
         return np.array([x - 0.14 * tall, foot - tall, x + 0.14 * tall, foot])
 
     def draw(self, scene: np.ndarray, room: Room, i: int) -> None:
-        """Draw it into an image."""
+        """Draw the figure into an image."""
         x0, y0, x1, y1 = self.box(room, i).round().astype(int).tolist()
         head = round(0.08 * (y1 - y0))
         cv2.rectangle(scene, (x0, y0 + 2 * head), (x1, y1), self.clothes, -1)
@@ -42,10 +42,10 @@ class Crowd(Room):
     walkers: tuple[Walker, ...] = ()
     bystander: bool = False
     spoiled: Callable[[np.ndarray, int], np.ndarray] = lambda image, i: image
-    """What the camera does to image `i`."""
+    """A change that the camera makes to image `i`."""
 
     def image(self, i: int) -> np.ndarray:
-        """What the camera sees at image `i`."""
+        """Render image `i`."""
         rng = np.random.default_rng((self.seed, i))
         bare = Room(self.seed, self.width, self.height, self.count, self.place, False, self.shadow, 0.0)
         scene = self.empty()
@@ -53,7 +53,7 @@ class Crowd(Room):
             if not walker.in_front:
                 walker.draw(scene, self, i)
         person = bare.image(i).astype(np.float32)
-        drawn = np.abs(person - bare.empty()).max(axis=-1) > 14  # not the noise
+        drawn = np.abs(person - bare.empty()).max(axis=-1) > 14  # without the noise
         scene[drawn] = person[drawn]
         for walker in self.walkers:
             if walker.in_front:

@@ -1,4 +1,4 @@
-"""Small videos of a drawn person before a drawn room, for the tests of the video importers."""
+"""Small videos of a drawn person in a drawn room, for the tests of the video importer."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ RATE = 25.0
 def write_video(
     path: Path, images: Iterable[np.ndarray], rate: float = RATE, codec: str = "mpeg4", turn: int = 0
 ) -> Path:
-    """Write RGB images as a video; `turn` is the container's rotation mark in degrees counter-clockwise."""
+    """Write RGB images as a video; `turn` is the container's rotation tag in degrees counter-clockwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
@@ -40,13 +40,13 @@ class Room:
     height: int = 180
     count: int = 40
     place: Callable[[float], float] = lambda t: 0.35 + 0.4 * t
-    """Where the person stands, in widths, from time 0 to 1."""
+    """Horizontal position of the person in widths of the image, at times from 0 to 1."""
     bystander: bool = True
     shadow: bool = True
     flicker: float = 0.08
 
     def empty(self) -> np.ndarray:
-        """The room without anybody (but the lighting)."""
+        """Render the room without people, but with its lighting."""
         rng = np.random.default_rng(self.seed)
         coarse = rng.uniform(100, 170, (6, 8, 3)).astype(np.float32)
         image = cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
@@ -56,7 +56,7 @@ class Room:
         return image
 
     def person(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """The person's joints in image `i` (head top, hands, feet, hip), and the segments between them."""
+        """Return the person's joints in image `i` (head top, hands, feet, hip), and the segments between them."""
         t = i / max(self.count - 1, 1)
         x, y, unit = self.place(t) * self.width, 0.88 * self.height, 0.13 * self.height
         swing = np.sin(2 * np.pi * 1.2 * i / RATE + self.seed)
@@ -71,7 +71,7 @@ class Room:
         return joints, bones
 
     def image(self, i: int) -> np.ndarray:
-        """What the camera sees at image `i`."""
+        """Render image `i`."""
         rng = np.random.default_rng((self.seed, i))
         scene = self.empty()
         joints, bones = self.person(i)
@@ -96,12 +96,12 @@ class Room:
         return np.clip(scene, 0, 255).astype(np.uint8)
 
     def images(self) -> list[np.ndarray]:
-        """The whole recording."""
+        """Render the whole recording."""
         return [self.image(i) for i in range(self.count)]
 
 
 def film(folder: Path, views: int = 2, suffix: str = ".mp4", codec: str = "mpeg4", **room: object) -> list[Room]:
-    """Write ``cam1``, ``cam2`` … of one recording into a folder; each camera sees a room of its own."""
+    """Write ``cam1``, ``cam2`` … of one recording into a folder; each camera sees a different room."""
     rooms = [Room(seed=k, **room) for k in range(views)]
     for k, r in enumerate(rooms):
         write_video(folder / f"cam{k + 1}{suffix}", r.images(), codec=codec)

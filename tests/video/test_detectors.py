@@ -20,7 +20,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def ssdlite() -> dict[str, torch.Tensor]:
-    """Weights under the names of torchvision's release, random but for this: whatever is seen is a person."""
+    """Write random weights with the names of torchvision's release, but set so that everything found is a person."""
     torch.manual_seed(0)
     net = get_model("ssdlite320_mobilenet_v3_large", weights=None, weights_backbone=None)
     state: dict[str, torch.Tensor] = net.state_dict()
@@ -98,7 +98,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_the_way_out(monkeypatch: 
 
 
 def test_blazepose_gives_the_square_around_the_circle_that_its_points_span(tmp_path: Path) -> None:
-    # An image of 448 × 224 is halved, and lies 56 pixels below the upper edge of what the network sees.
+    # An image of 448 × 224 is halved and placed 56 pixels below the upper edge of the network's input.
     path = answering(tmp_path / "pose_detection.tflite", [(3, 3, 50, 3), (3, 6, 40, 2), (3, 5, 46, -1)])
     detector = person_detector("blazepose", path)
     assert isinstance(detector, BlazePoseDetector)

@@ -80,7 +80,7 @@ def test_an_empty_scene_of_images_without_motion_is_their_median() -> None:
 def test_candidates_join_near_pieces_and_leave_specks_out() -> None:
     mask = np.zeros((240, 320), bool)
     mask[50:120, 100:130] = True
-    mask[123:150, 105:125] = True  # cut off by a belt of the floor's colour
+    mask[123:150, 105:125] = True  # cut in two by a belt of the floor's colour
     mask[200:220, 280:300] = True
     mask[10, 10] = True
     first, second = candidates(mask)

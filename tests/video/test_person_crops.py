@@ -19,7 +19,7 @@ ROOM = Room(width=320, height=240, count=60, bystander=False)
 
 
 def image_of(width: int, height: int) -> np.ndarray:
-    """Smooth coloured waves."""
+    """An image of smooth coloured waves."""
     y, x = np.mgrid[0:height, 0:width]
     return np.stack(
         [127 + 100 * np.sin(x / 31), 127 + 100 * np.cos(y / 23), 127 + 90 * np.sin((x + y) / 40)], -1
@@ -31,7 +31,7 @@ def frame_of(image: np.ndarray, kind: str) -> Any:
 
 
 def expected(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The crop as one would cut it out of RGB."""
+    """Cut the crop out of RGB."""
     padded = np.pad(image, ((600, 600), (600, 600), (0, 0)), mode="edge")
     x0, y0, x1, y1 = (value + 600 for value in box)
     return cv2.resize(padded[y0:y1, x0:x1], (size, size), interpolation=cv2.INTER_AREA)
@@ -50,7 +50,7 @@ def test_a_crop_cut_from_planes_is_the_one_cut_from_rgb(kind: str, square: tuple
     x, y = (box[k] + (np.arange(64) + 0.5) * (box[2] - box[0]) / 64 for k in (0, 1))
     inside = np.ix_((y > 0) & (y < 460), (x > 0) & (x < 620))
     assert differs[inside].mean() < 4
-    assert differs.mean() < 20  # beyond, the border is repeated, blurred
+    assert differs.mean() < 20  # beyond the image, the border is repeated and blurred
 
 
 def test_a_small_image_has_the_colours_of_the_large_one() -> None:
@@ -89,7 +89,7 @@ def test_a_kept_region_gives_the_crop_of_the_image_itself_or_says_that_it_does_n
     assert moved is not None
     assert held[0] - 40 < moved[1][0] < held[0] - 30  # inside the region again
     assert spool.cut(0, held + 300) is None
-    assert spool.cut(0, np.array([500, 300, 520, 320])) is None  # it would be blurred
+    assert spool.cut(0, np.array([500, 300, 520, 320])) is None  # the crop would be blurred
     spool.close()
 
 
@@ -99,7 +99,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Decoded:
-    """Counts the images that are decoded one after the other."""
+    """A video that counts the images that are decoded in sequence."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -142,7 +142,7 @@ def test_a_video_with_key_images_is_decoded_once_and_each_crop_shows_its_own_per
     found.close()
 
 
-@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])  # libx264 gives images in another order than they come
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])  # libx264 stores images in another order than it shows them
 def test_key_images_are_those_of_a_full_decoding_each_once(codec: str, tmp_path: Path) -> None:
     path = tmp_path / "view.mp4"
     write_video(path, ROOM.images(), codec=codec)

@@ -34,7 +34,7 @@ def smooth(seed: int, count: int, reach: int = 6) -> np.ndarray:
 
 
 def dancer(seconds: float, camera: int) -> np.ndarray:
-    """What camera 0 (from the front) or 1 (from behind, nearer) sees of a person who lifts arms and knees."""
+    """Draw a person who lifts arms and knees, as camera 0 (in front) or 1 (behind, nearer) sees them."""
     t = np.linspace(0, 10, 400)
     arm, other, dip = (np.interp(seconds, t, smooth(k, 400, 7)) for k in range(3))
     side, unit = (1, 13.0) if camera == 0 else (-1, 17.0)
@@ -54,7 +54,7 @@ def dancer(seconds: float, camera: int) -> np.ndarray:
 
 
 def film_dancer(folder: Path, late: float = 0.2, rates: tuple[float, float] = (25, 25), seconds: float = 4) -> Path:
-    """Two cameras, the second started `late` seconds after the first, which started after 0.5 s."""
+    """Film with two cameras: the second starts `late` seconds after the first, which starts at 0.5 s."""
     for camera, rate in enumerate(rates):
         start = 0.5 + camera * late
         images = [dancer(start + i / rate, camera) for i in range(round(seconds * rate))]
@@ -63,7 +63,7 @@ def film_dancer(folder: Path, late: float = 0.2, rates: tuple[float, float] = (2
 
 
 def heard(start: float, seconds: float, pace: float = 1.0, noise: float = 0.02, seed: int = 0) -> np.ndarray:
-    """Steps and a hum, as a microphone hears them that is started at `start` and whose clock goes slow by `pace`."""
+    """The sound of steps and a hum in a microphone that starts at `start` and whose clock runs slow by `pace`."""
     rng = np.random.default_rng(5)
     time = start + np.arange(round(seconds * RATE)) / RATE * pace
     sound = 0.05 * np.sin(2 * np.pi * 120 * time)
@@ -98,7 +98,7 @@ def video_with_sound(path: Path, samples: np.ndarray, images: int = 50, rate: in
 
 
 def slow_agreement(a: np.ndarray, b: np.ndarray, lag: int) -> float:
-    """The evidence of the overlap, one sum at a time."""
+    """Compute the evidence of the overlap with plain sums."""
     evidence = []
     for x, y in itertools.product(a, b):
         pairs = [(x[i], y[i - lag]) for i in range(len(x)) if 0 <= i - lag < len(y)]
@@ -193,7 +193,7 @@ def test_views_are_aligned_by_motion_whatever_their_rates(
 def test_views_are_aligned_by_what_is_quick_though_slow_motion_looks_alike_elsewhere() -> None:
     quick = np.stack([smooth(k, 90, 2) for k in range(26)], axis=1)
     slow = np.stack([smooth(100 + k // 13, 90, 40) for k in range(26)], axis=1)
-    early, late = quick[:80] + 2 * slow[:80], quick[9:89] + 2 * slow[:80]  # the quick part alone is 9 samples late
+    early, late = quick[:80] + 2 * slow[:80], quick[9:89] + 2 * slow[:80]  # only the quick part is 9 samples late
     a, b = (MotionProfile(60.0, np.broadcast_to(x, (len(ROLLS), 80, 26)).astype(np.float32)) for x in (early, late))
     found = agreement(a.quick_at_rate(60.0), b.quick_at_rate(60.0), reach=30, least=0.5)
     assert int(found.score.argmax()) - 30 == 9
@@ -210,7 +210,7 @@ def test_what_stands_still_does_not_change_how_somebody_moves() -> None:
         for i, shot in enumerate(shots):
             y = 30 + round(12 * np.sin(i / 4))
             shot[y : y + 40, 40:64] = texture
-            if statue and i > 2:  # stays from then on, at the person's side
+            if statue and i > 2:  # stays from then on, beside the person
                 shot[50:80, 64:74] = (30, 30, 30)
         return shots
 

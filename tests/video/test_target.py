@@ -29,7 +29,7 @@ ROOMS = [Crowd(seed=k, width=160, height=120, count=30, place=right, walkers=(OT
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two views of two people: a larger one on the right, a smaller one on the left."""
+    """Two views of two people: a larger one on the right and a smaller one on the left."""
     root = tmp_path_factory.mktemp("pair")
     for k, room in enumerate(ROOMS):
         write_video(root / "Ann" / "duet 1" / f"cam{k + 1}.mp4", room.images())
@@ -44,7 +44,7 @@ def boxes_of(capture: Path, view: str) -> np.ndarray:
 
 
 def holds(boxes: np.ndarray, room: Crowd, other: bool) -> bool:
-    """Whether crops hold the person, or the other one, and not both."""
+    """Return whether crops show this person, or the other one, but not both."""
     for i in (0, 10, 20, 29):
         middle = (boxes[i, 0] + boxes[i, 2]) / 2
         here, there = OTHER.place(i / 29) * 160, room.person(i)[0][5, 0]
@@ -65,7 +65,7 @@ def test_the_largest_is_followed_unless_the_user_points_at_somebody_else(pair: P
     second = VideosSettings(size=48, click=(way_out,))
     import_videos(pair, tmp_path / "second", second, processes=1)
     assert holds(boxes_of(tmp_path / "second", "cam1"), ROOMS[0], other=True)
-    assert holds(boxes_of(tmp_path / "second", "cam2"), ROOMS[1], other=False)  # nobody pointed there
+    assert holds(boxes_of(tmp_path / "second", "cam2"), ROOMS[1], other=False)  # without a click there
     with pytest.raises(CaptureError, match="begun with other settings"):
         import_videos(pair, tmp_path / "second", VideosSettings(size=48), processes=1)
 
@@ -74,7 +74,7 @@ def test_the_sheet_shows_each_view_with_everybody_numbered(pair: Path, tmp_path:
     import_videos(pair, tmp_path / "capture", VideosSettings(size=48), processes=1)
     sheet = cv2.imread(str(tmp_path / "capture.tracks" / "Ann" / "duet 1.jpg"))
     assert sheet is not None
-    assert sheet.shape[1] >= 5 * 320 * 0.99  # five images beside each other
+    assert sheet.shape[1] >= 5 * 320 * 0.99  # five images side by side
     green = (np.abs(sheet.astype(int) - (80, 200, 30)).max(axis=-1) < 40).any(axis=1)
     orange = (np.abs(sheet.astype(int) - (240, 130, 70)).max(axis=-1) < 40).any(axis=1)
     half = len(sheet) // 2

@@ -13,11 +13,11 @@ from mcss.video.tracking import Track, Tracker, overlaps
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 60, 200), (40, 160, 60)
 People = dict[tuple[int, int, int], tuple[float, float]]
-"""For the colour of each person's clothes the middle of the box, which is 20 × 60 pixels."""
+"""The middle of a box of 20 × 60 pixels, where the colour of the clothes is measured."""
 
 
 def tracked(seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bool] = lambda *_: False) -> list[Track]:
-    """The tracks of people who are drawn as boxes and found by a detector that sees all but the hidden ones."""
+    """Track people who are drawn as boxes, with a detector that finds all but the hidden ones."""
     tracker = Tracker(RATE, in_pieces=False)
     for i, people in enumerate(seen):
         image = np.full((120, 320, 3), 128, np.uint8)
@@ -125,7 +125,7 @@ def test_pieces_that_background_subtraction_makes_of_a_person_are_one_person() -
             Found.of([whole] if i % 3 == 0 else [upper, lower], [0.6] if i % 3 == 0 else [0.6, 0.6]),
         )
     (track,) = tracker.tracks()
-    assert track.boxes[3:, 1].tolist() == [20] * 37  # three sightings make a person
+    assert track.boxes[3:, 1].tolist() == [20] * 37  # a person must be detected three times
     assert track.boxes[3:, 3].tolist() == [120] * 37
 
 
@@ -143,7 +143,7 @@ def test_overlap_is_intersection_over_union_counted_in_pixels() -> None:
     np.testing.assert_allclose(overlaps(boxes[:4].astype(float), boxes[4:].astype(float)), expected)
 
 
-# Drawn footage, people found by motion
+# Drawn footage with people found by motion
 
 
 def watched(room: Room) -> Watched:
@@ -156,14 +156,14 @@ def watched(room: Room) -> Watched:
 
 
 def share_inside(room: Room, track: Track) -> float:
-    """How many of the person's joints the crops around a track hold."""
+    """Return the share of the person's joints that the crops around a track contain."""
     squares = crop_squares(filled(track.over(room.count)), RATE, 1.15, room.width, room.height)
     joints = np.stack([room.person(i)[0] for i in range(room.count)])
     return float(((joints >= squares[:, None, :2]) & (joints <= squares[:, None, 2:])).all(axis=-1).mean())
 
 
 def the_person(room: Room, seen: Watched, at: int) -> Track:
-    """The track that is where the person's hip is in an image."""
+    """Return the track whose box contains the person's hip in an image."""
     hip, boxes = room.person(at)[0][5], [track.over(seen.count)[at] for track in seen.tracks]
     return next(t for t, b in zip(seen.tracks, boxes, strict=True) if (b[:2] <= hip).all() and (hip <= b[2:]).all())
 
@@ -181,7 +181,7 @@ def blurred(image: np.ndarray, i: int) -> np.ndarray:
 
 
 def dimmed(image: np.ndarray, i: int) -> np.ndarray:
-    """From the middle on one lamp is off: darker, and more so on one side."""
+    """Images of which the second half has one lamp off: darker, and more so on one side."""
     light = np.linspace(0.45, 0.75, image.shape[1])[None, :, None] * np.array([1, 0.95, 0.85])
     return (image * light).astype(np.uint8) if i >= 30 else image
 

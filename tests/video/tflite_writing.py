@@ -1,4 +1,4 @@
-"""A TensorFlow Lite file that answers always the same, written with the format's own schema."""
+"""Write a TensorFlow Lite file with constant outputs, using the format's own schema."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 
 def write_constant_network(path: Path, takes: tuple[int, ...], gives: list[np.ndarray]) -> Path:
-    """Write a network that takes an array of floats of a shape, and gives these arrays whatever is in it."""
+    """Write a network that takes a float array of this shape and always returns these arrays."""
     model, graph = schema.ModelT(), schema.SubGraphT()
     model.version, model.operatorCodes, model.subgraphs = 3, [], [graph]
     model.buffers, graph.tensors, graph.operators = [schema.BufferT()], [], []
@@ -29,7 +29,7 @@ def write_constant_network(path: Path, takes: tuple[int, ...], gives: list[np.nd
 
 
 def answering(path: Path, cells: list[tuple[int, int, float, float]]) -> Path:
-    """A file in the format of MediaPipe's detector that sees a person at some cells of its coarsest grid.
+    """Write a file in the format of MediaPipe's detector that finds a person at some cells of its coarsest grid.
 
     Args:
         path: Where to write it.

@@ -113,9 +113,9 @@ def test_one_image_is_shown_of_each_moment() -> None:
         return Found(Shown(0, subject, sequence, round(10 * time), time, view), distance)
 
     near = [
-        found("A", "walk", 1.0, "1", 0.0),  # asked for
+        found("A", "walk", 1.0, "1", 0.0),  # the query
         found("A", "walk", 1.0, "2", 0.1),  # the same moment
-        found("A", "walk", 1.4, "1", 0.2),  # nearly
+        found("A", "walk", 1.4, "1", 0.2),  # almost the same
         found("A", "walk", 1.5, "1", 0.3),
         found("B", "walk", 1.0, "1", 0.4),  # another person's recording of the same name
         found("B", "walk", 1.1, "3", 0.5),
@@ -136,7 +136,7 @@ def test_results_are_forgotten_when_they_are_old_or_many() -> None:
     assert looks[first] is answer
     now[0] = 59
     second = looks.keep(answer)
-    assert looks[first] is answer  # and is the newest again
+    assert looks[first] is answer  # which makes it the newest again
     third = looks.keep(answer)
     with pytest.raises(ForgottenError, match=r"not kept any more .* send the file again"):
         looks[second]

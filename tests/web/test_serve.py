@@ -1,4 +1,4 @@
-"""`mcss serve` as its visitors meet it: the real command on a free port, over HTTP."""
+"""`mcss serve` as visitors use it: the real command on a free port, over HTTP."""
 
 import json
 import os
@@ -201,7 +201,7 @@ def test_a_ninth_is_asked_to_come_back_and_who_falls_silent_is_given_up(server: 
             pass
         status, answer = server.send(IMAGE)
         assert (status, answer["error"]) == (503, "there are too many visitors at the moment; try again in a minute")
-        lines[0].close()  # one goes away in the middle
+        lines[0].close()  # one disconnects halfway
         for line in lines[1:]:
             said = line.recv(65536)
             assert said.startswith(b"HTTP/1.1 408")
@@ -248,7 +248,7 @@ def test_work_that_hangs_or_needs_too_much_memory_is_given_up(run: Path, tmp_pat
         status, answer = server.send(IMAGE)
         assert (status, "took longer than 5 s" in answer["error"]) == (422, True)
         assert server.send(IMAGE)[0] == 200
-        status, answer = server.send(empty_png(7000, 7000))  # allowed, but 150 MB when it is decoded
+        status, answer = server.send(empty_png(7000, 7000))  # allowed, but 150 MB when decoded
         assert status == 422, answer
         assert server.send(IMAGE)[0] == 200
         assert server.files() == []
@@ -259,7 +259,7 @@ def test_work_that_hangs_or_needs_too_much_memory_is_given_up(run: Path, tmp_pat
             while not server.files():
                 pass
             worker = server.worker()
-            server.process.kill()  # so that it cannot clean up: its worker does
+            server.process.kill()  # it cannot clean up, so its worker does
             assert gone(worker)
         assert list((tmp_path / "tmp").iterdir()) == []
 

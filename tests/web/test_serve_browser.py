@@ -43,7 +43,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(params=["desktop", "phone"])
 def page(request: pytest.FixtureRequest, browser: Any, server: Served) -> Iterator[Any]:
-    """The page, at the width of a desktop or a phone; it must not complain, nor ask anything of anybody else."""
+    """The page at the width of a desktop or a phone; it must log no errors and send no requests to other hosts."""
     width, height = (1280, 900) if request.param == "desktop" else (390, 844)
     context = browser.new_context(viewport={"width": width, "height": height}, has_touch=request.param == "phone")
     found = context.new_page()
@@ -69,7 +69,7 @@ def image(tmp_path: Path) -> Path:
 
 
 def coloured(page: Any, canvas: str) -> int:
-    """Pixels of a canvas that something was drawn on."""
+    """Count the pixels of a canvas that are not empty."""
     return int(
         page.evaluate(
             "id => { const c = document.getElementById(id), d = c.getContext('2d')"
@@ -137,7 +137,7 @@ def test_a_box_is_drawn_around_the_person(page: Any, image: Path) -> None:
     with page.expect_request(lambda request: "/api/looks?box=" in request.url) as asked:
         page.mouse.up()
     box = [float(part) for part in asked.value.url.split("box=")[1].replace("%2C", ",").split(",")]
-    # The image is three quarters as high as wide, and stands in the middle of the square canvas.
+    # The image is three quarters as high as wide, and centred in the square canvas.
     assert box == pytest.approx([0.3, (0.3 - 0.125) / 0.75, 0.3, 0.4 / 0.75], abs=0.02)
     page.locator("#notes li").wait_for(state="detached")
 

@@ -19,7 +19,7 @@ LIMITS = Limits(megapixels=1, seconds=2.0)
 
 
 def empty_png(width: int, height: int) -> bytes:
-    """A PNG of black pixels: one bit each, packed a thousandfold."""
+    """A PNG of black pixels, one bit each and compressed a thousandfold."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -56,7 +56,7 @@ def test_videos_are_known_by_their_first_bytes_and_copied(name: str, codec: str,
     assert kind_of(upload.read_bytes()[:16]) == "video"
     copy_video(upload, tmp_path / "copy.mp4", LIMITS)
     found = probe(tmp_path / "copy.mp4")
-    assert (found.width, found.height, found.count) == (160, 120, 10)  # every other of 25 a second
+    assert (found.width, found.height, found.count) == (160, 120, 10)  # every second one of 25 per second
     np.testing.assert_allclose(times_of(tmp_path / "copy.mp4"), np.arange(10) * 0.08, atol=0.002)
 
 
@@ -162,7 +162,7 @@ def test_a_playlist_that_calls_itself_mp4_opens_no_other_file(tmp_path: Path) ->
 
 def test_cut_off_videos_give_what_they_have_or_are_refused(tmp_path: Path) -> None:
     whole = write_video(tmp_path / "a.mp4", Room(width=64, height=48, count=20).images()).read_bytes()
-    (tmp_path / "x").write_bytes(whole[: len(whole) // 2])  # the index of an MP4 stands at its end
+    (tmp_path / "x").write_bytes(whole[: len(whole) // 2])  # the index of an MP4 is at its end
     with pytest.raises(UploadError, match="damaged or cut off"):
         copy_video(tmp_path / "x", tmp_path / "copy.mp4", LIMITS)
     whole = write_video(tmp_path / "a.mkv", Room(width=64, height=48, count=40).images()).read_bytes()
@@ -173,7 +173,7 @@ def test_cut_off_videos_give_what_they_have_or_are_refused(tmp_path: Path) -> No
 
 def test_portrait_videos_are_upright_and_large_ones_small(tmp_path: Path) -> None:
     image = np.zeros((400, 800, 3), np.uint8)
-    image[:, :400] = 255  # the left half is bright: the upper one when it is turned clockwise
+    image[:, :400] = 255  # the left half is bright, which becomes the upper half when rotated clockwise
     path = write_video(tmp_path / "a.mov", [image] * 4, codec="h264", turn=-90)
     copy_video(path, tmp_path / "copy.mp4", LIMITS)
     found = probe(tmp_path / "copy.mp4")
