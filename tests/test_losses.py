@@ -71,7 +71,7 @@ def slow_infonce(embedding: Tensor, temperature: float) -> list[list[float]]:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("alpha", "beta"), [(0.6, 0.3), (0.9, 0.5)])
-def test_the_papers_loss_equals_a_slow_reading_of_its_equations(seed: int, alpha: float, beta: float) -> None:
+def test_the_papers_loss_equals_a_slow_version_of_its_equations(seed: int, alpha: float, beta: float) -> None:
     anchor, positive = pairs(12, seed=seed)
     distances = pair_distances(anchor, positive)
     assert (distances <= beta).any()
@@ -89,7 +89,7 @@ def test_where_nothing_lies_below_beta_it_is_hardnets_loss() -> None:
         np.testing.assert_allclose(loss.numpy(), hardnet(anchor, positive, margin=0.6), rtol=1e-6)
 
 
-def test_a_matrix_worked_by_hand() -> None:
+def test_a_matrix_worked_out_by_hand() -> None:
     """D = [[.1 .9 2.4] [.4 .4 1.9] [1.9 1.1 .4]]; row and column of each pair without the diagonal."""
     anchor, positive = torch.tensor([[0.0], [0.5], [2.0]]), torch.tensor([[0.1], [0.9], [2.4]])
     distances = pair_distances(anchor, positive)
@@ -137,7 +137,7 @@ def test_the_gradient_draws_positives_together_and_pushes_the_hardest_negative_a
 
 
 @pytest.mark.parametrize("views", [2, 3, 4])
-def test_infonce_equals_a_slow_reading_of_its_definition(views: int) -> None:
+def test_infonce_equals_a_slow_version_of_its_definition(views: int) -> None:
     generator = torch.Generator().manual_seed(views)
     embedding = torch.randn(5, views, 7, generator=generator, dtype=torch.float64)
     embedding = torch.nn.functional.normalize(embedding, dim=2)

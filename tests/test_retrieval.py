@@ -34,7 +34,7 @@ def test_the_oracle_is_the_same_function_of_the_true_errors(k: int, expected: li
     torch.testing.assert_close(mean_pa_mpjpe_at_k(ERRORS, ERRORS, EVERYONE, k), torch.tensor(expected).float())
 
 
-def test_what_is_not_allowed_is_never_found_however_near() -> None:
+def test_entries_that_are_not_allowed_are_never_found_however_near() -> None:
     allowed = torch.tensor([[True, True, False, True, False], [False, False, True, False, True]])
     assert nearest(DISTANCES, allowed, 2).tolist() == [[1, 0], [2, 4]]
     torch.testing.assert_close(mean_pa_mpjpe_at_k(DISTANCES, ERRORS, allowed, 2), torch.tensor([15.0, 20.0]))

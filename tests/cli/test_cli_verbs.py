@@ -20,19 +20,19 @@ def first_paragraph(docstring: str | None) -> str:
 
 
 @pytest.mark.parametrize("name", [name for name in VERBS if name not in GROUPS])
-def test_a_verb_is_told_as_in_its_own_help(name: str) -> None:
+def test_a_verb_is_summarised_as_in_its_own_help(name: str) -> None:
     function = getattr(import_module(f"mcss.cli.{VERBS[name].module}"), name)
     assert VERBS[name].summary == first_paragraph(function.__doc__)
 
 
 @pytest.mark.parametrize("args", [[], ["-h"], ["--help"]])
-def test_without_a_verb_all_are_told(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_verb_all_are_listed(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(args)
     words = capsys.readouterr().out.split()
     assert set(VERBS) <= set(words)
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--version"])
     assert capsys.readouterr().out == f"mcss {mcss.__version__}\n"
 

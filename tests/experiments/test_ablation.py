@@ -29,7 +29,7 @@ def test_every_variant_changes_the_recipe_in_a_way_of_its_own() -> None:
     assert all(one != other for at, one in enumerate(changed) for other in changed[:at])
 
 
-def test_an_ablation_is_measured_and_carried_on(
+def test_an_ablation_is_measured_and_continued(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = {"whole": VARIANTS["recipe `fast`"], "plain": VARIANTS["no BatchNorm before the L2-norm"]}

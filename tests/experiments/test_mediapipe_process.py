@@ -63,7 +63,7 @@ def images(*brightness: int) -> np.ndarray:
     return found
 
 
-def test_images_go_there_and_landmarks_come_back_in_mm(python: Path) -> None:
+def test_images_are_sent_and_landmarks_come_back_in_mm(python: Path) -> None:
     with mediapipe(python) as process:
         for _ in range(2):
             found = process.landmarks(images(200, 10, 150))
@@ -85,7 +85,7 @@ def test_a_process_that_ends_is_reported(python: Path) -> None:
             process.landmarks(images(200))
 
 
-def test_a_failed_installation_says_why_and_is_tried_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_installation_says_why_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mediapipe_process, "VERSION", "0.0.none")
     run = subprocess.run
     asked = []

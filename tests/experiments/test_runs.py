@@ -61,7 +61,7 @@ def tiny_cell(capture: Capture, system: str = "supervised", seed: int = 0, **cha
     return Cell(settings, capture.fingerprint)
 
 
-def test_a_cell_is_told_by_all_that_decides_it_and_by_nothing_else(tiny_capture: Capture) -> None:
+def test_a_cell_is_identified_by_everything_that_determines_it_and_nothing_else(tiny_capture: Capture) -> None:
     cell = tiny_cell(tiny_capture)
     assert cell.name.startswith("supervised-S1-seed0-")
     same = (
@@ -123,7 +123,7 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
     assert cell_result(first, tmp_path, tiny_capture, "test", one_view).evaluation == shown
 
 
-def test_a_first_stage_that_cells_share_is_learned_once(tiny_capture: Capture, tmp_path: Path) -> None:
+def test_a_first_stage_that_cells_share_is_trained_once(tiny_capture: Capture, tmp_path: Path) -> None:
     cell = tiny_cell(tiny_capture)
     method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
     ways = (method, replace(method, consistency_weight=0.0), replace(method, drift_weight=0.0))
@@ -140,7 +140,7 @@ def test_a_first_stage_that_cells_share_is_learned_once(tiny_capture: Capture, t
     assert not all(torch.equal(seeds[0][key], seeds[1][key]) for key in seeds[0])
 
 
-def test_predictions_are_kept_and_made_again_for_other_settings(tiny_capture: Capture, tmp_path: Path) -> None:
+def test_predictions_are_kept_and_recomputed_for_other_settings(tiny_capture: Capture, tmp_path: Path) -> None:
     cell = tiny_cell(tiny_capture, "mcss")
     train_cells([cell], tmp_path, processes=1)
     found = cell_predictions(cell, tmp_path, tiny_capture, "test", LOOKED)
@@ -162,7 +162,7 @@ def test_predictions_are_kept_and_made_again_for_other_settings(tiny_capture: Ca
     assert len(cell_predictions(cell, tmp_path, tiny_capture, "test", LOOKED)) == len(found)
 
 
-def test_every_system_gets_as_many_trials_and_the_best_one_is_the_cell_of_the_table(
+def test_every_system_gets_as_many_trials_and_the_best_is_shown(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for system in ("mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19"):
@@ -204,14 +204,14 @@ def test_a_trial_of_two_labelled_stages_ends_with_its_second(
     assert tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1, train=False)[1] == told
 
 
-def test_settings_of_a_recipe_give_way_to_clearly_better_ones_alone() -> None:
+def test_settings_of_a_recipe_are_replaced_only_by_clearly_better_ones() -> None:
     own, slow, slower = Trial(2e-3, 1.0), Trial(1e-3, 1.0), Trial(5e-4, 1.0)
     assert best_trial([(own, 100.0)]) == own
     assert best_trial([(own, 100.0), (slow, 98.5), (slower, 120.0)]) == own
     assert best_trial([(own, 100.0), (slow, 97.5), (slower, 97.0)]) == slower
 
 
-def test_a_capture_without_validation_offers_no_choice(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_cannot_be_chosen_on_a_capture_without_validation(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), validation="elsewhere"))
     with pytest.raises(
         ValueError, match=r"chosen on the split 'elsewhere', which this capture does not have .*--trials 0"

@@ -67,7 +67,7 @@ def test_batchnorm_before_the_norm_takes_off_what_all_images_share() -> None:
     assert torch.pdist(with_norm).min() > 0.5
 
 
-def test_the_scaled_embedding_reaches_the_pose_head_alone() -> None:
+def test_the_scaled_embedding_reaches_only_the_pose_head() -> None:
     plain, scaled = small(), small(scaled_embedding=True)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():

@@ -23,7 +23,7 @@ def some(seed: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return embedding, 100 * torch.randn(count, 17, 3, generator=generator)
 
 
-def test_signs_are_what_their_definition_says() -> None:
+def test_features_follow_their_definition() -> None:
     known, poses = some(0, 40)
     asked, pose = some(1, 7)
     found = uncertainty_features(known, poses, asked, pose)
@@ -32,7 +32,7 @@ def test_signs_are_what_their_definition_says() -> None:
         np.testing.assert_allclose(found[i], expected, rtol=1e-4)
 
 
-def test_fewer_references_than_neighbours_are_all_asked() -> None:
+def test_all_references_are_used_if_there_are_fewer_than_neighbours() -> None:
     known, poses = some(0, 3)
     assert np.isfinite(uncertainty_features(known, poses, *some(1, 2))).all()
 

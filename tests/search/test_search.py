@@ -66,7 +66,7 @@ def asked(index: PoseIndex, model: Model, text: str, **settings: object) -> Answ
         ("poses.csv", PoseQuery(Path("poses.csv"), 0)),
     ],
 )
-def test_a_query_is_known_by_its_form(text: str, query: object) -> None:
+def test_a_query_is_recognised_by_its_form(text: str, query: object) -> None:
     assert parsed_query(text) == query
 
 
@@ -81,7 +81,7 @@ def test_a_query_is_known_by_its_form(text: str, query: object) -> None:
         ("S1/Walking 1/x/2", "none of what can be searched for"),
     ],
 )
-def test_what_cannot_be_searched_for_is_told(text: str, message: str) -> None:
+def test_impossible_queries_are_refused_with_a_reason(text: str, message: str) -> None:
     with pytest.raises(QueryError) as problem:
         parsed_query(text)
     assert message in str(problem.value)
@@ -108,7 +108,7 @@ def test_an_indexed_image_finds_others_but_never_itself(index: PoseIndex, model:
     assert found.recall is None, "a small index is searched in full"
 
 
-def test_a_image_file_finds_the_image_that_it_is(
+def test_an_image_file_finds_the_entry_made_from_it(
     index: PoseIndex, model: Model, tiny_capture: Capture, tmp_path: Path
 ) -> None:
     (tmp_path / "who.png").write_bytes(
@@ -160,7 +160,7 @@ def test_a_movement_is_found_where_it_is_and_not_as_itself(index: PoseIndex, mod
     assert again.distance < 1e-3
 
 
-def test_queries_that_are_not_there_are_told(index: PoseIndex, model: Model) -> None:
+def test_queries_that_do_not_exist_are_named(index: PoseIndex, model: Model) -> None:
     with pytest.raises(QueryError, match=r"row 99999 is not in the index at .*, which has 576 images"):
         asked(index, model, "row:99999")
     with pytest.raises(QueryError, match="S1/Walking 1 frame 400 view 2 is not in the index"):
@@ -191,7 +191,7 @@ def test_a_model_that_did_not_make_the_index_is_refused(
         index_capture(tiny_capture, smaller, index.uri)
 
 
-def test_recall_counts_what_is_as_near_as_the_last_exact_hit(index: PoseIndex, model: Model) -> None:
+def test_recall_counts_entries_as_near_as_the_last_exact_hit(index: PoseIndex, model: Model) -> None:
     hits = asked(index, model, "row:5", top=8).hits
     assert found_share(hits, hits) == 1
     assert found_share(hits[:6], hits) == 0.75
@@ -253,7 +253,7 @@ def test_index_and_search_on_the_command_line(
     assert "top: expected 1 or more, got 0" in capsys.readouterr().err
 
 
-def test_a_capture_that_is_gone_leaves_its_images_away(
+def test_hits_of_a_missing_capture_have_no_images(
     tiny_capture: Capture,
     run: Path,
     tmp_path: Path,

@@ -235,7 +235,7 @@ def test_missing_subjects_and_takes_are_counted_and_the_rest_is_imported(whole: 
     assert "no such file; expected the D3_Positions of a take: unpack Poses_D3_Positions" in done.problems[1]
 
 
-def test_a_mended_file_is_imported_by_the_same_command(own: Path, tmp_path: Path) -> None:
+def test_a_repaired_file_is_imported_by_the_same_command(own: Path, tmp_path: Path) -> None:
     write_metadata(own / "metadata.xml", {(2, 1): "Directions 1", (2, 2): "Directions"})
     write_take(own, "S1", "Directions")
     good = video(own).read_bytes()
@@ -364,7 +364,7 @@ def test_a_few_missing_boxes_or_images_clip_the_take_with_a_note(own: Path, tmp_
     ]
 
 
-def test_poses_of_another_place_than_the_cameras_see_are_refused(own: Path, tmp_path: Path) -> None:
+def test_poses_outside_the_view_of_the_cameras_are_refused(own: Path, tmp_path: Path) -> None:
     write_cdf(cdf(own), walk() + np.array([0, 0, 6000]))
     found = problem(own, tmp_path, Human36MSettings(size=32, subjects=("S1",), boxes="joints"))
     assert "lies outside its 160×160 pixels; boxes, cameras and poses do not belong together" in found

@@ -172,7 +172,7 @@ def test_faulty_json_is_named(tmp_path: Path, name: str, content: str | None, me
         imported(tmp_path / "set", tmp_path / "capture")
 
 
-def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
+def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
     path = write_json(tmp_path / "set") / "Human36M_subject1_data.json"
     for name in ("../../secret.jpg", "/etc/passwd"):
         data = json.loads(path.read_text())

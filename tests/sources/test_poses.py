@@ -189,7 +189,7 @@ def test_an_up_axis_that_a_file_states_wrongly_is_refused_and_one_of_the_user_is
         read_labels(path, COUNT, 25.0, PoseSettings(up="-z"))
 
 
-def test_somebody_along_no_axis_needs_a_stated_one(tmp_path: Path) -> None:
+def test_a_person_along_no_axis_needs_a_stated_one(tmp_path: Path) -> None:
     from scipy.spatial.transform import Rotation
 
     aslant = walk(COUNT, 25) @ Rotation.from_euler("xy", [45, 40], degrees=True).as_matrix()

@@ -112,7 +112,7 @@ def test_a_flat_folder_is_one_recording_whatever_the_containers_are(tmp_path: Pa
     assert len(capture.instants("test")) == 9
 
 
-def test_a_second_call_carries_on_and_gives_the_same_capture(own: Path, tmp_path: Path) -> None:
+def test_a_second_call_continues_and_gives_the_same_capture(own: Path, tmp_path: Path) -> None:
     shutil.copytree(own / "Ann" / "walk 1", own / "Ann" / "walk 2")
     whole = import_videos(own, tmp_path / "whole", FAST)
     with pytest.raises(KeyboardInterrupt):
@@ -231,7 +231,7 @@ def test_a_faulty_boxes_file_is_refused_before_anything_is_written(
     assert not (tmp_path / "capture").exists()
 
 
-def test_a_person_who_never_moves_is_found_against_a_image_of_the_empty_scene(tmp_path: Path) -> None:
+def test_a_person_who_never_moves_is_found_against_an_image_of_the_empty_scene(tmp_path: Path) -> None:
     frozen = [Room(seed=k, bystander=False, **SMALL) for k in range(2)]
     for k, room in enumerate(frozen):
         write_video(tmp_path / "footage" / f"cam{k}.mp4", [room.image(9)] * 20)
@@ -373,7 +373,7 @@ def test_impossible_settings_are_refused(setting: dict[str, float], message: str
         VideosSettings(**setting)
 
 
-def test_an_unreadable_recording_is_told_at_the_end_and_comes_in_once_it_is_mended(own: Path, tmp_path: Path) -> None:
+def test_an_unreadable_recording_is_reported_and_imported_once_repaired(own: Path, tmp_path: Path) -> None:
     shutil.copytree(own / "Ann", own / "Bo")
     whole = import_videos(own, tmp_path / "whole", FAST, processes=1)
     cut = own / "Bo" / "walk 1" / "cam2.mp4"

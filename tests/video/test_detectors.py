@@ -31,7 +31,7 @@ def ssdlite() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_torchvision_detector_loads_a_file_strictly_and_finds_people_within_the_image(
+def test_a_torchvision_detector_loads_strictly_and_finds_people_within_the_image(
     suffix: str, ssdlite: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     path = tmp_path / f"ssdlite{suffix}"
@@ -53,7 +53,7 @@ def test_a_torchvision_detector_loads_a_file_strictly_and_finds_people_within_th
     assert detector.find([]) == []
 
 
-def test_whatever_is_no_person_is_not_found(ssdlite: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_what_is_not_a_person_is_not_found(ssdlite: dict[str, torch.Tensor], tmp_path: Path) -> None:
     dogs = {name: value.clone() for name, value in ssdlite.items()}
     for name, bias in dogs.items():
         if re.fullmatch(r"head\.classification_head\.module_list\.\d\.1\.bias", name):

@@ -44,7 +44,7 @@ def test_the_crop_follows_the_person_and_not_the_bystander_the_shadow_or_the_fli
         np.testing.assert_allclose(boxes[i], tight, atol=0.09 * room.height)
 
 
-def test_somebody_who_stays_in_his_place_for_most_of_a_short_clip_is_found_all_the_same() -> None:
+def test_a_person_who_stays_in_place_for_most_of_a_short_clip_is_found() -> None:
     def place(t: float) -> float:
         return 0.45 + 0.02 * np.sin(9 * t) + 0.35 * max(0.0, t - 0.6) / 0.4
 

@@ -162,7 +162,7 @@ def test_a_video_with_few_key_images_is_decoded_once_more_for_its_empty_scene(
     found.close()
 
 
-def test_what_was_not_kept_is_decoded_again_and_gives_the_same_crops(
+def test_regions_that_were_not_kept_are_decoded_again_and_give_the_same_crops(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = looked_at(video, Decoded(), monkeypatch)
@@ -177,7 +177,7 @@ def test_what_was_not_kept_is_decoded_again_and_gives_the_same_crops(
     found.close()
 
 
-def test_planes_say_where_they_end() -> None:
+def test_planes_know_their_bounds() -> None:
     part = planes_of(frame_of(image_of(640, 480), "yuv420p")).part(101, 50, 300, 250, 4)
     assert isinstance(part, Planes)
     assert (part.left, part.top, part.right, part.bottom) == (96, 48, 304, 256)

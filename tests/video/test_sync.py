@@ -143,7 +143,7 @@ def test_offsets_are_found_to_a_fraction_of_a_sample_and_known_ones_stay() -> No
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3137, -1.2501, 7.004])
-def test_sound_gives_the_lag_to_a_fifth_of_a_image(late: float) -> None:
+def test_sound_gives_the_lag_to_a_fifth_of_a_frame(late: float) -> None:
     match = sound_lag(Sound(heard(10, 20, seed=1)), Sound(heard(10 + late, 15, seed=2)), reach=30.0)
     assert match is not None
     assert np.median(match.lag) == pytest.approx(late, abs=0.2 / 60)
@@ -190,7 +190,7 @@ def test_views_are_aligned_by_motion_whatever_their_rates(
     assert (tmp_path / "sync.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_views_are_aligned_by_what_is_quick_though_slow_motion_looks_alike_elsewhere() -> None:
+def test_views_are_aligned_by_quick_motion_though_slow_motion_is_alike_elsewhere() -> None:
     quick = np.stack([smooth(k, 90, 2) for k in range(26)], axis=1)
     slow = np.stack([smooth(100 + k // 13, 90, 40) for k in range(26)], axis=1)
     early, late = quick[:80] + 2 * slow[:80], quick[9:89] + 2 * slow[:80]  # only the quick part is 9 samples late
@@ -201,7 +201,7 @@ def test_views_are_aligned_by_what_is_quick_though_slow_motion_looks_alike_elsew
     assert int(all_of_it.score.argmax()) - 30 != 9
 
 
-def test_what_stands_still_does_not_change_how_somebody_moves() -> None:
+def test_static_things_do_not_change_how_a_person_moves() -> None:
     room = np.random.default_rng(0).uniform(90, 130, (120, 100, 3)).astype(np.uint8)
     texture = np.random.default_rng(1).uniform(150, 250, (40, 24, 3)).astype(np.uint8)
 
@@ -220,7 +220,7 @@ def test_what_stands_still_does_not_change_how_somebody_moves() -> None:
     assert np.abs(up[1][4:]).max() == pytest.approx(np.abs(up[0][4:]).max(), rel=0.15)
 
 
-def test_views_that_have_little_in_common_are_not_sure_though_they_fit_best_somewhere() -> None:
+def test_views_with_little_in_common_are_not_sure_though_one_lag_fits_best() -> None:
     def confidence(shared: float) -> float:
         curves = [np.stack([smooth(k + 50 * of, 120, 3) for k in range(12)], axis=1) for of in range(3)]
         a, b = (np.sqrt(shared) * curves[0] + np.sqrt(1 - shared) * own for own in curves[1:])
@@ -232,7 +232,7 @@ def test_views_that_have_little_in_common_are_not_sure_though_they_fit_best_some
     assert confidence(0.0) < 0.05
 
 
-def test_motion_that_repeats_is_not_sure_and_says_what_to_do() -> None:
+def test_repeated_motion_is_not_sure_and_the_message_says_what_to_do() -> None:
     lags = np.arange(-50, 51)
     waves = Agreement(np.cos(lags / 3) * 10)
     found = offsets({(0, 1): waves}, 2, elsewhere=4.0)
@@ -264,7 +264,7 @@ def test_an_offset_by_hand_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (found.clocks["cam2"].start, found.clocks["cam2"].evidence) == (-0.5, "hand")
 
 
-def test_bad_input_is_told(tmp_path: Path) -> None:
+def test_bad_input_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected VIEW=SECONDS such as left=-0\.52, came 'cam2'"):
         SyncSettings(offsets=("cam2",))
     with pytest.raises(SourceError, match="expected a folder of videos, there is none"):

@@ -83,7 +83,7 @@ def test_the_sheet_shows_each_view_with_everybody_numbered(pair: Path, tmp_path:
         assert orange[rows].any()
 
 
-def test_a_click_where_nobody_is_tells_who_could_be_clicked_on_and_shows_them(pair: Path, tmp_path: Path) -> None:
+def test_a_click_on_nobody_names_and_shows_the_people_who_could_be_clicked_on(pair: Path, tmp_path: Path) -> None:
     settings = VideosSettings(size=48, click=("cam1=80,5@3",))
     with pytest.raises(SourceError) as raised:
         import_videos(pair, tmp_path / "capture", settings, processes=1)
@@ -122,7 +122,7 @@ def test_the_command_takes_clicks_and_says_where_the_sheets_are(
         ("cam2=10,10@-1", r"image -1 is not in"),
     ],
 )
-def test_a_click_that_cannot_be_is_refused_before_anything_is_written(
+def test_an_impossible_click_is_refused_before_anything_is_written(
     pair: Path, tmp_path: Path, click: str, message: str
 ) -> None:
     with pytest.raises(SourceError, match=message):

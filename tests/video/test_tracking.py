@@ -36,7 +36,7 @@ def middles(track: Track, count: int) -> np.ndarray:
     return np.asarray((boxes[:, 0] + boxes[:, 2]) / 2)
 
 
-def test_two_who_cross_keep_their_tracks_though_one_is_hidden_for_a_while() -> None:
+def test_two_people_who_cross_keep_their_tracks_though_one_is_hidden_for_a_while() -> None:
     seen: list[People] = [{RED: (40 + 5 * i, 60), BLUE: (290 - 5 * i, 62)} for i in range(50)]
     tracks = tracked(seen, lambda i, colour: colour == BLUE and 21 <= i <= 29)
     assert len(tracks) == 2
@@ -46,14 +46,14 @@ def test_two_who_cross_keep_their_tracks_though_one_is_hidden_for_a_while() -> N
     assert np.isnan(middles(tracks[1], 50)).sum() == 9
 
 
-def test_two_who_are_dressed_alike_are_told_apart_by_how_they_walk() -> None:
+def test_two_people_in_the_same_clothes_are_told_apart_by_how_they_walk() -> None:
     also_red = (200, 40, 41)
     seen: list[People] = [{RED: (40 + 5 * i, 60), also_red: (290 - 5 * i, 60)} for i in range(50)]
     tracks = tracked(seen, lambda i, _: 21 <= i <= 29)
     assert sorted((middles(t, 50)[0], middles(t, 50)[49]) for t in tracks) == [(40, 285), (290, 45)]
 
 
-def test_a_box_that_two_share_for_a_moment_is_neither_ones() -> None:
+def test_a_box_that_two_people_share_for_a_moment_belongs_to_neither() -> None:
     tracker = Tracker(RATE, in_pieces=True)
     for i in range(60):
         one, other = np.array([20.0 + 3 * i, 20, 50 + 3 * i, 100]), np.array([200.0 - 3 * i, 30, 225 - 3 * i, 100])
@@ -72,7 +72,7 @@ def test_a_box_that_two_share_for_a_moment_is_neither_ones() -> None:
         assert np.nanmax(track.boxes[:, 2] - track.boxes[:, 0]) < 42
 
 
-def test_a_image_that_differs_everywhere_shows_nobody() -> None:
+def test_an_image_that_differs_everywhere_shows_nobody() -> None:
     room = Room(seed=3)
     finder = MotionFinder(room.empty())
     elsewhere = np.clip(Room(seed=4).empty(), 0, 255).astype(np.uint8)
@@ -80,7 +80,7 @@ def test_a_image_that_differs_everywhere_shows_nobody() -> None:
     assert len(finder.find([elsewhere])[0].boxes) == 0
 
 
-def test_who_turns_round_behind_somebody_else_is_known_by_the_clothes() -> None:
+def test_a_person_who_turns_round_behind_another_is_recognised_by_their_clothes() -> None:
     def x(i: int) -> float:
         return float(100 + 3 * min(i, 25) - 3 * max(0, i - 25))
 
@@ -90,7 +90,7 @@ def test_who_turns_round_behind_somebody_else_is_known_by_the_clothes() -> None:
     assert middles(red, 50)[-1] == x(49)
 
 
-def test_who_comes_back_has_his_old_track_and_who_is_dressed_otherwise_a_new_one() -> None:
+def test_a_person_who_comes_back_keeps_their_track_and_another_outfit_gets_a_new_one() -> None:
     nobody: list[People] = [{}] * 60
     seen: list[People] = [{RED: (100, 60)} for _ in range(20)]
     again: list[People] = [{RED: (250, 60)} for _ in range(20)]
@@ -100,7 +100,7 @@ def test_who_comes_back_has_his_old_track_and_who_is_dressed_otherwise_a_new_one
     assert [(t.first, t.stop) for t in tracked(seen + nobody + other)] == [(0, 20), (80, 100)]
 
 
-def test_what_is_seen_once_or_twice_is_nobody() -> None:
+def test_what_is_detected_once_or_twice_is_nobody() -> None:
     seen: list[People] = [{RED: (100, 60)} | ({BLUE: (250, 60)} if i in (5, 12, 13) else {}) for i in range(20)]
     assert len(tracked(seen)) == 1
     assert tracked([{}] * 5) == []

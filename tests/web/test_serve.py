@@ -45,7 +45,7 @@ def server(run: Path, tiny_capture: Capture, tmp_path_factory: pytest.TempPathFa
     assert list(place.iterdir()) == [], "something is left behind"
 
 
-def test_a_image_is_answered_with_its_pose_and_what_the_model_saw(server: Served) -> None:
+def test_an_image_is_answered_with_its_pose_and_the_crop_that_the_model_saw(server: Served) -> None:
     status, found = server.send(IMAGE)
     assert (status, found["kind"], found["width"], found["height"]) == (200, "image", 160, 120)
     (frame,) = found["frames"]
@@ -115,7 +115,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_refused_with_a_word_and_the_next_visitor_is_served(server: Served, name: str) -> None:
+def test_hostile_files_are_refused_with_a_message_and_the_next_visitor_is_served(server: Served, name: str) -> None:
     body, status, message = HOSTILE[name]
     came, answer = server.send(body)
     assert came == status, answer
@@ -132,7 +132,7 @@ def test_a_video_that_is_too_long_is_refused(server: Served, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("box", ["", "a,b", "0,0,0,0", "nan,0,1,1", "5,5,1,1", "0,0,1e9,1", "0,0,1,1,1"])
-def test_boxes_that_are_none_are_refused(server: Served, box: str) -> None:
+def test_invalid_boxes_are_refused(server: Served, box: str) -> None:
     status, answer = server.send(IMAGE, f"?box={box}")
     assert (status, "box" in answer["error"]) == (400, True)
 
@@ -161,7 +161,7 @@ def test_addresses_that_lead_nowhere_are_answered_politely(server: Served, path:
     assert ("error" in answer) == (status != 200)
 
 
-def test_the_page_asks_nobody_else_and_nobody_else_may_use_it(server: Served) -> None:
+def test_the_page_contacts_no_other_host_and_no_other_page_may_use_it(server: Served) -> None:
     assert server.ask("/")[1].startswith(b"<!doctype html>")
     for name in ("index.html", *(path.name for path in PAGE.iterdir())):
         status, data = server.ask(f"/{name}")
@@ -191,7 +191,7 @@ def test_eight_visitors_at_once_are_all_served(server: Served, walk: bytes) -> N
     assert server.files() == []
 
 
-def test_a_ninth_is_asked_to_come_back_and_who_falls_silent_is_given_up(server: Served) -> None:
+def test_a_ninth_visitor_is_asked_to_come_back_and_a_silent_one_is_dropped(server: Served) -> None:
     begun = b"POST /api/looks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff"
     lines = [socket.create_connection(tuple(server.host.split(":")), timeout=60) for _ in range(8)]  # type: ignore[arg-type]
     try:
@@ -229,7 +229,7 @@ def test_a_file_of_unknown_length_is_refused_at_its_end_and_an_endless_one_befor
     assert server.files() == []
 
 
-def test_a_file_that_kills_the_worker_is_told_of_and_another_worker_serves_the_next(server: Served) -> None:
+def test_a_file_that_kills_the_worker_is_reported_and_another_worker_serves_the_next(server: Served) -> None:
     before = server.worker()
     os.kill(before, signal.SIGKILL)
     assert gone(before)

@@ -80,7 +80,7 @@ def coloured(page: Any, canvas: str) -> int:
     )
 
 
-def test_a_image_is_looked_at_and_searched_on_from(page: Any, image: Path) -> None:
+def test_an_image_is_analysed_and_the_search_continues_from_it(page: Any, image: Path) -> None:
     page.set_input_files("#file", image)
     page.locator("#grid .hit").first.wait_for()
     assert coloured(page, "skeleton") > 2000
@@ -142,7 +142,7 @@ def test_a_box_is_drawn_around_the_person(page: Any, image: Path) -> None:
     page.locator("#notes li").wait_for(state="detached")
 
 
-def test_files_that_cannot_be_used_are_told_of_in_words(page: Any, tmp_path: Path, image: Path) -> None:
+def test_unusable_files_are_reported_in_words(page: Any, tmp_path: Path, image: Path) -> None:
     def told(name: str, data: bytes) -> str:
         (tmp_path / name).write_bytes(data)
         page.set_input_files("#file", tmp_path / name)
@@ -160,7 +160,7 @@ def test_files_that_cannot_be_used_are_told_of_in_words(page: Any, tmp_path: Pat
     assert page.locator("#alert").is_hidden()
 
 
-def test_two_videos_of_odd_names_are_compared(page: Any, tmp_path: Path) -> None:
+def test_two_videos_with_odd_names_are_compared(page: Any, tmp_path: Path) -> None:
     for number, name in enumerate((ODD.replace("/", ""), "b.webm")):
         room = Room(width=160, height=120, count=30 + 8 * number)
         path = write_video(
@@ -193,7 +193,7 @@ def test_a_video_plays_with_its_skeleton(page: Any, tmp_path: Path) -> None:
     assert page.locator("#time").input_value() == "14"
 
 
-def test_the_camera_takes_a_image_and_a_video(page: Any) -> None:
+def test_the_camera_takes_an_image_and_a_video(page: Any) -> None:
     page.locator("#camera").click()
     page.locator("#camera-image:not([disabled])").click()
     page.locator("#grid .hit").first.wait_for()

@@ -78,7 +78,7 @@ def test_other_files_are_refused_by_their_first_bytes(head: bytes, message: str)
         kind_of(head)
 
 
-def test_the_size_of_a_image_is_read_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_an_image_is_read_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcss.web.uploads.decode_image", lambda *_: pytest.fail("decoded"))
     (tmp_path / "x").write_bytes(empty_png(2000, 1000))
     with pytest.raises(UploadError, match="2000×1000 pixels, more than 1 million; make it smaller"):
@@ -98,7 +98,7 @@ def test_damaged_images_are_refused(kind: str, kept: int, tmp_path: Path) -> Non
         read_upload(tmp_path / "x", LIMITS)
 
 
-def test_a_image_with_something_behind_it_is_a_image(tmp_path: Path) -> None:
+def test_an_image_with_trailing_bytes_is_an_image(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(image_bytes(".png") + b"PK\x03\x04<script>alert(1)</script>")
     assert read_upload(tmp_path / "x", LIMITS).shape == (30, 40, 3)
 

@@ -144,7 +144,7 @@ def test_five_subjects_cover_the_test_clearly_better_than_one() -> None:
     assert to_nearest(test, torch.cat(list(train.values()))) < 0.8 * one
 
 
-def test_wrong_wishes_are_refused_with_what_there_is() -> None:
+def test_impossible_requests_are_refused_with_the_alternatives() -> None:
     with pytest.raises(ValueError, match="no action 'Flying'; choose from Walking, Running"):
         performed("S1", actions=["Flying"])
     with pytest.raises(ValueError, match="10 instants are too few"):

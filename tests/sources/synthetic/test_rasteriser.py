@@ -56,7 +56,7 @@ def drawn(
     return identity, nearness
 
 
-def test_what_is_drawn_and_how_near_agrees_with_solving_every_pixel_in_space() -> None:
+def test_drawn_triangles_and_depths_agree_with_solving_every_pixel_in_space() -> None:
     rng = np.random.default_rng(3)
     for pinhole in (True, False):
         screen, triangles = soup(rng, 25)

@@ -84,7 +84,7 @@ def test_the_floor_of_a_stage_is_the_same_place_from_every_camera() -> None:
     assert difference.mean() < 0.35 * np.array(looks[0]).std() + 0.01
 
 
-def test_the_cyclorama_tells_neither_the_place_nor_the_camera() -> None:
+def test_the_cyclorama_reveals_neither_the_place_nor_the_camera() -> None:
     around = [(x, y, z) for x in (-1.2, 0.0, 1.2) for y in (-1.2, 0.0, 1.2) for z in (0.0, 1.0, 2.2)]
     shades = []
     for camera in draw_cameras(np.random.default_rng(0), 3):
