@@ -211,7 +211,9 @@ def test_settings_of_a_recipe_are_replaced_only_by_clearly_better_ones() -> None
     assert best_trial([(own, 100.0), (slow, 97.5), (slower, 97.0)]) == slower
 
 
-def test_settings_cannot_be_chosen_without_a_validation_split(tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_cannot_be_chosen_without_a_validation_split(
+    tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), validation="elsewhere"))
     with pytest.raises(
         ValueError, match=r"chosen on the split 'elsewhere', which this capture does not have .*--trials 0"
