@@ -1,20 +1,17 @@
 """The command line: ``mcss VERB …``. Only this package prints, and only it ends the program."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 import mcss
 from mcss.cli.stand_ins import heavy_packages_are_loaded, heavy_packages_replaced
-from mcss.cli.verbs import DESCRIPTION, SECTIONS, UnknownVerbError, show_group, show_overview, verbs
-
-if TYPE_CHECKING:
-    from mcss.cli.arguments import Command, Verbs
+from mcss.cli.verbs import DESCRIPTION, SECTIONS, UnknownVerbError, all_verbs, show_group, show_overview
 
 MENDABLE = (ValueError, OSError, ImportError, FloatingPointError)
 """Errors that a user can mend: they are shown as one message."""
@@ -35,6 +32,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         errors.print("\n[yellow]Stopped.[/] Finished work is kept; the same command (train: with --resume) continues.")
         sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `mcss … | head`: nobody reads on
+        sys.exit(1)
     except MENDABLE as error:
         errors.print(f"[red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
@@ -44,10 +44,10 @@ def _run(args: Sequence[str]) -> None:
     """Read the arguments without heavy packages, which prints help and refuses mistakes at once; then run the verb."""
     if args[0].startswith("--tyro-"):
         modules = tuple(SECTIONS.values())
-    elif args[0] in verbs():
-        modules = (verbs()[args[0]].module,)
+    elif args[0] in all_verbs():
+        modules = (all_verbs()[args[0]].module,)
     else:
-        raise UnknownVerbError("mcss", args[0], verbs())
+        raise UnknownVerbError("mcss", "verb", args[0], all_verbs())
     if not heavy_packages_are_loaded():
         # What fails here because of a stand-in works, or fails with the right message, with the real packages.
         with heavy_packages_replaced(), suppress(*MENDABLE, TypeError, AttributeError):
@@ -59,13 +59,17 @@ def _read(modules: Sequence[str], args: Sequence[str]) -> Callable[[], None]:
     """Load the modules of some verbs, and return the verb that `args` name with its arguments."""
     for module in modules:
         import_module(f"mcss.cli.{module}")
-    entry: Verbs | Command = import_module("mcss.cli.terminal").app
+    from mcss.cli.arguments import Command, Verbs  # here, since `mcss --help` needs no tyro
+    from mcss.cli.terminal import app
+
     if args[0].startswith("--tyro-"):
-        entry.complete("mcss", DESCRIPTION, args)
+        app.complete("mcss", DESCRIPTION, args)
     prog = "mcss"
-    while not hasattr(entry, "read"):
+    entry: Verbs | Command = app
+    while isinstance(entry, Verbs):
         if args[:1] in ([], ["-h"], ["--help"]):
-            show_group(Console(), prog, entry.help, entry.summaries())
+            show_group(Console(), prog, entry.word, entry.help, entry.summaries())
             sys.exit(0 if args else 2)
-        prog, entry, args = f"{prog} {args[0]}", entry.named(args[0], prog), args[1:]
+        (name, entry), args = entry.named(args[0], prog), args[1:]
+        prog = f"{prog} {name}"
     return entry.read(prog, args)

@@ -1,8 +1,8 @@
 """How the arguments of a verb are read, and how they look in its help.
 
 tyro derives options from signatures and dataclasses. The rules here say how it shows them: a value is named by what it
-is (`--split SPLIT`, `--size N`) instead of by its Python type; a default that says nothing (None, False, an empty list) is
-left out; a long list of choices stands in the text instead of in front of it.
+is (`--split SPLIT`, `--size N`) instead of by its Python type; a default that says nothing (None, False, an empty list)
+is left out; a long list of choices stands in the text instead of in front of it.
 """
 
 import inspect
@@ -18,7 +18,14 @@ from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_
 import tyro
 from docstring_parser import parse as parsed_docstring
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional, UseAppendAction, arg
-from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructFieldSpec,
+    StructTypeInfo,
+)
 from tyro.extras import SubcommandApp
 
 from mcss.cli.verbs import UnknownVerbError
@@ -48,8 +55,10 @@ class Command:
 class Verbs:
     """Verbs by name; a verb is a function, or a group of further verbs."""
 
-    def __init__(self, help: str = "") -> None:
-        self.help = help
+    def __init__(self) -> None:
+        self.help = ""
+        self.word = "VERB"
+        """What the entries are, as the usage names them."""
         self.entries: dict[str, Command | Verbs] = {}
 
     @overload
@@ -68,17 +77,17 @@ class Verbs:
 
         return register if function is None else register(function)
 
-    def group(self, verbs: "Verbs", *, name: str, help: str) -> None:
-        """Make `verbs` a group within this one."""
-        verbs.help = help
+    def group(self, verbs: "Verbs", *, name: str, word: str, help: str) -> None:
+        """Make `verbs` a group within this one, with a `word` for its entries, such as METHOD."""
+        verbs.help, verbs.word = help, word
         self.entries[name] = verbs
 
-    def named(self, name: str, prog: str) -> "Command | Verbs":
-        """Return the entry of that name, in which hyphens and underscores count as the same."""
+    def named(self, name: str, prog: str) -> tuple[str, "Command | Verbs"]:
+        """Return the entry of that name, in which hyphens and underscores count as the same, and how it is spelt."""
         for known, entry in self.entries.items():
             if known.replace("-", "_") == name.replace("-", "_"):
-                return entry
-        raise UnknownVerbError(prog, name, self.entries)
+                return known, entry
+        raise UnknownVerbError(prog, self.word.lower(), name, self.entries)
 
     def summaries(self) -> dict[str, str]:
         """Return the first paragraph of the help of each entry."""
@@ -99,31 +108,78 @@ class Verbs:
 
 
 CONFIG = (DisallowNone,)
-# mypy takes these markers for types.
-POSITIONAL, APPENDED, ONE_FLAG = cast(tuple[Any, Any, Any], (Positional, UseAppendAction, FlagCreatePairsOff))
+# Any, since mypy takes these for types alone.
+POSITIONAL: Any = Positional
+APPENDED: Any = UseAppendAction
+ONE_FLAG: Any = FlagCreatePairsOff
+ANNOTATED: Any = Annotated
+
 REGISTRY = ConstructorRegistry()
+
+
+@REGISTRY.primitive_rule
+def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Say in a message what kind of number is expected."""
+    if info.type not in (int, float):
+        return None
+    kind, number = ("a whole number", int) if info.type is int else ("a number", float)
+
+    def read(words: list[str]) -> int | float:
+        try:
+            return number(words[0])
+        except ValueError:
+            raise ValueError(f"expected {kind}, got {words[0]!r}") from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N" if info.type is int else "NUMBER",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, number),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Read `T | None` as T: None is what an option has that is not given."""
+    members = [member for member in _members(info.type) if member is not NoneType]
+    if len(members) != 1 or members[0] is info.type:
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(members[0], info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    shown = spec.str_from_instance
+    return replace(spec, str_from_instance=lambda value: [] if value is None else shown(value))
+
+
+def _is_dataclass(annotation: Any) -> bool:
+    return is_dataclass(get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation)
+
+
+def _members(annotation: Any) -> Sequence[Any]:
+    """Return the types of a union, or the one type there is."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else [annotation]
 
 
 @REGISTRY.struct_rule
 def _function_as_command(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Bind a function to its arguments instead of calling it, and show its parameters as described above."""
+    """Bind a function to its arguments instead of calling it, and show its parameters as described above.
+
+    The fields of its first dataclass stand among its own options, those of further ones under a title of their own.
+    """
     if not inspect.isfunction(info.type):
         return None
     function: Any = info.type
     hints = get_type_hints(function, include_extras=True)
     texts = {text.arg_name: text.description for text in parsed_docstring(function.__doc__ or "").params}
-    fields = tuple(
-        _shown(
-            StructFieldSpec(
-                name=name,
-                type=hints[name],
-                default=tyro.MISSING_NONPROP if parameter.default is parameter.empty else parameter.default,
-                helptext=texts.get(name),
-            )
-        )
-        for name, parameter in inspect.signature(function).parameters.items()
-    )
-    return StructConstructorSpec(instantiate=partial(partial, function), fields=fields)
+    fields = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        default = tyro.MISSING_NONPROP if parameter.default is parameter.empty else parameter.default
+        annotation = hints.pop(name)
+        if _is_dataclass(annotation) and not any(_is_dataclass(field.type) for field in fields):
+            annotation = ANNOTATED[annotation, arg(name="")]
+        fields.append(_shown(StructFieldSpec(name, annotation, default, texts.get(name))))
+    return StructConstructorSpec(instantiate=partial(partial, function), fields=tuple(fields))
 
 
 _shown_now: list[Any] = []
@@ -147,23 +203,26 @@ def _dataclass_as_shown_here(info: StructTypeInfo) -> StructConstructorSpec | No
 
 def _shown(spec: StructFieldSpec) -> StructFieldSpec:
     value, *marks = get_args(spec.type) if get_origin(spec.type) is Annotated else (spec.type,)
-    members = [m for m in (get_args(value) if get_origin(value) in (Union, UnionType) else [value]) if m is not NoneType]
-    if any(is_dataclass(member) for member in members):
+    members = [member for member in _members(value) if member is not NoneType]
+    if any(map(is_dataclass, members)):
         return spec
     optional = spec.default is not tyro.MISSING_NONPROP
     metavar, choices = _metavar(spec.name, members)
-    if metavar is not None and POSITIONAL in marks and optional:
+    positional = POSITIONAL in marks
+    if metavar is not None and positional and optional:
         metavar = f"[{metavar}]"
     if spec.default is True:
         hint: str | None = "(default: on)"
-    elif spec.default in (None, False, "") or (spec.default == () and APPENDED not in marks):
+    elif APPENDED in marks:
+        metavar, hint = (metavar or "").removesuffix(" ..."), "(may be repeated)"
+    elif spec.default is None or spec.default is False or spec.default in ("", ()) or (not optional and positional):
         hint = ""
     else:
         hint = None
     if value is bool and spec.default is False:
         marks.append(ONE_FLAG)
-    annotation = Annotated[(value, arg(metavar=metavar, help_behavior_hint=hint), *marks)]  # type: ignore[misc]
-    return replace(spec, type=cast(Any, annotation), helptext=partial(_text, spec.helptext, choices))
+    annotation = ANNOTATED[(value, arg(metavar=metavar, help_behavior_hint=hint), *marks)]
+    return replace(spec, type=annotation, helptext=partial(_text, spec.helptext, choices))
 
 
 def _metavar(name: str, members: Sequence[Any]) -> tuple[str | None, tuple[str, ...]]:
@@ -193,10 +252,12 @@ def _metavar(name: str, members: Sequence[Any]) -> tuple[str | None, tuple[str, 
 
 def _text(text: "str | Callable[[], str | None] | None", choices: Sequence[str]) -> str:
     """Return a help text without the line breaks of the source, and with the choices that do not stand beside it."""
-    plain = " ".join(((text() if callable(text) else text) or "").split())
+    plain = " ".join(((text() if callable(text) else text) or "").split()).replace("``", "`")
     return f"{plain} One of {', '.join(choices)}." if choices else plain
 
 
 def _wrapped(text: str) -> str:
-    width = shutil.get_terminal_size().columns
-    return "\n\n".join(fill(" ".join(paragraph.split()), width) for paragraph in text.split("\n\n"))
+    """Fit a text to the terminal; it is indented as the text in tyro's boxes, and lest tyro join its lines again."""
+    width = shutil.get_terminal_size().columns - 2
+    paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+    return "\n".join(fill(paragraph, width, initial_indent="  ", subsequent_indent="  ") for paragraph in paragraphs)

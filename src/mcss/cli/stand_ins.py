@@ -1,16 +1,16 @@
 """Stand-ins for the heavy third-party packages while the arguments of a verb are read.
 
-The options of a verb grow from the settings dataclasses that lie beside the code they configure, and importing that code
-imports torch, scipy, Lance and more, which takes seconds. Printing help or refusing a misspelt option needs the
-dataclasses alone. While `heavy_packages_replaced` is active, a finder at the head of `sys.meta_path` therefore answers for
-the heavy packages with modules whose attributes are harmless classes: they can be subclassed, subscripted, called and used as
-decorators or annotations, and nothing of the package runs but definitions. Sphinx's `autodoc_mock_imports` works the same
-way. Afterwards all modules of mcss that saw a stand-in are forgotten, so that the verb itself is imported with the real
-packages.
+The options of a verb grow from the settings dataclasses that lie beside the code they configure, and importing that
+code imports torch, scipy, Lance and more, which takes seconds. Printing help or refusing a misspelt option needs the
+dataclasses alone. While `heavy_packages_replaced` is active, a finder at the head of `sys.meta_path` therefore answers
+for the heavy packages with modules whose attributes are harmless classes: they can be subclassed, subscripted, called
+and used as decorators or annotations, and nothing of the package runs but definitions. Sphinx's `autodoc_mock_imports`
+works the same way. Afterwards all modules of mcss that saw a stand-in are forgotten, so that the verb itself is
+imported with the real packages.
 
-What must not depend on a heavy package when its module is imported, since a stand-in would be shown to the user: defaults,
-choices (`Literal`) and `__post_init__` of settings. tests/cli/test_help.py compares the help of every verb with that of the
-real packages.
+Defaults, choices (`Literal`) and checks (`__post_init__`) of settings must not depend on a heavy package, since the
+user would be shown a stand-in. tests/cli/test_help.py compares the help of every verb with the one that the real
+packages give.
 """
 
 import sys
@@ -22,10 +22,23 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 HEAVY = frozenset(
-    "PIL anny av cv2 faiss h5py jinja2 lance lancedb lightning lightning_fabric matplotlib numba pandas pyarrow "
-    "safetensors scipy sklearn timm torch torchvision".split()
+    (
+        *("PIL", "anny", "av", "cv2", "faiss", "h5py", "jinja2", "lance", "lancedb", "lightning", "lightning_fabric"),
+        *(
+            "matplotlib",
+            "numba",
+            "pandas",
+            "pyarrow",
+            "safetensors",
+            "scipy",
+            "sklearn",
+            "timm",
+            "torch",
+            "torchvision",
+        ),
+    )
 )
-"""Top-level packages that are replaced. NumPy is not among them: it loads fast, and module-level tables are made of it."""
+"""Packages that are replaced. NumPy is not among them: it loads fast, and tables at module level are made of it."""
 
 
 class _StandInType(type):

@@ -1,9 +1,9 @@
 """The verbs of the command line by section, read from the source text of this package.
 
 A verb is a function with the decorator `@app.command` in the module of its section, and the first paragraph of its
-docstring is its summary in `mcss --help`. A group of verbs, such as `mcss train`, states its name and summary where it is
-registered: `app.group(train_app, name="train", help="…")`. Both are found here without importing those modules, since
-what they need, from torch to the renderer, takes seconds to load; reading their text takes a hundredth of a second.
+docstring is its summary in `mcss --help`. A group of verbs, such as `mcss train`, states its name and summary where it
+is made: `app.group(train_app, name="train", word="METHOD", help="…")`. Both are found here without importing those
+modules, since what they need, from torch to the renderer, takes seconds to load; reading them takes a few milliseconds.
 """
 
 import ast
@@ -47,7 +47,7 @@ class Verb:
 
 
 @cache
-def verbs() -> dict[str, Verb]:
+def all_verbs() -> dict[str, Verb]:
     """Return all verbs by name, in the order of `mcss --help`."""
     return {verb.name: verb for module in SECTIONS.values() for verb in _verbs_of(module)}
 
@@ -71,10 +71,10 @@ def first_paragraph(docstring: str) -> str:
 class UnknownVerbError(ValueError):
     """A word stands where a verb is expected; the message names the nearest verb and all there are."""
 
-    def __init__(self, prog: str, word: str, known: Iterable[str]) -> None:
+    def __init__(self, prog: str, kind: str, word: str, known: Iterable[str]) -> None:
         nearest = get_close_matches(word, known, n=1)
         hint = f" Did you mean {nearest[0]}?" if nearest else ""
-        super().__init__(f"{prog}: unknown verb {word!r}.{hint} There are {', '.join(known)}.")
+        super().__init__(f"{prog}: unknown {kind} {word!r}.{hint} Available: {', '.join(known)}.")
 
 
 def show_overview(console: Console) -> None:
@@ -82,7 +82,7 @@ def show_overview(console: Console) -> None:
     table = _table()
     for title, module in SECTIONS.items():
         table.add_row(f"[bold default]{title}[/]", "")
-        listed = [verb for verb in verbs().values() if verb.module == module]
+        listed = [verb for verb in all_verbs().values() if verb.module == module]
         for verb in listed:
             table.add_row(f"  {verb.name}", escape(verb.summary), end_section=verb is listed[-1])
     last = (
@@ -92,12 +92,12 @@ def show_overview(console: Console) -> None:
     console.print(Group("usage: [bold]mcss[/] VERB …", "", DESCRIPTION, "", table, "", last), highlight=False)
 
 
-def show_group(console: Console, prog: str, help: str, summaries: Mapping[str, str]) -> None:
-    """Print the help of a group of verbs."""
+def show_group(console: Console, prog: str, word: str, help: str, summaries: Mapping[str, str]) -> None:
+    """Print the help of a group of verbs; `word` stands for one of them, such as METHOD."""
     table = _table()
     for name, text in summaries.items():
         table.add_row(f"  {name}", escape(first_paragraph(text)))
-    usage, last = f"usage: [bold]{prog}[/] VERB …", f"[bold]{prog} VERB --help[/] explains one of them."
+    usage, last = f"usage: [bold]{prog}[/] {word} …", f"[bold]{prog} {word} --help[/] explains a {word.lower()}."
     console.print(Group(usage, "", help, "", table, "", last), highlight=False)
 
 
