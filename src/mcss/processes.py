@@ -1,7 +1,9 @@
 """Processes of a pool that do not outlive the program that started them."""
 
+import ctypes
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -45,3 +47,23 @@ def end_with_parent() -> None:
 def _end_with(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # in glibc's malloc.h
+_LARGEST_KEPT = 1 << 30
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed memory for the next tensors; does nothing elsewhere.
+
+    By default every tensor beyond a few megabytes is mapped anew, and the kernel clears its pages, at every step.
+    Without that the frozen stages of EfficientNet-Lite0 run twice as fast on a CPU.
+    """
+    if sys.platform != "linux":
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
+    mallopt(_M_TRIM_THRESHOLD, _LARGEST_KEPT)

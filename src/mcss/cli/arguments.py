@@ -117,6 +117,26 @@ ANNOTATED: Any = Annotated
 REGISTRY = ConstructorRegistry()
 
 
+def existing(kind: type[str] | type[Path], expected: str) -> PrimitiveConstructorSpec[Any]:
+    """Annotate a path that must exist; the address of an object store is not looked up.
+
+    The check comes with the reading of arguments, before anything heavy is loaded. `expected` says what should be there.
+    """
+
+    def read(words: list[str]) -> str | Path:
+        if "://" not in words[0] and not Path(words[0]).exists():
+            raise FileNotFoundError(f"{words[0]}: no such file or folder; expected {expected}")
+        return kind(words[0])
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 @REGISTRY.primitive_rule
 def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Say in a message what kind of number is expected."""
@@ -152,8 +172,12 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     return replace(spec, str_from_instance=lambda value: [] if value is None else shown(value))
 
 
+def _without_marks(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
 def _is_dataclass(annotation: Any) -> bool:
-    return is_dataclass(get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation)
+    return is_dataclass(_without_marks(annotation))
 
 
 def _members(annotation: Any) -> Sequence[Any]:
@@ -228,7 +252,7 @@ def _shown(spec: StructFieldSpec) -> StructFieldSpec:
 def _metavar(name: str, members: Sequence[Any]) -> tuple[str | None, tuple[str, ...]]:
     """Return what stands for a value of these types, and the choices that are to be told in the text."""
     word = name.rstrip("_").split("_")[-1].upper()
-    match members:
+    match [_without_marks(member) for member in members]:
         case [member] if get_origin(member) is tuple:
             inner = get_args(member)
             if inner[-1] is not Ellipsis:

@@ -1,4 +1,4 @@
-"""From the images of a capture to what a training step consumes."""
+"""Batches: what a training step consumes, made from the images of a capture."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,11 +8,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
 from torch import Tensor
 
-from mcss.data.augmentation import AugmentationSettings, augment, mirrored_canonical, normalise
-from mcss.data.backgrounds import BackgroundCrops
+from mcss.data.augmentation import AugmentationSettings, augment, mirrored_canonical
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.sampling import MetricPlan, PosePlan, generator, metric_batch, pose_batch
@@ -28,8 +27,8 @@ class DecodedPixels:
 
     pixels: UInt8[Tensor, "n 3 size size"]
     """RGB, in the channels_last memory format."""
-    place: Int64[np.ndarray, " rows"]
-    """Where each row of the capture stands in `pixels`; -1 if it was not decoded."""
+    index_of: Int64[np.ndarray, " rows"]
+    """Index in `pixels` of each row of the capture; -1 if it was not decoded."""
 
     @classmethod
     def decode(
@@ -45,15 +44,15 @@ class DecodedPixels:
 
         Args:
             capture: Where the images are.
-            rows: Row numbers such as `Instants.rows`; -1 (a missing view) is passed over.
-            size: Width and height to scale to; None for those of the capture.
+            rows: Row numbers such as `Instants.rows`; -1 (a missing view) is skipped.
+            size: Width and height to scale to; None keeps the capture's.
             budget_gb: Most memory (10⁹ bytes) that the images may take.
             threads: Images decoded at a time.
-            progress: Told of every image.
+            progress: Notified of every image.
 
         Raises:
             ValueError: The images need more memory than the budget.
-            CaptureError: A broken image, by name.
+            CaptureError: An image is broken; the message names it.
         """
         size = size or capture.info.image_size
         rows = np.unique(rows[rows >= 0])
@@ -71,120 +70,121 @@ class DecodedPixels:
                 chunk = rows[start : start + _CHUNK]
                 pixels[start : start + len(chunk)] = torch.from_numpy(capture.decode(chunk, size, threads))
                 task.advance(len(chunk))
-        place = np.full(len(capture), -1, np.int64)
-        place[rows] = np.arange(len(rows))
-        return cls(pixels=pixels.permute(0, 3, 1, 2), place=place)
+        index_of = np.full(len(capture), -1, np.int64)
+        index_of[rows] = np.arange(len(rows))
+        return cls(pixels=pixels.permute(0, 3, 1, 2), index_of=index_of)
 
     def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The images of some rows of the capture.
+        """Return the images of some rows of the capture.
 
         Raises:
-            ValueError: A row that was not decoded.
+            ValueError: A row was not decoded.
         """
-        places = self.place[rows]
-        if (rows < 0).any() or (places < 0).any():
-            absent = int(rows[(rows < 0) | (places < 0)][0])
+        indices = self.index_of[rows]
+        if (rows < 0).any() or (indices < 0).any():
+            absent = int(rows[(rows < 0) | (indices < 0)][0])
             raise ValueError(f"row {absent} of the capture was not decoded; decode all rows that are used")
         # As numpy, colours last as they lie in memory: twenty times as fast as indexing the tensor.
-        return torch.from_numpy(self.pixels.permute(0, 2, 3, 1).numpy()[places]).permute(0, 3, 1, 2)
+        return torch.from_numpy(self.pixels.permute(0, 2, 3, 1).numpy()[indices]).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, eq=False)
 class StreamedPixels:
-    """Images of a capture that are read and decoded whenever they are asked for: for what memory cannot hold."""
+    """Images of a capture that are read and decoded for every batch, where memory cannot hold them all."""
 
     capture: Capture
     size: int | None = None
     threads: int = 2
 
     def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The images of some rows of the capture."""
+        """Return the images of some rows of the capture."""
         return torch.from_numpy(self.capture.decode(rows, self.size, self.threads)).permute(0, 3, 1, 2)
 
 
 @runtime_checkable
 class ImageSource(Protocol):
-    """Where the images of a batch come from: augmented images, or maps that frozen stages made of them."""
+    """Where the images of a batch come from: augmented images, or feature maps that frozen stages computed of them."""
 
     @property
     def first_stage(self) -> int:
-        """The stage of the backbone that the images are fed to; 0 for images."""
+        """The backbone stage that the images are fed to; 0 for images."""
 
     def images(
         self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
     ) -> Float[Tensor, "n channels side side"]:
-        """Network inputs for some rows of the capture; those under `mirror` as in a mirror."""
+        """Return network inputs for some rows of the capture; those under `mirror` are mirrored."""
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentedPixels:
-    """Images, randomly changed and normalised."""
+    """Images, augmented and normalised."""
 
     pixels: DecodedPixels | StreamedPixels
     augmentation: AugmentationSettings
     size: int | None = None
-    """Width and height of the images; None for that of the pixels."""
+    """Width and height of the network's input; None keeps the size of the pixels."""
     first_stage: int = 0
 
     def images(
         self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
     ) -> Float[Tensor, "n 3 size size"]:
-        """The images of some rows as the network takes them."""
+        """Return the images of some rows as the network takes them."""
         return augment(self.pixels.take(rows), self.augmentation, rng, self.size, mirror)
+
+
+Extra = tuple[Tensor, ...]
+"""What one method alone learns from in a step: a `NamedTuple` of its own, a row per unlabelled image."""
+
+
+@runtime_checkable
+class Extras(Protocol):
+    """Makes the `Extra` of any step, for one method."""
+
+    def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> Extra:
+        """Return what belongs to some images, given by the instants and views that they show."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step consumes: metric images first, then labelled ones."""
+    """What one training step consumes: unlabelled images of several views first, then labelled ones."""
 
     images: Float[Tensor, "images channels size size"]
     """Network inputs, channels_last: the p views of the first metric instant, of the second …, then the labelled."""
     metric_shape: tuple[int, int]
-    """Instants k and views p of each; the first k·p images. (0, 0) without a metric batch."""
+    """Instants k and views p of each; they are the first k·p images. (0, 0) without a metric batch."""
+    poses: Float[Tensor, "labelled 17 3"]
+    """Target poses of the last images in mm, in the coordinate frame of the source."""
+    first_stage: int
+    """The backbone stage that the images are fed to; 0 for images."""
+    extra: Extra | None = None
+    """What the method alone learns from; None for most methods."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the same batch with its tensors on a device."""
+        extra = self.extra
+        if extra is not None:
+            extra = type(extra)(*(tensor.to(device) for tensor in extra))  # a NamedTuple
+        return replace(self, images=self.images.to(device), poses=self.poses.to(device), extra=extra)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Which images a step sees: those of the metric batch, then the labelled ones."""
+
     instants: Int64[np.ndarray, " images"]
     """Which instant each image shows."""
     views: Int64[np.ndarray, " images"]
     mirrored: Bool[np.ndarray, " images"]
-    """Which images were mirrored."""
-    poses: Float[Tensor, "labelled 17 3"]
-    """Targets of the last images in mm: poses in the source's frame (of the mirrored person where mirrored)."""
-
-    first_stage: int
-    """The stage of the backbone that the images are fed to; 0 for images."""
-    rotations: Float[Tensor, "images 3 3"] | None = None
-    """World to camera, of every image; NaN where unknown. None for methods that know no cameras."""
-    unchanged: Float[Tensor, "drawn 3 side side"] | None = None
-    """The metric images without augmentation, normalised: what a decoder is to draw. None where nothing is drawn."""
-    backgrounds: Float[Tensor, "drawn 3 side side"] | None = None
-    """What stands behind the person in each of them, normalised."""
-
-    points: Float[Tensor, "images 17 2"] | None = None
-    """Normalised 2D joints of every image (see `mcss.data.keypoints`); NaN where unknown. None for methods without."""
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same batch with its tensors on a device."""
-        return replace(
-            self,
-            images=self.images.to(device),
-            poses=self.poses.to(device),
-            rotations=None if self.rotations is None else self.rotations.to(device),
-            unchanged=None if self.unchanged is None else self.unchanged.to(device),
-            backgrounds=None if self.backgrounds is None else self.backgrounds.to(device),
-            points=None if self.points is None else self.points.to(device),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class DrawnImages:
-    """What a decoder is to draw, and what it is told of the scene."""
-
-    pixels: DecodedPixels | StreamedPixels
-    backgrounds: BackgroundCrops
+    """Which images are mirrored, with their poses."""
+    metric_shape: tuple[int, int]
+    """Instants and views of each; (0, 0) without a metric batch."""
+    rng: np.random.Generator
+    """Random numbers for the augmentation of these images."""
 
 
 @dataclass(frozen=True, eq=False)
 class BatchSource:
-    """Makes the batch of any step: a pure function of what it is given here and the step."""
+    """Makes the batch of any step: a pure function of the fields and the step."""
 
     instants: Instants
     images: ImageSource
@@ -196,76 +196,90 @@ class BatchSource:
     pose_images: int = 22
     """Labelled images in a batch."""
     mirror: float = 0.0
-    """Share of instants shown as in a mirror, see `AugmentationSettings`."""
-    targets: Float[Tensor, "n 17 3"] | None = None
-    """What the pose of each instant is to be in mm; None for the pose in `frame`."""
+    """Share of instants shown mirrored, see `AugmentationSettings`."""
     frame: PoseFrame = "canonical"
-    """What the poses are turned to."""
+    """The coordinate frame of the target poses."""
     rotations: Float[Tensor, "n views 3 3"] | None = None
-    """World to camera, of every image that needs one; NaN for others."""
-    drawn: DrawnImages | None = None
-    """For methods that draw the metric images."""
-    points: Float[Tensor, "n views 17 2"] | None = None
-    """Normalised 2D joints of every image, for methods that learn from them; NaN where unknown."""
+    """World to camera, of every labelled image; needed in camera space alone."""
+    extras: Extras | None = None
+    """For methods that learn from more than images and 3D labels."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
             raise ValueError("a batch needs a metric plan, a pose plan, or both")
-        if (self.targets is not None or self.frame != "canonical") and self.mirror:
+        if self.frame != "canonical" and self.mirror:
             raise ValueError(
-                "mirror: only canonical poses can be mirrored with their images; set it to 0 with other targets"
+                f"mirror: expected 0 with poses in the {self.frame} frame, got {self.mirror:g}; only canonical poses "
+                "can be mirrored with their images."
             )
-        if self.frame == "camera" and self.rotations is None:
-            raise ValueError("rotations: poses in camera space need those of the cameras; give them, see rotations")
+        if self.frame == "camera" and self.pose is not None and self.rotations is None:
+            raise ValueError("rotations: poses in camera space need those of the labelled images' cameras, got None.")
 
-    def batch(self, step: int) -> Batch:
-        """The batch of step `step`."""
+    def selection(self, step: int) -> Selection:
+        """Return which images the batch of step `step` holds."""
         instants, views, shape = np.empty(0, np.int64), np.empty(0, np.int64), (0, 0)
         if self.metric:
-            drawn = metric_batch(self.metric, self.seed, step)
-            shape = (drawn.views.shape[0], drawn.views.shape[1])
-            instants, views = np.repeat(drawn.instants, shape[1]), drawn.views.reshape(-1)
-        labelled = np.empty(0, np.int64)
+            metric = metric_batch(self.metric, self.seed, step)
+            shape = (metric.views.shape[0], metric.views.shape[1])
+            instants, views = np.repeat(metric.instants, shape[1]), metric.views.reshape(-1)
+        labelled = 0
         if self.pose:
             chosen = pose_batch(self.pose, self.pose_images, self.seed, step)
-            labelled = chosen.instants
-            instants, views = np.concatenate([instants, labelled]), np.concatenate([views, chosen.views])
+            labelled = len(chosen.instants)
+            instants, views = np.concatenate([instants, chosen.instants]), np.concatenate([views, chosen.views])
         rng = generator(self.seed, "augmentation", step)
-        scene, count, rows = self.drawn, len(instants) - len(labelled), self.instants.rows[instants, views]
-        share = self.mirror
-        flips = np.repeat(rng.random(shape[0]) < share, shape[1])  # all views of an instant or none
-        mirror = np.concatenate([flips, rng.random(len(labelled)) < share])
+        flips = np.repeat(rng.random(shape[0]) < self.mirror, shape[1])  # all views of an instant or none
+        mirrored = np.concatenate([flips, rng.random(labelled) < self.mirror])
+        return Selection(instants, views, mirrored, shape, rng)
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of step `step`."""
+        chosen = self.selection(step)
+        instants, views = chosen.instants, chosen.views
+        metric, labelled = np.split(np.arange(len(instants)), [chosen.metric_shape[0] * chosen.metric_shape[1]])
         return Batch(
-            images=self.images.images(rows, rng, mirror),
-            metric_shape=shape,
-            instants=instants,
-            views=views,
-            mirrored=mirror,
-            poses=self._poses(labelled, views[len(flips) :], mirror[len(flips) :]),
+            images=self.images.images(self.instants.rows[instants, views], chosen.rng, chosen.mirrored),
+            metric_shape=chosen.metric_shape,
+            poses=self._poses(instants[labelled], views[labelled], chosen.mirrored[labelled]),
             first_stage=self.images.first_stage,
-            rotations=None if self.rotations is None else self.rotations[instants, views],
-            unchanged=None if scene is None else normalise(scene.pixels.take(rows[:count])),
-            backgrounds=None if scene is None else normalise(scene.backgrounds.take(instants[:count], views[:count])),
-            points=None if self.points is None else self.points[instants, views],
+            extra=None if self.extras is None else self.extras.of(instants[metric], views[metric]),
         )
 
     def _poses(
-        self, labelled: Int64[np.ndarray, " b"], views: Int64[np.ndarray, " b"], mirror: Bool[np.ndarray, " b"]
+        self, instants: Int64[np.ndarray, " b"], views: Int64[np.ndarray, " b"], mirrored: Bool[np.ndarray, " b"]
     ) -> Float[Tensor, "b 17 3"]:
-        if self.targets is not None:
-            return self.targets[torch.from_numpy(labelled)]
-        world = torch.from_numpy(self.instants.pose[labelled])
-        if self.frame == "camera":
-            assert self.rotations is not None
-            return camera_pose(world, self.rotations[labelled, views])
-        if self.frame == "world":
-            return root_relative(world)
-        poses = canonical_pose(world)
-        return torch.where(torch.from_numpy(mirror)[:, None, None], mirrored_canonical(poses), poses)
+        world = torch.from_numpy(self.instants.pose[instants])
+        match self.frame:
+            case "camera":
+                return world if self.rotations is None else camera_pose(world, self.rotations[instants, views])
+            case "world":
+                return root_relative(world)
+            case "canonical":
+                poses = canonical_pose(world)
+                return torch.where(torch.from_numpy(mirrored)[:, None, None], mirrored_canonical(poses), poses)
+
+
+def camera_rotations(
+    capture: Capture, instants: Instants, needed: Bool[np.ndarray, "n views"], purpose: str
+) -> Float32[Tensor, "n views 3 3"]:
+    """Return the world-to-camera rotations of the images that need one; NaN for the others.
+
+    Args:
+        capture: Where the cameras are.
+        instants: Instants of the capture.
+        needed: Which images need a rotation.
+        purpose: What needs them, for the message.
+
+    Raises:
+        CaptureError: A camera is unknown.
+    """
+    rotations = np.full((*instants.rows.shape, 3, 3), np.nan, np.float32)
+    rotations[needed] = capture.rotations(instants.rows[needed], purpose)
+    return torch.from_numpy(rotations)
 
 
 def prefetched(source: BatchSource, steps: Iterable[int]) -> Iterator[Batch]:
-    """The batches of `steps` in order; one is made in the background while another is used."""
+    """Yield the batches of `steps` in order, preparing the next one in the background."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as background:
         waiting: deque[Future[Batch]] = deque()
         for step in steps:

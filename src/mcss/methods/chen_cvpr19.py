@@ -1,91 +1,106 @@
 """Skeleton-map synthesis: Chen et al., *Weakly-Supervised Discovery of Geometry-Aware Representation*, CVPR 2019.
 
-First, without 3D labels, an encoder learns to make of a drawing of the 2D skeleton a cloud of 3D points, such that a
-decoder, given the cloud turned by the relative rotation of two cameras, draws the skeleton that the other camera sees;
-and the turned cloud is to be the one that is found in that other view. Then all of that is frozen and a shallow network
-learns the pose from the cloud with the few labels. Poses are in camera space and are scored there.
+First, without 3D labels, an encoder learns to turn a drawing of the 2D skeleton into a cloud of 3D points, such that a
+decoder draws the skeleton that another camera sees, given the cloud rotated by the relative rotation of the two
+cameras; and the rotated cloud must equal the one encoded from that other view. Then all of that is frozen and a shallow
+network learns the pose from the cloud with the few labels. Poses are in camera space and are scored there.
 
-The paper, which has no public code, says: 2D joints by a detector that was trained on 2D labels; skeleton maps drawn
-from them, so that looks and background need no modelling; an encoder and a decoder whose latent is a point set that is
-rotated; an L2 loss of the drawn map; representation consistency, the latent of one view turned against that of the
-other, in both directions; two fully connected layers from the latent to the pose.
+The paper has no public code. It describes 2D joints found by a detector that was trained on 2D labels; skeleton maps
+drawn from them, so that appearance and background need no modelling; an encoder and a decoder whose latent is a point
+set that is rotated; an L2 loss of the drawn map; representation consistency, the rotated latent of one view against
+that of the other, in both directions; and two fully connected layers from the latent to the pose.
 
-What had to be chosen:
+Choices of this implementation:
 
-* The detector is the backbone of the other systems here with one linear layer that gives the points, learned in the
+* The detector is the backbone of the other methods here with one linear layer that gives the points, learned in the
   first stage from the 2D labels of all training images. The paper's is a stacked hourglass, trained elsewhere. No
   gradient flows from the maps into it, as if it had been trained before.
-* Points are normalised (`mcss.data.keypoints`): a map has the hip in its middle and shows everybody equally large, so
-  that images may be shifted and zoomed. What a skeleton's place and size in the image tell of its pose is not used.
-* A map has a channel for each bone, 32 px; its L2 is taken as a share of the mean square of the true maps, and the
-  consistency as a share of the variance of the clouds, which neither a small cloud can buy nor one that is the same for
-  all images (points straight above the hip look alike to all cameras that stand upright).
-* The pose is read off the cloud in deviations of its coordinates (BatchNorm without scale and shift), whatever its
-  units.
+* Points are normalised (`mcss.data.keypoints`): a map has the hip in its middle and shows everybody at the same size,
+  so that images may be shifted and zoomed. What a skeleton's position and size in the image say about its pose is not
+  used.
+* A map has a channel for each bone and 32 px. Its L2 is relative to the mean square of the true maps, and consistency
+  is relative to the variance of the clouds, so that neither a small cloud nor one that is the same for all images is
+  rewarded (points straight above the hip look alike to all cameras that stand upright).
+* The pose is read off the cloud in standard deviations of its coordinates (BatchNorm without scale and shift), whatever
+  its units.
 * The first stage takes as many steps as the second by default.
-* 200 points as in Rhodin et al. (ECCV 2018), whose sampling and turning of views this shares; the number of the paper,
-  the widths of its networks and the weights of its losses are not known.
-* The views of an instant form a ring, each drawn from the one before and its cloud compared with that one's.
+* 200 points as in Rhodin et al. (ECCV 2018), whose sampling and rotation of views this shares. The paper's number, the
+  widths of its networks and the weights of its losses are not known.
+* The views of an instant form a ring: each is drawn from the one before, and its cloud is compared with that one's.
 * Rotations are the cameras'.
 
-What it needs that MCSS does not: the rotation of every camera, and 2D joints of all training images, of the labels or
-of a detector.
+It needs what MCSS does not: the rotation of every camera, and 2D joints of all training images, from the labels or from
+a detector.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
-from jaxtyping import Float
-from torch import Tensor, nn
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from mcss.data.batches import Batch
-from mcss.data.keypoints import BONES, LABELS, skeleton_maps
-from mcss.methods.points2d import mean_of_known, point_error
-from mcss.methods.rhodin_eccv18 import mean_squared, turned_to_the_next_view
-from mcss.models.decoders import START_SIDE, check_size, convolution, enlarging, start_map
-from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.data.batches import Batch, camera_rotations
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.data.keypoints import BONES, LABELS, keypoints_of, skeleton_maps
+from mcss.data.sampling import MetricSettings
+from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.points2d import FIXED_ORIENTATION, mean_of_known, point_error, point_files
+from mcss.methods.recipe import RecipeName
+from mcss.methods.rhodin_eccv18 import RegressionLosses, mean_squared, regression_losses
+from mcss.models.pose_network import NetworkConfig, PoseEstimator
+from mcss.models.skeleton_map_network import SkeletonMapConfig, SkeletonMapNetwork, SkeletonMapOutput
+from mcss.progress import Progress
 from mcss.skeletons import PoseFrame
 
 
-@dataclass(frozen=True)
-class SkeletonMapConfig:
-    """What comes after the backbone; stored with every checkpoint."""
+class SeenSkeletons(NamedTuple):
+    """The 2D joints of the images of a step, and their cameras."""
 
-    points: int = 200
-    """3D points of the cloud."""
-    map_size: int = 32
-    """Side of the skeleton maps; a power of two."""
-    bone_width: float = 0.15
-    """Standard deviation of a drawn bone, in units of the points (their root mean square distance from the hip)."""
-    width: int = 128
-    """Channels of the smallest map of encoder and decoder."""
-    hidden: int = 1024
-    """Width of the hidden layer between cloud and pose."""
+    points: Float[Tensor, "images 17 2"]
+    """Normalised, see `mcss.data.keypoints`; NaN where unknown."""
+    rotations: Float[Tensor, "images 3 3"]
+    """World to camera."""
 
-    def __post_init__(self) -> None:
-        check_size("map_size", self.map_size)
-        for name in ("points", "width", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
-        if not self.bone_width > 0:
-            raise ValueError(f"bone_width: expected a width above 0, got {self.bone_width}.")
+
+@dataclass(frozen=True, eq=False)
+class AllSeenSkeletons:
+    """The 2D joints of all training images, and their cameras."""
+
+    points: Float[Tensor, "instants views 17 2"]
+    rotations: Float[Tensor, "instants views 3 3"]
+
+    def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> SeenSkeletons:
+        """Return joints and cameras of some images."""
+        return SeenSkeletons(self.points[instants, views], self.rotations[instants, views])
 
 
 @dataclass(frozen=True)
-class SkeletonMapSettings:
-    """What the representation is learned with, without 3D labels."""
+class SkeletonMapSynthesis(Method):
+    """The first stage: the representation is learned, without 3D labels."""
+
+    name: ClassVar[str] = "chen_cvpr19_representation"
+    title: ClassVar[str] = "Chen et al., CVPR 2019, representation"
+    summary: ClassVar[str] = "The first stage of chen_cvpr19: draw the skeletons that other views see."
+    network: ClassVar[type[PoseEstimator]] = SkeletonMapNetwork
+    needs_labels: ClassVar[bool] = False
 
     points: str = LABELS
-    """Where 2D joints come from: labels (seen by the cameras), or a CSV or Parquet file of a detector's."""
+    """Where 2D joints come from: ``labels`` projects the 3D labels into the cameras; or a detector's CSV or Parquet
+    file with the columns subject,sequence,frame,view,joint,x,y, in pixels of the source images."""
     instants: int = 16
-    """Instants of one person in a step."""
+    """Instants of one person in a step; fewer for short footage."""
     views: int = 4
-    """Views of each; every one is drawn from the one before. With 1 it is drawn from itself: an autoencoder."""
+    """Views of each instant; every one is drawn from the one before. 1 makes it an autoencoder, which draws each view
+    from itself."""
     min_gap: float = 0.5
-    """Seconds between two instants of one sequence in a step."""
+    """Least seconds between two instants of one sequence in a step; less for short footage."""
     consistency_weight: float = 1.0
-    """Factor of the difference of turned clouds beside that of maps; the paper's is not known."""
+    """Weight of the difference of rotated clouds relative to that of maps; the paper's is not known."""
     maps: SkeletonMapConfig = field(default_factory=SkeletonMapConfig)
     """Maps, cloud and decoder."""
 
@@ -93,15 +108,80 @@ class SkeletonMapSettings:
         if not self.consistency_weight >= 0:
             raise ValueError(f"consistency_weight: expected 0 or more, got {self.consistency_weight}.")
 
+    @property
+    def frame(self) -> PoseFrame:
+        """Clouds are along the axes of each camera."""
+        return "camera"
+
+    @property
+    def information(self) -> Information:
+        """2D joints; an autoencoder learns nothing from other views."""
+        return Information(views=self.views > 1, rotations=self.views > 1, points=True)
+
+    @property
+    def multi_view(self) -> MetricSettings:
+        """Every step draws views."""
+        return MetricSettings(self.instants, self.views, self.min_gap)
+
+    @property
+    def fixed_orientation(self) -> str:
+        """Joints stay where they are in the image."""
+        return FIXED_ORIENTATION
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The detector's file."""
+        return point_files(self.points)
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "SkeletonMapSynthesis":
+        """Return the same settings for every recipe."""
+        return cls()
+
+    def build(self, config: NetworkConfig, weights: str) -> SkeletonMapNetwork:
+        """Return a new network."""
+        return SkeletonMapNetwork(config, self.maps, weights)
+
+    def extras(self, capture: Capture, instants: Instants, progress: Progress) -> AllSeenSkeletons:
+        """Read the cameras' rotations and the 2D joints."""
+        rotations = camera_rotations(capture, instants, instants.rows >= 0, self.name)
+        return AllSeenSkeletons(torch.from_numpy(keypoints_of(capture, instants, self.points, self.name)), rotations)
+
+    def blank_extra(self, images: int) -> SeenSkeletons:
+        """Return random joints and rotations that turn nothing."""
+        return SeenSkeletons(torch.randn(images, 17, 2), torch.eye(3).expand(images, 3, 3))
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> "SkeletonMapLosses":
+        """Draw the skeleton of every view from another one and return the differences."""
+        assert isinstance(network, SkeletonMapNetwork)
+        assert isinstance(batch.extra, SeenSkeletons)
+        output = model(batch.images, batch.first_stage, batch.metric_shape, batch.extra.rotations)
+        return representation_losses(self, network, output, batch.extra.points)
+
 
 @dataclass(frozen=True)
-class ChenCVPR19Settings:
-    """What both stages are trained with."""
+class ChenCVPR19(Method):
+    """Skeleton-map synthesis and its settings; its own stage reads the pose off the frozen cloud."""
 
-    representation: SkeletonMapSettings = field(default_factory=SkeletonMapSettings)
+    name: ClassVar[str] = "chen_cvpr19"
+    title: ClassVar[str] = "Chen et al., CVPR 2019"
+    summary: ClassVar[str] = (
+        "Skeleton-map synthesis (Chen et al., CVPR 2019): a cloud of 3D points from 2D joints, then the pose."
+    )
+    details: ClassVar[str] = (
+        "It needs the cameras' rotations and 2D joints of all training images, and predicts in camera space. The "
+        "folder `first` of a run holds the representation; pass it to --init to learn it once for several choices of "
+        "labels."
+    )
+    network: ClassVar[type[PoseEstimator]] = SkeletonMapNetwork
+    freezes_encoder: ClassVar[bool] = True
+
+    representation: SkeletonMapSynthesis = field(default_factory=SkeletonMapSynthesis)
     """The first stage."""
     representation_length: float = 1.0
-    """Its steps, which see no labels and come on top, as a multiple of the second stage's."""
+    """Steps of the first stage as a multiple of the second's. They see no labels and come on top."""
     pose_images: int = 22
     """Labelled images in a step of the second stage."""
 
@@ -109,93 +189,76 @@ class ChenCVPR19Settings:
         if not self.representation_length > 0:
             raise ValueError(f"representation_length: expected more than 0, got {self.representation_length}.")
 
+    @property
+    def frame(self) -> PoseFrame:
+        """Poses are along the axes of each camera."""
+        return "camera"
+
+    @property
+    def information(self) -> Information:
+        """Labels, and what the representation learns from."""
+        return self.representation.information | Information(labels=True)
+
+    @property
+    def fixed_orientation(self) -> str:
+        """Both stages see the same images."""
+        return FIXED_ORIENTATION
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The detector's file."""
+        return self.representation.files
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "ChenCVPR19":
+        """Return the same settings for every recipe."""
+        return cls()
+
+    @property
+    def first_stage(self) -> SkeletonMapSynthesis:
+        """The representation."""
+        return self.representation
+
+    def stage_steps(self, steps: int) -> tuple[int, int]:
+        """The first stage sees no labels, so its steps come on top."""
+        return max(1, round(self.representation_length * steps)), steps
+
+    def build(self, config: NetworkConfig, weights: str) -> SkeletonMapNetwork:
+        """Return a new network."""
+        return self.representation.build(config, weights)
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> RegressionLosses:
+        """Return the error of the poses read off the cloud."""
+        return regression_losses(network, model(batch.images, batch.first_stage), batch)
+
+    @property
+    def sweep(self) -> Sweep:
+        """Tuning tries a first stage of half the length, too."""
+        return Sweep("length of the representation", (self.representation_length, self.representation_length / 2))
+
+    def swept(self, value: float) -> "ChenCVPR19":
+        """Return the method with a first stage of another length."""
+        return replace(self, representation_length=value)
+
+    def without_views(self) -> tuple[Method, str]:
+        """Return an autoencoder that sees as many images in a step."""
+        first = self.representation
+        alone = replace(first, views=1, instants=first.instants * first.views)
+        return replace(self, representation=alone), "each view drawn from itself"
+
 
 @dataclass(frozen=True)
-class SkeletonMapLosses:
-    """What one step of the first stage came to."""
+class SkeletonMapLosses(Losses):
+    """The losses of one step of the first stage."""
 
-    total: Tensor
     points: Tensor
     """Mean L1 of the detected points, in their units."""
     maps: Tensor
-    """Mean squared error of the drawn maps, as a share of the mean square of the true ones."""
+    """Mean squared error of the drawn maps, relative to the mean square of the true ones."""
     consistency: Tensor
-    """Mean squared difference of the turned clouds, as a share of their variance over the batch."""
-
-
-class SkeletonMapOutput(NamedTuple):
-    """What the network says of several views in the first stage (no dataclass: see `NetworkOutput`)."""
-
-    points: Float[Tensor, "batch 16 2"]
-    """Detected joints without the hip, normalised."""
-    cloud: Float[Tensor, "batch points 3"]
-    """In the frame of each view's own camera."""
-    turned: Float[Tensor, "batch points 3"]
-    """The cloud of the view before, as this view's camera would see it."""
-    drawn: Float[Tensor, "batch 16 side side"]
-    """The skeleton map of each view, drawn from `turned`."""
-
-
-class SkeletonMapNetwork(PoseEstimator):
-    """Backbone, 2D joints, encoder of skeleton maps, decoder, and the shallow network from the cloud to the pose."""
-
-    KIND = "skeleton-map"
-
-    def __init__(self, config: NetworkConfig, maps: SkeletonMapConfig, weights: str = "random") -> None:
-        super().__init__(config, weights, "camera")
-        self.maps = maps
-        self.point_head = nn.Linear(self.backbone.channels * self.feature_side() ** 2, OUTPUT_JOINTS * 2)
-        self.encoder = nn.Sequential(*_shrinking(len(BONES), maps))
-        self.decoder_start = nn.Sequential(nn.Linear(maps.points * 3, maps.width * START_SIDE**2), nn.ReLU())
-        blocks, channels = enlarging(maps.width, maps.width, maps.map_size)
-        self.decoder = nn.Sequential(blocks, nn.Conv2d(channels, len(BONES), kernel_size=3, padding=1))
-        self.pose_head = nn.Sequential(
-            nn.BatchNorm1d(maps.points * 3, affine=False),
-            nn.Linear(maps.points * 3, maps.hidden),
-            nn.ReLU(),
-            nn.Linear(maps.hidden, OUTPUT_JOINTS * 3),
-        )
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """The settings of all that comes after the backbone."""
-        return asdict(self.maps)
-
-    @classmethod
-    def untrained(
-        cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]
-    ) -> "SkeletonMapNetwork":
-        """A network with random weights."""
-        return cls(config, SkeletonMapConfig(**architecture))
-
-    def forward(
-        self,
-        images: Float[Tensor, "batch _ _ _"],
-        first: int = 0,
-        shape: tuple[int, int] = (0, 0),
-        rotations: Float[Tensor, "batch 3 3"] | None = None,
-    ) -> NetworkOutput | SkeletonMapOutput:
-        """The cloud as embedding and the normalised pose; with `rotations` the skeleton of each view drawn anew.
-
-        Args:
-            images: For the backbone.
-            first: The stage of the backbone that they are fed to.
-            shape: Instants and views of each.
-            rotations: World to camera.
-        """
-        points = self.point_head(self.features(images, first).flatten(1)).reshape(len(images), -1, 2)
-        cloud = self.encoder(self.drawing(points.detach())).reshape(len(images), -1, 3)
-        if rotations is None:
-            flat = cloud.flatten(1)
-            return NetworkOutput(nn.functional.normalize(flat, dim=1), self.pose_head(flat))
-        turned = turned_to_the_next_view(cloud.reshape(*shape, -1, 3), rotations.reshape(*shape, 3, 3)).flatten(0, 1)
-        start = start_map(self.decoder_start(turned.flatten(1)))
-        return SkeletonMapOutput(points, cloud, turned, self.decoder(start))
-
-    def drawing(self, points: Float[Tensor, "batch 16 2"]) -> Float[Tensor, "batch 16 side side"]:
-        """The skeleton map of points without their hip."""
-        whole = nn.functional.pad(points, (0, 0, 1, 0))
-        return skeleton_maps(whole, self.maps.map_size, width=self.maps.bone_width)
+    """Mean squared difference of the rotated clouds, relative to their variance over the batch."""
 
 
 def map_error(
@@ -203,38 +266,28 @@ def map_error(
     true: Float[Tensor, "batch bones side side"],
     known: Float[Tensor, "batch bones"],
 ) -> Float[Tensor, " batch"]:
-    """Mean squared difference of the bones that are known; 0 for an image without any."""
+    """Return the mean squared difference of the known bones; 0 for an image without any."""
     squared = (drawn - true).square().mean(dim=(2, 3)) * known
     return squared.sum(dim=1) / known.sum(dim=1).clamp(min=1)
 
 
 def representation_losses(
-    settings: SkeletonMapSettings, network: SkeletonMapNetwork, output: SkeletonMapOutput, batch: Batch
+    settings: SkeletonMapSynthesis,
+    network: SkeletonMapNetwork,
+    output: SkeletonMapOutput,
+    points: Float[Tensor, "batch 17 2"],
 ) -> SkeletonMapLosses:
-    """How far detected points, drawn maps and turned clouds are from what they should be."""
-    assert batch.points is not None
-    points = mean_of_known(point_error(output.points, batch.points), batch.points)
-    true = skeleton_maps(batch.points, network.maps.map_size, width=network.maps.bone_width)
-    known = batch.points[:, list(BONES)].isfinite().all(dim=-1).all(dim=-1).to(true.dtype)
-    maps = mean_of_known(map_error(output.drawn, true, known), batch.points)
+    """Return how far detected points, drawn maps and rotated clouds are from the true ones."""
+    detection = mean_of_known(point_error(output.points, points), points)
+    true = skeleton_maps(points, network.maps.map_size, width=network.maps.bone_width)
+    known = points[:, list(BONES)].isfinite().all(dim=-1).all(dim=-1).to(true.dtype)
+    maps = mean_of_known(map_error(output.drawn, true, known), points)
     maps = maps / (true.square().mean(dim=(2, 3)) * known).sum().div(known.sum().clamp(min=1)).clamp(min=1e-6)
     variance = (output.cloud - output.cloud.mean(dim=0)).square().mean().clamp(min=1e-9)
     consistency = mean_squared(output.turned.flatten(1), output.cloud.flatten(1)).mean() / variance
     return SkeletonMapLosses(
-        total=points + maps + settings.consistency_weight * consistency,
-        points=points.detach(),
+        total=detection + maps + settings.consistency_weight * consistency,
+        points=detection.detach(),
         maps=maps.detach(),
         consistency=consistency.detach(),
     )
-
-
-def _shrinking(inputs: int, maps: SkeletonMapConfig) -> list[nn.Module]:
-    """From a skeleton map to the coordinates of a cloud."""
-    layers: list[nn.Module] = []
-    side = maps.map_size
-    while side > START_SIDE:
-        side //= 2
-        channels = max(16, maps.width * START_SIDE // side)
-        layers += convolution(inputs, channels, stride=2)
-        inputs = channels
-    return [*layers, nn.Flatten(), nn.Linear(inputs * START_SIDE**2, maps.points * 3)]

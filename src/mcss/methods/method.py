@@ -1,309 +1,197 @@
-"""The systems that can be trained, and what the training loop has to know of each."""
+"""What a method is: one frozen dataclass, in a file of its own, that answers for itself.
 
-import math
-from dataclasses import dataclass
+To add a method, write its file beside this one and add its class to `mcss.methods.registry.METHODS`. The command line,
+training, resuming, tables and estimates ask the class; none of them knows a method by name.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
-from mcss.data.batches import Batch
-from mcss.methods import chen_cvpr19, points2d, rhodin_cvpr18, rhodin_eccv18
-from mcss.methods import mcss as mcss_method
-from mcss.methods import supervised as supervised_method
-from mcss.methods.chen_cvpr19 import (
-    ChenCVPR19Settings,
-    SkeletonMapLosses,
-    SkeletonMapNetwork,
-    SkeletonMapOutput,
-    SkeletonMapSettings,
-)
-from mcss.methods.mcss import MCSSLosses, MCSSSettings
-from mcss.methods.points2d import Points2DLosses, Points2DSettings
-from mcss.methods.rhodin_cvpr18 import InitialLosses, InitialSettings, RhodinCVPR18Losses, RhodinCVPR18Settings
-from mcss.methods.rhodin_eccv18 import (
-    NovelViewLosses,
-    NovelViewNetwork,
-    NovelViewSettings,
-    RegressionLosses,
-    RhodinECCV18Settings,
-)
-from mcss.methods.supervised import SupervisedLosses, SupervisedSettings
-from mcss.models.model_file import read_model
-from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator, PoseNetwork
+from mcss.data.batches import Batch, Extra, Extras
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.data.sampling import MetricSettings
+from mcss.methods.recipe import Recipe, RecipeName
+from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.progress import Progress
 from mcss.skeletons import PoseFrame
 
-Method = (
-    MCSSSettings
-    | SupervisedSettings
-    | InitialSettings
-    | RhodinCVPR18Settings
-    | NovelViewSettings
-    | RhodinECCV18Settings
-    | SkeletonMapSettings
-    | ChenCVPR19Settings
-    | Points2DSettings
-)
-Losses = (
-    MCSSLosses
-    | SupervisedLosses
-    | InitialLosses
-    | RhodinCVPR18Losses
-    | NovelViewLosses
-    | RegressionLosses
-    | SkeletonMapLosses
-    | Points2DLosses
-)
-Output = NetworkOutput | SkeletonMapOutput | Tensor
-"""Poses, skeletons of other views, or images of them."""
 
-COMPARES_VIEWS = MCSSSettings | RhodinCVPR18Settings | NovelViewSettings | SkeletonMapSettings | Points2DSettings
-"""Methods that look at several unlabelled views of an instant."""
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one step; a method adds its own terms, None for those that a batch lacks."""
 
-_WITHOUT_LABELS = NovelViewSettings | SkeletonMapSettings | Points2DSettings
-"""Methods that do not look at 3D labels."""
-
-
-def method_name(method: Method) -> str:
-    """As `mcss train` calls it; for the first of two stages, the method's name and the stage's."""
-    match method:
-        case MCSSSettings():
-            return "mcss"
-        case SupervisedSettings():
-            return "supervised"
-        case InitialSettings():
-            return "rhodin_cvpr18_initial"
-        case RhodinCVPR18Settings():
-            return "rhodin_cvpr18"
-        case NovelViewSettings():
-            return "rhodin_eccv18_representation"
-        case RhodinECCV18Settings():
-            return "rhodin_eccv18"
-        case SkeletonMapSettings():
-            return "chen_cvpr19_representation"
-        case ChenCVPR19Settings():
-            return "chen_cvpr19"
-        case Points2DSettings():
-            return "points2d"
-
-
-def frame_of(method: Method) -> PoseFrame:
-    """What the poses of a method are turned to, and what they are scored in."""
-    match method:
-        case MCSSSettings() | SupervisedSettings():
-            return method.frame
-        case Points2DSettings():  # has no pose to be turned to anything
-            return "canonical"
-        case _:
-            return "camera"
-
-
-def needs_labels(method: Method) -> bool:
-    """Whether a method has nothing to learn from without labels."""
-    return not isinstance(method, MCSSSettings | _WITHOUT_LABELS)
-
-
-def pose_images_of(method: Method) -> int:
-    """Labelled images in a step; 0 for a method that does not look at labels."""
-    return 0 if isinstance(method, _WITHOUT_LABELS) else method.pose_images
-
-
-def needs_every_rotation(method: Method) -> bool:
-    """Whether a method must know the cameras of unlabelled images, too."""
-    match method:
-        case RhodinCVPR18Settings():
-            return method.rotations == "cameras"
-        case _:
-            return isinstance(method, NovelViewSettings | SkeletonMapSettings)
-
-
-def learns_from_views(method: Method) -> bool:
-    """Whether a method learns from seeing an instant from several sides, and not only looks at several images."""
-    match method:
-        case MCSSSettings():
-            return True
-        case RhodinCVPR18Settings():
-            return method.consistency_weight > 0
-        case NovelViewSettings() | SkeletonMapSettings():
-            return method.views > 1
-        case _:
-            return False
-
-
-def points_of(method: Method) -> str | None:
-    """Where a method's 2D joints come from; None for methods that need none."""
-    match method:
-        case SkeletonMapSettings() | Points2DSettings():
-            return method.points
-        case ChenCVPR19Settings():
-            return method.representation.points
-        case _:
-            return None
+    total: Tensor
+    """The loss that is minimised."""
 
 
 @dataclass(frozen=True)
 class Information:
-    """What a system learns from, beside images."""
+    """What a method learns from, besides images."""
 
-    labels: bool
+    labels: bool = False
     """3D poses of the labelled people."""
-    views: bool
+    views: bool = False
     """Which unlabelled images show the same instant."""
-    rotations: bool
-    """Of the cameras, for more than the labels themselves."""
-    backgrounds: bool
+    rotations: bool = False
+    """Camera rotations, beyond those of the labelled images."""
+    backgrounds: bool = False
     """Images of the empty scene."""
-    points: bool
+    points: bool = False
     """2D joints of all training images."""
 
-
-def information_of(method: Method) -> Information:
-    """What a system, both stages together, learns from."""
-    first = first_stage_of(method)
-    every = [method] if first is None else [first, method]
-    return Information(
-        labels=any(pose_images_of(one) > 0 for one in every),
-        views=any(learns_from_views(one) for one in every),
-        rotations=any(learns_from_views(one) and needs_every_rotation(one) for one in every),
-        backgrounds=any(isinstance(one, NovelViewSettings) for one in every),
-        points=any(points_of(one) is not None for one in every),
-    )
+    def __or__(self, other: "Information") -> "Information":
+        """Return what two stages learn from together."""
+        return Information(**{name: value or getattr(other, name) for name, value in vars(self).items()})
 
 
-def freezes_encoder(method: Method) -> bool:
-    """Whether a method trains the pose head alone, on what its first stage made."""
-    return isinstance(method, RhodinECCV18Settings | ChenCVPR19Settings)
+@dataclass(frozen=True)
+class Sweep:
+    """The one setting, besides the learning rate, that tuning tries with two values."""
+
+    name: str
+    """Its name in words, for reports."""
+    values: tuple[float, float]
+    """The recipe's own value first."""
 
 
-def needs_initial(method: Method) -> bool:
-    """Whether a method of two stages looks back at the network of the first one."""
-    return isinstance(method, RhodinCVPR18Settings)
+class Method(ABC):
+    """A method, or one stage of it, with its settings.
 
-
-def first_stage_of(method: Method) -> Method | None:
-    """What is learned first in a method of two stages; None for those of one."""
-    match method:
-        case RhodinCVPR18Settings():
-            return InitialSettings(method.pose_images)
-        case RhodinECCV18Settings() | ChenCVPR19Settings():
-            return method.representation
-        case _:
-            return None
-
-
-def steps_of_stages(method: Method, steps: int) -> tuple[int, int]:
-    """The steps of both stages, of which those with labels come to `steps`, as for every method; (0, steps) for one.
-
-    Raises:
-        ValueError: Too few steps for two stages that both look at labels.
+    Subclasses are frozen dataclasses whose fields are the settings that `mcss train METHOD --help` shows. A method of
+    two stages has a method as its `first_stage`, which is a run of its own.
     """
-    match method:
-        case RhodinCVPR18Settings():
-            first = max(1, round(method.initial_share * steps))
-            if first >= steps:
-                raise ValueError(f"steps: {method_name(method)} has two stages and needs 2 or more, got {steps}.")
-            return first, steps - first
-        case RhodinECCV18Settings() | ChenCVPR19Settings():
-            return max(1, round(method.representation_length * steps)), steps
-        case _:
-            return 0, steps
 
+    name: ClassVar[str]
+    """The name in commands, settings and folders, such as ``rhodin_cvpr18``."""
+    title: ClassVar[str]
+    """The name in tables and reports."""
+    summary: ClassVar[str]
+    """What `mcss train --help` says about it, in a line."""
+    details: ClassVar[str] = ""
+    """What `mcss train METHOD --help` says after the summary."""
+    network: ClassVar[type[PoseEstimator]] = PoseNetwork
+    """The kind of network that it trains."""
+    predicts_poses: ClassVar[bool] = True
+    """Whether the trained network predicts 3D poses, so that tables compare it with others."""
+    needs_labels: ClassVar[bool] = True
+    """Whether there is nothing to learn without 3D labels."""
+    needs_initial: ClassVar[bool] = False
+    """Whether a step needs the network of the first stage as it was at its end."""
+    freezes_encoder: ClassVar[bool] = False
+    """Whether only the pose head is trained, on what the first stage has learned."""
 
-def network_of(method: Method, config: NetworkConfig, weights: str) -> PoseEstimator:
-    """A new network for a method; see `network_fits`."""
-    match method:
-        case NovelViewSettings():
-            return NovelViewNetwork(config, method.synthesis, weights)
-        case RhodinECCV18Settings():
-            return NovelViewNetwork(config, method.representation.synthesis, weights)
-        case SkeletonMapSettings():
-            return SkeletonMapNetwork(config, method.maps, weights)
-        case ChenCVPR19Settings():
-            return SkeletonMapNetwork(config, method.representation.maps, weights)
-        case _:
-            return PoseNetwork(config, weights, frame_of(method))
+    @property
+    @abstractmethod
+    def frame(self) -> PoseFrame:
+        """The coordinate frame in which poses are predicted and scored."""
 
+    @property
+    @abstractmethod
+    def information(self) -> Information:
+        """What the method, both stages together, learns from."""
 
-def network_fits(method: Method, network: PoseEstimator) -> bool:
-    """Whether a network is of the kind that a method trains."""
-    kind: type[PoseEstimator]
-    match method:
-        case NovelViewSettings() | RhodinECCV18Settings():
-            kind = NovelViewNetwork
-        case SkeletonMapSettings() | ChenCVPR19Settings():
-            kind = SkeletonMapNetwork
-        case _:
-            kind = PoseNetwork
-    return isinstance(network, kind) and network.frame == frame_of(method)
+    @property
+    def pose_images(self) -> int:
+        """Labelled images in a step; 0 for a method that sees no 3D labels."""
+        return 0
 
+    @property
+    def multi_view(self) -> MetricSettings | None:
+        """How many instants and views of each a step takes; None for a method that sees labelled images alone."""
+        return None
 
-def output_of(method: Method, model: Any, batch: Batch) -> Output:
-    """What a network, perhaps wrapped for several devices, says of a batch."""
-    output: Output
-    match method:
-        case NovelViewSettings():
-            own = round(method.own_share * batch.metric_shape[0])
-            output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations, batch.backgrounds, own)
-        case SkeletonMapSettings():
-            output = model(batch.images, batch.first_stage, batch.metric_shape, batch.rotations)
-        case _:
-            output = model(batch.images, batch.first_stage)
-    return output
+    @property
+    def fixed_orientation(self) -> str | None:
+        """Why images must be neither rotated nor mirrored; None if they may be."""
+        if self.frame == "camera":
+            return f"a rotated or mirrored image shows another pose in camera space, where {self.name} predicts"
+        return None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of the user's whose contents the result depends on."""
+        return ()
 
-def losses_of(
-    method: Method,
-    network: PoseEstimator,
-    output: Output,
-    batch: Batch,
-    initial: PoseEstimator | None,
-) -> Losses:
-    """What a method makes of a batch.
+    @classmethod
+    @abstractmethod
+    def in_recipe(cls, recipe: RecipeName) -> "Method":
+        """Return the method with the settings it has in a recipe."""
 
-    Args:
-        method: With its settings.
-        network: In training.
-        output: What it says of the batch.
-        batch: Images and labels.
-        initial: The network of the first stage as it was at its end, for methods that look back at it.
-    """
-    if isinstance(method, NovelViewSettings):
-        assert isinstance(network, NovelViewNetwork)
-        assert isinstance(output, Tensor)
-        return rhodin_eccv18.novel_view_losses(method, network, output, batch)
-    if isinstance(method, SkeletonMapSettings):
-        assert isinstance(network, SkeletonMapNetwork)
-        assert isinstance(output, SkeletonMapOutput)
-        return chen_cvpr19.representation_losses(method, network, output, batch)
-    assert isinstance(output, NetworkOutput)
-    match method:
-        case MCSSSettings():
-            return mcss_method.losses(method, network, output, batch)
-        case SupervisedSettings():
-            return supervised_method.losses(method, network, output, batch)
-        case InitialSettings():
-            return rhodin_cvpr18.initial_losses(method, network, output, batch)
-        case RhodinCVPR18Settings():
-            assert initial is not None
-            with torch.no_grad():
-                before = initial(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
-                poses = initial.denormalised(before.coordinates)
-            return rhodin_cvpr18.losses(method, network, output, batch, poses)
-        case RhodinECCV18Settings() | ChenCVPR19Settings():
-            return rhodin_eccv18.regression_losses(network, output, batch)
-        case Points2DSettings():
-            return points2d.losses(method, output, batch)
+    def adapted(self, recipe: Recipe) -> Recipe:
+        """Return what the method changes of a recipe that all methods share."""
+        if self.fixed_orientation is None:
+            return recipe
+        return replace(recipe, augmentation=replace(recipe.augmentation, rotation=0.0))
 
+    @property
+    def first_stage(self) -> "Method | None":
+        """What is trained first in a method of two stages; None for a method of one."""
+        return None
 
-NETWORKS: tuple[type[PoseEstimator], ...] = (PoseNetwork, NovelViewNetwork, SkeletonMapNetwork)
-"""The kinds of network that methods train."""
+    def stage_steps(self, steps: int) -> tuple[int, int]:
+        """Return the steps of both stages, given the `steps` in which labelled images are seen.
 
+        Raises:
+            ValueError: Too few steps for two stages that both need labels.
+        """
+        return 0, steps
 
-def load_estimator(run: Path) -> PoseEstimator:
-    """The trained network of a run of any method (a folder or a ``model.safetensors``), in evaluation mode.
+    def build(self, config: NetworkConfig, weights: str) -> PoseEstimator:
+        """Return a new network; `weights` are those of its backbone, see `mcss.models.backbones.build_backbone`."""
+        return PoseNetwork(config, weights, self.frame)
 
-    Raises:
-        CheckpointError: See `mcss.models.model_file.read_model`.
-    """
-    return read_model(run, NETWORKS).network
+    def fits(self, network: PoseEstimator) -> bool:
+        """Return whether a network is of the kind that the method trains."""
+        return isinstance(network, self.network) and network.frame == self.frame
+
+    def extras(self, capture: Capture, instants: Instants, progress: Progress) -> Extras | None:
+        """Return what steps need besides images and 3D labels; None if nothing.
+
+        Raises:
+            CaptureError: The capture lacks it.
+            ValueError: A file that the settings name lacks it.
+        """
+        return None
+
+    def blank_extra(self, images: int) -> Extra | None:
+        """Return what `extras` gives for a step, filled with noise: for timing a step without data."""
+        return None
+
+    @abstractmethod
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> Losses:
+        """Run the network on a batch and return the losses.
+
+        Args:
+            model: The network to call, wrapped where several devices train together.
+            network: The network itself.
+            batch: Unlabelled images of several views, labelled images, or both.
+            initial: The trained network of the first stage, for methods with `needs_initial`.
+        """
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """What tuning tries besides the learning rate; None for a method that no table compares."""
+        return None
+
+    def swept(self, value: float) -> "Method":
+        """Return the method with a value of its `sweep`."""
+        return self
+
+    def swept_steps(self, value: float, steps: int, several_people: bool) -> int:
+        """Return the steps to train for with a value of the `sweep`; `several_people` says whose labels there are."""
+        return steps
+
+    def without_views(self) -> "tuple[Method, str] | None":
+        """Return the same method without its signal from other views, and in words what it lacks; None if it has none.
+
+        The result may be another method, with whose settings in a comparison it then is trained.
+        """
+        return None

@@ -1,63 +1,131 @@
 """Multi-view consistency: Rhodin et al., *Learning Monocular 3D Human Pose Estimation from Multi-view Images*, 2018.
 
-A network that was first trained on the labels goes on with unlabelled views: its poses of one instant are to agree once
-they are turned into a common frame, and are not to drift away from what the first network says. Poses are in camera
-space (`mcss.skeletons.camera_pose`) and are scored there.
+A network is first trained on the labels. Training then continues with unlabelled views: the poses predicted for one
+instant must agree once they are turned into a common frame, and must not drift away from what the first network
+predicts. Poses are in camera space (`mcss.skeletons.camera_pose`) and are scored there.
 
-The paper, which has no public code, says: a pose loss on the labelled set, a consistency loss between views, with
-rotations that are known or solved by Procrustes, and a regulariser against drift from the initial predictions; without
-the latter consistency has trivial solutions.
+The paper has no public code. It describes a pose loss on the labelled set; a consistency loss between views, with
+rotations that are known or solved by Procrustes; and a regulariser against drift from the initial predictions, without
+which consistency has trivial solutions.
 
-What had to be chosen:
+Choices of this implementation:
 
-* Network, crops, labels and L_pose are those of the other systems here, in camera space. The paper's poses come from a
-  ResNet-50, in part pretrained on 2D labels (the starred row of Table 1 of Mitra et al.); here is no 2D pretraining.
-* The common pose is the mean of the views. Both consistency and drift are squared distances in units of one deviation,
-  that of all coordinates of the labelled poses, since separate units for x, y and z would not survive a rotation.
-* The drift is taken on the augmented images that the network itself sees.
+* Network, crops, labels and L_pose are those of the other methods here, in camera space. The paper's poses come from a
+  ResNet-50, in part pretrained on 2D labels (the starred row of Table 1 of Mitra et al.); here there is no 2D
+  pretraining.
+* The common pose is the mean of the views. Both consistency and drift are squared distances in units of one standard
+  deviation, that of all coordinates of the labelled poses, since separate units for x, y and z would not survive a
+  rotation.
+* Drift is measured on the augmented images that the network itself sees.
 * With ``rotations="procrustes"`` each view of each instant is turned onto the first view of it, and the rotation is
-  held fixed in the gradient. Nothing is assumed of cameras that stand still.
+  held fixed in the gradient. The cameras may move.
 
-What it needs that MCSS does not: the cameras' rotations, for the labels in camera space and, unless Procrustes is
-asked, for the unlabelled views.
+It needs what MCSS does not: the cameras' rotations, for the labels in camera space and, unless they are solved by
+Procrustes, for the unlabelled views.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mcss.data.batches import Batch
+from mcss.data.batches import Batch, camera_rotations
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.data.sampling import MetricSettings
 from mcss.losses import pose_l1
+from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.recipe import RecipeName
+from mcss.methods.supervised import PoseLosses, pose_losses
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
+from mcss.progress import Progress
+from mcss.skeletons import PoseFrame
+
+
+class ViewRotations(NamedTuple):
+    """The camera rotations of the unlabelled images of a step."""
+
+    rotations: Float[Tensor, "images 3 3"]
+    """World to camera."""
+
+
+@dataclass(frozen=True, eq=False)
+class AllViewRotations:
+    """The camera rotations of all training images."""
+
+    rotations: Float[Tensor, "instants views 3 3"]
+    """World to camera; NaN where there is no image."""
+
+    def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> ViewRotations:
+        """Return the rotations of some images."""
+        return ViewRotations(self.rotations[instants, views])
 
 
 @dataclass(frozen=True)
-class InitialSettings:
-    """What the initial network is trained with: L_pose alone, in camera space."""
+class InitialTraining(Method):
+    """The first stage: L_pose alone, in camera space."""
+
+    name: ClassVar[str] = "rhodin_cvpr18_initial"
+    title: ClassVar[str] = "Rhodin et al., CVPR 2018, before consistency"
+    summary: ClassVar[str] = "The first stage of rhodin_cvpr18: labels alone."
 
     pose_images: int = 22
     """Labelled images in a step."""
 
+    @property
+    def frame(self) -> PoseFrame:
+        """Poses are along the axes of each camera."""
+        return "camera"
+
+    @property
+    def information(self) -> Information:
+        """Labels alone."""
+        return Information(labels=True)
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "InitialTraining":
+        """Return the same settings for every recipe."""
+        return cls()
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> PoseLosses:
+        """Return L_pose of a batch."""
+        return pose_losses(network, model(batch.images, batch.first_stage), batch)
+
 
 @dataclass(frozen=True)
-class RhodinCVPR18Settings:
-    """What multi-view consistency is trained with."""
+class RhodinCVPR18(Method):
+    """Multi-view consistency and its settings."""
+
+    name: ClassVar[str] = "rhodin_cvpr18"
+    title: ClassVar[str] = "Rhodin et al., CVPR 2018"
+    summary: ClassVar[str] = (
+        "Multi-view consistency (Rhodin et al., CVPR 2018): labels first, then views that must agree."
+    )
+    details: ClassVar[str] = (
+        "It needs the cameras' rotations and predicts in camera space. The folder `first` of a run holds the initial "
+        "network; pass it to --init to train it once for several runs."
+    )
+    needs_initial: ClassVar[bool] = True
 
     rotations: Literal["cameras", "procrustes"] = "cameras"
-    """Of the unlabelled views: known, or solved anew in every step."""
+    """Rotations between unlabelled views: known from the ``cameras``, or solved in every step by ``procrustes``."""
     instants: int = 16
-    """Instants of one subject in a step."""
+    """Instants of one subject in a step; fewer for short footage."""
     views: int = 4
     """Views of each instant."""
     min_gap: float = 0.5
-    """Seconds between two instants of one sequence in a step."""
+    """Least seconds between two instants of one sequence in a step; less for short footage."""
     consistency_weight: float = 1.0
-    """Factor of the disagreement of the views; the paper's is not known."""
+    """Weight of the disagreement of the views; the paper's is not known."""
     drift_weight: float = 0.1
-    """Factor of the drift; the paper's is not known."""
+    """Weight of the drift from the initial network; the paper's is not known."""
     pose_images: int = 22
     """Labelled images in a step."""
     initial_share: float = 0.5
@@ -68,24 +136,86 @@ class RhodinCVPR18Settings:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}: expected 0 or more, got {getattr(self, name)}.")
         if self.views < 2:
-            raise ValueError(f"views: at least 2 can agree, got {self.views}.")
+            raise ValueError(f"views: expected 2 or more, which can agree, got {self.views}.")
         if not 0 < self.initial_share < 1:
             raise ValueError(f"initial_share: expected a share between 0 and 1, got {self.initial_share}.")
 
+    @property
+    def frame(self) -> PoseFrame:
+        """Poses are along the axes of each camera."""
+        return "camera"
+
+    @property
+    def information(self) -> Information:
+        """Labels; without weight on consistency, other views say nothing."""
+        views = self.consistency_weight > 0
+        return Information(labels=True, views=views, rotations=views and self.rotations == "cameras")
+
+    @property
+    def multi_view(self) -> MetricSettings:
+        """Every step compares views."""
+        return MetricSettings(self.instants, self.views, self.min_gap)
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "RhodinCVPR18":
+        """Return settings with as many images in a step as MCSS has."""
+        match recipe:
+            case "paper":
+                return cls(instants=33, views=2)
+            case "fast":
+                return cls(instants=32, views=4)
+
+    @property
+    def first_stage(self) -> InitialTraining:
+        """The initial network."""
+        return InitialTraining(self.pose_images)
+
+    def stage_steps(self, steps: int) -> tuple[int, int]:
+        """Both stages see labels, so they share the steps."""
+        first = max(1, round(self.initial_share * steps))
+        if first >= steps:
+            raise ValueError(f"steps: expected 2 or more for the two stages of {self.name}, got {steps}.")
+        return first, steps - first
+
+    def extras(self, capture: Capture, instants: Instants, progress: Progress) -> AllViewRotations | None:
+        """Read the cameras' rotations, unless they are solved."""
+        if self.rotations == "procrustes":
+            return None
+        return AllViewRotations(camera_rotations(capture, instants, instants.rows >= 0, self.name))
+
+    def blank_extra(self, images: int) -> ViewRotations | None:
+        """Return rotations that turn nothing."""
+        return None if self.rotations == "procrustes" else ViewRotations(torch.eye(3).expand(images, 3, 3))
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> "RhodinCVPR18Losses":
+        """Return L_pose, disagreement and drift of a batch."""
+        assert initial is not None
+        output = model(batch.images, batch.first_stage)
+        with torch.no_grad():
+            before = initial(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
+            poses = initial.denormalised(before.coordinates)
+        return losses(self, network, output, batch, poses)
+
+    @property
+    def sweep(self) -> Sweep:
+        """Tuning tries a quarter of the weight of consistency, too."""
+        return Sweep("consistency weight", (1.0, 0.25))
+
+    def swept(self, value: float) -> "RhodinCVPR18":
+        """Return the method with another weight of consistency."""
+        return replace(self, consistency_weight=value)
+
+    def without_views(self) -> tuple[Method, str]:
+        """Return the method without consistency, and so without need of a regulariser."""
+        return replace(self, consistency_weight=0.0, drift_weight=0.0), "views need not agree"
+
 
 @dataclass(frozen=True)
-class InitialLosses:
-    """What one step of the initial network came to."""
+class RhodinCVPR18Losses(Losses):
+    """The losses of one step; consistency and drift are sums of squares over 48 coordinates, in deviations."""
 
-    total: Tensor
-    pose: Tensor
-
-
-@dataclass(frozen=True)
-class RhodinCVPR18Losses:
-    """What one step came to; consistency and drift are sums of squares over 48 coordinates, in deviations."""
-
-    total: Tensor
     consistency: Tensor
     drift: Tensor
     pose: Tensor
@@ -94,7 +224,7 @@ class RhodinCVPR18Losses:
 def view_disagreement(
     poses: Float[Tensor, "instants views joints 3"], rotations: Float[Tensor, "instants views 3 3"]
 ) -> Float[Tensor, "instants views"]:
-    """Squared distance, summed over joints, of each view's pose from the mean of all views in the common frame.
+    """Return the squared distance, summed over joints, of each view's pose from the views' mean in the common frame.
 
     Args:
         poses: Root-relative, along the axes of each camera.
@@ -106,10 +236,10 @@ def view_disagreement(
 
 @torch.no_grad()
 def aligning_rotations(poses: Float[Tensor, "instants views joints 3"]) -> Float[Tensor, "instants views 3 3"]:
-    """Rotations from the first view's frame to each view's, by which its pose comes nearest to the first view's.
+    """Return rotations from the first view's frame to each view's that bring its pose closest to the first view's.
 
-    About the root, without scale or reflection; no gradient. The answer to "how do the cameras stand to each other?"
-    where nobody has measured it.
+    The rotations are about the root, without scale or reflection, and carry no gradient. They estimate how the cameras
+    are rotated to each other where this was not measured.
 
     Reference:
         Kabsch, Acta Cryst. 1976, the orthogonal Procrustes problem among proper rotations.
@@ -121,25 +251,17 @@ def aligning_rotations(poses: Float[Tensor, "instants views joints 3"]) -> Float
     return rotations
 
 
-def initial_losses(
-    settings: InitialSettings, network: PoseEstimator, output: NetworkOutput, batch: Batch
-) -> InitialLosses:
-    """L_pose over the labelled images of a batch."""
-    pose = pose_l1(output.coordinates, network.normalised(batch.poses)).mean()
-    return InitialLosses(total=pose, pose=pose.detach())
-
-
 def losses(
-    settings: RhodinCVPR18Settings, network: PoseEstimator, output: NetworkOutput, batch: Batch, initial: Tensor
+    settings: RhodinCVPR18, network: PoseEstimator, output: NetworkOutput, batch: Batch, initial: Tensor
 ) -> RhodinCVPR18Losses:
-    """L_pose of the labelled images, disagreement and drift of the others.
+    """Return L_pose of the labelled images, and disagreement and drift of the others.
 
     Args:
         settings: The weights.
-        network: Whose statistics turn coordinates into mm.
-        output: What it says of the batch.
-        batch: Metric images and labelled ones.
-        initial: Poses in mm that the initial network sees in the metric images, (k·p, 17, 3).
+        network: The network whose statistics turn coordinates into mm.
+        output: What it predicts for the batch.
+        batch: Unlabelled images of several views, then labelled ones.
+        initial: Poses in mm that the initial network predicts for the unlabelled images, (k·p, 17, 3).
     """
     instants, views = batch.metric_shape
     count = instants * views
@@ -150,8 +272,8 @@ def losses(
     if settings.rotations == "procrustes":
         rotations = aligning_rotations(by_view)
     else:
-        assert batch.rotations is not None
-        rotations = batch.rotations[:count].reshape(instants, views, 3, 3)
+        assert isinstance(batch.extra, ViewRotations)
+        rotations = batch.extra.rotations.reshape(instants, views, 3, 3)
     consistency = view_disagreement(by_view, rotations).mean()
     pose = pose_l1(output.coordinates[count:], network.normalised(batch.poses)).mean()
     return RhodinCVPR18Losses(

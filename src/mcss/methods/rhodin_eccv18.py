@@ -2,96 +2,119 @@
 
 Written from the description alone (ECCV 2018, and Sec. 5 of Mitra et al.), not from its public code.
 
-First, without labels, an encoder learns to make of an image an appearance vector and a cloud of 3D points, such that
-a decoder, given the cloud turned by the relative rotation of two cameras, draws what the other camera sees. Appearance
-is taken from another instant of the same person, so that it cannot hold the pose, and the other camera's background is
-given, so that the cloud need not hold it. Then the encoder is frozen and a shallow network learns the pose from the
-cloud with the few labels. Poses are in camera space and are scored there.
+First, without labels, an encoder learns to turn an image into an appearance vector and a cloud of 3D points, such that
+a decoder draws what another camera sees, given the cloud rotated by the relative rotation of the two cameras.
+Appearance is taken from another instant of the same person, so that it cannot encode the pose, and the background of
+the other camera is given, so that the cloud need not encode it. Then the encoder is frozen and a shallow network learns
+the pose from the cloud with the few labels. Poses are in camera space and are scored there.
 
-The paper says: 200 points, 128 numbers of appearance, a ResNet-50 encoder and a U-Net's decoder whose last layer sees
+From the paper: 200 points, 128 numbers of appearance, a ResNet-50 encoder and a U-Net's decoder whose last layer sees
 the background; L1 of pixels plus twice the L1 of early features of an ImageNet ResNet-18; the pose by an MLP
 200×3 → 2048 → 2048 → pose with BatchNorm and dropout of one half, by mean squared error.
 
-What had to be chosen:
+Choices of this implementation:
 
-* The encoder is the backbone of the other systems here, cloud and appearance linear in its map Ψ. Its BatchNorms keep
-  their scale and shift, also where MCSS goes without.
-* The decoder: a linear layer to a map of side 4, appearance beside it at every place, then for each doubling of the
+* The encoder is the backbone of the other methods here; cloud and appearance are linear in its feature map Ψ. Its
+  BatchNorms keep their scale and shift, also where MCSS goes without.
+* The decoder is a linear layer to a map of side 4 with the appearance at every position, then for each doubling of the
   side a bilinear enlargement and two convolutions with GroupNorm and ReLU. Images are 64 px by default, the paper's
-  128. What sees the background are two convolutions with a ReLU in between: a single one is linear in it, and could lay
-  a person over what is behind, but not hide it.
-* Differences may be squared instead of absolute (``differences``), as in the recipe `fast`: of a limb that is somewhere
-  in an area, the best image in L1 is the background, and in the steps of a laptop nothing is learned beyond that.
+  128. Two convolutions with a ReLU in between see the background: a single one is linear in it, and could draw a person
+  over what is behind, but not hide it.
+* Differences may be squared instead of absolute (``differences``), as in the recipe `fast`: for a limb that is
+  somewhere in an area, the image with the least L1 error is the background, and in the few steps that a laptop affords
+  nothing is learned beyond that.
 * A share of the instants may be drawn from their own views (``own_share``), which teaches cloud and decoder what a
-  shape is before they can turn it.
+  shape is before they can rotate it.
 * The first stage takes as many steps as the second by default.
-* The early features are those of the backbone's own first stages, as ImageNet left them, their L1 as a share of their
-  mean size: backbones differ in scale, and the paper's factor of two fits ResNet-18's.
+* The early features are those of the backbone's own first stages with ImageNet weights, their L1 relative to their mean
+  size: backbones differ in scale, and the paper's factor of two fits ResNet-18's.
 * A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
   the next one in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
-* No colours are changed in augmentation, for a decoder could not guess them. The paper mentions no augmentation here.
-* Rotations are the cameras'; that a person at the border of the image is seen from a little aside is not made good.
+* Augmentation changes no colours, since a decoder could not guess them. The paper mentions no augmentation here.
+* Rotations are the cameras'; that a person at the border of the image is seen slightly from the side is not corrected.
 
-What it needs that MCSS does not: the rotation of every camera, and its image of the empty scene.
+It needs what MCSS does not: the rotation of every camera, and its image of the empty scene.
 """
 
-import copy
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int64
+from torch import Tensor
 
-from mcss.data.batches import Batch
-from mcss.models.decoders import START_SIDE, check_size, enlarging, start_map
-from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.data.augmentation import normalise
+from mcss.data.backgrounds import BackgroundCrops
+from mcss.data.batches import Batch, DecodedPixels, camera_rotations
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.data.sampling import MetricSettings
+from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.recipe import Recipe, RecipeName
+from mcss.models.novel_view_network import NovelViewNetwork, SynthesisConfig
+from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.progress import Progress
 from mcss.skeletons import PoseFrame
 
+_COLOURS = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
+"""Changes of colour, which no decoder could guess."""
+
+
+class DrawnViews(NamedTuple):
+    """What the decoder is to draw in a step, and from which cameras."""
+
+    images: Float[Tensor, "images 3 side side"]
+    """The images without augmentation, normalised."""
+    backgrounds: Float[Tensor, "images 3 side side"]
+    """The scene behind the person in each image, normalised."""
+    rotations: Float[Tensor, "images 3 3"]
+    """World to camera."""
+
+
+@dataclass(frozen=True, eq=False)
+class AllDrawnViews:
+    """What the decoder is to draw of all training images."""
+
+    instants: Instants
+    pixels: DecodedPixels
+    backgrounds: BackgroundCrops
+    rotations: Float[Tensor, "instants views 3 3"]
+    """World to camera; NaN where there is no image."""
+
+    def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> DrawnViews:
+        """Return what is to be drawn for some images."""
+        return DrawnViews(
+            normalise(self.pixels.take(self.instants.rows[instants, views])),
+            normalise(self.backgrounds.take(instants, views)),
+            self.rotations[instants, views],
+        )
+
 
 @dataclass(frozen=True)
-class SynthesisConfig:
-    """What comes after the backbone; stored with every checkpoint."""
+class NovelViewSynthesis(Method):
+    """The first stage: the representation is learned, without labels."""
 
-    points: int = 200
-    """3D points of the cloud."""
-    appearance: int = 128
-    """Numbers that say what a person looks like."""
-    drawn_size: int = 64
-    """Side of the images that are drawn; a power of two. The paper's is 128."""
-    width: int = 128
-    """Channels of the decoder's first map; half as many after each doubling of its side, but 16 at least."""
-    perception_stages: int = 2
-    """Stages of the backbone whose features drawn and true images are compared by."""
-    hidden: int = 2048
-    """Width of the two hidden layers between cloud and pose."""
-    dropout: float = 0.5
-    """Of the hidden layers while training."""
-
-    def __post_init__(self) -> None:
-        check_size("drawn_size", self.drawn_size)
-        for name in ("points", "appearance", "width", "hidden"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class NovelViewSettings:
-    """What the representation is learned with, without labels."""
+    name: ClassVar[str] = "rhodin_eccv18_representation"
+    title: ClassVar[str] = "Rhodin et al., ECCV 2018, representation"
+    summary: ClassVar[str] = "The first stage of rhodin_eccv18: draw other views."
+    network: ClassVar[type[PoseEstimator]] = NovelViewNetwork
+    needs_labels: ClassVar[bool] = False
 
     instants: int = 16
-    """Instants of one person in a step."""
+    """Instants of one person in a step; fewer for short footage."""
     views: int = 2
-    """Views of each; every one is drawn from the one before. With 1 it is drawn from itself: an autoencoder."""
+    """Views of each instant; every one is drawn from the one before. 1 makes it an autoencoder, which draws each view
+    from itself."""
     min_gap: float = 0.5
-    """Seconds between two instants of one sequence in a step."""
+    """Least seconds between two instants of one sequence in a step; less for short footage."""
     feature_weight: float = 2.0
-    """Factor of the difference of features beside that of pixels; the paper's."""
+    """Weight of the difference of features relative to that of pixels; the default is the paper's."""
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
     """Cloud, appearance and decoder."""
     differences: Literal["absolute", "squared"] = "absolute"
-    """Of colours and features; the paper's are absolute."""
+    """How colours and features are compared; the paper takes ``absolute`` differences."""
     own_share: float = 0.0
     """Share of the instants whose views are drawn from themselves, not from the one before."""
 
@@ -99,15 +122,79 @@ class NovelViewSettings:
         if not 0 <= self.own_share <= 1:
             raise ValueError(f"own_share: expected a share between 0 and 1, got {self.own_share}.")
 
+    @property
+    def frame(self) -> PoseFrame:
+        """Clouds are along the axes of each camera."""
+        return "camera"
+
+    @property
+    def information(self) -> Information:
+        """An autoencoder learns nothing from other views."""
+        return Information(views=self.views > 1, rotations=self.views > 1, backgrounds=True)
+
+    @property
+    def multi_view(self) -> MetricSettings:
+        """Every step draws views."""
+        return MetricSettings(self.instants, self.views, self.min_gap)
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "NovelViewSynthesis":
+        """Return the paper's settings, or those for small images and batches."""
+        match recipe:
+            case "paper":
+                return cls(instants=33, synthesis=SynthesisConfig(drawn_size=128))
+            case "fast":
+                return cls(synthesis=SynthesisConfig(drawn_size=32), differences="squared", own_share=0.5)
+
+    def build(self, config: NetworkConfig, weights: str) -> "NovelViewNetwork":
+        """Return a new network."""
+        return NovelViewNetwork(config, self.synthesis, weights)
+
+    def extras(self, capture: Capture, instants: Instants, progress: Progress) -> AllDrawnViews:
+        """Read rotations and backgrounds, and decode the images at the size at which they are drawn."""
+        rotations = camera_rotations(capture, instants, instants.rows >= 0, self.name)
+        size = self.synthesis.drawn_size
+        backgrounds = BackgroundCrops.read(capture, instants, size, self.name)
+        pixels = DecodedPixels.decode(capture, instants.rows, size, progress=progress)
+        return AllDrawnViews(instants, pixels, backgrounds, rotations)
+
+    def blank_extra(self, images: int) -> DrawnViews:
+        """Return noise to draw."""
+        noise = torch.randn(images, 3, self.synthesis.drawn_size, self.synthesis.drawn_size)
+        return DrawnViews(noise, noise, torch.eye(3).expand(images, 3, 3))
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> "NovelViewLosses":
+        """Draw every view from another one and return the differences."""
+        assert isinstance(network, NovelViewNetwork)
+        assert isinstance(batch.extra, DrawnViews)
+        true = batch.extra
+        own = round(self.own_share * batch.metric_shape[0])
+        drawn = model(batch.images, batch.first_stage, batch.metric_shape, true.rotations, true.backgrounds, own)
+        return novel_view_losses(self, network, drawn, true.images)
+
 
 @dataclass(frozen=True)
-class RhodinECCV18Settings:
-    """What both stages are trained with."""
+class RhodinECCV18(Method):
+    """Novel-view synthesis and its settings; its own stage reads the pose off the frozen cloud."""
 
-    representation: NovelViewSettings = field(default_factory=NovelViewSettings)
+    name: ClassVar[str] = "rhodin_eccv18"
+    title: ClassVar[str] = "Rhodin et al., ECCV 2018"
+    summary: ClassVar[str] = (
+        "Novel-view synthesis (Rhodin et al., ECCV 2018): a cloud of 3D points without labels, then the pose."
+    )
+    details: ClassVar[str] = (
+        "It needs the cameras' rotations and images of the empty scene, and predicts in camera space. The folder "
+        "`first` of a run holds the representation; pass it to --init to learn it once for several choices of labels."
+    )
+    network: ClassVar[type[PoseEstimator]] = NovelViewNetwork
+    freezes_encoder: ClassVar[bool] = True
+
+    representation: NovelViewSynthesis = field(default_factory=NovelViewSynthesis)
     """The first stage."""
     representation_length: float = 1.0
-    """Its steps, which see no labels and come on top, as a multiple of the second stage's."""
+    """Steps of the first stage as a multiple of the second's. They see no labels and come on top."""
     pose_images: int = 22
     """Labelled images in a step of the second stage."""
 
@@ -115,196 +202,121 @@ class RhodinECCV18Settings:
         if not self.representation_length > 0:
             raise ValueError(f"representation_length: expected more than 0, got {self.representation_length}.")
 
+    @property
+    def frame(self) -> PoseFrame:
+        """Poses are along the axes of each camera."""
+        return "camera"
+
+    @property
+    def information(self) -> Information:
+        """Labels, and what the representation learns from."""
+        return self.representation.information | Information(labels=True)
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "RhodinECCV18":
+        """Return the paper's settings; small images and batches take as many more steps."""
+        representation = NovelViewSynthesis.in_recipe(recipe)
+        match recipe:
+            case "paper":
+                return cls(representation)
+            case "fast":
+                return cls(representation, representation_length=2.0)
+
+    def adapted(self, recipe: Recipe) -> Recipe:
+        """Keep BatchNorm's scale and shift, and colours as they are."""
+        recipe = super().adapted(recipe)
+        return replace(
+            recipe,
+            network=replace(recipe.network, batchnorm_affine=True),
+            augmentation=replace(recipe.augmentation, **dict.fromkeys(_COLOURS, 0.0)),
+        )
+
+    @property
+    def first_stage(self) -> NovelViewSynthesis:
+        """The representation."""
+        return self.representation
+
+    def stage_steps(self, steps: int) -> tuple[int, int]:
+        """The first stage sees no labels, so its steps come on top."""
+        return max(1, round(self.representation_length * steps)), steps
+
+    def build(self, config: NetworkConfig, weights: str) -> "NovelViewNetwork":
+        """Return a new network."""
+        return self.representation.build(config, weights)
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> "RegressionLosses":
+        """Return the error of the poses read off the cloud."""
+        return regression_losses(network, model(batch.images, batch.first_stage), batch)
+
+    @property
+    def sweep(self) -> Sweep:
+        """Tuning tries a first stage of half the length, too."""
+        return Sweep("length of the representation", (self.representation_length, self.representation_length / 2))
+
+    def swept(self, value: float) -> "RhodinECCV18":
+        """Return the method with a first stage of another length."""
+        return replace(self, representation_length=value)
+
+    def without_views(self) -> tuple[Method, str]:
+        """Return an autoencoder that sees as many images in a step."""
+        first = self.representation
+        alone = replace(first, views=1, instants=first.instants * first.views)
+        return replace(self, representation=alone), "each view drawn from itself"
+
 
 @dataclass(frozen=True)
-class NovelViewLosses:
-    """What one step of the first stage came to."""
+class NovelViewLosses(Losses):
+    """The losses of one step of the first stage."""
 
-    total: Tensor
     pixels: Tensor
     """Mean difference of normalised colours."""
     features: Tensor
-    """Mean difference of early features, as a share of the mean size of the true ones."""
+    """Mean difference of early features, relative to the mean size of the true ones."""
 
 
 @dataclass(frozen=True)
-class RegressionLosses:
-    """What one step of a second stage came to that reads the pose off a frozen cloud."""
+class RegressionLosses(Losses):
+    """The losses of one step of a second stage that reads the pose off a frozen cloud."""
 
-    total: Tensor
     pose: Tensor
     """Mean squared error of normalised coordinates."""
 
 
-class Decoder(nn.Module):
-    """Draws a person: cloud in the camera's frame, appearance and background to an image in normalised colours."""
-
-    def __init__(self, config: SynthesisConfig) -> None:
-        super().__init__()
-        self.start = nn.Sequential(nn.Linear(config.points * 3, config.width * START_SIDE**2), nn.ReLU())
-        self.blocks, channels = enlarging(config.width + config.appearance, config.width, config.drawn_size)
-        self.last = nn.Sequential(
-            nn.Conv2d(channels + 3, channels, kernel_size=3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(channels, 3, kernel_size=3, padding=1),
-        )
-
-    def forward(
-        self,
-        cloud: Float[Tensor, "batch points 3"],
-        appearance: Float[Tensor, "batch looks"],
-        background: Float[Tensor, "batch 3 side side"],
-    ) -> Float[Tensor, "batch 3 side side"]:
-        """The image; the background enters the last layers alone."""
-        shape = start_map(self.start(cloud.flatten(1)))
-        looks = appearance[:, :, None, None].expand(-1, -1, START_SIDE, START_SIDE)
-        drawn: Tensor = self.last(torch.cat([self.blocks(torch.cat([shape, looks], dim=1)), background], dim=1))
-        return drawn
-
-
-class NovelViewNetwork(PoseEstimator):
-    """Backbone, cloud, appearance, decoder, and the shallow network from the cloud to the pose in camera space."""
-
-    KIND = "novel-view"
-
-    def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:
-        super().__init__(config, weights, "camera")
-        self.synthesis = synthesis
-        if not 0 < synthesis.perception_stages <= len(self.backbone.stages):
-            raise ValueError(
-                f"perception_stages: {config.backbone} has {len(self.backbone.stages)} stages, "
-                f"got {synthesis.perception_stages}."
-            )
-        self.perception = (
-            copy.deepcopy(self.backbone.stages[: synthesis.perception_stages]).requires_grad_(False).eval()
-        )
-        flat = self.backbone.channels * self.feature_side() ** 2
-        self.cloud_head = nn.Linear(flat, synthesis.points * 3)
-        self.appearance_head = nn.Linear(flat, synthesis.appearance)
-        self.decoder = Decoder(synthesis)
-        self.pose_head = nn.Sequential(
-            *_hidden(synthesis.points * 3, synthesis),
-            *_hidden(synthesis.hidden, synthesis),
-            nn.Linear(synthesis.hidden, OUTPUT_JOINTS * 3),
-        )
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """The settings of all that comes after the backbone."""
-        return asdict(self.synthesis)
-
-    @classmethod
-    def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "NovelViewNetwork":
-        """A network with random weights."""
-        return cls(config, SynthesisConfig(**architecture))
-
-    def train(self, mode: bool = True) -> "NovelViewNetwork":
-        """Training mode, but for what stays as it is."""
-        super().train(mode)
-        self.perception.eval()
-        return self
-
-    def forward(
-        self,
-        images: Float[Tensor, "batch _ _ _"],
-        first: int = 0,
-        shape: tuple[int, int] = (0, 0),
-        rotations: Float[Tensor, "batch 3 3"] | None = None,
-        backgrounds: Float[Tensor, "batch 3 side side"] | None = None,
-        own: int = 0,
-    ) -> NetworkOutput | Tensor:
-        """The cloud as embedding and the normalised pose; with `rotations` and `backgrounds` each view drawn anew.
-
-        Args:
-            images: For the backbone.
-            first: The stage of the backbone that they are fed to.
-            shape: Instants and views of each.
-            rotations: World to camera.
-            backgrounds: Behind each image, normalised.
-            own: Instants, the first ones, whose views are drawn from their own clouds.
-
-        Returns:
-            Poses, with an embedding that is the cloud in the camera's frame, made a unit vector (it is *not* the same
-            in all views). Or images in the order of `images`, each drawn from another view and another instant's
-            appearance.
-        """
-        psi = self.features(images, first).flatten(1)
-        cloud = self.cloud_head(psi).reshape(len(psi), -1, 3)
-        if rotations is None or backgrounds is None:
-            return NetworkOutput(nn.functional.normalize(cloud.flatten(1), dim=1), self.pose_head(cloud.flatten(1)))
-        appearance = self.appearance_head(psi)
-        turned, looks = seen_from_the_next_view(
-            cloud.reshape(*shape, -1, 3), appearance.reshape(*shape, -1), rotations.reshape(*shape, 3, 3)
-        )
-        turned = torch.cat([cloud.reshape_as(turned)[:own], turned[own:]])
-        drawn: Tensor = self.decoder(turned.flatten(0, 1), looks.flatten(0, 1), backgrounds)
-        return drawn
-
-    def early_features(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch _ _ _"]:
-        """What drawn and true images are compared by; has a gradient, but no weights to learn."""
-        for stage in self.perception:
-            images = stage(images)
-        return images
-
-
-def seen_from_the_next_view(
-    cloud: Float[Tensor, "instants views points 3"],
-    appearance: Float[Tensor, "instants views looks"],
-    rotations: Float[Tensor, "instants views 3 3"],
-) -> tuple[Float[Tensor, "instants views points 3"], Float[Tensor, "instants views looks"]]:
-    """What each view is drawn from: the cloud of the view before it, turned, and that view's looks an instant later.
-
-    Args:
-        cloud: In the frame of the view's own camera.
-        appearance: Of each image.
-        rotations: World to camera. Only those from one camera to the other matter.
-    """
-    return turned_to_the_next_view(cloud, rotations), appearance.roll((1, 1), dims=(0, 1))
-
-
-def turned_to_the_next_view(
-    cloud: Float[Tensor, "instants views points 3"], rotations: Float[Tensor, "instants views 3 3"]
-) -> Float[Tensor, "instants views points 3"]:
-    """The cloud of the view before each, as each view's own camera sees it; see `seen_from_the_next_view`."""
-    relative = rotations @ rotations.roll(1, dims=1).mT  # x_target = R_target R_sourceᵀ x_source
-    return cloud.roll(1, dims=1) @ relative.mT
-
-
 def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """Mean absolute difference of each image, or of its features."""
+    """Return the mean absolute difference of each image, or of its features."""
     return (drawn - true).abs().flatten(1).mean(dim=1)
 
 
 def mean_squared(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """Mean squared difference of each image, of its features, or of the normalised coordinates of a pose."""
+    """Return the mean squared difference of each image, of its features, or of the normalised coordinates of a pose."""
     return (drawn - true).square().flatten(1).mean(dim=1)
 
 
 def novel_view_losses(
-    settings: NovelViewSettings, network: NovelViewNetwork, drawn: Tensor, batch: Batch
+    settings: NovelViewSynthesis,
+    network: NovelViewNetwork,
+    drawn: Float[Tensor, "batch 3 side side"],
+    true: Float[Tensor, "batch 3 side side"],
 ) -> NovelViewLosses:
-    """How far drawn images are from the true ones, in colours and in early features."""
-    assert batch.unchanged is not None
+    """Return how far drawn images are from the true ones, in colours and in early features."""
     difference = mean_l1 if settings.differences == "absolute" else mean_squared
-    pixels = difference(drawn, batch.unchanged).mean()
+    pixels = difference(drawn, true).mean()
     with torch.no_grad():
-        true = network.early_features(batch.unchanged)
-        size = difference(true, torch.zeros_like(true)).mean().clamp(min=1e-6)
-    features = difference(network.early_features(drawn), true).mean() / size
+        expected = network.early_features(true)
+        size = difference(expected, torch.zeros_like(expected)).mean().clamp(min=1e-6)
+    features = difference(network.early_features(drawn), expected).mean() / size
     return NovelViewLosses(
         total=pixels + settings.feature_weight * features, pixels=pixels.detach(), features=features.detach()
     )
 
 
 def regression_losses(network: PoseEstimator, output: NetworkOutput, batch: Batch) -> RegressionLosses:
-    """The error of the poses of the labelled images.
+    """Return the error of the poses of the labelled images.
 
     Reference:
-        Departure: coordinates in standard deviations of the labelled poses, as for every system here, not in mm.
+        Departure: coordinates in standard deviations of the labelled poses, as for every method here, not in mm.
     """
     pose = mean_squared(output.coordinates, network.normalised(batch.poses)).mean()
     return RegressionLosses(total=pose, pose=pose.detach())
-
-
-def _hidden(inputs: int, config: SynthesisConfig) -> list[nn.Module]:
-    return [nn.Linear(inputs, config.hidden), nn.BatchNorm1d(config.hidden), nn.ReLU(), nn.Dropout(config.dropout)]

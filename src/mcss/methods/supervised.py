@@ -1,36 +1,66 @@
 """The supervised baseline: F, G and H trained with L_pose alone (Mitra et al., CVPR 2020, Sec. 5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
 from mcss.data.batches import Batch
 from mcss.losses import pose_l1
+from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
 
 
 @dataclass(frozen=True)
-class SupervisedSettings:
-    """What the baseline is trained with."""
+class Supervised(Method):
+    """The baseline and its settings."""
+
+    name: ClassVar[str] = "supervised"
+    title: ClassVar[str] = "Supervised baseline"
+    summary: ClassVar[str] = "The baseline: the same network, trained on the labelled images alone."
 
     pose_images: int = 22
     """Labelled images in a step."""
     frame: Literal["canonical", "world"] = "canonical"
-    """What the poses are turned to, see `mcss.methods.mcss`."""
+    """Coordinate frame of the predicted poses: ``canonical`` turns every pose to face a fixed way, ``world`` keeps its
+    heading in the room."""
+
+    @property
+    def information(self) -> Information:
+        """Labels alone."""
+        return Information(labels=True)
+
+    @classmethod
+    def in_recipe(cls, recipe: RecipeName) -> "Supervised":
+        """Return the same settings for every recipe."""
+        return cls()
+
+    def step(
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+    ) -> "PoseLosses":
+        """Return L_pose of a batch."""
+        return pose_losses(network, model(batch.images, batch.first_stage), batch)
+
+    @property
+    def sweep(self) -> Sweep:
+        """Tuning tries a quarter of the steps, too: the baseline soon overfits one person's labels."""
+        return Sweep("share of steps", (1.0, 0.25))
+
+    def swept_steps(self, value: float, steps: int, several_people: bool) -> int:
+        """With the labels of several people the baseline goes on improving, so it takes all steps."""
+        return steps if several_people else max(1, round(value * steps))
 
 
 @dataclass(frozen=True)
-class SupervisedLosses:
-    """What one step came to."""
+class PoseLosses(Losses):
+    """The losses of one step on labelled images alone."""
 
-    total: Tensor
     pose: Tensor
 
 
-def losses(
-    settings: SupervisedSettings, network: PoseEstimator, output: NetworkOutput, batch: Batch
-) -> SupervisedLosses:
-    """L_pose over the labelled images of a batch."""
+def pose_losses(network: PoseEstimator, output: NetworkOutput, batch: Batch) -> PoseLosses:
+    """Return L_pose over the labelled images of a batch."""
     pose = pose_l1(output.coordinates, network.normalised(batch.poses)).mean()
-    return SupervisedLosses(total=pose, pose=pose)
+    return PoseLosses(total=pose, pose=pose.detach())

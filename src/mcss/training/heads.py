@@ -16,7 +16,6 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from mcss.data.augmentation import AugmentationSettings, augment
-from mcss.data.cameras import joints_in_crops
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import LabelSpec, select_labels
@@ -115,7 +114,7 @@ def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages
             "people stand before them; use one with calibrated cameras, such as the synthetic capture"
         )
     images = LabelledImages(images.rows[known], images.instants.take(known))
-    seen = joints_in_crops(capture, images.rows, images.instants)
+    seen = capture.joints_in_crops(images.rows, images.instants.pose)
     true = true_orientation(images.instants.pose, cameras.rotation[known], cameras.translation[known], seen)
     fit = usable(true)
     return LabelledImages(images.rows[fit], images.instants.take(fit)), true.take(np.flatnonzero(fit))

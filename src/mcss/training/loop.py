@@ -1,6 +1,5 @@
 """Training: one loop for every method, readable from top to bottom, resumable at any step bit for bit."""
 
-import copy
 import math
 import time
 from dataclasses import dataclass
@@ -9,59 +8,66 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from timm.utils.model_ema import ModelEmaV3
 
 from mcss.data.batches import BatchSource, prefetched
 from mcss.data.capture import Capture
 from mcss.errors import CheckpointError
-from mcss.methods.method import (
-    Method,
-    frame_of,
-    freezes_encoder,
-    load_estimator,
-    losses_of,
-    method_name,
-    needs_initial,
-    network_fits,
-    network_of,
-    output_of,
-)
+from mcss.methods.registry import load_estimator
 from mcss.models.model_file import CHECKPOINT, MODEL, save_model
 from mcss.models.pose_network import PoseEstimator
+from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG, METRICS, load_checkpoint, save_checkpoint
 from mcss.training.data import TrainingData, images_of
-from mcss.training.memory import keep_freed_memory
 from mcss.training.metrics_log import RunLog, rewind
-from mcss.training.runs import FIRST_STAGE, begin_run
+from mcss.training.runs import FIRST_STAGE, check_run, write_config
 from mcss.training.settings import TrainSettings, stages
 from mcss.training.validation import LearningCurve, learning_curve
 
 CHECKPOINT_SECONDS = 120.0
-"""After so long a checkpoint is due, however few steps were done: so much is lost at most when a run is stopped."""
+"""A checkpoint is due after this time, however few steps were done: no more is lost when a run is stopped."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where to compute, in Fabric's words."""
+    """Where to compute, in Lightning Fabric's terms."""
 
     accelerator: str = "auto"
     """cpu, cuda, mps or auto."""
     devices: int = 1
-    """Devices of this machine."""
+    """Devices to use on each machine."""
     nodes: int = 1
-    """Machines."""
+    """Machines to use."""
 
     def fabric(self, precision: str) -> Fabric:
-        """A Fabric for these devices."""
+        """Return a Fabric for these devices."""
         several = self.devices * self.nodes > 1
         return Fabric(
             accelerator=self.accelerator,
             devices=self.devices,
             num_nodes=self.nodes,
-            # Without labels the pose head is without a gradient.
+            # Without labels the pose head has no gradient.
             strategy="ddp_find_unused_parameters_true" if several else "auto",
             precision=precision,  # type: ignore[arg-type]
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run that is ready for the loop."""
+
+    settings: TrainSettings
+    out: Path
+    """The run folder."""
+    digest: str
+    """Identifies the settings and the capture, so that no other run's checkpoint is resumed."""
+    network: PoseEstimator
+    initial: PoseEstimator | None
+    """The network at the end of the first stage, for methods that need it."""
+    source: BatchSource
+    validate: LearningCurve | None
+    """None where the capture lacks the split, and in all processes but the first."""
 
 
 def train(
@@ -71,18 +77,20 @@ def train(
     machine: Machine | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Path:
-    """Train as `settings` say and leave a run folder; returns it.
+    """Train with some settings, leave a run folder and return it.
+
+    Nothing is written if the run is refused.
 
     Args:
         settings: What to compute.
         out: The run folder, see `mcss.training.checkpoints`.
-        resume: Go on with the run that `out` holds; the result is bit-identical to an uninterrupted run.
+        resume: Go on with the run in `out`; the result is bit-identical to an uninterrupted run.
         machine: Where to compute.
-        progress: Told of every step.
+        progress: Notified of every step.
 
     Raises:
-        CheckpointError: `out` holds a run and `resume` is off, or one with other settings.
-        ValueError: Labels, batch sizes or splits that the capture does not allow.
+        CheckpointError: `out` holds a run and `resume` is off, or a run with other settings.
+        ValueError: The capture does not allow the labels, batch sizes or splits.
     """
     keep_freed_memory()
     fabric = (machine or Machine()).fabric(settings.precision)
@@ -93,8 +101,8 @@ def train(
 
 def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, progress: Progress) -> None:
     """Prepare a run, with its first stage where there are two, and run the loop."""
-    capture = Capture.open(settings.capture)
-    digest = _begun(fabric, out, settings, capture, resume)
+    capture, whole = Capture.open(settings.capture), settings
+    digest = _checked(fabric, out, whole, capture, resume)
     first, settings = stages(settings)
 
     data = TrainingData.read(settings, capture, progress)
@@ -109,80 +117,72 @@ def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, pro
     if data.labelled.any():
         network.set_pose_statistics(data.labelled_poses(network.frame))
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
-    with fabric.rank_zero_first():  # who computes the maps of frozen stages; the others then find them
+    with fabric.rank_zero_first():  # computes the maps of frozen stages, which the other processes then find
         images = images_of(settings, network, capture, data.instants, data.labelled, progress)
     source = data.source(settings, images)
     validate = learning_curve(settings, network, capture, progress) if fabric.is_global_zero else None
-    initial = _initial(settings.method, start, fabric)
-    _fit(settings, out, digest, fabric, network, initial, source, validate, resume, progress)
+    initial = _initial(settings, start, fabric)
+    if fabric.is_global_zero:
+        write_config(out, whole, capture)
+    _fit(Run(settings, out, digest, network, initial, source, validate), fabric, resume, progress)
 
 
-def _fit(
-    settings: TrainSettings,
-    out: Path,
-    digest: str,
-    fabric: Fabric,
-    network: PoseEstimator,
-    initial: PoseEstimator | None,
-    source: BatchSource,
-    validate: LearningCurve | None,
-    resume: bool,
-    progress: Progress,
-) -> None:
-    """The loop."""
+def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
+    """Run the training loop."""
+    settings, method, network, out = run.settings, run.settings.method, run.network, run.out
     schedule, world = settings.optimiser, fabric.world_size
     parameters = [value for value in network.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(
         parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=False, foreach=True
     )
-    average = _copy(network) if schedule.average else None
+    average = _average(network, schedule.average) if schedule.average else None
+    evaluated = network if average is None else average.module
     start, seen = 0, (0, 0.0)
     if resume:
         if (out / CHECKPOINT).exists():
-            start = load_checkpoint(out / CHECKPOINT, network, average, optimiser, digest)
+            kept = None if average is None else evaluated
+            start = load_checkpoint(out / CHECKPOINT, network, kept, optimiser, run.digest)
         seen = rewind(out / METRICS, start)
     model, optimiser = fabric.setup(network, optimiser)
-    evaluated = average or network
     log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero)
     saved = time.monotonic()
 
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(
             range(start, schedule.steps),
-            prefetched(source, range(start * world + fabric.global_rank, schedule.steps * world, world)),
+            prefetched(run.source, range(start * world + fabric.global_rank, schedule.steps * world, world)),
             strict=True,
         ):
             network.train()
             _freeze_statistics(network, None if settings.frozen_statistics else settings.frozen_stages)
-            torch.manual_seed(_step_seed(settings.seed, step * world + fabric.global_rank))  # dropout's
+            torch.manual_seed(_step_seed(settings.seed, step * world + fabric.global_rank))  # for dropout
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step)
-            batch = batch.to(fabric.device)
-            output = output_of(settings.method, model, batch)
-            losses = losses_of(settings.method, network, output, batch, initial)
+            losses = method.step(model, network, batch.to(fabric.device), run.initial)
             optimiser.zero_grad()
             fabric.backward(losses.total)
             optimiser.step()
             if average is not None:
-                _update_average(average, network, schedule.average, step)
+                average.update(network, step + 2)  # counts from 1, and takes its first step as a copy
 
             done = step + 1
             last = done == schedule.steps
-            looked = done % settings.log_every == 0 or last
+            logged = done % settings.log_every == 0 or last
             log.count(len(batch.images) * world)
             task.advance()
-            if looked:
+            if logged:
                 if not math.isfinite(float(losses.total.detach())):
                     raise FloatingPointError(
                         f"step {done}: the loss is {float(losses.total.detach())}. Lower --lr (now {schedule.lr:g}), "
                         f"or resume from the checkpoint in {out} with another --precision."
                     )
                 task.note(log.training(done, losses, schedule.rate(step)))
-            if validate is not None and (done % settings.validate_every == 0 or last):
-                log.validation(done, validate(evaluated), with_pose=source.pose is not None)
-            late = looked and time.monotonic() - saved > CHECKPOINT_SECONDS  # a loss that was looked at is finite
+            if run.validate is not None and (done % settings.validate_every == 0 or last):
+                log.validation(done, run.validate(evaluated), with_pose=run.source.pose is not None)
+            late = logged and time.monotonic() - saved > CHECKPOINT_SECONDS  # a logged loss is finite
             if (done % settings.checkpoint_every == 0 or last or late) and fabric.is_global_zero:
-                save_checkpoint(out / CHECKPOINT, done, network, average, optimiser, digest)
+                kept = None if average is None else evaluated
+                save_checkpoint(out / CHECKPOINT, done, network, kept, optimiser, run.digest)
                 saved = time.monotonic()
     fabric.barrier()
     if fabric.is_global_zero:
@@ -190,37 +190,38 @@ def _fit(
 
 
 def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
-    """The network of a run, its weights those of the run `start` where there is one."""
+    """Return the network of a run, with the weights of the run `start` where there is one."""
+    method = settings.method
     if start is None:
-        network = network_of(settings.method, settings.network, settings.weights)
+        network = method.build(settings.network, settings.weights)
     else:
         network = load_estimator(start)
         if network.config != settings.network:
             raise CheckpointError(
-                f"--init {start}: its network is {network.config}, this run's {settings.network}. "
-                "Leave --backbone away: the network of that run is gone on with."
+                f"--init {start}: expected the network of this run, {settings.network}, got {network.config}. "
+                "Leave --backbone out: training goes on with the network of that run."
             )
-        if not network_fits(settings.method, network):
+        if not method.fits(network):
             raise CheckpointError(
-                f"--init {start}: a {type(network).__name__} whose poses are {network.frame}; "
-                f"{method_name(settings.method)} trains another kind, whose poses are {frame_of(settings.method)}. "
-                "Start from a run of the same method, or leave --init away."
+                f"--init {start}: expected a {method.network.__name__} whose poses are {method.frame}, which "
+                f"{method.name} trains, got a {type(network).__name__} whose poses are {network.frame}. Start from a "
+                "run of the same method, or leave --init out."
             )
     if settings.frozen_stages > len(network.backbone.stages):
         raise ValueError(
-            f"frozen_stages: {settings.network.backbone} has {len(network.backbone.stages)} stages, "
-            f"got {settings.frozen_stages}."
+            f"frozen_stages: expected at most {len(network.backbone.stages)}, the stages of "
+            f"{settings.network.backbone}, got {settings.frozen_stages}."
         )
     for stage in network.backbone.stages[: settings.frozen_stages]:
         stage.requires_grad_(False)
-    if freezes_encoder(settings.method):
+    if method.freezes_encoder:
         network.freeze_encoder()
     return network
 
 
-def _initial(method: Method, start: Path | None, fabric: Fabric) -> PoseEstimator | None:
-    """The network of the first stage, as it was when it had been trained; None for methods that do not look back."""
-    if start is None or not needs_initial(method):
+def _initial(settings: TrainSettings, start: Path | None, fabric: Fabric) -> PoseEstimator | None:
+    """Return the network as the first stage left it; None for methods that do not need it."""
+    if start is None or not settings.method.needs_initial:
         return None
     initial = load_estimator(start).requires_grad_(False)
     return initial.to(fabric.device).to(memory_format=torch.channels_last)
@@ -233,7 +234,7 @@ def _freeze_statistics(network: PoseEstimator, stages: int | None) -> None:
 
 
 def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> None:
-    """Compute what the frozen stages make of the images of a run, unless it is known already."""
+    """Compute the frozen stages of a run's images, unless they are cached already."""
     if not settings.variants:
         return
     capture = Capture.open(settings.capture)
@@ -244,30 +245,26 @@ def cache_images(settings: TrainSettings, progress: Progress = NO_PROGRESS) -> N
     learning_curve(settings, network, capture, progress)
 
 
-def _copy(network: PoseEstimator) -> PoseEstimator:
-    average = copy.deepcopy(network)
-    return average.requires_grad_(False).eval()
+def _average(network: PoseEstimator, decay: float) -> ModelEmaV3:
+    """Return a moving average of weights and BatchNorm statistics; young averages forget faster.
 
-
-@torch.no_grad()
-def _update_average(average: PoseEstimator, network: PoseEstimator, decay: float, step: int) -> None:
-    """Exponential average of weights and BatchNorm statistics; young averages forget faster."""
-    weight = 1 - min(decay, (step + 1) / (step + 10))
-    own, new = average.state_dict(), network.state_dict()
-    floating = [key for key in own if own[key].is_floating_point()]
-    torch._foreach_lerp_([own[key] for key in floating], [new[key] for key in floating], weight)
+    Its decay in step n, counted from 0, is the lesser of `decay` and (n + 1) / (n + 10).
+    """
+    average = ModelEmaV3(network, decay, use_warmup=True, warmup_gamma=9.0, warmup_power=1.0)
+    average.requires_grad_(False)
+    return average
 
 
 def _step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _begun(fabric: Fabric, out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
-    """`begin_run` by one process for all; an error reaches all of them, so that none is left waiting."""
+def _checked(fabric: Fabric, out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
+    """Call `check_run` in one process for all; an error reaches all of them, so that none is left waiting."""
     digest, problem = "", ""
     if fabric.is_global_zero:
         try:
-            digest = begin_run(out, settings, capture, resume)
+            digest = check_run(out, settings, capture, resume)
         except CheckpointError as error:
             problem = str(error)
     digest, problem = fabric.broadcast((digest, problem))

@@ -41,7 +41,7 @@ class RunLog:
         speed = (self._images - images) / max(now - then, 1e-9)
         self._last = (self._images, now)
         self._write({"step": step, "lr": rate, "images_per_second": round(speed, 1), **values})
-        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−", "without_negative": "no neg."}
+        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−"}
         parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
         return " · ".join([*parts, f"{speed:.0f} images/s"])
 

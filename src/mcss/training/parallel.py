@@ -19,7 +19,7 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG, METRICS
 from mcss.training.loop import cache_images, train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.runs import FIRST_STAGE, begin_run
+from mcss.training.runs import FIRST_STAGE, check_run
 from mcss.training.settings import TrainSettings, stages
 
 _POLL_SECONDS = 1.0
@@ -102,7 +102,7 @@ def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
     waiting = []
     for job in jobs:
         if (job.out / CONFIG).exists():
-            begin_run(job.out, job.settings, capture, resume=True)
+            check_run(job.out, job.settings, capture, resume=True)
         lines = read_metrics(job.out / METRICS)
         if not lines or "validation" not in lines[-1] or lines[-1]["step"] < stages(job.settings)[1].optimiser.steps:
             waiting.append(job)

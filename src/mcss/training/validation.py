@@ -12,7 +12,7 @@ from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, 
 from mcss.models.pose_network import PoseEstimator
 from mcss.models.prediction import NetworkPredictor, Prediction, predict_images
 from mcss.progress import Progress
-from mcss.training.feature_cache import CachedStages, cache_stages, default_cache
+from mcss.training.feature_cache import CachedStages, FrozenStages, cache_stages
 from mcss.training.settings import TrainSettings
 
 
@@ -65,8 +65,7 @@ def learning_curve(
     predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
     if settings.variants:
         rows = evaluated_instants(capture, split, evaluation).rows
-        size, stages = settings.network.image_size, settings.frozen_stages
-        folder = default_cache()
-        maps = cache_stages(network.backbone.eval(), stages, capture, rows, size, None, 1, folder, progress)
+        frozen = FrozenStages(settings.frozen_stages, settings.network.image_size)
+        maps = cache_stages(network.backbone.eval(), frozen, capture, rows, progress=progress)
         predict = CachedPredictor(network, maps)
     return LearningCurve(predict, capture, split, evaluation)

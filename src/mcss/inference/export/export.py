@@ -48,7 +48,7 @@ from mcss.inference.export.runtimes import (
     onnxruntime,
     openvino_runtime,
 )
-from mcss.methods.method import load_estimator
+from mcss.methods.registry import load_estimator
 from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.models.prediction import NetworkPredictor
