@@ -25,9 +25,11 @@ from torch import Tensor, nn
 
 from mcss.data.augmentation import AugmentationSettings
 from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
-from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Frame, Selector
+from mcss.data.capture import Capture
 from mcss.data.labels import LabelSpec, labelled_images
 from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.data.schema import CaptureInfo, Frame, Selector
+from mcss.data.writer import CaptureWriter
 
 VIEWS = ("1", "2", "3", "4")
 

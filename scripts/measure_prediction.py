@@ -19,21 +19,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from mcss.data.cameras import joints_in_crops
 from mcss.data.capture import Capture
 from mcss.data.formats.bvh import with_fixed_bones
 from mcss.data.instants import Instants
 from mcss.data.provenance import provenance
 from mcss.evaluation.predictions import target_poses
 from mcss.files import replacing, write_json
-from mcss.inference.fusion import fused
+from mcss.inference.fusion import fuse
 from mcss.metrics import mpjpe, n_mpjpe, pa_mpjpe
 from mcss.models.model import Poses, load
 from mcss.models.orientation import Orientation, angle_between
 from mcss.progress import RichProgress
 from mcss.skeletons import canonical_pose
 from mcss.training.heads import LabelledImages, placements, predicted
-from mcss.viz.figures import PALETTE
+from mcss.viz.style import PALETTE
 from write_table import write_between
 
 PAGE = Path("docs/predict.md")
@@ -112,7 +111,7 @@ def fusion_of(
         "mean single view": {name: round(float(np.mean([s[name] for s in each])), 2) for name in each[0]},
         "the view that expects the least error": scores(pose[at, surest], true),
         "plain mean of all views": scores(pose.mean(axis=1), true),
-        "fused, as `mcss predict` does": scores(fused(pose, embedding, seen, expected).pose, true),
+        "fused, as `mcss predict` does": scores(fuse(pose, embedding, seen, expected).pose, true),
         "the best view, were it known": scores(pose[at, best], true),
     }
 
@@ -127,7 +126,7 @@ def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]
     assert found is not None
     found = found.take(at)
     off = angle_between(found.heading, true.heading)
-    seen = joints_in_crops(capture, kept.rows, kept.instants)
+    seen = capture.joints_in_crops(kept.rows, kept.instants.pose)
     sure = found.certainty >= np.median(found.certainty)
 
     def drawn(place: Orientation, pose: Float[np.ndarray, "n 17 3"]) -> float:

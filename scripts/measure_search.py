@@ -23,10 +23,10 @@ import mcss
 from mcss.data.capture import Capture
 from mcss.data.provenance import provenance
 from mcss.files import write_json
-from mcss.inference.predict import sequences_of
+from mcss.inference.predict import capture_sequences
 from mcss.models.model import Model
 from mcss.retrieval import chance_at_k, embedding_distances, hit_at_k
-from mcss.search.clips import Clip, clip_of_sequence
+from mcss.inference.clips import PoseClip, clip_of_sequence
 from mcss.search.compare import compare
 from mcss.search.dtw import Stretch, occurrences
 
@@ -135,8 +135,8 @@ def main() -> None:
     options = parser.parse_args()
     model = mcss.load(options.run)
     real, synthetic = Capture.open(options.real), Capture.open(options.synthetic)
-    clip = clips_of(model, real, [name for name, _ in sequences_of(real)])
-    names = [name for name, instants in sequences_of(synthetic, "test") if len(instants) >= 40]
+    clip = clips_of(model, real, [name for name, _ in capture_sequences(real)])
+    names = [name for name, instants in capture_sequences(synthetic, "test") if len(instants) >= 40]
     chosen = [names[i] for i in np.unique(np.linspace(0, len(names) - 1, options.sequences).round().astype(int))]
     test = clips_of(model, synthetic, chosen)
     found: dict[str, dict[str, float]] = {

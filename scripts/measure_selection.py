@@ -27,14 +27,14 @@ from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments.comparison import spread
 from mcss.files import write_json
 from mcss.inference.label_selection import SelectSettings, select_instants
-from mcss.methods.mcss import MCSSSettings
+from mcss.methods.mcss import MCSS
 from mcss.models.model_file import MODEL, load_model
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import Progress, RichProgress
 from mcss.training.parallel import Job, train_all
-from mcss.training.recipes import recipe
-from mcss.viz.figures import PALETTE
-from mcss.viz.plots import MARKS, Line, line_figure, write_figure
+from mcss.training.settings import recipe
+from mcss.viz.plots import Line, line_figure, write_figure
+from mcss.viz.style import MARKS, PALETTE
 from write_table import write_between
 
 Way = Literal["selected", "random"]
@@ -54,7 +54,7 @@ def job(capture: Capture, labels: str, seed: int, steps: int, out: Path, init: P
     optimiser = replace(settings.optimiser, steps=steps)
     settings = replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps)
     if init is not None:
-        assert isinstance(settings.method, MCSSSettings)
+        assert isinstance(settings.method, MCSS)
         settings = replace(settings, init=str(init), method=replace(settings.method, instants=INSTANTS))
     return Job(settings, out)
 

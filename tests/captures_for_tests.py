@@ -1,11 +1,12 @@
-"""Stick figures seen by four cameras: real pixels, poses and matrices, made in a second."""
+"""Stick figures seen by four cameras: real pixels, poses and matrices, made within a second."""
 
 import math
 
 import cv2
 import numpy as np
 
-from mcss.data.capture import Camera, CaptureInfo, Frame, Selector
+from mcss.data.cameras import Camera
+from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.skeletons import PARENTS
 
 SIZE = 64
@@ -29,12 +30,12 @@ INFO = CaptureInfo(
 
 
 def stick_pose(subject: int, sequence: int, time: float) -> np.ndarray:
-    """17 joints in world mm of somebody who walks on a circle, or stands, turns and waves."""
+    """17 joints in world mm of a person who walks in a circle, or stands, turns and waves."""
     height = 0.9 + 0.1 * subject
     swing = math.sin(2 * math.pi * (0.9 + 0.2 * subject) * time + subject)
     leg, lift = (0.5 * swing, 0.3) if sequence == 0 else (0.05 * swing, 1.8 + 0.6 * swing)
     arm = (0.6 * swing, -0.6 * swing) if sequence == 0 else (lift, 0.2)
-    joints = np.zeros((17, 3))  # facing +Y, left is -X turned below
+    joints = np.zeros((17, 3))  # the person faces +Y with their left at -X, and is turned below
 
     def limb(start: np.ndarray, first: float, second: float, bend: float, angle: float) -> list[np.ndarray]:
         middle = start + first * np.array([0, math.sin(angle), -math.cos(angle)])
@@ -56,7 +57,7 @@ def stick_pose(subject: int, sequence: int, time: float) -> np.ndarray:
 
 
 def stick_camera(view: int) -> Camera:
-    """One of four cameras on a circle, 1.3 m high, looking at the middle, 512×512 pixels."""
+    """One of four cameras on a circle, 1.3 m high, which look at its centre; 512×512 pixels."""
     angle = math.pi / 2 * view + 0.3
     eye = np.array([4500 * math.cos(angle), 4500 * math.sin(angle), 1300.0])
     ahead = np.array([0, 0, 900.0]) - eye
@@ -119,13 +120,13 @@ def stick_parts() -> list[list[Frame]]:
 
 
 def empty_scene() -> bytes:
-    """What every camera sees when nobody is there."""
+    """Images of the scene without people, one per camera."""
     ok, jpeg = cv2.imencode(".jpg", np.full((512, 512, 3), (180, 190, 200), np.uint8))
     assert ok
     return jpeg.tobytes()
 
 
 def photo(height: int = 400, width: int = 300) -> np.ndarray:
-    """Coloured clouds, as large as a photograph."""
+    """A random image of smooth colours, of the size of a photograph."""
     rng = np.random.default_rng(0)
     return cv2.resize(rng.integers(0, 255, (8, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)

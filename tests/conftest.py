@@ -1,7 +1,8 @@
 import pytest
 
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part, stick_parts
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +16,7 @@ def tiny_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
 
 @pytest.fixture(scope="session")
 def scenic_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
-    """One sequence each of two of them, with images of the empty scene."""
+    """One sequence of each of two subjects, with images of the empty scene."""
     writer = CaptureWriter.open(tmp_path_factory.mktemp("scenic_capture"), info=INFO)
     for subject in (0, 2):
         writer.append(stick_part(subject, 0))

@@ -53,6 +53,9 @@ PoseFrame = Literal["canonical", "camera", "world"]
 MIN_HEADING_MM = 10.0
 """A pelvis→left-hip bone that looks shorter than this from above has no heading."""
 
+HEIGHTS_MM = (500.0, 2500.0)
+"""Possible `body_heights` of a person, from a toddler to the tallest."""
+
 BONE_ANGLES = tuple((PARENTS[j], j, c) for j in range(17) for c in range(17) if PARENTS[c] == j and PARENTS[j] >= 0)
 """Every joint between two bones, as (joint before, joint, joint after)."""
 

@@ -1,4 +1,4 @@
-"""The verbs that look at a capture: doctor, show, select."""
+"""The commands that inspect a capture: doctor, show, select."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mcss.training.recipes import MethodName
 
 from captures_for_tests import INFO, stick_part
 from mcss.cli import main
 from mcss.cli.training import TrainOptions
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CheckpointError
 from mcss.models.model_file import load_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.training.recipes import MethodName
 from mcss.training.runs import begin_run
 from mcss.training.settings import TrainSettings
 
@@ -34,7 +35,7 @@ def failing(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Capture:
-    """One pose is aside of its neighbours."""
+    """A capture in which one pose is off to the side of its neighbours."""
     writer = CaptureWriter.open(tmp_path / "faulty", info=INFO)
     for subject in range(3):
         part = stick_part(subject, 0)
@@ -68,7 +69,7 @@ def test_doctor_ends_with_1_and_shows_the_worst_cases(faulty: Capture, capsys: p
     assert "http" not in page.replace("http-equiv", "")
 
 
-def test_what_doctor_calls_a_fault_can_be_set(tiny_capture: Capture) -> None:
+def test_the_thresholds_of_doctor_can_be_set(tiny_capture: Capture) -> None:
     with pytest.raises(SystemExit):
         main(["doctor", tiny_capture.uri, "--dark", "255", "--json", "doctor.json"])
     checks = json.loads(Path("doctor.json").read_text())["checks"]
@@ -112,7 +113,7 @@ def test_a_run_from_a_list_is_named_after_it() -> None:
 
 
 @pytest.mark.parametrize("method", ["mcss", "supervised"])
-def test_images_are_turned_and_scaled_as_far_as_was_asked_for(method: MethodName) -> None:
+def test_images_are_rotated_and_scaled_within_the_settings(method: MethodName) -> None:
     augmentation = TrainOptions("c", rotation=30.0, scale=0.3).settings(method).augmentation
     assert (augmentation.rotation, augmentation.scale) == (30.0, 0.3)
 

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from captures_for_tests import INFO, SIZE, VIEWS, stick_camera, stick_part, stick_parts, stick_pose
-from mcss.data.capture import Capture, CaptureWriter, Frame
-from mcss.data.schema import SCHEMA
+from mcss.data.capture import Capture
+from mcss.data.schema import SCHEMA, Frame
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.images import jpeg_size
 
@@ -32,7 +33,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def rewritten(capture: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Replace the table as a careless program would."""
+    """Overwrite the table as a careless program would."""
     table = lance.dataset(str(capture / "frames.lance")).to_table()
     lance.write_dataset(change(table), str(capture / "frames.lance"), mode="overwrite")
 
@@ -77,14 +78,14 @@ def test_decoding_gives_rgb_and_can_scale_down(tiny_capture: Capture) -> None:
     assert np.abs(half - block_means).max() <= 1
 
 
-def test_splits_pick_by_subject_and_by_frame(tiny_capture: Capture) -> None:
+def test_splits_select_by_subject_and_by_frame(tiny_capture: Capture) -> None:
     assert tiny_capture.instants("train").present_subjects() == ("S1", "S2")
     assert set(tiny_capture.instants("validation").frame) == set(range(8))
     test = tiny_capture.instants("test")
     assert (test.present_subjects(), test.frame.min(), test.frame.max()) == (("S3",), 8, 23)
 
 
-def test_a_view_without_a_image_is_minus_one_and_a_pose_on_any_view_labels_the_instant(
+def test_a_view_without_an_image_is_minus_one_and_a_pose_in_any_view_labels_the_instant(
     tmp_path: Path,
 ) -> None:
     frames = stick_part(0, 0, instants=3)
@@ -96,7 +97,7 @@ def test_a_view_without_a_image_is_minus_one_and_a_pose_on_any_view_labels_the_i
     assert instants.heading_valid.all()
 
 
-def test_unlabelled_and_heading_less_poses_are_not_heading_valid(tmp_path: Path) -> None:
+def test_unlabelled_poses_and_poses_without_heading_are_not_heading_valid(tmp_path: Path) -> None:
     frames = stick_part(0, 0, instants=2)
     upright_hip = np.zeros((17, 3), np.float32)
     upright_hip[4] = 0, 0, 120
@@ -132,7 +133,7 @@ def test_a_capture_lives_at_an_address_as_well_as_in_a_folder(scheme: str, tmp_p
     assert Capture.open(address + "/frames.lance").decode(np.arange(8)).shape == (8, SIZE, SIZE, 3)
 
 
-def test_writing_can_stop_anywhere_and_be_carried_on(tmp_path: Path) -> None:
+def test_writing_can_stop_anywhere_and_continue(tmp_path: Path) -> None:
     parts = [stick_part(s, 0, instants=2) for s in range(3)]
     CaptureWriter.open(tmp_path / "stopped", info=INFO).append(parts[1])
     again = CaptureWriter.open(tmp_path / "stopped", info=INFO)
@@ -146,7 +147,7 @@ KILLED = """
 import sys
 from captures_for_tests import INFO, stick_part
 from dataclasses import replace
-from mcss.captures import CaptureWriter
+from mcss.data.writer import CaptureWriter
 part = stick_part(0, 0)
 writer = CaptureWriter.open(sys.argv[1], info=INFO)
 for number in range(10_000):
@@ -174,7 +175,7 @@ def test_a_writer_killed_while_appending_leaves_whole_parts_only(tmp_path: Path)
 FULL = """
 import resource, signal, sys
 from captures_for_tests import INFO, stick_part
-from mcss.captures import CaptureWriter
+from mcss.data.writer import CaptureWriter
 writer = CaptureWriter.open(sys.argv[1], info=INFO)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
@@ -211,7 +212,7 @@ def test_a_finished_capture_may_grow_and_is_unfinished_meanwhile(small: Path) ->
     assert writer.finish().fingerprint != before
 
 
-def test_carrying_on_with_other_settings_names_the_difference(small: Path) -> None:
+def test_continuing_with_other_settings_names_the_difference(small: Path) -> None:
     other = replace(INFO, image_size=128, settings={"seed": 1, "subjects": 3})
     with pytest.raises(CaptureError, match="image_size: 64 there, 128 here; seed: 0 there, 1 here"):
         CaptureWriter.open(small, info=other)
@@ -239,19 +240,19 @@ def test_info_survives_the_table(tiny_capture: Capture) -> None:
     assert tiny_capture.info == INFO
 
 
-def test_looks_are_read_back_by_the_first_pattern_that_matches(tmp_path: Path) -> None:
-    writer = CaptureWriter.open(tmp_path, info=replace(INFO, looks=("Walk*", "*ing 1")))
+def test_outfits_are_read_back_by_the_first_pattern_that_matches(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path, info=replace(INFO, outfits=("Walk*", "*ing 1")))
     for sequence in (0, 1):
         writer.append(stick_part(0, sequence))
     capture = writer.finish()
     assert Capture.open(capture.uri).info == capture.info
     instants = capture.instants()
-    assert {(instants.sequences[s], int(w)) for s, w in zip(instants.sequence, instants.look, strict=True)} == {
+    assert {(instants.sequences[s], int(w)) for s, w in zip(instants.sequence, instants.outfit, strict=True)} == {
         ("Walking 1", 0), ("Waving 1", 1),
     }  # fmt: skip
 
 
-def test_opening_what_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+def test_opening_a_missing_capture_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match=r"no capture at .*nothing: .*mcss synthetic build"):
         Capture.open(tmp_path / "nothing")
 
@@ -274,7 +275,7 @@ def test_missing_and_mistyped_columns_and_metadata_are_named(small: Path) -> Non
     with pytest.raises(CaptureError, match=r"lacks the metadata mcss\.skeleton"):
         Capture.open(small)
     rewritten(small, lambda t: t.replace_schema_metadata(None))
-    with pytest.raises(CaptureError, match="is a Lance table but no capture"):
+    with pytest.raises(CaptureError, match="is a Lance table but not a capture"):
         Capture.open(small)
 
 
@@ -307,11 +308,11 @@ def test_missing_views_and_unknown_splits_are_refused(tiny_capture: Capture) -> 
 def test_frames_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     writer = CaptureWriter.open(tmp_path, info=INFO)
     part = stick_part(0, 0, instants=2)
-    with pytest.raises(CaptureError, match="S1/Walking 1 frame 0 view 1 came twice"):
+    with pytest.raises(CaptureError, match="S1/Walking 1 frame 0 view 1 is there twice"):
         writer.append([*part, part[0]])
     with pytest.raises(CaptureError, match="one append takes one sequence of one subject"):
         writer.append([*part, *stick_part(1, 0, instants=1)])
-    with pytest.raises(CaptureError, match="frame 1 view 4: expected a JPEG of 64×64 pixels, came something"):
+    with pytest.raises(CaptureError, match="frame 1 view 4: expected a JPEG of 64×64 pixels, got something"):
         writer.append([*part[:-1], replace(part[-1], image=b"PNG")])
     pose = np.full((17, 3), np.nan, np.float32)
     with pytest.raises(CaptureError, match="expected 17×3 finite millimetres"):
@@ -326,7 +327,7 @@ def test_frames_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_stick_figures_are_seen_where_the_cameras_say() -> None:
-    """The box of each crop holds the projected person, so tests may rely on boxes and matrices."""
+    """The box of each crop contains the projected person, so tests can rely on boxes and matrices."""
     for frame in stick_part(0, 0, instants=2):
         assert frame.pose is not None
         camera = stick_camera(VIEWS.index(frame.view))

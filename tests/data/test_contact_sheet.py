@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, SIZE, stick_part
-from mcss.data.cameras import joints_in_crops
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
 from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.images import write_image
 
@@ -28,7 +28,7 @@ def test_joints_lie_on_the_drawn_person(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants().take(np.arange(0, 144, 12))
     for view in range(4):
         rows = instants.rows[:, view]
-        joints = joints_in_crops(tiny_capture, rows, instants)
+        joints = tiny_capture.joints_in_crops(rows, instants.pose)
         for image, points in zip(tiny_capture.decode(rows), joints, strict=True):
             x, y = (points * SIZE).astype(int).T
             away = np.abs(image[y, x].astype(int) - (200, 190, 180)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Each check is shown a small capture with one fault, and has to find it; all others have to be content."""
+"""Each check must find the one fault of a small capture, and all other checks must pass it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 
 from captures_for_tests import INFO, SUBJECTS, VIEWS, stick_camera, stick_image, stick_part, stick_pose
-from mcss.data.capture import Capture, CaptureWriter, Frame, Selector
+from mcss.data.capture import Capture
 from mcss.data.doctor.checks import Check, Diagnosis
 from mcss.data.doctor.diagnose import diagnose
-from mcss.data.schema import SCHEMA, CaptureInfo
+from mcss.data.schema import SCHEMA, CaptureInfo, Frame, Selector
+from mcss.data.writer import CaptureWriter
 from mcss.skeletons import JOINTS, MIRROR
 
 Part = list[Frame]
@@ -32,7 +33,7 @@ def plain(*subjects: int) -> list[Part]:
 
 
 def changed(part: Part, change: Callable[[Frame], Frame], *frames: int, view: str | None = None) -> Part:
-    """The part with some of its frames changed, in one view or in all."""
+    """Change some frames of a part, in one view or in all."""
     return [change(f) if (f.frame in frames or not frames) and view in (None, f.view) else f for f in part]
 
 
@@ -45,7 +46,7 @@ def check_of(diagnosis: Diagnosis, name: str) -> Check:
 
 
 def drawn(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame], Frame]:
-    """A change of the pixels alone."""
+    """A change that affects only the pixels."""
 
     def changed_frame(f: Frame) -> Frame:
         pixels = cv2.imdecode(np.frombuffer(f.image, np.uint8), cv2.IMREAD_COLOR)
@@ -57,7 +58,7 @@ def drawn(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame], Frame
 
 
 def posed(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame], Frame]:
-    """A change of the label alone."""
+    """A change that affects only the label."""
 
     def changed_frame(f: Frame) -> Frame:
         assert f.pose is not None
@@ -67,7 +68,7 @@ def posed(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame], Frame
 
 
 def irregular(instants: int, labelled: bool, ahead: dict[str, int], subject: int = 0) -> Part:
-    """Somebody who never does the same twice, seen by cameras some of which run ahead."""
+    """A person who never repeats a movement, seen by cameras of which some run ahead."""
     rng = np.random.default_rng(4)
     speed = np.exp(np.convolve(rng.normal(size=instants + 29), np.ones(6) / 2, "valid"))[: instants + 20]
     clock = np.cumsum(0.12 * speed / speed.mean())
@@ -108,7 +109,7 @@ def test_splits_that_share_instants_or_are_empty(tmp_path: Path) -> None:
     assert at_fault(diagnosis) == {"splits"}
     text = check_of(diagnosis, "splits").text
     assert "train and test share 48 instants" in text
-    assert "nothing is picked by the split odd" in text
+    assert "the split odd has no instants" in text
 
 
 def test_times_that_go_back(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_poses_in_metres(tmp_path: Path) -> None:
 
 
 def test_limbs_in_the_wrong_order(tmp_path: Path) -> None:
-    """The left knee where the left ankle should be: the bones of that leg are not those of the other one."""
+    """With knee and ankle of the left leg exchanged, its bones differ from those of the right leg."""
 
     def mixed(pose: np.ndarray) -> np.ndarray:
         pose[5] = pose[4] + 1.6 * (pose[5] - pose[4])
@@ -164,7 +165,7 @@ def test_limbs_in_the_wrong_order(tmp_path: Path) -> None:
     assert "S1's bone to LKnee is +60%" in check_of(diagnosis, "bones").text
 
 
-def test_a_pose_that_jumps_aside(tmp_path: Path) -> None:
+def test_a_pose_that_jumps_to_the_side(tmp_path: Path) -> None:
     parts = plain()
     parts[1] = changed(parts[1], posed(lambda p: p + np.array([1500, 0, 0])), 11)
     parts[4] = changed(parts[4], posed(lambda p: p + np.array([0, 2500, 0])), 20, 21, 22, 23)
@@ -229,7 +230,7 @@ def test_a_camera_in_a_mirror(tmp_path: Path) -> None:
     parts[0] = changed(parts[0], lambda f: replace(f, camera=mirror), view="1")
     diagnosis = diagnose(seen(tmp_path, *parts))
     assert "projection" in {c.name for c in diagnosis.faults}
-    assert "whose rotation is none" in check_of(diagnosis, "projection").text
+    assert "whose rotation matrix is not a rotation" in check_of(diagnosis, "projection").text
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def narrowed(f: Frame) -> Frame:
     return replace(f, image=data.tobytes(), box=box)
 
 
-def test_people_whose_labelled_feet_are_beyond_the_crop(tmp_path: Path) -> None:
+def test_people_whose_labelled_feet_are_outside_the_crop(tmp_path: Path) -> None:
     parts = plain()
     parts[0] = changed(parts[0], narrowed, view="3")
     diagnosis = diagnose(seen(tmp_path, *parts))

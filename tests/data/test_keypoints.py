@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
 from mcss.data.keypoints import BONES, COLUMNS, keypoints_of, normalised_points, skeleton_maps
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS
 
 
 def detected(capture: Capture, path: Path, left_out: str = "") -> None:
-    """A file as a detector might write it: the exact points in source pixels, one joint left out."""
+    """Write a file as a detector might: the exact points in source pixels, without one joint."""
     instants = capture.instants("train")
     lines = []
     for i in range(len(instants)):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
 from mcss.data.labels import LabelSpec, label_views, labelled_images, select_labels
+from mcss.data.writer import CaptureWriter
 
 
 def chosen_of(capture: Capture, text: str) -> dict[str, int]:
@@ -37,7 +38,7 @@ def test_a_share_is_spread_evenly_in_time_over_each_sequence(tiny_capture: Captu
         assert frames.tolist() == [2, 6, 10, 14, 18, 22]
 
 
-def test_label_views_leave_the_images_of_other_views_out(tiny_capture: Capture) -> None:
+def test_label_views_leave_out_the_images_of_other_views(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants("train")
     images = labelled_images(instants, LabelSpec.parse("S1"), views=("3", "1"))
     assert images.sum(axis=0).tolist() == [48, 0, 48, 0]
@@ -45,7 +46,7 @@ def test_label_views_leave_the_images_of_other_views_out(tiny_capture: Capture) 
     assert labelled_images(instants, LabelSpec.parse("S1")).sum() == 48 * 4
 
 
-def test_only_instants_with_a_pose_and_a_image_can_be_chosen(tmp_path: Path) -> None:
+def test_only_instants_with_a_pose_and_an_image_can_be_chosen(tmp_path: Path) -> None:
     writer = CaptureWriter.open(tmp_path, info=INFO)
     writer.append([f for f in stick_part(0, 0, instants=6) if not (f.frame < 2 and f.view == "2")])
     writer.append(stick_part(0, 1, instants=6, labelled=False))

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import LabelSpec, labelled_images
 from mcss.data.sampling import MetricSettings, generator, metric_batch, metric_plan, pose_batch, pose_plan
-from mcss.methods.mcss import MCSSSettings
-from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
+from mcss.data.writer import CaptureWriter
+from mcss.methods.mcss import MCSS
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
 
 SETTINGS = MetricSettings(instants=6, views=2, min_gap=0.5)
 
 
 def assert_lawful(instants: Instants, settings: MetricSettings, chosen: np.ndarray, views: np.ndarray) -> None:
-    """The rules of Sec. 3.1.1, checked the slow way."""
+    """Check the rules of Sec. 3.1.1 with plain loops."""
     assert chosen.shape == (settings.instants,)
     assert views.shape == (settings.instants, settings.views)
     assert len(set(instants.subject[chosen])) == 1
@@ -64,14 +65,14 @@ def test_subjects_take_turns_in_changing_order(tiny_capture: Capture) -> None:
     assert len(set(rounds)) == 6
 
 
-def test_a_metric_batch_shows_a_subject_in_the_same_clothes(tiny_capture: Capture) -> None:
+def test_a_metric_batch_shows_a_subject_in_one_outfit(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants()
-    dressed = replace(instants, look=instants.sequence % 2)
+    dressed = replace(instants, outfit=instants.sequence % 2)
     plan = metric_plan(dressed, MetricSettings(instants=3, views=2, min_gap=0.2))
-    looks = [set(dressed.look[metric_batch(plan, 0, step).instants].tolist()) for step in range(24)]
+    looks = [set(dressed.outfit[metric_batch(plan, 0, step).instants].tolist()) for step in range(24)]
     assert all(len(look) == 1 for look in looks)
     assert set.union(*looks) == {0, 1}
-    alone = replace(instants, look=(np.arange(len(instants)) == 0).astype(np.int64))
+    alone = replace(instants, outfit=(np.arange(len(instants)) == 0).astype(np.int64))
     with pytest.raises(ValueError, match=r"S1 has 1 instants dressed as in .*, of which at most 1 are"):
         metric_plan(alone, MetricSettings(instants=3, views=2))
 
@@ -130,9 +131,9 @@ def test_settings_that_can_hold_no_pair_or_negative_are_refused() -> None:
     with pytest.raises(ValueError, match="views: expected 1 or more, got 0"):
         MetricSettings(views=0)
     with pytest.raises(ValueError, match="a positive needs at least 2 views, got 1"):
-        MCSSSettings(metric_loss="infonce", views=1)
+        MCSS(metric_loss="infonce", views=1)
     with pytest.raises(ValueError, match="at least 2 can agree, got 1"):
-        RhodinCVPR18Settings(views=1)
+        RhodinCVPR18(views=1)
     with pytest.raises(ValueError, match="seconds ≥ 0, came nan"):
         MetricSettings(min_gap=float("nan"))
 

@@ -8,7 +8,8 @@ import torch
 
 import reference
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions, gallery_of
 from mcss.evaluation.examples import pick_rows, pose_examples
@@ -18,7 +19,7 @@ from mcss.skeletons import camera_pose
 
 
 class Oracle:
-    """Knows the truth, and errs by a given shift of every joint but the root; embeds the instant."""
+    """Predicts the truth with every joint but the root shifted; embeds the instant."""
 
     def __init__(self, capture: Capture, shift: float = 0.0, embedded: bool = True) -> None:
         instants = capture.instants()
@@ -109,7 +110,7 @@ def test_a_second_call_and_the_way_through_json_give_identical_numbers(tiny_capt
     assert score["above_oracle"] == score["mean_pa_mpjpe"] - score["oracle"]
 
 
-def test_large_splits_are_thinned_towhole_instants(tiny_capture: Capture) -> None:
+def test_large_splits_are_thinned_to_whole_instants(tiny_capture: Capture) -> None:
     oracle = Oracle(tiny_capture)
     settings = EvaluationSettings(max_instants=30, max_gallery=50, max_queries=9)
     result = evaluate(oracle, tiny_capture, "train", settings)
@@ -147,7 +148,7 @@ def test_instants_without_heading_are_counted_and_left_out(tiny_capture: Capture
     assert result.pose.images == len(predictions) - 20
 
 
-def test_what_a_predictor_gets_wrong_is_said(tiny_capture: Capture) -> None:
+def test_wrong_output_of_a_predictor_is_named(tiny_capture: Capture) -> None:
     oracle = Oracle(tiny_capture)
     with pytest.raises(ValueError, match="expected poses for 64 rows, got 63; return one per row"):
         evaluate(lambda rows: oracle(rows[1:]), tiny_capture, "test")
@@ -169,7 +170,7 @@ def test_sequences_of_the_same_name_are_told_apart_by_their_subject(tiny_capture
 
 
 class CameraOracle(Oracle):
-    """Knows the pose in the frame of each camera."""
+    """Predicts the true pose in camera space."""
 
     def __init__(self, capture: Capture, shift: float = 0.0) -> None:
         super().__init__(capture, shift)
@@ -196,7 +197,7 @@ def test_a_prediction_in_camera_space_is_scored_there(tiny_capture: Capture) -> 
     assert (canonical.frame, canonical.images) == ("canonical", perfect.images)
 
 
-def test_poses_in_the_rooms_frame_are_scored_with_their_heading(tiny_capture: Capture) -> None:
+def test_poses_in_world_space_are_scored_with_their_heading(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants()
     instant = {int(row): i for i, rows in enumerate(instants.rows) for row in rows if row >= 0}
 

@@ -18,14 +18,15 @@ from mcss.evaluation.predictions import EvaluationSettings, MeanPose, SplitPredi
 from mcss.evaluation.report import PAPER, SystemResult, comparison_report, history_of, report_rows, run_report
 from mcss.models.prediction import Prediction
 from mcss.skeletons import JOINTS
-from mcss.viz.figures import INK, LEFT, RIGHT, skeleton_svg
-from mcss.viz.plots import Line, averaged, line_plot
+from mcss.viz.plots import Line, line_plot, mean_line
+from mcss.viz.skeleton import skeleton_svg
+from mcss.viz.style import INK, LEFT, RIGHT
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac"
 
 
 def predicted(capture: Capture, noise: float, seed: int = 0, split: str = "train") -> SplitPrediction:
-    """The truth with noise, from a predictor whose embedding is the noisy pose itself."""
+    """Predict the truth with noise, and embed the noisy pose itself."""
     instants = capture.instants()
     targets = target_poses(instants)
     instant = {int(row): i for i, rows in enumerate(instants.rows) for row in rows}
@@ -66,7 +67,7 @@ def provenance(**changes: Any) -> Provenance:
 
 
 def figures_of(evaluation: Evaluation) -> Iterator[str]:
-    """Every figure of an evaluation as the page prints it."""
+    """Return every figure of an evaluation as the page prints it."""
 
     def walk(value: Any, name: str = "") -> Iterator[str]:
         if isinstance(value, dict):
@@ -168,7 +169,7 @@ def test_hostile_names_are_escaped_everywhere(tiny_capture: Capture) -> None:
     assert page.count("&lt;script&gt;") > 20
 
 
-def test_the_page_asks_nothing_of_the_network(tiny_capture: Capture) -> None:
+def test_the_page_loads_nothing_from_the_internet(tiny_capture: Capture) -> None:
     predictions = predicted(tiny_capture, 30)
     rows = pick_rows(predictions, 3)
     page = comparison_report(
@@ -247,16 +248,16 @@ def test_plots_are_well_formed_and_take_the_colour_of_the_page() -> None:
 
 
 def test_the_average_of_runs_stops_where_the_shortest_does() -> None:
-    line = averaged("s", [([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), ([0, 2], [2.0, 2.0])], LEFT)
+    line = mean_line("s", [([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0]), ([0, 2], [2.0, 2.0])], LEFT)
     assert list(line.x) == [0, 1, 2]
     assert list(line.y) == pytest.approx([3.0, 2.5, 2.0])
     assert line.spread is not None
     assert list(line.spread) == pytest.approx([math.sqrt(2), math.sqrt(0.5), 0.0])
-    assert not averaged("s", [([0], [math.nan])], LEFT).x
+    assert not mean_line("s", [([0], [math.nan])], LEFT).x
 
 
 def test_a_skeleton_has_its_left_on_the_right_of_the_image_and_its_head_up() -> None:
-    """As somebody sees a person who faces them."""
+    """The skeleton is drawn as one sees a person who faces one."""
     pose = np.zeros((17, 3), np.float32)
     for joint, name in enumerate(JOINTS):
         pose[joint, 0] = 130 * (name.startswith("L") - name.startswith("R"))

@@ -13,7 +13,9 @@ import mcss.experiments.pose_tables as pose_parts
 import mcss.experiments.tuning as tuning
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
 from mcss.data.augmentation import NO_AUGMENTATION
-from mcss.data.capture import Capture, CaptureWriter, Selector
+from mcss.data.capture import Capture
+from mcss.data.schema import Selector
+from mcss.data.writer import CaptureWriter
 from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments import reproduce as module
@@ -76,13 +78,13 @@ def made(place: Path, test: tuple[str, ...]) -> Capture:
 
 @pytest.fixture(scope="module")
 def two_captures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture, Capture]:
-    """Trained on S1, tested on two people; and another one."""
+    """A capture with one training subject and two test subjects, and another capture."""
     place = tmp_path_factory.mktemp("captures")
     return made(place / "one", ("S2", "S3")), made(place / "other", ("S1", "S3"))
 
 
 @pytest.mark.slow
-def test_all_parts_are_measured_written_and_carried_on(
+def test_all_parts_are_measured_written_and_continued(
     two_captures: tuple[Capture, Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     capture, other = two_captures
@@ -232,7 +234,7 @@ def test_signals_are_measured_with_and_without(two_captures: tuple[Capture, Capt
         assert note.endswith("N-MPJPE changes by {:+.1f} %, PA-MPJPE by {:+.1f} %.".format(*changes))
 
 
-def test_parts_that_cannot_be_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
+def test_impossible_parts_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
     study = ReproducePlan(seeds=1).study(two_captures[0].uri, tmp_path)
     parts, notes = wanted_parts(["all"], study)
     assert "table4" not in parts
@@ -245,7 +247,7 @@ def test_parts_that_cannot_be_are_refused_or_left_out(two_captures: tuple[Captur
         ReproducePlan(seeds=0)
 
 
-def test_landmarks_of_another_program_are_scored_over_the_joints_it_has(
+def test_landmarks_of_another_program_are_scored_over_its_joints(
     two_captures: tuple[Capture, Capture], tmp_path: Path
 ) -> None:
     capture = two_captures[0]
@@ -287,7 +289,7 @@ def test_landmarks_of_another_program_are_scored_over_the_joints_it_has(
 
 
 class StandIn:
-    """Finds the person in the first two images of a request, a step to the side in each."""
+    """Finds the person in the first two images of a request, a step further to the side in the second."""
 
     def landmarks(self, images: np.ndarray) -> Landmarks:
         count = len(images)
@@ -299,7 +301,7 @@ class StandIn:
 NAMES = (*SHARED.values(), *(f"OTHER_{i}" for i in range(21)))
 
 
-def test_what_mediapipe_finds_is_kept_with_the_time_it_took(
+def test_mediapipes_landmarks_are_kept_with_the_time_they_took(
     two_captures: tuple[Capture, Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     capture = two_captures[0]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
 from mcss.data.labels import LabelSpec, read_instants, select_labels, write_instants
+from mcss.data.writer import CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.inference.label_selection import SelectSettings, k_center, select_instants
 from mcss.models.model_file import save_model
@@ -15,7 +16,7 @@ from mcss.models.pose_network import NetworkConfig, PoseNetwork
 
 
 def slow_k_center(points: list[list[float]], budget: int) -> list[int]:
-    """Greedy k-center by its definition, without arrays."""
+    """Greedy k-center from its definition, without arrays."""
 
     def squared(a: list[float], b: list[float]) -> float:
         return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
@@ -29,7 +30,7 @@ def slow_k_center(points: list[list[float]], budget: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_k_center_is_what_its_definition_says(seed: int) -> None:
+def test_k_center_follows_its_definition(seed: int) -> None:
     rng = np.random.default_rng(seed)
     points = rng.integers(-8, 9, (30, 3)).astype(float)  # small integers: exact, and with ties
     points[7] = points[3]
@@ -47,17 +48,17 @@ def test_the_radius_is_at_most_twice_the_best() -> None:
     assert best <= k_center(points, 3)[1][-1] <= 2 * best
 
 
-def test_a_smaller_budget_takes_the_first_of_a_larger_one() -> None:
+def test_a_smaller_budget_selects_the_first_of_a_larger_one() -> None:
     points = np.random.default_rng(1).normal(size=(40, 5)).astype(np.float32)
     assert k_center(points, 7)[0].tolist() == k_center(points, 20)[0][:7].tolist()
 
 
 def test_k_center_refuses_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match="expected 1 to 4, the instants that there are, got 5"):
+    with pytest.raises(ValueError, match="expected 1 to 4, the number of instants, got 5"):
         k_center(np.zeros((4, 2)), 5)
     with pytest.raises(ValueError, match="expected 1 to 4"):
         k_center(np.zeros((4, 2)), 0)
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="NaN or infinity"):
         k_center(np.array([[0.0], [np.nan]]), 1)
 
 
@@ -81,7 +82,7 @@ def test_instants_chosen_by_a_run_are_the_same_every_time_and_lie_in_the_split(
 
 
 def test_the_feature_of_an_instant_is_the_mean_of_its_views(tmp_path: Path, run: Path) -> None:
-    """A view that is missing changes nothing of what the others say: here all views are the same image."""
+    """A missing view does not change the mean of the others; here all views are the same image."""
     part = stick_part(0, 0, instants=12)
     same = {f.frame: f.image for f in part if f.view == "1"}
     writers = []
@@ -127,12 +128,12 @@ def test_subjects_and_budgets_that_are_not_there(tiny_capture: Capture) -> None:
     with pytest.raises(ValueError, match="no 'S3' in the split train; there are S1, S2"):
         select_instants(tiny_capture, SelectSettings(by="pose", budget=2, subjects=("S3",)))
     with pytest.raises(
-        ValueError, match="97 instants were asked for, but there are 96 to choose from that have a pose"
+        ValueError, match="expected at most 96, the number of instants to choose from that have a pose with a heading, got 97"
     ):
         select_instants(tiny_capture, SelectSettings(by="pose", budget=97))
 
 
-def test_a_list_of_instants_is_read_as_it_was_written_and_picks_just_these(
+def test_a_list_of_instants_is_read_as_it_was_written_and_selects_exactly_these(
     tiny_capture: Capture, tmp_path: Path
 ) -> None:
     chosen = select_instants(tiny_capture, SelectSettings(by="pose", budget=7)).instants
@@ -179,7 +180,7 @@ def test_lists_of_other_files_and_other_captures(tiny_capture: Capture, tmp_path
         select_labels(tiny_capture.instants("train"), LabelSpec.parse(f"@{path}"))
 
 
-def test_of_a_list_those_with_a_pose_are_used_and_one_must_be(tmp_path: Path) -> None:
+def test_of_a_list_the_instants_with_a_pose_are_used_and_one_must_have_one(tmp_path: Path) -> None:
     writer = CaptureWriter.open(tmp_path / "half", info=INFO)
     writer.append(stick_part(0, 0, instants=4))
     writer.append(stick_part(0, 1, instants=4, labelled=False))

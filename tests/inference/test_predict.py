@@ -21,12 +21,12 @@ from mcss.data.capture import Capture
 from mcss.data.formats.csv import read_csv
 from mcss.data.formats.npz import read_npz
 from mcss.data.formats.trc import read_trc
-from mcss.inference.locate import in_image, parsed_rectangle
+from mcss.inference.locate import locate_in_image, parsed_box
 from mcss.inference.outputs import parsed_formats
-from mcss.inference.predict import Input, inputs_of, take_of_image, take_of_video
+from mcss.inference.predict import InputFile, input_files, predict_image, predict_video
 from mcss.skeletons import JOINTS
 from mcss.video.decoding import times_of
-from mcss.video.detectors import Found
+from mcss.video.detectors import Detections
 from runs_for_tests import equipped_run
 
 ROOM = {"width": 160, "height": 120, "count": 20}
@@ -48,7 +48,7 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def predict(*args: object, code: int = 0) -> None:
-    """Run `mcss predict`; it must end with `code`."""
+    """Run `mcss predict`, which must exit with `code`."""
     if code == 0:
         main(["predict", *map(str, args)])
         return
@@ -91,21 +91,21 @@ def test_a_video_becomes_files_of_every_format_that_say_the_same(run: Path, clip
 def test_the_person_is_followed_by_motion_and_the_model_sees_what_an_import_would_show_it(
     run: Path, clip: Path
 ) -> None:
-    take = take_of_video(mcss.load(run), Input(clip, "walk"))
+    sequence = predict_video(mcss.load(run), InputFile(clip, "walk"))
     room = Room(**ROOM)
     for i in range(2, 18, 5):
-        x0, y0, x1, y1 = take.poses.crop_boxes[i]
+        x0, y0, x1, y1 = sequence.poses.crop_boxes[i]
         joints = room.person(i)[0]
         inside = (joints[:, 0] > x0 - 2) & (joints[:, 0] < x1 + 2) & (joints[:, 1] > y0 - 2) & (joints[:, 1] < y1 + 2)
         assert inside.mean() > 0.8
-    assert take.found.mean() > 0.8
+    assert sequence.found.mean() > 0.8
 
 
 def test_smoothing_can_be_chosen_and_switched_off(run: Path, clip: Path) -> None:
     for kind in ("savgol", "one-euro", "none"):
         predict(clip, "-o", kind, "--run", run, "--formats", "npz", "--smooth", kind, "--no-overlay")
     poses = {kind: np.load(f"{kind}/walk.npz")["poses"] for kind in ("savgol", "one-euro", "none")}
-    raw = take_of_video(mcss.load(run), Input(clip, "walk")).poses.pose
+    raw = predict_video(mcss.load(run), InputFile(clip, "walk")).poses.pose
     np.testing.assert_allclose(poses["none"], raw, atol=1e-3)
     trembling = {kind: float(np.abs(np.diff(pose, 2, axis=0)).mean()) for kind, pose in poses.items()}
     assert trembling["savgol"] < 0.8 * trembling["none"]
@@ -139,7 +139,7 @@ def test_one_bad_file_does_not_stop_the_others_and_the_exit_status_says_so(
     for message in (
         "mixed/broken.jpg: not a readable image",
         "mixed/empty.mp4: the file is empty (0 bytes)",
-        "mixed/still.mp4: no person was found in it (a person is found by moving before a static camera)",
+        "mixed/still.mp4: no person was found in it (nobody moves in front of a static camera)",
         "4 of 7 written to out.",
     ):
         assert message in text
@@ -152,12 +152,12 @@ def test_one_bad_file_does_not_stop_the_others_and_the_exit_status_says_so(
     assert sum("failed" in item for item in items) == 3
 
 
-def test_a_image_is_taken_whole_with_a_note_or_in_a_box(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_is_used_whole_with_a_note_or_cropped_to_a_box(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("photo.png", photo())
     predict("photo.png", "-o", "whole", "--run", run)
-    assert "photo.png: taken whole, as nothing says where in it the person is" in said(capsys)
+    assert "photo.png: the whole image is used" in said(capsys)
     predict("photo.png", "-o", "box", "--run", run, "--box", "100,120,80,200")
-    assert "taken whole" not in said(capsys)
+    assert "whole image" not in said(capsys)
     assert json.loads(Path("box/photo.json").read_text())["frames"][0]["square"] == [25, 105, 255, 335]
     assert cv2.imread("box/photo_overlay.jpg").shape == (400, 700, 3)
     predict("photo.png", "-o", "box", "--run", run, "--box", "900,0,5,5", code=1)
@@ -165,40 +165,40 @@ def test_a_image_is_taken_whole_with_a_note_or_in_a_box(run: Path, capsys: pytes
 
 
 class Told:
-    """A finder that is told what to see, image after image; nothing when it was told no more."""
+    """A detector with prepared answers, one per image; it finds nobody after the last."""
 
     def __init__(self, *boxes: list[list[float]]) -> None:
         self._boxes = list(boxes)
 
-    def find(self, images: Sequence[np.ndarray]) -> list[Found]:
+    def find(self, images: Sequence[np.ndarray]) -> list[Detections]:
         seen = [self._boxes.pop(0) if self._boxes else [] for _ in images]
-        return [Found.of(boxes, [0.9] * len(boxes)) for boxes in seen]
+        return [Detections.of(boxes, [0.9] * len(boxes)) for boxes in seen]
 
 
 def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_none(run: Path, clip: Path) -> None:
     model = mcss.load(run)
     cv2.imwrite("photo.png", photo())
     two = Told([[0.0, 0, 20, 40], [100.0, 50, 180, 250]])
-    take = take_of_image(model, Input(Path("photo.png"), "photo"), finder=two)
-    assert take.poses.crop_boxes.tolist() == [[25, 35, 255, 265]]
-    assert "2 people; the largest is taken" in take.notes[0]
-    with pytest.raises(ValueError, match="photo: no person was found in it; say where one is with --box"):
-        in_image(photo(), "photo", None, Told())
+    sequence = predict_image(model, InputFile(Path("photo.png"), "photo"), finder=two)
+    assert sequence.poses.crop_boxes.tolist() == [[25, 35, 255, 265]]
+    assert "2 people were found; the largest is used" in sequence.notes[0]
+    with pytest.raises(ValueError, match="photo: no person was found in it; say where they are with --box"):
+        locate_in_image(photo(), "photo", None, Told())
     moving: list[list[list[float]]] = [
         [] if i == 3 else [[0.0, 0, 9, 9], [30.0 + i, 20, 80 + i, 110]] for i in range(20)
     ]
-    take = take_of_video(model, Input(clip, "walk"), finder=Told(*moving))
-    assert take.found.tolist() == [i != 3 for i in range(20)]
-    middle = (take.poses.crop_boxes[:, 0] + take.poses.crop_boxes[:, 2]) / 2
+    sequence = predict_video(model, InputFile(clip, "walk"), finder=Told(*moving))
+    assert sequence.found.tolist() == [i != 3 for i in range(20)]
+    middle = (sequence.poses.crop_boxes[:, 0] + sequence.poses.crop_boxes[:, 2]) / 2
     np.testing.assert_allclose(middle[4:16], 55 + np.arange(4, 16), atol=3)
-    with pytest.raises(ValueError, match=r"no person was found in it \(no person was detected"):
-        take_of_video(model, Input(clip, "walk"), finder=Told())
+    with pytest.raises(ValueError, match=r"no person was found in it \(the detector found nobody"):
+        predict_video(model, InputFile(clip, "walk"), finder=Told())
 
 
 def test_a_detector_is_chosen_on_the_command_line(
     run: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cv2.imwrite("photo.png", photo())  # 300 × 400: 168 × 224 to the detector, 28 from the left
+    cv2.imwrite("photo.png", photo())  # 300 × 400 becomes 168 × 224 for the detector, 28 from the left
     detector = ["--find", "blazepose", "--detector-weights", str(answering(tmp_path / "d.tflite", [(3, 3, 28, 3)]))]
     predict("photo.png", "-o", "found", "--run", run, *detector)
     assert json.loads(Path("found/photo.json").read_text())["frames"][0]["square"] == [92, 142, 208, 258]
@@ -213,7 +213,7 @@ def test_portrait_videos_are_turned_upright(run: Path) -> None:
     write_video(Path("plain.mp4"), room.images())
     model = mcss.load(run)
     box = (20.0, 30.0, 60.0, 110.0)
-    a, b = (take_of_video(model, Input(Path(f"{name}.mp4"), name), box) for name in ("phone", "plain"))
+    a, b = (predict_video(model, InputFile(Path(f"{name}.mp4"), name), box) for name in ("phone", "plain"))
     np.testing.assert_array_equal(a.poses.crop_boxes, b.poses.crop_boxes)
     np.testing.assert_allclose(a.poses.pose, b.poses.pose, atol=20)
 
@@ -231,14 +231,14 @@ def test_variable_frame_rates_keep_their_times_with_a_note(run: Path, capsys: py
         container.mux(stream.encode())
     np.testing.assert_allclose(times_of(Path("vfr.mp4")), np.array(stamps) / 25, atol=1e-3)
     predict("vfr.mp4", "-o", "out", "--run", run, "--formats", "csv,bvh")
-    assert "vfr.mp4: its frame rate varies" in said(capsys)
+    assert "vfr.mp4: the frame rate varies" in said(capsys)
     with Path("out/vfr.csv").open() as file:
         times = [float(row["time"]) for row in csv.DictReader(file)]
     np.testing.assert_allclose(times, np.array(stamps) / 25, atol=1e-3)
-    assert f"Frames: {stamps[-1] + 1}\nFrame Time: 0.04" in Path("out/vfr.bvh").read_text()  # BVH knows one rate alone
+    assert f"Frames: {stamps[-1] + 1}\nFrame Time: 0.04" in Path("out/vfr.bvh").read_text()  # BVH has one frame rate
 
 
-def test_a_capture_gives_one_fused_pose_an_instant(run: Path, tiny_capture: Capture) -> None:
+def test_a_capture_gives_one_fused_pose_per_instant(run: Path, tiny_capture: Capture) -> None:
     predict(tiny_capture.uri, "-o", "out", "--run", run, "--split", "test", "--formats", "json,trc")
     found = json.loads(Path("out/S3/Walking 1.json").read_text())
     assert len(found["frames"]) == 16
@@ -276,17 +276,17 @@ def test_a_view_for_rerun_is_written(run: Path) -> None:
 def test_sources_that_hold_nothing(make: object, message: str) -> None:
     make()  # type: ignore[operator]
     with pytest.raises(ValueError, match=message):
-        inputs_of(Path("x"))
+        input_files(Path("x"))
 
 
 def test_options_that_cannot_be_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("photo.png", photo())
     predict("photo.png", "-o", "out", "--run", run, "--formats", "json,fbx", code=1)
-    assert "formats: fbx cannot be written; expected some of json,csv,trc,bvh,npz" in said(capsys)
+    assert "formats: expected some of json,csv,trc,bvh,npz, got fbx" in said(capsys)
     with pytest.raises(ValueError, match="expected at least one"):
         parsed_formats(",")
     with pytest.raises(ValueError, match="expected x,y,width,height in pixels"):
-        parsed_rectangle("1,2,3")
+        parsed_box("1,2,3")
     with pytest.raises(ValueError, match="expected a width and height above 0"):
-        parsed_rectangle("1,2,0,4")
+        parsed_box("1,2,0,4")
     assert not Path("out").exists()

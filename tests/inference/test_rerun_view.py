@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.inference.rerun_view import show_in_rerun
 
 

@@ -14,22 +14,22 @@ from mcss.data.keypoints import keypoints_of, skeleton_maps
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.chen_cvpr19 import (
-    ChenCVPR19Settings,
+    ChenCVPR19,
     SkeletonMapConfig,
     SkeletonMapNetwork,
     SkeletonMapOutput,
-    SkeletonMapSettings,
+    SkeletonMapSynthesis,
     map_error,
     representation_losses,
 )
 from mcss.methods.method import information_of, load_estimator
-from mcss.methods.points2d import Points2DSettings, mean_of_known, point_error
-from mcss.methods.supervised import SupervisedSettings
+from mcss.methods.points2d import Points2D, mean_of_known, point_error
+from mcss.methods.supervised import Supervised
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
 from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.recipes import recipe
+from mcss.training.settings import recipe
 from mcss.training.settings import OptimiserSettings, TrainSettings
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
@@ -43,10 +43,10 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings_for(capture: Capture, **changes: object) -> TrainSettings:
-    representation = SkeletonMapSettings(instants=4, views=3, min_gap=0.2, maps=MAPS)
+    representation = SkeletonMapSynthesis(instants=4, views=3, min_gap=0.2, maps=MAPS)
     settings = TrainSettings(
         capture=capture.uri,
-        method=ChenCVPR19Settings(representation, representation_length=0.5, pose_images=6),
+        method=ChenCVPR19(representation, representation_length=0.5, pose_images=6),
         network=NETWORK,
         weights="random",
         augmentation=NO_AUGMENTATION,
@@ -58,7 +58,7 @@ def settings_for(capture: Capture, **changes: object) -> TrainSettings:
     return replace(settings, **changes)  # type: ignore[arg-type]
 
 
-def test_errors_equal_a_slow_reading_leave_the_unknown_out_and_have_the_right_gradient() -> None:
+def test_errors_equal_a_slow_version_ignore_unknown_joints_and_have_the_right_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     predicted = torch.randn(3, 16, 2, generator=generator, dtype=torch.float64)
     points = torch.randn(3, 17, 2, generator=generator, dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_what_is_perfect_costs_nothing_and_no_small_or_constant_cloud_buys_consi
     points[:, 0] = 0
     cloud = torch.randn(4, 8, 3, generator=torch.Generator().manual_seed(1))
     true = skeleton_maps(points, 8, width=0.4)
-    settings = SkeletonMapSettings(maps=MAPS, consistency_weight=2.0)
+    settings = SkeletonMapSynthesis(maps=MAPS, consistency_weight=2.0)
     perfect = SkeletonMapOutput(points[:, 1:], cloud, cloud, true)
     assert representation_losses(settings, network, perfect, batch_of(points)).total.item() == 0
     other = perfect._replace(turned=cloud.flip(0), drawn=torch.zeros_like(true))
@@ -155,7 +155,7 @@ def test_a_run_stopped_in_either_stage_resumes_bit_for_bit(
 
 def test_a_backbone_that_learned_2d_joints_starts_another_run(tiny_capture: Capture, tmp_path: Path) -> None:
     settings = settings_for(
-        tiny_capture, labels="none", method=Points2DSettings(instants=6, views=2, min_gap=0.2),
+        tiny_capture, labels="none", method=Points2D(instants=6, views=2, min_gap=0.2),
         network=replace(NETWORK, dim=64, embedding_norm=True, scaled_embedding=True),
         optimiser=OptimiserSettings(steps=40, lr=2e-3),
     )  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_backbone_that_learned_2d_joints_starts_another_run(tiny_capture: Capt
     assert point_error(seen, true).median() < point_error(mean, true).median()
 
     other = replace(
-        settings, labels="S1", method=SupervisedSettings(pose_images=4), weights=str(tmp_path / "points"),
+        settings, labels="S1", method=Supervised(pose_images=4), weights=str(tmp_path / "points"),
         optimiser=OptimiserSettings(steps=1, lr=1e-9),
     )  # fmt: skip
     train(other, tmp_path / "other")
@@ -210,10 +210,10 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"bone_width: expected a width above 0, got 0"):
         SkeletonMapConfig(bone_width=0.0)
     with pytest.raises(ValueError, match=r"consistency_weight: expected 0 or more, got nan"):
-        SkeletonMapSettings(consistency_weight=float("nan"))
+        SkeletonMapSynthesis(consistency_weight=float("nan"))
     with pytest.raises(ValueError, match=r"representation_length: expected more than 0, got -1.0"):
-        ChenCVPR19Settings(representation_length=-1.0)
+        ChenCVPR19(representation_length=-1.0)
     with pytest.raises(
         ValueError, match=r"rotation, mirror: 2D joints are not turned .* set both to 0 \(they are 8 and 0"
     ):
-        TrainSettings("c", method=Points2DSettings(), augmentation=AugmentationSettings())
+        TrainSettings("c", method=Points2D(), augmentation=AugmentationSettings())

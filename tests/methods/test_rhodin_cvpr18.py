@@ -12,26 +12,26 @@ from torch import Tensor
 
 from captures_for_tests import INFO, stick_part
 from mcss.data.augmentation import AugmentationSettings
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.methods.rhodin_cvpr18 import InitialSettings, RhodinCVPR18Settings, aligning_rotations, view_disagreement
-from mcss.methods.supervised import SupervisedSettings
+from mcss.methods.rhodin_cvpr18 import InitialTraining, RhodinCVPR18, aligning_rotations, view_disagreement
+from mcss.methods.supervised import Supervised
 from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig
 from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.recipes import recipe
-from mcss.training.settings import OptimiserSettings, TrainSettings, stages
+from mcss.training.settings import OptimiserSettings, TrainSettings, recipe, stages
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 
 def settings_for(capture: Capture, **changes: object) -> TrainSettings:
     settings = TrainSettings(
         capture=capture.uri,
-        method=RhodinCVPR18Settings(instants=4, views=3, min_gap=0.2, pose_images=4),
+        method=RhodinCVPR18(instants=4, views=3, min_gap=0.2, pose_images=4),
         network=NetworkConfig(
             backbone="resnet18",
             batchnorm_affine=True,
@@ -61,7 +61,7 @@ def random_poses(*shape: int, seed: int = 0) -> Tensor:
 
 
 def slow_disagreement(poses: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """One joint after the other: x_common = Rᵀ x_camera."""
+    """Compute the disagreement joint by joint: x_common = Rᵀ x_camera."""
     instants, views, joints, _ = poses.shape
     found = np.zeros((instants, views))
     for i in range(instants):
@@ -73,7 +73,7 @@ def slow_disagreement(poses: np.ndarray, rotations: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_disagreement_equals_a_slow_reading_of_its_definition() -> None:
+def test_disagreement_equals_a_slow_version_of_its_definition() -> None:
     poses, rotations = random_poses(3, 4), random_rotations(3, 4)
     expected = slow_disagreement(poses.numpy(), rotations.numpy())
     np.testing.assert_allclose(view_disagreement(poses, rotations).numpy(), expected, rtol=1e-12)
@@ -93,7 +93,7 @@ def test_procrustes_finds_the_cameras_of_one_pose_and_is_never_beaten() -> None:
     found = aligning_rotations(seen)
     torch.testing.assert_close(found, rotations @ rotations[:, :1].mT)
     assert view_disagreement(seen, found).max() < 1e-20
-    poses = random_poses(5, 2, seed=3)  # of no common body: the best among many turns, and no reflection
+    poses = random_poses(5, 2, seed=3)  # without a common body: the best of many rotations, and no reflection
     found = aligning_rotations(poses)
     torch.testing.assert_close(torch.linalg.det(found), torch.ones(5, 2, dtype=torch.float64))
     best = view_disagreement(poses, found)
@@ -112,7 +112,7 @@ def test_gradcheck_of_the_disagreement() -> None:
 def test_training_brings_the_views_together_and_leaves_the_initial_network_in_its_folder(
     tiny_capture: Capture, tmp_path: Path
 ) -> None:
-    method = RhodinCVPR18Settings(instants=6, views=4, min_gap=0.2, pose_images=8)
+    method = RhodinCVPR18(instants=6, views=4, min_gap=0.2, pose_images=8)
     settings = settings_for(
         tiny_capture, method=method, labels="S1:0.2", optimiser=OptimiserSettings(steps=40, lr=2e-3)
     )
@@ -134,7 +134,7 @@ def test_training_brings_the_views_together_and_leaves_the_initial_network_in_it
 
 
 def test_the_first_step_has_not_drifted(tiny_capture: Capture, tmp_path: Path) -> None:
-    """Both networks see the same images; only BatchNorm's batch statistics and dropout tell them apart."""
+    """Both networks see the same images; only BatchNorm's batch statistics and dropout make them differ."""
     settings = settings_for(tiny_capture, frozen_statistics=True, optimiser=OptimiserSettings(steps=4))
     settings = replace(settings, network=replace(settings.network, embedding_norm=False))
     train(settings, tmp_path / "run")
@@ -146,7 +146,7 @@ def test_the_first_step_has_not_drifted(tiny_capture: Capture, tmp_path: Path) -
 def test_a_run_stopped_in_either_stage_resumes_bit_for_bit(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = RhodinCVPR18Settings(rotations="procrustes", instants=4, views=3, min_gap=0.2, pose_images=4)
+    method = RhodinCVPR18(rotations="procrustes", instants=4, views=3, min_gap=0.2, pose_images=4)
     settings = settings_for(tiny_capture, method=method)
     check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit(settings, tmp_path, monkeypatch)
 
@@ -158,7 +158,7 @@ def test_an_initial_network_can_be_given(tiny_capture: Capture, tmp_path: Path) 
     train(replace(settings, init=first, optimiser=replace(settings.optimiser, steps=4)), tmp_path / "second")
     whole, second = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "second"))
     assert all(torch.equal(whole[key], second[key]) for key in whole)
-    canonical = replace(settings, init=first, method=SupervisedSettings(pose_images=4))
+    canonical = replace(settings, init=first, method=Supervised(pose_images=4))
     message = r"--init .*first: a PoseNetwork whose poses are camera; supervised .* whose poses are canonical"
     with pytest.raises(CheckpointError, match=message):
         train(canonical, tmp_path / "third")
@@ -168,7 +168,7 @@ def test_the_stages_share_the_steps() -> None:
     settings = recipe("fast", "rhodin_cvpr18", "c")
     first, second = stages(settings)
     assert first is not None
-    assert isinstance(first.method, InitialSettings)
+    assert isinstance(first.method, InitialTraining)
     assert first.optimiser.steps + second.optimiser.steps == settings.optimiser.steps
     with pytest.raises(ValueError, match=r"steps: rhodin_cvpr18 has two stages and needs 2 or more, got 1"):
         stages(replace(settings, optimiser=replace(settings.optimiser, steps=1)))
@@ -181,7 +181,7 @@ def test_the_recipe_is_that_of_mcss_but_for_the_loss_and_turned_images() -> None
 
 
 def capture_without(part: str, place: Path) -> Capture:
-    """S1 and S2 of the stick figures, without the cameras of S2 or of everybody, or with one that is no rotation."""
+    """S1 and S2 of the stick figures, without the cameras of S2 or of all, or with a matrix that is no rotation."""
     info = replace(INFO, splits={"train": INFO.splits["train"]})
     writer = CaptureWriter.open(place, info=info)
     for subject in range(2):
@@ -208,13 +208,13 @@ def test_procrustes_does_without_the_cameras_of_unlabelled_people(tmp_path: Path
     settings = settings_for(capture, optimiser=OptimiserSettings(steps=2))
     with pytest.raises(CaptureError, match=r"rhodin_cvpr18 needs camera rotations, and 96 of 192 .*S2/Walking 1"):
         train(settings, tmp_path / "cameras")
-    assert isinstance(settings.method, RhodinCVPR18Settings)
+    assert isinstance(settings.method, RhodinCVPR18)
     train(replace(settings, method=replace(settings.method, rotations="procrustes")), tmp_path / "procrustes")
 
 
 def test_a_matrix_that_is_no_rotation_is_refused(tmp_path: Path) -> None:
     capture = capture_without("rotation", tmp_path / "capture")
-    with pytest.raises(CaptureError, match=r"S1/Walking 1 frame 0 view 1 .* a matrix that is no rotation"):
+    with pytest.raises(CaptureError, match=r"S1/Walking 1 frame 0 view 1 .* a matrix that is not a rotation"):
         train(settings_for(capture), tmp_path / "run")
 
 
@@ -226,6 +226,6 @@ def test_settings_that_make_no_sense_are_refused(tiny_capture: Capture, tmp_path
     ):
         settings_for(tiny_capture, augmentation=AugmentationSettings())
     with pytest.raises(ValueError, match=r"initial_share: expected a share between 0 and 1, got 1.0"):
-        RhodinCVPR18Settings(initial_share=1.0)
+        RhodinCVPR18(initial_share=1.0)
     with pytest.raises(ValueError, match=r"drift_weight: expected 0 or more, got nan"):
-        RhodinCVPR18Settings(drift_weight=math.nan)
+        RhodinCVPR18(drift_weight=math.nan)

@@ -12,15 +12,16 @@ from captures_for_tests import INFO, stick_part
 from mcss.data.augmentation import NO_AUGMENTATION, normalise
 from mcss.data.backgrounds import BackgroundCrops, halvings
 from mcss.data.batches import Batch
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.methods.method import load_estimator
+from mcss.methods.registry import load_estimator
 from mcss.methods.rhodin_eccv18 import (
     NovelViewNetwork,
-    NovelViewSettings,
-    RhodinECCV18Settings,
+    NovelViewSynthesis,
+    RhodinECCV18,
     SynthesisConfig,
     mean_l1,
     mean_squared,
@@ -32,8 +33,7 @@ from mcss.models.pose_network import NetworkConfig, NetworkOutput
 from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.recipes import recipe
-from mcss.training.settings import OptimiserSettings, TrainSettings, stages
+from mcss.training.settings import OptimiserSettings, TrainSettings, recipe, stages
 from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
 
 SYNTHESIS = SynthesisConfig(points=8, appearance=4, drawn_size=16, width=32, perception_stages=1, hidden=16)
@@ -48,8 +48,8 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def settings_for(capture: Capture, **changes: object) -> TrainSettings:
     settings = TrainSettings(
         capture=capture.uri,
-        method=RhodinECCV18Settings(
-            NovelViewSettings(instants=4, views=2, min_gap=0.2, synthesis=SYNTHESIS),
+        method=RhodinECCV18(
+            NovelViewSynthesis(instants=4, views=2, min_gap=0.2, synthesis=SYNTHESIS),
             representation_length=0.5,
             pose_images=6,
         ),
@@ -64,8 +64,8 @@ def settings_for(capture: Capture, **changes: object) -> TrainSettings:
     return replace(settings, **changes)  # type: ignore[arg-type]
 
 
-def test_each_view_is_drawn_from_the_one_before_with_the_looks_of_another_instant() -> None:
-    """Against plain loops: to the world with R_sourceᵀ, on to the camera with R_target."""
+def test_each_view_is_drawn_from_the_one_before_with_the_appearance_of_another_instant() -> None:
+    """Compare with plain loops: to the world with R_sourceᵀ, then to the camera with R_target."""
     generator = torch.Generator().manual_seed(0)
     cloud = torch.randn(3, 4, 5, 3, generator=generator, dtype=torch.float64)
     looks = torch.randn(3, 4, 2, generator=generator, dtype=torch.float64)
@@ -92,7 +92,7 @@ def test_a_cloud_that_is_the_same_thing_in_all_views_comes_out_as_each_view_has_
 
 
 def test_a_view_may_be_drawn_from_itself() -> None:
-    """A single view has none before it; of several, those of the first `own` instants are asked to."""
+    """A single view has no view before it; of several, those of the first `own` instants are drawn from themselves."""
     cloud = torch.randn(3, 1, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     looks = torch.randn(3, 1, 2, dtype=torch.float64)
     turned, swapped = seen_from_the_next_view(cloud, looks, random_rotations(3, 1))
@@ -107,13 +107,13 @@ def test_a_view_may_be_drawn_from_itself() -> None:
         none, first, all_own = (network(images, 0, (2, 2), rotations, backgrounds, own) for own in range(3))
         still = network(images, 0, (2, 2), torch.eye(3).expand(4, 3, 3), backgrounds, 2)
     torch.testing.assert_close(first, torch.cat([all_own[:2], none[2:]]))
-    torch.testing.assert_close(all_own, still)  # nothing is turned
+    torch.testing.assert_close(all_own, still)  # nothing is rotated
     assert not torch.allclose(none[:2], all_own[:2])
     with pytest.raises(ValueError, match=r"own_share: expected a share between 0 and 1, got 2"):
-        NovelViewSettings(own_share=2.0)
+        NovelViewSynthesis(own_share=2.0)
 
 
-def test_losses_equal_a_slow_reading_and_have_the_right_gradient() -> None:
+def test_losses_equal_a_slow_version_and_have_the_right_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     one, two = torch.randn(2, 3, 3, 4, 4, generator=generator, dtype=torch.float64)
     for found, a, b in zip(mean_l1(one, two), one, two, strict=True):
@@ -130,7 +130,7 @@ def test_losses_equal_a_slow_reading_and_have_the_right_gradient() -> None:
     assert torch.autograd.gradcheck(lambda x: seen_from_the_next_view(x, looks, random_rotations(2, 2))[0], (cloud,))
 
 
-def test_the_background_enters_the_last_layers_alone_and_pose_and_looks_all_of_it() -> None:
+def test_the_background_enters_only_the_last_layers_and_pose_and_appearance_all() -> None:
     torch.manual_seed(0)
     network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
     cloud, looks, background = torch.randn(1, 8, 3), torch.randn(1, 4), torch.zeros(1, 3, 16, 16)
@@ -153,7 +153,7 @@ def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_s
         views=np.zeros(4, np.int64), mirrored=np.zeros(4, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
         unchanged=true,
     )  # fmt: skip
-    settings = NovelViewSettings(synthesis=SYNTHESIS)
+    settings = NovelViewSynthesis(synthesis=SYNTHESIS)
     found = novel_view_losses(settings, network, drawn, batch)
     torch.testing.assert_close(found.total, found.pixels + 2 * found.features)
     torch.testing.assert_close(found.pixels, (drawn - true).abs().mean())
@@ -172,7 +172,7 @@ def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_s
         assert novel_view_losses(own, network, true, batch).total.item() == 0
 
 
-def test_once_frozen_only_the_pose_head_learns() -> None:
+def test_with_a_frozen_encoder_only_the_pose_head_learns() -> None:
     network = NovelViewNetwork(NETWORK, SYNTHESIS)
     network.train()
     assert not network.perception.training
@@ -214,7 +214,7 @@ def test_a_batch_holds_the_true_images_and_their_backgrounds_in_the_order_of_its
     first, _ = stages(settings_for(scenic_capture))
     assert first is not None
     assert first.labels == "none"
-    assert isinstance(first.method, NovelViewSettings)
+    assert isinstance(first.method, NovelViewSynthesis)
     sources = []
 
     def caught(*args: object, **_: object) -> None:
@@ -237,8 +237,8 @@ def test_a_batch_holds_the_true_images_and_their_backgrounds_in_the_order_of_its
 
 def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_capture: Capture, tmp_path: Path) -> None:
     synthesis = replace(SYNTHESIS, hidden=64, dropout=0.0)
-    method = RhodinECCV18Settings(
-        NovelViewSettings(instants=4, min_gap=0.2, synthesis=synthesis), pose_images=8, representation_length=0.7
+    method = RhodinECCV18(
+        NovelViewSynthesis(instants=4, min_gap=0.2, synthesis=synthesis), pose_images=8, representation_length=0.7
     )
     optimiser = OptimiserSettings(steps=30, lr=2e-3)
     train(settings_for(scenic_capture, method=method, optimiser=optimiser), tmp_path / "run")
@@ -251,7 +251,7 @@ def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_cap
     assert np.mean([x["features"] for x in first[-5:]]) < 0.9 * np.mean([x["features"] for x in first[:3]])
     assert np.mean([x["pose"] for x in second[-5:]]) < 0.9 * np.mean([x["pose"] for x in second[:3]])
 
-    # The second stage left the encoder as the first one made it.
+    # The second stage left the encoder unchanged.
     before, after = (load_file(f / "model.safetensors") for f in (tmp_path / "run" / "first", tmp_path / "run"))
     changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert changed == {"pose_head", "pose_mean", "pose_std"}
@@ -303,7 +303,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"points: expected 1 or more, got 0"):
         SynthesisConfig(points=0)
     with pytest.raises(ValueError, match=r"representation_length: expected more than 0, got 0.0"):
-        RhodinECCV18Settings(representation_length=0.0)
+        RhodinECCV18(representation_length=0.0)
     with pytest.raises(ValueError, match=r"perception_stages: resnet18 has 5 stages, got 6"):
         NovelViewNetwork(NETWORK, replace(SYNTHESIS, perception_stages=6))
 
@@ -319,5 +319,5 @@ def test_the_recipe_changes_no_colours_and_is_otherwise_that_of_mcss() -> None:
     assert all(getattr(theirs.augmentation, name) == 0 for name in colours)
     assert (theirs.augmentation.scale, theirs.augmentation.rotation) == (ours.augmentation.scale, 0)
     paper = recipe("paper", "rhodin_eccv18", "c").method
-    assert isinstance(paper, RhodinECCV18Settings)
+    assert isinstance(paper, RhodinECCV18)
     assert paper.representation.synthesis == SynthesisConfig(drawn_size=128)

@@ -13,7 +13,7 @@ from captures_for_tests import photo
 from mcss.data.capture import Capture
 from mcss.errors import CheckpointError, ImageError
 from mcss.images import as_rgb, read_image
-from mcss.methods.method import load_estimator
+from mcss.methods.registry import load_estimator
 from mcss.models import model as models
 from mcss.models.model_file import read_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
@@ -61,7 +61,7 @@ def test_a_box_is_looked_at_with_the_margin_of_training_crops(run: Path) -> None
     np.testing.assert_allclose(joints, inside + np.array([25, 105]), atol=1e-3)
 
 
-def test_a_image_that_is_not_square_is_shown_whole(run: Path) -> None:
+def test_an_image_that_is_not_square_is_shown_whole(run: Path) -> None:
     model = mcss.load(run)
     wide = np.full((100, 300, 3), 70, np.uint8)
     square = np.full((300, 300, 3), 70, np.uint8)
@@ -70,7 +70,7 @@ def test_a_image_that_is_not_square_is_shown_whole(run: Path) -> None:
     np.testing.assert_allclose(model.predict(wide).pose, model.predict(square).pose, atol=1e-2)
 
 
-def test_half_precision_is_read_as_single_and_says_nearly_the_same(run: Path, tmp_path: Path) -> None:
+def test_half_precision_is_read_as_single_and_predicts_nearly_the_same(run: Path, tmp_path: Path) -> None:
     whole = read_model(run)
     save_model(tmp_path / "half.safetensors", whole.network, {}, whole.parts, half=True)
     assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * (run / "model.safetensors").stat().st_size
@@ -85,7 +85,7 @@ def test_half_precision_is_read_as_single_and_says_nearly_the_same(run: Path, tm
     assert load_estimator(tmp_path / "half.safetensors").config == whole.network.config
 
 
-def test_models_without_parts_are_read_as_before_and_say_what_they_lack(tmp_path: Path) -> None:
+def test_models_without_heads_are_read_as_before_and_say_what_they_lack(tmp_path: Path) -> None:
     save_model(tmp_path / "model.safetensors", small_network(), {})
     found = mcss.load(tmp_path).predict(photo())
     assert (found.error, found.orientation, found.heading) == (None, None, None)
@@ -167,13 +167,13 @@ def test_the_cameras_rotation_mark_is_applied(orientation: int, tmp_path: Path) 
         (b"\xff\xd8\xff\xe0" + os.urandom(100), "not a readable image"),
     ],
 )
-def test_files_that_are_no_images(content: bytes, message: str, tmp_path: Path) -> None:
+def test_files_that_are_not_images(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(ImageError, match=message):
         read_image(tmp_path / "x.jpg")
 
 
-def test_arrays_and_boxes_that_are_none(run: Path, tmp_path: Path) -> None:
+def test_arrays_and_boxes_that_are_invalid(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot be read \(No such file"):
         read_image(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="came an array of float64; floats"):

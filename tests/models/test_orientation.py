@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from captures_for_tests import stick_camera, stick_pose
-from mcss.data.capture import Camera, Capture
+from mcss.data.cameras import Camera
+from mcss.data.capture import Capture
 from mcss.models.orientation import (
     Orientation,
     OrientationConfig,
@@ -35,8 +36,8 @@ def true_of(pose: np.ndarray, camera: Camera) -> Orientation:
 
 
 @pytest.mark.parametrize(("turn", "facing"), [(0, "camera"), (90, "right"), (180, "away"), (-90, "left")])
-def test_headings_are_what_they_are_said_to_be(turn: float, facing: str) -> None:
-    """A level camera that looks along +Y sees somebody who faces it at 0, counter-clockwise from above."""
+def test_headings_follow_their_definition(turn: float, facing: str) -> None:
+    """A person who faces a level camera that looks along +Y has heading 0, which grows counter-clockwise from above."""
     rotation = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # right is +X, down is -Z, away is +Y
     camera = Camera(rotation, -rotation @ np.array([0, -4000.0, 900]), np.diag([700.0, 700, 1]))
     left = {"camera": (1, 0), "right": (0, 1), "away": (-1, 0), "left": (0, -1)}[facing]
@@ -61,9 +62,9 @@ def test_a_canonical_pose_with_its_placement_lies_where_the_camera_sees_the_pers
         corner, side = (low + high) / 2 - 0.6 * (high - low).max(), 1.2 * (high - low).max()
         drawn = corner + side * true.in_crop(canonical(pose)[None])[0]
         off = np.linalg.norm(drawn - seen_by(pose, camera), axis=1)
-        assert off.max() < 0.04 * side  # perspective alone
+        assert off.max() < 0.04 * side  # only perspective
         exact = camera_pose(torch.from_numpy(pose), torch.from_numpy(camera.rotation)).numpy()
-        # Along the line of sight instead of the camera's own axis: a few degrees for people beside it.
+        # Relative to the line of sight and not to the camera's axis: a few degrees apart for people off the axis.
         assert np.linalg.norm(true.in_camera(canonical(pose)[None])[0] - exact, axis=1).mean() < 90
         assert true.in_camera(canonical(pose)[None]).shape == (1, 17, 3)
 
@@ -99,7 +100,7 @@ def test_framing_moves_the_root_with_the_image() -> None:
     assert zoom.min() < 0.95 < 1.05 < zoom.max()
 
 
-def test_a_head_says_a_direction_and_how_sure_it_is() -> None:
+def test_the_head_gives_a_direction_and_a_confidence() -> None:
     torch.manual_seed(0)
     head = OrientationHead(OrientationConfig(hidden=4), 3, 2).eval()
     found = orientation_of(head(torch.randn(5, 3, 2, 2)))

@@ -12,20 +12,20 @@ from mcss.data.capture import Capture
 from mcss.errors import CaptureError
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Poses, load
-from mcss.search.clips import Clip, clip_of_sequence
+from mcss.inference.clips import PoseClip, clip_of_sequence
 from mcss.search.compare import CompareSettings, compare, moments
 from mcss.skeletons import JOINTS, TRUNK_LEAN, body_angles, canonical_pose
 from runs_for_tests import small_run
 
 
 def wave(time: np.ndarray) -> np.ndarray:
-    """Somebody who waves, canonical, in mm."""
+    """Canonical poses in mm of a person who waves."""
     poses = np.stack([stick_pose(0, 1, float(t)) for t in time])
     return canonical_pose(torch.from_numpy(poses)).numpy()
 
 
 def clip(name: str, time: np.ndarray, pose: np.ndarray, shown: np.ndarray) -> Clip:
-    """A clip whose embeddings are points on a curve that never meets itself, at the moments `shown` of the movement."""
+    """A clip with embeddings on a curve that never meets itself, at the times `shown` of the movement."""
     vector = np.stack([np.cos(shown), np.sin(shown), np.sin(2.3 * shown), 0.4 * shown], axis=1).astype(np.float32)
     nowhere = np.zeros((len(time), 4), np.float32)
     poses = Poses(pose.astype(np.float32), vector, None, None, nowhere)
@@ -57,7 +57,7 @@ def test_two_clips_at_different_paces_and_starts_run_in_step() -> None:
 
 
 def bent(pose: np.ndarray, joints: tuple[str, ...], about: str, degrees: float) -> np.ndarray:
-    """A pose with some joints turned about another joint, sideways."""
+    """Rotate some joints of a pose about another joint, sideways."""
     turned = pose.copy()
     place, centre = [JOINTS.index(j) for j in joints], pose[:, JOINTS.index(about)]
     turn = Rotation.from_euler("y", degrees, degrees=True).as_matrix()
@@ -65,7 +65,7 @@ def bent(pose: np.ndarray, joints: tuple[str, ...], about: str, degrees: float) 
     return turned
 
 
-def test_what_was_changed_is_what_differs_most_and_nothing_else_does() -> None:
+def test_the_changed_angles_differ_most_and_no_others_do() -> None:
     time = np.arange(0, 4, 0.05)
     pose = wave(time)
     changed = np.where((time > 2)[:, None, None], bent(pose, ("LKnee", "LFoot"), "LHip", 30), pose)
@@ -104,7 +104,7 @@ def test_angles_are_those_of_bones() -> None:
     assert body_angles(pose)[TRUNK_LEAN][0] == pytest.approx(45)
 
 
-def test_clips_that_cannot_be_compared_are_told() -> None:
+def test_clips_that_cannot_be_compared_are_refused_with_a_reason() -> None:
     time = np.arange(0, 4, 0.1)
     long, short = clip("long", time, wave(time), time), clip("short", time[:9], wave(time[:9]), time[:9])
     with pytest.raises(ValueError, match="short: 3 images, expected 8 or more; name a longer time"):
@@ -134,7 +134,7 @@ def test_two_views_of_a_capture_on_the_command_line(
     assert "view: there is no '9' in the capture" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_sequence_that_is_not_there_is_told(tiny_capture: Capture, tmp_path: Path) -> None:
+def test_a_missing_sequence_is_an_error_that_names_it(tiny_capture: Capture, tmp_path: Path) -> None:
     model = load(small_run(tmp_path))
     with pytest.raises(CaptureError, match="'S1': expected subject/sequence/view, such as S1/Walking 1/1"):
         clip_of_sequence(tiny_capture, "S1", model)

@@ -8,12 +8,14 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
+from mcss.search.entries import PLACE, Entries, Filter, Hit, Origin
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.capture import Capture, CaptureWriter, Frame
+from mcss.data.capture import Capture
+from mcss.data.schema import Frame
+from mcss.data.writer import CaptureWriter
 from mcss.errors import PoseIndexError
 from mcss.models.model import Model, load
-from mcss.search.entries import PLACE, Entries, Filter, Hit, Origin
 from mcss.search.index import STRUCTURED_FROM, PoseIndex
 from mcss.search.indexing import index_capture, origin_of
 from mcss.search.memory_index import ResidentIndex
@@ -23,7 +25,7 @@ ORIGIN = Origin("abc", 8, "runs/one")
 
 
 def made(first: int, count: int, seed: int = 0, capture: str = "c", dim: int = 8) -> Entries:
-    """Entries with random unit vectors: rows from `first` on, of four views and three people."""
+    """Entries with random unit vectors: rows from `first` on, from four views and three people."""
     rng = np.random.default_rng(seed)
     rows = np.arange(first, first + count)
     vector = rng.normal(size=(count, dim)).astype(np.float32)
@@ -41,7 +43,7 @@ def made(first: int, count: int, seed: int = 0, capture: str = "c", dim: int = 8
 
 
 def brute_force(entries: Entries, query: np.ndarray, top: int, condition: Filter) -> list[int]:
-    """Rows of the nearest, by looking at one after the other."""
+    """Return the rows of the nearest entries by comparing with every entry."""
     found = []
     for i in range(len(entries)):
         if (condition.view and entries.view[i] not in condition.view) or entries.view[i] in condition.not_view:
@@ -65,7 +67,7 @@ FILTERS = (
 
 
 @pytest.mark.parametrize("condition", FILTERS)
-def test_what_is_found_is_what_a_look_at_every_entry_finds(tmp_path: Path, condition: Filter) -> None:
+def test_a_search_finds_what_comparing_with_every_entry_finds(tmp_path: Path, condition: Filter) -> None:
     index, entries = PoseIndex.create(tmp_path / "i", ORIGIN), made(0, 400)
     index.add(entries)
     query = made(0, 1, seed=9).vector[0]
@@ -163,7 +165,7 @@ def test_a_reader_sees_every_change_wholly_or_not_at_all(tmp_path: Path) -> None
     while not begun.exists() and reader.poll() is None:
         os.sched_yield()
     for number in range(1, 9):
-        index.add(tagged(number, 300))  # all rows replaced at once
+        index.add(tagged(number, 300))  # replaces all rows at once
     index.remove(Filter(view=("1",)))
     end.touch()
     out, errors = reader.communicate(timeout=120)
@@ -172,7 +174,7 @@ def test_a_reader_sees_every_change_wholly_or_not_at_all(tmp_path: Path) -> None
     assert int(out.split()[1]) >= 2, "the reader saw changes while they were made"
 
 
-def test_places_without_an_index_say_how_to_make_one(tmp_path: Path) -> None:
+def test_a_missing_index_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(PoseIndexError, match=r"no index at .*; make one with `mcss index CAPTURE -o "):
         PoseIndex.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
@@ -217,7 +219,7 @@ def test_embeddings_of_another_model_are_refused(tmp_path: Path) -> None:
     assert index.count() == 0
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_empty_index_unknown_names_and_impossible_settings_are_errors(tmp_path: Path) -> None:
     index = PoseIndex.create(tmp_path / "i", ORIGIN)
     query = made(0, 1).vector[0]
     with pytest.raises(PoseIndexError, match="is empty; fill it with `mcss index"):
@@ -305,7 +307,7 @@ def test_a_capture_that_was_written_anew_is_indexed_anew(model: Model, tmp_path:
         return writer.finish()
 
     def shown() -> bool:
-        """Whether the entry of every tenth row has the embedding of the image that it names."""
+        """Return whether the entry of every tenth row has the embedding of the image that it names."""
         index, instants = PoseIndex.open(uri), capture.instants()
         hits = [Hit(**line, distance=0.0) for line in index.table(PLACE).to_pylist()][::10]
         rows = [instants.rows[instants.place(hit.subject, hit.sequence, hit.frame, hit.view)] for hit in hits]

@@ -15,12 +15,12 @@ from mcss.data.capture import Capture
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.skeletons import JOINTS
-from mcss.sources.aist.annotations import COCO, read_joints, read_lenses, read_mapping, read_names, seventeen
-from mcss.sources.aist.faults import full_sized, in_step, without_ignored
-from mcss.sources.aist.sequences import AistSettings, import_aist
+from mcss.sources.aist.annotations import COCO, read_cameras, read_joints, read_mapping, read_names, seventeen
+from mcss.sources.aist.faults import full_size_cameras, synchronised_cameras, without_ignored
+from mcss.sources.aist.sequences import Aist
 
 COUNT = 48
-FAST = AistSettings(every=6, size=48, cameras=("c01", "c02", "c09"))
+FAST = Aist(every=6, size=48, cameras=("c01", "c02", "c09"))
 TRAIN, TEST, IGNORED = (
     "gBR_sBM_cAll_d04_mBR0_ch01",
     "gPO_sFM_cAll_d12_mPO1_ch07",
@@ -30,7 +30,7 @@ OURS = {"ankle": "Foot"}
 
 
 def coco(poses: np.ndarray) -> np.ndarray:
-    """The set's joints of somebody, in cm with +Y up: eyes and ears near the nose, 17 joints of mcss given in mm."""
+    """Convert mcss's 17 joints in mm to the data set's, in cm with +Y up, with eyes and ears near the nose."""
     places = []
     for name in COCO:
         side, _, part = name.partition("_")
@@ -42,7 +42,7 @@ def coco(poses: np.ndarray) -> np.ndarray:
 
 
 def write_cameras(path: Path, names: tuple[str, ...] = tuple(f"c{k:02d}" for k in range(1, 10))) -> None:
-    """A setting as the release has it: rotation as a Rodrigues vector, centimetres, five coefficients."""
+    """Write a camera setting as in the release: rotation as a Rodrigues vector, centimetres, five coefficients."""
     entries = []
     for number, name in enumerate(names):
         rotation, translation, intrinsics = camera_of(number)
@@ -75,7 +75,7 @@ def write_dance(root: Path, name: str, cameras: tuple[str, ...], rate: float = 6
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two sequences with three views, one of them at another rate, and one of the ignore list without files."""
+    """Two sequences with three views, one of them at another frame rate, and an ignored sequence without files."""
     root = tmp_path_factory.mktemp("aist")
     write_dance(root, TRAIN, ("c01", "c02", "c09"))
     write_dance(root, TEST, ("c01", "c02", "c09"), rate=50.0, images=40)
@@ -91,7 +91,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(release: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil, with the first sequence alone."""
+    """A copy with only the first sequence, which a test may damage."""
     root = Path(shutil.copytree(release, tmp_path / "own"))
     (root / "cameras" / "mapping.txt").write_text(f"{TRAIN} setting1\n")
     return root
@@ -105,14 +105,14 @@ def rows_of(capture: Path) -> list[dict[str, object]]:
 
 
 def test_the_release_becomes_a_capture_with_its_own_splits(release: Path, tmp_path: Path) -> None:
-    done = import_aist(release, tmp_path / "capture", FAST, processes=1)
+    done = FAST.import_to(tmp_path / "capture", release, workers=1)
     assert set(done.imported) == {f"d04/{TRAIN}", f"d12/{TEST}"}
     assert done.problems == ()
     assert [(c.subject, c.sequences, c.expected_sequences, c.images) for c in done.counts] == [
         ("d04", 1, 1, 24),
         ("d12", 1, 1, 24),
     ]
-    assert any("mapping.txt: 3 sequences, of 1408 of the release" in note for note in done.notes)
+    assert any("mapping.txt: 3 sequences; the release has 1408" in note for note in done.notes)
     assert any("pose_val.txt: 0 sequences, of 70" in note for note in done.notes)
     train, test = done.capture.instants("train"), done.capture.instants("test")
     np.testing.assert_allclose(train.time, np.arange(0, COUNT, 6) / 60)
@@ -124,7 +124,7 @@ def test_the_release_becomes_a_capture_with_its_own_splits(release: Path, tmp_pa
 
 
 def test_every_crop_shows_its_instant_whatever_the_rate_of_the_video(release: Path, tmp_path: Path) -> None:
-    import_aist(release, tmp_path / "capture", FAST, processes=1)
+    FAST.import_to(tmp_path / "capture", release, workers=1)
     for row in rows_of(tmp_path / "capture"):
         pose = walk(COUNT, 60)[row["frame"]].astype(float)
         rotation = np.array(row["camera_rotation"]).reshape(3, 3)
@@ -170,26 +170,26 @@ def test_the_command_imports_chosen_sequences_and_views(release: Path, tmp_path:
 
 def test_each_known_fault_is_left_out_unless_it_is_switched_off(own: Path, tmp_path: Path) -> None:
     assert without_ignored((TRAIN, IGNORED), [f"{IGNORED}.pkl"]) == (TRAIN,)
-    assert in_step(TRAIN, ("c04", "c05")) == ("c04",)
-    assert in_step(TEST, ("c04", "c05")) == ("c04", "c05")
-    assert full_sized("gJB_sBM_cAll_d07_mJB3_ch05", ("c06", "c07")) == ("c06",)
+    assert synchronised_cameras(TRAIN, ("c04", "c05")) == ("c04",)
+    assert synchronised_cameras(TEST, ("c04", "c05")) == ("c04", "c05")
+    assert full_size_cameras("gJB_sBM_cAll_d07_mJB3_ch05", ("c06", "c07")) == ("c06",)
     pixels = seen_by(4, y_up(walk(COUNT, 60)))[1]
     write_video(own / "videos" / f"{TRAIN.replace('cAll', 'c05')}.mp4", map(drawn, pixels), 60.0)
     cameras = ("c01", "c05")
-    done = import_aist(own, tmp_path / "a", AistSettings(size=48, cameras=cameras), processes=1)
+    done = Aist(size=48, cameras=cameras).import_to(tmp_path / "a", own, workers=1)
     assert done.capture.views == ("c01",)
-    settings = AistSettings(size=48, cameras=cameras, leave_out_of_step=False)
-    assert import_aist(own, tmp_path / "b", settings, processes=1).capture.views == cameras
+    settings = Aist(size=48, cameras=cameras, leave_out_of_step=False)
+    assert settings.import_to(tmp_path / "b", own, workers=1).capture.views == cameras
     (own / "ignore_list.txt").write_text(TRAIN)
     with pytest.raises(SourceError, match=r"videos: expected videos such as gBR_sBM_c01_d04_mBR0_ch01\.mp4"):
-        import_aist(own, tmp_path / "c", FAST, processes=1)
-    settings = AistSettings(size=48, cameras=("c01",), leave_out_ignored=False)
-    assert import_aist(own, tmp_path / "c", settings, processes=1).imported == (f"d04/{TRAIN}",)
+        FAST.import_to(tmp_path / "c", own, workers=1)
+    settings = Aist(size=48, cameras=("c01",), leave_out_ignored=False)
+    assert settings.import_to(tmp_path / "c", own, workers=1).imported == (f"d04/{TRAIN}",)
 
 
-def refused(own: Path, tmp_path: Path, message: str, settings: AistSettings = FAST) -> None:
+def refused(own: Path, tmp_path: Path, message: str, settings: Aist = FAST) -> None:
     with pytest.raises(SourceError, match=message):
-        import_aist(own, tmp_path / "capture", settings, processes=1)
+        settings.import_to(tmp_path / "capture", own, workers=1)
     with pytest.raises(ValueError, match=r"unfinished|no capture"):
         Capture.open(tmp_path / "capture")
 
@@ -214,7 +214,7 @@ def test_a_missing_empty_cut_or_foreign_file_is_named_with_the_way_out(
     path.unlink()
     refused(own, tmp_path, pattern)
     path.write_bytes(whole)  # the way out
-    assert import_aist(own, tmp_path / "capture", FAST, processes=1).imported == (f"d04/{TRAIN}",)
+    assert FAST.import_to(tmp_path / "capture", own, workers=1).imported == (f"d04/{TRAIN}",)
 
 
 class Evil:
@@ -240,7 +240,7 @@ def test_arrays_are_read_from_pickles_of_any_version_of_numpy(tmp_path: Path, pr
     write_joints(tmp_path / "new.pkl", joints, protocol)
     np.testing.assert_array_equal(read_joints(tmp_path / "new.pkl", smooth=True), joints)
     np.testing.assert_array_equal(read_joints(tmp_path / "new.pkl", smooth=False), joints + 0.5)
-    if protocol == 3:  # names stand as they are, without a length
+    if protocol == 3:  # names are stored without a length
         data = (tmp_path / "new.pkl").read_bytes().replace(b"cnumpy._core.", b"cnumpy.core.")
         (tmp_path / "old.pkl").write_bytes(data)
         np.testing.assert_array_equal(read_joints(tmp_path / "old.pkl", smooth=True), joints)
@@ -250,12 +250,12 @@ def test_other_shapes_units_axes_and_settings_are_refused(own: Path, tmp_path: P
     path = own / "keypoints3d" / f"{TRAIN}.pkl"
     joints = coco(walk(COUNT, 60))
     for wrong, message in (
-        (joints[:, :16], r"expected keypoints3d_optim with N × 17 × 3 numbers, came 48 × 16 × 3"),
-        (joints[:0], r"came 0 × 17 × 3"),
-        (joints * np.nan, "not one of its 48 poses is whole"),
+        (joints[:, :16], r"expected keypoints3d_optim with N × 17 × 3 numbers, got 48 × 16 × 3"),
+        (joints[:0], r"got 0 × 17 × 3"),
+        (joints * np.nan, "none of its 48 poses is complete"),
         (joints * 10, r"the person is .* m \(with units cm\) tall"),
         (joints * [1, -1, 1], "with y up the person is upside down"),
-        (joints + np.array([0, 0, 5000.0]), "camera c.. sees the pelvis of .* in only 0% of the instants"),
+        (joints + np.array([0, 0, 5000.0]), "camera c.. sees the pelvis of .* in only 0% of the frames"),
     ):
         write_joints(path, wrong)
         refused(own, tmp_path, message)
@@ -265,28 +265,32 @@ def test_other_shapes_units_axes_and_settings_are_refused(own: Path, tmp_path: P
     refused(own, tmp_path, "expected a pickle of the array keypoints3d_optim.*KeyError")
     write_joints(path, joints)
     write_cameras(own / "cameras" / "setting1.json", ("c01", "c02"))
-    refused(own, tmp_path, "setting1.json: camera c09 is missing; it has c01, c02")
+    refused(own, tmp_path, "setting1.json: camera c09 is missing; the file has c01, c02")
 
 
-def test_poses_that_are_not_whole_give_images_without_label(own: Path, tmp_path: Path) -> None:
+def test_incomplete_poses_give_images_without_a_label(own: Path, tmp_path: Path) -> None:
     joints = coco(walk(COUNT, 60))
     joints[:12, 9] = np.nan
     write_joints(own / "keypoints3d" / f"{TRAIN}.pkl", joints)
-    done = import_aist(own, tmp_path / "capture", FAST, processes=1)
-    assert any("2 of 8 poses are not whole; those images have no label" in note for note in done.notes)
+    done = FAST.import_to(tmp_path / "capture", own, workers=1)
+    assert any("2 of 8 poses lack joints; the images of these frames have no label" in note for note in done.notes)
     assert np.isfinite(done.capture.instants().pose).all(axis=(1, 2)).tolist() == [False] * 2 + [True] * 6
 
 
-def test_a_video_that_ends_early_or_has_another_size_is_told(own: Path, tmp_path: Path) -> None:
+def test_a_video_that_ends_early_or_has_another_size_is_reported(own: Path, tmp_path: Path) -> None:
     path = own / "videos" / f"{TRAIN.replace('cAll', 'c02')}.mp4"
     pixels = seen_by(1, y_up(walk(COUNT, 60)))[1]
     write_video(path, map(drawn, pixels[:20]), 60.0)
-    refused(own, tmp_path, r"c02_d04_mBR0_ch01\.mp4: expected 43 images or more.*the video is damaged or was cut")
+    refused(
+        own,
+        tmp_path,
+        r"c02_d04_mBR0_ch01\.mp4: expected 43 images, as the annotation has, got 20; the file is damaged or was cut",
+    )
     write_video(path, map(drawn, pixels[:41]), 60.0)
-    done = import_aist(own, tmp_path / "capture", FAST, processes=1)
-    assert any("the video ends before image 42 of 43; the other views go on" in note for note in done.notes)
+    done = FAST.import_to(tmp_path / "capture", own, workers=1)
+    assert any("it has 41 images, the annotation 43; the frames at the end are left out" in note for note in done.notes)
     write_video(path, (cv2.resize(drawn(p), (64, 48)) for p in pixels), 60.0)
-    refused(own, tmp_path / "again", r"expected 128×128 pixels, as its camera has, came 64×48")
+    refused(own, tmp_path / "again", r"expected 128×128 pixels, as the calibration of c02 states, got 64×48")
 
 
 def test_faulty_lists_are_refused(tmp_path: Path) -> None:
@@ -300,25 +304,25 @@ def test_faulty_lists_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SourceError, match=r"list\.txt line 1: expected a sequence and its setting"):
             read_mapping(path)
     path.write_text("")
-    with pytest.raises(SourceError, match="expected lines of a sequence and its setting, came none"):
+    with pytest.raises(SourceError, match="expected lines of a sequence and its setting, got none"):
         read_mapping(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SourceError, match=r"list\.txt: it cannot be read as text"):
         read_names(path)
     path.write_text(json.dumps([{"name": "c01", "size": [1, 1], "matrix": [1, 2]}]))
     with pytest.raises(SourceError, match=r"list\.txt: expected a JSON list of cameras with name, size, matrix"):
-        read_lenses(path)
+        read_cameras(path)
 
 
 def test_a_folder_without_the_release_and_impossible_settings_are_refused(release: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"mapping\.txt: no such file; expected the folder into which"):
-        import_aist(tmp_path, tmp_path / "capture")
-    with pytest.raises(SourceError, match=r"there is no dancer d99 .*which has d04, d12"):
-        import_aist(release, tmp_path / "capture", AistSettings(subjects=("d99",)))
+        Aist().import_to(tmp_path / "capture", tmp_path)
+    with pytest.raises(SourceError, match=r"there is no dancer d99 .*it has d04, d12"):
+        Aist(subjects=("d99",)).import_to(tmp_path / "capture", release)
     with pytest.raises(SourceError, match=r"gBR_sBM_c\.\._d04_mBR0_ch01\.mp4: no video of the cameras c03"):
-        import_aist(release, tmp_path / "capture", AistSettings(cameras=("c03",), sequences=(TRAIN,)))
+        Aist(cameras=("c03",), sequences=(TRAIN,)).import_to(tmp_path / "capture", release)
     assert not (tmp_path / "capture").exists()
     with pytest.raises(ValueError, match="cameras: expected some of c01"):
-        AistSettings(cameras=("left",))
+        Aist(cameras=("left",))
     with pytest.raises(ValueError, match="every ≥ 1"):
-        AistSettings(every=0)
+        Aist(every=0)

@@ -15,16 +15,16 @@ from mcss.data.capture import Capture
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.skeletons import JOINTS
-from mcss.sources.aspset import AspsetSettings, import_aspset, read_splits
+from mcss.sources.aspset import Aspset, read_splits
 
 COUNT = 20
-FAST = AspsetSettings(every=2, size=48)
+FAST = Aspset(every=2, size=48)
 ORDER = (
     *("right_ankle", "right_knee", "right_hip", "right_wrist", "right_elbow", "right_shoulder"),
     *("left_ankle", "left_knee", "left_hip", "left_wrist", "left_elbow", "left_shoulder"),
     *("head_top", "head", "neck", "spine", "pelvis"),
 )
-"""The points of the set's C3D files, in order."""
+"""The points of the data set's C3D files, in order."""
 MIDLINE = {"pelvis": "Hip", "spine": "Spine", "neck": "Thorax", "head": "Neck", "head_top": "Head"}
 INTRINSICS = np.array([[SIZE * 1.3, 0, SIZE / 2], [0, SIZE * 1.3, SIZE / 2], [0, 0, 1]])
 FROM_MINUS_Y_UP = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -42,7 +42,7 @@ def pixels_of(view: int, poses: np.ndarray) -> np.ndarray:
 
 
 def write_clip(folder: Path, subject: str, clip: str, views: tuple[str, ...] = ("left", "mid", "right")) -> None:
-    """One clip in the set's formats; `folder` is trainval or test."""
+    """Write one clip in the data set's formats; `folder` is trainval or test."""
     poses = walk(COUNT, 50)
     world = poses[..., [0, 2, 1]] * [1, -1, 1]  # −Y up
     points = world[:, [ours(name) for name in ORDER]]
@@ -65,7 +65,7 @@ def write_clip(folder: Path, subject: str, clip: str, views: tuple[str, ...] = (
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One clip to train on with three views; one to test on with one view and, as first released, no joints."""
+    """A training clip with three views; a test clip with one view and, as first released, no joints."""
     root = tmp_path_factory.mktemp("aspset") / "ASPset-510"
     write_clip(root / "trainval", "04ac", "0026")
     write_clip(root / "test", "1e28", "0001", ("mid",))
@@ -76,7 +76,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(release: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil, without the test clip."""
+    """A copy without the test clip, which a test may damage."""
     root = Path(shutil.copytree(release, tmp_path / "own"))
     shutil.rmtree(root / "test")
     return root
@@ -90,7 +90,7 @@ def rows_of(capture: Path) -> list[dict[str, object]]:
 
 
 def test_the_release_becomes_a_capture_with_its_own_splits(release: Path, tmp_path: Path) -> None:
-    done = import_aspset(release.parent, tmp_path / "capture", FAST, processes=1)
+    done = FAST.import_to(tmp_path / "capture", release.parent, workers=1)
     assert set(done.imported) == {"04ac/0026", "1e28/0001"}
     assert done.problems == ()
     assert any("1e28-0001.c3d: no such file; the clip has no labels" in note for note in done.notes)
@@ -126,7 +126,7 @@ def test_the_command_imports_chosen_subjects_and_views(release: Path, tmp_path: 
 
 def refused(own: Path, tmp_path: Path, message: str) -> None:
     with pytest.raises(SourceError, match=message):
-        import_aspset(own, tmp_path / "capture", FAST, processes=1)
+        FAST.import_to(tmp_path / "capture", own, workers=1)
     with pytest.raises(ValueError, match=r"unfinished|no capture"):
         Capture.open(tmp_path / "capture")
 
@@ -150,7 +150,7 @@ def test_a_missing_empty_cut_or_foreign_file_is_named_with_the_way_out(own: Path
     path.unlink()
     refused(own, tmp_path, pattern)
     path.write_bytes(whole)  # the way out
-    assert import_aspset(own, tmp_path / "capture", FAST, processes=1).imported == ("04ac/0026",)
+    assert FAST.import_to(tmp_path / "capture", own, workers=1).imported == ("04ac/0026",)
 
 
 def test_other_units_axes_names_and_columns_are_refused(own: Path, tmp_path: Path) -> None:
@@ -173,8 +173,8 @@ def test_other_units_axes_names_and_columns_are_refused(own: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "came none"),
-        ("../../etc,0001,train\n", r"line 1: expected subject,clip,split of letters and digits.*came '\.\./\.\./etc"),
+        ("", "got none"),
+        ("../../etc,0001,train\n", r"line 1: expected subject,clip,split of letters and digits.*got '\.\./\.\./etc"),
         ("04ac,/etc/passwd,train\n", "line 1: expected subject,clip,split of letters and digits"),
         ("04ac,0026\n", "line 1: expected subject,clip,split"),
         ("04ac,0026,dev\n", "the split train, val or test"),
@@ -188,12 +188,12 @@ def test_a_faulty_list_of_clips_is_refused(tmp_path: Path, text: str, message: s
 
 def test_a_folder_without_the_release_and_impossible_settings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"splits\.csv: no such file; expected the folder of ASPset-510"):
-        import_aspset(tmp_path, tmp_path / "capture")
+        Aspset().import_to(tmp_path / "capture", tmp_path)
     (tmp_path / "splits.csv").write_text("04ac,0026,train\n")
     with pytest.raises(SourceError, match=r"expected trainval/videos and test/videos"):
-        import_aspset(tmp_path, tmp_path / "capture")
+        Aspset().import_to(tmp_path / "capture", tmp_path)
     assert not (tmp_path / "capture").exists()
     with pytest.raises(ValueError, match="cameras: expected some of left, mid, right"):
-        AspsetSettings(cameras=("top",))
+        Aspset(cameras=("top",))
     with pytest.raises(ValueError, match="every ≥ 1"):
-        AspsetSettings(every=0)
+        Aspset(every=0)

@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from mcss.data.capture import Capture, CaptureInfo, Frame, Selector
+from mcss.data.capture import Capture
+from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.errors import CaptureError, SourceError
 from mcss.sources import assembly
-from mcss.sources.assembly import Assembled, Note, SubjectCount, assemble
+from mcss.sources.assembly import ImportResult, Note, SubjectCount, assemble
 
 INFO = CaptureInfo("drawn", "CC0-1.0", 16, {"train": (Selector(subjects=("S1", "S2")),)})
 SEQUENCES = ("Sitting", "Walking", "Waving")
@@ -22,7 +23,7 @@ SEQUENCES = ("Sitting", "Walking", "Waving")
 
 @dataclass(frozen=True)
 class DrawnPart:
-    """Two views of grey images; `fault` says what goes wrong half-way."""
+    """Two views of grey images; `fault` says what goes wrong halfway."""
 
     subject: str
     sequence: str
@@ -53,7 +54,7 @@ def drawn(subject: str, sequence: str, frame: int, view: str, size: int = 16) ->
 
 
 def parts(**faults: str) -> list[DrawnPart]:
-    """Three sequences of two subjects; `S1_Walking="file"` spoils one."""
+    """Three sequences of two subjects; `S1_Walking="file"` damages one."""
     return [
         DrawnPart(subject, sequence, fault=faults.get(f"{subject}_{sequence}", ""))
         for subject in ("S1", "S2")
@@ -81,7 +82,7 @@ def test_several_processes_give_the_same_capture_and_a_crash_in_one_costs_one_se
     assert len(spoilt.imported) == 4
     assert [count.sequences for count in spoilt.counts] == [2, 2]
     crash, file = sorted(spoilt.problems)
-    assert crash.startswith("S1/Walking: the process that read it was ended from outside")
+    assert crash.startswith("S1/Walking: the process that read it was killed")
     assert file == "Waving.mp4: expected a video, came a song; copy it again"
     mended = assemble(parts(), tmp_path / "two", INFO, processes=2)
     assert sorted(mended.imported) == ["S1/Walking", "S2/Waving"]
@@ -91,18 +92,18 @@ def test_several_processes_give_the_same_capture_and_a_crash_in_one_costs_one_se
 def test_a_part_that_fails_leaves_nothing_behind_and_the_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "PIECE_BYTES", 1)  # every row is written at once
+    monkeypatch.setattr(assembly, "PIECE_BYTES", 1)  # writes every row at once
     done = assemble(parts(S1_Sitting="file", S2_Walking="bug"), tmp_path / "capture", INFO, processes=1)
     assert done.problems == (
         "Sitting.mp4: expected a video, came a song; copy it again",
-        "S2/Walking: ZeroDivisionError that mcss did not foresee: float division by zero",
+        "S2/Walking: unexpected ZeroDivisionError: float division by zero",
     )
     assert len(done.capture) == data_files(tmp_path / "capture") == 4 * 12
     assert [(c.sequences, c.expected_sequences, c.images) for c in done.counts] == [(2, 3, 24), (2, 3, 24)]
 
 
 class StopAfter:
-    """A progress that interrupts after some sequences."""
+    """A progress display that interrupts the import after some sequences."""
 
     def __init__(self, sequences: int) -> None:
         self.left = sequences
@@ -121,7 +122,7 @@ class StopAfter:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_stopped_import_is_carried_on_to_the_same_capture(tmp_path: Path, processes: int) -> None:
+def test_a_stopped_import_continues_to_the_same_capture(tmp_path: Path, processes: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         assemble(parts(), tmp_path / "capture", INFO, StopAfter(2), processes=processes)
     assert data_files(tmp_path / "capture") == 2
@@ -195,10 +196,12 @@ def test_a_part_that_gives_rows_of_another_or_a_wrong_size_or_none_is_named(tmp_
         assemble(odd, tmp_path / "capture", INFO, processes=1, problems=["S7: the folder is missing"])
     lines = str(raised.value).splitlines()
     assert lines[0] == "S7: the folder is missing"
-    assert lines[1].startswith("S1/other gave S9/other frame 0 view a: expected rows of its own sequence")
-    assert lines[2].startswith("S1/twice gave S1/twice frame 0 view a")
+    assert lines[1].startswith("S1/other: expected rows of this sequence in order of their frames")
+    assert lines[1].endswith("got S9/other frame 0 view a")
+    assert lines[2].startswith("S1/twice: expected rows of this sequence")
+    assert lines[2].endswith("got S1/twice frame 0 view a")
     assert "expected a JPEG of 16×16 pixels, came 20×20" in lines[3]
-    assert lines[4] == "S1/none: there is not one image in it; look at its files"
+    assert lines[4] == "S1/none: it contains no image; check its files"
     assert lines[5].startswith("nothing could be imported into")
 
 
@@ -212,7 +215,7 @@ def test_an_import_that_gave_nothing_may_be_begun_anew_with_other_settings(tmp_p
 
 
 def test_subjects_of_the_set_that_are_missing_are_counted(tmp_path: Path) -> None:
-    done: Assembled = assemble(parts()[:2], tmp_path / "c", INFO, processes=1, expected={"S1": 3, "S8": 3})
+    done: ImportResult = assemble(parts()[:2], tmp_path / "c", INFO, processes=1, expected={"S1": 3, "S8": 3})
     assert done.counts == (SubjectCount("S1", 2, 3, 24, 24), SubjectCount("S8", 0, 3, 0, 0))
 
 
@@ -228,6 +231,6 @@ def test_a_full_disk_ends_the_import_and_says_so(tmp_path: Path, monkeypatch: py
 def test_no_parts_or_no_processes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is not one sequence"):
         assemble([], tmp_path / "capture", INFO)
-    with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
+    with pytest.raises(ValueError, match="processes: expected at least 1, got 0"):
         assemble(parts(), tmp_path / "capture", INFO, processes=0)
     assert not (tmp_path / "capture").exists()

@@ -16,8 +16,8 @@ from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import up_rotation
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS, MIRROR
-from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.sources.videos.pose_labels import PoseSettings, pose_file, read_labels, sampled
+from mcss.sources.videos.video_folder import Videos
 from mcss.video.sync.clocks import Clock, write_clocks
 
 COUNT = 30
@@ -193,7 +193,7 @@ def test_a_person_along_no_axis_needs_a_stated_one(tmp_path: Path) -> None:
     from scipy.spatial.transform import Rotation
 
     aslant = walk(COUNT, 25) @ Rotation.from_euler("xy", [45, 40], degrees=True).as_matrix()
-    with pytest.raises(SourceError, match=r"which axis points up cannot be told.*state the setting poses\.up"):
+    with pytest.raises(SourceError, match=r"the up axis cannot be found.*state the setting poses\.up"):
         read_labels(npz(tmp_path / "poses.npz", aslant), COUNT, 25.0)
 
 
@@ -484,10 +484,10 @@ def test_the_command_puts_labels_beside_videos_into_the_capture(folder: Path, tm
 
 
 def test_every_other_image_keeps_its_own_pose_and_labels_can_be_left_out(folder: Path, tmp_path: Path) -> None:
-    capture = import_videos(folder, tmp_path / "a", VideosSettings(size=48, every=2)).capture
+    capture = Videos(size=48, every=2).import_to(tmp_path / "a", folder).capture
     np.testing.assert_allclose(capture.instants().pose[:, 8], walk(20, RATE)[::2, 8], atol=0.01)
-    silent = VideosSettings(size=48, every=2, poses=PoseSettings(read=False))
-    capture = import_videos(folder, tmp_path / "b", silent).capture
+    silent = Videos(size=48, every=2, poses=PoseSettings(read=False))
+    capture = silent.import_to(tmp_path / "b", folder).capture
     assert np.isnan(capture.instants().pose).all()
     assert "poses" not in capture.info.settings
 
@@ -498,7 +498,7 @@ def test_instants_before_all_views_ran_are_not_missed_as_labels(folder: Path, tm
     path = write_csv(own / "Ann" / "walk 1" / "poses.csv", JOINTS, walk(20, RATE)[5:], range(5, 20), "frame")
     clocks = {f"cam{k + 1}": Clock(k * 5 / RATE, 1.0, RATE, 20, 0.9, "hand") for k in range(2)}
     write_clocks(own, {"Ann/walk 1": clocks})
-    done = import_videos(own, tmp_path / "capture", VideosSettings(size=48, test_fraction=0.0))
+    done = Videos(size=48, test_fraction=0.0).import_to(tmp_path / "capture", own)
     assert np.isfinite(done.capture.instants().pose).all()
     assert not [text for text in done.notes if "have a label" in text]
     assert any("10 of 15 images have a label" in note for note in read_labels(path, 25, RATE, first=10).notes)
@@ -511,7 +511,7 @@ def test_faulty_labels_are_refused_before_anything_is_written(folder: Path, tmp_
     labels = own / "Ann" / "walk 1" / "poses.trc"
     labels.write_bytes(labels.read_bytes()[:5000])
     with pytest.raises(SourceError, match=r"walk 1/poses\.trc"):
-        import_videos(own, tmp_path / "capture", VideosSettings(size=48))
+        Videos(size=48).import_to(tmp_path / "capture", own)
     assert not (tmp_path / "capture").exists()
     (own / "Ann" / "walk 1" / "poses.csv").write_text("x")
     with pytest.raises(SourceError, match=r"expected one file of 3D labels, came poses\.csv, poses\.trc; keep one"):

@@ -12,13 +12,13 @@ from filming import RATE, Room, film, write_video
 from mcss.data.capture import Capture
 from mcss.errors import CaptureError, SourceError
 from mcss.images import decode_jpeg
-from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.sources.videos.video_folder import Videos
 from mcss.video.decoding import images, probe
 from mcss.video.recordings import find_recordings
 from mcss.video.spool import ImageSpool
 
 SMALL = {"width": 160, "height": 120, "count": 30}
-FAST = VideosSettings(size=48)
+FAST = Videos(size=48)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def boxes_csv(
 
 
 def test_a_folder_of_videos_becomes_a_capture_whose_crops_show_the_person(folder: Path, tmp_path: Path) -> None:
-    summary = import_videos(folder, tmp_path / "capture", VideosSettings(size=64, licence="CC0"))
+    summary = Videos(size=64, licence="CC0").import_to(tmp_path / "capture", folder)
     assert (summary.imported, summary.kept, summary.notes) == (("Ann/walk 1",), (), ())
     instants = summary.capture.instants()
     assert len(instants) == 30
@@ -77,7 +77,7 @@ def rows_of(capture: Path) -> list[dict[str, object]]:
 
 
 def test_the_last_part_of_each_sequence_is_held_out_with_a_gap(folder: Path, tmp_path: Path) -> None:
-    capture = import_videos(folder, tmp_path / "capture", FAST).capture
+    capture = FAST.import_to(tmp_path / "capture", folder).capture
     assert capture.instants("train").frame.tolist() == list(range(19))  # 21 minus 0.1 s
     assert capture.instants("test").frame.tolist() == list(range(21, 30))
 
@@ -85,17 +85,15 @@ def test_the_last_part_of_each_sequence_is_held_out_with_a_gap(folder: Path, tmp
 def test_subjects_can_be_held_out_instead(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "Ann", tmp_path / "two" / "Ann")
     shutil.copytree(folder / "Ann", tmp_path / "two" / "Bo [2]")
-    capture = import_videos(
-        tmp_path / "two", tmp_path / "capture", VideosSettings(size=48, test_subjects=("Bo [2]",))
-    ).capture
+    capture = Videos(size=48, test_subjects=("Bo [2]",)).import_to(tmp_path / "capture", tmp_path / "two").capture
     assert capture.instants("train").present_subjects() == ("Ann",)
     assert capture.instants("test").present_subjects() == ("Bo [2]",)
     with pytest.raises(SourceError, match=r"test_subjects Cy: expected some.*Ann, Bo \[2\]"):
-        import_videos(tmp_path / "two", tmp_path / "other", VideosSettings(test_subjects=("Cy",)))
+        Videos(test_subjects=("Cy",)).import_to(tmp_path / "other", tmp_path / "two")
 
 
 def test_every_other_image_keeps_its_own_number_and_time(folder: Path, tmp_path: Path) -> None:
-    capture = import_videos(folder, tmp_path / "capture", VideosSettings(size=48, every=4)).capture
+    capture = Videos(size=48, every=4).import_to(tmp_path / "capture", folder).capture
     assert capture.instants().frame.tolist() == list(range(0, 30, 4))
     np.testing.assert_allclose(capture.instants().time, np.arange(0, 30, 4) / RATE)
 
@@ -106,7 +104,7 @@ def test_a_flat_folder_is_one_recording_whatever_the_containers_are(tmp_path: Pa
     write_video(flat / "right ö.avi", Room(seed=1, **SMALL).images())
     (flat / "notes.txt").write_text("not a video")
     (flat / "._left.mkv").write_bytes(b"what a desktop leaves behind")
-    capture = import_videos(flat, tmp_path / "capture", FAST).capture
+    capture = FAST.import_to(tmp_path / "capture", flat).capture
     assert capture.views == ("left", "right ö")
     assert capture.instants().subjects == ("Müller & Söhne (1)",)
     assert len(capture.instants("test")) == 9
@@ -114,12 +112,12 @@ def test_a_flat_folder_is_one_recording_whatever_the_containers_are(tmp_path: Pa
 
 def test_a_second_call_continues_and_gives_the_same_capture(own: Path, tmp_path: Path) -> None:
     shutil.copytree(own / "Ann" / "walk 1", own / "Ann" / "walk 2")
-    whole = import_videos(own, tmp_path / "whole", FAST)
+    whole = FAST.import_to(tmp_path / "whole", own)
     with pytest.raises(KeyboardInterrupt):
-        import_videos(own, tmp_path / "stopped", FAST, progress=Stop(at="Ann/walk 1"), processes=1)
+        FAST.import_to(tmp_path / "stopped", own, progress=Stop(at="Ann/walk 1"), workers=1)
     with pytest.raises(CaptureError, match="unfinished"):
         Capture.open(tmp_path / "stopped")
-    resumed = import_videos(own, tmp_path / "stopped", FAST)
+    resumed = FAST.import_to(tmp_path / "stopped", own)
     assert (resumed.kept, resumed.imported) == (("Ann/walk 1",), ("Ann/walk 2",))
     assert resumed.capture.fingerprint == whole.capture.fingerprint
 
@@ -159,9 +157,9 @@ class Count(Stop):
 
 def test_progress_knows_the_total_and_reaches_it(folder: Path, tmp_path: Path) -> None:
     count = Count(at="")
-    import_videos(folder, tmp_path / "capture", FAST, progress=count)
+    FAST.import_to(tmp_path / "capture", folder, progress=count)
     assert count.counted == count.total == 2 * 2 * 30
-    import_videos(folder, tmp_path / "capture", FAST, progress=count)
+    FAST.import_to(tmp_path / "capture", folder, progress=count)
     assert count.counted == count.total
 
 
@@ -195,7 +193,7 @@ def test_given_boxes_are_used_and_their_gaps_interpolated(folder: Path, tmp_path
         [("Ann", "walk 1", "cam1", 0, 40, 30, 60, 90), ("Ann", "walk 1", "cam1", 29, 98, 30, 118, 90)],
         header="subject, sequence, view, frame, x0, y0, x1, y1",
     )
-    import_videos(folder, tmp_path / "capture", VideosSettings(size=48, boxes=path, margin=1.0))
+    Videos(size=48, boxes=path, margin=1.0).import_to(tmp_path / "capture", folder)
     boxes = {r["frame"]: r["box"] for r in rows_of(tmp_path / "capture") if r["view"] == "cam1"}
     for frame in (5, 15, 25):
         x0, y0, x1, y1 = boxes[frame]
@@ -227,7 +225,7 @@ def test_a_faulty_boxes_file_is_refused_before_anything_is_written(
 ) -> None:
     path = boxes_csv(tmp_path / "boxes.csv", [row] if row else [], *([header] if header else []))
     with pytest.raises(SourceError, match=rf"boxes\.csv.*{message}"):
-        import_videos(folder, tmp_path / "capture", VideosSettings(size=48, boxes=path))
+        Videos(size=48, boxes=path).import_to(tmp_path / "capture", folder)
     assert not (tmp_path / "capture").exists()
 
 
@@ -239,15 +237,15 @@ def test_a_person_who_never_moves_is_found_against_an_image_of_the_empty_scene(t
         background.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(background), np.clip(room.empty(), 0, 255).astype(np.uint8)[..., ::-1])
     with pytest.raises(SourceError, match=r"cam0\.mp4: no person was found.*setting boxes.*setting background"):
-        import_videos(tmp_path / "footage", tmp_path / "first", FAST)
-    import_videos(tmp_path / "footage", tmp_path / "capture", VideosSettings(size=48, background=tmp_path / "empty"))
+        FAST.import_to(tmp_path / "first", tmp_path / "footage")
+    Videos(size=48, background=tmp_path / "empty").import_to(tmp_path / "capture", tmp_path / "footage")
     for row in rows_of(tmp_path / "capture"):
         joints = frozen[int(str(row["view"])[3:])].person(9)[0]
         x0, y0, x1, y1 = row["box"]
         assert ((joints >= (x0, y0)) & (joints <= (x1, y1))).all()
         assert x1 - x0 < 110
     with pytest.raises(SourceError, match="expected a folder with images or videos of the empty scene"):
-        import_videos(tmp_path / "footage", tmp_path / "b", VideosSettings(background=tmp_path / "nowhere"))
+        Videos(background=tmp_path / "nowhere").import_to(tmp_path / "b", tmp_path / "footage")
 
 
 # Faulty folders
@@ -318,8 +316,8 @@ def test_a_few_missing_images_are_clipped_with_a_warning_and_many_are_an_error(o
     short = own / "Ann" / "walk 1" / "cam2.mp4"
     write_video(short, Room(seed=1, **SMALL).images()[:27])
     with pytest.raises(SourceError, match=r"cam2\.mp4 has 27 images, .*cam1\.mp4 30; .*at most 2.*max_missing"):
-        import_videos(own, tmp_path / "strict", VideosSettings(max_missing=2))
-    summary = import_videos(own, tmp_path / "capture", FAST)
+        Videos(max_missing=2).import_to(tmp_path / "strict", own)
+    summary = FAST.import_to(tmp_path / "capture", own)
     assert summary.notes == ("Ann/walk 1: clipped to the 27 images of cam2.mp4 (cam1.mp4 has 30)",)
     assert len(summary.capture.instants()) == 27
     assert (summary.capture.instants().rows >= 0).all()
@@ -328,25 +326,25 @@ def test_a_few_missing_images_are_clipped_with_a_warning_and_many_are_an_error(o
 def test_views_with_other_frame_rates_are_refused(own: Path, tmp_path: Path) -> None:
     write_video(own / "Ann" / "walk 1" / "cam2.mp4", Room(seed=1, **SMALL).images(), rate=30.0)
     with pytest.raises(SourceError, match=r"cam1\.mp4 has 25 images per second, .*cam2\.mp4 30; expected one rate"):
-        import_videos(own, tmp_path / "capture", FAST)
+        FAST.import_to(tmp_path / "capture", own)
 
 
 def test_a_recording_too_short_to_hold_a_part_out_is_refused(tmp_path: Path) -> None:
     film(tmp_path / "footage", width=160, height=120, count=3)
     with pytest.raises(SourceError, match="3 images are too few to hold out the last 30%"):
-        import_videos(tmp_path / "footage", tmp_path / "capture", FAST)
+        FAST.import_to(tmp_path / "capture", tmp_path / "footage")
 
 
 def test_a_view_without_a_person_is_named_and_the_other_sequences_stay(own: Path, tmp_path: Path) -> None:
     nobody = own / "Ann" / "rest" / "cam1.mp4"
     write_video(nobody, [np.clip(Room(**SMALL).empty(), 0, 255).astype(np.uint8)] * 30)
     shutil.copy(own / "Ann" / "walk 1" / "cam2.mp4", own / "Ann" / "rest" / "cam2.mp4")
-    first = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    first = FAST.import_to(tmp_path / "capture", own, workers=1)
     assert first.problems[0].startswith(f"{nobody}: no person was found")
     assert [(c.sequences, c.expected_sequences, c.images) for c in first.counts] == [(1, 2, 60)]
     path = boxes_csv(tmp_path / "boxes.csv", [("Ann", "rest", "cam1", 0, 40, 30, 60, 90)])
-    boxed = VideosSettings(size=48, boxes=path)  # the way out
-    summary = import_videos(own, tmp_path / "capture", boxed, processes=1)
+    boxed = Videos(size=48, boxes=path)  # the way out
+    summary = boxed.import_to(tmp_path / "capture", own, workers=1)
     assert (summary.kept, summary.imported) == (("Ann/walk 1",), ("Ann/rest",))
 
 
@@ -357,7 +355,7 @@ def test_a_video_damaged_in_the_middle_is_named_with_its_counts(own: Path, tmp_p
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(SourceError, match=r"cam2\.mkv has 1\d images, .*cam1\.mp4 30"):
-        import_videos(own, tmp_path / "capture", FAST)
+        FAST.import_to(tmp_path / "capture", own)
 
 
 @pytest.mark.parametrize(
@@ -370,25 +368,25 @@ def test_a_video_damaged_in_the_middle_is_named_with_its_counts(own: Path, tmp_p
 )
 def test_impossible_settings_are_refused(setting: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        VideosSettings(**setting)
+        Videos(**setting)
 
 
 def test_an_unreadable_recording_is_reported_and_imported_once_repaired(own: Path, tmp_path: Path) -> None:
     shutil.copytree(own / "Ann", own / "Bo")
-    whole = import_videos(own, tmp_path / "whole", FAST, processes=1)
+    whole = FAST.import_to(tmp_path / "whole", own, workers=1)
     cut = own / "Bo" / "walk 1" / "cam2.mp4"
     cut.write_bytes(b"")
-    first = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    first = FAST.import_to(tmp_path / "capture", own, workers=1)
     assert first.imported == ("Ann/walk 1",)
     assert [problem.startswith(f"{cut}: the file is empty") for problem in first.problems] == [True]
     assert [(c.subject, c.sequences, c.expected_sequences) for c in first.counts] == [("Ann", 1, 1), ("Bo", 0, 1)]
     assert len(first.capture.instants("test")) == 9
     shutil.copy(own / "Ann" / "walk 1" / "cam2.mp4", cut)
-    mended = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    mended = FAST.import_to(tmp_path / "capture", own, workers=1)
     assert (mended.kept, mended.imported, mended.problems) == (("Ann/walk 1",), ("Bo/walk 1",), ())
     assert mended.capture.fingerprint == whole.capture.fingerprint
     cut.write_bytes(b"")
-    again = import_videos(own, tmp_path / "capture", FAST, processes=1)
+    again = FAST.import_to(tmp_path / "capture", own, workers=1)
     assert (len(again.problems), again.capture.fingerprint) == (1, whole.capture.fingerprint)
 
 
@@ -402,6 +400,6 @@ def test_a_stop_while_the_person_is_looked_for_leaves_nothing_behind(folder: Pat
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_videos(folder, tmp_path / "capture", FAST, StopEarly(at=""), processes=1)
+        FAST.import_to(tmp_path / "capture", folder, StopEarly(at=""), workers=1)
     assert not (tmp_path / "capture" / "frames.lance" / "data").exists()
-    assert import_videos(folder, tmp_path / "capture", FAST, processes=1).imported == ("Ann/walk 1",)
+    assert FAST.import_to(tmp_path / "capture", folder, workers=1).imported == ("Ann/walk 1",)

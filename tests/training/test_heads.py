@@ -8,7 +8,8 @@ import torch
 import mcss
 from captures_for_tests import INFO, stick_part
 from mcss.cli import main
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
 from mcss.models.model_file import save_model
@@ -40,7 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny_capture: Capture) -> Path
 
 
 def test_headings_are_learned_from_maps_of_a_frozen_backbone(run: Path, tiny_capture: Capture) -> None:
-    """Of the people it learned from: that it can learn them at all, and that the network stays as it is."""
+    """On the training people: headings can be learned at all, and the network does not change."""
     model = mcss.load(run)
     before = {key: value.clone() for key, value in model.network.state_dict().items()}
     train = tiny_capture.instants("train")
@@ -49,7 +50,7 @@ def test_headings_are_learned_from_maps_of_a_frozen_backbone(run: Path, tiny_cap
     images, true = placements(tiny_capture, LabelledImages.of(train, 80))
     found = predicted(mcss.models.model.Model(model.network, parts, run), tiny_capture, images.rows)
     assert found.orientation is not None
-    assert np.median(angle_between(found.orientation.heading, true.heading)) < 30  # 90 by chance
+    assert np.median(angle_between(found.orientation.heading, true.heading)) < 30  # chance is 90
     assert np.abs(found.orientation.root - true.root).mean() < 0.05
     assert found.error is not None
     error = mpjpe(torch.from_numpy(found.pose)[:, 1:], target_poses(images.instants).float()[:, 1:]).numpy()

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from captures_for_tests import INFO, stick_part
 from mcss.data.augmentation import normalise
 from mcss.data.batches import Batch
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CheckpointError
 from mcss.methods import mcss as mcss_method
-from mcss.methods.mcss import MCSSSettings
+from mcss.methods.mcss import MCSS
 from mcss.methods.method import losses_of
-from mcss.methods.supervised import SupervisedSettings
+from mcss.methods.supervised import Supervised
 from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseNetwork
@@ -29,9 +30,8 @@ from mcss.training import loop as training
 from mcss.training.feature_cache import cache_stages
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.recipes import recipe
 from mcss.training.runs import begin_run
-from mcss.training.settings import OptimiserSettings, TrainSettings
+from mcss.training.settings import OptimiserSettings, TrainSettings, recipe
 
 STEPS = 8
 
@@ -43,7 +43,7 @@ def settings_for(capture: Capture, **changes: object) -> TrainSettings:
     )  # fmt: skip
     settings = TrainSettings(
         capture=capture.uri,
-        method=MCSSSettings(metric_loss="infonce", instants=4, views=3, min_gap=0.2, pose_images=4),
+        method=MCSS(metric_loss="infonce", instants=4, views=3, min_gap=0.2, pose_images=4),
         network=network,
         weights="random",
         optimiser=OptimiserSettings(steps=STEPS, schedule="cosine", average=0.9),
@@ -92,7 +92,7 @@ def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_captur
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(1e9, 0), (-1.0, 4)])
-def test_a_run_stopped_between_checkpoints_goes_on_from_the_last_moment_that_was_kept(
+def test_a_run_stopped_between_checkpoints_continues_from_the_last_one(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, kept: int
 ) -> None:
     settings = settings_for(tiny_capture, checkpoint_every=500)
@@ -129,7 +129,7 @@ def test_the_seed_decides_the_weights(tiny_capture: Capture, tmp_path: Path) -> 
 
 
 def test_training_on_labels_brings_the_training_loss_down(tiny_capture: Capture, tmp_path: Path) -> None:
-    method = SupervisedSettings(pose_images=8)
+    method = Supervised(pose_images=8)
     optimiser = OptimiserSettings(steps=40, lr=3e-3)
     train(settings_for(tiny_capture, method=method, optimiser=optimiser), tmp_path / "run")
     losses = [line["pose"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if "pose" in line]
@@ -144,7 +144,7 @@ def test_without_labels_only_the_metric_loss_is_left(tiny_capture: Capture, tmp_
 
 def test_the_supervised_baseline_refuses_to_train_without_labels(tiny_capture: Capture, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"labels: supervised .*'none' gives none.*name a subject"):
-        train(settings_for(tiny_capture, labels="none", method=SupervisedSettings()), tmp_path / "run")
+        train(settings_for(tiny_capture, labels="none", method=Supervised()), tmp_path / "run")
 
 
 def test_fine_tuning_starts_from_the_whole_network_of_another_run(tiny_capture: Capture, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_cached_maps_are_what_the_stages_say_and_survive_a_stop(tiny_capture: Ca
     rows = tiny_capture.instants("test").rows
 
     class Stop:
-        """Ends the work after the first chunk, as Ctrl-C would."""
+        """Interrupts the work after the first chunk, as Ctrl-C would."""
 
         def task(self, name: str, total: int, done: int = 0) -> "Stop":
             self.seen = done
@@ -242,7 +242,7 @@ def test_maps_of_one_build_of_a_capture_are_not_taken_for_those_of_another(tmp_p
 def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() -> None:
     paper = recipe("paper", "mcss", "c")
     assert paper.network == NetworkConfig(backbone="resnet18", batchnorm_affine=False, dim=128, image_size=224)
-    assert paper.method == MCSSSettings(metric_loss="contrastive", instants=33, views=2, alpha=0.6, beta=0.3)
+    assert paper.method == MCSS(metric_loss="contrastive", instants=33, views=2, alpha=0.6, beta=0.3)
     assert (paper.optimiser.betas, paper.optimiser.lr) == ((0.9, 0.99), 1e-3)
     for name in ("paper", "fast"):
         ours, baseline = (asdict(recipe(name, method, "c")) for method in ("mcss", "supervised"))  # type: ignore[arg-type]
@@ -266,7 +266,7 @@ def test_collapse_is_seen_in_the_log(tiny_capture: Capture) -> None:
         images=torch.zeros(8, 3, 32, 32), metric_shape=(4, 2), instants=np.zeros(8, np.int64),
         views=np.zeros(8, np.int64), mirrored=np.zeros(8, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
     )  # fmt: skip
-    losses = mcss_method.losses(MCSSSettings(), network, NetworkOutput(same, torch.zeros(8, 48)), batch)
+    losses = mcss_method.losses(MCSS(), network, NetworkOutput(same, torch.zeros(8, 48)), batch)
     assert losses.without_negative.item() == 1
     assert losses.positive_distance.item() == pytest.approx(0, abs=1e-6)
     assert losses.total.item() == pytest.approx(0, abs=1e-6)
@@ -280,7 +280,7 @@ def test_config_names_the_capture_and_the_versions(tiny_capture: Capture, tmp_pa
     assert config["capture"] == tiny_capture.uri
 
 
-def test_a_run_of_an_older_mcss_goes_on_with_later_settings_at_their_defaults(
+def test_a_run_of_an_older_mcss_continues_with_newer_settings_at_their_defaults(
     tiny_capture: Capture, tmp_path: Path
 ) -> None:
     settings = settings_for(tiny_capture)
@@ -292,7 +292,7 @@ def test_a_run_of_an_older_mcss_goes_on_with_later_settings_at_their_defaults(
     assert begin_run(tmp_path, settings, tiny_capture, resume=True) == "of an older mcss"
     with pytest.raises(CheckpointError, match=r"that run has other settings \(frozen_statistics\)"):
         begin_run(tmp_path, replace(settings, frozen_statistics=True), tiny_capture, resume=True)
-    assert isinstance(settings.method, MCSSSettings)
+    assert isinstance(settings.method, MCSS)
     world = replace(settings, method=replace(settings.method, frame="world"))
     with pytest.raises(CheckpointError, match=r"that run has other settings \(method\)"):
         begin_run(tmp_path, world, tiny_capture, resume=True)

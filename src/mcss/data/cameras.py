@@ -1,32 +1,52 @@
-"""Where labelled joints lie in the crops: poses seen by the cameras of a capture."""
+"""Pinhole cameras, and where they see points in the world."""
+
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int
-
-from mcss.data.capture import Capture
-from mcss.data.instants import Instants
+from jaxtyping import Bool, Float, Float32
 
 
-def seen_joints(
-    capture: Capture, rows: Int[np.ndarray, " n"], pose: Float32[np.ndarray, "n 17 3"]
-) -> Float32[np.ndarray, "n 17 2"]:
-    """Joints of world poses (mm) in pixels of the source images; NaN without pose or camera, and behind a camera."""
-    cameras = capture.cameras(rows)
-    points = np.einsum("nij,nkj->nki", cameras.rotation, pose) + cameras.translation[:, None]
-    depth = points[..., 2:]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        pixels = np.einsum("nij,nkj->nki", cameras.intrinsics, points / np.where(depth > 1, depth, np.nan))
-    seen: Float32[np.ndarray, "n 17 2"] = pixels[..., :2].astype(np.float32)
-    return seen
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A pinhole camera, ``x_camera = rotation @ x_world + translation``, in mm and pixels of the source image."""
+
+    rotation: Float[np.ndarray, "3 3"]
+    translation: Float[np.ndarray, " 3"]
+    intrinsics: Float[np.ndarray, "3 3"]
 
 
-def in_crops(seen: Float32[np.ndarray, "n 17 2"], boxes: Float32[np.ndarray, "n 4"]) -> Float32[np.ndarray, "n 17 2"]:
-    """Source pixels as shares of the crop's width and height: 0..1 is inside."""
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """The cameras of several images, as arrays; NaN for images whose camera is not known."""
+
+    rotation: Float32[np.ndarray, "n 3 3"]
+    translation: Float32[np.ndarray, "n 3"]
+    intrinsics: Float32[np.ndarray, "n 3 3"]
+
+    def project(self, points: Float32[np.ndarray, "n points 3"]) -> Float32[np.ndarray, "n points 2"]:
+        """Project world points (mm), those of each image by its camera, into pixels of the source images.
+
+        NaN where the point or the camera is not known, and for points behind the camera.
+        """
+        seen = np.einsum("nij,nkj->nki", self.rotation, points) + self.translation[:, None]
+        depth = seen[..., 2:]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pixels = np.einsum("nij,nkj->nki", self.intrinsics, seen / np.where(depth > 1, depth, np.nan))
+        return np.asarray(pixels[..., :2], np.float32)
+
+
+def are_rotations(matrices: Float[np.ndarray, "*batch 3 3"]) -> Bool[np.ndarray, "*batch"]:
+    """Whether matrices are rotations: orthonormal within 0.001, and not mirrored. Matrices with NaN are not."""
+    finite = np.isfinite(matrices).all(axis=(-2, -1))
+    safe = np.where(finite[..., None, None], matrices, 0).astype(np.float64)
+    orthonormal = np.abs(safe @ np.swapaxes(safe, -1, -2) - np.eye(3)).max(axis=(-2, -1)) <= 1e-3
+    return np.asarray(finite & orthonormal & (np.linalg.det(safe) > 0))
+
+
+def in_crops(
+    pixels: Float32[np.ndarray, "n points 2"], boxes: Float32[np.ndarray, "n 4"]
+) -> Float32[np.ndarray, "n points 2"]:
+    """Convert pixels of the source images to shares of the crops' width and height; 0 to 1 lies inside."""
     corner, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
-    shares: Float32[np.ndarray, "n 17 2"] = (seen - corner) / np.maximum(size, 1e-6)
+    shares: Float32[np.ndarray, "n points 2"] = (pixels - corner) / np.maximum(size, 1e-6)
     return shares
-
-
-def joints_in_crops(capture: Capture, rows: Int[np.ndarray, " n"], instants: Instants) -> Float32[np.ndarray, "n 17 2"]:
-    """`in_crops` for the images `rows`, each of which shows the instant at the same place of `instants`."""
-    return in_crops(seen_joints(capture, rows, instants.pose), capture.boxes(rows))

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 
-from mcss.data.cameras import joints_in_crops
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.schema import Selector
 from mcss.errors import CaptureError
-from mcss.skeletons import JOINTS, PARENTS, canonical_pose
-from mcss.viz.figures import LEFT, MIDDLE, RIGHT, front_view
+from mcss.skeletons import canonical_pose
+from mcss.viz.skeleton import draw_skeleton, front_view
 
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
+
 _LINE = 16
-"""Pixels of a line of text."""
+"""Height of a line of text in pixels."""
 
 
 def chosen_instants(
@@ -28,17 +28,17 @@ def chosen_instants(
     actions: Sequence[str] = (),
     split: str | None = None,
 ) -> Instants:
-    """The instants of a split (or all) of some subjects and actions; an empty choice stands for all.
+    """The instants of a split that show some subjects and actions; an empty choice, or no split, stands for all.
 
     Raises:
-        CaptureError: A subject, action or split that is not there, or nothing that is all of it.
+        CaptureError: There is no such subject, action or split, or no instant that fits all of the conditions.
     """
     instants = capture.instants(split)
-    for what, asked, known in (
+    for what, names, known in (
         ("subject", subjects, instants.present_subjects()),
         ("action", actions, tuple(instants.actions[i] for i in np.unique(instants.action))),
     ):
-        for name in asked:
+        for name in names:
             if name not in known:
                 raise CaptureError(f"{what}: there is no {name!r} here; there are {', '.join(known)}")
     kept = instants.selected([Selector(subjects=tuple(subjects) or None)])
@@ -52,7 +52,9 @@ def chosen_instants(
 
 
 def spread_instants(instants: Instants, count: int) -> Int64[np.ndarray, " picked"]:
-    """`count` instants: as many of each subject, spread over his time, at different places of it for each subject.
+    """Pick `count` instants, equally many of each subject, spread over the subject's time.
+
+    Each subject's instants are picked at different points of that time, so that a sheet does not repeat an action.
 
     Raises:
         ValueError: `count` is below 1.
@@ -63,30 +65,30 @@ def spread_instants(instants: Instants, count: int) -> Int64[np.ndarray, " picke
     shares = [count // len(present) + (i < count % len(present)) for i in range(len(present))]
     picked: list[int] = []
     for number, (subject, share) in enumerate(zip(present, shares, strict=True)):
-        own = np.flatnonzero(instants.subject == subject)
+        of_subject = np.flatnonzero(instants.subject == subject)
         start = 0.5 if len(present) == 1 else (0.5 + number * 0.618) % 1
-        places = [math.floor((i + start) / share * len(own)) for i in range(share)]
-        picked += [int(own[place]) for place in dict.fromkeys(places)]
+        positions = [math.floor((i + start) / share * len(of_subject)) for i in range(share)]
+        picked += [int(of_subject[position]) for position in dict.fromkeys(positions)]
     return np.array(picked, np.int64)
 
 
 def contact_sheet(
     capture: Capture, instants: Instants, *, size: int = 128, across: int = 1, plain: bool = False
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A sheet of RGB pixels: rows are instants, columns are views.
+    """Draw a sheet of RGB pixels: rows are instants, columns are views.
 
     Labelled joints are drawn into the images of views whose camera is known, and the canonical pose, seen from the
-    front, stands at the end of a row that has one. Orange is the person's left, blue the right.
+    front, ends the row of an instant that has one. Orange is the person's left, blue the right.
 
     Args:
-        capture: Where the images are.
-        instants: What to show, in this order.
+        capture: The capture that holds the images.
+        instants: The instants to show, in this order.
         size: Side of an image in pixels.
-        across: Instants beside each other.
-        plain: Images alone, without skeletons and text.
+        across: Number of instants beside each other.
+        plain: Whether to show images alone, without skeletons and text.
 
     Raises:
-        ValueError: A size that cannot be drawn, or nothing to show.
+        ValueError: The size is out of range, or there is nothing to show.
     """
     if not 16 <= size <= 1024 or not 1 <= across <= 64:
         raise ValueError(f"size, across: expected 16..1024 pixels and 1..64 instants, got {size} and {across}.")
@@ -96,11 +98,11 @@ def contact_sheet(
     cells = np.full((len(instants), len(instants.views) + (posed.any() and not plain), size, size, 3), 255, np.uint8)
     cells[:, :, :] = _PAPER
     for view in range(len(instants.views)):
-        there = np.flatnonzero(instants.rows[:, view] >= 0)
-        rows = instants.rows[there, view]
-        cells[there, view] = capture.decode(rows, size)
+        present = np.flatnonzero(instants.rows[:, view] >= 0)
+        rows = instants.rows[present, view]
+        cells[present, view] = capture.decode(rows, size)
         if not plain:
-            for i, joints in zip(there, joints_in_crops(capture, rows, instants.take(there)), strict=True):
+            for i, joints in zip(present, capture.joints_in_crops(rows, instants.pose[present]), strict=True):
                 draw_skeleton(cells[i, view], joints)
     if not plain:
         for i in np.flatnonzero(posed):
@@ -113,29 +115,15 @@ def contact_sheet(
         blocks.append(np.full_like(blocks[0], _PAPER))
     lines = [np.concatenate(blocks[start : start + across], axis=1) for start in range(0, len(blocks), across)]
     if not plain:
-        lines.insert(0, _heading(views * across, size))
+        lines.insert(0, _headings(views * across, size))
     return np.concatenate(lines, axis=0)
 
 
-def draw_skeleton(image: UInt8[np.ndarray, "side side 3"], joints: Float[np.ndarray, "17 2"]) -> None:
-    """Draw joints (shares of the image's side) into an image; those that are NaN are left out."""
-    side = len(image)
-    ends = np.clip(joints, -4, 5) * side
-    for outline in (True, False):
-        for joint, parent in enumerate(PARENTS):
-            if parent < 0 or not np.isfinite(ends[[joint, parent]]).all():
-                continue
-            a, b = ([round(float(v) * 8) for v in ends[end]] for end in (joint, parent))
-            colour = (255, 255, 255) if outline else _colour(joint)
-            width = max(1, side // 64) + (2 if outline else 0)
-            cv2.line(image, a, b, colour, width, cv2.LINE_AA, shift=3)
-
-
-def _colour(joint: int) -> tuple[int, int, int]:
-    side = JOINTS[joint][0] if joint and JOINTS[joint] not in ("Head",) else ""
-    text = {"L": LEFT, "R": RIGHT}.get(side, MIDDLE)
-    red, green, blue = (int(text[i : i + 2], 16) for i in (1, 3, 5))
-    return red, green, blue
+def captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
+    """Add a line of text below some pixels."""
+    strip = np.full((_LINE, block.shape[1], 3), _PAPER, np.uint8)
+    _write(strip, text, left=3, width=block.shape[1] - 6)
+    return np.concatenate([block, strip], axis=0)
 
 
 def _drawn_pose(pose: Float[np.ndarray, "17 3"], size: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -151,24 +139,17 @@ def _caption(instants: Instants, i: int) -> str:
     return f"{subject} / {sequence}, frame {instants.frame[i]}, {instants.time[i]:.2f} s"
 
 
-def captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray, "h2 w 3"]:
-    """Pixels with a line of text below."""
-    strip = np.full((_LINE, block.shape[1], 3), _PAPER, np.uint8)
-    _write(strip, text, 3, block.shape[1] - 6)
-    return np.concatenate([block, strip], axis=0)
-
-
-def _heading(names: Sequence[str], size: int) -> UInt8[np.ndarray, "h w 3"]:
+def _headings(names: Sequence[str], size: int) -> UInt8[np.ndarray, "h w 3"]:
     strip = np.full((_LINE, size * len(names), 3), _PAPER, np.uint8)
     for number, name in enumerate(names):
-        _write(strip, name, number * size + 3, size - 6)
+        _write(strip, name, left=number * size + 3, width=size - 6)
     return strip
 
 
-def _write(strip: UInt8[np.ndarray, "h w 3"], text: str, at: int, room: int) -> None:
-    """Text in as large a size as fits; OpenCV's letters are ASCII only."""
+def _write(strip: UInt8[np.ndarray, "h w 3"], text: str, left: int, width: int) -> None:
+    """Write text from `left` on, as large as fits into `width` pixels; OpenCV's letters are ASCII only."""
     text = text.encode("ascii", "replace").decode()
     scale = 0.4
-    width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
-    scale = max(0.2, min(scale, scale * room / max(width, 1)))
-    cv2.putText(strip, text, (at, _LINE - 5), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+    needed = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
+    scale = max(0.2, min(scale, scale * width / max(needed, 1)))
+    cv2.putText(strip, text, (left, _LINE - 5), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""Instants: all views of one person at one time, as arrays over a whole capture."""
+"""Instants (multi-view frames): all views of one person at one time, as arrays over a whole capture."""
 
 import re
 from collections.abc import Sequence
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
-from mcss.data.schema import Selector, numbers
+from mcss.data.schema import Selector, list_column_values
 from mcss.errors import CaptureError
 
 INSTANT_COLUMNS = ("subject", "sequence", "action", "frame", "time", "view", "pose", "heading_valid")
-"""What `instants_of` reads of a capture's table."""
+"""The columns of a capture's table that `instants_of` needs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Instants:
-    """All views of each (subject, sequence, frame), in that order; everything but the images.
+    """All views of each (subject, sequence, frame), in that order: everything but the images.
 
-    The names stay those of the whole capture when a part is taken: an index means the same in every split.
+    A selection keeps the names of the whole capture, so an index means the same in every split.
     """
 
     subjects: tuple[str, ...]
@@ -29,20 +29,23 @@ class Instants:
     actions: tuple[str, ...]
     views: tuple[str, ...]
     subject: Int64[np.ndarray, " n"]
-    """Index into `subjects`; so are `sequence` and `action` into their names."""
+    """Index into `subjects`."""
     sequence: Int64[np.ndarray, " n"]
+    """Index into `sequences`."""
     action: Int64[np.ndarray, " n"]
-    look: Int64[np.ndarray, " n"]
-    """What the subject wears, as a number: instants of one subject and one look were taken in the same clothes."""
+    """Index into `actions`."""
+    outfit: Int64[np.ndarray, " n"]
+    """Number of the outfit: a subject wears the same clothes in all instants with the same number."""
     frame: Int64[np.ndarray, " n"]
+    """Frame number within the sequence."""
     time: Float64[np.ndarray, " n"]
     """Seconds within the sequence."""
     rows: Int64[np.ndarray, "n views"]
-    """The row of the capture that shows each view; -1 where that view is missing."""
+    """The row of the capture that shows each view; -1 for a missing view."""
     pose: Float32[np.ndarray, "n 17 3"]
-    """World millimetres, +Z up; NaN where there is no label."""
+    """World millimetres, +Z up; NaN if there is no label."""
     heading_valid: Bool[np.ndarray, " n"]
-    """Whether there is a pose and it has a heading (see `mcss.skeletons.heading_valid`)."""
+    """Whether there is a pose that has a heading (see `mcss.skeletons.heading_valid`)."""
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -54,7 +57,7 @@ class Instants:
             subject=self.subject[index],
             sequence=self.sequence[index],
             action=self.action[index],
-            look=self.look[index],
+            outfit=self.outfit[index],
             frame=self.frame[index],
             time=self.time[index],
             rows=self.rows[index],
@@ -63,11 +66,11 @@ class Instants:
         )
 
     def present_subjects(self) -> tuple[str, ...]:
-        """Names of the subjects that have an instant here (`subjects` names all of the capture)."""
+        """Names of the subjects of these instants (`subjects` names all of the capture)."""
         return tuple(self.subjects[i] for i in np.unique(self.subject))
 
     def selected(self, selectors: Sequence[Selector]) -> Bool[np.ndarray, " n"]:
-        """Which instants any one of the `selectors` picks."""
+        """Which instants are picked by any of the `selectors`."""
         chosen = np.zeros(len(self), bool)
         for s in selectors:
             subject = np.array([s.matches_subject(name) for name in self.subjects], bool)
@@ -78,22 +81,21 @@ class Instants:
         return chosen
 
     def place(self, subject: str, sequence: str, frame: int, view: str) -> tuple[int, int]:
-        """Where an image stands in `rows`.
+        """The position (instant, view) of an image in `rows`.
 
         Raises:
             CaptureError: There is no such image.
         """
-        known = subject in self.subjects and sequence in self.sequences and view in self.views
-        if known:
-            own = self.subject == self.subjects.index(subject)
-            own &= (self.sequence == self.sequences.index(sequence)) & (self.frame == frame)
-            seen = self.views.index(view)
-            for instant in np.flatnonzero(own & (self.rows[:, seen] >= 0)):
-                return int(instant), seen
+        if subject in self.subjects and sequence in self.sequences and view in self.views:
+            matches = self.subject == self.subjects.index(subject)
+            matches &= (self.sequence == self.sequences.index(sequence)) & (self.frame == frame)
+            column = self.views.index(view)
+            for instant in np.flatnonzero(matches & (self.rows[:, column] >= 0)):
+                return int(instant), column
         raise CaptureError(f"there is no image {subject}/{sequence}/{frame}/{view} in this capture")
 
     def describe(self, instant: int) -> str:
-        """``subject/sequence frame f`` of one instant, for messages."""
+        """Name one instant in messages, as ``subject/sequence frame f``."""
         subject, sequence = self.subjects[self.subject[instant]], self.sequences[self.sequence[instant]]
         return f"{subject}/{sequence} frame {self.frame[instant]}"
 
@@ -104,12 +106,12 @@ def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts)
 
 
-def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
+def instants_of(table: Any, outfits: Sequence[str] = ("*",)) -> Instants:
     """Group the rows of a capture's table (an Arrow table with `INSTANT_COLUMNS`) into instants.
 
     Args:
         table: The columns.
-        looks: See `mcss.data.schema.CaptureInfo`; sequences that match none of them share a look of their own.
+        outfits: See `mcss.data.schema.CaptureInfo`; sequences that match no pattern share one further outfit.
 
     Raises:
         CaptureError: Two rows show the same view of the same instant.
@@ -121,7 +123,7 @@ def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
     frame = table["frame"].to_numpy().astype(np.int64)
     unlabelled = table["pose"].combine_chunks().is_null().to_numpy(zero_copy_only=False)
 
-    # A labelled row first, so that an instant has a pose if any of its views has one.
+    # Labelled rows come first, so that an instant has a pose if any of its views has one.
     order = np.lexsort((unlabelled, frame, sequence, subject))
     keys = np.stack([subject[order], sequence[order], frame[order]])
     new = np.ones(len(order), bool)
@@ -129,7 +131,7 @@ def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
     first, instant = order[new], np.cumsum(new) - 1
     rows = np.full((len(first), len(views)), -1, np.int64)
     rows[instant, view[order]] = order
-    worn = [next((i for i, glob in enumerate(looks) if fnmatchcase(s, glob)), len(looks)) for s in sequences]
+    worn = [next((i for i, glob in enumerate(outfits) if fnmatchcase(s, glob)), len(outfits)) for s in sequences]
     instants = Instants(
         subjects=subjects,
         sequences=sequences,
@@ -138,18 +140,18 @@ def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
         subject=subject[first],
         sequence=sequence[first],
         action=action[first],
-        look=np.array(worn, np.int64)[sequence[first]],
+        outfit=np.array(worn, np.int64)[sequence[first]],
         frame=frame[first],
         time=table["time"].to_numpy().astype(np.float64)[first],
         rows=rows,
-        pose=numbers(table["pose"])[first].reshape(-1, 17, 3),
+        pose=list_column_values(table["pose"])[first].reshape(-1, 17, 3),
         heading_valid=table["heading_valid"].combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)[first],
     )
     if (rows >= 0).sum() != len(order):
-        twice = np.flatnonzero(rows[instant, view[order]] != order)[0]
+        second = np.flatnonzero(rows[instant, view[order]] != order)[0]
         raise CaptureError(
-            f"{instants.describe(int(instant[twice]))} has two images of view {views[view[order[twice]]]}; "
-            "the capture was not written by mcss or was written twice at a time: build it again"
+            f"{instants.describe(int(instant[second]))} has two images of view {views[view[order[second]]]}; "
+            "the capture was not written by mcss, or by two programs at the same time: build it again"
         )
     return instants
 
@@ -157,7 +159,7 @@ def instants_of(table: Any, looks: Sequence[str] = ("*",)) -> Instants:
 def _names(column: Any) -> tuple[tuple[str, ...], Int64[np.ndarray, " rows"]]:
     """The distinct names of a string column in natural order, and each row's index among them."""
     encoded = column.combine_chunks().dictionary_encode()
-    found = encoded.dictionary.to_pylist()
-    names = sorted(found, key=natural_order)
-    place = np.array([names.index(name) for name in found], np.int64)
-    return tuple(names), place[encoded.indices.to_numpy(zero_copy_only=False)]
+    unordered = encoded.dictionary.to_pylist()
+    names = sorted(unordered, key=natural_order)
+    index_of = np.array([names.index(name) for name in unordered], np.int64)
+    return tuple(names), index_of[encoded.indices.to_numpy(zero_copy_only=False)]

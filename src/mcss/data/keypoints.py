@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from mcss.data.cameras import seen_joints
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.errors import CaptureError
@@ -57,7 +56,7 @@ def keypoints_of(
     if source == LABELS:
         rows = instants.rows[there]
         poses = np.broadcast_to(instants.pose[:, None], (*instants.rows.shape, 17, 3))[there]
-        found[there] = _in_pixels_of_crops(capture, rows, seen_joints(capture, rows, poses))
+        found[there] = _in_pixels_of_crops(capture, rows, capture.cameras(rows).project(poses))
     else:
         pixels = read_joints(Path(source), instants, COLUMNS, "points")
         found[there] = _in_pixels_of_crops(capture, instants.rows[there], pixels[there])

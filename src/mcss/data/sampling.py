@@ -98,9 +98,9 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
     seen = instants.rows >= 0
     usable = seen.sum(axis=1) >= settings.views
     plans = []
-    for subject, look in np.unique(np.stack([instants.subject, instants.look]), axis=1).T.tolist():
+    for subject, look in np.unique(np.stack([instants.subject, instants.outfit]), axis=1).T.tolist():
         name = instants.subjects[subject]
-        own = (instants.subject == subject) & (instants.look == look)
+        own = (instants.subject == subject) & (instants.outfit == look)
         mine = np.flatnonzero(own & usable)
         if not len(mine):
             most = int(seen[own].sum(axis=1).max())
@@ -183,9 +183,9 @@ def _pool(
 def _clothes(instants: Instants, subject: int, look: int) -> str:
     """Which sequences a look of a subject means, for messages; nothing if the subject has one look only."""
     own = instants.subject == subject
-    if (instants.look[own] == look).all():
+    if (instants.outfit[own] == look).all():
         return ""
-    first = instants.sequences[instants.sequence[own & (instants.look == look)][0]]
+    first = instants.sequences[instants.sequence[own & (instants.outfit == look)][0]]
     return f" dressed as in {first}"
 
 

@@ -1,4 +1,4 @@
-"""One image of one person by one camera at one time: the row of a capture."""
+"""The row of a capture (one image of one person by one camera at one time), and the description of a whole capture."""
 
 import fnmatch
 import json
@@ -11,12 +11,13 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float, Float32
 
+from mcss.data.cameras import Camera
 from mcss.errors import CaptureError
 from mcss.images import jpeg_size
 from mcss.skeletons import JOINTS, heading_valid
 
 SCHEMA_VERSION = 1
-"""Raised when the table changes so that an older program would misread it."""
+"""Increase this when the table changes so that an older program would misread it."""
 
 
 def _floats(count: int) -> Any:
@@ -40,7 +41,7 @@ SCHEMA = pa.schema(
         pa.field("camera_intrinsics", _floats(9)),
     ]
 )
-"""The columns of ``frames.lance``; a table may have more, which are left alone."""
+"""The columns of ``frames.lance``; further columns are ignored."""
 
 BACKGROUNDS = pa.schema(
     [
@@ -51,27 +52,17 @@ BACKGROUNDS = pa.schema(
 )
 """The columns of ``backgrounds.lance``."""
 
-
 METADATA = tuple(
     f"mcss.{name}"
     for name in ("schema_version", "skeleton", "units", "importer", "licence", "image_size", "splits", "settings")
 )
-"""The metadata that every ``frames.lance`` has; a finished one has ``mcss.fingerprint`` as well, and ``mcss.looks``
-stands in those in which somebody changes clothes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Camera:
-    """A pinhole camera, ``x_camera = rotation @ x_world + translation``, in mm and source-image pixels."""
-
-    rotation: Float[np.ndarray, "3 3"]
-    translation: Float[np.ndarray, " 3"]
-    intrinsics: Float[np.ndarray, "3 3"]
+"""The metadata that every ``frames.lance`` has. A finished one also has ``mcss.fingerprint``, and one in which
+somebody changes clothes has ``mcss.looks``, the patterns of `CaptureInfo.outfits`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One row of a capture, as it is written."""
+    """One row of a capture, to be written."""
 
     subject: str
     sequence: str
@@ -79,29 +70,29 @@ class Frame:
     action: str
     frame: int
     time: float
-    """Seconds from the start of the sequence; the same for all views of a frame."""
+    """Seconds from the start of the sequence; all views of a frame have the same time."""
     view: str
     image: bytes
-    """The square crop of the person as JPEG, as large as all others of the capture."""
+    """The square crop of the person as JPEG; all crops of a capture have the same size."""
     box: tuple[float, float, float, float]
-    """x0, y0, x1, y1 of that crop in pixels of the source image."""
+    """Crop box: x0, y0, x1, y1 in pixels of the source image."""
     pose: Float[np.ndarray, "17 3"] | None = None
-    """World millimetres, +Z up; None where there is no label."""
+    """World millimetres, +Z up; None if there is no label."""
     camera: Camera | None = None
 
 
 @dataclass(frozen=True)
 class Selector:
-    """Picks the instants of a split: a condition that is None holds for all."""
+    """Picks the instants of a split; a condition that is None is met by all instants."""
 
     subjects: tuple[str, ...] | None = None
     sequences: tuple[str, ...] | None = None
     """Patterns such as ``Walking*``."""
     frames: tuple[int, int] | None = None
-    """First frame and the one after the last."""
+    """The first frame number, and the one after the last."""
 
     def matches_subject(self, name: str) -> bool:
-        """Whether instants of the subject `name` are picked."""
+        """Whether instants of the subject called `name` are picked."""
         return self.subjects is None or name in self.subjects
 
     def matches_sequence(self, name: str) -> bool:
@@ -110,38 +101,38 @@ class Selector:
 
 
 Splits = Mapping[str, tuple[Selector, ...]]
-"""Split by name; an instant belongs to it if any one of its selectors picks it."""
+"""Selectors by the name of the split; an instant belongs to a split if any of its selectors picks it."""
 
 
 @dataclass(frozen=True)
 class CaptureInfo:
-    """What is true of a whole capture."""
+    """The description of a whole capture."""
 
     importer: str
-    """The program that made it, such as ``synthetic``."""
+    """The source that made the capture, such as ``synthetic``."""
     licence: str
     image_size: int
     """Width and height of every crop in pixels."""
     splits: Splits
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever decides the content (JSON values): a capture is carried on only with the same ones."""
-    looks: tuple[str, ...] = ("*",)
-    """Patterns of sequences, the first that matches counts: in sequences of one pattern a subject wears the same. The
-    images of a metric batch must have that in common, or clothes would tell its instants apart."""
+    """The settings that determine the content, as JSON values; writing is continued only with the same settings."""
+    outfits: tuple[str, ...] = ("*",)
+    """Patterns of sequence names: a subject wears the same outfit in all sequences whose name matches the same pattern
+    first. The images of a metric batch show one outfit, or clothes would tell its instants apart."""
 
     @property
     def computed(self) -> bool:
-        """Whether the settings alone decide the content, up to rounding, which differs between processors."""
+        """Whether the settings alone determine the content, up to rounding that differs between processors."""
         return "renderer" in self.settings
 
     def metadata(self) -> dict[str, str]:
-        """The table metadata that says all this."""
+        """The table metadata that hold this description."""
         splits = {
             name: [{"subjects": s.subjects, "sequences": s.sequences, "frames": s.frames} for s in selectors]
             for name, selectors in self.splits.items()
         }
-        looks = {} if self.looks == ("*",) else {"mcss.looks": json.dumps(self.looks)}
-        return looks | {
+        outfits = {} if self.outfits == ("*",) else {"mcss.looks": json.dumps(self.outfits)}
+        return outfits | {
             "mcss.schema_version": str(SCHEMA_VERSION),
             "mcss.skeleton": json.dumps(JOINTS),
             "mcss.units": "mm, +Z up; seconds",
@@ -154,7 +145,7 @@ class CaptureInfo:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "CaptureInfo":
-        """Read back what `metadata` wrote."""
+        """Read the description from the metadata of a table."""
 
         def selector(fields: dict[str, Any]) -> Selector:
             present = {key: tuple(value) for key, value in fields.items() if value is not None}
@@ -167,13 +158,13 @@ class CaptureInfo:
             image_size=int(metadata["mcss.image_size"]),
             splits={name: tuple(map(selector, fields)) for name, fields in splits.items()},
             settings=json.loads(metadata["mcss.settings"]),
-            looks=tuple(json.loads(metadata.get("mcss.looks", '["*"]'))),
+            outfits=tuple(json.loads(metadata.get("mcss.looks", '["*"]'))),
         )
 
     def grown_from(self, other: "CaptureInfo") -> bool:
         """Whether this is `other` with more selectors in its splits, or more entries in tables among its settings.
 
-        So it is when a recording comes in that could not be read before.
+        This is the case after a recording was added that could not be read before.
         """
         splits = other.splits.keys() == self.splits.keys() and all(
             set(selectors) <= set(self.splits[name]) for name, selectors in other.splits.items()
@@ -187,12 +178,13 @@ class CaptureInfo:
         return splits and settings and not same.differences(self)
 
     def differences(self, other: "CaptureInfo") -> list[str]:
-        """Each setting in which `other` differs, as ``name: mine there, theirs here``."""
+        """The settings in which `other` differs, each as ``name: own value there, other value here``."""
 
         def flat(info: "CaptureInfo") -> dict[str, str]:
             values = info.metadata()
             settings = json.loads(values.pop("mcss.settings"))
-            return {name.removeprefix("mcss."): value for name, value in values.items()} | {
+            names = {"mcss.looks": "outfits"}
+            return {names.get(name, name.removeprefix("mcss.")): value for name, value in values.items()} | {
                 name: json.dumps(value) for name, value in settings.items()
             }
 
@@ -205,34 +197,34 @@ class CaptureInfo:
 
 
 def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
-    """The frames of one part (one subject and sequence) as an Arrow table with `SCHEMA`.
+    """Convert the frames of one part (one sequence of one subject) to an Arrow table with `SCHEMA`.
 
     Raises:
-        CaptureError: A frame that does not fit, named by subject, sequence, frame and view.
+        CaptureError: A frame does not fit; the message names its subject, sequence, frame and view.
     """
     seen: set[tuple[int, str]] = set()
     for f in frames:
         where = f"{f.subject}/{f.sequence} frame {f.frame} view {f.view}"
         if (f.subject, f.sequence) != (frames[0].subject, frames[0].sequence):
             raise CaptureError(
-                f"one append takes one sequence of one subject, but {where} came together with "
+                f"one append takes one sequence of one subject, but got {where} together with "
                 f"{frames[0].subject}/{frames[0].sequence}; append them one after the other"
             )
         if (f.frame, f.view) in seen:
-            raise CaptureError(f"{where} came twice; a view has one image of a frame")
+            raise CaptureError(f"{where} is there twice; expected one image of each frame and view")
         seen.add((f.frame, f.view))
         size = jpeg_size(f.image)
         if size != (image_size, image_size):
             got = "something else (or a JPEG cut short)" if size is None else f"{size[0]}×{size[1]}"
             raise CaptureError(
-                f"the image of {where}: expected a JPEG of {image_size}×{image_size} pixels, came {got}; "
+                f"the image of {where}: expected a JPEG of {image_size}×{image_size} pixels, got {got}; "
                 "crop and scale every image to the image_size of the capture"
             )
         if f.pose is not None and (f.pose.shape != (17, 3) or not np.isfinite(f.pose).all()):
             raise CaptureError(
-                f"the pose of {where}: expected 17×3 finite millimetres, came shape {f.pose.shape}"
+                f"the pose of {where}: expected 17×3 finite millimetres, got shape {f.pose.shape}"
                 + ("" if np.isfinite(f.pose).all() else " with values that are not finite")
-                + "; leave the pose out (None) where there is no label"
+                + "; leave the pose out (None) if there is no label"
             )
 
     def column(values: list[Any], count: int) -> Any:
@@ -263,8 +255,8 @@ def _has_heading(pose: Float[np.ndarray, "17 3"]) -> bool:
     return bool(heading_valid(torch.from_numpy(np.ascontiguousarray(pose))))
 
 
-def numbers(column: Any) -> Float32[np.ndarray, "rows numbers"]:
-    """A fixed-size-list column of float32 as a matrix of its own; NaN where the column is null."""
+def list_column_values(column: Any) -> Float32[np.ndarray, "rows numbers"]:
+    """Copy a column of fixed-size lists of float32 to a matrix; NaN in the rows where the column is null."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     count = array.type.list_size
     flat = array.values.to_numpy(zero_copy_only=False)

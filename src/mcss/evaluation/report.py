@@ -1,9 +1,8 @@
-"""One HTML page that holds all results of a run, or of several systems side by side; it asks nothing of the network."""
+"""One self-contained HTML page with all results of a run, or of several systems side by side."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 from markupsafe import Markup
@@ -12,47 +11,43 @@ from mcss.data.provenance import Provenance
 from mcss.evaluation.evaluate import Evaluation, PoseScores
 from mcss.evaluation.examples import PoseExample, RetrievalExample
 from mcss.retrieval import PoseRetrieval
-from mcss.viz.figures import GREY, PALETTE
 from mcss.viz.html import page_environment
-from mcss.viz.plots import Line, averaged, line_plot
+from mcss.viz.plots import Line, line_plot, mean_line
+from mcss.viz.style import GREY, PALETTE
 
-NAMES = {
-    "mean_pose": "Mean pose",
-    "supervised": "Supervised baseline",
-    "mcss": "MCSS",
-    "rhodin_cvpr18": "Rhodin et al., CVPR 2018",
-    "rhodin_eccv18": "Rhodin et al., ECCV 2018",
-    "chen_cvpr19": "Chen et al., CVPR 2019",
-    "rhodin_cvpr18_initial": "Rhodin et al., CVPR 2018, before consistency",
-}
-"""How systems are called on the page; others by their own name."""
+OURS, BASELINE = "mcss", "supervised"
+"""The systems that the headline compares."""
 
-PAPER = (
-    ("Supervised baseline (L_pose only)", "all", 95.07, 97.90, 77.18),
-    ("Supervised baseline (L_pose only)", "S1", 149.28, 154.78, 113.69),
-    ("Rhodin ECCV'18", "S1", 122.60, 131.70, 98.20),
-    ("Rhodin ECCV'18 with ResNet-18", "S1", 136.00, None, None),
-    ("MCSS", "all", 92.60, 94.25, 72.48),
-    ("MCSS", "S1", 111.94, 120.95, 90.76),
-)
-"""System, labels, N-MPJPE, MPJPE, PA-MPJPE in mm on Human3.6M: Mitra et al., CVPR 2020, Table 1."""
+MEAN_POSE = "mean_pose"
+"""The system that predicts the mean labelled pose for every image; drawn in grey."""
 
 
 @dataclass(frozen=True)
 class SystemResult:
-    """One evaluated system: a row of the tables. Runs that differ in their seed only are averaged."""
+    """One evaluated system: a row of the tables. Runs that differ only in their seed are averaged."""
 
     system: str
-    """``mean_pose``, ``supervised``, ``mcss`` or any other name."""
+    """``mean_pose``, the name of a method, or any other name."""
     labels: str
-    """As given to the training, such as ``S1:0.1``."""
+    """The labels as given to the training, such as ``S1:0.1``."""
     seed: int | None
-    """None for what does not depend on one."""
+    """None for a system that depends on none."""
     evaluation: Evaluation
     history: Sequence[Mapping[str, float | int]] = ()
-    """What was logged while training, in order; see `Curve` for the keys that the page draws."""
+    """What was logged during training, in order; see `Curve` for the keys that the page draws."""
+    title: str = ""
+    """The name of the system in tables; by default `system`."""
 
-    def row(self) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        if not self.title:
+            object.__setattr__(self, "title", self.system)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What runs that differ only in their seed have in common."""
+        return self.system, self.labels
+
+    def to_json(self) -> dict[str, Any]:
         """The row of ``report.json``."""
         pose = self.evaluation.pose
         scores = None if pose is None else pose.over_poses
@@ -67,6 +62,36 @@ class SystemResult:
             "retrieval": plain["retrieval"],
             "evaluation": plain,
         }
+
+
+def grouped_results(results: Sequence[SystemResult]) -> list[list[SystemResult]]:
+    """Group the results that differ only in their seed, in the order of first appearance."""
+    groups: dict[tuple[str, str], list[SystemResult]] = {}
+    for result in results:
+        groups.setdefault(result.key, []).append(result)
+    return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure measured with several seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation over seeds; None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def text(self, digits: int = 1) -> str:
+        """Mean ± standard deviation, or the mean alone for one seed."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if self.deviation is None else f"{mean} ± {self.deviation:.{digits}f}"
 
 
 @dataclass(frozen=True)
@@ -91,7 +116,7 @@ LOSS_CURVES = (
 
 @dataclass(frozen=True)
 class _Group:
-    """Results that differ in their seed only."""
+    """Results that differ only in their seed."""
 
     system: str
     labels: str
@@ -100,7 +125,7 @@ class _Group:
 
     @property
     def name(self) -> str:
-        return NAMES.get(self.system, self.system)
+        return self.results[0].title
 
     @property
     def title(self) -> str:
@@ -115,12 +140,12 @@ class _Group:
         """Whether there are pose measures."""
         return self.score("mpjpe") is not None
 
-    def over(self, value: Callable[[Evaluation], float | None]) -> "_Spread | None":
+    def over(self, value: Callable[[Evaluation], float | None]) -> Spread | None:
         """Mean and standard deviation of a figure over the seeds; None where no run has it."""
         values = [v for r in self.results if (v := value(r.evaluation)) is not None]
-        return None if not values else _Spread(tuple(values))
+        return None if not values else Spread(tuple(values))
 
-    def score(self, name: str, average: str = "over_poses", action: str | None = None) -> "_Spread | None":
+    def score(self, name: str, average: str = "over_poses", action: str | None = None) -> Spread | None:
         """A pose measure: over poses, over actions or of one action."""
 
         def value(e: Evaluation) -> float | None:
@@ -131,7 +156,7 @@ class _Group:
 
         return self.over(value)
 
-    def retrieved(self, case: str, name: str, k: int | None = None) -> "_Spread | None":
+    def retrieved(self, case: str, name: str, k: int | None = None) -> Spread | None:
         """A retrieval figure of a case, at K where it depends on it."""
 
         def value(e: Evaluation) -> float | None:
@@ -141,22 +166,6 @@ class _Group:
             return next((float(getattr(s, name)) for s in found.scores if s.k == k), None)
 
         return self.over(value)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """A figure over several seeds."""
-
-    values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return statistics.fmean(self.values)
-
-    @property
-    def deviation(self) -> float | None:
-        """None for one seed, and for what is the same for every seed, such as the oracle."""
-        return statistics.stdev(self.values) if len(set(self.values)) > 1 else None
 
 
 def history_of(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, float | int]]:
@@ -178,6 +187,7 @@ def run_report(
     made: Provenance,
     *,
     beside: Sequence[SystemResult] = (),
+    paper: Sequence[Sequence[str]] = (),
     poses: Sequence[PoseExample] = (),
     retrieved: Sequence[RetrievalExample] = (),
 ) -> str:
@@ -187,11 +197,11 @@ def run_report(
         result: The run.
         made: How it came about.
         beside: Rows to compare with, such as the mean pose.
+        paper: The paper's numbers as a table, its header first.
         poses: Images with predicted and true poses.
-        retrieved: Queries with what was found.
+        retrieved: Queries with what was found for them.
     """
-    title = f"{NAMES.get(result.system, result.system)}, labels {result.labels}"
-    return _page(title, [*beside, result], made, poses, retrieved)
+    return _page(f"{result.title}, labels {result.labels}", [*beside, result], made, paper, poses, retrieved)
 
 
 def comparison_report(
@@ -199,29 +209,34 @@ def comparison_report(
     made: Provenance,
     *,
     title: str = "3D pose from unlabelled views",
+    paper: Sequence[Sequence[str]] = (),
     poses: Sequence[PoseExample] = (),
     retrieved: Sequence[RetrievalExample] = (),
-    shown: str = "",
+    example_labels: str = "",
 ) -> str:
-    """The page that compares several systems; runs that differ in their seed only become mean ± deviation.
+    """The page that compares several systems; runs that differ only in their seed become mean ± deviation.
 
     Args:
         results: What is compared.
         made: How the figures came about.
-        title: Of the page.
+        title: Title of the page.
+        paper: The paper's numbers as a table, its header first.
         poses: Images with predicted and true poses.
-        retrieved: Queries with what was found.
-        shown: Which labels the runs had that both of these are of.
+        retrieved: Queries with what was found for them.
+        example_labels: The labels of the runs that `poses` and `retrieved` show.
+
+    Raises:
+        ValueError: There are no results.
     """
     if not results:
         raise ValueError("results: expected at least one evaluated system, got none; evaluate a run first.")
-    return _page(title, results, made, poses, retrieved, shown)
+    return _page(title, results, made, paper, poses, retrieved, example_labels)
 
 
 def report_rows(results: Sequence[SystemResult], made: Provenance) -> dict[str, Any]:
     """The contents of ``report.json``: a row per system, label choice and seed, and how they came about."""
     return {
-        "rows": [result.row() for result in results],
+        "rows": [result.to_json() for result in results],
         "capture": made.capture,
         "synthetic": made.synthetic,
         "command": made.command,
@@ -236,13 +251,14 @@ def _page(
     title: str,
     results: Sequence[SystemResult],
     made: Provenance,
+    paper: Sequence[Sequence[str]],
     poses: Sequence[PoseExample],
     retrieved: Sequence[RetrievalExample],
-    shown: str = "",
+    example_labels: str = "",
 ) -> str:
-    groups = _grouped(results)
+    groups = _coloured_groups(results)
     environment = page_environment()
-    environment.filters.update(mm=_millimetres, share=_share)
+    environment.filters.update(mm=_millimetres, share=_percent)
     first = groups[-1].results[0].evaluation
     cases = [
         ("all_subjects", "All subjects", "Case 1: anybody may be found, from another view than the query's."),
@@ -254,7 +270,7 @@ def _page(
         searched=[g for g in groups if any(r.evaluation.retrieval for r in g.results)],
         timed=[g for g in groups if g.retrieved("same_instant", "queries")],
         grey=GREY,
-        names=NAMES,
+        names={result.system: result.title for result in results},
         headline=_headline(groups),
         evaluation=first,
         actions=_actions(groups),
@@ -267,24 +283,23 @@ def _page(
         losses=_plots(groups, LOSS_CURVES),
         poses=poses,
         retrieved=retrieved,
-        shown=shown,
-        paper=PAPER,
+        example_labels=example_labels,
+        paper=paper,
         made=made,
         seeds=sorted({r.seed for r in results if r.seed is not None}),
     )
 
 
-def _grouped(results: Sequence[SystemResult]) -> list[_Group]:
-    order: dict[tuple[str, str], int] = {}
-    for result in results:
-        order.setdefault((result.system, result.labels), len(order))
-    ranked = sorted(results, key=lambda r: order[r.system, r.labels])
-    colours = iter(PALETTE[1:] * (len(order) // 5 + 1))
+def _coloured_groups(results: Sequence[SystemResult]) -> list[_Group]:
+    """Groups of results that differ only in their seed, each with a colour of its own."""
+    by_key = grouped_results(results)
+    colours = iter(PALETTE[1:] * (len(by_key) // 5 + 1))
     groups: list[_Group] = []
-    for (system, labels), runs in groupby(ranked, key=lambda r: (r.system, r.labels)):
-        taken = {g.system for g in groups}
-        own = {"mean_pose": GREY, "mcss": PALETTE[0]}.get(system) if system not in taken else None
-        groups.append(_Group(system, labels, tuple(runs), own or next(colours)))
+    for runs in by_key:
+        system, labels = runs[0].key
+        is_first = system not in {group.system for group in groups}
+        fixed = {MEAN_POSE: GREY, OURS: PALETTE[0]}.get(system) if is_first else None
+        groups.append(_Group(system, labels, tuple(runs), fixed or next(colours)))
     return groups
 
 
@@ -292,7 +307,7 @@ def _headline(groups: Sequence[_Group]) -> dict[str, Any] | None:
     """The first MCSS row against the baseline with the same labels."""
     for ours in groups:
         for other in groups:
-            if (ours.system, other.system) == ("mcss", "supervised") and ours.labels == other.labels:
+            if (ours.system, other.system) == (OURS, BASELINE) and ours.labels == other.labels:
                 a, b = ours.score("n_mpjpe"), other.score("n_mpjpe")
                 if a and b and b.mean > 0:
                     return {"ours": ours, "other": other, "a": a, "b": b, "ratio": a.mean / b.mean}
@@ -346,26 +361,25 @@ def _plots(groups: Sequence[_Group], curves: Sequence[Curve]) -> list[Markup]:
                 if points:
                     runs.append(([x for x, _ in points], [y for _, y in points]))
             if runs:
-                lines.append(averaged(group.title, runs, group.colour))
+                lines.append(mean_line(group.title, runs, group.colour))
         if lines:
             plots.append(Markup(line_plot(lines, x_label=curve.x_label, y_label=curve.y_label)))
     return plots
 
 
-def _millimetres(value: "_Spread | float | int | None", digits: int = 1) -> str:
-    """A figure, with its deviation over the seeds where there are several."""
+def _millimetres(value: Spread | float | int | None, digits: int = 1) -> str:
+    """A figure, with its deviation over the seeds unless it is the same for all, such as the oracle."""
     if value is None:
         return "–"
-    if isinstance(value, (int, float)):
-        return f"{value:.{digits}f}"
-    text = f"{value.mean:.{digits}f}"
-    return text if value.deviation is None else f"{text} ± {value.deviation:.{digits}f}"
+    if isinstance(value, Spread):
+        return value.text(digits) if len(set(value.values)) > 1 else f"{value.mean:.{digits}f}"
+    return f"{value:.{digits}f}"
 
 
-def _share(value: "_Spread | float | int | None") -> str:
+def _percent(value: Spread | float | int | None) -> str:
     """A share (0 to 1) as a percentage."""
     if value is None:
         return "–"
-    if isinstance(value, _Spread):
-        return _millimetres(_Spread(tuple(100 * v for v in value.values))) + " %"
+    if isinstance(value, Spread):
+        return _millimetres(Spread(tuple(100 * v for v in value.values))) + " %"
     return f"{100 * value:.1f} %"

@@ -1,8 +1,8 @@
-"""Assembly: parts of a data set, each still in its original files, become sequences of a capture.
+"""Assembly of a capture from sequences that are still in their original files.
 
-Any number of processes or of machines (`mcss.sources.workers`); rows go to the disk as they are made, so that the
-length of a sequence costs no memory. A sequence is added to the capture at once or not at all, and one that fails is
-told at the end and tried again by the next call.
+Any number of processes or machines do the work (`mcss.sources.workers`). Rows are written to the disk as they are made,
+so long sequences need no more memory than short ones. A sequence is added to the capture completely or not at all; one
+that fails is reported at the end, and the next call tries it again.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -12,60 +12,61 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Frame
+from mcss.data.capture import Capture
 from mcss.data.instants import natural_order
-from mcss.data.schema import frames_table
+from mcss.data.schema import CaptureInfo, Frame, frames_table
 from mcss.data.storage import write_pieces
-from mcss.errors import CaptureError, SourceError
+from mcss.data.writer import CaptureWriter
+from mcss.errors import CaptureError, MCSSError, SourceError
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.sources.workers import Lost, Report, StoppedError, Workers, checked, results
+from mcss.sources.workers import Lost, Report, StoppedError, Workers, checked_worker_count, results
 
 PIECE_BYTES = 32_000_000
-"""A process holds so many bytes of images before it writes them."""
+"""Bytes of images that a process holds before it writes them."""
 
 Note = Callable[[str], None]
-"""Takes what is worth a look: the file, what is unusual about it and what was done."""
+"""Receives a remark for the user: the file, what is unusual about it, and what was done."""
 
 
 @runtime_checkable
-class Part(Protocol):
+class SourceSequence(Protocol):
     """One sequence of one subject in its original files: a frozen dataclass that can be pickled."""
 
     @property
     def subject(self) -> str:
-        """As it will be called in the capture."""
+        """Name of the subject in the capture."""
 
     @property
     def sequence(self) -> str:
-        """As it will be called in the capture; unique within the subject."""
+        """Name of the sequence in the capture, unique within the subject."""
 
     @property
     def images(self) -> int:
-        """Rows that are expected of it, at least 1."""
+        """Number of rows that the annotation or the files promise, at least 1."""
 
     def frames(self, note: Note) -> Iterator[Frame | int]:
-        """Its rows in order of their frames, all views of one together; reads the original files.
+        """Read the original files and yield the rows in order of their frames, all views of a frame together.
 
-        A number in between says that so many steps of other work are done (`Stepping`), or with 0 only that the work
-        goes on: it can be stopped there.
+        A number between the rows reports that many steps of other work (`SearchedSequence`). Work can be stopped at
+        every row and number, so a long search without steps to report yields 0 from time to time.
 
         Raises:
-            SourceError: A file is not as expected. Nothing of the part is then kept.
+            SourceError: A file is not as expected. No row of the sequence is then kept.
         """
 
 
 @runtime_checkable
-class Stepping(Part, Protocol):
-    """A part with much to do before it has rows."""
+class SearchedSequence(SourceSequence, Protocol):
+    """A sequence whose images have to be searched before there are rows."""
 
     @property
     def steps(self) -> int:
-        """Its rows and the steps of other work."""
+        """Number of rows and of steps of other work together."""
 
 
 @dataclass(frozen=True)
 class SubjectCount:
-    """What there is of a subject, and what its original files (or the set's description) promise."""
+    """How much of a subject is in a capture, and how much its original files or the data set's description promise."""
 
     subject: str
     sequences: int
@@ -75,34 +76,34 @@ class SubjectCount:
 
 
 @dataclass(frozen=True)
-class Assembled:
+class ImportResult:
     """What an import did."""
 
     capture: Capture
     imported: tuple[str, ...]
-    """Sequences (``subject/sequence``) written by this call."""
+    """Sequences (``subject/sequence``) that this call wrote."""
     kept: tuple[str, ...]
-    """Sequences that an earlier call had written."""
+    """Sequences that an earlier call wrote."""
     problems: tuple[str, ...]
-    """Why other sequences are not there; the same call tries them again."""
+    """Why the other sequences are missing; the next call tries them again."""
     notes: tuple[str, ...]
-    """What is worth a look about those that are; not kept from earlier calls."""
+    """What is unusual about the sequences that this call wrote."""
     counts: tuple[SubjectCount, ...]
 
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a process gives back of a part: its rows stay on the disk."""
+    """What a process returns for a sequence, whose rows stay on the disk."""
 
     pieces: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
-    told: int = 0
-    """Steps that were counted already."""
+    reported_steps: int = 0
+    """Steps that the progress has already counted."""
 
 
 def assemble(
-    parts: Sequence[Part],
+    sequences: Sequence[SourceSequence],
     out: str | Path,
     info: CaptureInfo,
     progress: Progress = NO_PROGRESS,
@@ -110,142 +111,142 @@ def assemble(
     processes: Workers = None,
     problems: Sequence[str] = (),
     expected: Mapping[str, int] | None = None,
-) -> Assembled:
-    """Make a capture of the parts, or carry on one that was stopped at any moment.
+) -> ImportResult:
+    """Make a capture of sequences, or resume an import that was stopped at any moment.
 
     Args:
-        parts: What to import; their order decides what is begun first.
-        out: The capture.
-        info: What is true of it.
+        sequences: What to import; their order decides which are begun first.
+        out: Folder or object-store address of the capture.
+        info: What is true of the whole capture.
         progress: Counts images.
-        processes: How many to work with; by default one per processor, 1 works in this process. Or a cluster.
-        problems: What is missing already before any part is begun; told with the others.
-        expected: Sequences of each subject that the set should have; by default as many as there are parts.
+        processes: Number of processes (1 works in this one), or a cluster; by default one process per processor.
+        problems: What is known to be missing; reported together with what fails now.
+        expected: Number of sequences that each subject should have; by default the number in `sequences`.
 
     Raises:
-        SourceError: Not one part could be imported; says why for each. Or there is no such cluster.
+        SourceError: No sequence could be imported (the message gives all reasons), or there is no such cluster.
         CaptureError: Another capture is at `out`, or it cannot be written.
         ValueError: Fewer than one process.
     """
-    checked(processes)
-    found = list(problems)
-    if not parts:
-        raise SourceError("\n".join([*found, f"nothing could be imported into {out}: there is not one sequence"]))
+    checked_worker_count(processes)
+    failures = list(problems)
+    if not sequences:
+        raise SourceError("\n".join([*failures, f"nothing could be imported into {out}: there is not one sequence"]))
     writer = CaptureWriter.open(out, info=info)
-    kept = [part for part in parts if (part.subject, part.sequence) in writer.done()]
-    todo = [part for part in parts if (part.subject, part.sequence) not in writer.done()]
+    finished = writer.done()
+    kept = [sequence for sequence in sequences if (sequence.subject, sequence.sequence) in finished]
+    remaining = [sequence for sequence in sequences if (sequence.subject, sequence.sequence) not in finished]
     imported: list[str] = []
     notes: list[str] = []
-    total, done = sum(map(_steps, parts)), sum(map(_steps, kept))
-    work = partial(_made, place=writer.uri, image_size=info.image_size)
+    work = partial(_write_rows, uri=writer.uri, image_size=info.image_size)
     try:
         with (
-            progress.task("Importing sequences", total, done) as task,
-            closing(results(work, todo, processes, task.advance)) as outcomes,
+            progress.task("Importing sequences", sum(map(_steps, sequences)), sum(map(_steps, kept))) as task,
+            closing(results(work, remaining, processes, task.advance)) as outcomes,
         ):
-            for part, outcome in outcomes:
+            for sequence, outcome in outcomes:
                 if isinstance(outcome, Lost):
-                    outcome = _Outcome(problem=f"{_name(part)}: {outcome.why}")
+                    outcome = _Outcome(problem=f"{_name(sequence)}: {outcome.reason}")
                 if outcome.problem is None:
-                    writer.append_pieces(part.subject, part.sequence, outcome.pieces)
-                    imported.append(_name(part))
+                    writer.append_pieces(sequence.subject, sequence.sequence, outcome.pieces)
+                    imported.append(_name(sequence))
                     notes += outcome.notes
                 else:
-                    found.append(outcome.problem)
-                task.note(_name(part) + (f" · {len(found)} failed" if found else ""))
-                task.advance(max(_steps(part) - outcome.told, 0))
+                    failures.append(outcome.problem)
+                task.note(_name(sequence) + (f" · {len(failures)} failed" if failures else ""))
+                task.advance(max(_steps(sequence) - outcome.reported_steps, 0))
     finally:
         writer.sweep()
     if not writer.done():
-        raise SourceError("\n".join([*found, f"nothing could be imported into {out}"]))
+        raise SourceError("\n".join([*failures, f"nothing could be imported into {out}"]))
     capture = writer.finish(progress)
-    counts = _counts(capture, parts, expected or {})
-    return Assembled(capture, tuple(imported), tuple(map(_name, kept)), tuple(found), tuple(notes), counts)
+    counts = _counts(capture, sequences, expected or {})
+    return ImportResult(capture, tuple(imported), tuple(map(_name, kept)), tuple(failures), tuple(notes), counts)
 
 
-def _name(part: Part) -> str:
-    return f"{part.subject}/{part.sequence}"
+def _name(sequence: SourceSequence) -> str:
+    return f"{sequence.subject}/{sequence.sequence}"
 
 
-def _steps(part: Part) -> int:
-    return part.steps if isinstance(part, Stepping) else part.images
+def _steps(sequence: SourceSequence) -> int:
+    return sequence.steps if isinstance(sequence, SearchedSequence) else sequence.images
 
 
-def _counts(capture: Capture, parts: Sequence[Part], expected: Mapping[str, int]) -> tuple[SubjectCount, ...]:
+def _counts(
+    capture: Capture, sequences: Sequence[SourceSequence], expected: Mapping[str, int]
+) -> tuple[SubjectCount, ...]:
     instants = capture.instants()
     counts = []
-    for subject in sorted({part.subject for part in parts} | set(expected), key=natural_order):
-        own = [part for part in parts if part.subject == subject]
-        there = instants.take(instants.subject == _index(instants.subjects, subject))
+    for subject in sorted({sequence.subject for sequence in sequences} | set(expected), key=natural_order):
+        in_source = [sequence for sequence in sequences if sequence.subject == subject]
+        index = instants.subjects.index(subject) if subject in instants.subjects else -1
+        in_capture = instants.take(instants.subject == index)
         counts.append(
             SubjectCount(
                 subject,
-                len(set(there.sequence.tolist())),
-                expected.get(subject, len(own)),
-                int((there.rows >= 0).sum()),
-                sum(part.images for part in own),
+                len(set(in_capture.sequence.tolist())),
+                expected.get(subject, len(in_source)),
+                int((in_capture.rows >= 0).sum()),
+                sum(sequence.images for sequence in in_source),
             )
         )
     return tuple(counts)
 
 
-def _index(names: Sequence[str], name: str) -> int:
-    return names.index(name) if name in names else -1
-
-
-def _made(part: Part, report: Report, *, place: str, image_size: int) -> _Outcome:
-    """Write the rows of a part beside the capture.
+def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_size: int) -> _Outcome:
+    """Write the rows of a sequence beside the capture.
 
     Raises:
-        CaptureError: The disk is full: no other part will fare better.
+        CaptureError: The disk is full, so no other sequence could be written either.
     """
     notes: list[str] = []
     pieces: list[Any] = []
-    told = 0
+    reported_steps = 0
 
     def count(steps: int) -> None:
-        nonlocal told
+        nonlocal reported_steps
         report(steps)
-        told += steps if report.heard else 0
+        reported_steps += steps if report.is_counted else 0
 
     problem = None
-    with closing(_tables(part, image_size, notes.append, count)) as tables:
+    with closing(_tables(sequence, image_size, notes.append, count)) as tables:
         while True:
             try:
                 table = next(tables, None)
             except StoppedError:
-                problem = f"{_name(part)}: stopped"
-            except (SourceError, CaptureError) as error:
+                problem = f"{_name(sequence)}: stopped"
+            except MCSSError as error:
                 problem = str(error)
             except Exception as error:
-                problem = f"{_name(part)}: {type(error).__name__} that mcss did not foresee: {error}"
+                problem = f"{_name(sequence)}: unexpected {type(error).__name__}: {error}"
             if problem is not None:
-                return _Outcome(problem=problem, told=told)
+                return _Outcome(problem=problem, reported_steps=reported_steps)
             if table is None:
                 break
-            pieces += write_pieces(place, table)
+            pieces += write_pieces(uri, table)
     if not pieces:
-        return _Outcome(problem=f"{_name(part)}: there is not one image in it; look at its files", told=told)
-    return _Outcome(tuple(pieces), tuple(notes), told=told)
+        problem = f"{_name(sequence)}: it contains no image; check its files"
+        return _Outcome(problem=problem, reported_steps=reported_steps)
+    return _Outcome(tuple(pieces), tuple(notes), reported_steps=reported_steps)
 
 
-def _tables(part: Part, image_size: int, note: Note, count: Callable[[int], None]) -> Generator[Any]:
-    """The rows of a part in tables of about `PIECE_BYTES`."""
-    latest, views = -(1 << 40), set[str]()
+def _tables(sequence: SourceSequence, image_size: int, note: Note, count: Callable[[int], None]) -> Generator[Any]:
+    """Yield the rows of a sequence in tables of about `PIECE_BYTES`."""
+    latest_frame, views = -(1 << 40), set[str]()
     batch: list[Frame] = []
     size = 0
-    for frame in part.frames(note):
+    for frame in sequence.frames(note):
         if isinstance(frame, int):
             count(frame)
             continue
         count(1)
-        if frame.frame > latest:
-            latest, views = frame.frame, set()
-        own = (frame.subject, frame.sequence) == (part.subject, part.sequence)
-        if not own or frame.frame < latest or frame.view in views:
+        if frame.frame > latest_frame:
+            latest_frame, views = frame.frame, set()
+        belongs = (frame.subject, frame.sequence) == (sequence.subject, sequence.sequence)
+        if not belongs or frame.frame < latest_frame or frame.view in views:
             raise CaptureError(
-                f"{_name(part)} gave {frame.subject}/{frame.sequence} frame {frame.frame} view {frame.view}: expected "
-                "rows of its own sequence in order of their frames, each view of a frame once"
+                f"{_name(sequence)}: expected rows of this sequence in order of their frames, each view of a frame "
+                f"once, got {frame.subject}/{frame.sequence} frame {frame.frame} view {frame.view}"
             )
         views.add(frame.view)
         batch.append(frame)

@@ -7,7 +7,8 @@ import lance
 import numpy as np
 import pytest
 
-from mcss.data.capture import Capture, CaptureWriter
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.images import decode_jpeg
 from mcss.sources.synthetic import build as building
@@ -112,7 +113,7 @@ def lowest_points(settings: SyntheticSettings, action: str) -> np.ndarray:
     return np.array([posed(figure, bones, frame)[:, 2].min() for frame in range(len(heads))])
 
 
-def test_a_subject_changes_clothes_from_take_to_take_but_not_skin_or_hair() -> None:
+def test_a_subject_changes_outfits_between_sequences_but_not_skin_or_hair() -> None:
     settings = replace(TINY, takes=3, instants=3 * TINY.instants)
     first, second, third = (dressed(settings, 0, f"Walking {take}") for take in (1, 2, 3))
     assert first is third
@@ -128,7 +129,7 @@ def finest(figure: Figure, material: int) -> np.ndarray:
     return figure.texels[start : start + height * width]
 
 
-def test_a_scene_does_not_depend_on_which_was_made_before() -> None:
+def test_a_scene_does_not_depend_on_those_made_before() -> None:
     names = frozenset({"Walking 1"})
     first = make_scenes(TINY, 1, "Walking", names)[0]
     make_scenes(TINY, 0, "Phoning", frozenset({"Phoning 1"}))
@@ -137,7 +138,7 @@ def test_a_scene_does_not_depend_on_which_was_made_before() -> None:
     assert len({frame.image for frame in first.frames}) == len(first.frames)
 
 
-def test_an_interrupted_build_is_carried_on_to_the_same_capture(
+def test_an_interrupted_build_continues_to_the_same_capture(
     capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -190,7 +191,7 @@ def test_the_fingerprint_is_of_the_settings_so_that_machines_that_round_otherwis
     assert build(tmp_path / "later", TINY, processes=1).fingerprint != capture.fingerprint
 
 
-def test_carrying_on_with_other_settings_is_refused(capture: Capture) -> None:
+def test_continuing_with_other_settings_is_refused(capture: Capture) -> None:
     with pytest.raises(CaptureError, match="other settings"):
         build(
             capture.uri, SyntheticSettings(subjects=3, instants=8 * len(ACTIONS), size=32, views=3, takes=1, rate=5.0)

@@ -1,4 +1,4 @@
-"""What a diagnosis of a capture consists of."""
+"""The result of a diagnosis: checks, their verdicts and the worst cases."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Literal
 Verdict = Literal["ok", "note", "fault", "not checked"]
 
 CASES = 6
-"""Worst cases that a check shows."""
+"""The largest number of cases that a check shows."""
 
 
 @dataclass(frozen=True)
@@ -16,34 +16,35 @@ class Case:
     """One place where a check found something."""
 
     where: str
-    """Subject, sequence, frame and what is wrong there."""
+    """Subject, sequence, frame, and what is wrong there."""
     rows: tuple[int, ...]
     """Images of the capture that show it."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check and what came of it."""
+    """One check and its result."""
 
     name: str
     looked: str
-    """What it looked at, such as ``4,032 poses``."""
+    """What was examined, such as ``4,032 poses``."""
     found: int
-    """How many of these are at fault."""
+    """How many of them are faulty."""
     verdict: Verdict
     text: str
-    """What was found and the way out, or why nothing could be checked; empty where all is well."""
+    """What was found and how to correct it, or why nothing could be checked; empty if all is well."""
     cases: tuple[Case, ...] = ()
-    """The worst first."""
+    """The worst cases first."""
 
 
 @dataclass(frozen=True)
 class SplitCounts:
-    """What a split holds."""
+    """What a split contains."""
 
     instants: int
     images: int
     labelled: int
+    """Instants with a 3D pose."""
     subjects: tuple[str, ...]
 
 
@@ -52,9 +53,9 @@ class Diagnosis:
     """All checks of a capture."""
 
     capture: str
-    """Fingerprint."""
+    """The fingerprint of the capture."""
     splits: Mapping[str, SplitCounts]
-    """By name; the whole capture under ``all``."""
+    """Counts by the name of the split; those of the whole capture under ``all``."""
     checks: tuple[Check, ...]
 
     @property
@@ -70,10 +71,10 @@ class Diagnosis:
 def check(
     name: str, looked: str, found: int, text: str, cases: Sequence[Case] = (), verdict: Verdict = "fault"
 ) -> Check:
-    """What a check found, or that all is well."""
+    """A check with the given result; "ok", without text and cases, if `found` is 0."""
     return Check(name, looked, found, verdict, text, tuple(cases)) if found else Check(name, looked, 0, "ok", "")
 
 
 def unchecked(name: str, why: str) -> Check:
-    """A check for which something is missing."""
+    """A check that could not be made because something is missing."""
     return Check(name, "–", 0, "not checked", why)

@@ -1,56 +1,64 @@
-"""What is wrong with a capture: every check in turn, each with what it looked at, what it found and the worst cases."""
+"""The diagnosis of a capture: every check in turn, each with what it examined, what it found, and the worst cases."""
 
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mcss.data.cameras import in_crops
 from mcss.data.capture import Capture
 from mcss.data.doctor.checks import CASES, Case, Check, Diagnosis, SplitCounts, Verdict, check, unchecked
-from mcss.data.doctor.examine import DoctorSettings, Patient, examined
-from mcss.data.doctor.images import blank, blurred, dark, repeated
-from mcss.data.doctor.poses import body_heights, bone_changes, exchanged_sides, jumps, uneven_bones
-from mcss.data.doctor.sync import check_sync
+from mcss.data.doctor.examine import ExaminedCapture, examine
+from mcss.data.doctor.images import ImageLimits, blank, blurred, dark, repeated
+from mcss.data.doctor.poses import LabelLimits, bone_changes, exchanged_sides, jumps, uneven_bones
+from mcss.data.doctor.sync import SyncLimits, check_sync
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.skeletons import JOINTS
+from mcss.skeletons import HEIGHTS_MM, JOINTS, body_heights
 
-__all__ = ["DoctorSettings", "diagnose"]
 
-_HEIGHTS = (500.0, 2500.0)
-"""Lengths in mm of a body along its bones that a person can have."""
+@dataclass(frozen=True)
+class DoctorSettings:
+    """What counts as a fault."""
+
+    labels: LabelLimits = field(default_factory=LabelLimits)
+    """Limits of 3D poses."""
+    images: ImageLimits = field(default_factory=ImageLimits)
+    """Limits of crops."""
+    sync: SyncLimits = field(default_factory=SyncLimits)
+    """Limits of the views' agreement in time."""
 
 
 def diagnose(capture: Capture, settings: DoctorSettings | None = None, progress: Progress = NO_PROGRESS) -> Diagnosis:
-    """Look at every image and label of a capture.
+    """Examine every image and label of a capture.
 
-    A fault is told once, by the check that explains it: a pose with impossible bones is not also called a jump, nor are
-    people of a view that is out of step called cut off.
+    A fault is reported once, by the check that explains it: a pose with impossible bones is not also called a jump, and
+    people in a view that is out of step are not also called cut off.
 
     Raises:
         CaptureError: The capture cannot be read at all.
     """
-    patient = examined(capture, settings or DoctorSettings(), progress)
-    bones, bad_bones = _bones(patient)
-    sides, bad_sides = _sides(patient, bad_bones)
-    jumping, bad_jumps = _jumps(patient, bad_bones, bad_sides)
-    sync, out_of_step = check_sync(patient, bad_bones | bad_jumps)
-    trusted = patient.projected & ~out_of_step & ~(bad_bones | bad_jumps)[:, None]
-    projection, astray = _projection(patient, trusted)
-    cut = _cut_off(patient, trusted & ~astray)
+    settings = settings or DoctorSettings()
+    examined = examine(capture, progress)
+    bones, bad_bones = _check_bones(examined, settings.labels)
+    sides, bad_sides = _check_sides(examined, bad_bones, settings.labels)
+    jumping, bad_jumps = _check_jumps(examined, bad_bones | bad_sides, settings.labels)
+    sync, out_of_step = check_sync(examined, bad_bones | bad_jumps, settings.sync)
+    trusted = examined.known & ~out_of_step & ~(bad_bones | bad_jumps)[:, None]
+    projection, astray = _check_projection(examined, trusted)
     checks = (
-        _splits(patient), _times(patient), _views(patient), _labels(patient), sync, projection, bones, jumping, sides,
-        *_images(patient), cut,
+        _check_splits(examined), _check_times(examined), _check_views(examined), _check_labels(examined), sync,
+        projection, bones, jumping, sides, *_check_images(examined, settings.images),
+        _check_edges(examined, trusted & ~astray, settings.images),
     )  # fmt: skip
-    return Diagnosis(capture.fingerprint, _counts(patient), checks)
+    return Diagnosis(capture.fingerprint, _split_counts(examined), checks)
 
 
-def _counts(patient: Patient) -> dict[str, SplitCounts]:
-    instants = patient.instants
+def _split_counts(examined: ExaminedCapture) -> dict[str, SplitCounts]:
+    instants = examined.instants
     masks = {"all": np.ones(len(instants), bool)}
-    masks |= {name: instants.selected(selectors) for name, selectors in patient.capture.splits.items()}
+    masks |= {name: instants.selected(selectors) for name, selectors in examined.capture.splits.items()}
     labelled = np.zeros(len(instants), bool)
-    labelled[patient.labelled] = True
+    labelled[examined.labelled] = True
     return {
         name: SplitCounts(
             instants=int(mask.sum()),
@@ -62,176 +70,171 @@ def _counts(patient: Patient) -> dict[str, SplitCounts]:
     }
 
 
-def _splits(patient: Patient) -> Check:
-    masks = {name: patient.instants.selected(s) for name, s in patient.capture.splits.items()}
+def _check_splits(examined: ExaminedCapture) -> Check:
+    masks = {name: examined.instants.selected(s) for name, s in examined.capture.splits.items()}
     empty = [name for name, mask in masks.items() if not mask.any()]
     shared = [(a, b, masks[a] & masks[b]) for a, b in combinations(masks, 2) if (masks[a] & masks[b]).any()]
-    text = [f"nothing is picked by the split {name}" for name in empty]
-    text += [f"{a} and {b} share {both.sum():,} instants: what is tested on is trained on" for a, b, both in shared]
-    found = len(empty) + len(shared)
-    way = "; choose other subjects, sequences or frames where the capture is made"
-    return check("splits", f"{len(masks)} splits", found, "; ".join(text) + way)
+    text = [f"the split {name} has no instants" for name in empty]
+    text += [f"{a} and {b} share {both.sum():,} instants: the test data are trained on" for a, b, both in shared]
+    way_out = "; choose other subjects, sequences or frames where the capture is made"
+    return check("splits", f"{len(masks)} splits", len(empty) + len(shared), "; ".join(text) + way_out)
 
 
-def _times(patient: Patient) -> Check:
-    instants = patient.instants
-    back = (patient.part[1:] == patient.part[:-1]) & (np.diff(instants.time) <= 0)
-    cases = [Case(f"{patient.place(i)}: not later than the frame before it", patient.rows(i)) for i in
-             np.flatnonzero(back)[:CASES] + 1]  # fmt: skip
-    text = "times do not grow with the frames; mend the times where the capture is made"
+def _check_times(examined: ExaminedCapture) -> Check:
+    instants = examined.instants
+    back = (examined.part[1:] == examined.part[:-1]) & (np.diff(instants.time) <= 0)
+    cases = [
+        Case(f"{examined.describe(i)}: not later than the frame before it", examined.rows(i))
+        for i in np.flatnonzero(back)[:CASES] + 1
+    ]
+    text = "times do not grow with the frames; correct the times where the capture is made"
     return check("times", f"{len(instants):,} instants", int(back.sum()), text, cases)
 
 
-def _views(patient: Patient) -> Check:
-    seen_by = (patient.instants.rows >= 0).sum(axis=1)
-    alone = seen_by < 2
+def _check_views(examined: ExaminedCapture) -> Check:
+    alone = (examined.instants.rows >= 0).sum(axis=1) < 2
     text = (
         f"{alone.sum():,} instants are seen by one view alone, from which nothing is learned without a label; "
-        "check that the views' frames bear the same numbers"
+        "check that the same moment has the same frame number in all views"
     )
     verdict: Verdict = "fault" if alone.mean() > 0.5 else "note"
-    cases = [Case(patient.place(i), patient.rows(i)) for i in np.flatnonzero(alone)[:CASES]]
+    cases = [Case(examined.describe(i), examined.rows(i)) for i in np.flatnonzero(alone)[:CASES]]
     return check("views", f"{len(alone):,} instants", int(alone.sum()), text, cases, verdict)
 
 
-def _labels(patient: Patient) -> Check:
-    count, labelled = len(patient.instants), len(patient.labelled)
-    text = "no instant has a pose: train with --labels none, or choose some to label with `mcss select`"
-    if labelled:
-        turned = labelled - int(patient.instants.heading_valid.sum())
-        text = f"{labelled:,} poses" + (f", {turned:,} of which have no heading and are left out" if turned else "")
-        if labelled < count or turned:
-            return Check("labels", f"{count:,} instants", count - labelled + turned, "note", text)
-        return Check("labels", f"{count:,} instants", 0, "ok", "")
-    return Check("labels", f"{count:,} instants", count, "note", text)
+def _check_labels(examined: ExaminedCapture) -> Check:
+    count, labelled = len(examined.instants), len(examined.labelled)
+    looked = f"{count:,} instants"
+    if not labelled:
+        text = "no instant has a pose: train with --labels none, or choose some to label with `mcss select`"
+        return Check("labels", looked, count, "note", text)
+    without_heading = labelled - int(examined.instants.heading_valid.sum())
+    text = f"{labelled:,} poses" + (
+        f", {without_heading:,} of which have no heading and are left out" if without_heading else ""
+    )
+    return check("labels", looked, count - labelled + without_heading, text, verdict="note")
 
 
-def _bones(patient: Patient) -> tuple[Check, Bool[np.ndarray, " n"]]:
-    bad = np.zeros(len(patient.instants), bool)
-    if not len(patient.labelled):
+def _check_bones(examined: ExaminedCapture, limits: LabelLimits) -> tuple[Check, Bool[np.ndarray, " n"]]:
+    """Bones of impossible length; returns the check and the instants that have one."""
+    bad = np.zeros(len(examined.instants), bool)
+    if not len(examined.labelled):
         return unchecked("bones", "no poses"), bad
-    pose, person = patient.pose, patient.instants.subject[patient.labelled]
-    limits = patient.settings.labels
+    pose, person = examined.pose, examined.instants.subject[examined.labelled]
     changes = bone_changes(pose, person, limits)
     worst = np.abs(changes).max(axis=1)
-    bad[patient.labelled] = worst > 0
+    bad[examined.labelled] = worst > 0
     text, cases = [], []
-    for one in np.unique(person):
-        own, name = pose[person == one], patient.instants.subjects[one]
-        first = int(patient.labelled[person == one][0])
-        height = float(np.median(body_heights(own)))
-        if not _HEIGHTS[0] <= height <= _HEIGHTS[1]:
-            text.append(f"{name} is {height:,.3g} mm long along the bones: are the poses in millimetres?")
-            cases.append(Case(f"{patient.place(first)}: {height:,.3g} mm long", patient.rows(first)))
-        for joint, share in uneven_bones(own, limits):
+    for subject in np.unique(person):
+        of_subject, name = pose[person == subject], examined.instants.subjects[subject]
+        first = int(examined.labelled[person == subject][0])
+        height = float(np.median(body_heights(of_subject)))
+        if not HEIGHTS_MM[0] <= height <= HEIGHTS_MM[1]:
+            text.append(f"{name} is {height:,.3g} mm tall along the bones: are the poses in millimetres?")
+            cases.append(Case(f"{examined.describe(first)}: {height:,.3g} mm tall", examined.rows(first)))
+        for joint, share in uneven_bones(of_subject, limits):
             text.append(f"{name}'s bone to {joint} is {share:+.0%} against the right one: are joints in order?")
-            cases.append(Case(f"{patient.place(first)}: {joint} {share:+.0%}", patient.rows(first)))
-    people = len(text)
+            cases.append(Case(f"{examined.describe(first)}: {joint} {share:+.0%}", examined.rows(first)))
+    faulty_people = len(text)
     if bad.any():
         text.append(f"{bad.sum():,} poses have a bone of an impossible length; leave their labels out")
     for i in np.argsort(-worst)[:CASES]:
         if worst[i] > 0:
-            bone, at = int(np.abs(changes[i]).argmax()), int(patient.labelled[i])
-            cases.append(
-                Case(f"{patient.place(at)}: bone to {JOINTS[bone + 1]} {changes[i, bone]:+.0%}", patient.rows(at))
-            )
-    return check("bones", f"{len(pose):,} poses", int(bad.sum()) + people, "; ".join(text), cases), bad
+            bone, instant = int(np.abs(changes[i]).argmax()), int(examined.labelled[i])
+            where = f"{examined.describe(instant)}: bone to {JOINTS[bone + 1]} {changes[i, bone]:+.0%}"
+            cases.append(Case(where, examined.rows(instant)))
+    return check("bones", f"{len(pose):,} poses", int(bad.sum()) + faulty_people, "; ".join(text), cases), bad
 
 
-def _sides(patient: Patient, without: Bool[np.ndarray, " n"]) -> tuple[Check, Bool[np.ndarray, " n"]]:
-    bad = np.zeros(len(patient.instants), bool)
-    use = patient.labelled[~without[patient.labelled]]
+def _check_sides(
+    examined: ExaminedCapture, without: Bool[np.ndarray, " n"], limits: LabelLimits
+) -> tuple[Check, Bool[np.ndarray, " n"]]:
+    """Poses with left and right exchanged; returns the check and these instants."""
+    bad = np.zeros(len(examined.instants), bool)
+    use = examined.labelled[~without[examined.labelled]]
     if not len(use):
         return unchecked("left and right", "no poses"), bad
-    pose = patient.instants.pose[use].astype(np.float64)
-    bad[use] = exchanged_sides(pose, patient.instants.time[use], patient.part[use], patient.settings.labels)
-    found = np.flatnonzero(bad)
-    cases = (
-        [
-            Case(patient.place(i), patient.rows(i))
-            for i in found[np.unique(np.linspace(0, len(found) - 1, CASES).astype(int))]
-        ]
-        if len(found)
-        else []
-    )
+    pose = examined.instants.pose[use].astype(np.float64)
+    bad[use] = exchanged_sides(pose, examined.instants.time[use], examined.part[use], limits)
+    exchanged = np.flatnonzero(bad)
+    cases = []
+    if len(exchanged):
+        spread = exchanged[np.unique(np.linspace(0, len(exchanged) - 1, CASES).astype(int))]
+        cases = [Case(examined.describe(i), examined.rows(i)) for i in spread]
     text = (
-        f"{bad.sum():,} poses have left and right exchanged (they fit their neighbours only so, or their knees bend "
-        "backwards); exchange the joints, or look for an axis that is mirrored"
+        f"{bad.sum():,} poses have left and right exchanged (only then do they fit their neighbours, or do their knees "
+        "bend forwards); exchange the joints, or look for an axis that is mirrored"
     )
-    return check("left and right", f"{len(use):,} poses", len(found), text, cases), bad
+    return check("left and right", f"{len(use):,} poses", len(exchanged), text, cases), bad
 
 
-def _jumps(
-    patient: Patient, without: Bool[np.ndarray, " n"], exchanged: Bool[np.ndarray, " n"]
+def _check_jumps(
+    examined: ExaminedCapture, without: Bool[np.ndarray, " n"], limits: LabelLimits
 ) -> tuple[Check, Bool[np.ndarray, " n"]]:
-    bad = np.zeros(len(patient.instants), bool)
-    use = patient.labelled[~(without | exchanged)[patient.labelled]]
+    """Poses too far from their neighbours; returns the check and these instants."""
+    bad = np.zeros(len(examined.instants), bool)
+    use = examined.labelled[~without[examined.labelled]]
     if len(use) < 2:
         return unchecked("jumps", "no poses that follow each other"), bad
-    pose = patient.instants.pose[use].astype(np.float64)
-    excess = jumps(pose, patient.instants.time[use], patient.part[use], patient.settings.labels)
+    pose = examined.instants.pose[use].astype(np.float64)
+    excess = jumps(pose, examined.instants.time[use], examined.part[use], limits)
     bad[use] = excess > 0
-    order = np.argsort(-excess)[: min(CASES, int((excess > 0).sum()))]
-    cases = [Case(f"{patient.place(use[i])}: {excess[i]:.1f} × what is possible", patient.rows(use[i])) for i in order]
+    cases = [
+        Case(f"{examined.describe(use[i])}: {excess[i]:.1f} × what is possible", examined.rows(use[i]))
+        for i in np.argsort(-excess)[: min(CASES, int((excess > 0).sum()))]
+    ]
     text = f"{bad.sum():,} poses are farther from their neighbours than a person can move; leave their labels out"
     return check("jumps", f"{len(use):,} poses", int(bad.sum()), text, cases), bad
 
 
-def _projection(patient: Patient, use: Bool[np.ndarray, "n views"]) -> tuple[Check, Bool[np.ndarray, "n views"]]:
-    """Poses that the cameras do not see in the crops, and cameras that cannot be."""
-    if not patient.projected.any():
+def _check_projection(
+    examined: ExaminedCapture, use: Bool[np.ndarray, "n views"]
+) -> tuple[Check, Bool[np.ndarray, "n views"]]:
+    """Poses that the cameras do not see in the crops, and matrices that are not rotations; returns these images."""
+    if not examined.known.any():
         return unchecked("projection", "no poses together with cameras"), np.zeros(use.shape, bool)
-    inside = _inside(patient)
-    astray = use & ((inside < 0.5) | patient.improper)
-    order = np.argwhere(astray)[np.argsort(inside[astray], kind="stable")][:CASES]
+    inside = examined.shares_inside()
+    astray = use & ((inside < 0.5) | examined.improper)
     text = (
-        f"{astray.sum():,} images do not show the person where pose and camera put it; look for mixed-up cameras, "
+        f"{astray.sum():,} images do not show the person where pose and camera place them; look for mixed-up cameras, "
         "units, or labels of another person"
     )
-    if patient.improper.any():
-        text += f"; {patient.improper.sum():,} have a camera whose rotation is none (mirrored, or scaled)"
+    if examined.improper.any():
+        text += (
+            f"; {examined.improper.sum():,} have a camera whose rotation matrix is not a rotation (mirrored, or scaled)"
+        )
     cases = [
-        Case(f"{patient.place(i, v)}: {inside[i, v]:.0%} of the joints in the crop", patient.rows(i, v))
-        for i, v in order
+        Case(f"{examined.describe(i, v)}: {inside[i, v]:.0%} of the joints in the crop", examined.rows(i, v))
+        for i, v in np.argwhere(astray)[np.argsort(inside[astray], kind="stable")][:CASES]
     ]
     return check("projection", f"{use.sum():,} images", int(astray.sum()), text, cases), astray
 
 
-def _cut_off(patient: Patient, use: Bool[np.ndarray, "n views"]) -> Check:
-    """People with joints beyond the crop; where joints are not known, who moves across its edge."""
-    limits = patient.settings.images
-    outside = np.where(use, 1 - _inside(patient), 0.0)
+def _check_edges(examined: ExaminedCapture, use: Bool[np.ndarray, "n views"], limits: ImageLimits) -> Check:
+    """People with joints beyond the crop or, where joints are not known, who move across its edge."""
+    outside = np.where(use, 1 - examined.shares_inside(), 0.0)
     cut = outside > 0
-    edge = np.where(patient.projected, np.nan, patient.facts.edge)
-    for one in np.unique(patient.part):
-        place = np.flatnonzero(patient.part == one)
+    edge = np.where(examined.known, np.nan, examined.facts.edge)
+    for number in np.unique(examined.part):
+        members = np.flatnonzero(examined.part == number)
         for view in range(edge.shape[1]):
-            over = edge[place, view] > limits.edge
-            if over.any() and over.sum() >= limits.often * np.isfinite(edge[place, view]).sum():
-                cut[place[over], view] = True
-                outside[place[over], view] = edge[place[over], view]
-    order = np.argwhere(cut)[np.argsort(-outside[cut], kind="stable")][:CASES]
-    known = patient.projected
-    cases = [
-        Case(
-            f"{patient.place(i, v)}: "
-            + (
-                f"{outside[i, v]:.0%} of the joints are outside"
-                if known[i, v]
-                else f"{outside[i, v]:.0%} of an edge is covered"
-            ),
-            patient.rows(i, v),
-        )
-        for i, v in order
-    ]
+            over = edge[members, view] > limits.edge
+            if over.any() and over.sum() >= limits.often * np.isfinite(edge[members, view]).sum():
+                cut[members[over], view] = True
+                outside[members[over], view] = edge[members[over], view]
+    cases = []
+    for i, v in np.argwhere(cut)[np.argsort(-outside[cut], kind="stable")][:CASES]:
+        what = "of the joints are outside" if examined.known[i, v] else "of an edge is covered"
+        cases.append(Case(f"{examined.describe(i, v)}: {outside[i, v]:.0%} {what}", examined.rows(i, v)))
     text = f"{cut.sum():,} images cut the person off; make the crops larger (mcss import videos: --margin)"
     return check("cut off", f"{(use | np.isfinite(edge)).sum():,} images", int(cut.sum()), text, cases)
 
 
-def _images(patient: Patient) -> list[Check]:
-    facts, limits = patient.facts, patient.settings.images
-    looked = f"{int((patient.instants.rows >= 0).sum()):,} images"
-    too_blurred = blurred(facts, patient.part, limits)
+def _check_images(examined: ExaminedCapture, limits: ImageLimits) -> list[Check]:
+    facts = examined.facts
+    looked = f"{int((examined.instants.rows >= 0).sum()):,} images"
+    too_blurred = blurred(facts, examined.part, limits)
+    # Name, faulty images, what orders them from the worst, and the end of the text.
     kinds: list[tuple[str, Bool[np.ndarray, "n views"], Float[np.ndarray, "n views"], str]] = [
         ("dark", dark(facts, limits), facts.brightness, "are too dark; check exposure, or leave them out"),
         ("white", blank(facts, limits), facts.contrast, "are white or show nothing; leave them out"),
@@ -243,21 +246,11 @@ def _images(patient: Patient) -> list[Check]:
             "repeat another one byte for byte: did a camera freeze?",
         ),
     ]
-    broken = [Case(patient.place(i, v), ()) for i, v in patient.broken[:CASES]]
-    text = f"{len(patient.broken):,} images cannot be decoded; restore the capture from a copy or make it again"
-    checks = [check("broken", looked, len(patient.broken), text, broken)]
-    for name, bad, badness, saying in kinds:
-        order = np.argwhere(bad)[np.argsort(badness[bad], kind="stable")][:CASES]
-        cases = [Case(patient.place(i, v), patient.rows(i, v)) for i, v in order]
-        checks.append(check(name, looked, int(bad.sum()), f"{bad.sum():,} images {saying}", cases))
+    broken = [Case(examined.describe(i, v), ()) for i, v in examined.broken[:CASES]]
+    text = f"{len(examined.broken):,} images cannot be decoded; restore the capture from a copy or make it again"
+    checks = [check("broken", looked, len(examined.broken), text, broken)]
+    for name, bad, order, ending in kinds:
+        worst = np.argwhere(bad)[np.argsort(order[bad], kind="stable")][:CASES]
+        cases = [Case(examined.describe(i, v), examined.rows(i, v)) for i, v in worst]
+        checks.append(check(name, looked, int(bad.sum()), f"{bad.sum():,} images {ending}", cases))
     return checks
-
-
-def _inside(patient: Patient) -> Float[np.ndarray, "n views"]:
-    """Share of the joints that lie in the crop; those behind the camera do not."""
-    n, views = patient.instants.rows.shape
-    crops = in_crops(patient.seen.reshape(-1, 17, 2), patient.boxes.reshape(-1, 4))
-    with np.errstate(invalid="ignore"):
-        within = ((crops >= 0) & (crops <= 1)).all(axis=2)
-    share: Float[np.ndarray, "n views"] = within.mean(axis=1).reshape(n, views)
-    return share

@@ -1,109 +1,103 @@
-"""A capture as the doctor looks at it: everything that the checks need, read once."""
+"""Reading a capture once, from beginning to end, for all checks."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import SupportsInt
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from mcss.data.cameras import seen_joints
+from mcss.data.cameras import are_rotations, in_crops
 from mcss.data.capture import Capture
-from mcss.data.doctor.images import ImageFacts, ImageLimits
-from mcss.data.doctor.lags import SyncLimits
-from mcss.data.doctor.poses import LabelLimits
+from mcss.data.doctor.images import ImageFacts
 from mcss.data.instants import Instants
 from mcss.progress import Progress
 
-Place = SupportsInt
-"""Index of an instant or a view."""
-
-
-@dataclass(frozen=True)
-class DoctorSettings:
-    """What counts as a fault."""
-
-    labels: LabelLimits = field(default_factory=LabelLimits)
-    """Of 3D poses."""
-    images: ImageLimits = field(default_factory=ImageLimits)
-    """Of crops."""
-    sync: SyncLimits = field(default_factory=SyncLimits)
-    """Of the views' agreement in time."""
+Index = SupportsInt
+"""Index of an instant or of a view."""
 
 
 @dataclass(frozen=True, eq=False)
-class Patient:
-    """A capture with all that the checks need of it."""
+class ExaminedCapture:
+    """A capture with everything that the checks need."""
 
     capture: Capture
     instants: Instants
-    settings: DoctorSettings
     part: Int64[np.ndarray, " n"]
+    """Number of the part (the sequence of a subject) that each instant belongs to."""
     labelled: Int64[np.ndarray, " m"]
-    """Places of the instants with a pose."""
+    """Indices of the instants with a pose."""
     boxes: Float32[np.ndarray, "n views 4"]
-    seen: Float32[np.ndarray, "n views 17 2"]
-    """Labelled joints in source pixels; NaN where not known."""
+    """Crop boxes; NaN for missing views."""
+    projected: Float32[np.ndarray, "n views 17 2"]
+    """Labelled joints in pixels of the source images; NaN if not known."""
     improper: Bool[np.ndarray, "n views"]
-    """Whether the rotation of a camera is none (mirrored, or scaled)."""
+    """Whether the matrix of a known camera is not a rotation, but mirrored or scaled."""
     facts: ImageFacts
     broken: tuple[tuple[int, int], ...]
-    """(instant, view)"""
+    """(instant, view) of the images that cannot be decoded."""
 
     @property
     def pose(self) -> Float[np.ndarray, "m 17 3"]:
-        """Of the labelled instants."""
+        """Poses of the labelled instants in mm."""
         pose: Float[np.ndarray, "m 17 3"] = self.instants.pose[self.labelled].astype(np.float64)
         return pose
 
     @property
-    def projected(self) -> Bool[np.ndarray, "n views"]:
-        """Which images show a person of whom it is known where."""
-        known: Bool[np.ndarray, "n views"] = np.isfinite(self.seen).any(axis=(2, 3))
+    def known(self) -> Bool[np.ndarray, "n views"]:
+        """The images in which the position of the person is known from a label and a camera."""
+        known: Bool[np.ndarray, "n views"] = np.isfinite(self.projected).any(axis=(2, 3))
         return known
 
-    def place(self, instant: Place, view: Place | None = None) -> str:
-        """``subject/sequence frame f`` and the view, for messages."""
+    def shares_inside(self) -> Float[np.ndarray, "n views"]:
+        """The share of the labelled joints that lie in each crop; joints behind the camera are outside."""
+        n, views = self.instants.rows.shape
+        crops = in_crops(self.projected.reshape(-1, 17, 2), self.boxes.reshape(-1, 4))
+        with np.errstate(invalid="ignore"):
+            inside = ((crops >= 0) & (crops <= 1)).all(axis=2)
+        shares: Float[np.ndarray, "n views"] = inside.mean(axis=1).reshape(n, views)
+        return shares
+
+    def describe(self, instant: Index, view: Index | None = None) -> str:
+        """Name an instant, or the image of one view, in messages: ``subject/sequence frame f view v``."""
         where = self.instants.describe(int(instant))
         return where if view is None else f"{where} view {self.instants.views[int(view)]}"
 
-    def rows(self, instant: Place, view: Place | None = None) -> tuple[int, ...]:
-        """The images of an instant that there are, or that of one view."""
+    def rows(self, instant: Index, view: Index | None = None) -> tuple[int, ...]:
+        """The rows of the existing images of an instant, or of one view of it."""
         rows = self.instants.rows[int(instant)] if view is None else self.instants.rows[int(instant), [int(view)]]
         return tuple(int(row) for row in rows if row >= 0)
 
 
-def examined(capture: Capture, settings: DoctorSettings, progress: Progress) -> Patient:
-    """Read a capture once from beginning to end, sequence by sequence: images are not held."""
+def examine(capture: Capture, progress: Progress) -> ExaminedCapture:
+    """Read a capture sequence by sequence; the images are not kept in memory."""
     instants = capture.instants()
     shape = instants.rows.shape
-    there: Bool[np.ndarray, "n views"] = np.asarray(instants.rows >= 0)
-    rows, instant = instants.rows[there], np.nonzero(there)[0]
+    present: Bool[np.ndarray, "n views"] = np.asarray(instants.rows >= 0)
+    rows, instant = instants.rows[present], np.nonzero(present)[0]
+    cameras = capture.cameras(rows)
     boxes = np.full((*shape, 4), np.nan, np.float32)
-    boxes[there] = capture.boxes(rows)
-    seen = np.full((*shape, 17, 2), np.nan, np.float32)
-    seen[there] = seen_joints(capture, rows, instants.pose[instant])
-    rotation = capture.cameras(rows).rotation.astype(np.float64)
-    known = np.asarray(np.isfinite(rotation).all(axis=(1, 2)))
+    boxes[present] = capture.boxes(rows)
+    projected = np.full((*shape, 17, 2), np.nan, np.float32)
+    projected[present] = cameras.project(instants.pose[instant])
     improper = np.zeros(shape, bool)
-    off = np.abs(rotation @ rotation.transpose(0, 2, 1) - np.eye(3)).max(axis=(1, 2)) > 0.01
-    improper[there] = known & (off | (np.linalg.det(np.where(known[:, None, None], rotation, np.eye(3))) < 0))
+    improper[present] = np.isfinite(cameras.rotation).all(axis=(1, 2)) & ~are_rotations(cameras.rotation)
     part = instants.subject * len(instants.sequences) + instants.sequence
-    facts, broken = ImageFacts.unseen(*shape), []
-    blind = np.asarray(~np.isfinite(seen).any(axis=(2, 3)))
-    with progress.task("Looking at images", int(there.sum())) as task:
-        for one in np.unique(part):
-            place = np.flatnonzero(part == one)
+    facts, broken = ImageFacts.empty(*shape), []
+    unknown = np.asarray(~np.isfinite(projected).any(axis=(2, 3)))
+    with progress.task("Reading images", int(present.sum())) as task:
+        for number in np.unique(part):
+            members = np.flatnonzero(part == number)
             for view in range(shape[1]):
-                shown = there[place, view]
-                images: list[bytes | None] = [None] * len(place)
-                for i, image in zip(
-                    np.flatnonzero(shown), capture.images(instants.rows[place[shown], view]), strict=True
-                ):
-                    images[i] = image
-                bad = facts.look(place, view, images, boxes[place, view], edges=bool(blind[place, view].any()))
-                broken += [(int(place[i]), view) for i in bad]
+                shown = present[members, view]
+                images: list[bytes | None] = [None] * len(members)
+                jpegs = capture.images(instants.rows[members[shown], view])
+                for i, jpeg in zip(np.flatnonzero(shown), jpegs, strict=True):
+                    images[i] = jpeg
+                find_edges = bool(unknown[members, view].any())
+                bad = facts.measure(members, view, images, boxes[members, view], find_edges)
+                broken += [(int(members[i]), view) for i in bad]
                 task.advance(int(shown.sum()))
     labelled = np.flatnonzero(np.isfinite(instants.pose).all(axis=(1, 2)))
-    return Patient(
-        capture, instants, settings, part.astype(np.int64), labelled, boxes, seen, improper, facts, tuple(broken)
+    return ExaminedCapture(
+        capture, instants, part.astype(np.int64), labelled, boxes, projected, improper, facts, tuple(broken)
     )

@@ -1,4 +1,4 @@
-"""Faults of crops: dark, blank, blurred, repeated, and people who are cut off at the edge."""
+"""Faults of crops: dark, blank, blurred and repeated ones, and people who are cut off at the edge."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,16 +7,18 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from mcss.data.doctor.lags import BANDS
 from mcss.images import decode_jpeg
 
 _SIDE = 64
-"""Pixels at which images are looked at."""
+"""Side in pixels to which images are scaled for measurements of motion."""
+
+BANDS = 4
+"""Horizontal bands of an image whose motion is measured apart: what is high or low is so for all cameras alike."""
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """When a crop counts as faulty."""
+    """When a crop counts as a fault."""
 
     dark: float = 20.0
     """Mean brightness (0 to 255) below which a crop is dark."""
@@ -27,30 +29,31 @@ class ImageLimits:
     blurred: float = 0.2
     """Share of its view's usual sharpness in that sequence below which a crop is blurred."""
     edge: float = 0.15
-    """Share of one edge of the crop that the moving person may cover, where there are no labels to tell."""
+    """Share of one edge of the crop that the moving person may cover, for images without labels."""
     often: float = 0.1
-    """Share of a sequence's images of a view in which that must be so; rarer, it may be chance."""
+    """Share of a view's images of a sequence in which that must happen to count; fewer may be chance."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFacts:
-    """What is kept of each image; NaN (and 0 in `digest`) where there is none or it is broken."""
+    """What was measured of each image; NaN (and 0 in `digest`) for missing and broken images."""
 
     brightness: Float32[np.ndarray, "n views"]
     contrast: Float32[np.ndarray, "n views"]
     sharpness: Float32[np.ndarray, "n views"]
     """Variance of the Laplacian."""
     white: Float32[np.ndarray, "n views"]
+    """Share of nearly white pixels."""
     digest: Int64[np.ndarray, "n views"]
-    """Of the JPEG's bytes."""
+    """Digest of the bytes of the JPEG."""
     motion: Float32[np.ndarray, "n views bands"]
-    """Mean change since the instant before, by horizontal bands; NaN for the first."""
+    """Mean change since the instant before in each horizontal band; NaN for the first instant."""
     edge: Float32[np.ndarray, "n views"]
-    """Largest share of an edge that the moving person covers."""
+    """Share of the edge that the moving person covers most of."""
 
     @classmethod
-    def unseen(cls, instants: int, views: int) -> "ImageFacts":
-        """Facts that are still to be filled in."""
+    def empty(cls, instants: int, views: int) -> "ImageFacts":
+        """Facts that are still to be measured."""
 
         def nan(*shape: int) -> Float32[np.ndarray, "..."]:
             return np.full(shape, np.nan, np.float32)
@@ -60,25 +63,25 @@ class ImageFacts:
             nan(*size), nan(*size), nan(*size), nan(*size), np.zeros(size, np.int64), nan(*size, BANDS), nan(*size)
         )
 
-    def look(
+    def measure(
         self,
-        place: Int64[np.ndarray, " m"],
+        instants: Int64[np.ndarray, " m"],
         view: int,
         images: list[bytes | None],
         boxes: Float32[np.ndarray, "m 4"],
-        edges: bool,
+        find_edges: bool,
     ) -> list[int]:
-        """Fill in one view of one sequence; returns which of `images` are broken.
+        """Fill in one view of one sequence; returns the indices of broken images.
 
         Args:
-            place: Instants of the sequence in order of time.
+            instants: Instants of the sequence in order of time.
             view: Index of the view.
-            images: JPEG of each; None where the view is missing.
-            boxes: Crops in source pixels.
-            edges: Whether to look for people at the edges, which takes time and may err.
+            images: JPEG of each instant; None if the view is missing.
+            boxes: Crop boxes in source pixels.
+            find_edges: Whether to look for people at the edges, which takes time and may err.
         """
-        broken, grey = [], np.full((len(place), _SIDE, _SIDE), np.nan, np.float32)
-        for i, (instant, image) in enumerate(zip(place, images, strict=True)):
+        broken, grey = [], np.full((len(instants), _SIDE, _SIDE), np.nan, np.float32)
+        for i, (instant, image) in enumerate(zip(instants, images, strict=True)):
             if image is None:
                 continue
             try:
@@ -93,85 +96,83 @@ class ImageFacts:
             digest = hashlib.blake2b(image, digest_size=8).digest()
             self.digest[instant, view] = int.from_bytes(digest, "little", signed=True)
             grey[i] = cv2.resize(full, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
-        self.motion[place[1:], view] = _motion(grey)
-        if edges:
-            self.edge[place, view] = edge_shares(grey, boxes)
+        self.motion[instants[1:], view] = _motion(grey)
+        if find_edges:
+            self.edge[instants, view] = edge_shares(grey, boxes)
         return broken
 
 
 def dark(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
     """Crops that are too dark to show anybody."""
-    found: Bool[np.ndarray, "n views"] = facts.brightness < limits.dark
-    return found
+    return np.asarray(facts.brightness < limits.dark)
 
 
 def blank(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
     """Crops that are white or of one colour, and not dark."""
     plain = (facts.white > limits.white) | (facts.contrast < limits.even)
-    found: Bool[np.ndarray, "n views"] = plain & ~dark(facts, limits)
-    return found
+    return np.asarray(plain & ~dark(facts, limits))
 
 
 def blurred(facts: ImageFacts, part: Int64[np.ndarray, " n"], limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
-    """Crops far less sharp than is usual: in their view and sequence, or (by twice as much) in the other views."""
+    """Crops that are far less sharp than usual in their view and sequence, or than half of what other views have."""
     plain = dark(facts, limits) | blank(facts, limits)
-    sharp = np.where(plain, np.nan, facts.sharpness)
-    found = np.zeros(sharp.shape, bool)
-    for one in np.unique(part):
-        own = sharp[part == one]
-        usual = np.array([_median(column) for column in own.T])
-        reference = np.fmax(usual, 0.5 * _median(usual))
-        found[part == one] = own < limits.blurred * reference
-    return found
+    sharpness = np.where(plain, np.nan, facts.sharpness)
+    is_blurred = np.zeros(sharpness.shape, bool)
+    for number in np.unique(part):
+        of_part = sharpness[part == number]
+        median = np.array([_median(column) for column in of_part.T])
+        reference = np.fmax(median, 0.5 * _median(median))
+        is_blurred[part == number] = of_part < limits.blurred * reference
+    return is_blurred
 
 
 def repeated(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n views"]:
-    """Crops that are byte for byte an earlier one of the capture; dark and blank ones are left out."""
+    """Crops that equal an earlier crop of the capture byte for byte; dark and blank ones are left out."""
     plain = dark(facts, limits) | blank(facts, limits) | (facts.digest == 0)
     digests = np.where(plain, 0, facts.digest).reshape(-1)
     _, first = np.unique(digests, return_index=True)
     again = np.ones(len(digests), bool)
     again[first] = False
-    found: Bool[np.ndarray, "n views"] = (again & (digests != 0)).reshape(facts.digest.shape)
-    return found
+    return np.asarray(again & (digests != 0)).reshape(facts.digest.shape)
 
 
 def edge_shares(
     grey: Float32[np.ndarray, "m side side"], boxes: Float32[np.ndarray, "m 4"]
 ) -> Float32[np.ndarray, " m"]:
-    """How much of an edge of each crop a moving person covers, at most; needs a camera that stands still, no labels.
+    """The share of its edge that a moving person covers most of, for each crop; needs a static camera and no labels.
 
-    Each crop is held against those two instants before and after it, moved to where they were cut from: what differs
-    from both is the person now, and not where the person was or will be. Who keeps still is not found.
+    Each crop is compared with those two instants before and after it, shifted to the same part of the source image:
+    pixels that differ from both show the person now, and not where the person was or will be. People who keep still
+    are not found.
     """
     shares = np.full(len(grey), np.nan, np.float32)
     for i in range(2, len(grey) - 2):
-        away = [np.abs(grey[i] - _moved(grey[k], boxes[k], boxes[i])) for k in (i - 2, i + 2)]
-        differs = cv2.blur(np.nan_to_num(np.minimum(*away)), (3, 3)) > 25
+        changes = [np.abs(grey[i] - _shifted_to(grey[k], boxes[k], boxes[i])) for k in (i - 2, i + 2)]
+        differs = cv2.blur(np.nan_to_num(np.minimum(*changes)), (3, 3)) > 25
         edges = (differs[1], differs[-2], differs[:, 1], differs[:, -2])
         shares[i] = max(float(edge.mean()) for edge in edges)
     return shares
 
 
-def _moved(
-    grey: Float32[np.ndarray, "side side"], box: Float32[np.ndarray, "4"], to: Float32[np.ndarray, "4"]
+def _shifted_to(
+    grey: Float32[np.ndarray, "side side"], box: Float32[np.ndarray, "4"], target: Float32[np.ndarray, "4"]
 ) -> Float32[np.ndarray, "side side"]:
-    """What a crop shows of another box; NaN beyond it."""
-    grain, scale = (box[2:] - box[:2]) / _SIDE, (to[2:] - to[:2]) / (box[2:] - box[:2])
-    at = (to[:2] - box[:2]) / grain
-    onto = np.array([[scale[0], 0, at[0]], [0, scale[1], at[1]]], np.float32)
+    """The part of a crop of `box` that lies in the box `target`; NaN beyond it."""
+    pixel, scale = (box[2:] - box[:2]) / _SIDE, (target[2:] - target[:2]) / (box[2:] - box[:2])
+    corner = (target[:2] - box[:2]) / pixel
+    matrix = np.array([[scale[0], 0, corner[0]], [0, scale[1], corner[1]]], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(
-        grey, onto, (_SIDE, _SIDE), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan")
+    shifted = cv2.warpAffine(
+        grey, matrix, (_SIDE, _SIDE), flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=float("nan")
     )
-    return np.asarray(moved, np.float32)
+    return np.asarray(shifted, np.float32)
 
 
 def _motion(grey: Float32[np.ndarray, "m side side"]) -> Float32[np.ndarray, "_ bands"]:
     if len(grey) < 2:
         return np.zeros((0, BANDS), np.float32)
     small = np.stack([cv2.resize(g, (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA) for g in grey])
-    small -= small.mean(axis=(1, 2), keepdims=True)  # a light that changes is no motion
+    small -= small.mean(axis=(1, 2), keepdims=True)  # a change of light is not motion
     change: Float32[np.ndarray, "_ bands"] = (
         np.abs(np.diff(small, axis=0)).reshape(len(grey) - 1, BANDS, -1).mean(axis=2)
     )

@@ -1,4 +1,4 @@
-"""Unit and up axis of somebody's joints: stated and checked, or found from what people are like."""
+"""The unit and the up axis of joints: checked if they are stated, and otherwise found from what people are like."""
 
 import math
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.data.capture import Camera
+from mcss.data.cameras import Camera
 from mcss.errors import SourceError
-from mcss.skeletons import JOINTS, LEGS, body_heights, bone_lengths, knee_bends
+from mcss.skeletons import HEIGHTS_MM, JOINTS, LEGS, body_heights, bone_lengths, knee_bends
 
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
 
 UNITS = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4}
-"""Millimetres in each."""
+"""Millimetres per unit."""
 
 _SPELLINGS = {
     "millimeters": "mm",
@@ -29,33 +29,32 @@ _SPELLINGS = {
     "inch": "in",
 }
 
-PERSON_MM = (500.0, 2500.0)
-"""From a toddler to the tallest; the ranges of mm, cm and m do not meet, so that size alone tells them apart."""
-
 _UPRIGHT = 0.5
-"""The mean direction from feet to head must have at least this part along the up axis for it to be sure."""
+"""The mean direction from feet to head must have at least this component along the up axis to determine it."""
 
 Places = Float64[np.ndarray, "samples 17 3"]
 
 
 def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, str | None]:
-    """Millimetres in the file's unit, and a note if it had to be found.
+    """Millimetres per unit of the file, and a note if the unit had to be found.
+
+    A person's size determines the unit, since the possible heights in mm, cm and m do not overlap.
 
     Args:
-        path: For messages.
-        places: In the file's unit.
-        stated: A unit, or a number of millimetres; None or something unknown to find it by a person's size.
+        path: The file, for messages.
+        places: Joints in the file's unit.
+        stated: A unit, or a number of millimetres; None or an unknown word to find the unit by the person's size.
 
     Raises:
-        SourceError: The person is not 0.5–2.5 m tall, in the unit stated or in any.
+        SourceError: The person is not 0.5–2.5 m tall in the stated unit or, without one, in any unit.
     """
     tall = float(np.nanmedian(body_heights(places)))
     unit = _SPELLINGS.get(stated or "", stated or "")
     scale = UNITS.get(unit) or _positive(unit)
-    fitting = [name for name in ("mm", "cm", "m") if PERSON_MM[0] <= tall * UNITS[name] <= PERSON_MM[1]]
+    fitting = [name for name in ("mm", "cm", "m") if HEIGHTS_MM[0] <= tall * UNITS[name] <= HEIGHTS_MM[1]]
     if scale is None and fitting:
-        return UNITS[fitting[0]], f"coordinates are taken as {fitting[0]}: the person is {tall:.4g} tall"
-    if scale is not None and PERSON_MM[0] <= tall * scale <= PERSON_MM[1]:
+        return UNITS[fitting[0]], f"coordinates are taken as {fitting[0]}, as the person is {tall:.4g} tall"
+    if scale is not None and HEIGHTS_MM[0] <= tall * scale <= HEIGHTS_MM[1]:
         return scale, None
     size = f"{tall:.4g} units" if scale is None else f"{tall * scale / 1000:.4g} m (with units {stated})"
     raise SourceError(
@@ -69,10 +68,10 @@ def find_up(path: Path, places: Places, stated: str | None, by_user: bool = Fals
     """The axis that points up, and a note if it had to be found or looks wrong.
 
     Args:
-        path: For messages.
-        places: In the file's axes.
-        stated: An axis such as ``z`` or ``+z``; None or something unknown to find it by where heads are.
-        by_user: Whether the user stated it, who may know of somebody who lies; what a file states must fit.
+        path: The file, for messages.
+        places: Joints in the file's axes.
+        stated: An axis such as ``z`` or ``+z``; None or an unknown word to find it by where heads are.
+        by_user: Whether the user stated it, who may know that the person lies; what a file states must fit.
 
     Raises:
         SourceError: The person is upright along no axis, or upside down along the stated one.
@@ -101,21 +100,21 @@ def find_up(path: Path, places: Places, stated: str | None, by_user: bool = Fals
     if not sure:
         parts = ", ".join(f"{a} {v:+.2f}" for a, v in zip("xyz", mean, strict=True))
         raise SourceError(
-            f"{path}: which axis points up cannot be told, as the person stands along none (mean direction from feet "
+            f"{path}: the up axis cannot be found, as the person stands along no axis (mean direction from feet "
             f"to head: {parts}); state the setting poses.up, one of {', '.join(get_args(Up))}"
         )
-    return seen, f"{seen} is taken as up: that is where heads are"
+    return seen, f"{seen} is taken as up, as heads are on that side"
 
 
 def to_z_up(places: Float64[np.ndarray, "*batch 3"], up: Up) -> Float64[np.ndarray, "*batch 3"]:
-    """The same places turned (never mirrored) so that the axis `up` becomes +Z.
+    """Turn points (without mirroring them) so that the axis `up` becomes +Z.
 
     Example:
         >>> to_z_up(np.array([1.0, 2.0, 3.0]), "y").tolist()
         [1.0, -3.0, 2.0]
     """
-    turned: Float64[np.ndarray, "*batch 3"] = places @ up_rotation(up).T
-    return turned
+    points: Float64[np.ndarray, "*batch 3"] = places @ up_rotation(up).T
+    return points
 
 
 def up_rotation(up: Up) -> Float64[np.ndarray, "3 3"]:
@@ -132,21 +131,21 @@ def up_rotation(up: Up) -> Float64[np.ndarray, "3 3"]:
 
 
 def turned(camera: Camera, up: Up) -> Camera:
-    """A camera of a world whose axis `up` points up, as it stands in the world turned to +Z up."""
+    """Convert a camera of a world whose axis `up` points up to the world with +Z up."""
     return Camera(camera.rotation @ up_rotation(up).T, camera.translation, camera.intrinsics)
 
 
 def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float = 0.8) -> None:
-    """Refuse a person whose knees bend backwards: left and right, or two axes, are exchanged.
+    """Refuse a person whose knees bend backwards, because left and right, or two axes, are exchanged.
 
     Args:
-        path: For messages.
-        upright: +Z up.
-        clearly: Only knees this far from the line from hip to ankle are looked at, as a share of the leg.
-        most: More than this share of them must bend the wrong way.
+        path: The file, for messages.
+        upright: Joints with +Z up, in any unit.
+        clearly: Only knees at least this far from the line from hip to ankle count, as a share of the leg.
+        most: The person is refused if more than this share of these knees bend backwards.
 
     Raises:
-        SourceError: They do.
+        SourceError: The knees bend backwards.
     """
     bones = bone_lengths(upright)
     leg_lengths = np.stack([bones[:, knee - 1] + bones[:, foot - 1] for _, knee, foot in LEGS], axis=1)

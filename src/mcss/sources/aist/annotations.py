@@ -1,9 +1,8 @@
-"""Annotations of AIST++ in their original formats: joints in pickles, cameras in JSON, lists of names."""
+"""Readers of the annotations of AIST++: joints in pickles, cameras in JSON, lists of sequences."""
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.data.capture import Camera
 from mcss.data.formats.joint_names import Joint, joint_places
-from mcss.data.formats.units import turned
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
+from mcss.sources.distorted_camera import DistortedCamera
 from mcss.sources.pickles import load_arrays, number_array
 
 VIEWS = ("c01", "c02", "c03", "c04", "c05", "c06", "c07", "c08", "c09")
@@ -32,30 +30,32 @@ GENRES = {
     "JS": "Street Jazz",
     "JB": "Ballet Jazz",
 }
-"""What the second and third letter of a name mean."""
+"""Dance genres by the second and third letter of a sequence's name."""
 
 CM = 10.0
-"""Millimetres in the set's unit. Its program for the cameras starts them 500 units from the middle and 180 high."""
+"""Millimetres per unit of the data set. Its calibration program starts the cameras 500 units from the centre, at a
+height of 180."""
 
 UP: Final = "y"
-"""The world's up axis: the same program starts every camera upright with rotation diag(1, −1, −1) · Ry, so that the
-image's y, which grows downwards, is −Y (processing/run_estimate_camera.py, init_env_cameras)."""
+"""The world's up axis. The calibration program starts every camera upright with the rotation diag(1, −1, −1) · Ry, so
+the image's y, which grows downwards, is −Y (processing/run_estimate_camera.py, init_env_cameras)."""
 
 COCO = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
     *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
     *("left_knee", "right_knee", "left_ankle", "right_ankle"),
 )
-"""The set's 17 joints, in order."""
+"""The 17 joints of the annotations, in order."""
 
 EARS_TO_TOP = 0.54
-"""From the ears to the top of the head, over the distance from the shoulders' height to the ears: standing, shoulders
-are at 0.818, eyes and ears at 0.936 of the stature (Drillis and Contini, "Body segment parameters", 1966)."""
+"""Distance from the ears to the top of the head, divided by the distance from the shoulders' height to the ears. In a
+standing person the shoulders are at 0.818 and eyes and ears at 0.936 of the stature (Drillis and Contini, "Body segment
+parameters", 1966)."""
 
 _HIPS = {"left_hip": 0.5, "right_hip": 0.5}
 _SHOULDERS = {"left_shoulder": 0.5, "right_shoulder": 0.5}
 
-MADE: Mapping[str, Mapping[str, float]] = {
+COMPOSED_JOINTS: Mapping[str, Mapping[str, float]] = {
     "Hip": _HIPS,
     "Spine": {name: 0.5 * weight for name, weight in (_HIPS | _SHOULDERS).items()},
     "Thorax": _SHOULDERS,
@@ -63,60 +63,32 @@ MADE: Mapping[str, Mapping[str, float]] = {
     "Head": dict.fromkeys(("left_ear", "right_ear"), (1 + EARS_TO_TOP) * 0.5)
     | {name: -EARS_TO_TOP * weight for name, weight in _SHOULDERS.items()},
 }
-"""Joints that COCO does not have, as weighted means of some that it has. All are approximations: the pelvis is the
-middle of the hips and the thorax that of the shoulders, which is lower than the base of the neck when arms hang and
-higher when they are raised; the spine, the middle of both, does not bend; Neck (Human3.6M's Neck/Nose) is the nose; the
-top of the head lies beyond the ears on the line from the thorax, wherever the head is turned to."""
+"""Joints that COCO lacks, as weighted means of joints that it has. All are approximations: the pelvis is the midpoint
+of the hips; the thorax is the midpoint of the shoulders, which is lower than the base of the neck when the arms hang
+and higher when they are raised; the spine is the midpoint of both, so it never bends; Neck (Human3.6M's Neck/Nose) is
+the nose; the top of the head lies beyond the ears on the line from the thorax, wherever the head is turned."""
 
 _NAME = re.compile(r"g([A-Z]{2})_s[A-Z]{2}_cAll_(d\d+)_m[A-Z]{2}\d+_ch\d+")
 _SETTING = re.compile(r"[\w-]+")
 
 
 def genre(name: str) -> str:
-    """The genre that a sequence's name says, such as ``Break``."""
-    found = _NAME.fullmatch(name)
-    return GENRES.get(found[1], found[1]) if found else name
+    """Return the genre that a sequence's name states, such as ``Break``."""
+    match = _NAME.fullmatch(name)
+    return GENRES.get(match[1], match[1]) if match else name
 
 
 def dancer(name: str) -> str:
-    """The dancer that a sequence's name says, such as ``d04``."""
-    found = _NAME.fullmatch(name)
-    return found[2] if found else name
-
-
-@dataclass(frozen=True, eq=False)
-class Lens:
-    """One camera of a setting, with the distortion that a capture's cameras do not have."""
-
-    rotation: Float64[np.ndarray, "3 3"]
-    translation: Float64[np.ndarray, " 3"]
-    """mm."""
-    intrinsics: Float64[np.ndarray, "3 3"]
-    distortion: Float64[np.ndarray, " coefficients"]
-    """As OpenCV has them."""
-    width: int
-    height: int
-
-    def camera(self) -> Camera:
-        """It as a pinhole, in the world turned to +Z up."""
-        return turned(Camera(self.rotation, self.translation, self.intrinsics), UP)
-
-    def pixels(self, world: Float64[np.ndarray, "n joints 3"]) -> Float64[np.ndarray, "n joints 2"]:
-        """Where places of the set's own world, in mm, are in the image; NaN behind the camera, or if unknown."""
-        own = world.reshape(-1, 3) @ self.rotation.T + self.translation
-        seen = np.isfinite(own).all(axis=1) & (own[:, 2] > 1)
-        pixels = np.full((len(own), 2), np.nan)
-        if seen.any():
-            still = np.zeros(3)
-            pixels[seen] = cv2.projectPoints(own[seen], still, still, self.intrinsics, self.distortion)[0][:, 0]
-        return pixels.reshape(*world.shape[:2], 2)
+    """Return the dancer that a sequence's name states, such as ``d04``."""
+    match = _NAME.fullmatch(name)
+    return match[2] if match else name
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Sequences that a file of the release lists, one a line; an empty file has none.
+    """Read a list of sequences, one per line; an empty file lists none.
 
     Raises:
-        SourceError: The file is missing, or a line is no sequence of the set.
+        SourceError: The file is missing, or a line is not the name of a sequence.
     """
     names = []
     for line, text in enumerate(_text(path).splitlines(), start=1):
@@ -125,7 +97,7 @@ def read_names(path: Path) -> tuple[str, ...]:
             continue
         if not _NAME.fullmatch(name):
             raise SourceError(
-                f"{path} line {line}: expected the name of a sequence such as gBR_sBM_cAll_d04_mBR0_ch01, came "
+                f"{path} line {line}: expected the name of a sequence such as gBR_sBM_cAll_d04_mBR0_ch01, got "
                 f"{text[:80]!r}; unpack the annotations (fullset.zip) again"
             )
         names.append(name)
@@ -133,7 +105,7 @@ def read_names(path: Path) -> tuple[str, ...]:
 
 
 def read_mapping(path: Path) -> dict[str, str]:
-    """The setting of cameras of every sequence, from ``cameras/mapping.txt``.
+    """Read the camera setting of every sequence from ``cameras/mapping.txt``.
 
     Raises:
         SourceError: The file is missing or empty, or a line is not as expected.
@@ -145,24 +117,24 @@ def read_mapping(path: Path) -> dict[str, str]:
             continue
         if len(cells) != 2 or not _NAME.fullmatch(cells[0]) or not _SETTING.fullmatch(cells[1]):
             raise SourceError(
-                f"{path} line {line}: expected a sequence and its setting (gBR_sBM_cAll_d04_mBR0_ch01 setting1), came "
+                f"{path} line {line}: expected a sequence and its setting (gBR_sBM_cAll_d04_mBR0_ch01 setting1), got "
                 f"{text[:80]!r}; unpack the cameras (cameras.zip) again"
             )
         mapping[cells[0]] = cells[1]
     if not mapping:
-        raise SourceError(f"{path}: expected lines of a sequence and its setting, came none; unpack cameras.zip again")
+        raise SourceError(f"{path}: expected lines of a sequence and its setting, got none; unpack cameras.zip again")
     return mapping
 
 
-def read_lenses(path: Path) -> dict[str, Lens]:
-    """The cameras of a setting by name, from its JSON (name, size, matrix, rotation, translation, distortions).
+def read_cameras(path: Path) -> dict[str, DistortedCamera]:
+    """Read the cameras of a setting by name from JSON (name, size, matrix, rotation, translation, distortions).
 
     Raises:
-        SourceError: The file is missing, is no JSON, or a camera is not as expected.
+        SourceError: The file is missing, is not JSON, or a camera is not as expected.
     """
     text = _text(path)
     try:
-        lenses = {}
+        cameras = {}
         for entry in json.loads(text):
             matrix = np.array(entry["matrix"], np.float64).reshape(3, 3)
             vector = np.array(entry["rotation"], np.float64).reshape(3)
@@ -172,23 +144,24 @@ def read_lenses(path: Path) -> dict[str, Lens]:
                 raise ValueError("a number is not finite")
             width, height = (int(v) for v in entry["size"])
             rotation = np.asarray(cv2.Rodrigues(vector)[0], np.float64)
-            lenses[str(entry["name"])] = Lens(rotation, translation, matrix, distortion, width, height)
+            name = str(entry["name"])
+            cameras[name] = DistortedCamera(name, rotation, translation, matrix, distortion, (width, height))
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"{path}: expected a JSON list of cameras with name, size, matrix, rotation, translation and distortions, "
-            f"which cannot be read ({type(error).__name__}: {error}); unpack the cameras (cameras.zip) again"
+            f"got something unreadable ({type(error).__name__}: {error}); unpack the cameras (cameras.zip) again"
         ) from error
-    return lenses
+    return cameras
 
 
 def read_joints(path: Path, smooth: bool) -> Float64[np.ndarray, "t 17 3"]:
-    """The set's 17 joints at 60 a second, in its own unit and axes; NaN where it has none.
+    """Read the 17 COCO joints at 60 frames per second, in the data set's unit and axes; NaN where unknown.
 
-    Nothing but numpy arrays is taken from the pickle.
+    Only numpy arrays are loaded from the pickle.
 
     Args:
         path: ``keypoints3d/gBR_….pkl``.
-        smooth: ``keypoints3d_optim`` instead of ``keypoints3d``.
+        smooth: Read ``keypoints3d_optim`` instead of ``keypoints3d``.
 
     Raises:
         SourceError: The file is missing, empty, cut short, or holds something else.
@@ -202,26 +175,26 @@ def read_joints(path: Path, smooth: bool) -> Float64[np.ndarray, "t 17 3"]:
             joints = number_array(load_arrays(file)[key])
     except Exception as error:  # whatever the bytes of a damaged file lead to
         raise SourceError(
-            f"{path}: expected a pickle of the array {key}, which cannot be read ({type(error).__name__}: {error}); "
-            "unpack the joints (keypoints3d.zip) again"
+            f"{path}: expected a pickle of the array {key}, got something that cannot be read "
+            f"({type(error).__name__}: {error}); unpack the joints (keypoints3d.zip) again"
         ) from error
     if joints.ndim != 3 or joints.shape[1:] != (len(COCO), 3) or not len(joints):
         raise SourceError(
-            f"{path}: expected {key} with N × 17 × 3 numbers, came {' × '.join(map(str, joints.shape))}; use the "
+            f"{path}: expected {key} with N × 17 × 3 numbers, got {' × '.join(map(str, joints.shape))}; use the "
             "release's keypoints3d, not keypoints2d or motions"
         )
     if not np.isfinite(joints).all(axis=(1, 2)).any():
-        raise SourceError(f"{path}: not one of its {len(joints)} poses is whole; unpack keypoints3d.zip again")
+        raise SourceError(f"{path}: none of its {len(joints)} poses is complete; unpack keypoints3d.zip again")
     return joints
 
 
 def seventeen(points: Float64[np.ndarray, "t coco 3"]) -> Float64[np.ndarray, "t 17 3"]:
-    """The joints of mcss from those of COCO, those it does not have as in `MADE`; unit and axes stay."""
+    """Return the joints of mcss, composing those that COCO lacks (`COMPOSED_JOINTS`); unit and axes stay."""
     joints = []
     for name in JOINTS:
         side = {"L": "left_", "R": "right_"}.get(name[0], "")
-        mean = MADE.get(name) or {side + name[1:].lower().replace("foot", "ankle"): 1.0}
-        joints.append(Joint(tuple(map(COCO.index, mean)), tuple(mean.values()), made=name in MADE))
+        weights = COMPOSED_JOINTS.get(name) or {side + name[1:].lower().replace("foot", "ankle"): 1.0}
+        joints.append(Joint(tuple(map(COCO.index, weights)), tuple(weights.values()), made=name in COMPOSED_JOINTS))
     return joint_places(points, joints)
 
 

@@ -1,150 +1,125 @@
-"""Human3.6M as released → capture.
+"""Human3.6M: the import of a release or of an unpacked copy.
 
-Layout: ``S1/Videos/*.mp4``, ``S1/MyPoseFeatures/D3_Positions/*.cdf`` and ``S1/MySegmentsMat/ground_truth_bb/*.mat``
-as the archives unpack, and ``metadata.xml``.
+Layout: ``S1/Videos/*.mp4``, ``S1/MyPoseFeatures/D3_Positions/*.cdf`` and ``S1/MySegmentsMat/ground_truth_bb/*.mat`` as
+the archives unpack, and ``metadata.xml``. The layouts of the copies are described in `mcss.sources.human36m.mirrors`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from mcss.data.capture import CaptureInfo, Selector
+from mcss.data.schema import CaptureInfo, Selector
 from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.sources.assembly import Assembled, assemble
-from mcss.sources.human36m.metadata import Lens, Metadata, read_metadata
-from mcss.sources.human36m.mirrors import ImagesPart, fetch_root, fetch_takes, json_root, json_takes
-from mcss.sources.human36m.sequences import TEST, TRAIN, Human36MSettings, TakePart, take_poses
-from mcss.sources.workers import Workers
+from mcss.sources.distorted_camera import DistortedCamera
+from mcss.sources.folder_source import FolderContents
+from mcss.sources.human36m.metadata import Metadata, read_metadata
+from mcss.sources.human36m.mirrors import UnpackedSequence, fetch_root, fetch_sequences, json_root, json_sequences
+from mcss.sources.human36m.sequences import TEST, TRAIN, Human36MSequence, Human36MSettings, annotated_poses
 
 LICENCE = "Human3.6M licence: academic use only, not to be passed on"
 
 POSES = {TRAIN[:1]: 248_376 // 4, TRAIN: 1_559_752 // 4, TEST: 550_644 // 4}
-"""Poses of one camera that the set has by its published numbers of images."""
+"""Number of poses of subjects, by the published numbers of images of four cameras."""
 
 
-WITHOUT_EFFECT = ("subjects", "metadata", "clip_to_annotation", "max_missing")
-"""Settings that decide which takes are there but not what is in them: later calls may change them."""
+@dataclass(frozen=True)
+class Human36M(Human36MSettings):
+    """Which images of Human3.6M are imported, how people are cropped, and which known faults are corrected."""
+
+    name: ClassVar[str] = "human36m"
+    title: ClassVar[str] = "Human3.6M as released: videos, D3_Positions, ground-truth boxes and metadata.xml"
+    reads: ClassVar[str] = "the folder with S1, S5, … and metadata.xml into which the archives were unpacked"
+
+    def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
+        """Find the sequences in the folder; see `FolderSource.list_contents`."""
+        metadata = read_metadata(self.metadata or folder / "metadata.xml")
+        subjects = self.subjects or TRAIN + TEST
+        expected = {subject: sum(listed.subject == subject for listed in metadata.sequences) for subject in subjects}
+        if fetch_root(folder) or json_root(folder):
+            unpacked, problems = find_unpacked(folder, metadata, self, progress)
+            return FolderContents(unpacked, self._info(), problems, expected=expected)
+        released, problems = find_released(folder, metadata, self, progress)
+        return FolderContents(released, self._info(), problems, unusual_counts(released), expected)
+
+    def _info(self) -> CaptureInfo:
+        splits = {"train": (Selector(subjects=TRAIN),), "test": (Selector(subjects=TEST),)}
+        settings = self.content_settings("metadata", "clip_to_annotation")
+        settings["poses"] = "D3_Positions" if self.poses is None else "VideoPose3D"
+        return CaptureInfo(self.name, LICENCE, self.size, splits, settings)
 
 
-def import_human36m(
-    folder: str | Path,
-    out: str | Path,
-    settings: Human36MSettings | None = None,
-    progress: Progress = NO_PROGRESS,
-    *,
-    processes: Workers = None,
-) -> Assembled:
-    """Make a capture (or carry on one) of Human3.6M as released.
-
-    A take whose files are at fault does not end the import; it is told at the end, and tried again by the next call.
-
-    Args:
-        folder: Where the archives were unpacked: it has S1, S5, … and metadata.xml.
-        out: The capture.
-        settings: `Human36MSettings`; the defaults if None.
-        progress: Told of every take.
-        processes: How many to work with, or a cluster; by default one per processor.
-
-    Raises:
-        SourceError: Nothing can be imported; the message says why.
-        mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
-    """
-    settings = settings or Human36MSettings()
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: expected the folder with S1, S5, … of Human3.6M, "
-            f"{'came a file' if folder.exists() else 'there is none'}"
-        )
-    metadata = read_metadata(settings.metadata or folder / "metadata.xml")
-    subjects = settings.subjects or TRAIN + TEST
-    parts: list[TakePart] | list[ImagesPart]
-    if fetch_root(folder) or json_root(folder):
-        parts, problems = find_images(folder, metadata, settings, progress)
-    else:
-        parts, problems = find_takes(folder, metadata, settings, progress)
-    expected = {subject: sum(take.subject == subject for take in metadata.takes) for subject in subjects}
-    done = assemble(parts, out, _info(settings), progress, processes=processes, problems=problems, expected=expected)
-    whole = [part for part in parts if isinstance(part, TakePart)]
-    return replace(done, notes=(*_unusual_counts(whole), *done.notes))
-
-
-def find_takes(
+def find_released(
     folder: Path, metadata: Metadata, settings: Human36MSettings, progress: Progress = NO_PROGRESS
-) -> tuple[list[TakePart], list[str]]:
-    """The takes that can be begun, their poses being there, and what is wrong with the others.
+) -> tuple[list[Human36MSequence], list[str]]:
+    """Find the sequences of the release that have poses, and say what is wrong with the others.
 
     Raises:
-        SourceError: A camera that is not the set's is asked for.
+        SourceError: The settings ask for a camera that the data set does not have.
     """
-    parts: list[TakePart] = []
-    problems: list[str] = []
+    sequences: list[Human36MSequence] = []
     subjects = settings.subjects or TRAIN + TEST
-    for subject in subjects:
-        if not (folder / subject).is_dir():
-            problems.append(
-                f"{folder / subject}: no such folder; unpack the archives of {subject} there, or choose other subjects"
-            )
-    takes = [take for take in metadata.takes if take.subject in subjects and (folder / take.subject).is_dir()]
-    with progress.task("Reading annotations", len(takes)) as task:
-        for take in takes:
-            cameras = _cameras(metadata.lenses[take.subject], settings)
+    problems = [
+        f"{folder / subject}: no such folder; unpack the archives of {subject} there, or choose other subjects"
+        for subject in subjects
+        if not (folder / subject).is_dir()
+    ]
+    available = [
+        listed for listed in metadata.sequences if listed.subject in subjects and (folder / listed.subject).is_dir()
+    ]
+    with progress.task("Reading annotations", len(available)) as task:
+        for listed in available:
+            cameras = _chosen_cameras(metadata.cameras[listed.subject], settings)
             try:
-                length = len(take_poses(folder / take.subject, take, settings))
+                length = len(annotated_poses(folder / listed.subject, listed, settings))
             except SourceError as problem:
                 problems.append(str(problem))
             else:
-                parts.append(TakePart(take, folder / take.subject, cameras, length, settings))
+                sequences.append(Human36MSequence(listed, folder / listed.subject, cameras, length, settings))
             task.advance()
-    return parts, problems
+    return sequences, problems
 
 
-def find_images(
+def find_unpacked(
     folder: Path, metadata: Metadata, settings: Human36MSettings, progress: Progress = NO_PROGRESS
-) -> tuple[list[ImagesPart], list[str]]:
-    """The takes of a copy with images instead of videos (`mcss.sources.human36m.mirrors`), and what is wrong."""
-    parts: list[ImagesPart] = []
+) -> tuple[list[UnpackedSequence], list[str]]:
+    """Find the sequences of an unpacked copy, and say what is wrong with the others."""
+    sequences: list[UnpackedSequence] = []
     problems: list[str] = []
     subjects = settings.subjects or TRAIN + TEST
     with progress.task("Reading annotations", len(subjects)) as task:
         for subject in subjects:
-            _cameras(metadata.lenses[subject], settings)
+            _chosen_cameras(metadata.cameras[subject], settings)
             if (root := fetch_root(folder)) is not None:
-                found = list(fetch_takes(root, subject, metadata, settings))
+                results = list(fetch_sequences(root, subject, metadata, settings))
             else:
-                found = list(json_takes(folder, subject, metadata, settings))
-            parts += [take for take in found if isinstance(take, ImagesPart)]
-            problems += [str(problem) for problem in found if isinstance(problem, SourceError)]
-            if not found:
+                results = list(json_sequences(folder, subject, metadata, settings))
+            sequences += [result for result in results if isinstance(result, UnpackedSequence)]
+            problems += [str(result) for result in results if isinstance(result, SourceError)]
+            if not results:
                 problems.append(f"{folder}: there is nothing of {subject}; add it, or choose other subjects")
             task.advance()
-    return parts, problems
+    return sequences, problems
 
 
-def _cameras(lenses: tuple[Lens, ...], settings: Human36MSettings) -> tuple[Lens, ...]:
-    known = [lens.name for lens in lenses]
+def _chosen_cameras(cameras: tuple[DistortedCamera, ...], settings: Human36MSettings) -> tuple[DistortedCamera, ...]:
+    known = [camera.name for camera in cameras]
     unknown = [name for name in settings.cameras if name not in known]
     if unknown:
-        raise SourceError(f"cameras {', '.join(unknown)}: expected some of {', '.join(known)}")
-    return tuple(lens for lens in lenses if lens.name in (settings.cameras or known))
+        raise SourceError(f"cameras: expected some of {', '.join(known)}, got {', '.join(unknown)}")
+    return tuple(camera for camera in cameras if camera.name in (settings.cameras or known))
 
 
-def _info(settings: Human36MSettings) -> CaptureInfo:
-    splits = {"train": (Selector(subjects=TRAIN),), "test": (Selector(subjects=TEST),)}
-    about = {name: value for name, value in asdict(settings).items() if name not in WITHOUT_EFFECT}
-    about["poses"] = "D3_Positions" if settings.poses is None else "VideoPose3D"
-    return CaptureInfo("human36m", LICENCE, settings.size, splits, about)
-
-
-def _unusual_counts(parts: Sequence[TakePart]) -> list[str]:
-    """Where the annotation of whole subjects has another length than the set's published counts."""
+def unusual_counts(sequences: Sequence[Human36MSequence]) -> list[str]:
+    """Note which complete sets of subjects have another number of poses than published."""
     notes = []
     for subjects, published in POSES.items():
-        own = [part for part in parts if part.subject in subjects]
-        if len(own) == 30 * len(subjects) and (found := sum(part.length for part in own)) != published:
-            names = ", ".join(subjects)
+        complete = [sequence for sequence in sequences if sequence.subject in subjects]
+        count = sum(sequence.length for sequence in complete)
+        if len(complete) == 30 * len(subjects) and count != published:
             notes.append(
-                f"{names}: {found:,} poses, the published counts make {published:,}; is the release another one?"
+                f"{', '.join(subjects)}: {count:,} poses, the published counts make {published:,}; is this another "
+                "release?"
             )
     return notes

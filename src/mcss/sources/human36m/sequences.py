@@ -1,20 +1,22 @@
-"""One take of Human3.6M in the original files → rows of a capture."""
+"""A sequence of Human3.6M as released, and the settings of the import."""
 
+from abc import ABC
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.data.capture import Frame
+from mcss.data.schema import Frame
 from mcss.errors import SourceError
-from mcss.images import Image, cut_out, encode_jpeg
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
-from mcss.sources.human36m.annotations import Poses, joint_boxes, mask_boxes, read_poses, read_videopose3d
+from mcss.sources.distorted_camera import DistortedCamera
+from mcss.sources.folder_source import Dataset
+from mcss.sources.human36m.annotations import SILHOUETTE, Poses, mask_boxes, read_poses, read_videopose3d
 from mcss.sources.human36m.faults import (
     CORRUPT,
     SHIFTED,
@@ -23,38 +25,36 @@ from mcss.sources.human36m.faults import (
     shifted_back,
     without_corrupt_videos,
 )
-from mcss.sources.human36m.metadata import Lens, Take
+from mcss.sources.human36m.metadata import ListedSequence
+from mcss.sources.rows import SequenceInstants, SequenceView, check_complete, multi_view_rows
+from mcss.video.boxes import interpolated_boxes
+from mcss.video.crops import Crop, crop_of, joint_boxes
 from mcss.video.decoding import decoded_count, images, stated_count
-from mcss.video.people import filled
 
 RATE = 50.0
 """Images per second of every camera."""
 
 TRAIN = ("S1", "S5", "S6", "S7", "S8")
 TEST = ("S9", "S11")
-"""The subjects of which poses are public, in the usual split."""
+"""The subjects whose poses are public, in the usual split."""
 
 
 @dataclass(frozen=True)
-class Human36MSettings:
-    """How Human3.6M becomes a capture."""
+class Human36MSettings(Dataset, ABC):
+    """Which images of Human3.6M are imported, how people are cropped, and which known faults are corrected."""
 
-    size: int = 128
-    """Width and height of the crops in pixels."""
     every: int = 5
     """Take every n-th image of the training subjects."""
     test_every: int = 64
     """Take every n-th image of the test subjects."""
     subjects: tuple[str, ...] = ()
-    """Only these of S1 S5 S6 S7 S8 (train) and S9 S11 (test); by default all."""
+    """Import only these subjects: S1 S5 S6 S7 S8 (train), S9 S11 (test); by default all."""
     cameras: tuple[str, ...] = ()
-    """Only these cameras, such as 54138969; by default all four."""
+    """Import only these cameras, such as 54138969; by default all four."""
     boxes: Literal["masks", "joints"] = "masks"
-    """Where the person is: the set's ground-truth boxes, or the joints as each camera sees them."""
+    """Where the person is: in the data set's ground-truth boxes, or where each camera sees the joints."""
     margin: float = 1.0
-    """Side of the crop over the longer side of the person's box."""
-    quality: int = 90
-    """JPEG quality of the crops."""
+    """Side of the crop box divided by the longer side of the person's bounding box."""
     metadata: Path | None = None
     """The file metadata.xml; by default the one in the folder."""
     poses: Path | None = None
@@ -64,226 +64,186 @@ class Human36MSettings:
     undo_s9_shift: bool = True
     """Move the poses and boxes of S9 Greeting, SittingDown 1 and Waiting 1 back by 200 mm."""
     clip_to_annotation: bool = True
-    """Leave out the end of videos that go on after their annotation; otherwise such a take is an error."""
+    """Leave out the end of videos that go on after their annotation; otherwise such a sequence is an error."""
     max_missing: int = 5
-    """So many images or boxes may be missing at the end of a take, which is then clipped; more is an error."""
+    """Number of images or boxes that may be missing at the end of a sequence, which is then clipped; more is an
+    error."""
 
     def __post_init__(self) -> None:
-        if self.size < 16 or self.every < 1 or self.test_every < 1 or not 1 <= self.quality <= 100:
-            raise ValueError(
-                "expected size ≥ 16, every ≥ 1, test_every ≥ 1 and quality 1–100, came "
-                f"size {self.size}, every {self.every}, test_every {self.test_every}, quality {self.quality}"
-            )
-        if not 1 <= self.margin <= 4 or self.max_missing < 0:
-            raise ValueError(
-                f"expected margin between 1 (the bare box) and 4 and max_missing ≥ 0, came {self.margin} and "
-                f"{self.max_missing}"
-            )
+        super().__post_init__()
+        if self.test_every < 1:
+            raise ValueError(f"expected test_every ≥ 1, got {self.test_every}")
         unknown = [name for name in self.subjects if name not in TRAIN + TEST]
         if unknown:
-            raise ValueError(f"subjects {', '.join(unknown)}: expected some of {', '.join(TRAIN + TEST)}")
+            raise ValueError(f"subjects: expected some of {', '.join(TRAIN + TEST)}, got {', '.join(unknown)}")
 
     def step(self, subject: str) -> int:
-        """Every how many-th image of a subject is taken."""
+        """Return n if every n-th image of a subject is taken."""
         return self.test_every if subject in TEST else self.every
 
 
-@dataclass(frozen=True)
-class TakePart:
-    """One take and where its files are."""
+@dataclass(frozen=True, eq=False)
+class Human36MSequence:
+    """One sequence in the files of the release."""
 
-    take: Take
+    listed: ListedSequence
     folder: Path
-    """Of the subject: it has the folders Videos, MyPoseFeatures and MySegmentsMat."""
-    cameras: tuple[Lens, ...]
+    """The subject's folder, which has the folders Videos, MyPoseFeatures and MySegmentsMat."""
+    all_cameras: tuple[DistortedCamera, ...]
+    """The cameras that the settings ask for."""
     length: int
-    """Poses of its annotation."""
+    """Number of annotated poses."""
     settings: Human36MSettings
 
     @property
     def subject(self) -> str:
-        """As in the set."""
-        return self.take.subject
+        """Name of the subject."""
+        return self.listed.subject
 
     @property
     def sequence(self) -> str:
-        """What the names of its files begin with."""
-        return self.take.file
+        """Beginning of the names of the files."""
+        return self.listed.file
 
     @property
-    def lenses(self) -> tuple[Lens, ...]:
+    def cameras(self) -> tuple[DistortedCamera, ...]:
         """The cameras that are imported."""
         if not self.settings.leave_out_corrupt_videos:
-            return self.cameras
-        return without_corrupt_videos(self.subject, self.sequence, self.cameras)
+            return self.all_cameras
+        return without_corrupt_videos(self.subject, self.sequence, self.all_cameras)
 
     @property
     def images(self) -> int:
-        """Rows that its annotation promises."""
-        return len(self.wanted) * len(self.lenses)
+        """Number of rows that the annotation promises."""
+        return len(self.frame_numbers) * len(self.cameras)
 
     @property
-    def wanted(self) -> range:
-        """The images that are taken."""
+    def frame_numbers(self) -> range:
+        """Numbers of the images that are taken."""
         return range(0, self.length, self.settings.step(self.subject))
 
-    def video(self, lens: Lens) -> Path:
-        """The video of one camera."""
-        return self.folder / "Videos" / f"{self.sequence}.{lens.name}.mp4"
-
     def frames(self, note: Note) -> Iterator[Frame]:
-        """Its rows; the videos of all cameras are decoded side by side and never held.
+        """Yield the rows; the videos of all cameras are decoded side by side, one image at a time.
 
         Raises:
             SourceError: A file is missing, damaged, or does not fit the others.
         """
-        if self.lenses != self.cameras:
-            names = ", ".join(camera for subject, file, camera in CORRUPT if (subject, file) == self._key)
-            note(f"{self.subject}/{self.sequence}: imported without camera {names}, whose video is corrupt")
-        annotated = take_poses(self.folder, self.take, self.settings)
+        name = f"{self.subject}/{self.sequence}"
+        if len(self.cameras) < len(self.all_cameras):
+            corrupt = ", ".join(camera for subject, file, camera in CORRUPT if (subject, file) == self._key)
+            note(f"{name}: imported without camera {corrupt}, whose video is corrupt")
+        annotated = annotated_poses(self.folder, self.listed, self.settings)
         poses = annotated
         if self.settings.undo_s9_shift:
             poses = shifted_back(self.subject, self.sequence, annotated)
             if self._key in SHIFTED:
-                note(f"{self.subject}/{self.sequence}: poses and boxes moved back by 200 mm in world X")
-        for lens in self.lenses:
-            self._check_length(lens, note)
-        squares = [self._squares(lens, poses, annotated, note) for lens in self.lenses]
+                note(f"{name}: poses and boxes moved back by 200 mm in world X")
+        for camera in self.cameras:
+            self._check_video_length(camera, note)
+        crop_boxes = [self._crop_boxes(camera, poses, annotated, note) for camera in self.cameras]
         labels = poses[:, HUMAN36M_32]
         unlabelled = int((~np.isfinite(labels).all(axis=(1, 2))).sum())
         if unlabelled:
-            note(
-                f"{self.subject}/{self.sequence}: {unlabelled} of its {len(poses)} poses are not finite; their "
-                "images have no label"
+            note(f"{name}: {unlabelled} of its {len(poses)} poses are not finite; their images have no label")
+        numbers = np.arange(len(poses))[self.frame_numbers][: min(map(len, crop_boxes))]
+        views = [
+            SequenceView(
+                camera.name, self._crops(camera, boxes), camera.pinhole(), partial(self._check_video_end, camera, note)
             )
-        yield from self._rows(labels, squares, note)
+            for camera, boxes in zip(self.cameras, crop_boxes, strict=True)
+        ]
+        instants = SequenceInstants(numbers, RATE, [self.listed.action] * len(numbers), labels[numbers])
+        yield from multi_view_rows(self, instants, views, self.settings.quality, end_together=True)
 
     @property
     def _key(self) -> tuple[str, str]:
         return self.subject, self.sequence
 
-    def _check_length(self, lens: Lens, note: Note) -> None:
-        video = self.video(lens)
+    def _video(self, camera: DistortedCamera) -> Path:
+        return self.folder / "Videos" / f"{self.sequence}.{camera.name}.mp4"
+
+    def _check_video_length(self, camera: DistortedCamera, note: Note) -> None:
+        """Compare the number of images that the header of a video states with the number of poses."""
+        video = self._video(camera)
         stated = stated_count(video)
         if stated:
-            self._check_end(video, stated, "images", note)
+            check_complete(video, stated, self.length, "images", self.settings.max_missing, note)
         if stated - self.length <= self.settings.max_missing:
             return
         if not self.settings.clip_to_annotation:
             raise SourceError(
-                f"{video}: it has {stated} images, its annotation {self.length} poses; expected as many: allow "
-                "clip_to_annotation to use what has poses, or leave the take out"
+                f"{video}: expected {self.length} images, as many as there are poses, got {stated}; allow "
+                "clip_to_annotation to use the images that have poses, or leave the sequence out"
             )
         note(f"{video}: clipped from {stated} images to the {annotated_length(self.length, stated)} that have poses")
 
-    def _squares(self, lens: Lens, poses: Poses, annotated: Poses, note: Note) -> Int64[np.ndarray, "n 4"]:
-        """The crop in each of the images taken, in whole pixels; fewer where the boxes end before the poses."""
+    def _check_video_end(self, camera: DistortedCamera, note: Note, index: int) -> None:
+        """Accept a video that cannot be decoded to its end; called with the instant at which it ended."""
+        video = self._video(camera)
+        check_complete(video, decoded_count(video), self.length, "whole images", self.settings.max_missing, note)
+
+    def _crop_boxes(
+        self, camera: DistortedCamera, poses: Poses, annotated: Poses, note: Note
+    ) -> Int64[np.ndarray, "n 4"]:
+        """Return the crop box in each image taken, in whole pixels; fewer if the boxes end before the poses."""
         if self.settings.boxes == "joints":
-            boxes = joint_boxes(lens, poses[self.wanted])
-            path, size = self.video(lens), None
+            boxes = joint_boxes(camera.pixels(poses[self.frame_numbers]), SILHOUETTE)
+            path, mask_size = self._video(camera), None
         else:
-            path = self.folder / "MySegmentsMat" / "ground_truth_bb" / f"{self.sequence}.{lens.name}.mat"
-            boxes, there, size = mask_boxes(path, self.wanted)
-            self._check_end(path, there, "boxes", note)
+            path = self.folder / "MySegmentsMat" / "ground_truth_bb" / f"{self.sequence}.{camera.name}.mat"
+            boxes, count, mask_size = mask_boxes(path, self.frame_numbers)
+            check_complete(path, count, self.length, "boxes", self.settings.max_missing, note)
             if self.settings.undo_s9_shift:
-                roots = annotated[self.wanted][: len(boxes), HUMAN36M_32[ROOT]]
-                boxes = boxes_shifted_back(self.subject, self.sequence, lens, boxes, roots)
+                roots = annotated[self.frame_numbers][: len(boxes), HUMAN36M_32[ROOT]]
+                boxes = boxes_shifted_back(self.subject, self.sequence, camera, boxes, roots)
         empty = int((~np.isfinite(boxes).all(axis=1)).sum())
         if empty == len(boxes):
-            raise SourceError(f"{path}: not one box of the person; take them from the other source (setting boxes)")
+            raise SourceError(f"{path}: it has no box of the person; take boxes from the other source (setting boxes)")
         if empty:
             note(f"{path}: {empty} of {len(boxes)} boxes are empty; interpolated between their neighbours")
-        self._check_image(lens, size)
-        return squared(filled(boxes), self.settings.margin)
+        self._check_image_size(camera, mask_size)
+        return squares_around(interpolated_boxes(boxes), self.settings.margin)
 
-    def _check_end(self, path: Path, there: int, what: str, note: Note) -> None:
-        """What a file has less than the annotation: a few are clipped, more is an error."""
-        if there >= self.length:
-            return
-        if self.length - there > self.settings.max_missing:
-            raise SourceError(
-                f"{path}: it has {there} {what}, the annotation {self.length} poses; expected as many: the file "
-                "is damaged or was cut off, unpack it again, or raise max_missing to use its beginning"
-            )
-        note(f"{path}: it has {there} {what}, the annotation {self.length} poses; clipped")
-
-    def _check_image(self, lens: Lens, mask: tuple[int, int] | None) -> None:
-        """The images are as large as the masks, and as the camera's principal point lets expect."""
-        image = next(images(self.video(lens)), None)
+    def _check_image_size(self, camera: DistortedCamera, mask_size: tuple[int, int] | None) -> None:
+        """Check that the images are as large as the masks, and as the camera's principal point suggests."""
+        image = next(images(self._video(camera)), None)
         if image is None:
-            raise SourceError(f"{self.video(lens)}: not one image can be decoded; unpack the file again")
+            raise SourceError(f"{self._video(camera)}: no image can be decoded; unpack the file again")
         height, width = image.shape[:2]
-        centred = np.abs(np.array(lens.centre) / (width, height) - 0.5).max() < 0.1
-        if (mask is not None and mask != (height, width)) or not centred:
-            (cx, cy) = lens.centre
-            expected = f"{round(2 * cx)}×{round(2 * cy)}" if mask is None else f"{mask[1]}×{mask[0]}"
+        centre = camera.intrinsics[:2, 2]
+        is_centred = np.abs(centre / (width, height) - 0.5).max() < 0.1
+        if (mask_size is not None and mask_size != (height, width)) or not is_centred:
+            expected_height, expected_width = mask_size or (round(2 * centre[1]), round(2 * centre[0]))
             raise SourceError(
-                f"{self.video(lens)}: expected images of about {expected} pixels, which its boxes and camera are "
-                f"made for, came {width}×{height}; use the videos as released, not scaled or cut ones"
+                f"{self._video(camera)}: expected images of about {expected_width}×{expected_height} pixels, which its "
+                f"boxes and camera are made for, got {width}×{height}; use the videos as released, not scaled or "
+                "cropped ones"
             )
 
-    def _rows(
-        self, poses: Float64[np.ndarray, "t 17 3"], squares: list[Int64[np.ndarray, "_ 4"]], note: Note
-    ) -> Iterator[Frame]:
-        usable = min(map(len, squares))
-        decoders = [images(self.video(lens), every=self.wanted.step) for lens in self.lenses]
-        cameras = [lens.camera() for lens in self.lenses]
-        for index in count():
-            if index == usable:
-                return
-            shots = [next(decoder, None) for decoder in decoders]
-            frame = self.wanted[index]
-            for lens, shot in zip(self.lenses, shots, strict=True):
-                if shot is None:
-                    self._check_end(self.video(lens), decoded_count(self.video(lens)), "whole images", note)
-                    return
-            pose = poses[frame].astype(np.float32) if np.isfinite(poses[frame]).all() else None
-            for lens, camera, shot, own in zip(self.lenses, cameras, shots, squares, strict=True):
-                assert shot is not None
-                x0, y0, x1, y1 = own[index].tolist()
-                yield Frame(
-                    subject=self.subject,
-                    sequence=self.sequence,
-                    action=self.take.action,
-                    frame=frame,
-                    time=frame / RATE,
-                    view=lens.name,
-                    image=self._crop(shot, own[index], lens, frame),
-                    box=(float(x0), float(y0), float(x1), float(y1)),
-                    pose=pose,
-                    camera=camera,
-                )
-
-    def _crop(self, image: Image, square: Int64[np.ndarray, " 4"], lens: Lens, frame: int) -> bytes:
-        height, width = image.shape[:2]
-        x0, y0, x1, y1 = square.tolist()
-        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-            raise SourceError(
-                f"{self.video(lens)}: the person's box {x0},{y0},{x1},{y1} in image {frame} lies outside its "
-                f"{width}×{height} pixels; boxes, cameras and poses do not belong together: look whether all files "
-                "are of this subject"
-            )
-        return encode_jpeg(cut_out(image, square, self.settings.size), self.settings.quality)
+    def _crops(self, camera: DistortedCamera, crop_boxes: Int64[np.ndarray, "n 4"]) -> Iterator[Crop]:
+        video = self._video(camera)
+        for image, crop_box in zip(images(video, every=self.frame_numbers.step), crop_boxes, strict=False):
+            yield crop_of(video, image, crop_box, self.settings.size)
 
 
-def take_poses(folder: Path, take: Take, settings: Human36MSettings) -> Poses:
-    """The poses of a take as annotated, from its CDF or, if the settings say so, from VideoPose3D's file.
+def annotated_poses(folder: Path, listed: ListedSequence, settings: Human36MSettings) -> Poses:
+    """Read the poses of a sequence as annotated, from its CDF or, if the settings say so, from VideoPose3D's file.
 
     Raises:
         SourceError: They are missing or not as expected.
     """
     if settings.poses is None:
-        return read_poses(folder / "MyPoseFeatures" / "D3_Positions" / f"{take.file}.cdf")
-    known = read_videopose3d(settings.poses)
-    # The file calls takes as most subjects' files do.
-    name = take.file.replace("TakingPhoto", "Photo").replace("WalkingDog", "WalkDog")
-    if (take.subject, name) not in known:
-        raise SourceError(f"{settings.poses}: it has no {take.subject}/{name}; use the D3_Positions files instead")
-    return known[take.subject, name]
+        return read_poses(folder / "MyPoseFeatures" / "D3_Positions" / f"{listed.file}.cdf")
+    sequences = read_videopose3d(settings.poses)
+    # The file has the names that the files of most subjects have.
+    name = listed.file.replace("TakingPhoto", "Photo").replace("WalkingDog", "WalkDog")
+    if (listed.subject, name) not in sequences:
+        raise SourceError(f"{settings.poses}: it has no {listed.subject}/{name}; use the D3_Positions files instead")
+    return sequences[listed.subject, name]
 
 
-def squared(boxes: Float64[np.ndarray, "n 4"], margin: float) -> Int64[np.ndarray, "n 4"]:
-    """Squares about the centres of boxes, `margin` times as large as the longer side, in whole pixels."""
+def squares_around(boxes: Float64[np.ndarray, "n 4"], margin: float) -> Int64[np.ndarray, "n 4"]:
+    """Return squares about the centres of boxes, `margin` times as large as their longer side, in whole pixels."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     side = np.maximum(np.rint(margin * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)), 2)
     corner = np.rint(centre - side / 2)

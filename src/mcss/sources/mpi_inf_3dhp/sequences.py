@@ -1,18 +1,21 @@
-"""Takes of MPI-INF-3DHP, fourteen cameras each and one in the test set, become sequences of a capture."""
+"""MPI-INF-3DHP as released: sequences filmed by fourteen cameras, and a test set filmed by one."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
-from mcss.data.capture import Camera, CaptureInfo, Frame, Selector
+from mcss.data.cameras import Camera
 from mcss.data.formats.units import Up, find_unit, find_up, to_z_up, turned
+from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.errors import ImageError, SourceError
-from mcss.images import Image, cut_out, encode_jpeg, read_image
-from mcss.progress import NO_PROGRESS, Progress
-from mcss.sources.assembly import Assembled, Note, Part, assemble
+from mcss.images import read_image
+from mcss.progress import Progress
+from mcss.sources.assembly import Note, SourceSequence
+from mcss.sources.folder_source import Dataset, FolderContents
 from mcss.sources.mpi_inf_3dhp.annotations import (
     CAMERAS,
     JOINTS_28,
@@ -23,14 +26,15 @@ from mcss.sources.mpi_inf_3dhp.annotations import (
     read_test_annotation,
     seventeen,
 )
-from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, sides_put_right
-from mcss.sources.workers import Workers
-from mcss.video.crops import check_crop_settings, corners, crops, joint_boxes
-from mcss.video.people import crop_squares
+from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, with_sides_corrected
+from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.video.boxes import steady_crop_boxes
+from mcss.video.crops import Crop, crop_of, crops_at, joint_boxes, without_gaps
 
 CHEST_HEIGHT = (0, 2, 4, 7, 8)
+"""The cameras at chest height."""
 
-TAKES = {
+SEQUENCES = {
     ("S1", "Seq1"): (25, 6416),
     ("S1", "Seq2"): (50, 12430),
     ("S2", "Seq1"): (25, 6502),
@@ -48,11 +52,11 @@ TAKES = {
     ("S8", "Seq1"): (25, 6468),
     ("S8", "Seq2"): (25, 6054),
 }
-"""Images per second and frames of each take, as the release states them."""
+"""Images per second and number of frames of each sequence, as the release states them."""
 
 TEST_SUBJECTS = ("TS1", "TS2", "TS3", "TS4", "TS5", "TS6")
 TEST_RATE = 25.0
-"""Images per second of the test set, which does not state it."""
+"""Images per second of the test set. The release does not state it."""
 TEST_FOLDERS = ("", "mpi_inf_3dhp_test_set", "mpi_inf_3dhp_test_set/mpi_inf_3dhp_test_set")
 """Where TS1 … may lie in the release's folder."""
 
@@ -68,297 +72,239 @@ ACTIVITIES = (
 """What 1 to 7 mean in ``activity_annotation``."""
 
 DISAGREEMENT_MM = 50.0
-"""Cameras may disagree by so much about a joint's place before annotation and calibration count as not of a kind."""
-
-MAX_MISSING = 5
-"""A video may be so many images shorter than its annotation."""
+"""If cameras disagree by more than this about the position of a joint, annotation and calibration do not match."""
 
 SPLITS = {"train": ("S1", "S2", "S3", "S4", "S5", "S6"), "test": ("S7", "S8"), "ts": TEST_SUBJECTS}
 
 
 @dataclass(frozen=True)
-class MpiInf3dhpSettings:
-    """How MPI-INF-3DHP becomes a capture."""
+class MpiInf3dhp(Dataset):
+    """Which cameras, frames and poses of MPI-INF-3DHP are imported, and which known faults are corrected.
+
+    Splits: ``train`` is S1–S6, ``test`` is S7–S8, and ``ts`` is the test set TS1–TS6, as far as they are there. The
+    poses of the test set are those of its single camera, which is taken as level, so their up axis is only nearly that
+    of the world.
+    """
+
+    name: ClassVar[str] = "mpi-inf-3dhp"
+    title: ClassVar[str] = "MPI-INF-3DHP as released"
+    reads: ClassVar[str] = "the folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set"
 
     cameras: tuple[int, ...] = CHEST_HEIGHT
-    """Of the 14, from 0; by default those at chest height."""
+    """Cameras to import, from 0 to 13; by default those at chest height."""
     every: int = 5
-    """Take every n-th frame of S1 to S8; of the test set all valid ones are taken."""
-    size: int = 128
-    """Width and height of the crops in pixels."""
+    """Take every n-th frame of S1 to S8; of the test set, all valid frames are taken."""
     margin: float = 1.3
-    """Side of the crop over the longer side of the box around all annotated joints, which lie within the body."""
-    quality: int = 90
-    """JPEG quality of the crops."""
+    """Side of the crop box divided by the longer side of the box around all joints, which lie within the body."""
     subjects: tuple[str, ...] = ()
-    """Only these, such as S1 S7 TS1; by default all that are there."""
+    """Import only these subjects, such as S1 S7 TS1; by default all that are there."""
     universal: bool = False
-    """Poses on the set's universal skeleton (univ_annot3) instead of the person's own."""
+    """Use poses on the data set's universal skeleton (univ_annot3) instead of the person's own."""
     up: Up = "y"
     """The world's up axis before it is turned to +Z; checked against the people."""
     put_sides_right: bool = True
-    """Exchange left and right in S4/Seq2, frames 3759 to 5852, where they are exchanged."""
+    """Exchange left and right in frames 3759 to 5852 of S4/Seq2, where the release has them exchanged."""
     short_video: bool = True
-    """Let camera 2 of S6/Seq2 end early; otherwise that take fails."""
+    """Let camera 2 of S6/Seq2 end early; otherwise this sequence fails."""
     clip_annotation: bool = True
     """Use no more annotations than the release states frames (S3/Seq1 has one too many)."""
     drop_flashes: bool = True
-    """Leave nearly white images out."""
+    """Leave out nearly white images, in which a flash went off."""
 
     def __post_init__(self) -> None:
-        if (
-            not self.cameras
-            or len(set(self.cameras)) < len(self.cameras)
-            or not set(self.cameras) <= set(range(CAMERAS))
-        ):
-            raise ValueError(f"cameras: expected some of 0 to {CAMERAS - 1}, each once, came {self.cameras}")
-        check_crop_settings(self.every, self.size, self.quality, self.margin)
-        known = (*dict.fromkeys(subject for subject, _ in TAKES), *TEST_SUBJECTS)
-        odd = [subject for subject in self.subjects if subject not in known]
-        if odd:
-            raise ValueError(f"subjects: there is no {', '.join(odd)}; expected some of {', '.join(known)}")
+        super().__post_init__()
+        every_camera = range(CAMERAS)
+        if not self.cameras or len(set(self.cameras)) < len(self.cameras) or not set(self.cameras) <= set(every_camera):
+            raise ValueError(f"cameras: expected some of 0 to {CAMERAS - 1}, each once, got {self.cameras}")
+        known = (*dict.fromkeys(subject for subject, _ in SEQUENCES), *TEST_SUBJECTS)
+        unknown = [subject for subject in self.subjects if subject not in known]
+        if unknown:
+            raise ValueError(f"subjects: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
-
-def import_mpi_inf_3dhp(
-    source: str | Path,
-    out: str | Path,
-    settings: MpiInf3dhpSettings | None = None,
-    progress: Progress = NO_PROGRESS,
-    processes: Workers = None,
-) -> Assembled:
-    """Make a capture (or carry on one) of the original release of MPI-INF-3DHP.
-
-    Splits: ``train`` S1–S6, ``test`` S7–S8, ``ts`` the test set TS1–TS6; of what is there. A
-    pose of the test set is that of one camera, taken as level: its up axis is only nearly the world's.
-
-    Args:
-        source: Folder with ``S1/Seq1/imageSequence/video_0.avi`` …, ``annot.mat`` and ``camera.calibration``, and
-            perhaps ``TS1`` … or ``mpi_inf_3dhp_test_set/TS1`` ….
-        out: The capture.
-        settings: `MpiInf3dhpSettings`; the defaults if None.
-        progress: Counts images.
-        processes: How many to work with, or a cluster; by default one per processor.
-
-    Raises:
-        SourceError: There is no such release in the folder, or no take of it could be imported.
-        mcss.data.capture.CaptureError: The capture at `out` was begun with other settings or cannot be written.
-    """
-    settings = settings or MpiInf3dhpSettings()
-    source = Path(source)
-    parts, problems = _found(source, settings)
-    if not parts:
-        raise SourceError(
-            "\n".join(problems)
-            or f"{source}: expected the release of MPI-INF-3DHP with the folders S1/Seq1 … S8/Seq2 or TS1 … TS6, came "
-            + ("none of them" if source.is_dir() else "no folder")
-            + "; give the folder in which they lie"
-        )
-    present = {part.subject for part in parts}
-    about = {name: value for name, value in asdict(settings).items() if name not in ("size", "subjects")}
-    info = CaptureInfo(
-        importer="mpi-inf-3dhp",
-        licence="MPI-INF-3DHP: non-commercial research only",
-        image_size=settings.size,
-        splits={name: (Selector(subjects=subjects),) for name, subjects in SPLITS.items()},
-        settings=about,
-        looks=("Seq1*", "Seq2*"),  # every subject changes clothes between the two
-    )
-    expected = {subject: 1 if subject in TEST_SUBJECTS else 2 for subject in present}
-    return assemble(parts, out, info, progress, processes=processes, problems=problems, expected=expected)
-
-
-def _found(source: Path, settings: MpiInf3dhpSettings) -> tuple[list[Part], list[str]]:
-    """The takes in the release's folder, and what is missing of it."""
-    parts: list[Part] = []
-    problems: list[str] = []
-    for (subject, sequence), (_, stated) in TAKES.items():
-        wanted = subject in settings.subjects if settings.subjects else (source / subject).is_dir()
-        if not wanted:
-            continue
-        folder = source / subject / sequence
-        if folder.is_dir():
-            images = len(range(0, stated, settings.every)) * len(settings.cameras)
-            parts.append(Take(subject, sequence, images, folder, settings))
-        else:
-            problems.append(
-                f"{folder}: no such folder; unpack {sequence} of {subject}, or leave {subject} out (subjects)"
+    def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
+        """Find the sequences in the folder; see `FolderSource.list_contents`."""
+        problems: list[str] = []
+        sequences = [*self._training_sequences(folder, problems), *self._test_sequences(folder, problems)]
+        if not sequences:
+            raise SourceError(
+                "\n".join(problems)
+                or f"{folder}: expected the release of MPI-INF-3DHP with the folders S1/Seq1 … S8/Seq2 or TS1 … TS6, "
+                "got none of them; give the folder in which they lie"
             )
-    for subject in TEST_SUBJECTS:
-        found = (source / place / subject for place in TEST_FOLDERS)
-        test_folder = next((folder for folder in found if folder.is_dir()), None)
-        if settings.subjects and subject not in settings.subjects:
-            continue
-        if test_folder is None:
-            if settings.subjects:
+        info = CaptureInfo(
+            importer=self.name,
+            licence="MPI-INF-3DHP: non-commercial research only",
+            image_size=self.size,
+            splits={name: (Selector(subjects=subjects),) for name, subjects in SPLITS.items()},
+            settings=self.content_settings("size"),
+            outfits=("Seq1*", "Seq2*"),  # every subject changes clothes between the two
+        )
+        subjects = {sequence.subject for sequence in sequences}
+        expected = {subject: 1 if subject in TEST_SUBJECTS else 2 for subject in subjects}
+        return FolderContents(sequences, info, problems, expected=expected)
+
+    def _training_sequences(self, folder: Path, problems: list[str]) -> Iterator[SourceSequence]:
+        """Yield the sequences of S1 to S8; what is missing goes to `problems`."""
+        for (subject, sequence), (_, stated) in SEQUENCES.items():
+            wanted = subject in self.subjects if self.subjects else (folder / subject).is_dir()
+            if not wanted:
+                continue
+            path = folder / subject / sequence
+            if path.is_dir():
+                images = len(range(0, stated, self.every)) * len(self.cameras)
+                yield MpiSequence(subject, sequence, images, path, self)
+            else:
                 problems.append(
-                    f"{source / subject}: no such folder; unpack the test set, or leave {subject} out (subjects)"
+                    f"{path}: no such folder; unpack {sequence} of {subject}, or leave {subject} out (subjects)"
                 )
-            continue
-        try:
-            valid = int(read_test_annotation(test_folder / "annot_data.mat").valid.sum())
-            parts.append(TestTake(subject, "test", max(valid, 1), test_folder, settings))
-        except SourceError as problem:
-            problems.append(str(problem))
-    return parts, problems
+
+    def _test_sequences(self, folder: Path, problems: list[str]) -> Iterator[SourceSequence]:
+        """Yield the sequences of the test set; what is missing goes to `problems`."""
+        for subject in TEST_SUBJECTS:
+            if self.subjects and subject not in self.subjects:
+                continue
+            candidates = (folder / parent / subject for parent in TEST_FOLDERS)
+            path = next((candidate for candidate in candidates if candidate.is_dir()), None)
+            if path is None:
+                if self.subjects:
+                    problems.append(
+                        f"{folder / subject}: no such folder; unpack the test set, or leave {subject} out (subjects)"
+                    )
+                continue
+            try:
+                valid = int(read_test_annotation(path / "annot_data.mat").valid.sum())
+                yield MpiTestSequence(subject, "test", max(valid, 1), path, self)
+            except SourceError as problem:
+                problems.append(str(problem))
 
 
 @dataclass(frozen=True)
-class Take:
+class MpiSequence:
     """One sequence of S1 to S8."""
 
     subject: str
     sequence: str
     images: int
     folder: Path
-    settings: MpiInf3dhpSettings
+    settings: MpiInf3dhp
 
     def frames(self, note: Note) -> Iterator[Frame]:
-        """Its rows; see `mcss.sources.assembly.Part`."""
+        """Yield the rows; see `mcss.sources.assembly.SourceSequence`."""
         settings = self.settings
-        rate, stated = TAKES[self.subject, self.sequence]
+        rate, stated = SEQUENCES[self.subject, self.sequence]
         path = self.folder / "annot.mat"
         annotation = read_annotation(path, settings.cameras)
         count = annotated_frames(stated, len(annotation)) if settings.clip_annotation else len(annotation)
         if len(annotation) < stated:
             note(f"{path}: {len(annotation)} frames are annotated, the release has {stated}; the others are left out")
-        cameras = read_calibration(self.folder / "camera.calibration")
-        absent = [str(camera) for camera in settings.cameras if camera not in cameras]
-        if absent:
-            raise SourceError(
-                f"{self.folder / 'camera.calibration'}: camera {', '.join(absent)} is missing; it has "
-                f"{', '.join(map(str, sorted(cameras)))}: unpack it again or choose other cameras"
-            )
+        cameras = self._cameras()
         poses = world_poses(path, annotation, cameras, settings.universal)[:count]
         find_unit(path, poses, "mm")
         find_up(path, poses, settings.up)
-        poses = to_z_up(poses, settings.up)
         numbers = np.arange(0, count, settings.every)
-        taken = poses[numbers]
+        poses = to_z_up(poses, settings.up)[numbers]
         if settings.put_sides_right:
-            taken = sides_put_right(self.subject, self.sequence, taken, numbers)
-        unknown = int((~np.isfinite(taken).all(axis=(1, 2))).sum())
-        if unknown:
-            note(f"{path}: {unknown} poses are not finite; those images have no label")
-        views = {
-            camera: crops(
-                self.folder / "imageSequence" / f"video_{camera}.avi",
-                joint_boxes(path, annotation.pixels[camera][:count])[numbers],
-                rate / settings.every,
-                settings.margin,
-                settings.size,
-                settings.every,
-            )
-            for camera in settings.cameras
-        }
-        for index, number in enumerate(numbers.tolist()):
-            for camera in list(views):
-                crop = next(views[camera], None)
-                if crop is None:
-                    self._ended(camera, number, count, note)
-                    del views[camera]
-                elif not (settings.drop_flashes and is_flash(crop[0])):
-                    yield Frame(
-                        subject=self.subject,
-                        sequence=self.sequence,
-                        action=self.sequence,
-                        frame=number,
-                        time=number / rate,
-                        view=str(camera),
-                        image=encode_jpeg(crop[0], settings.quality),
-                        box=crop[1],
-                        pose=taken[index] if np.isfinite(taken[index]).all() else None,
-                        camera=turned(cameras[camera], settings.up),
-                    )
+            poses = with_sides_corrected(self.subject, self.sequence, poses, numbers)
+        note_unlabelled(path, poses, note)
+        views = []
+        for number in settings.cameras:
+            video = self.folder / "imageSequence" / f"video_{number}.avi"
+            boxes = without_gaps(path, joint_boxes(annotation.pixels[number][:count]))[numbers]
+            crops: Iterator[Crop | None] = crops_at(video, boxes, numbers, rate / settings.every, settings)
+            if settings.drop_flashes:
+                crops = (None if crop is None or is_flash(crop.pixels) else crop for crop in crops)
+            known_to_be_short = settings.short_video and may_end_early(self.subject, self.sequence, number)
+            ended = end_of_video(video, count, count if known_to_be_short else settings.max_missing, note)
+            views.append(SequenceView(str(number), crops, turned(cameras[number], settings.up), ended))
+        instants = SequenceInstants(numbers, rate, [self.sequence] * len(numbers), poses)
+        yield from multi_view_rows(self, instants, views, settings.quality)
 
-    def _ended(self, camera: int, number: int, count: int, note: Note) -> None:
-        path = self.folder / "imageSequence" / f"video_{camera}.avi"
-        known = self.settings.short_video and may_end_early(self.subject, self.sequence, camera)
-        if not known and count - number > MAX_MISSING + self.settings.every:
+    def _cameras(self) -> dict[int, Camera]:
+        path = self.folder / "camera.calibration"
+        cameras = read_calibration(path)
+        missing = [str(number) for number in self.settings.cameras if number not in cameras]
+        if missing:
             raise SourceError(
-                f"{path}: expected {count} images, as annot.mat has, came about {number}; the video is damaged or "
-                "was cut short: unpack this sequence again, or leave the camera out (cameras)"
+                f"{path}: camera {', '.join(missing)} is missing; the file has {', '.join(map(str, sorted(cameras)))}: "
+                "unpack it again, or choose other cameras (cameras)"
             )
-        note(f"{path}: the video ends at about frame {number} of {count}; the other views go on")
+        return cameras
 
 
 @dataclass(frozen=True)
-class TestTake:
+class MpiTestSequence:
     """One sequence of the test set, seen by one camera."""
 
     subject: str
     sequence: str
     images: int
     folder: Path
-    settings: MpiInf3dhpSettings
+    settings: MpiInf3dhp
 
     def frames(self, note: Note) -> Iterator[Frame]:
-        """Its rows; see `mcss.sources.assembly.Part`."""
-        settings = self.settings
+        """Yield the rows; see `mcss.sources.assembly.SourceSequence`."""
         path = self.folder / "annot_data.mat"
         annotation = read_test_annotation(path)
-        own = annotation.universal if settings.universal else annotation.own
-        poses = to_z_up(own[:, seventeen(TEST_JOINTS_17)], "-y")
+        in_camera = annotation.universal if self.settings.universal else annotation.own
         numbers = np.flatnonzero(annotation.valid)
         if not len(numbers):
-            raise SourceError(f"{path}: not one frame is valid (valid_frame); unpack the test set again")
-        find_unit(path, poses[numbers], "mm")
-        find_up(path, poses[numbers], "z")
-        boxes = joint_boxes(path, annotation.pixels[numbers])
+            raise SourceError(f"{path}: no frame is valid (valid_frame); unpack the test set again")
+        poses = to_z_up(in_camera[:, seventeen(TEST_JOINTS_17)], "-y")[numbers]
+        find_unit(path, poses, "mm")
+        find_up(path, poses, "z")
+        boxes = without_gaps(path, joint_boxes(annotation.pixels[numbers]))
+        actions = [_activity(number) for number in annotation.activity[numbers].tolist()]
+        view = SequenceView("test", self._crops(numbers, boxes, note))
+        instants = SequenceInstants(numbers, TEST_RATE, actions, poses)
+        yield from multi_view_rows(self, instants, [view], self.settings.quality)
+
+    def _crops(
+        self, numbers: Int64[np.ndarray, " n"], boxes: Float64[np.ndarray, "n 4"], note: Note
+    ) -> Iterator[Crop | None]:
         for number, box in zip(numbers.tolist(), boxes, strict=True):
             path = self.folder / "imageSequence" / f"img_{number + 1:06d}.jpg"
-            image = _image(path)
-            square = crop_squares(box[None], TEST_RATE, settings.margin, image.shape[1], image.shape[0])[0]
-            if settings.drop_flashes and is_flash(image):
-                note(f"{path}: nearly white, left out")
+            try:
+                image = read_image(path)
+            except ImageError as error:
+                raise SourceError(f"{error}; unpack the test set again") from error
+            if self.settings.drop_flashes and is_flash(image):
+                note(f"{path}: nearly white, so it is left out")
+                yield None
                 continue
-            yield Frame(
-                subject=self.subject,
-                sequence=self.sequence,
-                action=_activity(int(annotation.activity[number])),
-                frame=number,
-                time=number / TEST_RATE,
-                view="test",
-                image=encode_jpeg(cut_out(image, square, settings.size), settings.quality),
-                box=corners(square),
-                pose=poses[number] if np.isfinite(poses[number]).all() else None,
-            )
+            height, width = image.shape[:2]
+            crop_box = steady_crop_boxes(box[None], TEST_RATE, self.settings.margin, width, height)[0]
+            yield crop_of(path, image, crop_box, self.settings.size)
 
 
 def world_poses(
     path: Path, annotation: Annotation, cameras: dict[int, Camera], universal: bool
 ) -> Float64[np.ndarray, "t 17 3"]:
-    """The 17 joints in the world of the calibration, as the first camera has them: X = Rᵀ(x − t).
+    """Return the 17 joints in the world of the calibration, as the first camera has them: X = Rᵀ(x − t).
 
-    The universal skeleton stands with its pelvis where the person's is: the set scales it about each camera.
+    The universal skeleton is placed with its pelvis where the person's is, as the data set scales it about each
+    camera.
 
     Raises:
         SourceError: Cameras disagree about where the person is.
     """
     joints = seventeen(JOINTS_28)
     worlds: list[Float64[np.ndarray, "t 17 3"]] = []
-    for number, own in annotation.own.items():
+    for number, in_camera in annotation.own.items():
         camera = cameras[number]
-        places = (own[:, joints] - camera.translation) @ camera.rotation
+        world = (in_camera[:, joints] - camera.translation) @ camera.rotation
         if universal:
             shape = annotation.universal[number][:, joints]
-            places = places[:, :1] + (shape - shape[:, :1]) @ camera.rotation
-        worlds.append(places)
-    for number, places in zip(annotation.own, worlds, strict=True):
-        off = np.linalg.norm(places - worlds[0], axis=-1)
-        if np.isfinite(off).any() and float(np.nanmedian(off)) > DISAGREEMENT_MM:
+            world = world[:, :1] + (shape - shape[:, :1]) @ camera.rotation
+        worlds.append(world)
+    for number, world in zip(annotation.own, worlds, strict=True):
+        distance = np.linalg.norm(world - worlds[0], axis=-1)
+        if np.isfinite(distance).any() and float(np.nanmedian(distance)) > DISAGREEMENT_MM:
             raise SourceError(
-                f"{path}: cameras {next(iter(annotation.own))} and {number} disagree by {np.nanmedian(off):.0f} mm "
-                "about where the person is; expected millimetres in each camera's space and the camera.calibration of "
-                "the same sequence: unpack both again"
+                f"{path}: cameras {next(iter(annotation.own))} and {number} disagree by "
+                f"{np.nanmedian(distance):.0f} mm about where the person is; expected millimetres in each camera's "
+                "space and the camera.calibration of the same sequence: unpack both again"
             )
     return worlds[0]
-
-
-def _image(path: Path) -> Image:
-    try:
-        return read_image(path)
-    except ImageError as error:
-        raise SourceError(f"{error}; unpack the test set again") from error
 
 
 def _activity(number: int) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import cv2
 
-from mcss.data.capture import Capture, CaptureInfo, CaptureWriter, Selector
+from mcss.data.capture import Capture
+from mcss.data.schema import CaptureInfo, Selector
+from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.processes import end_with_parent, one_thread_each, processors
 from mcss.progress import NO_PROGRESS, Progress

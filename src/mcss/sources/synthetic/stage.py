@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
-from mcss.data.schema import Camera
+from mcss.data.cameras import Camera
 from mcss.images import read_image
 from mcss.sources.synthetic.rasteriser import facing
 

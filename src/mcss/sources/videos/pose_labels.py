@@ -1,6 +1,6 @@
-"""3D labels beside videos → the pose of each image: 17 joints in world millimetres, +Z up.
+"""3D labels beside videos: the pose at each instant as 17 joints in world millimetres, +Z up.
 
-A sequence's labels are one file ``poses.c3d``, ``.trc``, ``.bvh``, ``.csv`` or ``.npz`` among its videos.
+The labels of a sequence are one file ``poses.c3d``, ``.trc``, ``.bvh``, ``.csv`` or ``.npz`` among its videos.
 """
 
 import json
@@ -20,95 +20,102 @@ from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 
-OWN_SETTINGS = ("poses.toml", "poses.json")
-"""A file beside a label file that holds settings for it alone, by the names of `PoseSettings`."""
+SETTINGS_FILES = ("poses.toml", "poses.json")
+"""Names of a file beside a label file with settings for it alone, by the names of `PoseSettings`."""
 
 
 @dataclass(frozen=True)
 class PoseSettings:
     """How 3D labels (`poses.c3d`, `.trc`, `.bvh`, `.csv`, `.npz` beside the videos) are read.
 
-    A file poses.toml (or .json) beside one of them may set the same for it alone.
+    A file poses.toml (or .json) beside a label file overrides these settings for that file.
     """
 
     read: bool = True
     """Whether label files are used at all."""
     units: str = "auto"
-    """Of the coordinates: mm, cm, m, in, or millimetres per unit; auto: what the file says, else by a person's size."""
+    """Unit of the coordinates: mm, cm, m, in, or millimetres per unit; auto uses the unit that the file states, or
+    otherwise the one in which people have a plausible size."""
     up: Literal["auto"] | Up = "auto"
-    """The axis that points up; auto: what the file says, else where people's heads are."""
+    """The axis that points up; auto uses the axis that the file states, or otherwise the one along which heads are
+    up."""
     left_handed: bool = False
-    """Whether the axes are left-handed, as Unity's are; otherwise such a person comes out mirrored."""
+    """Whether the axes are left-handed, as in Unity; if this is wrong, people come out mirrored."""
     rate: float | None = None
-    """Samples per second, where the file states none or a wrong one."""
+    """Samples per second, if the file states none or a wrong one."""
     offset: float = 0.0
-    """Seconds from the first image of the videos to time 0 of the labels (their first sample, as a rule)."""
+    """Seconds from the first image of the videos to time 0 of the labels, which usually is their first sample."""
     max_gap: float = 0.1
-    """Between samples that are further apart in seconds there is no label; nearer ones are interpolated."""
+    """Poses are interpolated between samples at most this many seconds apart; in longer gaps there is no label."""
     joints: Path | None = None
     """A TOML or JSON file that gives the name (or a list of names, for their mean) of each joint: LHip = "L_hip"."""
 
     def __post_init__(self) -> None:
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
-            raise ValueError(f"poses.rate must be a positive number of samples a second, came {self.rate}")
+            raise ValueError(f"poses.rate: expected a positive number of samples per second, got {self.rate}")
         if not math.isfinite(self.offset) or not (math.isfinite(self.max_gap) and self.max_gap >= 0):
             raise ValueError(
-                f"expected a poses.offset in seconds and poses.max_gap ≥ 0, came {self.offset}, {self.max_gap}"
+                f"expected a poses.offset in seconds and poses.max_gap ≥ 0, got {self.offset} and {self.max_gap}"
             )
 
 
 @dataclass(frozen=True, eq=False)
-class Labels:
-    """The poses of one recording's images."""
+class RecordingLabels:
+    """The poses of one recording."""
 
     path: Path
-    poses: Float32[np.ndarray, "images 17 3"]
-    """World millimetres, +Z up; NaN where an image has no label."""
+    poses: Float32[np.ndarray, "instants 17 3"]
+    """World millimetres, +Z up, by number of the instant; NaN at instants without label."""
     notes: tuple[str, ...]
-    """What is worth knowing of how the file was understood."""
+    """How the file was interpreted, if that is not obvious."""
 
-    def pose(self, image: int) -> Float32[np.ndarray, "17 3"] | None:
-        """The pose of one image; None if it has none."""
-        known = image < len(self.poses) and bool(np.isfinite(self.poses[image]).all())
-        return self.poses[image] if known else None
+    def pose(self, instant: int) -> Float32[np.ndarray, "17 3"] | None:
+        """Return the pose at an instant; None if it has no label."""
+        known = instant < len(self.poses) and bool(np.isfinite(self.poses[instant]).all())
+        return self.poses[instant] if known else None
 
 
 def pose_file(folder: Path) -> Path | None:
-    """The label file of a sequence's folder, if there is one.
+    """Return the label file in a sequence's folder, if there is one.
 
     Raises:
         SourceError: There are several.
     """
-    found = [path for path in sorted(folder.glob("poses.*")) if path.suffix.lower() in POSE_SUFFIXES]
-    if len(found) > 1:
+    paths = [path for path in sorted(folder.glob("poses.*")) if path.suffix.lower() in POSE_SUFFIXES]
+    if len(paths) > 1:
         raise SourceError(
-            f"{folder}: expected one file of 3D labels, came {', '.join(path.name for path in found)}; keep one"
+            f"{folder}: expected one file of 3D labels, got {', '.join(path.name for path in paths)}; keep one"
         )
-    return found[0] if found else None
+    return paths[0] if paths else None
 
 
-def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0) -> Labels:
-    """The pose of each of `count` images taken `rate` times a second.
+def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0) -> RecordingLabels:
+    """Read the pose of each of `count` instants, of which there are `rate` per second.
 
-    Those before the number `first`, which a capture leaves out because not all views saw them, are not missed.
+    Between two samples at most `max_gap` apart, joints are interpolated linearly. Elsewhere, a sample within a quarter
+    of a frame is used as it is. Otherwise, and if a joint is missing, there is no pose.
 
-    Between two samples not more than `max_gap` apart joints are interpolated linearly; elsewhere a sample within a
-    quarter of an image is taken as it is; else, and where a joint is missing, there is no pose.
+    Args:
+        path: The label file.
+        count: Number of instants.
+        rate: Instants per second.
+        settings: How the file is read; a file beside it takes precedence. None uses the defaults.
+        first: Number of the first instant that the capture takes; labels may be missing before it.
 
     Raises:
         SourceError: The file cannot be read, lacks joints, fits no person in any unit or axis, or has no sample in
-            the time of the images.
+            the time of the instants.
     """
-    settings, mapping = _own(path, settings or PoseSettings())
+    settings, mapping = _settings_for(path, settings or PoseSettings())
     source = read_pose_file(path)
     joints = joints_of(path, source.names, mapping)
-    places = joint_places(source.points, joints)
-    if not np.isfinite(places).all(axis=(1, 2)).any():
+    positions = joint_places(source.points, joints)
+    if not np.isfinite(positions).all(axis=(1, 2)).any():
         raise SourceError(
-            f"{path}: not one of its {len(source)} samples has all joints ({_seldom(places)}); fill the gaps, or "
-            "name other points in a mapping file (setting poses.joints)"
+            f"{path}: none of its {len(source)} samples has all joints ({_rarest_joints(positions)}); fill the gaps, "
+            "or name other points in a mapping file (setting poses.joints)"
         )
-    upright, notes = _world(path, places, source, settings)
+    upright, notes = _in_world(path, positions, source, settings)
     seconds = _seconds(source, rate, settings)
     poses = sampled(upright, seconds, np.arange(count) / rate, settings.max_gap, 0.25 / rate)
     labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
@@ -120,34 +127,34 @@ def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | No
         )
     if labelled < 0.9 * (count - first):
         notes.append(
-            f"{path}: {labelled} of {count - first} images have a label; if it should be more, see poses.offset, "
+            f"{path}: {labelled} of {count - first} images have a label; if there should be more, check poses.offset, "
             "poses.rate and poses.max_gap"
         )
-    made = [f"{JOINTS[k]} from {_parts(joint, source.names)}" for k, joint in enumerate(joints) if joint.made]
-    if made:
-        notes.append(f"{path}: joints put together from others: {'; '.join(made)}")
-    return Labels(path, poses.astype(np.float32), tuple(notes))
+    derived = [f"{JOINTS[k]} from {_point_names(joint, source.names)}" for k, joint in enumerate(joints) if joint.made]
+    if derived:
+        notes.append(f"{path}: joints derived from others: {'; '.join(derived)}")
+    return RecordingLabels(path, poses.astype(np.float32), tuple(notes))
 
 
 def sampled(
-    places: Float64[np.ndarray, "samples 17 3"],
+    positions: Float64[np.ndarray, "samples 17 3"],
     seconds: Float64[np.ndarray, " samples"],
     at: Float64[np.ndarray, " images"],
     max_gap: float,
     near: float,
 ) -> Float64[np.ndarray, "images 17 3"]:
-    """The pose at each time `at`; NaN where none is known.
+    """Sample the pose at each time `at`; NaN where it is not known.
 
     Args:
-        places: NaN where a joint is missing; a sample with any missing one does not count.
-        seconds: Of the samples, growing.
-        at: Seconds.
-        max_gap: Two samples further apart are not interpolated between.
-        near: Elsewhere a sample as near as this in seconds is taken as it is.
+        positions: Joint positions, NaN where a joint is missing; a sample with a missing joint is ignored.
+        seconds: Times of the samples, increasing.
+        at: Times in seconds.
+        max_gap: Poses are interpolated only between samples at most this many seconds apart.
+        near: Elsewhere, a sample at most this many seconds away is used as it is.
     """
-    whole = np.isfinite(places).all(axis=(1, 2))
-    places, seconds = places[whole], seconds[whole]
-    poses = np.full((len(at), *places.shape[1:]), np.nan)
+    complete = np.isfinite(positions).all(axis=(1, 2))
+    positions, seconds = positions[complete], seconds[complete]
+    poses = np.full((len(at), *positions.shape[1:]), np.nan)
     if not len(seconds):
         return poses
     after = np.searchsorted(seconds, at).clip(0, len(seconds) - 1)
@@ -157,17 +164,18 @@ def sampled(
     span = np.where(after > before, seconds[after] - seconds[before], 1.0)
     weight = ((at - seconds[before]) / span)[:, None, None]
     close = np.abs(seconds[nearest] - at) <= near
-    poses[close] = places[nearest[close]]
-    poses[between] = ((1 - weight) * places[before] + weight * places[after])[between]
+    poses[close] = positions[nearest[close]]
+    poses[between] = ((1 - weight) * positions[before] + weight * positions[after])[between]
     return poses
 
 
-def _world(
-    path: Path, places: Float64[np.ndarray, "samples 17 3"], source: Trajectories, settings: PoseSettings
+def _in_world(
+    path: Path, positions: Float64[np.ndarray, "samples 17 3"], source: Trajectories, settings: PoseSettings
 ) -> tuple[Float64[np.ndarray, "samples 17 3"], list[str]]:
-    scale, unit_note = find_unit(path, places, source.unit if settings.units == "auto" else settings.units)
-    up, up_note = find_up(path, places, source.up if settings.up == "auto" else settings.up, settings.up != "auto")
-    upright = to_z_up(places * scale, up)
+    """Convert joint positions to world millimetres, +Z up; also returns notes on how that was decided."""
+    scale, unit_note = find_unit(path, positions, source.unit if settings.units == "auto" else settings.units)
+    up, up_note = find_up(path, positions, source.up if settings.up == "auto" else settings.up, settings.up != "auto")
+    upright = to_z_up(positions * scale, up)
     if settings.left_handed:
         upright[..., 1] *= -1
     check_knees(path, upright)
@@ -179,39 +187,39 @@ def _seconds(source: Trajectories, rate: float, settings: PoseSettings) -> Float
         return np.arange(len(source)) / settings.rate + settings.offset
     if source.times is None:
         raise SourceError(
-            f"{source.path}: the file does not say how many samples it has a second; add times, or use the setting "
+            f"{source.path}: the file does not state how many samples per second it has; add times, or use the setting "
             "poses.rate"
         )
     return (source.times / rate if source.clock == "images" else source.times) + settings.offset
 
 
-def _own(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping]:
-    """The settings of one label file and its mapping: those beside it come before the general ones."""
+def _settings_for(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping]:
+    """Return the settings and the joint mapping for a label file; those in a file beside it take precedence."""
     mapping = {} if settings.joints is None else _table(settings.joints)
-    found = [path.with_name(name) for name in OWN_SETTINGS if path.with_name(name).is_file()]
-    if not found:
-        return settings, _mapping(mapping, settings.joints)
-    own = _table(found[0])
+    beside = next((path.with_name(name) for name in SETTINGS_FILES if path.with_name(name).is_file()), None)
+    if beside is None:
+        return settings, _checked_mapping(mapping, settings.joints)
+    overrides = _table(beside)
     values = {name: getattr(settings, name) for name in PoseSettings.__dataclass_fields__}
-    unknown = sorted(own.keys() - (values.keys() - {"read"}))
+    unknown = sorted(overrides.keys() - (values.keys() - {"read"}))
     if unknown:
         raise SourceError(
-            f"{found[0]}: there is no setting {', '.join(unknown)}; expected some of "
+            f"{beside}: there is no setting {', '.join(unknown)}; expected some of "
             + ", ".join(name for name in values if name != "read")
         )
-    own = {name: float(value) if type(value) is int else value for name, value in own.items()}
-    joints = own.pop("joints", None)
+    overrides = {name: float(value) if type(value) is int else value for name, value in overrides.items()}
+    joints = overrides.pop("joints", None)
     if isinstance(joints, str):
         joints = _table(path.parent / joints)
     if joints is not None:
         mapping = joints
     try:
-        return PoseSettings(**(values | own)), _mapping(mapping, found[0])
+        return PoseSettings(**(values | overrides)), _checked_mapping(mapping, beside)
     except (TypeError, ValueError) as error:
-        raise SourceError(f"{found[0]}: {error}") from error
+        raise SourceError(f"{beside}: {error}") from error
 
 
-def _mapping(value: Any, path: Path | None) -> JointMapping:
+def _checked_mapping(value: Any, path: Path | None) -> JointMapping:
     texts = isinstance(value, dict) and all(
         isinstance(v, str) or (isinstance(v, list) and all(isinstance(name, str) for name in v)) for v in value.values()
     )
@@ -228,18 +236,18 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:  # both decoders' errors, and that of wrong bytes, are ValueErrors
-        raise SourceError(f"{path}: cannot be read as TOML or JSON ({error}); mend it") from error
+    except (OSError, ValueError) as error:  # syntax and encoding errors are ValueErrors
+        raise SourceError(f"{path}: cannot be read as TOML or JSON ({error}); correct it") from error
     if not isinstance(table, dict):
-        raise SourceError(f"{path}: expected a table of names and values, came a {type(table).__name__}")
+        raise SourceError(f"{path}: expected a table of names and values, got a {type(table).__name__}")
     return table
 
 
-def _seldom(places: Float64[np.ndarray, "samples 17 3"]) -> str:
-    seen = np.isfinite(places).all(axis=2).mean(axis=0)
-    worst = np.argsort(seen, kind="stable")[:3]
-    return ", ".join(f"{JOINTS[k]} is known in {seen[k]:.0%}" for k in worst.tolist())
+def _rarest_joints(positions: Float64[np.ndarray, "samples 17 3"]) -> str:
+    known = np.isfinite(positions).all(axis=2).mean(axis=0)
+    rarest = np.argsort(known, kind="stable")[:3]
+    return ", ".join(f"{JOINTS[k]} is known in {known[k]:.0%}" for k in rarest.tolist())
 
 
-def _parts(joint: Joint, names: tuple[str, ...]) -> str:
+def _point_names(joint: Joint, names: tuple[str, ...]) -> str:
     return " and ".join(names[at] for at in joint.points)
