@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mcss.models.model import load as load
 
+__all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load":  # here, so that `import mcss` stays cheap
+    if name == "load":  # imported on first use, so that `import mcss` stays cheap
         from mcss.models.model import load
 
         return load
     raise AttributeError(f"module 'mcss' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,5 @@
-"""`mcss --help`, which is printed without loading the verbs."""
+"""The overview `mcss --help`, which is written without loading the verbs, and the verbs that it lists."""
 
-import inspect
 import re
 from importlib import import_module
 
@@ -8,28 +7,23 @@ import pytest
 
 import mcss
 from mcss.cli import main
-from mcss.cli.verbs import VERBS
-
-GROUPS = ("synthetic", "import", "train")
-"""Verbs that have subcommands; their help comes from the table."""
+from mcss.cli.verbs import SECTIONS, all_verbs, first_paragraph
 
 
-def first_paragraph(docstring: str | None) -> str:
-    """Return the first paragraph in one line."""
-    return re.sub(r"\s+", " ", inspect.cleandoc(docstring or "").split("\n\n")[0])
-
-
-@pytest.mark.parametrize("name", [name for name in VERBS if name not in GROUPS])
-def test_a_verb_is_summarised_as_in_its_own_help(name: str) -> None:
-    function = getattr(import_module(f"mcss.cli.{VERBS[name].module}"), name)
-    assert VERBS[name].summary == first_paragraph(function.__doc__)
+def test_the_summaries_in_the_source_are_those_of_the_verbs() -> None:
+    for module in SECTIONS.values():
+        import_module(f"mcss.cli.{module}")
+    summaries = import_module("mcss.cli.terminal").app.summaries()
+    assert {name: verb.summary for name, verb in all_verbs().items()} == {
+        name: first_paragraph(text) for name, text in summaries.items()
+    }
 
 
 @pytest.mark.parametrize("args", [[], ["-h"], ["--help"]])
 def test_without_a_verb_all_are_listed(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(args)
     words = capsys.readouterr().out.split()
-    assert set(VERBS) <= set(words)
+    assert set(all_verbs()) <= set(words)
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,14 +35,22 @@ def test_an_unknown_verb_is_an_error_that_names_those_there_are(capsys: pytest.C
     with pytest.raises(SystemExit) as stopped:
         main(["trian"])
     assert stopped.value.code == 2
-    told = re.sub(r"[│╰╯─\s]+", " ", "".join(capsys.readouterr()))
-    listed = re.search(r"Available subcommands: ((?:\w+, )*\w+)", told)
+    message = " ".join(capsys.readouterr().err.split())
+    listed = re.search(r"Available: ((?:\w+, )*\w+)", message)
     assert listed is not None
-    assert set(listed[1].split(", ")) == set(VERBS)
+    assert set(listed[1].split(", ")) == set(all_verbs())
+
+
+@pytest.mark.parametrize(("args", "code"), [(["train"], 2), (["train", "--help"], 0)])
+def test_a_group_lists_its_verbs(args: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(args)
+    assert stopped.value.code == code
+    assert {"METHOD", "mcss", "supervised", "rhodin_eccv18"} <= set(capsys.readouterr().out.split())
 
 
 def test_a_shell_can_complete_all_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--tyro-print-completion", "bash"])
-    told = capsys.readouterr().out
-    assert all(name in told for name in VERBS)
+    text = capsys.readouterr().out
+    assert all(name in text for name in all_verbs())

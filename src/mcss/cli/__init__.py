@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib import import_module
 
 from rich.console import Console
@@ -49,9 +48,13 @@ def _run(args: Sequence[str]) -> None:
     else:
         raise UnknownVerbError("mcss", "verb", args[0], all_verbs())
     if not heavy_packages_are_loaded():
-        # What fails here because of a stand-in works, or fails with the right message, with the real packages.
-        with heavy_packages_replaced(), suppress(*MENDABLE, TypeError, AttributeError):
-            _read(modules, args)
+        with heavy_packages_replaced():
+            try:
+                _read(modules, args)
+            except FileNotFoundError:
+                raise
+            except Exception:
+                pass  # either a stand-in is to blame, or the real packages will fail with the right message
     _read(modules, args)()
 
 

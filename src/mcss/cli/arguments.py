@@ -120,7 +120,7 @@ REGISTRY = ConstructorRegistry()
 def existing(kind: type[str] | type[Path], expected: str) -> PrimitiveConstructorSpec[Any]:
     """Annotate a path that must exist; the address of an object store is not looked up.
 
-    The check comes with the reading of arguments, before anything heavy is loaded. `expected` says what should be there.
+    The check is part of reading the arguments, before anything heavy is loaded. `expected` says what should be there.
     """
 
     def read(words: list[str]) -> str | Path:

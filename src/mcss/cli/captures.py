@@ -1,13 +1,14 @@
-"""Verbs that look at captures."""
+"""Verbs that look into captures: info, doctor, show, select."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
+from mcss.cli.terminal import CaptureAddress, JsonFile, app, console, finish, show_capture, show_table
 from mcss.data.capture import Capture
 from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants
 from mcss.data.doctor.diagnose import DoctorSettings, diagnose
@@ -22,11 +23,11 @@ from mcss.progress import RichProgress
 
 
 @app.command
-def info(capture: Positional[str], json: JsonFile = None) -> None:
-    """Say what a capture holds: people, actions, views, labels, splits.
+def info(capture: Positional[CaptureAddress], json: JsonFile = None) -> None:
+    """Show what a capture holds: people, actions, views, labels, splits.
 
     Args:
-        capture: A capture's folder or object-store address.
+        capture: Folder or object-store address of a capture.
         json: Also write the result to this file.
     """
     finish(show_capture(Capture.open(capture)), json)
@@ -34,94 +35,104 @@ def info(capture: Positional[str], json: JsonFile = None) -> None:
 
 @app.command
 def doctor(
-    capture: Positional[str],
-    out: Path | None = None,
+    capture: Positional[CaptureAddress],
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None,
     settings: OmitArgPrefixes[DoctorSettings] = DoctorSettings(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """Look for faults in a capture: views out of step, impossible poses, bad images … Exit status 1 if there are any.
+    """Check a capture for faults: unsynchronised views, impossible poses, bad images. Exit status 1 if there are any.
 
     Args:
-        capture: A capture's folder or object-store address.
-        out: Folder for doctor.html, with images of the worst cases, and doctor.json; none by default.
+        capture: Folder or object-store address of a capture.
+        out: Folder for doctor.html, which shows the images of the worst cases, and doctor.json. Not written by default.
         settings: What counts as a fault.
         json: Also write the result to this file.
     """
     opened = Capture.open(capture)
     diagnosis = diagnose(opened, settings, RichProgress())
-    rows = [(c.name, f"{MARKS[c.verdict]} {c.verdict}", c.looked, f"{c.found:,}", c.text) for c in diagnosis.checks]
-    show_table("Doctor", ("check", "verdict", "looked at", "found", "what, and the way out"), rows)
+    rows = [
+        (check.name, f"{MARKS[check.verdict]} {check.verdict}", check.looked, f"{check.found:,}", check.text)
+        for check in diagnosis.checks
+    ]
+    show_table("Doctor", ("check", "verdict", "examined", "found", "finding and remedy"), rows)
     for check in diagnosis.faults:
         for case in check.cases:
             console.print(f"[red]{check.name}[/] {escape(case.where)}", highlight=False)
     if out is not None:
-        made = provenance(f"mcss doctor {capture} --out {out}", opened, {})
+        page = doctor_page(diagnosis, opened, provenance(f"mcss doctor {capture} --out {out}", opened, {}))
         write_json(out / "doctor.json", diagnosis.to_json())
-        write_text(out / "doctor.html", doctor_page(diagnosis, opened, made))
+        write_text(out / "doctor.html", page)
         console.print(f"Report: [bold]{out / 'doctor.html'}[/]")
     finish(diagnosis.to_json(), json)
     if diagnosis.faults:
         sys.exit(1)
 
 
-Choice = Annotated[tuple[str, ...], UseAppendAction]
-"""An option that may be given several times."""
+@dataclass(frozen=True)
+class ShowOptions:
+    """Which instants `mcss show` draws, and how."""
+
+    subject: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Show this subject only."""
+    action: Annotated[tuple[str, ...], UseAppendAction] = ()
+    """Show this action only."""
+    split: str | None = None
+    """Show this split only."""
+    instants: int = 8
+    """Number of instants, spread over subjects and time."""
+    size: int = 128
+    """Side of an image in pixels."""
+    across: int = 1
+    """Number of instants side by side."""
+    plain: bool = False
+    """Draw the images alone, without skeletons and text."""
+    rerun: bool = False
+    """Show cameras, poses and images in the Rerun viewer instead (needs the extra `rerun`)."""
 
 
 @app.command
 def show(
-    capture: Positional[str],
+    capture: Positional[CaptureAddress],
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="FILE")] = None,
-    subject: Choice = (),
-    action: Choice = (),
-    split: str | None = None,
-    instants: int = 8,
-    size: int = 128,
-    across: int = 1,
-    plain: bool = False,
-    rerun: bool = False,
+    options: OmitArgPrefixes[ShowOptions] = ShowOptions(),
     json: JsonFile = None,
 ) -> None:
-    """Show some instants: a contact sheet (rows are instants, columns are views), or a 3D view to turn about.
+    """Show some instants: a contact sheet with a row for each instant and a column for each view, or a 3D view.
+
+    An instant is one moment of a recording, seen by all cameras (a multi-view frame).
 
     Args:
-        capture: A capture's folder or object-store address.
-        out: The sheet, .jpg or .png; sheet.jpg by default. With --rerun an .rrd file instead of the viewer.
-        subject: Only of this subject; may be given several times.
-        action: Only of this action; may be given several times.
-        split: Only of this split.
-        instants: How many, spread over subjects and time.
-        size: Side of an image in pixels.
-        across: Instants beside each other.
-        plain: Images alone, without skeletons and text.
-        rerun: Show cameras, poses and images in the viewer Rerun (extra rerun).
-        json: Also write what was shown to this file.
+        capture: Folder or object-store address of a capture.
+        out: The contact sheet, .jpg or .png, by default sheet.jpg. With --rerun: an .rrd file instead of the viewer.
+        options: Which instants are drawn, and how.
+        json: Also write the names of the instants to this file.
     """
     opened = Capture.open(capture)
-    chosen = chosen_instants(opened, subjects=subject, actions=action, split=split)
-    chosen = chosen.take(spread_instants(chosen, instants))
-    if rerun:
-        show_in_rerun(opened, chosen, out)
+    instants = chosen_instants(opened, subjects=options.subject, actions=options.action, split=options.split)
+    instants = instants.take(spread_instants(instants, options.instants))
+    if options.rerun:
+        show_in_rerun(opened, instants, out)
     else:
         out = out or Path("sheet.jpg")
-        write_image(out, contact_sheet(opened, chosen, size=size, across=across, plain=plain))
-    console.print(f"{len(chosen)} instants{'' if out is None else f': {out}'}")
-    finish({"out": out and str(out), "instants": [chosen.describe(i) for i in range(len(chosen))]}, json)
+        sheet = contact_sheet(opened, instants, size=options.size, across=options.across, plain=options.plain)
+        write_image(out, sheet)
+    console.print(f"{len(instants)} instants{'' if out is None else f': {out}'}")
+    finish({"out": out and str(out), "instants": [instants.describe(i) for i in range(len(instants))]}, json)
 
 
 @app.command
 def select(
-    capture: Positional[str],
+    capture: Positional[CaptureAddress],
     settings: OmitArgPrefixes[SelectSettings] = SelectSettings(),  # noqa: B008 (frozen)
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")] = Path("selected.csv"),
     json: JsonFile = None,
 ) -> None:
-    """Choose the instants that are most worth a label: a CSV for `mcss train --labels @FILE.csv`, and their images.
+    """Choose the instants that are most worth labelling: a CSV for `mcss train --labels @FILE.csv`, and their images.
 
     Args:
-        capture: A capture's folder or object-store address.
-        settings: What to choose from, and by what.
-        out: The CSV, the most needed instants first; a contact sheet is written beside it.
+        capture: Folder or object-store address of a capture.
+        settings: The candidates, and how to choose among them.
+        out: The CSV, most valuable instants first. A contact sheet of them is written beside it.
         json: Also write a summary to this file.
     """
     opened = Capture.open(capture)
@@ -130,11 +141,11 @@ def select(
     sheet = out.with_suffix(".jpg")
     write_image(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
     console.print(
-        f"{settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, images {sheet}. "
-        f"The farthest instant is {selection.radius[-1]:.3g} from a chosen one, "
-        f"{selection.radius[0]:.3g} from the first."
+        f"Chose {settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, images in {sheet}. "
+        f"No instant is farther than {selection.radius[-1]:.3g} from a chosen one; "
+        f"from the first one alone it would be {selection.radius[0]:.3g}."
     )
     if selection.posed and selection.space != "pose":
-        console.print(f"[yellow]Note[/] {selection.posed:,} of them have a pose already: --by pose chooses by it.")
+        console.print(f"[yellow]Note[/] {selection.posed:,} of them have a pose already; --by pose compares poses.")
     radius = [round(float(r), 6) for r in selection.radius]
     finish({"out": str(out), "by": selection.space, "candidates": selection.candidates, "radius": radius}, json)

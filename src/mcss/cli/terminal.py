@@ -1,4 +1,4 @@
-"""What all verbs share: the console, tables, results as files."""
+"""What all verbs share: the console, tables, common arguments, results as JSON files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import arg
 
-from mcss.cli.arguments import Verbs
+from mcss.cli.arguments import Verbs, existing
 from mcss.data.capture import Capture
 from mcss.files import write_json
 from mcss.models.model import Model, load, on_real_footage
@@ -17,19 +17,25 @@ from mcss.models.model import Model, load, on_real_footage
 console = Console()
 
 app = Verbs()
-"""All verbs; the module of each section adds its own."""
+"""All verbs. The module of each section adds its own."""
 
 JsonFile = Annotated[Path | None, arg(metavar="FILE")]
-"""Every verb's ``--json``."""
+"""The option `--json` of every verb."""
+
+CaptureAddress = Annotated[str, existing(str, "a capture, such as `mcss synthetic build` makes")]
+"""An argument that names a capture: a folder, or an address in an object store."""
+
+RunPath = Annotated[Path, existing(Path, "a run folder of `mcss train`, or a model file")]
+"""An argument that names a trained model."""
 
 
 def load_model(run: Path | None) -> Model:
-    """A trained model; of the shipped weights, which are the default, it is said what they are worth."""
+    """Load a trained model; without one the shipped weights, with a note on how accurate they are."""
     model = load(run)
     if run is None:
         console.print(
-            f"[yellow]Note[/] These are the weights shipped with mcss; they learned from rendered people. "
-            f"{on_real_footage()} Train on footage of yours before you rely on them: docs/real_footage.md.",
+            f"[yellow]Note[/] Using the weights shipped with mcss, which were trained on rendered people. "
+            f"{on_real_footage()} Train on your own footage before you rely on them: docs/real_footage.md.",
             highlight=False,
         )
     return model
@@ -44,7 +50,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 
 def finish(result: Any, json: Path | None) -> None:
-    """Write the result of a verb where ``--json`` wants it."""
+    """Write the result of a verb to the file of its option `--json`, if there is one."""
     if json is not None:
         write_json(json, result)
         console.print(f"Result written to {json}")
@@ -68,7 +74,7 @@ def _about(capture: Capture) -> dict[str, Any]:
 
 
 def show_capture(capture: Capture) -> dict[str, Any]:
-    """Print what a capture holds; returns it, for `finish`."""
+    """Print what a capture holds, and return it for `finish`."""
     about = _about(capture)
     rows = [(key.replace("_", " "), _text(value)) for key, value in about.items()]
     show_table("Capture", ("", ""), rows)
