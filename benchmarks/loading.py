@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from mcss.data.augmentation import AugmentationSettings
 from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
 from mcss.data.capture import Capture
-from mcss.data.labels import LabelSpec, labelled_images
+from mcss.data.labels import Labels, labelled_images
 from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.data.writer import CaptureWriter
@@ -79,7 +79,7 @@ def measure(capture: Capture, size: int, instants: int, labelled: int, steps: in
     kept = DecodedPixels.decode(capture, chosen.rows, size)
     decoding = time.perf_counter() - start
     metric = metric_plan(chosen, MetricSettings(instants=instants))
-    pose = pose_plan(labelled_images(chosen, LabelSpec.parse("all")))
+    pose = pose_plan(labelled_images(chosen, Labels.parse("all")))
 
     def source(pixels: DecodedPixels | StreamedPixels) -> BatchSource:
         images = AugmentedPixels(pixels, AugmentationSettings(), size)

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from captures_for_tests import SIZE
-from mcss.data.augmentation import NO_AUGMENTATION, AugmentationSettings, mirrored_canonical, normalise
-from mcss.data.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, StreamedPixels, prefetched
+from mcss.data.augmentation import AugmentationSettings, mirrored_canonical, normalise
+from mcss.data.batches import AugmentedPixels, Batch, BatchSource, DecodedPixels, Selection, StreamedPixels, prefetched
 from mcss.data.capture import Capture
-from mcss.data.labels import LabelSpec, labelled_images
+from mcss.data.labels import Labels, labelled_images
 from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.skeletons import canonical_pose
+from runs_for_tests import NO_AUGMENTATION
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def source_of(
     size: int | None = None,
 ) -> BatchSource:
     instants = capture.instants("train")
-    images = labelled_images(instants, LabelSpec.parse(labels))
+    images = labelled_images(instants, Labels.parse(labels))
     return BatchSource(
         instants=instants,
         images=AugmentedPixels(pixels, augmentation, size),
@@ -40,32 +41,28 @@ def source_of(
 
 
 def same(one: Batch, other: Batch) -> bool:
-    arrays = ("instants", "views", "mirrored")
-    return (
-        torch.equal(one.images, other.images)
-        and torch.equal(one.poses, other.poses)
-        and all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays)
-    )
+    return torch.equal(one.images, other.images) and torch.equal(one.poses, other.poses)
 
 
-def images_of(capture: Capture, batch: Batch) -> Tensor:
+def images_of(capture: Capture, chosen: Selection) -> Tensor:
     """Fetch the same images one by one."""
     instants = capture.instants("train")
-    rows = [instants.rows[i, v] for i, v in zip(batch.instants, batch.views, strict=True)]
+    rows = [instants.rows[i, v] for i, v in zip(chosen.instants, chosen.views, strict=True)]
     decoded = np.concatenate([capture.decode(np.array([row])) for row in rows])
     return normalise(torch.from_numpy(decoded).permute(0, 3, 1, 2))
 
 
 def test_a_batch_holds_the_images_and_poses_of_its_instants(tiny_capture: Capture, pixels: DecodedPixels) -> None:
-    batch = source_of(tiny_capture, pixels).batch(3)
+    source = source_of(tiny_capture, pixels)
+    batch, chosen = source.batch(3), source.selection(3)
     assert batch.images.shape == (6 * 3 + 4, 3, SIZE, SIZE)
     assert batch.metric_shape == (6, 3)
     assert batch.first_stage == 0
-    torch.testing.assert_close(batch.images, images_of(tiny_capture, batch), atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.images, images_of(tiny_capture, chosen), atol=1e-5, rtol=0)
     instants = tiny_capture.instants("train")
-    assert (batch.instants[:18].reshape(6, 3) == batch.instants[:18:3, None]).all()
-    assert (instants.subject[batch.instants[18:]] == 0).all()
-    expected = canonical_pose(torch.from_numpy(instants.pose[batch.instants[18:]]))
+    assert (chosen.instants[:18].reshape(6, 3) == chosen.instants[:18:3, None]).all()
+    assert (instants.subject[chosen.instants[18:]] == 0).all()
+    expected = canonical_pose(torch.from_numpy(instants.pose[chosen.instants[18:]]))
     torch.testing.assert_close(batch.poses, expected)
 
 
@@ -114,30 +111,24 @@ def test_all_views_of_an_instant_are_mirrored_together_and_labels_with_their_ima
     source = source_of(tiny_capture, pixels, settings)
     flips = []
     for step in range(10):
-        batch = source.batch(step)
-        groups = batch.mirrored[:18].reshape(6, 3)
+        batch, chosen = source.batch(step), source.selection(step)
+        groups = chosen.mirrored[:18].reshape(6, 3)
         assert (groups == groups[:, :1]).all()
-        expected = images_of(tiny_capture, batch)
-        mirror = torch.from_numpy(batch.mirrored)
+        expected = images_of(tiny_capture, chosen)
+        mirror = torch.from_numpy(chosen.mirrored)
         expected[mirror] = expected[mirror].flip(-1)
         torch.testing.assert_close(batch.images, expected, atol=1e-5, rtol=0)
-        for pose, n, mirrored in zip(batch.poses, batch.instants[18:], batch.mirrored[18:], strict=True):
+        for pose, n, mirrored in zip(batch.poses, chosen.instants[18:], chosen.mirrored[18:], strict=True):
             plain = canonical_pose(torch.from_numpy(source.instants.pose[n]))
             torch.testing.assert_close(pose, mirrored_canonical(plain) if mirrored else plain)
-        flips += batch.mirrored[::3].tolist()
+        flips += chosen.mirrored[::3].tolist()
     assert 0.3 < np.mean(flips) < 0.7
 
 
-def test_other_targets_replace_the_canonical_pose_but_cannot_be_mirrored(
-    tiny_capture: Capture, pixels: DecodedPixels
-) -> None:
+def test_poses_of_another_frame_cannot_be_mirrored(tiny_capture: Capture, pixels: DecodedPixels) -> None:
     plain = source_of(tiny_capture, pixels)
-    targets = torch.from_numpy(plain.instants.pose)
-    source = BatchSource(plain.instants, plain.images, 5, pose=plain.pose, targets=targets)
-    batch = source.batch(0)
-    torch.testing.assert_close(batch.poses, targets[torch.from_numpy(batch.instants)])
-    with pytest.raises(ValueError, match="mirror: only canonical poses can be mirrored"):
-        BatchSource(plain.instants, plain.images, 5, pose=plain.pose, mirror=0.5, targets=targets)
+    with pytest.raises(ValueError, match=r"mirror: expected 0 with poses in the world frame, got 0\.5"):
+        BatchSource(plain.instants, plain.images, 5, pose=plain.pose, mirror=0.5, frame="world")
 
 
 def test_images_can_be_kept_small_and_shown_at_another_size(tiny_capture: Capture) -> None:

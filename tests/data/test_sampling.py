@@ -9,7 +9,7 @@ import pytest
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.labels import LabelSpec, labelled_images
+from mcss.data.labels import Labels, labelled_images
 from mcss.data.sampling import MetricSettings, generator, metric_batch, metric_plan, pose_batch, pose_plan
 from mcss.data.writer import CaptureWriter
 from mcss.methods.mcss import MCSS
@@ -140,7 +140,7 @@ def test_settings_that_can_hold_no_pair_or_negative_are_refused() -> None:
 
 @pytest.mark.parametrize("size", [7, 22, 50])
 def test_every_labelled_image_comes_once_an_epoch(tiny_capture: Capture, size: int) -> None:
-    images = labelled_images(tiny_capture.instants(), LabelSpec.parse("S1:0.1"))
+    images = labelled_images(tiny_capture.instants(), Labels.parse("S1:0.1"))
     plan = pose_plan(images)
     batches = [pose_batch(plan, size, seed=2, step=step) for step in range(20)]
     stream = [(int(i), int(v)) for batch in batches for i, v in zip(batch.instants, batch.views, strict=True)]
@@ -154,7 +154,7 @@ def test_every_labelled_image_comes_once_an_epoch(tiny_capture: Capture, size: i
 
 
 def test_a_pose_batch_depends_on_seed_and_step_alone(tiny_capture: Capture) -> None:
-    plan = pose_plan(labelled_images(tiny_capture.instants(), LabelSpec.parse("S1")))
+    plan = pose_plan(labelled_images(tiny_capture.instants(), Labels.parse("S1")))
     forward = [pose_batch(plan, 22, 0, step).instants.tolist() for step in range(30)]
     assert [pose_batch(plan, 22, 0, step).instants.tolist() for step in reversed(range(30))] == forward[::-1]
     assert pose_batch(plan, 22, 1, 0).instants.tolist() != forward[0]
@@ -162,7 +162,7 @@ def test_a_pose_batch_depends_on_seed_and_step_alone(tiny_capture: Capture) -> N
 
 def test_no_labels_make_no_pose_batch(tiny_capture: Capture) -> None:
     with pytest.raises(ValueError, match="needs labelled images, there are none"):
-        pose_plan(labelled_images(tiny_capture.instants(), LabelSpec.parse("none")))
+        pose_plan(labelled_images(tiny_capture.instants(), Labels.parse("none")))
 
 
 def test_random_numbers_differ_by_purpose_and_step() -> None:

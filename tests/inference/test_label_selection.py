@@ -7,7 +7,7 @@ import pytest
 
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
-from mcss.data.labels import LabelSpec, read_instants, select_labels, write_instants
+from mcss.data.labels import Labels, read_instants, select_labels, write_instants
 from mcss.data.writer import CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.inference.label_selection import SelectSettings, k_center, select_instants
@@ -138,7 +138,7 @@ def test_a_list_of_instants_is_read_as_it_was_written_and_selects_exactly_these(
 ) -> None:
     chosen = select_instants(tiny_capture, SelectSettings(by="pose", budget=7)).instants
     write_instants(tmp_path / "some, here.csv", chosen)
-    spec = LabelSpec.parse(f"@{tmp_path / 'some, here.csv'}")
+    spec = Labels.parse(f"@{tmp_path / 'some, here.csv'}")
     assert len(spec.listed) == 7
     assert str(spec) == f"@{tmp_path / 'some, here.csv'}"
     train = tiny_capture.instants("train")
@@ -155,7 +155,7 @@ def test_a_list_of_instants_is_read_as_it_was_written_and_selects_exactly_these(
             "lacks the columns frame; expected the header subject,sequence,frame,time",
         ),
         ("", "lacks the columns subject, sequence, frame"),
-        ("subject,sequence,frame\nS1,Walking 1,three\n", "line 2: expected .* the number of a frame"),
+        ("subject,sequence,frame\nS1,Walking 1,three\n", "line 2: expected .* a frame number"),
         ("subject,sequence,frame\nS1\n", "line 2"),
         ("subject,sequence,frame\nS1,Walking 1,-3\n", "line 2"),
         ("subject,sequence,frame\n", "lists no instants"),
@@ -170,14 +170,14 @@ def test_lists_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> N
 
 def test_lists_of_other_files_and_other_captures(tiny_capture: Capture, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no file .*nothing\.csv; `mcss select` writes"):
-        LabelSpec.parse(f"@{tmp_path / 'nothing.csv'}")
+        Labels.parse(f"@{tmp_path / 'nothing.csv'}")
     path = tmp_path / "list.csv"
     path.write_bytes(os.urandom(64) + b"\xff\xfe")
-    with pytest.raises(ValueError, match=r"is no CSV of text|lacks the columns"):
+    with pytest.raises(ValueError, match=r"expected text in UTF-8|lacks the columns"):
         read_instants(path)
     path.write_text("subject,sequence,frame,time\nS1,Walking 1,3,0.3\nS3,Walking 1,4,0.4\n")
     with pytest.raises(ValueError, match=r"1 of the 2 instants .* such as S3/Walking 1 frame 4"):
-        select_labels(tiny_capture.instants("train"), LabelSpec.parse(f"@{path}"))
+        select_labels(tiny_capture.instants("train"), Labels.parse(f"@{path}"))
 
 
 def test_of_a_list_the_instants_with_a_pose_are_used_and_one_must_have_one(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_of_a_list_the_instants_with_a_pose_are_used_and_one_must_have_one(tmp_p
     instants = writer.finish().instants()
     path = tmp_path / "list.csv"
     path.write_text("subject,sequence,frame\nS1,Walking 1,2\nS1,Waving 1,2\n")
-    assert select_labels(instants, LabelSpec.parse(f"@{path}")).sum() == 1
+    assert select_labels(instants, Labels.parse(f"@{path}")).sum() == 1
     path.write_text("subject,sequence,frame\nS1,Waving 1,2\n")
     with pytest.raises(ValueError, match=r"none of the instants .* has a pose; label them"):
-        select_labels(instants, LabelSpec.parse(f"@{path}"))
+        select_labels(instants, Labels.parse(f"@{path}"))

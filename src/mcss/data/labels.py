@@ -1,4 +1,4 @@
-"""Which instants count as labelled: chosen when training starts, not when a capture is made."""
+"""Which instants count as labelled: this is chosen when training starts, not when a capture is made."""
 
 import csv
 import io
@@ -9,33 +9,37 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from mcss.data.formats.csv import read_csv_table
 from mcss.data.instants import Instants
+from mcss.errors import SourceError
 from mcss.files import write_text
 
 COLUMNS = ("subject", "sequence", "frame", "time")
-"""Of a CSV that lists instants; the time, in seconds, is for people and is not read."""
+"""The header of a CSV that lists instants; the time, in seconds, is for readers and is ignored."""
+
+_FORMS = "write subjects with an optional share such as S1, S1:0.1 or S1,S5, or all, or none, or @FILE.csv"
 
 
 @dataclass(frozen=True)
-class LabelSpec:
-    """Subjects whose poses may be used, and the share of each that may be; or a list of instants."""
+class Labels:
+    """A label budget: subjects whose poses may be used and the share of each, or a list of instants."""
 
     shares: tuple[tuple[str, float], ...]
-    """(subject, share in (0, 1]); the subject ``all`` stands for every one; empty for no labels."""
+    """(subject, share in (0, 1]); the subject ``all`` stands for every subject; empty for no labels."""
     listed: tuple[tuple[str, str, int], ...] = ()
-    """(subject, sequence, frame) of instants named one by one; there are then no shares."""
+    """(subject, sequence, frame) of instants listed in a file; there are no shares then."""
     file: str = ""
-    """Where these were listed."""
+    """The file that lists the instants."""
 
     @classmethod
-    def parse(cls, text: str) -> "LabelSpec":
-        """Read ``S1``, ``S1:0.1``, ``S1,S5:0.5``, ``all``, ``all:0.1``, ``none``, or ``@FILE.csv`` and that file.
+    def parse(cls, text: str) -> "Labels":
+        """Parse ``S1``, ``S1:0.1``, ``S1,S5:0.5``, ``all``, ``all:0.1``, ``none``, or ``@FILE.csv`` and read that file.
 
         Raises:
             ValueError: The text is none of these, or the file cannot be read.
 
         Example:
-            >>> LabelSpec.parse("S1:0.1,S5").shares
+            >>> Labels.parse("S1:0.1,S5").shares
             (('S1', 0.1), ('S5', 1.0))
         """
         if text.strip() == "none":
@@ -50,14 +54,14 @@ class LabelSpec:
             try:
                 value = float(share) if colon else 1.0
             except ValueError:
-                raise ValueError(f"labels: the share {share!r} of {name} is no number; {_FORMS}") from None
+                raise ValueError(f"labels: the share {share!r} of {name} is not a number; {_FORMS}") from None
             if not 0 < value <= 1:
-                raise ValueError(f"labels: the share of {name} must lie in (0, 1], came {share}; {_FORMS}")
+                raise ValueError(f"labels: expected a share of {name} in (0, 1], got {share}; {_FORMS}")
             shares.append((name, value))
         names = [name for name, _ in shares]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice or ("all" in names and len(names) > 1):
-            raise ValueError(f"labels: {text!r} names {twice or 'a subject'} twice; name each once, or all")
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated or ("all" in names and len(names) > 1):
+            raise ValueError(f"labels: {text!r} names {repeated or 'a subject'} twice; name each once, or all")
         return cls(tuple(shares))
 
     def __str__(self) -> str:
@@ -67,41 +71,39 @@ class LabelSpec:
         return ",".join(shares) or "none"
 
 
-_FORMS = "write subjects with an optional share such as S1, S1:0.1 or S1,S5, or all, or none, or @FILE.csv"
-
-
 def read_instants(path: Path) -> tuple[tuple[str, str, int], ...]:
-    """The (subject, sequence, frame) of each line of a CSV such as `mcss select` writes.
+    """Read the (subject, sequence, frame) of each line of a CSV such as `mcss select` writes.
 
     Raises:
-        ValueError: There is no such file, or it is no such CSV; names the line.
+        ValueError: There is no such file, or it is not such a CSV; the message names the line.
     """
     if not path.is_file():
         raise ValueError(f"labels: there is no file {path}; `mcss select` writes such a CSV")
-    found = []
     try:
-        lines = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig")))
-        missing = [name for name in COLUMNS[:3] if name not in (lines.fieldnames or ())]
-        if missing:
+        table = read_csv_table(path)
+    except SourceError as error:
+        raise ValueError(f"labels: {error}") from error
+    missing = [name for name in COLUMNS[:3] if name not in table.header]
+    if missing:
+        raise ValueError(
+            f"labels: {path} lacks the columns {', '.join(missing)}; expected the header {','.join(COLUMNS)}"
+        )
+    instants = []
+    for row in table.rows:
+        cells = row.named(table.header)
+        if not (cells["subject"] and cells["sequence"] and cells["frame"].isdecimal()):
             raise ValueError(
-                f"labels: {path} lacks the columns {', '.join(missing)}; expected the header {','.join(COLUMNS)}"
+                f"labels: {path}, line {row.line}: expected a subject, a sequence and a frame number, "
+                f"got {[cells[name] for name in COLUMNS[:3]]}"
             )
-        for line in lines:
-            if not (line["subject"] and line["sequence"] and (line["frame"] or "").strip().isdecimal()):
-                raise ValueError(
-                    f"labels: {path}, line {lines.line_num}: expected a subject, a sequence and the number of a frame, "
-                    f"came {[line[name] for name in COLUMNS[:3]]}"
-                )
-            found.append((line["subject"], line["sequence"], int(line["frame"])))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"labels: {path} is no CSV of text in UTF-8 ({error})") from error
-    if not found:
+        instants.append((cells["subject"], cells["sequence"], int(cells["frame"])))
+    if not instants:
         raise ValueError(f"labels: {path} lists no instants; write none for no labels")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(instants))
 
 
 def write_instants(path: Path, instants: Instants) -> None:
-    """Write a CSV of instants in their order, which ``--labels @FILE.csv`` reads."""
+    """Write a CSV of instants, in their order, that ``--labels @FILE.csv`` reads."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -111,26 +113,26 @@ def write_instants(path: Path, instants: Instants) -> None:
     write_text(path, text.getvalue())
 
 
-def select_labels(instants: Instants, spec: LabelSpec, views: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
-    """The instants whose pose may be used as a label; all have a pose with a heading.
+def select_labels(instants: Instants, labels: Labels, views: Sequence[str] | None = None) -> Bool[np.ndarray, " n"]:
+    """Select the instants whose pose may be used as a label; all of them have a pose with a heading.
 
-    A share is spread evenly in time over the sequences of its subject, the same for every run. Of a list, those
+    A share is spread evenly in time over the sequences of its subject, identically in every run. Listed instants
     without a pose are left out.
 
     Args:
-        instants: Those to choose from, as a rule a training split.
-        spec: Subjects and shares.
-        views: Only instants with an image in one of these views; None for any view.
+        instants: The instants to select from, usually a training split.
+        labels: The label budget.
+        views: Only instants with an image in one of these views are selected; None for any view.
 
     Raises:
-        ValueError: A subject, listed instant or view that is not there, or a subject without a usable pose.
+        ValueError: A subject, listed instant or view does not exist, or a subject has no usable pose.
     """
     usable = instants.heading_valid & (instants.rows[:, label_views(instants, views)] >= 0).any(axis=1)
-    if spec.listed:
-        return _listed(instants, spec, usable)
+    if labels.listed:
+        return _select_listed(instants, labels, usable)
     present = instants.present_subjects()
-    chosen = np.zeros(len(instants), bool)
-    wanted = [(s, share) for name, share in spec.shares for s in (present if name == "all" else (name,))]
+    selected = np.zeros(len(instants), bool)
+    wanted = [(s, share) for name, share in labels.shares for s in (present if name == "all" else (name,))]
     for name, share in wanted:
         if name not in present:
             raise ValueError(
@@ -138,7 +140,7 @@ def select_labels(instants: Instants, spec: LabelSpec, views: Sequence[str] | No
             )
         candidates = np.flatnonzero(usable & (instants.subject == instants.subjects.index(name)))
         if not len(candidates):
-            if ("all", share) in spec.shares:
+            if ("all", share) in labels.shares:
                 continue
             raise ValueError(
                 f"labels: no instant of {name} has a pose with a heading"
@@ -148,47 +150,49 @@ def select_labels(instants: Instants, spec: LabelSpec, views: Sequence[str] | No
         order = np.lexsort((instants.time[candidates], instants.sequence[candidates]))
         count = max(1, round(share * len(candidates)))
         middles = ((np.arange(count) + 0.5) * len(candidates) / count).astype(np.int64)
-        chosen[candidates[order[middles]]] = True
-    if spec.shares and not chosen.any():
-        raise ValueError(f"labels: {spec} was asked for, but no instant has a pose; use none")
-    return chosen
+        selected[candidates[order[middles]]] = True
+    if labels.shares and not selected.any():
+        raise ValueError(f"labels: {labels} was asked for, but no instant has a pose; use none")
+    return selected
 
 
-def _listed(instants: Instants, spec: LabelSpec, usable: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Those of the list that are usable; all of it must be there, and one at least be usable."""
+def _select_listed(instants: Instants, labels: Labels, usable: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Select the usable instants of a list; all of its instants must exist, and at least one must be usable."""
     names = zip(instants.subject, instants.sequence, instants.frame, strict=True)
-    place = {(instants.subjects[s], instants.sequences[q], int(f)): i for i, (s, q, f) in enumerate(names)}
-    missing = [one for one in spec.listed if one not in place]
+    index_of = {(instants.subjects[s], instants.sequences[q], int(f)): i for i, (s, q, f) in enumerate(names)}
+    missing = [instant for instant in labels.listed if instant not in index_of]
     if missing:
         subject, sequence, frame = missing[0]
         raise ValueError(
-            f"labels: {len(missing)} of the {len(spec.listed)} instants of {spec.file} are not there to train on, such "
-            f"as {subject}/{sequence} frame {frame}; choose instants of this capture and split"
+            f"labels: {len(missing)} of the {len(labels.listed)} instants of {labels.file} are not there to train on, "
+            f"such as {subject}/{sequence} frame {frame}; choose instants of this capture and split"
         )
-    chosen = np.zeros(len(instants), bool)
-    chosen[[place[one] for one in spec.listed]] = True
-    chosen &= usable
-    if not chosen.any():
-        raise ValueError(f"labels: none of the instants of {spec.file} has a pose; label them, and import them, first")
-    return chosen
+    selected = np.zeros(len(instants), bool)
+    selected[[index_of[instant] for instant in labels.listed]] = True
+    selected &= usable
+    if not selected.any():
+        raise ValueError(
+            f"labels: none of the instants of {labels.file} has a pose; label them, and import them, first"
+        )
+    return selected
 
 
 def labelled_images(
-    instants: Instants, spec: LabelSpec, views: Sequence[str] | None = None
+    instants: Instants, labels: Labels, views: Sequence[str] | None = None
 ) -> Bool[np.ndarray, "n views"]:
-    """The images of the instants of `select_labels`: those that exist, in `views` only."""
+    """Select the existing images, in `views` alone, of the instants that `select_labels` selects."""
     in_views = np.zeros(len(instants.views), bool)
     in_views[label_views(instants, views)] = True
-    return select_labels(instants, spec, views)[:, None] & in_views & (instants.rows >= 0)
+    return select_labels(instants, labels, views)[:, None] & in_views & (instants.rows >= 0)
 
 
 def label_views(
     instants: Instants, names: Sequence[str] | None, setting: str = "label views"
 ) -> Int64[np.ndarray, " chosen"]:
-    """Indices of the views called `names`; all of them for None.
+    """Indices of the views called `names`, or of all views for None.
 
     Raises:
-        ValueError: A view that is not there.
+        ValueError: A view does not exist; the message begins with `setting`.
     """
     if names is None:
         return np.arange(len(instants.views), dtype=np.int64)
@@ -196,5 +200,5 @@ def label_views(
         if name not in instants.views:
             raise ValueError(f"{setting}: there is no view {name!r}; there are {', '.join(instants.views)}")
     if not names:
-        raise ValueError(f"{setting}: expected at least one of {', '.join(instants.views)}, came none")
+        raise ValueError(f"{setting}: expected at least one of {', '.join(instants.views)}, got none")
     return np.array([instants.views.index(name) for name in dict.fromkeys(names)], np.int64)

@@ -1,8 +1,9 @@
-"""Cells of a comparison: one system, one choice of labels, one seed; trained once, whoever asks for it.
+"""Cells: the runs of all experiments, each trained once, whichever table asks for it first.
 
-A cell is a run folder (see `mcss.training.checkpoints`) named after its system, labels, seed and a *digest* of the
-settings and the capture, with ``evaluation_….json`` beside the weights. Two tables that need the same run share it, and
-one with other settings lies beside it. What was finished is kept, so that work may be stopped at any time.
+A cell is one method with one choice of labels and one seed. It lies in a run folder (see `mcss.training.checkpoints`)
+named after its method, labels, seed and a *digest* of its settings and capture, with ``evaluation_….json`` beside the
+weights. Tables that need the same run share it; a run with other settings lies beside it. Finished work is kept, so
+training can be stopped at any time.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mcss.data.capture import Capture
-from mcss.data.labels import LabelSpec, select_labels
+from mcss.data.labels import Labels, select_labels
 from mcss.evaluation.evaluate import Evaluation, evaluate
 from mcss.evaluation.predictions import (
     EvaluationSettings,
@@ -24,114 +25,148 @@ from mcss.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from mcss.evaluation.report import SystemResult, history_of
+from mcss.evaluation.report import MEAN_POSE, SystemResult, history_of
 from mcss.files import write_json
-from mcss.methods.method import load_estimator, method_name
+from mcss.methods.mcss import MCSS
+from mcss.methods.method import Information
+from mcss.methods.registry import load_estimator
 from mcss.models.model_file import MODEL
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.training.checkpoints import CONFIG, METRICS
-from mcss.training.metrics_log import read_metrics
+from mcss.training.checkpoints import METRICS
+from mcss.training.metrics_log import last_validation, read_metrics
 from mcss.training.parallel import Job, train_all
-from mcss.training.recipes import MethodName
-from mcss.training.runs import FIRST_STAGE, adopt_first_stage, begin_run
+from mcss.training.parallel import unfinished as without_learning_curve
+from mcss.training.runs import FIRST_STAGE, adopt_first_stage, check_run
 from mcss.training.settings import IDLE, TrainSettings, stages
+
+
+_NAMES_IN_DIGEST = {"backbone": "trunk", "drawn_size": "picture_size"}
+"""Settings that were renamed after cells had been trained; a digest has the first name, so the folders stay valid."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A run, and what must be trained before it."""
+    """One run of an experiment."""
 
     settings: TrainSettings
     fingerprint: str
-    """Of the capture that it is trained on."""
+    """Fingerprint of the capture that it is trained on."""
     variant: str = ""
-    """What is particular about it, in words, for tables; does not make it another cell."""
-    after: "Cell | None" = None
-    """Whose network it starts from."""
+    """How it differs from the method's usual run, in words for tables; not part of its identity."""
+    start: "Cell | None" = None
+    """The cell that is trained first, because this one starts from its network or backbone."""
 
     @property
-    def system(self) -> MethodName:
-        """As `mcss train` calls it."""
-        return method_name(self.settings.method)  # type: ignore[return-value]
+    def system(self) -> str:
+        """The method's name, as `mcss train` takes it."""
+        return self.settings.method.name
+
+    @property
+    def title(self) -> str:
+        """The method's name in tables."""
+        return self.settings.method.title
+
+    @property
+    def information(self) -> Information:
+        """What the run learns from, including what the cell it starts from has learned."""
+        own = self.settings.method.information
+        own = replace(own, labels=own.labels and self.settings.labels != "none")
+        return own if self.start is None else own | self.start.information
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the cell's folder."""
         labels = self.settings.labels.replace(":", "@").replace(",", "+").replace("/", "_")
         return f"{self.system}-{labels}-seed{self.settings.seed}-{self.digest[:8]}"
 
     @property
     def digest(self) -> str:
-        """Of all that decides what the run computes.
+        """SHA-256 of everything that decides what the run computes.
 
-        A setting at its default counts for nothing, so that cells outlive the coming of new settings.
+        Settings at their defaults are left out, so that a new setting does not rename the cells made before it.
         """
-        plain = _departures(self.settings, TrainSettings(capture=""))
-        decisive = {key: value for key, value in plain.items() if key not in IDLE}
+        changed = _changed_settings(self.settings, TrainSettings(capture="", method=MCSS()))
+        decisive = {key: value for key, value in changed.items() if key not in IDLE}
         for start in ("init", "weights"):
-            if start in decisive:  # a run's name tells what it is, wherever the cells lie
+            if start in decisive:  # the name of a run identifies it, wherever the folder of cells lies
                 decisive[start] = Path(decisive[start]).name
-        text = json.dumps([self.fingerprint, method_name(self.settings.method), decisive], sort_keys=True)
+        text = json.dumps([self.fingerprint, self.system, decisive], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def started_from(cell: Cell, first: Cell, folder: Path, whole: bool) -> Cell:
-    """A cell whose start is the network (`whole`) or the backbone of another one in the same folder."""
-    start = str(folder / first.name)
-    settings = replace(cell.settings, init=start) if whole else replace(cell.settings, weights=start)
-    return replace(cell, settings=settings, after=first)
+def started_from(cell: Cell, start: Cell, folder: Path, whole: bool) -> Cell:
+    """Let a cell start from the whole network (`whole`) or the backbone of another cell in the same folder."""
+    run = str(folder / start.name)
+    settings = replace(cell.settings, init=run) if whole else replace(cell.settings, weights=run)
+    return replace(cell, settings=settings, start=start)
 
 
-def _departures(settings: Any, usual: Any) -> dict[str, Any]:
-    """Those settings that are not at their default, nested as they are."""
-    found: dict[str, Any] = {}
+def _changed_settings(settings: Any, usual: Any) -> dict[str, Any]:
+    """The settings that are not at their defaults, nested like the settings themselves."""
+    changed: dict[str, Any] = {}
     for field in fields(settings):
-        own, default = getattr(settings, field.name), getattr(usual, field.name)
-        if own == default:
+        value, default = getattr(settings, field.name), getattr(usual, field.name)
+        if value == default:
             continue
-        if is_dataclass(own) and not isinstance(own, type):
-            found[field.name] = _departures(own, default if type(default) is type(own) else type(own)())
+        name = _NAMES_IN_DIGEST.get(field.name, field.name)
+        if is_dataclass(value) and not isinstance(value, type):
+            changed[name] = _changed_settings(value, default if type(default) is type(value) else type(value)())
         else:
-            found[field.name] = own
-    return found
+            changed[name] = value
+    return changed
 
 
 Enough = Callable[[Cell], str | None]
-"""Which of a cell's files (a pattern) serves as well as its weights, where these were cleared away; None if none."""
+"""The file name pattern of the evaluation that makes a cell's deleted weights unnecessary; None if nothing does."""
 
 
 def any_evaluation(cell: Cell) -> str:
-    """That a cell was evaluated, on whatever."""
+    """Accept any evaluation in place of the weights."""
     return "evaluation_*.json"
 
 
+def weights_needed(cell: Cell) -> None:
+    """Accept nothing in place of the weights."""
+
+
 def finished(cell: Cell, folder: Path, enough: Enough = any_evaluation) -> bool:
-    """Whether the cell has been trained; one of which only evaluations are left, as in a clone, has been.
+    """Whether a cell has been trained; one whose evaluations alone are left, as in a clone, has been.
 
     Args:
-        cell: Of which this is asked.
-        folder: Of all cells.
-        enough: Which evaluation is needed of it.
+        cell: The cell.
+        folder: Folder of all cells.
+        enough: Which evaluation makes up for missing weights.
     """
-    run, kept = folder / cell.name, enough(cell)
-    return (run / MODEL).exists() or (kept is not None and any(run.glob(kept)))
+    run, pattern = folder / cell.name, enough(cell)
+    return (run / MODEL).exists() or (pattern is not None and any(run.glob(pattern)))
 
 
 def unfinished(cells: Sequence[Cell], folder: Path, enough: Enough = any_evaluation) -> list[Cell]:
-    """Those that have to be trained, each once, those that others start from first; see `finished`."""
-    found: dict[str, Cell] = {}
+    """The cells that are still to be trained (see `finished`), each once, after those that they start from."""
+    left: dict[str, Cell] = {}
 
     def add(cell: Cell) -> None:
-        # A start has to be there itself: its evaluations alone are none.
-        if cell.after is not None and not (folder / cell.after.name / MODEL).exists():
-            add(cell.after)
-        found.setdefault(cell.name, cell)
+        # A cell to start from needs its weights; an evaluation cannot make up for them.
+        if cell.start is not None and not (folder / cell.start.name / MODEL).exists():
+            add(cell.start)
+        left.setdefault(cell.name, cell)
 
     for cell in cells:
         if not finished(cell, folder, enough):
             add(cell)
-    return list(found.values())
+    return list(left.values())
+
+
+def without_validation(cells: Sequence[Cell], folder: Path, capture: Capture) -> list[Cell]:
+    """The cells whose learning curve has not reached its end; the weights are not needed, they may have been deleted.
+
+    Raises:
+        CheckpointError: A cell's folder holds a run with other settings or of another capture.
+    """
+    jobs = [Job(cell.settings, folder / cell.name) for cell in cells]
+    left = {job.out.name for job in without_learning_curve(jobs, capture)}
+    return [cell for cell in cells if cell.name in left]
 
 
 def train_cells(
@@ -141,21 +176,20 @@ def train_cells(
     progress: Progress = NO_PROGRESS,
     enough: Enough = any_evaluation,
 ) -> None:
-    """Train those cells that are not finished (see `finished`), `processes` at a time; what was begun goes on.
+    """Train the cells that are not `finished`, `processes` at a time; interrupted runs are resumed.
 
     Raises:
-        ValueError: Of the first run that failed; the others are trained to their end.
+        ValueError: A run failed. The others are trained to their end, then the first failure is raised.
     """
     waiting = unfinished(cells, folder, enough)
     while waiting:
         names = {cell.name for cell in waiting}
-        ready = [cell for cell in waiting if cell.after is None or cell.after.name not in names]
+        ready = [cell for cell in waiting if cell.start is None or cell.start.name not in names]
         ready = _each_first_stage_once(ready)
         jobs = []
         for cell in ready:
             run, capture = folder / cell.name, Capture.open(cell.settings.capture)
-            if (run / CONFIG).exists():
-                begin_run(run, cell.settings, capture, resume=True)
+            check_run(run, cell.settings, capture, resume=True)
             if (first := stages(cell.settings)[0]) is not None:
                 adopt_first_stage(run, first, capture, sorted(folder.iterdir()) if folder.exists() else ())
             jobs.append(Job(cell.settings, run))
@@ -164,14 +198,17 @@ def train_cells(
 
 
 def _each_first_stage_once(cells: Sequence[Cell]) -> list[Cell]:
-    """Those that need not wait for a first stage that another of them is about to learn, see `adopt_first_stage`."""
-    found, firsts = [], []
+    """Leave out cells that can adopt a first stage which another of them is about to train (`adopt_first_stage`)."""
+    ready: list[Cell] = []
+    first_stages: list[TrainSettings] = []
     for cell in cells:
         first = stages(cell.settings)[0]
-        if first is None or first not in firsts:
-            found.append(cell)
-            firsts.append(first)
-    return found
+        if first is not None:
+            if first in first_stages:
+                continue
+            first_stages.append(first)
+        ready.append(cell)
+    return ready
 
 
 def cell_result(
@@ -182,7 +219,7 @@ def cell_result(
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
 ) -> SystemResult:
-    """The evaluation of a trained cell on a split, of its own or of another capture; or what an earlier call found."""
+    """Evaluate a trained cell on a split of its own or another capture, unless the evaluation is there already."""
     run = folder / cell.name
     path = run / evaluation_file(cell, capture, split, settings)
     evaluation = None
@@ -195,7 +232,7 @@ def cell_result(
         evaluation = evaluate(predictor, capture, split, settings, progress)
         write_json(path, evaluation.to_json())
     history = history_of(read_metrics(run / METRICS))
-    return SystemResult(cell.system, cell.settings.labels, cell.settings.seed, evaluation, history)
+    return SystemResult(cell.system, cell.settings.labels, cell.settings.seed, evaluation, history, cell.title)
 
 
 def cell_predictions(
@@ -206,13 +243,13 @@ def cell_predictions(
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
 ) -> SplitPrediction:
-    """What a trained cell says of a split; kept in its folder, for images and figures that ask again.
+    """Predict a split with a trained cell; the predictions are kept in its folder for the next figure.
 
     Raises:
-        CheckpointError: The cell has no weights any more.
+        CheckpointError: The cell's weights have been deleted.
     """
     run = folder / cell.name
-    path = run / f"predictions_{_where(cell, capture, split, settings)}.safetensors"
+    path = run / f"predictions_{_measured_on(cell, capture, split, settings)}.safetensors"
     key = {"capture": capture.fingerprint, "settings": repr(settings)}
     known = read_predictions(path, evaluated_instants(capture, split, settings), key)
     if known is not None:
@@ -223,12 +260,12 @@ def cell_predictions(
 
 
 def evaluation_file(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:
-    """The name of the file, beside a cell's weights, of what it was measured to do."""
-    return f"evaluation_{_where(cell, capture, split, settings)}.json"
+    """Name of the file beside a cell's weights that holds an evaluation of it."""
+    return f"evaluation_{_measured_on(cell, capture, split, settings)}.json"
 
 
-def _where(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:
-    """What of what was looked at, for names of files."""
+def _measured_on(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:
+    """The split, views and capture of an evaluation, for file names."""
     views = "-views-" + "+".join(settings.views) if settings.views else ""
     other = "" if capture.fingerprint == cell.fingerprint else f"-{capture.fingerprint[:8]}"
     return f"{split}{views}{other}".replace("/", "_")
@@ -242,16 +279,21 @@ def mean_pose_result(
     train_split: str = "train",
     in_cameras: bool = False,
 ) -> SystemResult:
-    """The system that has not looked: the mean of the labelled poses, canonical ones or along the camera's axes."""
+    """Evaluate the mean of the labelled poses, canonical or along the camera's axes, as a system that sees no image."""
     instants = capture.instants(train_split)
-    labelled = instants.take(select_labels(instants, LabelSpec.parse(labels)))
-    unseeing = MeanPose.in_cameras(capture, labelled) if in_cameras else MeanPose.of(labelled)
-    evaluation = evaluate(unseeing, capture, split, settings)
-    return SystemResult("mean_pose", labels, None, evaluation)
+    labelled = instants.take(select_labels(instants, Labels.parse(labels)))
+    mean_pose = MeanPose.in_cameras(capture, labelled) if in_cameras else MeanPose.of(labelled)
+    evaluation = evaluate(mean_pose, capture, split, settings)
+    return SystemResult(MEAN_POSE, labels, None, evaluation, title="Mean pose")
+
+
+def validation_of(cell: Cell, folder: Path) -> dict[str, float]:
+    """The last point of a cell's learning curve, by measure."""
+    return last_validation(folder / cell.name / METRICS)
 
 
 def seconds_of(cell: Cell, folder: Path) -> float | None:
-    """What its training took, both stages together, in seconds on one process; None where it is not known."""
-    found = [read_metrics(run / METRICS) for run in (folder / cell.name / FIRST_STAGE, folder / cell.name)]
-    lines = [run[-1] for run in found if run]
-    return sum(float(line["seconds"]) for line in lines) if lines else None
+    """Training time in seconds of both stages together, on one process; None if it was not logged."""
+    logs = [read_metrics(run / METRICS) for run in (folder / cell.name / FIRST_STAGE, folder / cell.name)]
+    last_lines = [log[-1] for log in logs if log]
+    return sum(float(line["seconds"]) for line in last_lines) if last_lines else None

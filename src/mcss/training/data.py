@@ -11,7 +11,7 @@ from mcss.data.augmentation import source_size
 from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, Extras, ImageSource, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.labels import LabelSpec, labelled_images
+from mcss.data.labels import Labels, labelled_images
 from mcss.data.sampling import MetricPlan, metric_plan, pose_plan
 from mcss.models.pose_network import PoseEstimator
 from mcss.progress import Progress
@@ -44,7 +44,7 @@ class TrainingData:
         """
         method = settings.method
         instants = capture.instants(settings.split)
-        labelled = labelled_images(instants, LabelSpec.parse(settings.labels), settings.label_views or None)
+        labelled = labelled_images(instants, Labels.parse(settings.labels), settings.label_views or None)
         if method.needs_labels and not labelled.any():
             raise ValueError(
                 f"labels: {method.name} cannot learn without labels, and {settings.labels!r} gives none; "

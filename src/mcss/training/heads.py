@@ -18,7 +18,7 @@ from torch import Tensor
 from mcss.data.augmentation import AugmentationSettings, augment
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.labels import LabelSpec, select_labels
+from mcss.data.labels import Labels, select_labels
 from mcss.data.sampling import generator
 from mcss.errors import CaptureError
 from mcss.evaluation.predictions import target_poses
@@ -289,7 +289,7 @@ def equipped(
         CaptureError: The capture lacks labels, cameras or a split.
     """
     train = capture.instants(settings.split)
-    instants = train.take(np.flatnonzero(select_labels(train, LabelSpec.parse(labels))))
+    instants = train.take(np.flatnonzero(select_labels(train, Labels.parse(labels))))
     head = train_placement(model, capture, instants, settings, progress)
     return ModelParts(head, reference_of(model, capture, instants, settings, progress))
 

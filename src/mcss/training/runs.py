@@ -13,7 +13,7 @@ import torch
 
 import mcss
 from mcss.data.capture import Capture
-from mcss.data.labels import LabelSpec
+from mcss.data.labels import Labels
 from mcss.data.provenance import describe_machine
 from mcss.errors import CheckpointError
 from mcss.files import replacing, write_json
@@ -85,7 +85,7 @@ def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: I
 def _described(settings: TrainSettings, capture: Capture) -> dict[str, Any]:
     """Return what ``config.json`` says about the settings and the files that they name."""
     plain = {**asdict(settings), "method_name": settings.method.name, "capture_fingerprint": capture.fingerprint}
-    if listed := LabelSpec.parse(settings.labels).listed:  # the file may change while a run is stopped
+    if listed := Labels.parse(settings.labels).listed:  # the file may change while a run is stopped
         plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
     if contents := [hashlib.sha256(file.read_bytes()).hexdigest() for file in settings.method.files if file.is_file()]:
         plain["files"] = contents

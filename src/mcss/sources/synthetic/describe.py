@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.labels import LabelSpec, select_labels
+from mcss.data.labels import Labels, select_labels
 from mcss.metrics import pairwise_pa_mpjpe
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.retrieval import mean_pa_mpjpe_at_k
@@ -138,7 +138,7 @@ def describe(capture: Capture, labels: str = "S1", max_poses: int = 1000, progre
 
     Args:
         capture: A finished capture with a split "train" and poses.
-        labels: Which labels count as known, as `labels.LabelSpec` reads it.
+        labels: Which labels count as known, as `labels.Labels` reads it.
         max_poses: Of a larger split so many poses, evenly spread, are compared; the references and the counts
             are complete.
         progress: Told after each split.
@@ -150,7 +150,7 @@ def describe(capture: Capture, labels: str = "S1", max_poses: int = 1000, progre
     if max_poses < 1:
         raise ValueError(f"max_poses must be at least 1, got {max_poses}")
     train = capture.instants(TRAIN)
-    known = select_labels(train, LabelSpec.parse(labels))
+    known = select_labels(train, Labels.parse(labels))
     if not known.any():
         raise ValueError(f"labels {labels!r} select no instant with a pose; choose others, for example 'all'")
     training = _canonical(train.take(train.heading_valid))
