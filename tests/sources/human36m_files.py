@@ -10,6 +10,9 @@ import numpy as np
 from cdflib.cdfwrite import CDF
 from filming import write_video
 
+from captures_for_tests import stick_pose
+from mcss.skeletons import HUMAN36M_32
+
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 ACTIONS = ("Miscellaneous", "Directions", "Greeting", "TakingPhoto", "Waiting", "WalkingDog")
 SUBJECTS = tuple(f"S{n}" for n in range(1, 12))
@@ -99,6 +102,7 @@ def walk(length: int = LENGTH) -> np.ndarray:
     """World positions (length, 32, 3) in mm of a person about 1.7 m tall who crosses the room."""
     rng = np.random.default_rng(7)
     body = np.concatenate([rng.uniform(-250, 250, (32, 2)), rng.uniform(0, 1700, (32, 1))], axis=1)
+    body[list(HUMAN36M_32)] = stick_pose(1, 1, 0.0)
     body[0] = 0, 0, 900
     body[6] = 0, 130, 890  # the left hip
     body[15] = 0, 0, 1700

@@ -113,7 +113,7 @@ def test_the_release_becomes_a_capture_with_its_own_splits(release: Path, tmp_pa
         ("d12", 1, 1, 24),
     ]
     assert any("mapping.txt: 3 sequences; the release has 1408" in note for note in done.notes)
-    assert any("pose_val.txt: 0 sequences, of 70" in note for note in done.notes)
+    assert any("pose_val.txt: 0 sequences; the release states 70" in note for note in done.notes)
     train, test = done.capture.instants("train"), done.capture.instants("test")
     np.testing.assert_allclose(train.time, np.arange(0, COUNT, 6) / 60)
     assert len(test.time) == 8

@@ -200,7 +200,7 @@ def test_a_part_that_gives_rows_of_another_or_a_wrong_size_or_none_is_named(tmp_
     assert lines[1].endswith("got S9/other frame 0 view a")
     assert lines[2].startswith("S1/twice: expected rows of this sequence")
     assert lines[2].endswith("got S1/twice frame 0 view a")
-    assert "expected a JPEG of 16×16 pixels, came 20×20" in lines[3]
+    assert "expected a JPEG of 16×16 pixels, got 20×20" in lines[3]
     assert lines[4] == "S1/none: it contains no image; check its files"
     assert lines[5].startswith("nothing could be imported into")
 

@@ -30,17 +30,17 @@ from mcss.cli import main
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.skeletons import HUMAN36M_32
-from mcss.sources.assembly import Assembled, SubjectCount
+from mcss.sources.assembly import ImportResult, SubjectCount
 from mcss.sources.human36m import faults
 from mcss.sources.human36m.annotations import mask_boxes, read_poses, read_videopose3d
-from mcss.sources.human36m.metadata import Take, read_metadata
-from mcss.sources.human36m.release import _unusual_counts, find_takes, import_human36m
-from mcss.sources.human36m.sequences import Human36MSettings, TakePart, squared
+from mcss.sources.human36m.metadata import ListedSequence, read_metadata
+from mcss.sources.human36m.release import Human36M, find_released, unusual_counts
+from mcss.sources.human36m.sequences import Human36MSequence, squares_around
 
 ONE = {(1, 1): "_ALL 1", (2, 1): "Directions 1"}
 """A release with a single sequence for each subject."""
 
-S1 = Human36MSettings(size=32, subjects=("S1",))
+S1 = Human36M(size=32, subjects=("S1",))
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +66,8 @@ def rows_of(capture: Path) -> list[dict[str, object]]:
     return rows
 
 
-def imported(root: Path, out: Path, settings: Human36MSettings = S1) -> Assembled:
-    return import_human36m(root, out, settings, processes=1)
+def imported(root: Path, out: Path, settings: Human36M = S1) -> ImportResult:
+    return settings.import_to(out, root, workers=1)
 
 
 def video(root: Path, name: str = CAMERAS[0], file: str = "Directions 1", subject: str = "S1") -> Path:
@@ -82,7 +82,7 @@ def masks(root: Path, name: str = CAMERAS[0]) -> Path:
     return root / "S1" / "MySegmentsMat" / "ground_truth_bb" / f"Directions 1.{name}.mat"
 
 
-def problem(root: Path, tmp_path: Path, settings: Human36MSettings = S1) -> str:
+def problem(root: Path, tmp_path: Path, settings: Human36M = S1) -> str:
     """Return why the only sequence could not be imported."""
     with pytest.raises(SourceError) as raised:
         imported(root, tmp_path / "capture", settings)
@@ -95,7 +95,7 @@ def problem(root: Path, tmp_path: Path, settings: Human36MSettings = S1) -> str:
 
 
 def test_the_release_becomes_a_capture_with_poses_cameras_and_crops_of_the_person(whole: Path, tmp_path: Path) -> None:
-    done = imported(whole, tmp_path / "capture", Human36MSettings(size=32, subjects=("S1", "S9")))
+    done = imported(whole, tmp_path / "capture", Human36M(size=32, subjects=("S1", "S9")))
     assert (done.problems, done.notes) == ((), ())
     assert done.counts == (SubjectCount("S1", 1, 1, 4 * 14, 4 * 14), SubjectCount("S9", 1, 1, 4 * 2, 4 * 2))
     instants = done.capture.instants("train")
@@ -123,7 +123,7 @@ def test_the_release_becomes_a_capture_with_poses_cameras_and_crops_of_the_perso
 
 
 def test_boxes_from_joints_hold_the_person(whole: Path, tmp_path: Path) -> None:
-    settings = Human36MSettings(size=32, subjects=("S9",), boxes="joints", cameras=CAMERAS[1:3])
+    settings = Human36M(size=32, subjects=("S9",), boxes="joints", cameras=CAMERAS[1:3])
     done = imported(whole, tmp_path / "capture", settings)
     assert done.capture.views == CAMERAS[1:3]
     for row in rows_of(tmp_path / "capture"):
@@ -137,18 +137,18 @@ def test_boxes_from_joints_hold_the_person(whole: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_call_keeps_what_is_there_and_other_settings_are_refused(whole: Path, tmp_path: Path) -> None:
-    settings = Human36MSettings(size=32, subjects=("S9",))
+    settings = Human36M(size=32, subjects=("S9",))
     first = imported(whole, tmp_path / "capture", settings)
     second = imported(whole, tmp_path / "capture", settings)
     assert (second.kept, second.imported) == (("S9/Directions 1",), ())
     assert second.capture.fingerprint == first.capture.fingerprint
     with pytest.raises(ValueError, match=r"begun with other settings \(margin: 1.0 there, 1.5 here\)"):
-        imported(whole, tmp_path / "capture", Human36MSettings(size=32, subjects=("S9",), margin=1.5))
+        imported(whole, tmp_path / "capture", Human36M(size=32, subjects=("S9",), margin=1.5))
 
 
 def test_subjects_may_come_one_after_the_other(whole: Path, tmp_path: Path) -> None:
-    both = imported(whole, tmp_path / "both", Human36MSettings(size=32, subjects=("S1", "S9")))
-    imported(whole, tmp_path / "capture", Human36MSettings(size=32, subjects=("S9",)))
+    both = imported(whole, tmp_path / "both", Human36M(size=32, subjects=("S1", "S9")))
+    imported(whole, tmp_path / "capture", Human36M(size=32, subjects=("S9",)))
     one_by_one = imported(whole, tmp_path / "capture")
     assert one_by_one.imported == ("S1/Directions 1",)
     assert one_by_one.capture.fingerprint == both.capture.fingerprint
@@ -159,32 +159,33 @@ def test_subjects_may_come_one_after_the_other(whole: Path, tmp_path: Path) -> N
 
 def test_metadata_links_takes_to_files_and_actions_by_the_mapping_alone(tmp_path: Path) -> None:
     metadata = read_metadata(write_metadata(tmp_path / "metadata.xml"))
-    assert len(metadata.takes) == 4 * 11  # without _ALL
-    assert {take.file for take in metadata.takes if take.subject == "S5"} == {
+    assert len(metadata.sequences) == 4 * 11  # without _ALL
+    assert {listed.file for listed in metadata.sequences if listed.subject == "S5"} == {
         "Directions 1",
         "Directions 2",
         "Greeting",
         "WalkDog 1",
     }
-    assert Take("S1", "WalkingDog 1", "WalkingDog", (6, 1)) in metadata.takes
-    assert Take("S9", "WalkDog 1", "WalkingDog", (6, 1)) in metadata.takes
+    assert ListedSequence("S1", "WalkingDog 1", "WalkingDog", (6, 1)) in metadata.sequences
+    assert ListedSequence("S9", "WalkDog 1", "WalkingDog", (6, 1)) in metadata.sequences
 
 
-def test_a_lens_sees_points_where_the_formulas_of_the_set_put_them(tmp_path: Path) -> None:
-    lenses = read_metadata(write_metadata(tmp_path / "metadata.xml")).lenses
+def test_a_camera_sees_points_where_the_formulas_of_the_set_put_them(tmp_path: Path) -> None:
+    cameras = read_metadata(write_metadata(tmp_path / "metadata.xml")).cameras
     points = walk()[::7].reshape(-1, 3)
-    for number, lens in enumerate(lenses["S11"]):
-        assert lens.name == CAMERAS[number]
-        np.testing.assert_allclose(lens.pixels(points), seen(number, 11, points), atol=1e-6)
-    behind = np.array([[0.0, 0, 900], [np.nan, 0, 0], lenses["S11"][0].position])
-    assert np.isfinite(lenses["S11"][0].pixels(behind)).all(axis=1).tolist() == [True, False, False]
+    for number, distorted in enumerate(cameras["S11"]):
+        assert distorted.name == CAMERAS[number]
+        np.testing.assert_allclose(distorted.pixels(points), seen(number, 11, points), atol=1e-6)
+    first = cameras["S11"][0]
+    behind = np.array([[0.0, 0, 900], [np.nan, 0, 0], -first.rotation.T @ first.translation])
+    assert np.isfinite(first.pixels(behind)).all(axis=1).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "no such file; expected Human3.6M's metadata.xml: it comes with"),
-        (b"", "expected XML, came something else or half of it"),
+        (b"", "expected XML, got something else or half of it"),
         (b"<a><mapping><tr>", "expected XML"),
         (b"\xff\xfe\x00no", "expected XML"),
         (b"<a/>", "the element <actionnames> is missing"),
@@ -210,10 +211,10 @@ def test_metadata_with_too_few_numbers_or_unsafe_names_is_refused(tmp_path: Path
 
 
 def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"nowhere: expected the folder with S1, S5.*there is none"):
+    with pytest.raises(SourceError, match=r"nowhere: expected the folder with S1, S5.*there is no such folder"):
         imported(tmp_path / "nowhere", tmp_path / "capture")
     (tmp_path / "file").write_text("")
-    with pytest.raises(SourceError, match="came a file"):
+    with pytest.raises(SourceError, match="got a file"):
         imported(tmp_path / "file", tmp_path / "capture")
 
 
@@ -223,7 +224,7 @@ def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path: Path) -> None:
 def test_missing_subjects_and_takes_are_counted_and_the_rest_is_imported(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole / "S9", tmp_path / "set" / "S9")
     write_metadata(tmp_path / "set" / "metadata.xml")
-    done = imported(tmp_path / "set", tmp_path / "capture", Human36MSettings(size=32, subjects=("S1", "S9")))
+    done = imported(tmp_path / "set", tmp_path / "capture", Human36M(size=32, subjects=("S1", "S9")))
     assert done.imported == ("S9/Directions 1",)
     assert done.counts == (SubjectCount("S1", 0, 4, 0, 0), SubjectCount("S9", 1, 4, 8, 8))
     assert done.problems[0].endswith("S1: no such folder; unpack the archives of S1 there, or choose other subjects")
@@ -232,7 +233,7 @@ def test_missing_subjects_and_takes_are_counted_and_the_rest_is_imported(whole: 
         "Greeting.cdf",
         "WalkDog 1.cdf",
     ]
-    assert "no such file; expected the D3_Positions of a take: unpack Poses_D3_Positions" in done.problems[1]
+    assert "no such file; expected the D3_Positions of a sequence: unpack Poses_D3_Positions" in done.problems[1]
 
 
 def test_a_repaired_file_is_imported_by_the_same_command(own: Path, tmp_path: Path) -> None:
@@ -254,8 +255,8 @@ def test_a_repaired_file_is_imported_by_the_same_command(own: Path, tmp_path: Pa
         ("missing", "no such file; expected a video"),
         ("cut", "cannot be read as a video"),
         ("noise", "cannot be read as a video"),
-        ("short", "it has 50 images, the annotation 70 poses; expected as many: the file is damaged or was cut off"),
-        ("scaled", "expected images of about 160×160 pixels, .*, came 80×80; use the videos as released"),
+        ("short", "expected 70 images, as the annotation has, got 50; the file is damaged or was cut off"),
+        ("scaled", "expected images of about 160×160 pixels, .*, got 80×80; use the videos as released"),
     ],
 )
 def test_a_damaged_video_is_named(own: Path, tmp_path: Path, damage: str, message: str) -> None:
@@ -288,13 +289,13 @@ def test_a_cdf_with_something_else_is_named(tmp_path: Path) -> None:
     path.write_bytes(np.random.default_rng(1).bytes(5000))
     with pytest.raises(SourceError, match=r"Walking\.cdf: expected a CDF with the variable Pose"):
         read_poses(path)
-    with pytest.raises(SourceError, match="variable Pose, which cannot be read"):
+    with pytest.raises(SourceError, match="variable Pose, got something that cannot be read"):
         read_poses(write_cdf(path, walk(), name="Angles"))
-    with pytest.raises(SourceError, match=r"1 × T × 96 numbers, came .*70 × 64; use D3_Positions, not D2_Positions"):
+    with pytest.raises(SourceError, match=r"1 × T × 96 numbers, got .*70 × 64; use D3_Positions, not D2_Positions"):
         read_poses(write_cdf(path, walk()[..., :2]))
-    with pytest.raises(SourceError, match=r"expected world millimetres.*came 1\.\d+; use the files as released"):
+    with pytest.raises(SourceError, match=r"expected millimetres.*got a height of 1\.\d+; use the files as released"):
         read_poses(write_cdf(path, walk() / 1000))
-    with pytest.raises(SourceError, match="not one of its 70 poses is finite"):
+    with pytest.raises(SourceError, match="none of its 70 poses is finite"):
         read_poses(write_cdf(path, walk() * np.nan))
 
 
@@ -341,15 +342,15 @@ def test_faulty_masks_are_named_and_joints_are_the_way_out(own: Path, tmp_path: 
         assert "or take boxes from the joints (setting boxes: joints)" in problem(own, tmp_path)
     with h5py.File(path, "w") as file:
         file["Masks"] = np.zeros((3, 3))
-    assert "the cell Masks, which cannot be read" in problem(own, tmp_path)
+    assert "the cell Masks, got something unreadable" in problem(own, tmp_path)
     write_masks(path, np.full((LENGTH, 4), np.nan))
-    assert "not one box of the person" in problem(own, tmp_path)
+    assert "it has no box of the person" in problem(own, tmp_path)
     write_masks(path, np.tile([20.0, 10, 60, 120], (40, 1)))
-    assert "it has 40 boxes, the annotation 70 poses" in problem(own, tmp_path)
+    assert "expected 70 boxes, as the annotation has, got 40" in problem(own, tmp_path)
     write_masks(path, np.tile([20.0, 10, 60, 120], (LENGTH, 1)), size=SIZE + 40)
     assert "expected images of about 200×200 pixels" in problem(own, tmp_path)
     path.unlink()
-    done = imported(own, tmp_path / "capture", Human36MSettings(size=32, subjects=("S1",), boxes="joints"))
+    done = imported(own, tmp_path / "capture", Human36M(size=32, subjects=("S1",), boxes="joints"))
     assert done.problems == ()
 
 
@@ -359,15 +360,15 @@ def test_a_few_missing_boxes_or_images_clip_the_take_with_a_note(own: Path, tmp_
     done = imported(own, tmp_path / "capture")
     assert done.capture.instants().frame.tolist() == list(range(0, 65, 5))
     assert sorted(done.notes) == [
-        f"{masks(own)}: it has 65 boxes, the annotation 70 poses; clipped",
-        f"{video(own, CAMERAS[1])}: it has 66 images, the annotation 70 poses; clipped",
+        f"{masks(own)}: it has 65 boxes, the annotation 70; the frames at the end are left out",
+        f"{video(own, CAMERAS[1])}: it has 66 images, the annotation 70; the frames at the end are left out",
     ]
 
 
 def test_poses_outside_the_view_of_the_cameras_are_refused(own: Path, tmp_path: Path) -> None:
     write_cdf(cdf(own), walk() + np.array([0, 0, 6000]))
-    found = problem(own, tmp_path, Human36MSettings(size=32, subjects=("S1",), boxes="joints"))
-    assert "lies outside its 160×160 pixels; boxes, cameras and poses do not belong together" in found
+    found = problem(own, tmp_path, Human36M(size=32, subjects=("S1",), boxes="joints"))
+    assert "lies outside the 160×160 pixels of the image; use images, boxes and cameras of the same sequence" in found
 
 
 # The known faults
@@ -387,7 +388,7 @@ def test_crops_of_a_shifted_take_show_the_person_in_the_middle_again(tmp_path: P
     write_take(tmp_path / "set", "S9", "Greeting", annotated=walk() + np.array([200, 0, 0]), truth=walk())
     off = {}
     for undo in (True, False):
-        settings = Human36MSettings(size=32, subjects=("S9",), boxes=boxes, undo_s9_shift=undo)  # type: ignore[arg-type]
+        settings = Human36M(size=32, subjects=("S9",), boxes=boxes, undo_s9_shift=undo)  # type: ignore[arg-type]
         done = imported(tmp_path / "set", tmp_path / f"{undo}", settings)
         assert bool(done.notes) is undo
         np.testing.assert_allclose(
@@ -407,19 +408,19 @@ def test_s11_directions_is_imported_without_its_corrupt_video(tmp_path: Path) ->
     root = tmp_path / "set"
     write_metadata(root / "metadata.xml", {(2, 2): "Directions"})
     write_take(root, "S11", "Directions", cameras=CAMERAS[1:])
-    settings = Human36MSettings(size=32, subjects=("S11",))
+    settings = Human36M(size=32, subjects=("S11",))
     done = imported(root, tmp_path / "capture", settings)
     assert done.notes == ("S11/Directions: imported without camera 54138969, whose video is corrupt",)
     assert done.capture.views == CAMERAS[1:]
     assert done.counts == (SubjectCount("S11", 1, 1, 6, 6),)
-    strict = Human36MSettings(size=32, subjects=("S11",), leave_out_corrupt_videos=False)
+    strict = Human36M(size=32, subjects=("S11",), leave_out_corrupt_videos=False)
     assert "Directions.54138969.mp4: no such file" in problem(root, tmp_path / "strict", strict)
 
 
 def test_a_video_that_goes_on_after_its_annotation_is_clipped_or_refused(own: Path, tmp_path: Path) -> None:
     write_video(video(own), shots_of(0, 1, walk(), 120), rate=50.0)
-    strict = Human36MSettings(size=32, subjects=("S1",), clip_to_annotation=False)
-    assert "it has 120 images, its annotation 70 poses; expected as many" in problem(own, tmp_path, strict)
+    strict = Human36M(size=32, subjects=("S1",), clip_to_annotation=False)
+    assert "expected 70 images, as many as there are poses, got 120" in problem(own, tmp_path, strict)
     done = imported(own, tmp_path / "clipped")
     assert done.notes == (f"{video(own)}: clipped from 120 images to the 70 that have poses",)
     assert done.capture.instants().frame.tolist() == list(range(0, LENGTH, 5))
@@ -430,20 +431,22 @@ def test_a_video_that_goes_on_after_its_annotation_is_clipped_or_refused(own: Pa
 
 
 def test_the_published_counts_are_checked_for_whole_subjects(tmp_path: Path) -> None:
-    lenses = read_metadata(write_metadata(tmp_path / "metadata.xml")).lenses["S1"]
+    cameras = read_metadata(write_metadata(tmp_path / "metadata.xml")).cameras["S1"]
     parts = [
-        TakePart(
-            Take("S1", f"Walking {i}", "Walking", (14, i)), tmp_path, lenses, 2069 if i else 62_094 - 29 * 2069, S1
+        Human36MSequence(
+            ListedSequence("S1", f"Walking {i}", "Walking", (14, i)),
+            tmp_path,
+            cameras,
+            2069 if i else 62_094 - 29 * 2069,
+            S1,
         )
         for i in range(30)
     ]
     assert sum(part.length for part in parts) == 62_094 == 248_376 // 4
-    assert _unusual_counts(parts) == []
-    assert _unusual_counts(parts[:-1]) == []  # another message reports what is missing
-    one_more = [TakePart(parts[0].take, tmp_path, lenses, parts[0].length + 1, S1), *parts[1:]]
-    assert _unusual_counts(one_more) == [
-        "S1: 62,095 poses, the published counts make 62,094; is the release another one?"
-    ]
+    assert unusual_counts(parts) == []
+    assert unusual_counts(parts[:-1]) == []  # another message reports what is missing
+    one_more = [Human36MSequence(parts[0].listed, tmp_path, cameras, parts[0].length + 1, S1), *parts[1:]]
+    assert unusual_counts(one_more) == ["S1: 62,095 poses, the published counts make 62,094; is this another release?"]
 
 
 # Poses of VideoPose3D's file
@@ -453,10 +456,10 @@ def test_poses_of_videopose3d_stand_in_for_the_cdf_files(own: Path, tmp_path: Pa
     path = tmp_path / "data_3d_h36m.npz"
     np.savez_compressed(path, positions_3d={"S1": {"Directions 1": (walk() / 1000).astype(np.float32)}})
     shutil.rmtree(own / "S1" / "MyPoseFeatures")
-    done = imported(own, tmp_path / "capture", Human36MSettings(size=32, subjects=("S1",), poses=path))
+    done = imported(own, tmp_path / "capture", Human36M(size=32, subjects=("S1",), poses=path))
     np.testing.assert_allclose(done.capture.instants().pose, walk()[::5, HUMAN36M_32], atol=0.1)
     write_metadata(own / "metadata.xml", {(2, 2): "Directions"})
-    found = problem(own, tmp_path / "other", Human36MSettings(size=32, subjects=("S1",), poses=path))
+    found = problem(own, tmp_path / "other", Human36M(size=32, subjects=("S1",), poses=path))
     assert "data_3d_h36m.npz: it has no S1/Directions; use the D3_Positions files instead" in found
 
 
@@ -483,9 +486,9 @@ def test_an_npz_that_would_run_code_or_is_something_else_is_refused(
         np.savez(tmp_path / name, **content)
     with pytest.raises(SourceError, match=r"other\.npz: expected VideoPose3D's data_3d_h36m\.npz with positions_3d"):
         read_videopose3d(tmp_path / "other.npz")
-    with pytest.raises(SourceError, match=r"metres\.npz \(S1/A\): expected world millimetres"):
+    with pytest.raises(SourceError, match=r"metres\.npz \(S1/A\): expected millimetres"):
         read_videopose3d(tmp_path / "metres.npz")
-    with pytest.raises(SourceError, match=r"joints\.npz \(S1/A\): expected T × 32 × 3 numbers, came 70 × 17 × 3"):
+    with pytest.raises(SourceError, match=r"joints\.npz \(S1/A\): expected T × 32 × 3 numbers, got 70 × 17 × 3"):
         read_videopose3d(tmp_path / "joints.npz")
     (tmp_path / "cut.npz").write_bytes((tmp_path / "metres.npz").read_bytes()[:500])
     with pytest.raises(SourceError, match=r"cut\.npz: expected VideoPose3D's"):
@@ -500,27 +503,27 @@ def test_an_npz_that_would_run_code_or_is_something_else_is_refused(
 
 def test_squares_stand_about_the_centres_of_boxes() -> None:
     boxes = np.array([[10.0, 20, 30, 80], [0, 0, 1, 1]])
-    np.testing.assert_array_equal(squared(boxes, 1.0), [[-10, 20, 50, 80], [0, 0, 2, 2]])
-    np.testing.assert_array_equal(squared(boxes, 1.5)[0], [-25, 5, 65, 95])
+    np.testing.assert_array_equal(squares_around(boxes, 1.0), [[-10, 20, 50, 80], [0, 0, 2, 2]])
+    np.testing.assert_array_equal(squares_around(boxes, 1.5)[0], [-25, 5, 65, 95])
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"every": 0}, "every ≥ 1"),
-        ({"margin": 0.5}, "margin between 1"),
-        ({"subjects": ("S2",)}, "subjects S2: expected some of S1, S5"),
+        ({"margin": 0.5}, "margin 1–4, got .*margin 0.5"),
+        ({"subjects": ("S2",)}, "subjects: expected some of S1, S5, .*got S2"),
     ],
 )
 def test_impossible_settings_are_refused(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Human36MSettings(**setting)  # type: ignore[arg-type]
+        Human36M(**setting)  # type: ignore[arg-type]
 
 
 def test_an_unknown_camera_is_refused(whole: Path) -> None:
     metadata = read_metadata(whole / "metadata.xml")
-    with pytest.raises(SourceError, match=r"cameras 1, 2: expected some of 54138969"):
-        find_takes(whole, metadata, Human36MSettings(cameras=("1", "2")))
+    with pytest.raises(SourceError, match=r"cameras: expected some of 54138969, .*got 1, 2"):
+        find_released(whole, metadata, Human36M(cameras=("1", "2")))
     assert len(FILES) == 5
 
 
@@ -535,8 +538,8 @@ def test_the_command_shows_counts_writes_a_summary_and_ends_with_1_if_something_
     assert stopped.value.code == 1
     shown = capsys.readouterr()
     assert "1 of 2" in shown.out
-    assert f"{cdf(own, 'Directions')}: no such file; expected the D3_Positions of a take" in shown.err
-    assert f"These 1 could not be imported; all else is in {out} and can be used" in shown.err
+    assert f"{cdf(own, 'Directions')}: no such file; expected the D3_Positions of a sequence" in shown.err
+    assert f"These 1 could not be imported; everything else is in {out} and can be used" in shown.err
     about = json.loads(summary.read_text())
     assert about["counts"] == [
         {"subject": "S1", "sequences": 1, "expected_sequences": 2, "images": 56, "expected_images": 56}

@@ -12,12 +12,11 @@ from human36m_files import CAMERAS, around, camera, seen, shots_of, walk, write_
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.skeletons import HUMAN36M_32
-from mcss.sources.assembly import Assembled, SubjectCount
-from mcss.sources.human36m.release import import_human36m
-from mcss.sources.human36m.sequences import Human36MSettings
+from mcss.sources.assembly import ImportResult, SubjectCount
+from mcss.sources.human36m.release import Human36M
 
 FILES = {(2, 1): "Directions 1", (3, 2): "Greeting"}
-SETTINGS = Human36MSettings(size=32, subjects=("S1",))
+SETTINGS = Human36M(size=32, subjects=("S1",))
 EVERY = range(0, 70, 5)
 
 
@@ -75,9 +74,9 @@ def write_json(root: Path, subject: int = 1, index: tuple[int, int] = (2, 1), sh
     return folder
 
 
-def imported(root: Path, out: Path, settings: Human36MSettings = SETTINGS) -> Assembled:
+def imported(root: Path, out: Path, settings: Human36M = SETTINGS) -> ImportResult:
     write_metadata(root / "metadata.xml", FILES)
-    return import_human36m(root, out, settings, processes=1)
+    return settings.import_to(out, root, workers=1)
 
 
 def assert_the_person_is_in_the_crops(capture: Path, subject: int, off: float) -> None:
@@ -109,7 +108,7 @@ def test_the_shift_of_s9_is_undone_in_copies_too_and_tests_are_thinned_out(write
         write_fetch(tmp_path / "set", 9, "Greeting-2", shift=200)
     else:
         write_json(tmp_path / "set", 9, (3, 2), shift=200)
-    done = imported(tmp_path / "set", tmp_path / "capture", Human36MSettings(size=32, subjects=("S9",), test_every=10))
+    done = imported(tmp_path / "set", tmp_path / "capture", Human36M(size=32, subjects=("S9",), test_every=10))
     assert done.notes == ("S9/Greeting: poses and boxes moved back by 200 mm in world X",)
     assert done.capture.instants().frame.tolist() == list(range(0, 70, 10))
     np.testing.assert_allclose(done.capture.instants().pose, walk()[::10, HUMAN36M_32], atol=0.01)
@@ -120,13 +119,15 @@ def test_missing_and_damaged_images_are_named(tmp_path: Path) -> None:
     folder = write_fetch(tmp_path / "set") / "imageSequence" / CAMERAS[0]
     (folder / "img_000006.jpg").unlink()
     done = imported(tmp_path / "set", tmp_path / "one")
-    assert done.notes == (f"{folder / 'img_000006.jpg'}: no such file; 1 images of the take are missing and left out",)
+    assert done.notes == (
+        f"{folder / 'img_000006.jpg'}: no such file; 1 images of the sequence are missing and left out",
+    )
     assert len(done.capture) == 55
     (folder / "img_000011.jpg").write_bytes(b"")
-    with pytest.raises(SourceError, match=r"img_000011\.jpg: not a readable image"):
+    with pytest.raises(SourceError, match=r"img_000011\.jpg: the file is empty"):
         imported(tmp_path / "set", tmp_path / "two")
     shutil.rmtree(folder)
-    with pytest.raises(SourceError, match=r"img_000001\.jpg: no such file, nor are 5 others that the annotation"):
+    with pytest.raises(SourceError, match=r"img_000001\.jpg: no such file, nor are 5 other images that the annotation"):
         imported(tmp_path / "set", tmp_path / "three")
 
 
@@ -141,7 +142,7 @@ def test_a_faulty_annot_h5_is_named_and_other_takes_are_imported(tmp_path: Path)
         done = imported(tmp_path / "set", tmp_path / "capture")
         assert len(done.capture) == 56
         flying, greeting = done.problems
-        assert flying.endswith("Flying-1: no take of S1 by metadata.xml; expected such as Phoning-1")
+        assert flying.endswith("Flying-1: expected a sequence of S1 in metadata.xml, such as Phoning-1, got none")
         assert greeting.startswith(f"{bad}: expected h36m-fetch's annot.h5 with camera, frame, pose/2d and pose/3d")
 
 
@@ -149,7 +150,7 @@ def test_a_faulty_annot_h5_is_named_and_other_takes_are_imported(tmp_path: Path)
     ("name", "content", "message"),
     [
         ("data", None, "no such file; copy the annotations of this subject"),
-        ("camera", '{"1": ', "expected JSON, came something else or half of it"),
+        ("camera", '{"1": ', "expected JSON, got something else or half of it"),
         (
             "camera",
             '{"1": {"R": [[1, 0, 0], [0, 1, 0], [0, 0, 1]], "t": [0, 0, 0]}}',
@@ -188,5 +189,5 @@ def test_poses_in_metres_are_refused(tmp_path: Path) -> None:
     own = joints["2"]["1"]
     joints["2"]["1"] = {key: (np.array(pose) / 1000).tolist() for key, pose in own.items()}
     path.write_text(json.dumps(joints))
-    with pytest.raises(SourceError, match=r"S1, Directions 1\): expected world millimetres"):
+    with pytest.raises(SourceError, match=r"S1, Directions 1\): expected millimetres"):
         imported(tmp_path / "set", tmp_path / "capture")

@@ -32,7 +32,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_address_without_a_cluster_is_named_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no Ray cluster at 127\.0\.0\.1:1 \(.*\); start one with `ray start"):
         assemble(parts(), tmp_path / "capture", INFO, processes=Ray("127.0.0.1:1"))
-    with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
+    with pytest.raises(ValueError, match="processes: expected at least 1, got 0"):
         assemble(parts(), tmp_path / "other", INFO, processes=Ray(workers=0))
 
 
@@ -44,8 +44,8 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 from test_assembly import INFO, DrawnPart, parts
-from mcss.importers.assembly import assemble
-from mcss.importers.engines import Ray
+from mcss.sources.assembly import assemble
+from mcss.sources.workers import Ray
 
 NODES = os.environ["NODES"]
 
@@ -93,8 +93,8 @@ def test_two_machines_of_a_cluster_share_the_parts_and_a_worker_that_dies_costs_
     assert len(imported) == 4
     assert len(list((tmp_path / "nodes").iterdir())) == 2
     crash, file = sorted(problems)
-    assert crash.startswith("S1/Walking: the worker of the cluster that had it was lost (")
-    assert crash.endswith("give the same command again")
+    assert crash.startswith("S1/Walking: the cluster lost the worker that read it (")
+    assert crash.endswith("run the same command again")
     assert file == "Waving.mp4: expected a video, came a song; copy it again"
     rest = assemble(parts(), tmp_path / "capture", INFO, processes=1)
     assert sorted(rest.imported) == ["S1/Walking", "S2/Waving"]

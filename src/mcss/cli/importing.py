@@ -1,35 +1,30 @@
-"""Verbs that make captures: from nothing, from footage, from data sets."""
+"""Verbs that make captures: synthetic ones, and those of footage and data sets."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from rich.markup import escape
-from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional
 
 from mcss.cli.arguments import Verbs
-from mcss.cli.terminal import JsonFile, app, console, finish, show_capture, show_table
+from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_capture, show_table
 from mcss.data.capture import Capture
 from mcss.errors import SourceError
 from mcss.models.model import load
 from mcss.progress import RichProgress
-from mcss.sources.aist.sequences import AistSettings, import_aist
-from mcss.sources.aspset import AspsetSettings, import_aspset
-from mcss.sources.assembly import Assembled
-from mcss.sources.human36m.release import import_human36m
-from mcss.sources.human36m.sequences import Human36MSettings
-from mcss.sources.mpi_inf_3dhp.sequences import MpiInf3dhpSettings, import_mpi_inf_3dhp
+from mcss.sources.assembly import ImportResult
+from mcss.sources.source import SOURCES, Source
 from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.describe import COLUMNS, describe
 from mcss.sources.synthetic.scenes import SyntheticSettings
-from mcss.sources.videos.importing import VideosSettings, import_videos
 from mcss.sources.workers import Ray, Workers
-from mcss.video.sync.synchronise import SyncSettings, image_of, synchronise
+from mcss.video.sync.synchronise import SyncSettings, alignment_image, synchronise
 
 synthetic_app = Verbs()
 import_app = Verbs()
 
-app.group(synthetic_app, name="synthetic", help="Build the synthetic multi-view capture, or describe one.")
+app.group(synthetic_app, name="synthetic", word="VERB", help="Build the synthetic multi-view capture, or describe one.")
 
 
 @synthetic_app.command(name="build")
@@ -39,12 +34,12 @@ def synthetic_build(
     processes: int | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Build the synthetic multi-view capture; the same command carries on after any stop.
+    """Build the synthetic multi-view capture. The same command resumes a build that was stopped.
 
     Args:
         out: Folder or object-store address of the new capture.
-        settings: What it is like.
-        processes: Processes to render with; by default one per processor.
+        settings: What the capture holds.
+        processes: Number of processes that render, by default one per processor.
         json: Also write a summary to this file.
     """
     capture = build(out, settings, RichProgress(), processes=processes)
@@ -52,17 +47,17 @@ def synthetic_build(
 
 
 @synthetic_app.command(name="describe")
-def synthetic_describe(capture: Positional[str], labels: str = "S1", json: JsonFile = None) -> None:
-    """Print how well labels cover a capture: distances in mm from its poses to labelled poses, and the oracle.
+def synthetic_describe(capture: Positional[CaptureAddress], labels: str = "S1", json: JsonFile = None) -> None:
+    """Show how well labels cover a capture: distances from its poses to the labelled poses, and the retrieval oracle.
 
     Args:
-        capture: A capture's folder or object-store address.
-        labels: The labels to measure from: S1, S1:0.1, all …
+        capture: Folder or object-store address of a capture.
+        labels: The labelled poses to measure from, such as S1, S1:0.1 or all.
         json: Also write the result to this file.
     """
     coverage = describe(Capture.open(capture), labels, progress=RichProgress())
     show_table(f"Coverage by the labels of {labels}, mm", COLUMNS, coverage.table())
-    oracle = ("split", "K", "anybody's poses", "other people's poses")
+    oracle = ("split", "K", "poses of everybody", "poses of other people")
     show_table("Retrieval oracle: mean PA-MPJPE of the K nearest, mm", oracle, coverage.oracle_table())
     finish(asdict(coverage), json)
 
@@ -71,175 +66,112 @@ def synthetic_describe(capture: Positional[str], labels: str = "S1", json: JsonF
 def sync(
     folder: Positional[Path],
     settings: OmitArgPrefixes[SyncSettings] = SyncSettings(),  # noqa: B008 (frozen)
-    run: Path | None = None,
+    run: RunPath | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Find the offsets between cameras that were started by hand; writes sync.json, which import applies, and sync.png.
+    """Find the time offsets between cameras that were started by hand, for `mcss import videos`.
+
+    Writes sync.json, which the import applies, and sync.png, to check by eye.
 
     Args:
-        folder: subject/sequence/view.mp4, or the views of one recording.
+        folder: Folder with subject/sequence/view.mp4, or with the views of one recording.
         settings: How offsets are found.
-        run: A trained run whose embedding refines the offsets.
+        run: Run folder or model file whose embeddings refine the offsets.
         json: Also write the result to this file.
     """
-    embed = None
-    if run is not None:
-        model = load(run)
-        embed = lambda crops: model.predict_crops(crops).embedding  # noqa: E731
-    found = synchronise(folder, settings, embed, RichProgress())
-    for one in found:
+    embed_crops = None if run is None else load(run).embed
+    alignments = synchronise(folder, settings, embed_crops, RichProgress())
+    for alignment in alignments:
         rows = [
             (name, f"{c.start:+.3f}", f"{c.start * c.rate:+.2f}", f"{c.pace:.6f}", c.evidence, f"{c.confidence:.2f}")
-            for name, c in one.clocks.items()
+            for name, c in alignment.clocks.items()
         ]
-        columns = ("view", "starts, s", "in its images", "pace", "by", "confidence")
-        show_table(f"{one.recording.name}: clocks, seen from {one.reference}", columns, rows)
-    for warning in [text for one in found for text in one.warnings()]:
+        columns = ("view", "starts at, s", "in its images", "pace", "method", "confidence")
+        show_table(f"{alignment.recording.name}: clocks relative to {alignment.reference}", columns, rows)
+    for warning in [text for alignment in alignments for text in alignment.warnings()]:
         console.print(f"[yellow]Warning[/] {escape(warning)}")
-    console.print(f"Written to {folder / 'sync.json'}, which [bold]mcss import videos {folder} OUT[/] applies.")
-    for one in found:
-        console.print(f"Look at {image_of(folder, one.recording, len(found) > 1)}: every column shows one instant.")
-    finish({one.recording.name: {name: asdict(c) for name, c in one.clocks.items()} for one in found}, json)
+    console.print(f"Offsets: {folder / 'sync.json'}; [bold]mcss import videos {folder} OUT[/] applies them.")
+    for alignment in alignments:
+        image = alignment_image(folder, alignment.recording, len(alignments) > 1)
+        console.print(f"To check, look at {image}: each column shows one instant.")
+    clocks = {a.recording.name: {name: asdict(clock) for name, clock in a.clocks.items()} for a in alignments}
+    finish(clocks, json)
 
 
-app.group(import_app, name="import", help="Make a capture from your own footage or from a data set.")
+app.group(import_app, name="import", word="SOURCE", help="Make a capture from your own footage or from a data set.")
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Who does the work of an import."""
+    """Which processes do the import."""
 
     processes: int | None = None
-    """Processes to work with; by default one per processor."""
+    """Number of processes, by default one per processor."""
     engine: Literal["processes", "ray"] = "processes"
-    """Processes of this machine, or the machines of a Ray cluster (needs the extra `ray`)."""
+    """Use processes of this machine, or the machines of a Ray cluster (needs the extra `ray`)."""
     ray_address: str = "auto"
-    """Of the cluster's head, HOST:PORT; auto is the cluster that this machine belongs to."""
+    """Address of the head of the Ray cluster, HOST:PORT; auto is the cluster that this machine belongs to."""
 
     @property
     def chosen(self) -> Workers:
-        """As importers take it."""
+        """The workers that an importer takes."""
         return Ray(self.ray_address, self.processes) if self.engine == "ray" else self.processes
 
 
-@import_app.command(name="videos")
-def import_of_videos(
-    folder: Positional[Path],
-    out: Positional[str],
-    settings: Annotated[VideosSettings, arg(name="")] = VideosSettings(),  # noqa: B008 (frozen)
-    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
-    json: JsonFile = None,
-) -> None:
-    """Make a capture of synchronised videos, without calibration or labels.
+def _add_import_of(source: type[Source]) -> None:
+    """Add the verb `mcss import NAME` of a source, whose options are the fields of the source."""
+
+    def import_source(
+        folder: Positional[Path],
+        out: Positional[str],
+        settings: Source = source(),  # noqa: B008 (frozen)
+        workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
+        json: JsonFile = None,
+    ) -> None:
+        result = settings.import_to(out, folder, RichProgress(), workers.chosen)
+        if (sheets := Path(f"{out}.tracks")).is_dir():
+            console.print(
+                f"The people that were found, and whom the crops follow, are drawn in {escape(str(sheets))}.",
+                soft_wrap=True,
+            )
+        _show_result(result, json)
+
+    import_source.__annotations__["settings"] = source
+    import_source.__doc__ = f"""Make a capture of {source.title}; the same command resumes an import that was stopped.
 
     Args:
-        folder: subject/sequence/view.mp4, or the views of one recording.
+        folder: {source.reads[0].upper()}{source.reads[1:]}.
         out: Folder or object-store address of the new capture.
-        settings: How images are taken and people found.
-        workers: Who does the work.
+        settings: What to import, and how.
+        workers: Which processes do the import.
         json: Also write a summary to this file.
     """
-    done = import_videos(folder, out, settings, RichProgress(), workers.chosen)
-    if (sheets := Path(f"{out}.tracks")).is_dir():
-        console.print(f"Who was found and who is followed is drawn in {escape(str(sheets))}.", soft_wrap=True)
-    _show_assembled(done, json)
+    import_app.command(name=source.name)(import_source)
 
 
-@import_app.command(name="mpi-inf-3dhp")
-def import_of_mpi_inf_3dhp(
-    source: Positional[Path],
-    out: Positional[str],
-    settings: OmitArgPrefixes[MpiInf3dhpSettings] = MpiInf3dhpSettings(),  # noqa: B008 (frozen)
-    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
-    json: JsonFile = None,
-) -> None:
-    """Make a capture of MPI-INF-3DHP as released; the same command carries on after any stop.
+for _source in SOURCES:
+    _add_import_of(_source)
 
-    Args:
-        source: The folder with S1 to S8, and TS1 to TS6 or mpi_inf_3dhp_test_set.
-        out: Folder or object-store address of the new capture.
-        settings: Which cameras, frames and poses are taken, and which known faults are put right.
-        workers: Who does the work.
-        json: Also write a summary to this file.
+
+def _show_result(result: ImportResult, json: Path | None) -> None:
+    """Show what was imported of what was expected.
+
+    Raises:
+        SourceError: Sequences are missing.
     """
-    _show_assembled(import_mpi_inf_3dhp(source, out, settings, RichProgress(), workers.chosen), json)
-
-
-@import_app.command(name="aspset")
-def import_of_aspset(
-    source: Positional[Path],
-    out: Positional[str],
-    settings: OmitArgPrefixes[AspsetSettings] = AspsetSettings(),  # noqa: B008 (frozen)
-    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
-    json: JsonFile = None,
-) -> None:
-    """Make a capture of ASPset-510 as released; the same command carries on after any stop.
-
-    Args:
-        source: The folder with splits.csv, trainval and test.
-        out: Folder or object-store address of the new capture.
-        settings: Which cameras and images are taken, and how.
-        workers: Who does the work.
-        json: Also write a summary to this file.
-    """
-    _show_assembled(import_aspset(source, out, settings, RichProgress(), workers.chosen), json)
-
-
-@import_app.command(name="aist")
-def import_of_aist(
-    source: Positional[Path],
-    out: Positional[str],
-    settings: OmitArgPrefixes[AistSettings] = AistSettings(),  # noqa: B008 (frozen)
-    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
-    json: JsonFile = None,
-) -> None:
-    """Make a capture of AIST++ as released; the same command carries on after any stop.
-
-    Args:
-        source: The folder with keypoints3d, cameras, splits and ignore_list.txt, and perhaps videos.
-        out: Folder or object-store address of the new capture.
-        settings: Which cameras, instants and sequences are taken, and which known faults are left out.
-        workers: Who does the work.
-        json: Also write a summary to this file.
-    """
-    _show_assembled(import_aist(source, out, settings, RichProgress(), workers.chosen), json)
-
-
-@import_app.command(name="human36m")
-def import_of_human36m(
-    folder: Positional[Path],
-    out: Positional[str],
-    settings: OmitArgPrefixes[Human36MSettings] = Human36MSettings(),  # noqa: B008 (frozen)
-    workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
-    json: JsonFile = None,
-) -> None:
-    """Make a capture of Human3.6M as released: videos, D3_Positions, ground-truth boxes and metadata.xml.
-
-    Args:
-        folder: Where the archives were unpacked: it has S1, S5, … and metadata.xml.
-        out: Folder or object-store address of the new capture.
-        settings: Which images are taken, and how.
-        workers: Who does the work.
-        json: Also write a summary to this file.
-    """
-    _show_assembled(import_human36m(folder, out, settings, RichProgress(), processes=workers.chosen), json)
-
-
-def _show_assembled(done: Assembled, json: Path | None) -> None:
-    """What was imported against what should be there; ends with 1 if sequences are missing."""
-    for note in done.notes:
+    for note in result.notes:
         console.print(f"[yellow]Note[/] {escape(note)}", soft_wrap=True)
-    about = show_capture(done.capture)
+    about = show_capture(result.capture)
     lines = [
         (c.subject, f"{c.sequences} of {c.expected_sequences}", f"{c.images:,} of {c.expected_images:,}")
-        for c in done.counts
+        for c in result.counts
     ]
-    show_table("There, of what is expected", ("subject", "sequences", "images of the sequences found"), lines)
-    counts = [asdict(count) for count in done.counts]
-    problems = {"notes": done.notes, "problems": done.problems}
-    finish({**about, "imported": done.imported, "kept": done.kept, "counts": counts, **problems}, json)
-    if done.problems:
+    show_table("Imported, of what was expected", ("subject", "sequences", "images of the sequences found"), lines)
+    counts = [asdict(count) for count in result.counts]
+    problems = {"notes": result.notes, "problems": result.problems}
+    finish({**about, "imported": result.imported, "kept": result.kept, "counts": counts, **problems}, json)
+    if result.problems:
         raise SourceError(
-            "\n".join(done.problems) + f"\nThese {len(done.problems)} could not be imported; all else is in "
-            f"{done.capture.uri} and can be used. Mend them and give the same command again."
+            "\n".join(result.problems) + f"\nThese {len(result.problems)} could not be imported; everything else is in "
+            f"{result.capture.uri} and can be used. Repair them and run the same command again."
         )

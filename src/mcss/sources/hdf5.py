@@ -1,10 +1,14 @@
-"""HDF5, in which MAT files of version 7.3 and some copies of data sets are written."""
+"""HDF5, the format of MAT files of version 7.3 and of some copies of data sets."""
 
 from typing import Any
 
 
 def load_h5py() -> Any:
-    """The package h5py, which is an extra."""
+    """Import h5py, which is an optional dependency.
+
+    Raises:
+        ImportError: h5py is not installed; the message names the extra.
+    """
     try:
         import h5py
     except ImportError as error:

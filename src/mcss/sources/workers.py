@@ -1,6 +1,6 @@
-"""Engines: what carries the parts of an import to those who work on them, on this machine or on a Ray cluster.
+"""Workers: the processes of this machine, or a Ray cluster, among which the sequences of an import are divided.
 
-Any worker may die; the part that it had is then lost and said to be, and the others go on.
+If a worker dies, the item it was working on is reported as lost and the others go on.
 """
 
 import multiprocessing
@@ -25,45 +25,45 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 TICK = 0.5
-"""Seconds between two looks at how far the processes have come."""
+"""Seconds between two reports of how far the processes have come."""
 
 
 @dataclass(frozen=True)
 class Ray:
-    """A Ray cluster, whose machines all have mcss and see the original files and the capture under the same paths."""
+    """A Ray cluster whose machines all have mcss, and the original files and the capture at the same paths."""
 
     address: str = "auto"
-    """``host:port`` of the cluster's head; ``auto`` is the cluster that this machine belongs to."""
+    """``host:port`` of the cluster's head node; ``auto`` is the cluster that this machine belongs to."""
     workers: int | None = None
-    """Parts that are worked on at once; by default one per processor of the cluster."""
+    """Number of items worked on at the same time; by default one per processor of the cluster."""
 
 
 Workers = int | Ray | None
-"""So many processes of this machine (1 works in this one), those of a cluster, or one process per processor."""
+"""A number of processes of this machine (1 works in this process), a cluster, or one process per processor (None)."""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """In the place of a result: the worker was ended before it gave one."""
+    """What stands in place of a result if the worker was ended before it returned one."""
 
-    why: str
+    reason: str
 
 
 class StoppedError(Exception):
-    """The import is being stopped; whoever works on a part ends with this."""
+    """The import is being stopped; raised in the workers."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Where a worker says that it goes on."""
+    """Receives the progress of a worker."""
 
     advance: Callable[[int], None] | None = None
 
     def __call__(self, steps: int) -> None:
-        """Say that `steps` more are done; to be called often, as it is also where a worker is stopped.
+        """Report that `steps` more are done. Call it often: this is also where a worker is stopped.
 
         Raises:
-            StoppedError: No more is wanted.
+            StoppedError: The import is being stopped.
         """
         if _stop is not None and _stop.is_set():
             raise StoppedError
@@ -74,25 +74,25 @@ class Report:
                 _steps.value += steps
 
     @property
-    def heard(self) -> bool:
-        """Whether anybody counts the steps as they are done."""
+    def is_counted(self) -> bool:
+        """Whether steps are counted as they are reported."""
         return self.advance is not None or _steps is not None
 
 
 Work = Callable[[Item, Report], Result]
-"""What is done with an item: a function of a module, or a `functools.partial` of one."""
+"""The work on an item: a module's function, or a `functools.partial` of one, so that it can be pickled."""
 
 
 def results(
     work: Work[Item, Result], items: Sequence[Item], workers: Workers, advance: Callable[[int], None]
 ) -> Generator[tuple[Item, Result | Lost]]:
-    """Each item with its result as it is done, in any order.
+    """Yield each item with its result as soon as it is done, in any order.
 
     Args:
-        work: What is done with each.
-        items: Taken in this order.
-        workers: Who works on them.
-        advance: Told of steps as they are done, where they can be counted.
+        work: The work on one item.
+        items: The items, begun in this order.
+        workers: Processes or a cluster.
+        advance: Receives the number of steps done since the last call, where they can be counted.
 
     Raises:
         SourceError: There is no such cluster.
@@ -102,78 +102,79 @@ def results(
     if isinstance(workers, Ray):
         yield from _on_ray(work, items, workers)
         return
-    processes = min(checked(workers), len(items))
+    processes = min(checked_worker_count(workers), len(items))
     if processes <= 1:
         yield from ((item, work(item, Report(advance))) for item in items)
         return
-    left = list(items)
-    while left:
-        begun: list[Item] = []
+    remaining = list(items)
+    while remaining:
+        in_progress: list[Item] = []
         try:
-            with closing(_in_processes(work, tuple(left), processes, begun, advance)) as found:
-                for item, result in found:
-                    left.remove(item)
+            with closing(_in_processes(work, tuple(remaining), processes, in_progress, advance)) as finished:
+                for item, result in finished:
+                    remaining.remove(item)
                     yield item, result
         except BrokenProcessPool:
-            # One of those that were under way ends its process; alone, each shows whether it is the one.
-            for item in begun:
-                left.remove(item)
+            # One of the items in progress ends its process. Repeating each alone shows which one it is.
+            for item in in_progress:
+                remaining.remove(item)
                 yield item, _alone(work, item, advance)
 
 
-def checked(workers: Workers) -> int:
-    """How many processes of this machine, or workers of a cluster (0: as many as it has processors).
+def checked_worker_count(workers: Workers) -> int:
+    """Return the number of processes, or of workers of a cluster (0 for one per processor of the cluster).
 
     Raises:
         ValueError: Fewer than one.
     """
-    count = (workers.workers or 0) if isinstance(workers, Ray) else processors() if workers is None else workers
-    named = workers.workers if isinstance(workers, Ray) else workers
-    if named is not None and named < 1:
-        raise ValueError(f"processes must be at least 1, came {named}")
-    return count
+    count = workers.workers if isinstance(workers, Ray) else workers
+    if count is not None and count < 1:
+        raise ValueError(f"processes: expected at least 1, got {count}")
+    if isinstance(workers, Ray):
+        return count or 0
+    return processors() if count is None else count
 
 
 def _in_processes(
     work: Work[Item, Result],
     items: Sequence[Item],
     processes: int,
-    begun: list[Item],
+    in_progress: list[Item],
     advance: Callable[[int], None],
 ) -> Generator[tuple[Item, Result]]:
-    """Each item as it is done; `begun` always holds those that are under way."""
+    """Yield each item as soon as it is done; `in_progress` always holds the items that have been begun."""
     context = multiprocessing.get_context("spawn")
-    stop, steps, told = context.Event(), context.Value("q", 0), 0
+    stop, steps, reported_steps = context.Event(), context.Value("q", 0), 0
     queue = iter(items)
     running: dict[Future[Result], Item] = {}
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process, initargs=(stop, steps)) as pool:
         try:
             while True:
                 while len(running) < processes and (item := next(queue, None)) is not None:
-                    begun.append(item)
+                    in_progress.append(item)
                     with one_thread_each():
                         running[pool.submit(work, item, Report())] = item
                 if not running:
                     return
                 done = wait(running, timeout=TICK, return_when=FIRST_COMPLETED).done
-                advance(steps.value - told)
-                told = steps.value
+                advance(steps.value - reported_steps)
+                reported_steps = steps.value
                 for future in done:
                     result, item = future.result(), running.pop(future)
-                    begun.remove(item)
+                    in_progress.remove(item)
                     yield item, result
         finally:
-            stop.set()  # whoever leaves early does not wait for what is under way
+            stop.set()  # a caller that leaves early does not wait for the items in progress
 
 
 def _alone(work: Work[Item, Result], item: Item, advance: Callable[[int], None]) -> Result | Lost:
     try:
-        with closing(_in_processes(work, (item,), 1, [], advance)) as found:
-            return next(found)[1]
+        with closing(_in_processes(work, (item,), 1, [], advance)) as finished:
+            return next(finished)[1]
     except BrokenProcessPool:
         return Lost(
-            "the process that read it was ended from outside, for want of memory or by a damaged file that crashes the "
-            "decoder: look at its files, or give the same command with fewer processes"
+            "the process that read it was killed, because memory ran out or a damaged file crashed the decoder: check "
+            "its files, or run the same command with fewer processes"
         )
 
 
@@ -184,16 +185,16 @@ _steps: "Synchronized[int] | None" = None
 def _begin_process(stop: Event, steps: "Synchronized[int]") -> None:
     global _stop, _steps
     _stop, _steps = stop, steps
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program that started it tells it when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process decides when to stop
     cv2.setNumThreads(1)
     end_with_parent()
 
 
 def load_ray() -> ModuleType:
-    """Ray, which is an extra.
+    """Import Ray, which is an optional dependency.
 
     Raises:
-        ImportError: It is not installed; the message names the extra.
+        ImportError: Ray is not installed; the message names the extra.
     """
     try:
         import ray
@@ -203,15 +204,15 @@ def load_ray() -> ModuleType:
 
 
 def _on_ray(work: Work[Item, Result], items: Sequence[Item], cluster: Ray) -> Generator[tuple[Item, Result | Lost]]:
-    """Each item as it is done by any machine of a cluster. Nothing is counted before an item is done."""
-    limit = checked(cluster)
+    """Yield each item as soon as a machine of the cluster has done it; no steps are counted before that."""
+    limit = checked_worker_count(cluster)
     ray = load_ray()
-    own = not ray.is_initialized()
-    if own:
+    connect = not ray.is_initialized()
+    if connect:
         _connect(ray, cluster.address)
     try:
         limit = limit or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        # Not retried: what ends one worker may end the next, and the same command does it at leisure.
+        # Not retried: what kills one worker may kill the next. Running the command again tries it again.
         remote = ray.remote(_on_a_worker).options(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")
         queue = iter(items)
         running: dict[Any, Item] = {}
@@ -226,10 +227,10 @@ def _on_ray(work: Work[Item, Result], items: Sequence[Item], cluster: Ray) -> Ge
                 try:
                     result = ray.get(done[0])
                 except ray.exceptions.RayError as error:
-                    why = str(error).splitlines()[0].rstrip(".")
+                    reason = str(error).splitlines()[0].rstrip(".")
                     result = Lost(
-                        f"the worker of the cluster that had it was lost ({why}): look at its files and at the "
-                        "cluster, and give the same command again"
+                        f"the cluster lost the worker that read it ({reason}): check its files and the cluster, and "
+                        "run the same command again"
                     )
                 del running[done[0]]
                 yield item, result
@@ -237,7 +238,7 @@ def _on_ray(work: Work[Item, Result], items: Sequence[Item], cluster: Ray) -> Ge
             for reference in running:
                 ray.cancel(reference, force=True)
     finally:
-        if own:
+        if connect:
             ray.shutdown()
 
 
@@ -250,14 +251,14 @@ def _connect(ray: ModuleType, address: str) -> None:
     """Join a cluster.
 
     Raises:
-        SourceError: There is none at the address.
+        SourceError: There is no cluster at the address.
     """
     host, _, port = address.rpartition(":")
-    way = "start one with `ray start --head`, or give the address of its head (--ray-address HOST:PORT)"
+    way_out = "start one with `ray start --head`, or give the address of its head (--ray-address HOST:PORT)"
     try:
-        if host and port.isdigit():  # Ray itself would ask again and again for a minute
+        if host and port.isdigit():  # Ray itself would try for a minute
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"there is no Ray cluster at {address} ({why}); {way}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SourceError(f"there is no Ray cluster at {address} ({reason}); {way_out}") from error

@@ -9,11 +9,8 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.images import Image, OfAnySize, cut_out
+from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.decoding import images_at
-from mcss.video.people import crop_squares, filled
-
-Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in pixels of the source image."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class Crop:
     """A square cut out of an image."""
 
     pixels: OfAnySize
-    box: Box
-    """Where the crop lies in the source image."""
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels of the source image."""
 
 
 def joint_boxes(pixels: Float64[np.ndarray, "t joints 2"], scale: float = 1.0) -> Float64[np.ndarray, "t 4"]:
@@ -65,7 +62,7 @@ def without_gaps(path: Path, boxes: Float64[np.ndarray, "t 4"]) -> Float64[np.nd
     """
     if not np.isfinite(boxes).all(axis=1).any():
         raise SourceError(f"{path}: the person's position is not known in any frame; unpack this sequence again")
-    return filled(boxes)
+    return interpolated_boxes(boxes)
 
 
 def crops_at(
@@ -93,7 +90,7 @@ def crops_at(
     crop_boxes: Int64[np.ndarray, "n 4"] | None = None
     for index, image in enumerate(images_at(path, image_numbers)):
         if crop_boxes is None:
-            crop_boxes = crop_squares(boxes, rate, settings.margin, image.shape[1], image.shape[0])
+            crop_boxes = steady_crop_boxes(boxes, rate, settings.margin, image.shape[1], image.shape[0])
         yield crop_of(path, image, crop_boxes[index], settings.size)
 
 

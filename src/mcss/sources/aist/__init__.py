@@ -1,1 +1,1 @@
-"""AIST++ as released: annotations of the dances of the AIST Dance Video Database, and their videos."""
+"""AIST++ as released: annotations for the dances of the AIST Dance Video Database, and their videos."""

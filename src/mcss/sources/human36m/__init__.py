@@ -1,1 +1,1 @@
-"""Human3.6M, the original release: videos, D3_Positions, ground-truth boxes and ``metadata.xml`` → capture."""
+"""Human3.6M as released (videos, D3_Positions, boxes, ``metadata.xml``), and two unpacked copies of it."""

@@ -1,1 +1,1 @@
-"""MPI-INF-3DHP, the original release: videos, ``annot.mat``, ``camera.calibration`` and the test set → capture."""
+"""MPI-INF-3DHP as released: videos, ``annot.mat``, ``camera.calibration`` and the test set."""

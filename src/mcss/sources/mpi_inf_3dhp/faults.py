@@ -1,8 +1,9 @@
-"""The known faults of MPI-INF-3DHP, one function each; each has its switch in `MpiInf3dhpSettings`."""
+"""The known faults of MPI-INF-3DHP, one function each; each has a switch in `MpiInf3dhp`."""
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float64, Int64
 
+from mcss.images import OfAnySize
 from mcss.skeletons import MIRROR
 
 SWAPPED = ("S4", "Seq2", 3759, 5852)
@@ -12,13 +13,13 @@ SHORT = frozenset({("S6", "Seq2", 2)})
 """Subject, sequence and camera of videos that end before the others."""
 
 WHITE = 235.0
-"""An image that is brighter than this on average (of 255) is a flash: the studio is far darker. A choice of mcss."""
+"""Mean brightness (of 255) above which an image shows a flash; the studio is far darker. Chosen for mcss."""
 
 
-def sides_put_right(
+def with_sides_corrected(
     subject: str, sequence: str, poses: Float64[np.ndarray, "n 17 3"], frames: Int64[np.ndarray, " n"]
 ) -> Float64[np.ndarray, "n 17 3"]:
-    """Poses of S4/Seq2 with left and right as they are in frames 3759 to 5852; others as they come."""
+    """Exchange left and right in frames 3759 to 5852 of S4/Seq2; leave other poses as they are."""
     if (subject, sequence) != SWAPPED[:2]:
         return poses
     wrong = (frames >= SWAPPED[2]) & (frames <= SWAPPED[3])
@@ -26,15 +27,15 @@ def sides_put_right(
 
 
 def may_end_early(subject: str, sequence: str, camera: int) -> bool:
-    """Whether a video is known to be short: S6/Seq2 camera 2; its view then ends, and the others go on."""
+    """Return whether a video is known to be short (S6/Seq2, camera 2); its view then ends and the others go on."""
     return (subject, sequence, camera) in SHORT
 
 
 def annotated_frames(stated: int, annotated: int) -> int:
-    """Frames that can be used: S3/Seq1 has one annotation more than it has images, which belongs to none."""
+    """Return the number of usable frames: S3/Seq1 has one annotation more than it has images."""
     return min(stated, annotated)
 
 
-def is_flash(image: UInt8[np.ndarray, "height width 3"]) -> bool:
-    """Whether an image is nearly white, as where a flash went off: nothing can be seen in it."""
+def is_flash(image: OfAnySize) -> bool:
+    """Return whether an image is nearly white, as when a flash went off, so that it shows nothing."""
     return float(image.mean()) > WHITE

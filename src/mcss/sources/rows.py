@@ -1,0 +1,126 @@
+"""The rows of a sequence that several cameras saw: the loop over instants and views that all sources share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from mcss.data.cameras import Camera
+from mcss.data.schema import Frame
+from mcss.errors import SourceError
+from mcss.images import encode_jpeg
+from mcss.sources.assembly import Note, SourceSequence
+from mcss.video.crops import Crop
+from mcss.video.decoding import decoded_count
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceInstants:
+    """The instants (multi-view frames) of a sequence that are imported."""
+
+    frame_numbers: Int64[np.ndarray, " n"]
+    """Numbers of the frames in the original files, ascending."""
+    rate: float
+    """Frames per second."""
+    actions: Sequence[str]
+    """The action at each instant."""
+    poses: Float[np.ndarray, "n 17 3"] | None = None
+    """World millimetres, +Z up, NaN where a joint is unknown; None without labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceView:
+    """A camera's crops of a sequence."""
+
+    name: str
+    crops: Iterator[Crop | None]
+    """A crop for each instant, None for an instant that this view leaves out; may end early."""
+    camera: Camera | None = None
+    ended: Callable[[int], None] = lambda _: None
+    """Called with the index of the first instant without crop if the crops end early; raises `SourceError` if that is
+    not acceptable."""
+
+
+def multi_view_rows(
+    sequence: SourceSequence,
+    instants: SequenceInstants,
+    views: Sequence[SequenceView],
+    quality: int,
+    *,
+    end_together: bool = False,
+) -> Iterator[Frame]:
+    """Yield the rows of a sequence, all views of an instant together.
+
+    Args:
+        sequence: Names the rows.
+        instants: The instants, their actions and poses.
+        views: The views. One whose crops end early is left out from there on.
+        quality: JPEG quality of the crops.
+        end_together: End all views with the first one that ends.
+
+    Raises:
+        SourceError: A file is damaged, or a view ends too early.
+    """
+    open_views = list(views)
+    for index, frame_number in enumerate(instants.frame_numbers.tolist()):
+        pose = None if instants.poses is None else instants.poses[index]
+        crops: list[tuple[SequenceView, Crop | None]] = []
+        for view in tuple(open_views):
+            try:
+                crops.append((view, next(view.crops)))
+            except StopIteration:
+                view.ended(index)
+                open_views.remove(view)
+        if end_together and len(crops) < len(views):
+            return
+        for view, crop in crops:
+            if crop is not None:
+                yield Frame(
+                    subject=sequence.subject,
+                    sequence=sequence.sequence,
+                    action=instants.actions[index],
+                    frame=frame_number,
+                    time=frame_number / instants.rate,
+                    view=view.name,
+                    image=encode_jpeg(crop.pixels, quality),
+                    box=crop.box,
+                    pose=None if pose is None or not np.isfinite(pose).all() else pose,
+                    camera=view.camera,
+                )
+
+
+def end_of_video(path: Path, expected: int, max_missing: int, note: Note) -> Callable[[int], None]:
+    """Return a value for `SequenceView.ended` that accepts a video which lacks up to `max_missing` images."""
+    return lambda _: check_complete(path, decoded_count(path), expected, "images", max_missing, note)
+
+
+def check_complete(path: Path, count: int, expected: int, what: str, max_missing: int, note: Note) -> None:
+    """Accept a file that is a little shorter than the annotation.
+
+    Args:
+        path: The file.
+        count: How many images or boxes it has.
+        expected: How many it should have.
+        what: ``images`` or ``boxes``.
+        max_missing: How many may be missing.
+        note: Receives a note if some are missing.
+
+    Raises:
+        SourceError: More are missing.
+    """
+    if expected - count > max_missing:
+        raise SourceError(
+            f"{path}: expected {expected} {what}, as the annotation has, got {count}; the file is damaged or was cut "
+            "off: unpack it again, leave its camera out (cameras), or raise max_missing to use its beginning"
+        )
+    if count < expected:
+        note(f"{path}: it has {count} {what}, the annotation {expected}; the frames at the end are left out")
+
+
+def note_unlabelled(path: Path, poses: Float[np.ndarray, "n 17 3"], note: Note) -> None:
+    """Report how many poses have unknown joints (NaN)."""
+    unknown = int((~np.isfinite(poses).all(axis=(1, 2))).sum())
+    if unknown:
+        note(f"{path}: {unknown} of {len(poses)} poses lack joints; the images of these frames have no label")
