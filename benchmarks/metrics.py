@@ -21,7 +21,7 @@ import torch
 
 from mcss.data.provenance import describe_machine
 from mcss.metrics import pa_mpjpe, pairwise_pa_mpjpe
-from mcss.retrieval import Gallery, retrieve_poses
+from mcss.retrieval import EmbeddedImages, retrieve_poses
 
 VIEWS = 4
 
@@ -32,7 +32,7 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def test_set(instants: int) -> Gallery:
+def test_set(instants: int) -> EmbeddedImages:
     """Random poses, four views of each, two people."""
     generator = torch.Generator().manual_seed(0)
     pose = torch.randn(instants, 17, 3, generator=generator) * 300
@@ -40,7 +40,7 @@ def test_set(instants: int) -> Gallery:
     view = torch.arange(VIEWS).repeat(instants)
     embedding = torch.nn.functional.normalize(torch.randn(len(view), 128, generator=generator), dim=1)
     subject = instant % 2
-    return Gallery(embedding, pose[instant], instant, subject, subject, instant, view)
+    return EmbeddedImages(embedding, pose[instant], instant, subject, subject, instant, view)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from mcss.losses import (
     multiview_infonce,
     pair_distances,
     pose_l1,
-    without_negative,
 )
 
 
@@ -109,9 +108,9 @@ def test_a_distance_of_exactly_beta_is_no_negative_and_the_own_positive_never_is
 def test_a_pair_without_negative_has_no_hinge_and_is_counted() -> None:
     anchor, positive = torch.tensor([[0.0], [0.1], [9.0]]), torch.tensor([[0.05], [0.0], [9.0]])
     distances = pair_distances(anchor, positive)
-    assert without_negative(distances[:2, :2], 0.3).tolist() == [True, True]
+    assert hardest_negative(distances[:2, :2], 0.3).isinf().tolist() == [True, True]
     torch.testing.assert_close(multiview_contrastive(anchor[:2], positive[:2]), torch.tensor([0.05, 0.1]))
-    assert not without_negative(distances, 0.3).any()
+    assert not hardest_negative(distances, 0.3).isinf().any()
 
 
 def test_gradients_are_finite_where_distances_are_zero_or_all_is_collapsed() -> None:

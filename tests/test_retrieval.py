@@ -8,7 +8,7 @@ from torch import Tensor
 import reference
 from mcss.metrics import pa_mpjpe
 from mcss.retrieval import (
-    Gallery,
+    EmbeddedImages,
     chance_at_k,
     hit_at_k,
     mean_pa_mpjpe_at_k,
@@ -80,7 +80,7 @@ def test_hits_and_their_chance_by_hand() -> None:
         assert chance_at_k(two, EVERYONE, k)[0].item() == pytest.approx(reference.chance_of_a_hit(2, 5, k))
 
 
-def images(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -> Gallery:
+def images(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -> EmbeddedImages:
     """One sequence of `frames` instants in `views` views for each subject, with random embeddings."""
     generator = torch.Generator().manual_seed(seed)
     subject, frame, view = (
@@ -91,10 +91,10 @@ def images(seed: int = 0, subjects: int = 2, frames: int = 12, views: int = 3) -
     stiff = torch.randn(17, 3, generator=generator) * 300
     pose = stiff + torch.randn(subjects * frames, 17, 3, generator=generator) * 100
     embedding = torch.randn(len(view), 8, generator=generator)
-    return Gallery(embedding, pose[instant], instant, subject, subject, frame, view)
+    return EmbeddedImages(embedding, pose[instant], instant, subject, subject, frame, view)
 
 
-def by_hand(gallery: Gallery, cross_subject: bool, k: int, oracle: bool) -> float:
+def by_hand(gallery: EmbeddedImages, cross_subject: bool, k: int, oracle: bool) -> float:
     """Compute Mean-PA-MPJPE@K with plain loops over images."""
     total = 0.0
     poses = gallery.pose[:, 1:].double().numpy()

@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
+"""Writing files so that a kill at any moment leaves either the old file or the new one, never half of one."""
 
 import contextlib
 import json
@@ -11,10 +11,10 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; what was written there takes its place when the block ends well.
+    """Yield a temporary path beside `path`; the file written there replaces `path` when the block ends without error.
 
     Raises:
-        OSError: The disk is full or the folder not writable; the message names `path`, which stays as it was.
+        OSError: The disk is full or the folder is not writable; the message names `path`, which stays as it was.
     """
     temporary: Path | None = None
     try:
@@ -39,11 +39,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file at once or not at all."""
+    """Write a text file, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, readable by people, at once or not at all."""
+    """Write an indented JSON file, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,20 +1,20 @@
-"""The losses: tensors in, one value per pair, image or pose out; the caller averages.
+"""Losses: tensors in, one value per pair, image or pose out; the caller averages.
 
-Axis words: `pairs` anchor-positive pairs of one batch, `instants` moments of one subject, `views` images of
-one moment, `dim` of the embedding, `poses` labelled images, `coordinates` joint coordinates (48).
+Axis words: `pairs` anchor-positive pairs of one batch, `instants` multi-view frames of one subject, `views` images of
+one instant, `dim` of the embedding, `poses` labelled images, `coordinates` joint coordinates (48).
 """
 
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 
 def pair_distances(
     anchor: Float[Tensor, "pairs dim"], positive: Float[Tensor, "pairs dim"]
 ) -> Float[Tensor, "pairs pairs"]:
-    """D(i, j) = ‖anchor_i − positive_j‖₂: the plain norm, not squared; its gradient at D = 0 is 0.
+    """D(i, j) = ‖anchor_i − positive_j‖₂, the norm itself and not its square; its gradient at D = 0 is 0.
 
     Reference:
         Mitra et al., CVPR 2020, Sec. 3.1 (the printed sub- and superscript 2 is the norm's order).
@@ -23,14 +23,14 @@ def pair_distances(
 
 
 def hardest_negative(distances: Float[Tensor, "pairs pairs"], beta: float) -> Float[Tensor, " pairs"]:
-    """D_min of each pair: the smallest entry of its row or column beyond `beta`; +∞ where there is none.
+    """D_min of each pair: the smallest entry of its row or column above `beta`, or +∞ if there is none.
 
     Reference:
         Mitra et al., CVPR 2020, Eq. 1. Departure: taken literally, argmin δ(D)·D picks the very entries that
         δ zeroed; here they count as +∞.
     """
-    own = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
-    candidates = distances.masked_fill(own | (distances <= beta), math.inf)
+    diagonal = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
+    candidates = distances.masked_fill(diagonal | (distances <= beta), math.inf)
     return torch.minimum(candidates.amin(dim=1), candidates.amin(dim=0))
 
 
@@ -42,14 +42,14 @@ def multiview_contrastive(
 ) -> Float[Tensor, " pairs"]:
     """L_cnstr of each pair: D(i, i) + max(0, α − D_min), the paper's metric loss.
 
-    A pair without any negative beyond `beta` has no hinge term (not α): a batch that has collapsed below β gets
-    no repulsion at all, so watch the share of such pairs (`hardest_negative` gives +∞ for them).
+    A pair without any negative above `beta` has no hinge term (its hinge is 0, not α). A batch that has collapsed below
+    β is therefore not pushed apart at all, so watch the share of such pairs: `hardest_negative` is +∞ for them.
 
     Args:
         anchor: Unit embeddings of one subject's images.
         positive: Row i shows the same instant as anchor i from another camera.
         alpha: Margin.
-        beta: Smallest distance at which an image counts as a negative.
+        beta: Distance above which an image counts as a negative.
 
     Reference:
         Mitra et al., CVPR 2020, Eq. 1 and 2. With no distance inside its duplicate band it equals HardNet's
@@ -64,16 +64,16 @@ def multiview_infonce(
 ) -> Float[Tensor, "instants views"]:
     """Cross-entropy of finding an image's other views among all images of the batch, per image.
 
-    Every other view of an instant is a positive; images of other instants, the same view's among them, are
-    the negatives. The positives do not compete with each other: each stands alone against the negatives.
+    Every other view of an instant is a positive; images of other instants, including those of the same view, are the
+    negatives. The positives do not compete with each other: each is compared with the negatives alone.
 
     Args:
         embedding: Unit embeddings of one subject, two or more views of each instant.
-        temperature: Of the softmax over cosine similarities.
+        temperature: Temperature of the softmax over cosine similarities.
 
     Reference:
         Departure from Mitra et al., CVPR 2020, Eq. 2: the supervised contrastive loss of Khosla et al.,
-        NeurIPS 2020, Eq. 2, with an instant for a class.
+        NeurIPS 2020, Eq. 2, in which each instant is a class.
     """
     instants, views, dim = embedding.shape
     flat = embedding.reshape(instants * views, dim)
@@ -90,15 +90,10 @@ def multiview_infonce(
 def pose_l1(
     predicted: Float[Tensor, "poses coordinates"], target: Float[Tensor, "poses coordinates"]
 ) -> Float[Tensor, " poses"]:
-    """L_pose of each pose: the L1 norm of the difference of its normalised joint coordinates.
+    """L_pose of each pose: the L1 norm of the difference between its normalised joint coordinates and the true ones.
 
     Reference:
-        Mitra et al., CVPR 2020, Sec. 3.2.1. A norm as printed, summed over the coordinates and not averaged: beside
-        it L_cnstr, whose distances are at most 2, is the smaller part of the total.
+        Mitra et al., CVPR 2020, Sec. 3.2.1. As printed, this is a norm, summed over the coordinates and not averaged,
+        so that L_cnstr, whose distances are at most 2, is the smaller part of the total.
     """
     return (predicted - target).abs().sum(dim=-1)
-
-
-def without_negative(distances: Float[Tensor, "pairs pairs"], beta: float) -> Bool[Tensor, " pairs"]:
-    """Which pairs have no negative beyond `beta`: all of them once an embedding has collapsed."""
-    return hardest_negative(distances, beta).isinf()

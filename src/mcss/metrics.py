@@ -1,13 +1,13 @@
-"""How far a 3D pose is from the true one: per sample, in mm unless the name says otherwise.
+"""Errors of 3D poses, one value per sample, in mm unless the name says otherwise.
 
-No function here moves a root or leaves a joint out; the caller passes what is to be compared. Two conventions
-are in use, and `mcss.evaluation.evaluate` reports both:
+No function here moves the root or leaves out a joint: the caller passes what is to be compared. Two conventions are in
+use, and `mcss.evaluation.evaluate` reports both:
 
-* *16 joints*: root-relative poses without their root. This project's figure, and the paper's.
-* *17 joints*: with the root, which is zero on both sides. MPJPE and N-MPJPE are then exactly 16/17 of the
-  figures above; PA-MPJPE only about so, since the root takes part in the alignment.
+* *16 joints*: root-relative poses without their root. These are the numbers of this project and of the paper.
+* *17 joints*: with the root, which is zero in both poses. MPJPE and N-MPJPE are then exactly 16/17 of the numbers
+  above; PA-MPJPE is so only approximately, since the root takes part in the alignment.
 
-Axis words: ``batch`` samples, ``joints``, ``queries`` × ``gallery`` pairs. All is computed in float64.
+Axis words: ``batch`` samples, ``joints``, ``queries`` × ``gallery`` pairs. Everything is computed in float64.
 """
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from mcss.skeletons import BONE_ANGLES, JOINTS, joint_angles
 
 TINY = 1e-12
-"""Below this a length (mm) or squared length (mm²) counts as zero."""
+"""A length (mm) or squared length (mm²) below this counts as zero."""
 
 PCK_MM = 150.0
 AUC_THRESHOLDS_MM = tuple(float(t) for t in range(0, 151, 5))
@@ -36,13 +36,13 @@ def mpjpe(pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch jo
 
 
 def n_mpjpe(pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch joints 3"]) -> Float[Tensor, "batch"]:
-    """MPJPE in mm after giving each prediction the scale that fits best, about the origin (the root).
+    """MPJPE in mm after scaling each prediction about the origin (the root) by the factor that fits best.
 
     A prediction that is zero everywhere stays zero.
 
     Reference:
-        Rhodin et al., CVPR 2018: s = ⟨p, g⟩ / ⟨p, p⟩ without re-centring. Not the Procrustes scale that
-        EpipolarPose uses.
+        Rhodin et al., CVPR 2018: s = ⟨p, g⟩ / ⟨p, p⟩ without re-centring. EpipolarPose uses the Procrustes scale
+        instead.
     """
     p, g = pred.double(), target.double()
     scale = _ratio((p * g).sum((-1, -2)), (p * p).sum((-1, -2)))
@@ -50,16 +50,16 @@ def n_mpjpe(pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch 
 
 
 def pa_mpjpe(pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch joints 3"]) -> Float[Tensor, "batch"]:
-    """MPJPE in mm after aligning each prediction by the best rotation, scale and shift; never a reflection."""
+    """MPJPE in mm after aligning each prediction by the best rotation, scale and translation, without reflections."""
     return _joint_errors(procrustes_aligned(pred, target).double(), target.double()).mean(-1)
 
 
 def procrustes_aligned(
     pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch joints 3"]
 ) -> Float[Tensor, "batch joints 3"]:
-    """The predictions moved onto the targets by the similarity of least squared error, no reflections.
+    """Move the predictions onto the targets by the similarity transform of least squared error, without reflections.
 
-    A prediction whose joints coincide becomes the target's mean point: it has no scale that could be fitted.
+    A prediction whose joints coincide becomes the target's mean point: no scale can be fitted to it.
 
     Reference:
         Umeyama, PAMI 1991.
@@ -67,7 +67,7 @@ def procrustes_aligned(
     p_mean, g_mean = pred.double().mean(-2, keepdim=True), target.double().mean(-2, keepdim=True)
     p, g = pred.double() - p_mean, target.double() - g_mean
     u, sigma, vt = torch.linalg.svd(p.mT @ g)
-    # Where the best orthogonal matrix is a reflection, the weakest axis is turned back.
+    # If the best orthogonal matrix is a reflection, the weakest axis is flipped back.
     sign = torch.ones_like(sigma)
     sign[..., 2] = torch.where(torch.linalg.det(u) * torch.linalg.det(vt) < 0, -1.0, 1.0)
     rotation: Tensor = u @ (sign[..., None] * vt)
@@ -78,22 +78,22 @@ def procrustes_aligned(
 def pck(
     pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch joints 3"], threshold: float = PCK_MM
 ) -> Float[Tensor, "batch"]:
-    """Share (0 to 1) of the joints that are less than `threshold` mm away."""
+    """Share (0 to 1) of the joints whose error is less than `threshold` mm."""
     return (_joint_errors(pred.double(), target.double()) < threshold).double().mean(-1)
 
 
 def auc(pred: Float[Tensor, "batch joints 3"], target: Float[Tensor, "batch joints 3"]) -> Float[Tensor, "batch"]:
-    """Mean of `pck` (0 to 1) over the thresholds 0, 5, … 150 mm, as MPI-INF-3DHP's own script has it."""
+    """Mean of `pck` (0 to 1) over the thresholds 0, 5, … 150 mm, as in MPI-INF-3DHP's own script."""
     errors = _joint_errors(pred.double(), target.double())
     thresholds = torch.tensor(AUC_THRESHOLDS_MM, dtype=errors.dtype, device=errors.device)
     return (errors[..., None] < thresholds).double().mean((-1, -2))
 
 
 def angle_error(pred: Float[Tensor, "batch 17 3"], target: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch"]:
-    """Mean absolute error in degrees of the angles between each bone and the next along the skeleton.
+    """Mean absolute error in degrees of the angles between each bone and the next one along the skeleton.
 
-    Such as the bend of an elbow or a knee: free of body size and heading. Not the error of joint
-    *rotations*, which positions do not determine.
+    These angles, such as the bend of an elbow or a knee, do not depend on body size and heading. This is not the error
+    of joint *rotations*, which positions do not determine.
     """
     difference = joint_angles(pred.double(), BONE_ANGLES) - joint_angles(target.double(), BONE_ANGLES)
     return difference.abs().mean(-1).rad2deg()
@@ -115,17 +115,17 @@ def pairwise_pa_mpjpe(
 ) -> Float[Tensor, "queries gallery"]:
     """PA-MPJPE in mm of every gallery pose aligned to every query pose: `pa_mpjpe(gallery[j], queries[i])`.
 
-    The query is the target, so a row is in mm of the query's body. Several times faster than an SVD a pair.
+    The query is the target, so a row is in mm of the query's body. This is several times faster than an SVD per pair.
 
     Args:
-        queries: Poses that the others are compared with.
+        queries: Target poses.
         gallery: Poses to be aligned.
-        chunk: Pairs at a time; bounds memory and keeps the work in cache, does not change the result.
+        chunk: Number of pairs that are computed together; it bounds memory and does not change the result.
 
     Reference:
         Theobald, Acta Cryst. 2005 (QCP) finds the largest eigenvalue λ of Horn's 4×4 matrix N by Newton's
-        steps. Departure: adj(N − λI) is proportional to qqᵀ and the rotation is linear in qqᵀ, so that no
-        quaternion is picked. Where λ is (nearly) a double root, as for straight lines, `pa_mpjpe` is asked.
+        method. Departure: adj(N − λI) is proportional to qqᵀ and the rotation is linear in qqᵀ, so no quaternion
+        has to be chosen. If λ is (nearly) a double root, as for straight lines, `pa_mpjpe` is used.
     """
     g, g_norm = _unit(queries)
     p, p_norm = _unit(gallery)
@@ -158,9 +158,9 @@ def pairwise_pa_mpjpe(
 def _rotations(
     k: list[list[Float[Tensor, "*pairs"]]],
 ) -> tuple[list[list[Float[Tensor, "*pairs"]]], Float[Tensor, "*pairs"], Bool[Tensor, "*pairs"]]:
-    """For k = pᵀg of unit poses the best rotation (pR ≈ g), its ⟨pR, g⟩, and whether it is well determined.
+    """The best rotation R (pR ≈ g) for k = pᵀg of unit poses, ⟨pR, g⟩, and whether R is well determined.
 
-    Matrices are lists of their entries, each over all pairs: many small plain operations that stay in cache.
+    Matrices are lists of their entries, each over all pairs, so that the many small operations stay in cache.
     """
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = k
     n00, n11, n22, n33 = xx + yy + zz, xx - yy - zz, yy - xx - zz, zz - xx - yy
@@ -170,7 +170,7 @@ def _rotations(
     c2 = -2 * squares
     c1 = -8 * (xx * (yy * zz - yz * zy) - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx))
     c0 = _det4(n00, n01, n02, n03, n11, n12, n13, n22, n23, n33)
-    # λ ≤ σ1 + σ2 + σ3 ≤ √3·‖k‖; from above, Newton's steps never overshoot where all roots are real.
+    # λ ≤ σ1 + σ2 + σ3 ≤ √3·‖k‖. Newton's method from above never overshoots, as all roots are real.
     value = (3 * squares).sqrt()
     for _ in range(24):
         slope = (4 * value * value + 2 * c2) * value + c1

@@ -1,4 +1,4 @@
-"""Weights of networks from files: read without running anything, loaded strictly."""
+"""Weights of networks in files: read without running any code, and loaded strictly."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from mcss.errors import WeightsError
 
 
 def read_weights(path: Path, option: str = "--weights", others: str = "imagenet, random, or ") -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` or ``.pth`` file; pickled code in the latter is refused, never run.
+    """Read the tensors of a ``.safetensors`` or ``.pth`` file; pickled code in the latter is refused, never run.
 
     Args:
         path: The file.
-        option: What asked for it, for the messages.
-        others: What else could have been asked for.
+        option: The option that names the file, for messages.
+        others: The other values of this option, for messages.
 
     Raises:
-        WeightsError: There is no such file, it is damaged, or holds something else.
+        WeightsError: There is no such file, it is damaged, or it holds something else.
     """
     if not path.is_file():
         raise WeightsError(f"{option} {path}: no such file. Expected {others}a .safetensors or .pth file.")
@@ -26,15 +26,15 @@ def read_weights(path: Path, option: str = "--weights", others: str = "imagenet,
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the two readers raise many kinds
+    except Exception as error:  # the two readers raise errors of many types
         raise WeightsError(
             f"{option} {path}: not readable as plain weights ({error}). Expected a .safetensors file, or a "
-            ".pth file holding nothing but tensors."
+            ".pth file that holds nothing but tensors."
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
-            f"{option} {path}: expected a state_dict, tensors by name; this .pth file holds something else. "
+            f"{option} {path}: expected a state_dict (tensors by name), got a .pth file with something else. "
             "Save `model.state_dict()` of the network's own library."
         )
     return {str(key).removeprefix("module."): value for key, value in state.items()}
@@ -48,23 +48,23 @@ def load_strictly(
     option: str = "--weights",
     other: str = "--backbone",
 ) -> None:
-    """Load weights that are exactly those of a network; only BatchNorm's step counters may be missing.
+    """Load weights that fit a network exactly; only BatchNorm's step counters may be missing.
 
     Args:
         net: The network.
         state: Tensors by name.
-        source: Where they come from, for the message.
-        name: What the network is called, likewise.
-        option: What asked for them, likewise.
-        other: What would choose another network, likewise.
+        source: The file that the tensors come from, for messages.
+        name: The network's name, for messages.
+        option: The option that names the file, for messages.
+        other: The option that chooses another network, for messages.
 
     Raises:
-        WeightsError: They are those of another one.
+        WeightsError: The weights are those of another network.
     """
-    own = net.state_dict()
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    extra = [key for key in state if key not in own]
-    shapes = [key for key in state if key in own and state[key].shape != own[key].shape]
+    expected = net.state_dict()
+    missing = [key for key in expected if key not in state and not key.endswith("num_batches_tracked")]
+    extra = [key for key in state if key not in expected]
+    shapes = [key for key in state if key in expected and state[key].shape != expected[key].shape]
     if missing or extra or shapes:
         raise WeightsError(
             f"{option} {source}: these are not the weights of {name}: {len(missing)} tensors missing "

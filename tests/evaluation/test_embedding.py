@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from mcss.evaluation.embedding import BIN_MM, distance_curves, drawn_queries, spearman
+from mcss.evaluation.embedding import BIN_MM, distance_curves, random_queries, spearman
 from mcss.metrics import pa_mpjpe
-from mcss.retrieval import Gallery
+from mcss.retrieval import EmbeddedImages
 
 
-def images(frames: int = 30, views: int = 2, subjects: int = 2, seed: int = 0) -> Gallery:
+def images(frames: int = 30, views: int = 2, subjects: int = 2, seed: int = 0) -> EmbeddedImages:
     """Embeddings that consist of the poses themselves and a small influence of the view."""
     generator = torch.Generator().manual_seed(seed)
     count = subjects * frames
@@ -18,7 +18,7 @@ def images(frames: int = 30, views: int = 2, subjects: int = 2, seed: int = 0) -
     view = torch.arange(views).repeat(count)
     embedding = torch.cat([pose[instant].flatten(1), 30.0 * view[:, None]], dim=1)
     subject = instant // frames
-    return Gallery(embedding, pose[instant], instant, subject, subject, instant % frames, view)
+    return EmbeddedImages(embedding, pose[instant], instant, subject, subject, instant % frames, view)
 
 
 def slow_spearman(a: list[float], b: list[float]) -> float:
@@ -41,7 +41,7 @@ def test_spearman_equals_counting_with_many_ties() -> None:
 
 def test_curves_equal_plain_loops_over_pairs() -> None:
     gallery = images()
-    queries = drawn_queries(gallery, 10, seed=0)
+    queries = random_queries(gallery, 10, seed=0)
     assert len(queries) == 20
     assert (np.bincount(gallery.subject[queries].numpy()) == 10).all()
     expected: dict[str, list[tuple[float, float]]] = {"same view": [], "different view": []}

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mcss.retrieval import Gallery, embedding_distances, in_chunks, pair_errors
+from mcss.retrieval import EmbeddedImages, embedding_distances, in_chunks, pair_errors
 
 BIN_MM = 20.0
 """Width of the bins of pose distance."""
@@ -33,7 +33,7 @@ class DistanceCurve:
     counts: tuple[int, ...]
 
 
-def drawn_queries(gallery: Gallery, per_subject: int, seed: int) -> Int64[np.ndarray, " queries"]:
+def random_queries(gallery: EmbeddedImages, per_subject: int, seed: int) -> Int64[np.ndarray, " queries"]:
     """Places of so many random labelled images of each subject, or of all where there are fewer."""
     labelled = ~gallery.pose.isnan().any(-1).any(-1).numpy()
     random, chosen = np.random.default_rng(seed), []
@@ -43,7 +43,7 @@ def drawn_queries(gallery: Gallery, per_subject: int, seed: int) -> Int64[np.nda
     return np.concatenate(chosen).astype(np.int64)
 
 
-def distance_curves(gallery: Gallery, queries: Int64[np.ndarray, " queries"]) -> tuple[DistanceCurve, ...]:
+def distance_curves(gallery: EmbeddedImages, queries: Int64[np.ndarray, " queries"]) -> tuple[DistanceCurve, ...]:
     """The curves of pairs from the same view and from different views; an image is not paired with itself.
 
     Args:

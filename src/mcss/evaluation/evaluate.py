@@ -16,7 +16,7 @@ from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction, predict_split, true_poses
 from mcss.models.prediction import Predictor
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.retrieval import KS, Gallery, InstantRetrieval, PoseRetrieval, ScoreAtK, retrieve_instants, retrieve_poses
+from mcss.retrieval import KS, EmbeddedImages, InstantRetrieval, PoseRetrieval, ScoreAtK, retrieve_instants, retrieve_poses
 from mcss.skeletons import PoseFrame
 
 
@@ -146,7 +146,7 @@ def evaluate_predictions(
     )
 
 
-def gallery_of(predictions: SplitPrediction) -> Gallery:
+def gallery_of(predictions: SplitPrediction) -> EmbeddedImages:
     """The images as retrieval sees them.
 
     Raises:
@@ -156,7 +156,7 @@ def gallery_of(predictions: SplitPrediction) -> Gallery:
         raise ValueError("retrieval needs embeddings, and this predictor gives none; evaluate one that does.")
     instants, instant = predictions.instants, predictions.instant
     sequence = instants.subject * len(instants.sequences) + instants.sequence
-    return Gallery(
+    return EmbeddedImages(
         embedding=predictions.embedding,
         pose=torch.from_numpy(instants.pose[instant]),
         instant=torch.from_numpy(instant),
