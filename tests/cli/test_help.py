@@ -145,7 +145,7 @@ def test_a_misspelt_verb_or_option_is_refused_with_the_nearest(args: list[str], 
     ("args", "message"),
     [
         (["predict", "nothere.jpg", "-o", "out"], "nothere.jpg: no such file or folder; expected an image, a video"),
-        (["info", "nothere"], "nothere: no such file or folder; expected a capture"),
+        (["info", "nothere"], "no capture at nothere; check the path, or make one with"),
         (["equip", "nothere", "--capture", "c"], "nothere: no such file or folder; expected a run folder"),
     ],
 )

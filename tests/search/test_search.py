@@ -12,22 +12,22 @@ from mcss.data.capture import Capture
 from mcss.errors import PoseIndexError, QueryError
 from mcss.metrics import pa_mpjpe
 from mcss.models.model import Model, load
-from mcss.search.entries import Filter
 from mcss.search.index import PoseIndex
+from mcss.search.index_table import Filter
 from mcss.search.indexing import index_capture
+from mcss.search.pages import result_rows, search_sheet
 from mcss.search.query import (
     ImageQuery,
-    PlaceQuery,
+    NamedImageQuery,
     PoseQuery,
     RowQuery,
-    SegmentQuery,
+    SequenceQuery,
     SequenceSource,
     VideoQuery,
     parsed_clip,
     parsed_query,
 )
-from mcss.search.search import Answer, SearchSettings, answer, found_share, movements
-from mcss.search.search_page import rows_of, search_sheet
+from mcss.search.search import SearchResult, SearchSettings, answer, movements, recall_of
 from mcss.skeletons import JOINTS
 from runs_for_tests import small_run
 
@@ -49,7 +49,7 @@ def index(tiny_capture: Capture, model: Model, tmp_path_factory: pytest.TempPath
     return PoseIndex.open(place)
 
 
-def asked(index: PoseIndex, model: Model, text: str, **settings: object) -> Answer:
+def asked(index: PoseIndex, model: Model, text: str, **settings: object) -> SearchResult:
     return answer(index, parsed_query(text), SearchSettings(**settings), lambda: model)  # type: ignore[arg-type]
 
 
@@ -57,9 +57,9 @@ def asked(index: PoseIndex, model: Model, text: str, **settings: object) -> Answ
     ("text", "query"),
     [
         ("row:7", RowQuery(7)),
-        ("S9/Walking 1/40/left", PlaceQuery("S9", "Walking 1", 40, "left")),
-        ("S9/Walking 1/left", SegmentQuery("S9", "Walking 1", "left", None)),
-        ("S9/Walking 1/left@.5:2", SegmentQuery("S9", "Walking 1", "left", (0.5, 2.0))),
+        ("S9/Walking 1/40/left", NamedImageQuery("S9", "Walking 1", 40, "left")),
+        ("S9/Walking 1/left", SequenceQuery("S9", "Walking 1", "left", None)),
+        ("S9/Walking 1/left@.5:2", SequenceQuery("S9", "Walking 1", "left", (0.5, 2.0))),
         ("a/b/c.MP4@1:2.5", VideoQuery(Path("a/b/c.MP4"), (1.0, 2.5))),
         ("a@b.jpg", ImageQuery(Path("a@b.jpg"))),
         ("poses.trc@12", PoseQuery(Path("poses.trc"), 12)),
@@ -73,12 +73,12 @@ def test_a_query_is_recognised_by_its_form(text: str, query: object) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("row:x", "expected a number after row:, came 'row:x'"),
-        ("clip.mp4@3:1", "expected two times in s after @, such as @1.5:3, the earlier first, came 'clip.mp4@3:1'"),
+        ("row:x", "expected a number after row:, got 'row:x'"),
+        ("clip.mp4@3:1", "expected two times in s after @, such as @1.5:3, the earlier first, got 'clip.mp4@3:1'"),
         ("S1/Walking 1/2@a:b", "expected two times in s"),
-        ("poses.npz@last", "expected a number of a frame after @"),
-        ("nothing", "'nothing' is none of what can be searched for: an image file; row:NUMBER"),
-        ("S1/Walking 1/x/2", "none of what can be searched for"),
+        ("poses.npz@last", "expected a frame number after @"),
+        ("nothing", "query: expected an image file; row:NUMBER"),
+        ("S1/Walking 1/x/2", "or a 3D pose as FILE@FRAME (.bvh, .c3d, .csv, .npz, .trc); got 'S1/Walking 1/x/2'"),
     ],
 )
 def test_impossible_queries_are_refused_with_a_reason(text: str, message: str) -> None:
@@ -135,7 +135,7 @@ def test_a_3d_pose_finds_the_instants_that_show_it_in_every_view(
     assert {(hit.subject, hit.sequence, hit.frame) for hit in found.hits} == {("S2", SEQUENCES[1], 7)}
     assert sorted(hit.view for hit in found.hits) == list(VIEWS)
     assert max(hit.distance for hit in found.hits) < 0.1
-    with pytest.raises(QueryError, match="frame 9 has no pose with all joints; it has 2 frames"):
+    with pytest.raises(QueryError, match="frame 9 has no pose with all joints; the file has 2 frames"):
         asked(index, model, f"{tmp_path / 'pose.csv'}@9")
 
 
@@ -154,7 +154,7 @@ def test_a_movement_is_found_where_it_is_and_not_as_itself(index: PoseIndex, mod
     assert len(found.movements) == 5
     for movement in found.movements:
         assert movement.track != name or movement.last.time < 0.5 or movement.first.time > 1.4
-    track = next(t for t in index.tracks(Filter(subject=("S1",), view=("2",))) if t.sequence == SEQUENCES[0])
+    track = next(t for t in index.view_sequences(Filter(subject=("S1",), view=("2",))) if t.sequence == SEQUENCES[0])
     again = movements(index, track.vector[5:15], track.time[5:15], SearchSettings(top=1))[0]
     assert (again.track, again.first.frame, again.last.frame) == (name, 5, 14)
     assert again.distance < 1e-3
@@ -169,7 +169,7 @@ def test_queries_that_do_not_exist_are_named(index: PoseIndex, model: Model) -> 
         asked(index, model, "S7/Walking 1/4/2")
     with pytest.raises(PoseIndexError, match=r"view: there is no '9' in the index at .*; there are 1, 2, 3, 4"):
         asked(index, model, "row:1", filter=Filter(not_view=("9",)))
-    with pytest.raises(QueryError, match="a movement needs 5 images or more, came 2"):
+    with pytest.raises(QueryError, match="expected a movement of 5 images or more, got 2"):
         asked(index, model, "S1/Walking 1/2@0.1:0.2")
     with pytest.raises(QueryError, match="has no images of S1/Walking 1/2 at that time"):
         asked(index, model, "S1/Walking 1/2@70:80")
@@ -193,15 +193,15 @@ def test_a_model_that_did_not_make_the_index_is_refused(
 
 def test_recall_counts_entries_as_near_as_the_last_exact_hit(index: PoseIndex, model: Model) -> None:
     hits = asked(index, model, "row:5", top=8).hits
-    assert found_share(hits, hits) == 1
-    assert found_share(hits[:6], hits) == 0.75
-    assert found_share((), hits) == 0
-    assert found_share((), ()) == 1
+    assert recall_of(hits, hits) == 1
+    assert recall_of(hits[:6], hits) == 0.75
+    assert recall_of((), hits) == 0
+    assert recall_of((), ()) == 1
 
 
 def test_hits_are_shown_with_what_the_other_views_saw(index: PoseIndex, model: Model, tiny_capture: Capture) -> None:
     found = asked(index, model, "row:5", top=3)
-    rows = rows_of(found, {tiny_capture.fingerprint: tiny_capture})
+    rows = result_rows(found, {tiny_capture.fingerprint: tiny_capture})
     assert [len(row.images) for row in rows] == [4, 4, 4, 4]
     first = found.hits[0]
     assert rows[1].images[0].caption == f"view {first.view}"
@@ -246,7 +246,9 @@ def test_index_and_search_on_the_command_line(
     assert cv2.imread("sheet.png") is not None
     (tmp_path / "no.jpg").write_bytes(b"GIF89a")
     assert "not a readable image" in failing(["search", "no.jpg"], capsys)
-    assert "page.pdf should end in .html, .jpg or .png" in failing(["search", "row:1", "-o", "page.pdf"], capsys)
+    assert "expected a file that ends in .html, .jpg or .png, got page.pdf" in failing(
+        ["search", "row:1", "-o", "page.pdf"], capsys
+    )
     assert "no index at nowhere" in failing(["search", "row:1", "--index", "nowhere"], capsys)
     with pytest.raises(SystemExit):
         main(["search", "row:1", "--top", "0"])
@@ -264,5 +266,5 @@ def test_hits_of_a_missing_capture_have_no_images(
     index_capture(tiny_capture, load(run), "index")
     PoseIndex.open("index").remember_capture(tiny_capture.fingerprint, str(tmp_path / "moved"))
     main(["search", "row:5", "--top", "2", "-o", "page.html"])
-    assert "its images are not shown: no capture at" in capsys.readouterr().out
+    assert "Images of a capture are not shown: no capture at" in capsys.readouterr().out
     assert "the capture is out of reach" in Path("page.html").read_text()

@@ -117,15 +117,15 @@ ANNOTATED: Any = Annotated
 REGISTRY = ConstructorRegistry()
 
 
-def existing(kind: type[str] | type[Path], expected: str) -> PrimitiveConstructorSpec[Any]:
+def existing(kind: type[str] | type[Path], message: str) -> PrimitiveConstructorSpec[Any]:
     """Annotate a path that must exist; the address of an object store is not looked up.
 
-    The check is part of reading the arguments, before anything heavy is loaded. `expected` says what should be there.
+    The check is part of reading the arguments, before anything heavy is loaded. `{path}` in `message` is the path.
     """
 
     def read(words: list[str]) -> str | Path:
-        if "://" not in words[0] and not Path(words[0]).exists():
-            raise FileNotFoundError(f"{words[0]}: no such file or folder; expected {expected}")
+        if "://" not in words[0] and not Path(words[0]).expanduser().exists():
+            raise FileNotFoundError(message.format(path=words[0]))
         return kind(words[0])
 
     return PrimitiveConstructorSpec(

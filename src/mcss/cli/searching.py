@@ -1,4 +1,4 @@
-"""Verbs that find people by pose, and compare how they move."""
+"""Verbs that search by pose: index, search, compare."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,55 +9,56 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
+from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
 from mcss.data.provenance import provenance_without_capture
 from mcss.errors import CaptureError, PoseIndexError
 from mcss.files import write_text
 from mcss.images import WRITTEN_SUFFIXES, write_image
-from mcss.inference.locate import parsed_rectangle
+from mcss.inference.clips import PoseClip, clip_of_sequence, clip_of_video
+from mcss.inference.locate import parsed_box
 from mcss.models.model import Model, load
 from mcss.progress import RichProgress
-from mcss.search.clips import Clip, clip_of_sequence, clip_of_video
 from mcss.search.compare import CompareSettings
 from mcss.search.compare import compare as compare_clips
-from mcss.search.comparison_page import comparison_page
 from mcss.search.index import PoseIndex
 from mcss.search.indexing import index_capture, indexed_capture
+from mcss.search.pages import comparison_page, search_page, search_sheet
 from mcss.search.query import SequenceSource, VideoQuery, parsed_clip, parsed_query
-from mcss.search.search import Answer, SearchSettings, answer
-from mcss.search.search_page import search_page, search_sheet
+from mcss.search.search import SearchResult, SearchSettings, answer
 
 INDEX = "index"
-"""Where an index is if nothing else is said."""
+"""The folder of an index where none is given."""
 
 
 @app.command
 def index(
-    capture: Positional[str],
+    capture: Positional[CaptureAddress],
     out: Annotated[str, arg(aliases=["-o"], metavar="INDEX")] = INDEX,
-    run: Path | None = None,
+    run: RunPath | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Put the embeddings of all images of a capture into an index for `mcss search`; goes on after any stop.
+    """Add the embeddings of all images of a capture to an index for `mcss search`.
+
+    The same command resumes an indexing that was stopped.
 
     Args:
-        capture: A capture's folder or object-store address.
-        out: The index: a folder or an object-store address. Several captures can go into one.
-        run: A run folder or model file; the weights shipped with mcss by default.
+        capture: Folder or object-store address of a capture.
+        out: The index: a folder or an object-store address. One index can hold several captures.
+        run: Run folder or model file, by default the weights shipped with mcss.
         json: Also write a summary to this file.
     """
     done = index_capture(Capture.open(capture), load_model(run), out, RichProgress())
     total = PoseIndex.open(out).count()
     if done.removed:
         console.print(
-            f"[yellow]Note[/] the capture at {escape(capture)} is no longer what was indexed: {done.removed:,} "
-            "images of before were taken out.",
+            f"[yellow]Note[/] The capture at {escape(capture)} has changed since it was indexed: {done.removed:,} "
+            "images of its former state were removed.",
             soft_wrap=True,
         )
     console.print(
-        f"{done.added:,} images added, {done.kept:,} were there: {out} has {total:,}. "
-        + (f"Searched in {done.partitions:,} partitions." if done.partitions else "Searched in full.")
+        f"{done.added:,} images added, {done.kept:,} present before: {out} now holds {total:,}. "
+        + (f"It is searched in {done.partitions:,} partitions." if done.partitions else "It is searched exhaustively.")
     )
     finish({**asdict(done), "index": out, "count": total}, json)
 
@@ -67,29 +68,29 @@ def search(
     query: Positional[str],
     index: str = INDEX,
     settings: OmitArgPrefixes[SearchSettings] = SearchSettings(),  # noqa: B008 (frozen)
-    run: Path | None = None,
+    run: RunPath | None = None,
     box: str | None = None,
     out: Annotated[Path | None, arg(aliases=["-o"], metavar="PAGE")] = None,
     json: JsonFile = None,
 ) -> None:
-    """Find images of the same pose, in all views and of all people, or stretches that show the same movement.
+    """Find images of the same pose in all views and of all people, or passages of the same movement.
 
     Args:
         query: An image file; row:NUMBER or SUBJECT/SEQUENCE/FRAME/VIEW of the index; a movement as VIDEO@T0:T1 or
-            SUBJECT/SEQUENCE/VIEW@T0:T1, in seconds; a 3D pose as FILE@FRAME (csv, trc, bvh, c3d, npz).
-        index: An index of `mcss index`: a folder or an object-store address.
-        settings: What may be found, and how it is searched.
-        run: For images and videos: the model that the index was made with, if it is not where it was then.
-        box: x,y,width,height of the person in an image, in pixels; it is taken whole by default.
-        out: Also write what was found with its images and other views: .html, .jpg or .png.
-        json: Also write what was found to this file.
+            SUBJECT/SEQUENCE/VIEW@T0:T1, in seconds; or a 3D pose as FILE@FRAME (csv, trc, bvh, c3d, npz).
+        index: Folder or object-store address of an index that `mcss index` made.
+        settings: How to search, and what may be found.
+        run: Model that the index was made with, for images and videos, if it is no longer where it was then.
+        box: Bounding box of the person in the image as X,Y,WIDTH,HEIGHT in pixels; by default the whole image.
+        out: Also write the results with their images and other views to this file: .html, .jpg or .png.
+        json: Also write the results to this file.
     """
     if out is not None and out.suffix.lower() not in (".html", *WRITTEN_SUFFIXES):
-        raise ValueError(f"out: {out} should end in .html, .jpg or .png; choose one of them.")
+        raise ValueError(f"out: expected a file that ends in .html, .jpg or .png, got {out}.")
     asked = parsed_query(query)
     opened = PoseIndex.open(index)
-    rectangle = None if box is None else parsed_rectangle(box)
-    found = answer(opened, asked, settings, _model_of(opened, run), rectangle, RichProgress())
+    person_box = None if box is None else parsed_box(box)
+    found = answer(opened, asked, settings, _model_of(opened, run), person_box, RichProgress())
     _show(found)
     if out is not None:
         captures = _captures(opened)
@@ -103,22 +104,22 @@ def search(
 
 
 def _model_of(index: PoseIndex, run: Path | None) -> Callable[[], Model]:
-    """Loads the model of an index when it is asked for."""
-    return cache(lambda: load(run or index.origin.run))
+    """Return a function that loads the model of an index once, when it is needed."""
+    return cache(lambda: load(run or index.model.run))
 
 
 def _captures(index: PoseIndex) -> dict[str, Capture]:
-    """The captures that can be opened and are still what was indexed."""
+    """Open the captures of an index, except those that are missing or have changed."""
     found = {}
     for fingerprint, place in index.captures().items():
         try:
             found[fingerprint] = indexed_capture(fingerprint, place, index.uri)
         except (CaptureError, PoseIndexError) as error:
-            console.print(f"[yellow]Note[/] its images are not shown: {escape(str(error))}", soft_wrap=True)
+            console.print(f"[yellow]Note[/] Images of a capture are not shown: {escape(str(error))}", soft_wrap=True)
     return found
 
 
-def _show(found: Answer) -> None:
+def _show(found: SearchResult) -> None:
     if found.movements:
         rows = [
             (str(n), m.track, f"{m.first.time:.2f}–{m.last.time:.2f}", f"{m.distance:.3f}")
@@ -127,7 +128,7 @@ def _show(found: Answer) -> None:
         show_table(f"Found for {found.asked}", ("", "subject/sequence/view", "s", "mean distance"), rows)
         return
     if not found.hits:
-        console.print("Nothing: the filter lets no image through.")
+        console.print("Found nothing: no image passes the filter.")
         return
     hits = [
         (str(n), h.subject, h.sequence, str(h.frame), f"{h.time:.2f}", h.view, str(h.row), f"{h.distance:.3f}")
@@ -149,22 +150,23 @@ def compare(
     b: Positional[str],
     out: Annotated[Path, arg(aliases=["-o"], metavar="PAGE")] = Path("compare.html"),
     settings: OmitArgPrefixes[CompareSettings] = CompareSettings(),  # noqa: B008 (frozen)
-    run: Path | None = None,
+    run: RunPath | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Put two videos of one movement in step by pose, and show where they differ: angles, joints, pairs of images.
+    """Align two videos of the same movement by pose, and show where they differ: angles, joints, pairs of images.
 
     Args:
         a: VIDEO or CAPTURE:SUBJECT/SEQUENCE/VIEW, with @T0:T1 for a part of it, in seconds.
-        b: The other one.
-        out: The HTML page.
-        settings: How they are put in step.
-        run: A run folder or model file; the weights shipped with mcss by default.
+        b: The video to compare with, given in the same way.
+        out: The HTML page to write.
+        settings: How the videos are aligned.
+        run: Run folder or model file, by default the weights shipped with mcss.
         json: Also write times, angles and distances to this file.
     """
     sources = (parsed_clip(a), parsed_clip(b))
     model = load_model(run)
-    found = compare_clips(_clip(sources[0], model), _clip(sources[1], model), settings)
+    clips = tuple(_clip(source, model) for source in sources)
+    found = compare_clips(clips[0].sequence, clips[1].sequence, settings)
     rows = [
         (
             d.name,
@@ -178,12 +180,12 @@ def compare(
     ]
     show_table(
         f"{found.a.name} (A) and {found.b.name} (B)",
-        ("angle, degrees", "mean in A", "mean in B", "mean difference", "largest, B less A", "at, s in A"),
+        ("angle, degrees", "mean in A", "mean in B", "mean difference", "largest, B minus A", "at, s in A"),
         rows,
     )
-    console.print(f"Joints lie {found.joints[:, 1:].mean():.0f} mm apart on average, size and heading aside.")
+    console.print(f"Joints lie {found.joints[:, 1:].mean():.0f} mm apart on average, apart from body size and heading.")
     made = provenance_without_capture(f"mcss compare {a!r} {b!r} -o {out}", model.name)
-    write_text(out, comparison_page(found, made))
+    write_text(out, comparison_page(found, *clips, made))
     console.print(f"Page: [bold]{out}[/]")
     finish(
         {
@@ -200,7 +202,7 @@ def compare(
     )
 
 
-def _clip(source: VideoQuery | SequenceSource, model: Model) -> Clip:
+def _clip(source: VideoQuery | SequenceSource, model: Model) -> PoseClip:
     match source:
         case VideoQuery(path, span):
             return clip_of_video(path, model, span, RichProgress())

@@ -1,8 +1,9 @@
 """The verb to start with: demo."""
 
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from mcss.cli.terminal import JsonFile, app, console, finish
 from mcss.experiments.comparison import DemoPlan, run_demo
@@ -11,16 +12,16 @@ from mcss.progress import RichProgress
 
 @app.command
 def demo(
-    out: Path = Path("demo"),
+    out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo"),
     plan: OmitArgPrefixes[DemoPlan] = DemoPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """The main job: build the capture, train the baseline and MCSS with one subject's labels, compare, report.
+    """Run the main experiment in small: build a capture, train the baseline and MCSS on one subject's labels, report.
 
     Args:
-        out: Folder for everything; the same command carries on after any stop.
-        plan: How much of everything.
-        json: Also write the report's rows to this file.
+        out: Folder of all results. The same command resumes a demo that was stopped.
+        plan: How much to build and train.
+        json: Also write the rows of the report to this file.
     """
     finish(run_demo(out, plan, RichProgress()), json)
     console.print(f"Report: [bold]{out / 'report.html'}[/]")

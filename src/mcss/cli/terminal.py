@@ -22,10 +22,14 @@ app = Verbs()
 JsonFile = Annotated[Path | None, arg(metavar="FILE")]
 """The option `--json` of every verb."""
 
-CaptureAddress = Annotated[str, existing(str, "a capture, such as `mcss synthetic build` makes")]
+CaptureAddress = Annotated[
+    str, existing(str, "no capture at {path}; check the path, or make one with `mcss synthetic build` or `mcss import`")
+]
 """An argument that names a capture: a folder, or an address in an object store."""
 
-RunPath = Annotated[Path, existing(Path, "a run folder of `mcss train`, or a model file")]
+RunPath = Annotated[
+    Path, existing(Path, "{path}: no such file or folder; expected a run folder of `mcss train`, or a model file")
+]
 """An argument that names a trained model."""
 
 

@@ -2,274 +2,309 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.cli.terminal import JsonFile, app, console, finish, load_model, show_table
+from mcss.cli.arguments import existing
+from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.inference.export.export import Export, ExportSettings, export_run
 from mcss.inference.export.runtimes import ExportFormat
-from mcss.inference.locate import parsed_rectangle
+from mcss.inference.locate import parsed_box
 from mcss.inference.outputs import parsed_formats, write_poses
 from mcss.inference.overlays import write_overlay, write_sequence_overlay
-from mcss.inference.pose_sequence import Take, Turned, smooth
+from mcss.inference.pose_sequence import PoseAxes, PoseSequence, smooth
 from mcss.inference.predict import (
-    Input,
-    inputs_of,
+    InputFile,
+    capture_sequences,
+    input_files,
     is_capture,
-    sequences_of,
-    take_of_image,
-    take_of_sequence,
-    take_of_video,
+    predict_image,
+    predict_sequence,
+    predict_video,
 )
-from mcss.inference.rerun_view import show_take_in_rerun
+from mcss.inference.rerun_view import write_rerun
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Model
 from mcss.progress import RichProgress
-from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.sources.videos.video_folder import Videos
 from mcss.video.detectors import DetectorName, person_detector
-from mcss.web.gallery import CaptureGallery, Gallery, IndexGallery
-from mcss.web.handlers import Studio
+from mcss.web.gallery import Gallery
+from mcss.web.handlers import PageHandlers
 from mcss.web.limits import Limits
 from mcss.web.server import run_server
-from mcss.web.worker import Means
+from mcss.web.worker import WorkerSettings
+
+Detector = Annotated[DetectorName | None, arg(metavar="DETECTOR")]
+
+
+NO_INPUT = "{path}: no such file or folder; expected an image, a video, a folder of them, or a capture"
 
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is looked at, and what is written."""
+    """How people are found in images and videos, and what is written about them."""
 
-    run: Path | None = None
-    """A run folder or model file; the weights shipped with mcss by default."""
+    run: RunPath | None = None
+    """Run folder or model file, by default the weights shipped with mcss."""
     formats: str = "json,csv"
-    """What to write: some of json,csv,trc,bvh,npz."""
+    """Files to write for each input, some of json,csv,trc,bvh,npz."""
     box: str | None = None
-    """x,y,width,height of the person in pixels, for an image or for all images of a video. By default an image is
-    taken whole, and in a video whoever moves before the static camera is followed."""
-    find: DetectorName | None = None
-    """Find people with this detector, in images and videos (docs/real_footage.md says what each needs)."""
+    """Bounding box of the person as X,Y,WIDTH,HEIGHT in pixels, for an image or for every frame of a video. By default
+    the whole image is used, and in a video the person who moves in front of the static camera is followed."""
+    find: Detector = None
+    """Find people in images and videos with this detector; docs/real_footage.md says what each one needs."""
     detector_weights: Path | None = None
-    """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default torchvision's hub."""
+    """File with the weights of the detector, .safetensors or .pth (.tflite for blazepose). By default they come from
+    torchvision's hub."""
     fuse: bool = False
-    """The videos of the folder are synchronised views of the same moments (laid out as for `mcss import videos`): one
-    pose is made of all views of a moment. Captures are always fused."""
-    turned: Turned = "canonical"
-    """How poses are turned in what is written: canonical, everybody facing the same way; or view, as the camera sees
-    the person, upright (not for fused poses)."""
+    """Treat the videos of the folder as synchronised views, laid out as for `mcss import videos`, and fuse the poses of
+    all views of an instant into one. Captures are always fused."""
+    turned: PoseAxes = "canonical"
+    """Orientation of the written poses: canonical, where everybody faces the same way; or view, upright as the camera
+    sees the person (not for fused poses)."""
     overlay: bool = True
-    """Write an image or video with the skeleton over the person and beside it."""
+    """Write an image or video with the skeleton drawn over the person and beside it."""
     rerun: bool = False
-    """Write a 3D view for the viewer Rerun, NAME.rrd (extra rerun); `rerun NAME.rrd` shows it."""
+    """Write a 3D view, NAME.rrd, which `rerun NAME.rrd` shows (needs the extra `rerun`)."""
     split: str | None = None
-    """Of a capture: only this split."""
+    """Predict only this split of a capture."""
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
-    """Of videos and sequences."""
+    """Smoothing of the poses of videos and sequences over time."""
+
+
+@dataclass(frozen=True)
+class PredictedItem:
+    """What was predicted and written for an image, a video or a sequence, as `--json` lists it."""
+
+    source: str
+    poses: int
+    found: int
+    """Number of images in which the person was found."""
+    expected_error: float | None
+    """Mean of the expected errors of the poses in mm; None for models without an uncertainty head."""
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FailedItem:
+    """An input that could not be predicted, as `--json` lists it."""
+
+    source: str
+    failed: str
+    """Why it failed."""
+
+
+Item = PredictedItem | FailedItem
 
 
 @app.command
 def predict(
-    source: Positional[str],
+    source: Positional[Annotated[str, existing(str, NO_INPUT)]],
     out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")],
-    prediction: OmitArgPrefixes[PredictOptions] = PredictOptions(),
+    options: OmitArgPrefixes[PredictOptions] = PredictOptions(),
     json: JsonFile = None,
 ) -> None:
-    """3D poses and embeddings of people in images and videos, with a trained model. Exit status 1 if any failed.
+    """Predict 3D poses and embeddings of people in images and videos. Exit status 1 if any input failed.
 
     Args:
         source: An image, a video, a folder of them, or a capture.
-        out: Folder of what is written.
-        prediction: What is looked at, and what is written.
+        out: Folder for everything that is written.
+        options: How people are found, and what is written.
         json: Also write a summary to this file.
     """
-    parsed_formats(prediction.formats)
-    if prediction.detector_weights is not None and prediction.find is None:
+    parsed_formats(options.formats)
+    if options.detector_weights is not None and options.find is None:
         raise ValueError("--detector-weights: there is no detector to load them; choose one with --find")
-    model = load_model(prediction.run)
+    model = load_model(options.run)
     if is_capture(source):
-        summary = _predict_capture(model, Capture.open(source), out, prediction)
-    elif prediction.fuse:
-        summary = _predict_fused(model, Path(source), out, prediction)
+        items = _predict_capture(model, Capture.open(source), out, options)
+    elif options.fuse:
+        items = _predict_fused(model, Path(source), out, options)
     else:
-        summary = _predict_files(model, inputs_of(Path(source)), out, prediction)
-    failed = [row for row in summary if "failed" in row]
-    for row in failed:
-        console.print(f"[red]Failed[/] {escape(row['failed'])}", highlight=False, soft_wrap=True)
-    console.print(f"{len(summary) - len(failed)} of {len(summary)} written to {out}.")
-    finish({"model": model.name, "out": str(out), "items": summary}, json)
+        items = _predict_files(model, input_files(Path(source)), out, options)
+    failed = [item for item in items if isinstance(item, FailedItem)]
+    for item in failed:
+        console.print(f"[red]Failed[/] {escape(item.failed)}", highlight=False, soft_wrap=True)
+    console.print(f"{len(items) - len(failed)} of {len(items)} written to {out}.")
+    finish({"model": model.name, "out": str(out), "items": [asdict(item) for item in items]}, json)
     if failed:
         sys.exit(1)
 
 
-def _predict_files(model: Model, inputs: list[Input], out: Path, options: PredictOptions) -> list[dict[str, Any]]:
-    box = None if options.box is None else parsed_rectangle(options.box)
-    finder = None if options.find is None else person_detector(options.find, options.detector_weights)
+def _predict_files(model: Model, inputs: list[InputFile], out: Path, options: PredictOptions) -> list[Item]:
+    box = None if options.box is None else parsed_box(options.box)
+    detector = None if options.find is None else person_detector(options.find, options.detector_weights)
 
-    def one(source: Input) -> dict[str, Any]:
-        if source.is_video:
-            take = smooth(take_of_video(model, source, box, finder, RichProgress()), options.smoothing)
+    def predict_file(file: InputFile) -> Item:
+        if file.is_video:
+            sequence = smooth(predict_video(model, file, box, detector, RichProgress()), options.smoothing)
         else:
-            take = take_of_image(model, source, box, finder)
-        written = _write(take, out, options)
+            sequence = predict_image(model, file, box, detector)
+        written = _write(sequence, out, options)
         if options.overlay:
-            written.append(out / f"{source.name}_overlay{'.mp4' if source.is_video else '.jpg'}")
-            write_overlay(take, source.path, written[-1])
-        return _summary(take, written)
+            written.append(out / f"{file.name}_overlay{'.mp4' if file.is_video else '.jpg'}")
+            write_overlay(sequence, file.path, written[-1])
+        return _reported(sequence, written)
 
-    return [_tried(str(source.path), lambda source=source: one(source)) for source in inputs]  # type: ignore[misc]
+    return [_attempted(str(file.path), partial(predict_file, file)) for file in inputs]
 
 
-def _predict_fused(model: Model, folder: Path, out: Path, options: PredictOptions) -> list[dict[str, Any]]:
-    with TemporaryDirectory() as place:
+def _predict_fused(model: Model, folder: Path, out: Path, options: PredictOptions) -> list[Item]:
+    with TemporaryDirectory() as temporary:
         size = max(model.image_size, 16)
-        settings = VideosSettings(
+        settings = Videos(
             size=size,
             quality=95,
             test_fraction=0.0,
             find=options.find or "motion",
             detector_weights=options.detector_weights,
         )
-        imported = import_videos(folder, f"{place}/capture", settings, RichProgress())
+        imported = settings.import_to(f"{temporary}/capture", folder, RichProgress())
         for note in imported.notes:
             console.print(f"[yellow]Note[/] {escape(note)}")
         return _predict_capture(model, imported.capture, out, options)
 
 
-def _predict_capture(model: Model, capture: Capture, out: Path, options: PredictOptions) -> list[dict[str, Any]]:
+def _predict_capture(model: Model, capture: Capture, out: Path, options: PredictOptions) -> list[Item]:
     if options.find is not None and not options.fuse:
-        raise ValueError("--find: a capture has its crops already; leave it out.")
+        raise ValueError("--find: the people in a capture are cropped already; leave it out.")
     if options.turned == "view" or options.box is not None:
         raise ValueError("--turned view, --box: not for captures and fused views; leave them out.")
 
-    def one(name: str, instants: Instants) -> dict[str, Any]:
-        take = smooth(take_of_sequence(model, capture, name, instants, RichProgress()), options.smoothing)
-        written = _write(take, out, options)
+    def predict_instants(name: str, instants: Instants) -> Item:
+        sequence = smooth(predict_sequence(model, capture, name, instants, RichProgress()), options.smoothing)
+        written = _write(sequence, out, options)
         if options.overlay:
             written.append(out / f"{name}_overlay.mp4")
-            write_sequence_overlay(take, capture, instants, written[-1])
-        return _summary(take, written)
+            write_sequence_overlay(sequence, capture, instants, written[-1])
+        return _reported(sequence, written)
 
-    return [
-        _tried(name, lambda name=name, part=part: one(name, part))  # type: ignore[misc]
-        for name, part in sequences_of(capture, options.split)
-    ]
+    sequences = capture_sequences(capture, options.split)
+    return [_attempted(name, partial(predict_instants, name, instants)) for name, instants in sequences]
 
 
-def _tried(name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` returns, or why it failed: one bad file does not stop the others."""
+def _attempted(name: str, predict_input: Callable[[], Item]) -> Item:
+    """Return what is predicted for an input, or why it failed: one bad file does not stop the others."""
     try:
-        return work()
+        return predict_input()
     except ImportError:
-        raise  # a package is missing: so it will be for the next
+        raise  # a package is missing, for the next input too
     except ValueError as error:
         text = str(error)
-        return {"source": name, "failed": text if name in text else f"{name}: {text}"}
+        return FailedItem(name, text if name in text else f"{name}: {text}")
 
 
-def _write(take: Take, out: Path, options: PredictOptions) -> list[Path]:
-    for note in take.notes:
+def _write(sequence: PoseSequence, out: Path, options: PredictOptions) -> list[Path]:
+    for note in sequence.notes:
         console.print(f"[yellow]Note[/] {escape(note)}", highlight=False, soft_wrap=True)
-    written = write_poses(take, out, parsed_formats(options.formats), options.turned)
+    written = write_poses(sequence, out, parsed_formats(options.formats), options.turned)
     if options.rerun:
-        written.append(out / f"{take.name}.rrd")
-        show_take_in_rerun(take, written[-1])
+        written.append(out / f"{sequence.name}.rrd")
+        write_rerun(sequence, written[-1])
     return written
 
 
-def _summary(take: Take, written: list[Path]) -> dict[str, Any]:
-    error = take.poses.error
-    expected = None if error is None else round(float(error.mean()), 1)
-    doubt = "" if expected is None else f", expected error {expected:.0f} mm"
-    console.print(f"{escape(take.name)}: {len(take)} poses{doubt}", highlight=False)
-    return {
-        "source": take.source,
-        "poses": len(take),
-        "found": int(take.found.sum()),
-        "expected_error": expected,
-        "files": [str(path) for path in written],
-        "notes": list(take.notes),
-    }
+def _reported(sequence: PoseSequence, written: list[Path]) -> PredictedItem:
+    """Print a line about the poses of an input, and return its entry in the summary."""
+    errors = sequence.poses.error
+    expected_error = None if errors is None else round(float(errors.mean()), 1)
+    addition = "" if expected_error is None else f", expected error {expected_error:.0f} mm"
+    console.print(f"{escape(sequence.name)}: {len(sequence)} poses{addition}", highlight=False)
+    return PredictedItem(
+        source=sequence.source,
+        poses=len(sequence),
+        found=int(sequence.found.sum()),
+        expected_error=expected_error,
+        files=tuple(map(str, written)),
+        notes=tuple(sequence.notes),
+    )
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What is served, and where."""
+    """What the web page offers, and where it is served."""
 
-    run: Path | None = None
-    """A run folder or model file; the weights shipped with mcss by default."""
-    find: DetectorName | None = None
-    """Find people with this detector, as for `mcss predict`. By default an image is taken whole, and in a video
-    whoever moves before the static camera is followed; visitors can draw a box in either."""
+    run: RunPath | None = None
+    """Run folder or model file, by default the weights shipped with mcss."""
+    find: Detector = None
+    """Find people with this detector, as in `mcss predict`. By default the whole image is used, and in a video the
+    person who moves in front of the static camera is followed; visitors can draw a box in either."""
     detector_weights: Path | None = None
-    """A file of the detector's weights, as for `mcss predict`."""
+    """File with the weights of the detector, as in `mcss predict`."""
     index: str | None = None
-    """An index of `mcss index`, made with the same run, whose images can be searched by pose."""
-    capture: str | None = None
-    """Without an index: a capture to search in. With one: where a capture of it is now, if it has been moved."""
+    """Index of `mcss index`, made with the same model, in which visitors can search by pose."""
+    capture: CaptureAddress | None = None
+    """Capture to search in where there is no index. With an index: the new place of a capture of it that was moved."""
     images: int = 6000
-    """Without an index: so many of the capture's images are embedded at the start, evenly spread over it."""
+    """Number of images of the capture, evenly spread, that are embedded at the start where there is no index."""
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets everybody in your network in, without a password."""
+    """Address to listen on; 0.0.0.0 admits everybody in your network, without a password."""
     port: int = 7860
-    """Likewise; 0 takes any that is free."""
+    """Port to listen on; 0 takes a free one."""
     limits: Limits = field(default_factory=Limits)
-    """How much visitors may ask for."""
+    """Limits on what visitors may upload and compute."""
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise ValueError(f"images: expected 1 or more, came {self.images}.")
+            raise ValueError(f"images: expected 1 or more, got {self.images}.")
         if not 0 <= self.port < 65536:
-            raise ValueError(f"port: expected 0 to 65535, came {self.port}.")
+            raise ValueError(f"port: expected 0 to 65535, got {self.port}.")
 
 
 @app.command
-def serve(server: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
-    """A web page: drop an image or a video, see the pose in 3D, and search by it. Asks nothing of the network.
+def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
+    """Serve a web page: drop an image or a video, see the pose in 3D, search by it. Needs no Internet.
 
     Args:
-        server: What is served, and where.
+        options: What the page offers, and where it is served.
     """
-    model = load_model(server.run)
-    if server.find is not None:
-        person_detector(server.find, server.detector_weights)  # so that what is wrong is said here
+    model = load_model(options.run)
+    if options.find is not None:
+        person_detector(
+            options.find, options.detector_weights
+        )  # raises an error here rather than for the first visitor
     gallery: Gallery | None = None
-    if server.index is not None:
-        gallery = IndexGallery.open(server.index, model, server.capture)
-    elif server.capture is not None:
-        gallery = CaptureGallery.embedded(model, Capture.open(server.capture), server.images, RichProgress())
+    if options.index is not None:
+        gallery = Gallery.of_index(options.index, model, options.capture)
+    elif options.capture is not None:
+        gallery = Gallery.of_capture(model, Capture.open(options.capture), options.images, RichProgress())
 
     def started(address: str) -> None:
         console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
 
     try:
-        means = Means(server.run, server.find, server.detector_weights)
-        run_server(Studio(model.name, means, gallery, server.limits, started), server.host, server.port)
+        worker = WorkerSettings(options.run, options.find, options.detector_weights)
+        run_server(PageHandlers(model.name, worker, gallery, options.limits, started), options.host, options.port)
     except KeyboardInterrupt:
-        console.print("Stopped; nothing is left behind.")
+        console.print("Stopped; all temporary files are deleted.")
 
 
 @app.command
 def export(
-    run: Positional[Path],
+    run: Positional[RunPath],
     format: ExportFormat,
     out: Annotated[Path, arg(aliases=["-o"], metavar="FILE")],
-    capture: str | None = None,
+    capture: CaptureAddress | None = None,
     settings: OmitArgPrefixes[ExportSettings] = ExportSettings(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """Write a trained network as one file for ONNX Runtime or OpenVINO, if it computes the same as the original.
+    """Export a trained network to a file for ONNX Runtime or OpenVINO, and check that it computes the same.
 
     Args:
-        run: A run folder of `mcss train`.
-        format: For which runtime.
-        out: The file to write: model.onnx, or model.xml, beside which comes model.bin.
-        capture: A capture on whose images the file is checked; without one they are generated.
-        settings: What the file is to be, and how it is checked.
+        run: Run folder of `mcss train`.
+        format: Runtime that will run the file.
+        out: The file to write: model.onnx; or model.xml, which model.bin accompanies.
+        capture: Capture on whose images the file is checked, by default generated images.
+        settings: Properties of the file, and how it is checked.
         json: Also write the result to this file.
     """
     opened = None if capture is None else Capture.open(capture)
@@ -290,8 +325,8 @@ def _show_export(result: Export) -> None:
         ("size", f"{result.megabytes:.1f} MB"),
         ("licence", facts.licence),
         ("checked on", f"{parity.images:,} images, {parity.source}"),
-        ("a joint moves by at most", f"{parity.pose_difference:.3g} mm"),
-        ("the embedding by at most", f"{parity.embedding_difference:.3g}"),
+        ("largest joint difference", f"{parity.pose_difference:.3g} mm"),
+        ("largest embedding difference", f"{parity.embedding_difference:.3g}"),
     ]
     if parity.n_mpjpe_original is not None and parity.n_mpjpe_exported is not None:
         rows += [
