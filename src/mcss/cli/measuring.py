@@ -1,4 +1,4 @@
-"""Verbs that measure and compare."""
+"""Verbs that measure and compare: evaluate, experiment, ablation, reproduce."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tyro.conf import OmitArgPrefixes, Positional
 
-from mcss.cli.terminal import JsonFile, app, console, finish, show_table
+from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_table
 from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.evaluation.report import SystemResult
@@ -22,22 +22,24 @@ from mcss.progress import RichProgress
 
 @app.command
 def evaluate(
-    run: Positional[Path | None] = None,
+    run: Positional[RunPath | None] = None,
     *,
-    capture: str,
+    capture: CaptureAddress,
     split: str = "test",
     settings: OmitArgPrefixes[EvaluationSettings] = EvaluationSettings(),  # noqa: B008 (frozen)
     out: Path | None = None,
     json: JsonFile = None,
 ) -> None:
-    """Measure a trained run on a split: pose errors, cross-view retrieval, images; report.json and report.html.
+    """Evaluate a trained model on a split: pose errors, cross-view retrieval, example images.
+
+    Writes report.json and report.html.
 
     Args:
-        run: A run folder of `mcss train`, or a model file; by default the weights shipped with mcss.
-        capture: A capture's folder or object-store address.
-        split: A split of the capture, such as test or new-motion.
-        settings: How much of the split is looked at.
-        out: Folder of the report; by default SPLIT in the run folder, or in runs/NAME for a model file.
+        run: Run folder of `mcss train` or model file, by default the weights shipped with mcss.
+        capture: Folder or object-store address of a capture.
+        split: Split of the capture, such as test or new-motion.
+        settings: How much of the split is evaluated.
+        out: Folder of the report, by default SPLIT in the run folder, or runs/NAME/SPLIT for a model file.
         json: Also write the evaluation to this file.
     """
     run = run or SHIPPED
@@ -63,7 +65,7 @@ def _show_result(result: SystemResult) -> None:
             )
             for name, s in rows
         ]
-        space = {"canonical": "Canonical pose", "camera": "Pose in camera space", "world": "Pose in the room"}[
+        space = {"canonical": "Canonical pose", "camera": "Pose in camera space", "world": "Pose in world space"}[
             pose.frame
         ]
         show_table(f"{space}, mm, 16 joints: split {evaluation.split}", columns, lines)
@@ -89,18 +91,18 @@ def _show_result(result: SystemResult) -> None:
 
 @app.command
 def experiment(
-    capture: str,
+    capture: CaptureAddress,
     out: Path = Path("results"),
     plan: OmitArgPrefixes[ExperimentPlan] = ExperimentPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """The main comparison with three seeds, cell by cell; finished cells are kept. Writes the README's table.
+    """Run the main comparison with three seeds, and write the table of the README. Finished runs are kept.
 
     Args:
-        capture: A capture's folder or object-store address.
-        out: Folder of the cells, the table and the report.
-        plan: How much of everything.
-        json: Also write the report's rows to this file.
+        capture: Folder or object-store address of a capture.
+        out: Folder of the runs, the table and the report.
+        plan: How much to train and evaluate.
+        json: Also write the rows of the report to this file.
     """
     finish(run_experiment(capture, out, plan, RichProgress()), json)
     console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
@@ -108,17 +110,19 @@ def experiment(
 
 @app.command
 def ablation(
-    capture: str,
+    capture: CaptureAddress,
     out: Path = Path("results/ablation"),
     plan: OmitArgPrefixes[AblationPlan] = AblationPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """What each departure of the recipe fast is worth: one taken back at a time, on the validation subject.
+    """Measure the effect of each departure of the recipe `fast` from the paper, on the validation subject.
+
+    Every run takes one departure back.
 
     Args:
-        capture: A capture's folder or object-store address.
-        out: Folder of the runs and the table; finished runs are kept.
-        plan: How much of everything.
+        capture: Folder or object-store address of a capture.
+        out: Folder of the runs and the table. Finished runs are kept.
+        plan: How much to train and evaluate.
         json: Also write the rows to this file.
     """
     finish(run_ablation(capture, out, plan, RichProgress()), json)
@@ -128,27 +132,27 @@ def ablation(
 @app.command
 def reproduce(
     parts: Positional[tuple[Wanted, ...]],
-    capture: str,
+    capture: CaptureAddress,
     out: Path = Path("results"),
     plan: OmitArgPrefixes[ReproducePlan] = ReproducePlan(),  # noqa: B008 (frozen)
     estimate: bool = False,
     json: JsonFile = None,
 ) -> None:
-    """The paper's tables and figures on a capture, ours beside the paper's; what was finished before is kept.
+    """Reproduce the tables and figures of the paper on a capture, beside its own numbers. Finished parts are kept.
 
     Args:
-        parts: table1, signals, fig3, table2, table3, fig4, fig5, table4, fig6, tsne, generalisation, or all.
-        capture: A capture's folder or object-store address.
+        parts: Tables and figures to reproduce.
+        capture: Folder or object-store address of a capture.
         out: Folder of the results.
-        plan: How much is done, and with what.
-        estimate: Say what is left to train and how long it will take, and stop.
+        plan: How much to do, and with what.
+        estimate: Print what is left to train and how long it will take, then stop.
         json: Also write the rows to this file.
     """
     study = plan.study(capture, out, RichProgress())
     named, notes = wanted_parts(parts, study)
     for note in notes:
         console.print(f"[yellow]Note[/] {note}")
-    if estimate or plan.train:  # trying a step of every system takes a while
+    if estimate or plan.train:  # tries a step of every method, which takes a while
         left = parts_estimate(named, study, plan.trials)
         _show_estimate(left, plan.processes)
         if estimate:
@@ -162,7 +166,7 @@ def reproduce(
 
 
 def _options(plan: ReproducePlan) -> str:
-    """The options that are not at their default, as they are typed."""
+    """Write the options that differ from their defaults as they are typed."""
     usual = ReproducePlan()
     own = {field.name: getattr(plan, field.name) for field in fields(plan)}
     given = {name: value for name, value in own.items() if value != getattr(usual, name)}
