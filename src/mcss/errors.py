@@ -1,8 +1,8 @@
-"""Errors that a user can mend; every message says where, what was expected, what came and the way out."""
+"""Errors that a user can fix. Every message names the place, what was expected, what was found, and the way out."""
 
 
 class MCSSError(ValueError):
-    """Something that was given to mcss is missing, damaged or of the wrong kind."""
+    """An input to mcss is missing, damaged or of the wrong kind."""
 
 
 class CaptureError(MCSSError):
@@ -10,7 +10,7 @@ class CaptureError(MCSSError):
 
 
 class CheckpointError(MCSSError):
-    """A run folder or model file is missing, broken or of another kind."""
+    """A run folder or model file is missing, damaged or of another kind."""
 
 
 class ExportError(MCSSError):
@@ -18,7 +18,7 @@ class ExportError(MCSSError):
 
 
 class ImageError(MCSSError):
-    """A file or array is no image that mcss can use, or a box lies outside its image."""
+    """A file or array is not an image that mcss can use, or a bounding box lies outside its image."""
 
 
 class PoseIndexError(MCSSError):
@@ -26,7 +26,7 @@ class PoseIndexError(MCSSError):
 
 
 class QueryError(MCSSError):
-    """A search query cannot be understood, or names something that is not there."""
+    """A search query cannot be parsed, or names something that does not exist."""
 
 
 class SourceError(MCSSError):
@@ -34,4 +34,4 @@ class SourceError(MCSSError):
 
 
 class WeightsError(MCSSError):
-    """Weights were asked for that are not available, or that do not fit."""
+    """The requested weights are not available or do not fit the network."""

@@ -1,4 +1,4 @@
-"""Progress of long work, kept apart from the work itself: functions report, the command line shows."""
+"""Progress of long work: library functions report it, and the command line shows it."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +21,7 @@ from rich.progress import (
 
 @runtime_checkable
 class Task(Protocol):
-    """One piece of long work."""
+    """A piece of long work in progress."""
 
     def advance(self, steps: int = 1) -> None:
         """Report that `steps` more of the total are done."""
@@ -32,10 +32,10 @@ class Task(Protocol):
 
 @runtime_checkable
 class Progress(Protocol):
-    """Where long work reports to."""
+    """A receiver of reports from long work."""
 
     def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Task]:
-        """Open a task of `total` steps of which `done` were finished before (a resumed run)."""
+        """Open a task of `total` steps, of which a resumed run has `done` finished before."""
 
 
 class _SilentTask:
@@ -47,11 +47,11 @@ class _SilentTask:
 
 
 class SilentProgress:
-    """Reports to nobody: the default of every function in the library."""
+    """Discards all reports; the default of every function in the library."""
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """A task that nobody sees."""
+        """Open a task that discards its reports."""
         yield _SilentTask()
 
 
@@ -70,14 +70,14 @@ class _RichTask:
 
 
 class RichProgress:
-    """Bars with elapsed and remaining time on a terminal."""
+    """Shows bars with elapsed and remaining time on a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
-        """A bar that stays on the screen when its work is done."""
+        """Open a task with a bar, which stays on the screen when the work is done."""
         bars = RichBars(
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description:<28}"),
