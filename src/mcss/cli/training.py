@@ -1,4 +1,4 @@
-"""Verbs that train."""
+"""Verbs that train: train, equip."""
 
 import argparse
 import json as jsonlib
@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, Positional
 
 from mcss.cli.arguments import Command, Verbs
-from mcss.cli.terminal import JsonFile, app, console, finish
+from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish
 from mcss.data.capture import Capture
 from mcss.methods.method import Method
 from mcss.methods.recipe import RecipeName
@@ -134,22 +134,23 @@ for _method in METHODS:
 
 @app.command
 def equip(
-    run: Positional[Path],
-    capture: str,
+    run: Positional[RunPath],
+    capture: CaptureAddress,
     settings: OmitArgPrefixes[EquipSettings] = EquipSettings(),  # noqa: B008 (frozen)
     out: Path | None = None,
     half: bool = False,
     json: JsonFile = None,
 ) -> None:
-    """Add to a trained model what `mcss predict` uses beside the network: headings and places, expected errors.
+    """Fit the orientation and uncertainty heads of a trained model, which `mcss predict` uses.
 
-    The network stays as it is. Takes a minute or two.
+    They tell how people stand in front of the camera, and the expected error of a pose. The network itself does not
+    change. This takes a minute or two.
 
     Args:
-        run: A run folder of `mcss train`, or a model file.
-        capture: A capture with labels and cameras, such as the synthetic one.
-        settings: How.
-        out: The model file to write; by default that of the run, in place.
+        run: Run folder of `mcss train`, or a model file.
+        capture: Capture with labels and cameras, such as the synthetic one.
+        settings: How the heads are fitted.
+        out: Model file to write; by default the model file of the run is replaced.
         half: Store all numbers in half precision.
         json: Also write a summary to this file.
     """
