@@ -1,8 +1,28 @@
 import math
 
+import numpy as np
+import pytest
 import torch
 
-from mcss.skeletons import JOINTS, LEFT_HIP, MIRROR, PARENTS, camera_pose, canonical_pose, heading_valid, mirrored
+from captures_for_tests import stick_pose
+from mcss.skeletons import (
+    BODY_ANGLES,
+    BONE_ANGLES,
+    JOINTS,
+    LEFT_HIP,
+    MIRROR,
+    PARENTS,
+    TRUNK_LEAN,
+    body_angles,
+    body_heights,
+    bone_lengths,
+    camera_pose,
+    canonical_pose,
+    heading_valid,
+    joint_angles,
+    knee_bends,
+    mirrored,
+)
 
 
 def rotation_about_z(angle: float) -> torch.Tensor:
@@ -55,3 +75,43 @@ def test_camera_pose_is_what_the_camera_sees_without_the_roots_place() -> None:
     torch.testing.assert_close(camera_pose(pose, rotation), seen - seen[0], atol=1e-3, rtol=1e-5)
     both = camera_pose(pose.expand(2, -1, -1), torch.stack([rotation, torch.eye(3)]))
     torch.testing.assert_close(both[1], pose - pose[0])
+
+
+def walking() -> np.ndarray:
+    return np.stack([stick_pose(0, 0, time) for time in (0.0, 0.2, 0.5)])
+
+
+def test_lengths_heights_and_bends_are_those_of_the_stick_figure() -> None:
+    poses = walking()  # its bones are 0.9 times those of `captures_for_tests`
+    bones = dict(zip(JOINTS[1:], bone_lengths(poses)[0], strict=True))
+    assert bones["LKnee"] == pytest.approx(0.9 * 430, rel=1e-5)
+    assert bones["RFoot"] == pytest.approx(0.9 * 420, rel=1e-5)
+    torso = 250 + 250 + math.hypot(20, 100) + math.hypot(20, 150)
+    np.testing.assert_allclose(body_heights(poses), 0.9 * (torso + 430 + 420), rtol=1e-5)
+    assert (knee_bends(poses) > 0).all()
+    np.testing.assert_allclose(knee_bends(poses[:, list(MIRROR)]), -knee_bends(poses)[:, ::-1], atol=1e-3)
+
+
+def test_the_longer_leg_counts_and_a_missing_joint_leaves_no_height() -> None:
+    pose = walking()[:2]
+    whole = body_heights(pose)
+    pose[0, JOINTS.index("LFoot")] = pose[0, JOINTS.index("LKnee")]  # a leg without a shin
+    pose[1, JOINTS.index("Neck")] = np.nan
+    assert body_heights(pose)[0] == pytest.approx(whole[0])
+    assert np.isnan(body_heights(pose)[1])
+
+
+def test_angles_are_those_between_bones_whatever_the_size_and_the_heading() -> None:
+    poses = walking()
+    angles = body_angles(poses)
+    assert [*angles] == [*BODY_ANGLES, TRUNK_LEAN]
+    for name, triple in BODY_ANGLES.items():
+        before, joint, after = (poses[:, JOINTS.index(end)].astype(float) for end in triple)
+        u, v = before - joint, after - joint
+        cosine = (u * v).sum(1) / np.linalg.norm(u, axis=1) / np.linalg.norm(v, axis=1)
+        np.testing.assert_allclose(angles[name], np.degrees(np.arccos(cosine)), atol=1e-5)
+    turned = 0.7 * poses @ rotation_about_z(1.1).numpy().T
+    for name, degrees in body_angles(turned).items():
+        np.testing.assert_allclose(degrees, angles[name], atol=1e-3)
+    assert len(BONE_ANGLES) == 13
+    assert joint_angles(torch.zeros(17, 3), BONE_ANGLES).tolist() == [0.0] * 13

@@ -16,7 +16,15 @@ from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction, predict_split, true_poses
 from mcss.models.prediction import Predictor
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.retrieval import KS, EmbeddedImages, InstantRetrieval, PoseRetrieval, ScoreAtK, retrieve_instants, retrieve_poses
+from mcss.retrieval import (
+    KS,
+    EmbeddedImages,
+    InstantRetrieval,
+    PoseRetrieval,
+    ScoreAtK,
+    retrieve_instants,
+    retrieve_poses,
+)
 from mcss.skeletons import PoseFrame
 
 
