@@ -1,6 +1,5 @@
 """ASPset-510 in its released form (public domain): three cameras, C3D joints, JSON cameras and CSV boxes."""
 
-import csv
 import glob
 import json
 import re
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.cameras import Camera, are_rotations
+from mcss.data.formats.csv import CsvRow, CsvTable, read_csv_table
 from mcss.data.formats.joint_names import joint_places, joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import find_unit, find_up, to_z_up, turned
@@ -100,16 +100,16 @@ def read_splits(path: Path) -> list[tuple[str, str, str]]:
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected the folder of ASPset-510 with splits.csv, trainval and test")
+    table = _table(path)
     clips = []
-    rows = csv.reader(path.read_text(encoding="utf-8-sig", errors="replace").splitlines())
-    for line, cells in enumerate(rows, start=1):
-        subject, clip, split = [*(cell.strip() for cell in cells), "", "", ""][:3]
-        if not any(cells) or split == "split":
-            continue  # an empty line, or the header
+    for row in (CsvRow(1, table.header), *table.rows):  # some copies have no header
+        subject, clip, split = (*row.cells, "", "", "")[:3]
+        if not any(row.cells) or split == "split":
+            continue
         if split not in SPLIT_NAMES or not _NAME.fullmatch(subject) or not _NAME.fullmatch(clip):
             raise SourceError(
-                f"{path} line {line}: expected subject,clip,split of letters and digits, the split train, val or test, "
-                f"got {','.join(cells)[:80]!r}; unpack common-splits again"
+                f"{path} line {row.line}: expected subject,clip,split of letters and digits, the split train, val or "
+                f"test, got {','.join(row.cells)[:80]!r}; unpack common-splits again"
             )
         clips.append((subject, clip, split))
     if not clips:
@@ -146,16 +146,24 @@ def read_box_table(path: Path) -> Float64[np.ndarray, "t 4"]:
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file; unpack the boxes of ASPset-510")
-    rows = []
-    for line, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()[1:], start=2):
+    boxes = []
+    for row in _table(path).rows:
+        where, text = f"{path} line {row.line}", ",".join(row.cells)[:60]
         try:
-            x0, y0, x1, y1 = map(float, text.split(","))
+            x0, y0, x1, y1 = map(float, row.cells)
         except ValueError:
-            raise SourceError(f"{path} line {line}: expected x1,y1,x2,y2, got {text[:60]!r}; unpack it again") from None
+            raise SourceError(f"{where}: expected x1,y1,x2,y2, got {text!r}; unpack it again") from None
         if x1 <= x0 or y1 <= y0:
-            raise SourceError(f"{path} line {line}: expected x1 < x2 and y1 < y2, got {text[:60]!r}; unpack it again")
-        rows.append((x0, y0, x1, y1))
-    return without_gaps(path, np.array(rows, np.float64).reshape(-1, 4))
+            raise SourceError(f"{where}: expected x1 < x2 and y1 < y2, got {text!r}; unpack it again")
+        boxes.append((x0, y0, x1, y1))
+    return without_gaps(path, np.array(boxes, np.float64).reshape(-1, 4))
+
+
+def _table(path: Path) -> CsvTable:
+    try:
+        return read_csv_table(path)
+    except SourceError as problem:
+        raise SourceError(f"{problem}, or unpack it again") from problem
 
 
 @dataclass(frozen=True)
