@@ -228,11 +228,10 @@ def _dataclass_as_shown_here(info: StructTypeInfo) -> StructConstructorSpec | No
 def _shown(spec: StructFieldSpec) -> StructFieldSpec:
     value, *marks = get_args(spec.type) if get_origin(spec.type) is Annotated else (spec.type,)
     members = [member for member in _members(value) if member is not NoneType]
-    if any(map(is_dataclass, members)):
-        return spec
-    optional = spec.default is not tyro.MISSING_NONPROP
-    metavar, choices = _metavar(spec.name, members)
-    positional = POSITIONAL in marks
+    if any(map(is_dataclass, members)):  # its title is its own name, without those of the dataclasses around it
+        return replace(spec, type=ANNOTATED[spec.type, arg(prefix_name=False)])
+    positional, optional = POSITIONAL in marks, spec.default is not tyro.MISSING_NONPROP
+    metavar, choices = _metavar(spec.name, members, positional)
     if metavar is not None and positional and optional:
         metavar = f"[{metavar}]"
     if spec.default is True:
@@ -249,15 +248,15 @@ def _shown(spec: StructFieldSpec) -> StructFieldSpec:
     return replace(spec, type=annotation, helptext=partial(_text, spec.helptext, choices))
 
 
-def _metavar(name: str, members: Sequence[Any]) -> tuple[str | None, tuple[str, ...]]:
-    """Return what stands for a value of these types, and the choices that are to be told in the text."""
+def _metavar(name: str, members: Sequence[Any], positional: bool) -> tuple[str | None, tuple[str, ...]]:
+    """Return what stands for a value of these types, and the choices that belong into the text."""
     word = name.rstrip("_").split("_")[-1].upper()
     match [_without_marks(member) for member in members]:
         case [member] if get_origin(member) is tuple:
             inner = get_args(member)
             if inner[-1] is not Ellipsis:
-                return " ".join(str(_metavar(name, [one])[0]) for one in inner), ()
-            metavar, choices = _metavar(name.removesuffix("s"), inner[:1])
+                return " ".join(str(_metavar(name, [kind], positional)[0]) for kind in inner), ()
+            metavar, choices = _metavar(name.removesuffix("s"), inner[:1], positional)
             return f"{metavar} ...", choices
         case [member] if member is bool:
             return None, ()
@@ -265,7 +264,7 @@ def _metavar(name: str, members: Sequence[Any]) -> tuple[str | None, tuple[str, 
             return "N", ()
         case [member] if member is float:
             return "NUMBER", ()
-        case [member] if inspect.isclass(member) and issubclass(member, Path):
+        case [member] if member is Path and not positional:
             return "PATH", ()
         case _ if all(get_origin(member) is Literal for member in members):
             choices = tuple(str(choice) for member in members for choice in get_args(member))
