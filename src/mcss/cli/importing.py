@@ -2,12 +2,12 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
-from mcss.cli.arguments import Verbs
+from mcss.cli.arguments import Verbs, existing
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_capture, show_table
 from mcss.data.capture import Capture
 from mcss.errors import SourceError
@@ -64,7 +64,7 @@ def synthetic_describe(capture: Positional[CaptureAddress], labels: str = "S1", 
 
 @app.command
 def sync(
-    folder: Positional[Path],
+    folder: Positional[Annotated[Path, existing(Path, "{path}: no such folder; expected a folder of videos")]],
     settings: OmitArgPrefixes[SyncSettings] = SyncSettings(),  # noqa: B008 (frozen)
     run: RunPath | None = None,
     json: JsonFile = None,
@@ -136,8 +136,11 @@ def _add_import_of(source: type[Source]) -> None:
             )
         _show_result(result, json)
 
-    import_source.__annotations__["settings"] = source
-    import_source.__doc__ = f"""Make a capture of {source.title}; the same command resumes an import that was stopped.
+    folder_read = existing(Path, f"{{path}}: no such folder; expected {source.reads}")
+    import_source.__annotations__.update(settings=source, folder=Positional[Annotated[Path, folder_read]])
+    import_source.__doc__ = f"""Make a capture of {source.title}.
+
+    The same command resumes an import that was stopped.
 
     Args:
         folder: {source.reads[0].upper()}{source.reads[1:]}.
@@ -149,8 +152,13 @@ def _add_import_of(source: type[Source]) -> None:
     import_app.command(name=source.name)(import_source)
 
 
-for _source in SOURCES:
-    _add_import_of(_source)
+def add_sources() -> None:
+    """Add a verb to `mcss import` for each of `SOURCES`."""
+    for source in SOURCES:
+        _add_import_of(source)
+
+
+add_sources()
 
 
 def _show_result(result: ImportResult, json: Path | None) -> None:
