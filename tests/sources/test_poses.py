@@ -252,7 +252,7 @@ def test_a_mapping_file_names_what_is_foreign_and_is_checked(tmp_path: Path) -> 
     foreign = [f"m{k}" for k in range(17)]
     truth = walk(COUNT, 25)
     path = write_c3d(tmp_path / "poses.c3d", foreign, truth, 25)
-    with pytest.raises(SourceError, match=r"poses\.c3d: no point is known as Hip, RHip, .*it has m0, m1.*mapping file"):
+    with pytest.raises(SourceError, match=r"poses\.c3d: found no point for Hip, RHip, .*the file has m0, m1.*mapping file"):
         read_labels(path, COUNT, 25.0)
     toml = tmp_path / "joints.toml"
     toml.write_text(
@@ -263,8 +263,8 @@ def test_a_mapping_file_names_what_is_foreign_and_is_checked(tmp_path: Path) -> 
     np.testing.assert_allclose(labels.poses[:, 7], (truth[:, 0] + truth[:, 8]) / 2, atol=0.1)
     for text, message in (
         ('Tail = "m1"', "the mapping names Tail; expected joints of mcss: Hip"),
-        ('Hip = "m99"', r"there is no point 'm99', which the mapping gives for Hip; there are m0"),
-        ("Hip = []", "gives no point for Hip"),
+        ('Hip = "m99"', r"there is no point 'm99', which the mapping names for Hip; there are m0"),
+        ("Hip = []", "names no point for Hip"),
         ("Hip = 3", r"joints\.toml: expected a name or a list of names for each joint"),
         ("Hip = ", r"joints\.toml: cannot be read as TOML or JSON"),
     ):

@@ -1,4 +1,4 @@
-"""How figures came about: what every table and page says of itself."""
+"""How results were made, as every table and page states it."""
 
 import datetime
 import os
@@ -14,23 +14,24 @@ from mcss.data.capture import Capture
 
 @dataclass(frozen=True)
 class Provenance:
-    """How a table or page came about; shown at its end."""
+    """How a table or page was made; shown at its end."""
 
     command: str
     capture: str
-    """The capture's fingerprint."""
+    """Fingerprint of the capture; empty without one."""
     capture_name: str
-    """Such as the path or ``built-in synthetic capture``."""
+    """The capture's path, or a name such as ``built-in synthetic capture``."""
     synthetic: bool
+    """Whether the capture is synthetic."""
     date: str
     machine: str
     versions: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Anything else that a reader needs to repeat it: budget, backbone, learning rate."""
+    """Further settings that a reader needs to reproduce the results, such as budget, backbone and learning rate."""
 
 
 def provenance(command: str, capture: Capture, settings: Mapping[str, str]) -> Provenance:
-    """How figures came about: command, capture, date, machine and versions."""
+    """The provenance of results from a capture, made now on this machine."""
     return replace(
         provenance_without_capture(command, capture.uri),
         capture=capture.fingerprint,
@@ -40,7 +41,7 @@ def provenance(command: str, capture: Capture, settings: Mapping[str, str]) -> P
 
 
 def provenance_without_capture(command: str, source: str) -> Provenance:
-    """As `provenance`, of what was not made of a capture but of another source."""
+    """The provenance of results from another source than a capture, made now on this machine."""
     return Provenance(
         command=command,
         capture="",
@@ -53,7 +54,7 @@ def provenance_without_capture(command: str, source: str) -> Provenance:
 
 
 def describe_machine() -> str:
-    """Processors and accelerator, in a line for reports."""
+    """One line about the processors and the accelerator, for reports."""
     cores = os.cpu_count()
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     return f"{platform.system()} {platform.machine()}, {cores} cores, {gpu}"

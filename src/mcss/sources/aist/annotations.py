@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.data.formats.joint_names import Joint, joint_places
+from mcss.data.formats.joint_names import JointSource, joint_places
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 from mcss.sources.distorted_camera import DistortedCamera
@@ -194,7 +194,9 @@ def seventeen(points: Float64[np.ndarray, "t coco 3"]) -> Float64[np.ndarray, "t
     for name in JOINTS:
         side = {"L": "left_", "R": "right_"}.get(name[0], "")
         weights = COMPOSED_JOINTS.get(name) or {side + name[1:].lower().replace("foot", "ankle"): 1.0}
-        joints.append(Joint(tuple(map(COCO.index, weights)), tuple(weights.values()), made=name in COMPOSED_JOINTS))
+        joints.append(
+            JointSource(tuple(map(COCO.index, weights)), tuple(weights.values()), made=name in COMPOSED_JOINTS)
+        )
     return joint_places(points, joints)
 
 

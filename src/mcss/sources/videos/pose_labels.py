@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from mcss.data.formats.joint_names import Joint, JointMapping, joint_places, joints_of
+from mcss.data.formats.joint_names import JointMapping, JointSource, joint_places, joints_of
 from mcss.data.formats.pose_files import POSE_SUFFIXES, read_pose_file
 from mcss.data.formats.trajectories import Trajectories
 from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up
@@ -89,7 +89,9 @@ def pose_file(folder: Path) -> Path | None:
     return paths[0] if paths else None
 
 
-def read_labels(path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0) -> RecordingLabels:
+def read_labels(
+    path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0
+) -> RecordingLabels:
     """Read the pose of each of `count` instants, of which there are `rate` per second.
 
     Between two samples at most `max_gap` apart, joints are interpolated linearly. Elsewhere, a sample within a quarter
@@ -249,5 +251,5 @@ def _rarest_joints(positions: Float64[np.ndarray, "samples 17 3"]) -> str:
     return ", ".join(f"{JOINTS[k]} is known in {known[k]:.0%}" for k in rarest.tolist())
 
 
-def _point_names(joint: Joint, names: tuple[str, ...]) -> str:
+def _point_names(joint: JointSource, names: tuple[str, ...]) -> str:
     return " and ".join(names[at] for at in joint.points)
