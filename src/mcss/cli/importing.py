@@ -14,7 +14,8 @@ from mcss.errors import SourceError
 from mcss.models.model import load
 from mcss.progress import RichProgress
 from mcss.sources.assembly import ImportResult
-from mcss.sources.source import SOURCES, Source
+from mcss.sources.registry import SOURCES
+from mcss.sources.source import Source
 from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.describe import COLUMNS, describe
 from mcss.sources.synthetic.scenes import SyntheticSettings

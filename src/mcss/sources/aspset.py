@@ -21,8 +21,8 @@ from mcss.errors import SourceError
 from mcss.progress import Progress
 from mcss.skeletons import JOINTS
 from mcss.sources.assembly import Note
-from mcss.sources.folder_source import Dataset, FolderContents
 from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.sources.source import Dataset, FolderContents
 from mcss.video.crops import crops_at, joint_boxes, without_gaps
 
 CAMERAS = ("left", "mid", "right")
@@ -64,7 +64,7 @@ class Aspset(Dataset):
             raise ValueError(f"cameras: expected some of {', '.join(CAMERAS)}, each once, got {self.cameras}")
 
     def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
-        """Find the clips in the folder; see `FolderSource.list_contents`."""
+        """Find the clips in the folder; see `Source.list_contents`."""
         if not (folder / "splits.csv").is_file() and (folder / "ASPset-510").is_dir():
             folder = folder / "ASPset-510"
         clips = read_splits(folder / "splits.csv")

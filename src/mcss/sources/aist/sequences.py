@@ -29,8 +29,8 @@ from mcss.sources.aist.annotations import (
 from mcss.sources.aist.faults import full_size_cameras, synchronised_cameras, without_ignored
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.sources.folder_source import Dataset, FolderContents
 from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.sources.source import Dataset, FolderContents
 from mcss.video.crops import crops_at, joint_boxes, without_gaps
 from mcss.video.decoding import probe
 
@@ -89,7 +89,7 @@ class Aist(Dataset):
             raise ValueError(f"cameras: expected some of {', '.join(VIEWS)}, each once, got {self.cameras}")
 
     def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
-        """Find the sequences in the folder; see `FolderSource.list_contents`."""
+        """Find the sequences in the folder; see `Source.list_contents`."""
         mapping_file = folder / "cameras" / "mapping.txt"
         if not mapping_file.is_file():
             raise SourceError(

@@ -62,8 +62,8 @@ def check_person(poses: Float64[np.ndarray, "t 17 3"], where: str) -> None:
     height = float(np.median(body_heights(finite)))
     if not HEIGHTS_MM[0] <= height <= HEIGHTS_MM[1]:
         raise SourceError(
-            f"{where}: expected millimetres, in which a person is {HEIGHTS_MM[0]:.0f} to {HEIGHTS_MM[1]:.0f} tall, got a "
-            f"height of {height:.4g}; use the files as released, not converted ones"
+            f"{where}: expected millimetres, in which a person is {HEIGHTS_MM[0]:.0f} to {HEIGHTS_MM[1]:.0f} tall, got "
+            f"a height of {height:.4g}; use the files as released, not converted ones"
         )
 
 

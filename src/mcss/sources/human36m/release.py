@@ -13,10 +13,10 @@ from mcss.data.schema import CaptureInfo, Selector
 from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.sources.folder_source import FolderContents
 from mcss.sources.human36m.metadata import Metadata, read_metadata
 from mcss.sources.human36m.mirrors import UnpackedSequence, fetch_root, fetch_sequences, json_root, json_sequences
 from mcss.sources.human36m.sequences import TEST, TRAIN, Human36MSequence, Human36MSettings, annotated_poses
+from mcss.sources.source import FolderContents
 
 LICENCE = "Human3.6M licence: academic use only, not to be passed on"
 
@@ -33,7 +33,7 @@ class Human36M(Human36MSettings):
     reads: ClassVar[str] = "the folder with S1, S5, … and metadata.xml into which the archives were unpacked"
 
     def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
-        """Find the sequences in the folder; see `FolderSource.list_contents`."""
+        """Find the sequences in the folder; see `Source.list_contents`."""
         metadata = read_metadata(self.metadata or folder / "metadata.xml")
         subjects = self.subjects or TRAIN + TEST
         expected = {subject: sum(listed.subject == subject for listed in metadata.sequences) for subject in subjects}

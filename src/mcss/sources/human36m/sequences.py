@@ -15,7 +15,6 @@ from mcss.errors import SourceError
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.sources.folder_source import Dataset
 from mcss.sources.human36m.annotations import SILHOUETTE, Poses, mask_boxes, read_poses, read_videopose3d
 from mcss.sources.human36m.faults import (
     CORRUPT,
@@ -27,6 +26,7 @@ from mcss.sources.human36m.faults import (
 )
 from mcss.sources.human36m.metadata import ListedSequence
 from mcss.sources.rows import SequenceInstants, SequenceView, check_complete, multi_view_rows
+from mcss.sources.source import Dataset
 from mcss.video.boxes import interpolated_boxes
 from mcss.video.crops import Crop, crop_of, joint_boxes
 from mcss.video.decoding import decoded_count, images, stated_count

@@ -15,7 +15,6 @@ from mcss.errors import ImageError, SourceError
 from mcss.images import read_image
 from mcss.progress import Progress
 from mcss.sources.assembly import Note, SourceSequence
-from mcss.sources.folder_source import Dataset, FolderContents
 from mcss.sources.mpi_inf_3dhp.annotations import (
     CAMERAS,
     JOINTS_28,
@@ -28,6 +27,7 @@ from mcss.sources.mpi_inf_3dhp.annotations import (
 )
 from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, with_sides_corrected
 from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.sources.source import Dataset, FolderContents
 from mcss.video.boxes import steady_crop_boxes
 from mcss.video.crops import Crop, crop_of, crops_at, joint_boxes, without_gaps
 
@@ -122,7 +122,7 @@ class MpiInf3dhp(Dataset):
             raise ValueError(f"subjects: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
     def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
-        """Find the sequences in the folder; see `FolderSource.list_contents`."""
+        """Find the sequences in the folder; see `Source.list_contents`."""
         problems: list[str] = []
         sequences = [*self._training_sequences(folder, problems), *self._test_sequences(folder, problems)]
         if not sequences:
