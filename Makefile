@@ -55,7 +55,8 @@ docs: setup
 	$(BIN)/mcss ablation --capture captures/synthetic --out results/ablation
 	$(BIN)/python scripts/write_table.py docs/method.md ablation results/ablation/ablation.md
 	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --instants 1000
-	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --trials 2 --processes 2 --mediapipe
+	$(BIN)/python scripts/write_mediapipe_landmarks.py captures/synthetic runs/mediapipe.parquet
+	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --trials 2 --processes 2 --landmarks runs/mediapipe.parquet
 	$(BIN)/python scripts/measure_selection.py captures/synthetic
 	$(BIN)/python benchmarks/metrics.py --json docs/results/metrics.json
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints --poses
