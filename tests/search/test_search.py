@@ -267,4 +267,4 @@ def test_hits_of_a_missing_capture_have_no_images(
     PoseIndex.open("index").remember_capture(tiny_capture.fingerprint, str(tmp_path / "moved"))
     main(["search", "row:5", "--top", "2", "-o", "page.html"])
     assert "Images of a capture are not shown: no capture at" in capsys.readouterr().out
-    assert "the capture is out of reach" in Path("page.html").read_text()
+    assert "the capture cannot be read" in Path("page.html").read_text()

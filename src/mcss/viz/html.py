@@ -2,7 +2,7 @@
 
 import base64
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from mcss.viz.skeleton import skeleton_svg
@@ -10,7 +10,13 @@ from mcss.viz.skeleton import skeleton_svg
 
 def page_environment() -> Environment:
     """The Jinja environment of the package's templates, with filters and functions for images, skeletons and counts."""
-    environment = Environment(loader=PackageLoader("mcss.viz"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("mcss.viz"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
     environment.filters.update(count=lambda n: f"{n:,}".replace(",", "\u202f"), coded=coded)
     environment.globals.update(data_uri=data_uri, skeleton=lambda *pose: Markup(skeleton_svg(*pose)))
     return environment
