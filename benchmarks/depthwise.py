@@ -1,9 +1,9 @@
-"""The gradient of a depthwise convolution on a small map: PyTorch's own on the CPU against `mcss.models.depthwise`.
+"""Time the gradient of a depthwise convolution on a small map: PyTorch's on the CPU against `mcss.models.depthwise`.
 
     python benchmarks/depthwise.py [--json FILE]
 
 The layer is that of EfficientNet-Lite0's last stages at 128 px: 5×5 on 4×4 maps of 1,152 channels. Forward and backward
-of both in turns; the median of each is reported.
+passes of both alternate, and the median of each is reported.
 """
 
 import argparse

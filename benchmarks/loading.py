@@ -1,11 +1,11 @@
-"""Does loading hold training up? A step through the real data path against the bare network, in one run.
+"""Does loading slow training down? Compare a step through the real data path with the bare network, in one run.
 
     python benchmarks/loading.py [--capture CAPTURE] [--json FILE]
 
-Bare: forward and backward of the network on one batch that lies ready. Through the data path: the same network, but
-every step gets its own batch from a capture: sampling, the pixel store, augmentation, with one batch made ahead in
-the background. Blocks of both alternate, so that whatever else the machine does falls on both; the ratio of each
-pair of blocks is taken, and their median is reported. The aim is at most 1.05.
+Bare: the forward and backward pass of the network on one batch in memory. Through the data path: the same network,
+but every step gets its own batch from a capture, with sampling, the pixel store and augmentation, and with one batch
+prepared ahead in the background. Blocks of both alternate, so that other work on the machine affects both; the ratio
+of each pair of blocks is taken, and the median of the ratios is reported. The aim is at most 1.05.
 """
 
 import argparse
@@ -35,7 +35,7 @@ VIEWS = ("1", "2", "3", "4")
 
 
 def made_capture(folder: Path, size: int, instants: int = 400, subjects: int = 2) -> Capture:
-    """Smooth random images, whose JPEGs are about as large as photographs'."""
+    """Make a capture of smooth random images whose JPEGs are about as large as photographs'."""
     rng = np.random.default_rng(0)
     info = CaptureInfo("benchmark", "CC0-1.0", size, {"train": (Selector(),)})
     writer = CaptureWriter.open(folder, info=info)
@@ -54,7 +54,7 @@ def made_capture(folder: Path, size: int, instants: int = 400, subjects: int = 2
 
 
 def block(network: nn.Module, batches: Iterable[Tensor]) -> float:
-    """Seconds for a forward and backward of every batch, the making of the batches included."""
+    """Return the seconds for a forward and backward pass of every batch, including the making of the batches."""
     start = time.perf_counter()
     for images in batches:
         network.zero_grad(set_to_none=True)
@@ -63,7 +63,7 @@ def block(network: nn.Module, batches: Iterable[Tensor]) -> float:
 
 
 def seconds(make: Callable[[], object], repeats: int = 5) -> float:
-    """Median seconds of one call."""
+    """Return the median seconds of one call."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -73,7 +73,7 @@ def seconds(make: Callable[[], object], repeats: int = 5) -> float:
 
 
 def measure(capture: Capture, size: int, instants: int, labelled: int, steps: int, rounds: int) -> dict[str, object]:
-    """All figures of the benchmark."""
+    """Measure all figures of the benchmark."""
     chosen = capture.instants("train")
     start = time.perf_counter()
     kept = DecodedPixels.decode(capture, chosen.rows, size)

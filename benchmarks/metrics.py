@@ -2,9 +2,9 @@
 
     python benchmarks/metrics.py [--queries N] [--json docs/results/metrics.json]
 
-PA-MPJPE of 1,000,000 pairs of poses, aimed at less than 20 s on two cores; beside it pairs aligned one by one by an SVD
-each. And the exact retrieval oracle for a gallery of 550,000 images in 137,500 instants, in chunks: seconds a query,
-and the most memory that the process ever held, aimed at less than 8 GB.
+Measures PA-MPJPE of 1,000,000 pairs of poses, which should take less than 20 s on two cores, compared with aligning
+pairs one by one with an SVD each; and the exact retrieval oracle for a gallery of 550,000 images in 137,500 instants,
+in chunks: the seconds per query, and the peak memory of the process, which should be less than 8 GB.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def test_set(instants: int) -> EmbeddedImages:
-    """Random poses, four views of each, two people."""
+    """Return random poses of two people, with four views of each."""
     generator = torch.Generator().manual_seed(0)
     pose = torch.randn(instants, 17, 3, generator=generator) * 300
     instant = torch.arange(instants).repeat_interleave(VIEWS)

@@ -1,11 +1,12 @@
-"""How many images a second one process renders; with --prototype, against the renderer that this one replaced.
+"""Measure how many images per second one process renders and, with --prototype, an earlier renderer for comparison.
 
     python benchmarks/rendering.py
     python benchmarks/rendering.py --prototype DIR --assets DIR   # the old scripts and their unpacked assets
 
-Both renderers run in a process of one thread each, in turns, at 128 pixels with 2 × 2 samples and four views, on mocap
-of their own. Seconds are those of the processor, so that other programs on the machine disturb the ratio little. Ours
-include posing, grounding, JPEG and everything else that a build does for an image; the prototype's leave JPEG out.
+Both renderers run in turn, each in a process of one thread, at 128 pixels with 2 × 2 samples and four views, and with
+their own motion capture. Times are processor seconds, so that other programs on the machine hardly affect the ratio.
+Ours include posing, grounding, JPEG encoding and everything else that a build does for an image; the prototype's do
+not include JPEG encoding.
 """
 
 import argparse

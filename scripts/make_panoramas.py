@@ -5,7 +5,8 @@
     python scripts/make_panoramas.py package/hdri
 
 The package (CC0) holds 512×256 OpenEXR images as base64 in JavaScript files. Each becomes a JPEG of some 40 KB in
-``src/mcss/synthetic/assets``: exposures evened out, burnt-out suns mended, light coded as by `stage.encode_light`.
+``src/mcss/sources/synthetic/assets``, with equalised exposure, repaired overflows around suns, and light encoded by
+`stage.encode_light`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from mcss.sources.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_li
 
 
 def read_exr(script: Path) -> np.ndarray:
-    """Linear RGB of the image inside one of the package's JavaScript files."""
+    """Read the image inside one of the package's JavaScript files as linear RGB."""
     found = re.search(r"base64,([A-Za-z0-9+/=]+)", script.read_text())
     if found is None:
         raise ValueError(f"{script}: expected a base64 image, came none; is it @pmndrs/assets 1.7.0?")
@@ -35,7 +36,7 @@ def read_exr(script: Path) -> np.ndarray:
 
 
 def mended(light: np.ndarray) -> np.ndarray:
-    """Without the overflows around a sun, and as bright as all other panoramas."""
+    """Repair the overflows around a sun, and make the image as bright as all other panoramas."""
     broken = ((light < -0.5) | (light > 200) | ~np.isfinite(light)).any(axis=-1)
     light = np.nan_to_num(light).clip(0, 200)
     light[cv2.dilate(broken.astype(np.uint8), np.ones((3, 3))) > 0] = 40.0

@@ -1,4 +1,4 @@
-"""Write some images of an overlay video of `mcss predict`, side by side, for the documentation.
+"""Write some frames of an overlay video of `mcss predict`, side by side, for the documentation.
 
     python scripts/photograph_overlay.py captures/footage/subject/balancing/cam01.mp4 docs/images/overlay_real.jpg
 
@@ -17,14 +17,14 @@ from mcss.images import encode_jpeg
 from mcss.video.decoding import decoded_count, images_at
 
 SHOWN = 4
-"""Images, evenly spread."""
+"""Number of frames, evenly spread."""
 
 HEIGHT = 400
-"""Of each, in pixels."""
+"""Height of each frame in pixels."""
 
 
 def main() -> None:
-    """Predict, choose, write."""
+    """Predict the video, select frames, and write the image."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("video", type=Path)
     parser.add_argument("out", type=Path)

@@ -1,8 +1,8 @@
-"""Take the images of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
+"""Take the pictures of docs/serve.md: `mcss serve` in headless Chromium, at the width of a desktop and of a phone.
 
     python scripts/photograph_page.py CAPTURE VIDEO VIDEO --out docs/images
 
-Needs the package playwright and a Chromium: Debian's (`apt install chromium`), or `playwright install chromium`.
+This needs the package playwright and a Chromium: Debian's (`apt install chromium`), or `playwright install chromium`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PHONE = {"width": 390, "height": 844}
 
 @contextmanager
 def serving(*options: str) -> Iterator[str]:
-    """A server of its own; gives its address."""
+    """Run a server until the block ends, and give its address."""
     command = [str(Path(sys.executable).with_name("mcss")), "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -37,14 +37,14 @@ def serving(*options: str) -> Iterator[str]:
 
 
 def photograph(page: Page, path: Path) -> None:
-    """An image of the whole page as it stands, from its top."""
+    """Take a picture of the whole page in its current state, from its top."""
     page.wait_for_load_state("networkidle")
     page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=path, full_page=True, type="jpeg", quality=82)
 
 
 def settle(page: Page, button: str = "#as-seen") -> None:
-    """Let the skeleton stand still, somewhat turned from how the camera sees it."""
+    """Stop the skeleton's rotation at an angle that differs a little from the camera's."""
     page.locator(button if page.locator(button).is_visible() else "#front").click()
     page.focus("#skeleton")
     for _ in range(3):
@@ -53,7 +53,7 @@ def settle(page: Page, button: str = "#as-seen") -> None:
 
 
 def main() -> None:
-    """Take them."""
+    """Take all pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("capture", "first", "second"):
         parser.add_argument(name)

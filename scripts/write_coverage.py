@@ -1,4 +1,4 @@
-"""Measure how well S1's labels cover the synthetic capture and write the table into its page.
+"""Measure how well S1's labels cover the synthetic capture, and write the table into its page.
 
 mcss synthetic build captures/synthetic
 python scripts/write_coverage.py captures/synthetic docs/synthetic.md
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def table(coverage: Coverage) -> str:
-    """A row for each split; distances are MPJPE in canonical space, the oracle's PA-MPJPE at K = 10."""
+    """Return a row per split; distances are MPJPE in canonical space, the oracle's PA-MPJPE at K = 10."""
     lines = [
         "| split | subjects | instants | images | nearest labelled pose | nearest training pose |"
         " mean labelled pose | oracle, anybody | oracle, others |",

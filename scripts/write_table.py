@@ -1,8 +1,8 @@
-"""Put a table that a program wrote where it belongs in a page, between the marks that bear its name.
+"""Put a table that a program wrote into a page, between the marks with its name.
 
-python scripts/write_table.py README.md results results/table.md
+    python scripts/write_table.py README.md results results/table.md
 
-replaces what stands between ``<!-- results:begin -->`` and ``<!-- results:end -->``.
+replaces everything between ``<!-- results:begin -->`` and ``<!-- results:end -->``.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def write_between(page: Path, name: str, text: str) -> None:
-    """Replace what stands between a page's begin and end marks."""
+    """Replace everything between a page's begin and end marks."""
     begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     head, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, ended, tail = rest.partition(end)
