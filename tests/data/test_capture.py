@@ -49,10 +49,10 @@ def test_an_instant_holds_all_views_with_the_pose_and_time_that_were_written(tin
         for view, row in enumerate(instants.rows[n]):
             assert tiny_capture.describe(int(row)) == f"{instants.describe(n)} view {VIEWS[view]}"
             shown = (instants.subjects[subject], instants.sequences[sequence], int(instants.frame[n]))
-            assert instants.place(*shown, VIEWS[view]) == (n, view)
+            assert instants.position(*shown, VIEWS[view]) == (n, view)
     for absent in (("S9", "Walking 1", 0, "1"), ("S1", "Walking 1", 24, "1"), ("S1", "Walking 1", 0, "9")):
         with pytest.raises(CaptureError, match=f"no image {'/'.join(map(str, absent))}"):
-            instants.place(*absent)
+            instants.position(*absent)
 
 
 def test_images_cameras_and_boxes_come_in_the_order_asked_for(tiny_capture: Capture) -> None:

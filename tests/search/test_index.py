@@ -8,7 +8,6 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
-from mcss.search.entries import PLACE, Entries, Filter, Hit, Origin
 
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
@@ -17,11 +16,12 @@ from mcss.data.writer import CaptureWriter
 from mcss.errors import PoseIndexError
 from mcss.models.model import Model, load
 from mcss.search.index import STRUCTURED_FROM, PoseIndex
-from mcss.search.indexing import index_capture, origin_of
-from mcss.search.memory_index import ResidentIndex
+from mcss.search.index_table import IMAGE_COLUMNS, Entries, Filter, Hit, ModelIdentity
+from mcss.search.indexing import identity_of, index_capture
+from mcss.search.memory_index import MemoryIndex
 from runs_for_tests import small_run
 
-ORIGIN = Origin("abc", 8, "runs/one")
+IDENTITY = ModelIdentity("abc", 8, "runs/one")
 
 
 def made(first: int, count: int, seed: int = 0, capture: str = "c", dim: int = 8) -> Entries:
@@ -68,19 +68,19 @@ FILTERS = (
 
 @pytest.mark.parametrize("condition", FILTERS)
 def test_a_search_finds_what_comparing_with_every_entry_finds(tmp_path: Path, condition: Filter) -> None:
-    index, entries = PoseIndex.create(tmp_path / "i", ORIGIN), made(0, 400)
+    index, entries = PoseIndex.create(tmp_path / "i", IDENTITY), made(0, 400)
     index.add(entries)
     query = made(0, 1, seed=9).vector[0]
     expected = brute_force(entries, query, 7, condition)
     assert [hit.row for hit in index.search(query, 7, condition)] == expected
-    assert [hit.row for hit in ResidentIndex.load(index).search(query, 7, condition)] == expected
+    assert [hit.row for hit in MemoryIndex.load(index).search(query, 7, condition)] == expected
     best = index.search(query, 1, condition)[0]
     assert best.distance == pytest.approx(np.linalg.norm(entries.vector[best.row] - query), abs=1e-5)
     assert best.name == f"S{best.row % 3}/It's walking/{best.row // 4}/{best.row % 4}"
 
 
 def test_add_replaces_remove_removes_and_count_counts(tmp_path: Path) -> None:
-    index = PoseIndex.create(tmp_path / "i", ORIGIN)
+    index = PoseIndex.create(tmp_path / "i", IDENTITY)
     index.add(made(0, 40))
     index.add(made(20, 40, seed=1))
     assert index.count() == 60
@@ -91,21 +91,21 @@ def test_add_replaces_remove_removes_and_count_counts(tmp_path: Path) -> None:
     index.add(made(0, 8, capture="another"))
     assert index.count(capture="another") == 8
     assert index.remove(capture="another") == 8
-    with pytest.raises(PoseIndexError, match="expected a condition, came none"):
+    with pytest.raises(PoseIndexError, match="expected a condition, got none"):
         index.remove()
     assert PoseIndex.open(tmp_path / "i").count() == 55
 
 
 def test_a_structure_over_many_entries_finds_nearly_all_and_those_added_since(tmp_path: Path) -> None:
-    index, entries = PoseIndex.create(tmp_path / "i", ORIGIN), made(0, STRUCTURED_FROM)
+    index, entries = PoseIndex.create(tmp_path / "i", IDENTITY), made(0, STRUCTURED_FROM)
     index.add(entries)
-    assert not index.structured()
-    assert index.structure() >= 2
-    assert index.structured() == STRUCTURED_FROM
+    assert not index.structured_count()
+    assert index.build_structure() >= 2
+    assert index.structured_count() == STRUCTURED_FROM
     late = made(STRUCTURED_FROM, 40, seed=5)
     index.add(late)
     index.remove(Filter(between=(0.0, 1.0)))
-    resident = ResidentIndex.load(index)
+    resident = MemoryIndex.load(index)
     assert len(resident) == index.count() == STRUCTURED_FROM + 40 - 44
     condition = Filter(not_view=("2",))
     shares = []
@@ -122,9 +122,9 @@ def test_a_structure_over_many_entries_finds_nearly_all_and_those_added_since(tm
 
 
 def test_an_index_in_memory_takes_up_what_changed(tmp_path: Path) -> None:
-    index = PoseIndex.create(tmp_path / "i", ORIGIN)
+    index = PoseIndex.create(tmp_path / "i", IDENTITY)
     index.add(made(0, 40))
-    resident = ResidentIndex.load(index)
+    resident = MemoryIndex.load(index)
     assert resident.refreshed() is resident
     PoseIndex.open(tmp_path / "i").add(made(40, 4))
     assert len(resident) == 40
@@ -135,8 +135,7 @@ READER = """
 import sys
 from pathlib import Path
 import numpy as np
-from mcss.entries import Filter
-from mcss.index import PoseIndex
+from mcss.search.index import PoseIndex
 
 index = PoseIndex.open(sys.argv[1])
 counts = set()
@@ -152,7 +151,7 @@ print(len(index.search(np.eye(8, dtype=np.float32)[0], 2000)), len(counts))
 
 
 def test_a_reader_sees_every_change_wholly_or_not_at_all(tmp_path: Path) -> None:
-    index = PoseIndex.create(tmp_path / "i", ORIGIN)
+    index = PoseIndex.create(tmp_path / "i", IDENTITY)
 
     def tagged(number: int, count: int) -> Entries:
         entries = made(0, count, seed=number)
@@ -175,17 +174,17 @@ def test_a_reader_sees_every_change_wholly_or_not_at_all(tmp_path: Path) -> None
 
 
 def test_a_missing_index_says_how_to_make_one(tmp_path: Path) -> None:
-    with pytest.raises(PoseIndexError, match=r"no index at .*; make one with `mcss index CAPTURE -o "):
+    with pytest.raises(PoseIndexError, match=r"no index at .*; create one with `mcss index CAPTURE -o "):
         PoseIndex.open(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(PoseIndexError, match="no index at"):
         PoseIndex.open(tmp_path / "empty")
     lancedb.connect(tmp_path / "other").create_table("books", pa.table({"title": ["a"]}))
-    with pytest.raises(PoseIndexError, match=r"a LanceDB database but no index of mcss \(its tables are books\)"):
+    with pytest.raises(PoseIndexError, match=r"a LanceDB database but not an index of mcss \(its tables are books\)"):
         PoseIndex.open(tmp_path / "other")
-    with pytest.raises(PoseIndexError, match="no index of mcss"):
-        PoseIndex.create(tmp_path / "other", ORIGIN)
+    with pytest.raises(PoseIndexError, match="not an index of mcss"):
+        PoseIndex.create(tmp_path / "other", IDENTITY)
     lancedb.connect(tmp_path / "alike").create_table("poses", pa.table({"vector": [[1.0]]}))
     with pytest.raises(PoseIndexError, match="its table poses was not written by mcss"):
         PoseIndex.open(tmp_path / "alike")
@@ -193,20 +192,20 @@ def test_a_missing_index_says_how_to_make_one(tmp_path: Path) -> None:
 
 def test_an_index_of_a_newer_mcss_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mcss.search.entries.INDEX_VERSION", 2)
+        patch.setattr("mcss.search.index_table.INDEX_VERSION", 2)
         patch.setattr("mcss.search.index.INDEX_VERSION", 2)
-        PoseIndex.create(tmp_path / "i", ORIGIN)
+        PoseIndex.create(tmp_path / "i", IDENTITY)
     with pytest.raises(PoseIndexError, match="has version 2, this mcss reads up to 1: update mcss"):
         PoseIndex.open(tmp_path / "i")
 
 
 def test_embeddings_of_another_model_are_refused(tmp_path: Path) -> None:
-    index = PoseIndex.create(tmp_path / "i", ORIGIN)
+    index = PoseIndex.create(tmp_path / "i", IDENTITY)
     with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, runs/two gives 16: use the run"):
-        PoseIndex.create(tmp_path / "i", Origin("abc", 16, "runs/two"))
+        PoseIndex.create(tmp_path / "i", ModelIdentity("abc", 16, "runs/two"))
     with pytest.raises(PoseIndexError, match=r"other weights \(abc\) than those of runs/two \(abd\)"):
-        PoseIndex.create(tmp_path / "i", Origin("abd", 8, "runs/two"))
-    with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, came 9"):
+        PoseIndex.create(tmp_path / "i", ModelIdentity("abd", 8, "runs/two"))
+    with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, got 9"):
         index.add(made(0, 3, dim=9))
     with pytest.raises(PoseIndexError, match="holds embeddings of 8 numbers, the query has 9"):
         index.search(np.zeros(9, np.float32))
@@ -220,12 +219,12 @@ def test_embeddings_of_another_model_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_index_unknown_names_and_impossible_settings_are_errors(tmp_path: Path) -> None:
-    index = PoseIndex.create(tmp_path / "i", ORIGIN)
+    index = PoseIndex.create(tmp_path / "i", IDENTITY)
     query = made(0, 1).vector[0]
     with pytest.raises(PoseIndexError, match="is empty; fill it with `mcss index"):
         index.search(query)
     index.add(made(0, 40))
-    for searched in (index, ResidentIndex.load(index)):
+    for searched in (index, MemoryIndex.load(index)):
         with pytest.raises(
             PoseIndexError, match=r"subject: there is no .S'9. in the index at .*; there are S0, S1, S2"
         ):
@@ -240,7 +239,7 @@ def test_an_empty_index_unknown_names_and_impossible_settings_are_errors(tmp_pat
 def test_a_missing_lancedb_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(ImportError, match=r"pip install 'mcss\[search\]'"):
-        PoseIndex.create(tmp_path / "i", ORIGIN)
+        PoseIndex.create(tmp_path / "i", IDENTITY)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +258,7 @@ def test_a_capture_is_remembered_wherever_the_index_is_asked_from(
 def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     tiny_capture: Capture, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcss.search.indexing._KEPT_EVERY", 128)
+    monkeypatch.setattr("mcss.search.indexing._SAVED_EVERY", 128)
     instants = tiny_capture.instants()
     calls = []
 
@@ -283,7 +282,7 @@ def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     assert (again.added, again.kept) == (0, len(tiny_capture))
     index = PoseIndex.open(tmp_path / "i")
     assert index.captures() == {tiny_capture.fingerprint: tiny_capture.uri}
-    assert index.origin == origin_of(model)
+    assert index.model == identity_of(model)
     row = int(instants.rows[30, 2])
     own = index.search(model.embed(tiny_capture.decode(np.array([row]), 32))[0], 1)[0]
     assert (own.row, own.view, own.frame) == (row, instants.views[2], instants.frame[30])
@@ -309,8 +308,8 @@ def test_a_capture_that_was_written_anew_is_indexed_anew(model: Model, tmp_path:
     def shown() -> bool:
         """Return whether the entry of every tenth row has the embedding of the image that it names."""
         index, instants = PoseIndex.open(uri), capture.instants()
-        hits = [Hit(**line, distance=0.0) for line in index.table(PLACE).to_pylist()][::10]
-        rows = [instants.rows[instants.place(hit.subject, hit.sequence, hit.frame, hit.view)] for hit in hits]
+        hits = [Hit(**line, distance=0.0) for line in index.table(IMAGE_COLUMNS).to_pylist()][::10]
+        rows = [instants.rows[instants.position(hit.subject, hit.sequence, hit.frame, hit.view)] for hit in hits]
         assert rows == [hit.row for hit in hits]
         expected = model.embed(capture.decode(np.array(rows), 32))
         return bool(np.allclose([index.vector(hit) for hit in hits], expected, atol=1e-4))

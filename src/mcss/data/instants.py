@@ -80,7 +80,7 @@ class Instants:
             chosen |= subject[self.subject] & sequence[self.sequence] & in_range
         return chosen
 
-    def place(self, subject: str, sequence: str, frame: int, view: str) -> tuple[int, int]:
+    def position(self, subject: str, sequence: str, frame: int, view: str) -> tuple[int, int]:
         """The position (instant, view) of an image in `rows`.
 
         Raises:
