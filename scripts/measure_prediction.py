@@ -1,10 +1,10 @@
-"""Measure what `mcss predict` adds to the network: headings, fusing views, expected errors, BVH files.
+"""Measure what `mcss predict` adds to the network: headings, fused views, expected errors, BVH files.
 
-mcss equip RUN --capture captures/synthetic --out MODEL
-python scripts/measure_prediction.py MODEL captures/synthetic
+    mcss equip RUN --capture captures/synthetic --out MODEL
+    python scripts/measure_prediction.py MODEL captures/synthetic
 
-All on people who were not in training. Writes docs/results/fusion.json and docs/results/prediction.json, the image
-docs/images/expected_errors.png, and the tables of docs/predict.md.
+Everything is measured on people who were not in training. Writes docs/results/fusion.json and
+docs/results/prediction.json, the image docs/images/expected_errors.png, and the tables of docs/predict.md.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from mcss.models.model import Poses, load
 from mcss.models.orientation import Orientation, angle_between
 from mcss.progress import RichProgress
 from mcss.skeletons import canonical_pose
-from mcss.training.heads import LabelledImages, placements, predicted
+from mcss.training.heads import LabelledImages, known_orientations
 from mcss.viz.style import PALETTE
 from write_table import write_between
 
@@ -52,7 +52,8 @@ def main() -> None:
     instants = capture.instants(options.split)
     whole = instants.take(np.flatnonzero(instants.heading_valid & (instants.rows >= 0).all(axis=1)))
     some = whole.take(np.unique(np.linspace(0, len(whole) - 1, options.instants).round().astype(int)))
-    said = predicted(model, capture, some.rows.ravel(), progress)
+    with progress.task("Predicting", some.rows.size) as task:
+        said = model.predict_rows(capture, some.rows.ravel(), task)
     true = target_poses(some).float()
     views = some.rows.shape[1]
     error = mpjpe(torch.from_numpy(said.pose)[:, 1:], true.repeat_interleave(views, 0)[:, 1:]).numpy()
@@ -82,14 +83,14 @@ def main() -> None:
 
 
 def model_facts(path: Path) -> str:
-    """What the model file says it was equipped with."""
+    """Return what the model file says about its heads."""
     from mcss.models.model_file import read_model
 
     return read_model(path).about.get("equipped", "unknown")
 
 
 def scores(pose: Float[np.ndarray, "n 17 3"], true: Float[torch.Tensor, "n 17 3"]) -> dict[str, float]:
-    """Means in mm, 16 joints."""
+    """Return the mean errors in mm, over 16 joints."""
     body, target = torch.from_numpy(np.asarray(pose, np.float32))[:, 1:], true[:, 1:]
     measures = {"mpjpe": mpjpe, "n_mpjpe": n_mpjpe, "pa_mpjpe": pa_mpjpe}
     return {name: round(float(measure(body, target).mean()), 2) for name, measure in measures.items()}
@@ -98,7 +99,7 @@ def scores(pose: Float[np.ndarray, "n 17 3"], true: Float[torch.Tensor, "n 17 3"
 def fusion_of(
     said: Poses, true: Float[torch.Tensor, "n 17 3"], views: int, error: Float[np.ndarray, " m"]
 ) -> dict[str, dict[str, float]]:
-    """Errors of single views and of what is made of all of them."""
+    """Return the errors of single views and of poses fused from all views."""
     assert said.error is not None
     count = len(true)
     pose, embedding = said.pose.reshape(count, views, 17, 3), said.embedding.reshape(count, views, -1)
@@ -117,10 +118,10 @@ def fusion_of(
 
 
 def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]:
-    """How far headings and drawn joints are off."""
+    """Return how far headings and drawn joints are off."""
     every = LabelledImages(some.rows.ravel(), some.take(np.repeat(np.arange(len(some)), some.rows.shape[1])))
     order = {int(row): i for i, row in enumerate(every.rows)}
-    kept, true = placements(capture, every)
+    kept, true = known_orientations(capture, every)
     at = np.array([order[int(row)] for row in kept.rows])
     found = said.orientation
     assert found is not None
@@ -150,7 +151,7 @@ def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]
 
 
 def expected_errors(said: Poses, error: Float[np.ndarray, " m"], limit: float) -> dict[str, Any]:
-    """Expected against true errors, in ten groups from the surest on."""
+    """Compare expected with true errors in ten groups, in order of the expected error."""
     assert said.error is not None
     groups = np.array_split(np.argsort(said.error), 10)
     return {
@@ -164,7 +165,7 @@ def expected_errors(said: Poses, error: Float[np.ndarray, " m"], limit: float) -
 
 
 def fixed_bones(some: Instants, said: Poses, views: int) -> float:
-    """How far fixed bones move the joints of predicted poses, mm: the mean over sequences and views."""
+    """Return how far fixed bones move the joints of predicted poses in mm, on average over sequences and views."""
     parts = np.stack([some.subject, some.sequence], axis=1)
     moved = []
     for part in np.unique(parts, axis=0):
@@ -178,7 +179,7 @@ def fixed_bones(some: Instants, said: Poses, views: int) -> float:
 
 
 def draw(said: Poses, error: Float[np.ndarray, " m"], path: Path) -> None:
-    """The calibration: expected errors along x, true ones along y."""
+    """Draw the calibration: expected errors along x, true ones along y."""
     assert said.error is not None
     with rc_context({"font.size": 10.0}):
         figure = Figure(figsize=(5.6, 4.4), layout="constrained", facecolor="white")
@@ -202,14 +203,14 @@ def draw(said: Poses, error: Float[np.ndarray, " m"], path: Path) -> None:
 
 
 def fusion_table(fusion: dict[str, dict[str, float]]) -> str:
-    """A row for each way."""
+    """Return the table of fused poses, with one row per way to fuse."""
     lines = ["| pose of an instant | MPJPE | N-MPJPE | PA-MPJPE |", "|---|---|---|---|"]
     lines += [f"| {name} | {s['mpjpe']:.1f} | {s['n_mpjpe']:.1f} | {s['pa_mpjpe']:.1f} |" for name, s in fusion.items()]
     return "\n".join(lines)
 
 
 def heading_table(found: dict[str, Any]) -> str:
-    """Headings, tilts and drawn joints."""
+    """Return the table of headings, tilts and drawn joints."""
     lines = [
         "| | |",
         "|---|---|",
@@ -225,7 +226,7 @@ def heading_table(found: dict[str, Any]) -> str:
 
 
 def doubt_table(found: dict[str, Any], bones: float) -> str:
-    """Expected and true errors by tenths, and what one number says."""
+    """Return the table of expected and true errors by tenths, with the summary below it."""
     columns = " | ".join(str(i + 1) for i in range(10))
     rows = [" | ".join(f"{pair[k]:.0f}" for pair in found["tenths"]) for k in range(2)]
     return "\n".join(

@@ -1,12 +1,12 @@
-"""Fine-tune a run on the real clip without labels and write what that did to docs/results/real_clip.json.
+"""Fine-tune a run on the real clip without labels and write the effect to docs/results/real_clip.json.
 
     python scripts/measure_real_clip.py RUN [--capture CAPTURE] [--out FOLDER] [--json FILE]
 
-The clip is fetched by scripts/fetch_real_clip.py and imported by `mcss import videos`. L_cnstr alone is trained on the
-first 64 instants; Hit@1 and Hit@5 (within ±2 frames) are those of the last 30, before and after. So are the pose errors
-against joints triangulated from 2D keypoints, if the clip was fetched with --poses, beside those of the mean of the
-model's reference poses, which never looks at an image. The report of each fine-tuned run,
-with its images, is OUT/seedN/test/report.html.
+scripts/fetch_real_clip.py fetches the clip and `mcss import videos` imports it. L_cnstr alone is trained on the first
+64 instants. Hit@1 and Hit@5 (within ±2 frames) are measured on the last 30, before and after. If the clip was fetched
+with --poses, so are the pose errors against joints triangulated from 2D keypoints, beside those of the mean of the
+model's reference poses, which ignores the image. The report of each fine-tuned run, with its images, is
+OUT/seedN/test/report.html.
 """
 
 import argparse
@@ -21,13 +21,13 @@ from mcss.evaluation.evaluate import Evaluation, evaluate
 from mcss.evaluation.predictions import EvaluationSettings, MeanPose
 from mcss.experiments.comparison import evaluate_run
 from mcss.files import write_json
-from mcss.methods.mcss import MCSSSettings
+from mcss.methods.mcss import MCSS
 from mcss.models.model import CARD, SHIPPED
 from mcss.models.model_file import read_model
 from mcss.progress import RichProgress
 from mcss.retrieval import InstantRetrieval
 from mcss.training.loop import train
-from mcss.training.recipes import recipe
+from mcss.training.settings import recipe
 from write_table import write_between
 
 TOLERANCE = 2
@@ -58,8 +58,8 @@ def main() -> None:
     after = []
     for seed in SEEDS:
         run = options.out / f"seed{seed}"
-        settings = recipe("fast", "mcss", capture.uri)
-        assert isinstance(settings.method, MCSSSettings)
+        settings = recipe("fast", MCSS, capture.uri)
+        assert isinstance(settings.method, MCSS)
         settings = replace(
             settings,
             labels="none",
@@ -67,7 +67,7 @@ def main() -> None:
             network=model.network.config,
             seed=seed,
             variants=16,
-            # 64 instants lie 1/60 s apart: 16 of them at least 0.05 s from each other are what a step can hold.
+            # The 64 instants are 1/60 s apart, so that a step can hold at most 16 that are at least 0.05 s apart.
             method=replace(settings.method, instants=16, min_gap=0.05),
             optimiser=replace(settings.optimiser, steps=STEPS),
         )
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def card_line(found: Mapping[str, Any]) -> str:
-    """What the card of the shipped weights says of them, in a sentence."""
+    """Return the sentence about the shipped weights for their model card."""
     hits, errors = found["hit_at_1"], [found["n_mpjpe"], found["pa_mpjpe"]]
     own, unseeing = ([f"{error[key]:.0f}" for error in errors] for key in ("before", "mean_pose"))
     return (

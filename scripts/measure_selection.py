@@ -1,12 +1,12 @@
-"""Measure what choosing labels is worth: N-MPJPE with selected against random labels.
+"""Measure the benefit of selecting labels: N-MPJPE with selected against random labels.
 
     python scripts/measure_selection.py CAPTURE [--out FOLDER] [--results FOLDER] [--page PAGE]
 
-As a laboratory would do it: MCSS is trained without any label; its embedding chooses instants of the split train as
-`mcss select` does, and as many are drawn at random; with either as labels the same network is trained on, for
-a while, and measured on the split test. The choice is the same for all seeds, for it leaves nothing to chance; seeds
-differ in what is drawn and in the training. Every run is kept and goes on where it was stopped. selection.json, its
-figure and the table in the page are written in the end.
+The procedure is that of a laboratory: MCSS is trained without any label, its embedding selects instants of the split
+train as `mcss select` does, and as many instants are drawn at random. The same network is then trained briefly with
+either as labels and measured on the split test. The selection is deterministic and so the same for all seeds; seeds
+differ in what is drawn and in the training. Every run is kept, and continues where it was stopped. selection.json,
+its figure and the table in the page are written at the end.
 """
 
 import argparse
@@ -49,8 +49,8 @@ EVALUATION = EvaluationSettings(max_instants=500)
 
 
 def job(capture: Capture, labels: str, seed: int, steps: int, out: Path, init: Path | None = None) -> Job:
-    """A run of MCSS by the recipe fast; one that goes on from another looks at fewer unlabelled instants a step."""
-    settings = recipe("fast", "mcss", capture.uri)
+    """Return a run of MCSS by the recipe fast; one that continues another takes fewer unlabelled instants per step."""
+    settings = recipe("fast", MCSS, capture.uri)
     optimiser = replace(settings.optimiser, steps=steps)
     settings = replace(settings, labels=labels, seed=seed, optimiser=optimiser, validate_every=steps)
     if init is not None:
@@ -60,7 +60,7 @@ def job(capture: Capture, labels: str, seed: int, steps: int, out: Path, init: P
 
 
 def write_list(capture: Capture, unlabelled: Path, way: Way, budget: int, seed: int, path: Path) -> None:
-    """The instants of a budget that are labelled."""
+    """Write the list of instants that a budget labels."""
     match way:
         case "selected":
             chosen = select_instants(capture, SelectSettings(budget=budget, run=str(unlabelled)), RichProgress())
@@ -73,7 +73,7 @@ def write_list(capture: Capture, unlabelled: Path, way: Way, budget: int, seed: 
 
 
 def measured(capture: Capture, run: Path, progress: Progress) -> float:
-    """N-MPJPE in mm of a run on the split test; kept beside it."""
+    """Return the N-MPJPE in mm of a run on the split test, which is kept beside the run."""
     path = run / "evaluation_test.json"
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def measured(capture: Capture, run: Path, progress: Progress) -> float:
 
 
 def rows_of(values: dict[Way, dict[int, list[float]]]) -> list[dict[str, Any]]:
-    """A row per budget and way of choosing: N-MPJPE of each seed, their mean and standard deviation."""
+    """Return a row per budget and selection: N-MPJPE of each seed, their mean and standard deviation."""
     return [
         {
             "budget": budget,
@@ -100,7 +100,7 @@ def rows_of(values: dict[Way, dict[int, list[float]]]) -> list[dict[str, Any]]:
 
 
 def table_of(values: dict[Way, dict[int, list[float]]], made: Provenance) -> str:
-    """The same for a page."""
+    """Return the rows as a table for a page."""
     seeds = {len(found) for budgets in values.values() for found in budgets.values()}
     lines = ["| labelled instants | selected | random |", "|---|---|---|"]
     lines += [
@@ -117,7 +117,7 @@ def table_of(values: dict[Way, dict[int, list[float]]], made: Provenance) -> str
 
 
 def write_results(values: dict[Way, dict[int, list[float]]], made: Provenance, folder: Path, page: Path) -> None:
-    """selection.json, its figure, and the table in the page."""
+    """Write selection.json, its figure, and the table in the page."""
     write_json(folder / "selection.json", {"rows": rows_of(values), **asdict(made)})
     lines = []
     for way, colour, mark in zip(WAYS, PALETTE, MARKS, strict=False):

@@ -9,12 +9,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training.loop as training
+from mcss.data.augmentation import AugmentationSettings
 from mcss.models.model_file import MODEL, ModelParts, save_model
 from mcss.models.orientation import OrientationConfig, OrientationHead
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.models.uncertainty import UncertaintyHead
 from mcss.training.loop import train
 from mcss.training.settings import TrainSettings
+
+NO_AUGMENTATION = AugmentationSettings(**dict.fromkeys(vars(AugmentationSettings()), 0.0))
+"""Leaves images as they are."""
 
 
 def small_network(seed: int = 0, dim: int = 128) -> PoseNetwork:

@@ -1,14 +1,18 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mcss.cli import main
 from mcss.data.capture import Capture
+from mcss.methods.mcss import MCSS
+from mcss.methods.method import Method
 from mcss.models.model_file import load_model
 from mcss.training.metrics_log import read_metrics
 
@@ -71,20 +75,41 @@ def test_a_method_of_two_stages_end_to_end(scenic_capture: Capture, name: str, d
     assert [(row["system"], row["n_mpjpe"] > 0) for row in rows] == [(name, True)]
 
 
-def test_options_of_another_method_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    message = failing(["train", "mcss", "--capture", "c", "--rotations", "procrustes"], capsys)
-    assert "--rotations: rhodin_cvpr18 alone has a choice, not mcss" in message
-    message = failing(["train", "supervised", "--capture", "c", "--instants", "4"], capsys)
-    assert "--instants, --min-gap: supervised does not compare instants" in message
-    message = failing(["train", "rhodin_cvpr18", "--capture", "c", "--frame", "world"], capsys)
-    assert "--frame: mcss and supervised alone have a choice, not rhodin_cvpr18" in message
-    message = failing(["train", "mcss", "--capture", "c", "--points", "points.csv"], capsys)
-    assert "--points: mcss does not learn from 2D joints" in message
-    message = failing(["train", "rhodin_eccv18", "--capture", "c", "--rotation", "5"], capsys)
-    assert "--rotation, --scale: mcss and supervised alone have a choice, not rhodin_eccv18" in message
+@pytest.mark.parametrize(
+    ("method", "option"),
+    [
+        ("mcss", "--initial-share"),
+        ("supervised", "--instants"),
+        ("rhodin_cvpr18", "--frame"),
+        ("mcss", "--points"),
+        ("rhodin_eccv18", "--temperature"),
+    ],
+)
+def test_options_of_another_method_are_refused(method: str, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", method, "--capture", "c", option, "1"])
+    assert stopped.value.code == 2
+    assert f"Unrecognized options: {option}" in "".join(capsys.readouterr())
 
 
-def test_labels_of_somebody_who_is_not_there(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rotations_that_a_method_cannot_have_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "rhodin_eccv18", "--capture", "c", "--rotation", "5"])
+    told = re.sub(r"[│╰╯─\s]+", " ", "".join(capsys.readouterr()))
+    assert "rotation, mirror: expected 0 for both, got 5 and 0" in told
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_an_accelerator_that_is_not_there_is_named_in_one_line(
+    tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failing(["train", "mcss", "--capture", tiny_capture.uri, "--accelerator", "cuda"], capsys)
+    assert message == (
+        "Error accelerator: this machine does not have 1 × cuda; choose another one with --accelerator, or leave it out"
+    )
+
+
+def test_labels_of_a_missing_person(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
     message = failing(
         ["train", "supervised", "--capture", tiny_capture.uri, "--labels", "S9", "--weights", "random"], capsys
     )
@@ -100,7 +125,7 @@ def test_a_batch_larger_than_a_subject_has_far_apart_instants(
     assert "set instants to at most" in message
 
 
-def test_no_capture_there_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_capture_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert "mcss synthetic build" in failing(["info", "nowhere"], capsys)
 
 
@@ -155,12 +180,14 @@ def test_the_demonstration_leaves_a_report_of_all_three_systems(capsys: pytest.C
 def test_reproducing_a_table_says_what_is_left_and_then_does_it(
     scenic_capture: Capture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mcss.training.recipes import recipe
+    from mcss.training.settings import recipe
 
-    def small(name: str, method: str, capture: str) -> object:
-        settings = recipe("fast", method, capture)  # type: ignore[arg-type]
+    def small(name: str, method: type[Method], capture: str) -> object:
+        settings = recipe("fast", method, capture)
         network = replace(settings.network, image_size=32)
-        own = replace(settings.method, instants=4, min_gap=0.2) if method == "mcss" else settings.method
+        own = settings.method
+        if isinstance(own, MCSS):
+            own = replace(own, instants=4, min_gap=0.2)
         return replace(settings, method=own, network=network, weights="random", variants=1, validation_instants=4)
 
     monkeypatch.setattr("mcss.experiments.tuning.recipe", small)

@@ -1,22 +1,23 @@
 """The commands that inspect a capture: doctor, show, select."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from mcss.training.recipes import MethodName
 
 from captures_for_tests import INFO, stick_part
 from mcss.cli import main
-from mcss.cli.training import TrainOptions
+from mcss.cli.training import defaults, run_folder
 from mcss.data.capture import Capture
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CheckpointError
+from mcss.methods.mcss import MCSS
 from mcss.models.model_file import load_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
-from mcss.training.runs import begin_run
+from mcss.training.runs import check_run, write_config
 from mcss.training.settings import TrainSettings
 
 
@@ -108,31 +109,23 @@ def test_select_writes_a_list_and_its_images(tiny_capture: Capture, capsys: pyte
 
 
 def test_a_run_from_a_list_is_named_after_it() -> None:
-    options = TrainOptions("c", labels="@lists/mine.csv")
-    assert options.run("mcss") == Path("runs/mcss-@mine-fast-seed0")
-
-
-@pytest.mark.parametrize("method", ["mcss", "supervised"])
-def test_images_are_rotated_and_scaled_within_the_settings(method: MethodName) -> None:
-    augmentation = TrainOptions("c", rotation=30.0, scale=0.3).settings(method).augmentation
-    assert (augmentation.rotation, augmentation.scale) == (30.0, 0.3)
+    settings = replace(defaults(MCSS), labels="@lists/mine.csv")
+    assert run_folder(settings, "fast") == Path("runs/mcss-@mine-fast-seed0")
 
 
 def test_without_frozen_stages_nothing_is_computed_once() -> None:
-    settings = TrainOptions("c", frozen_stages=0).settings("mcss")
-    assert (settings.frozen_stages, settings.variants) == (0, 0)
-    settings = TrainOptions("c", frozen_stages=2).settings("mcss")
-    assert (settings.frozen_stages, settings.variants) == (2, 4)
+    for args, expected in ((["--frozen-stages", "0"], 0), (["--frozen_stages=2"], 4), (["--backbone", "resnet18"], 0)):
+        assert defaults(MCSS, args).variants == expected
 
 
 def test_a_list_that_changed_is_not_the_same_run(tiny_capture: Capture) -> None:
     Path("list.csv").write_text("subject,sequence,frame\nS1,Walking 1,2\n")
-    settings = TrainSettings(tiny_capture.uri, labels="@list.csv")
-    begin_run(Path("run"), settings, tiny_capture, resume=False)
-    begin_run(Path("run"), settings, tiny_capture, resume=True)
+    settings = TrainSettings(tiny_capture.uri, MCSS(), labels="@list.csv")
+    write_config(Path("run"), settings, tiny_capture)
+    check_run(Path("run"), settings, tiny_capture, resume=True)
     Path("list.csv").write_text("subject,sequence,frame\nS1,Walking 1,3\n")
-    with pytest.raises(CheckpointError, match=r"other settings \(label_instants\)"):
-        begin_run(Path("run"), settings, tiny_capture, resume=True)
+    with pytest.raises(CheckpointError, match=r"got others \(label_instants\)"):
+        check_run(Path("run"), settings, tiny_capture, resume=True)
 
 
 @pytest.mark.slow

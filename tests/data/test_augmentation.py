@@ -10,7 +10,6 @@ from captures_for_tests import SIZE, stick_camera, stick_image, stick_pose
 from mcss.data.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
-    NO_AUGMENTATION,
     AugmentationSettings,
     augment,
     mirrored_canonical,
@@ -21,6 +20,7 @@ from mcss.data.capture import Capture
 from mcss.data.sampling import generator
 from mcss.images import decode_jpeg
 from mcss.skeletons import canonical_pose, mirrored
+from runs_for_tests import NO_AUGMENTATION
 
 
 def only(**settings: float) -> AugmentationSettings:

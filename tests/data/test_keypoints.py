@@ -101,7 +101,7 @@ def test_captures_and_files_without_points_are_refused_with_a_way_out(tmp_path: 
     writer.append(stick_part(0, 0, labelled=False))
     capture = writer.finish()
     with pytest.raises(
-        CaptureError, match=r"a test needs 2D joints, and of 96 of 96 images .*S1/Walking 1 frame 0 view 1.*a file"
+        CaptureError, match=r"a test needs 2D joints, and the pose or the camera of 96 of 96 images .*S1/Walking 1 frame 0 view 1.*a file"
     ):
         keypoints_of(capture, capture.instants("train"), "labels", "a test")
     instants = scenic_capture.instants("train")
@@ -112,7 +112,7 @@ def test_captures_and_files_without_points_are_refused_with_a_way_out(tmp_path: 
     with pytest.raises(ValueError, match=r"points.csv lacks the columns sequence, view, joint, x, y"):
         keypoints_of(scenic_capture, instants, str(path), "a test")
     path.write_text(",".join(COLUMNS) + "\nS1,Walking 1,zero,1,Hip,1,2\n")
-    with pytest.raises(ValueError, match=r"points.csv is no table of joints .*zero"):
+    with pytest.raises(ValueError, match=r"points.csv is not a table of joints .*zero"):
         keypoints_of(scenic_capture, instants, str(path), "a test")
     path.write_text(",".join(COLUMNS) + "\nS9,Walking 1,0,1,Hip,1,2\n")
     with pytest.raises(ValueError, match=r"has points of none of the 96 images .*names of"):

@@ -7,33 +7,28 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mcss.data.augmentation import NO_AUGMENTATION, AugmentationSettings
-from mcss.data.batches import Batch
+from mcss.data.augmentation import AugmentationSettings
 from mcss.data.capture import Capture
 from mcss.data.keypoints import keypoints_of, skeleton_maps
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.methods.chen_cvpr19 import (
-    ChenCVPR19,
-    SkeletonMapConfig,
-    SkeletonMapNetwork,
-    SkeletonMapOutput,
-    SkeletonMapSynthesis,
-    map_error,
-    representation_losses,
-)
-from mcss.methods.method import information_of, load_estimator
+from mcss.methods.chen_cvpr19 import ChenCVPR19, SkeletonMapSynthesis, map_error, representation_losses
 from mcss.methods.points2d import Points2D, mean_of_known, point_error
+from mcss.methods.registry import load_estimator, method_named
 from mcss.methods.supervised import Supervised
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
 from mcss.models.prediction import NetworkPredictor
+from mcss.models.skeleton_map_network import SkeletonMapConfig, SkeletonMapNetwork, SkeletonMapOutput
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.settings import recipe
-from mcss.training.settings import OptimiserSettings, TrainSettings
-from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
+from mcss.training.settings import OptimiserSettings, TrainSettings, recipe
+from runs_for_tests import (
+    NO_AUGMENTATION,
+    check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit,
+    random_rotations,
+)
 
-MAPS = SkeletonMapConfig(points=8, map_size=8, bone_width=0.4, width=32, hidden=32)
+MAPS = SkeletonMapConfig(cloud_points=8, map_size=8, bone_width=0.4, width=32, hidden=32)
 NETWORK = NetworkConfig(backbone="resnet18", batchnorm_affine=True, image_size=32)
 
 
@@ -80,15 +75,6 @@ def test_errors_equal_a_slow_version_ignore_unknown_joints_and_have_the_right_gr
     assert torch.autograd.gradcheck(lambda d: map_error(d, true, known), (drawn.requires_grad_(),))
 
 
-def batch_of(points: torch.Tensor) -> Batch:
-    count = len(points)
-    return Batch(
-        images=torch.zeros(count, 3, 32, 32), metric_shape=(count // 2, 2), instants=np.zeros(count, np.int64),
-        views=np.zeros(count, np.int64), mirrored=np.zeros(count, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
-        points=points,
-    )  # fmt: skip
-
-
 def test_what_is_perfect_costs_nothing_and_no_small_or_constant_cloud_buys_consistency() -> None:
     network = SkeletonMapNetwork(NETWORK, MAPS).eval()
     points = torch.randn(4, 17, 2, generator=torch.Generator().manual_seed(0))
@@ -97,14 +83,12 @@ def test_what_is_perfect_costs_nothing_and_no_small_or_constant_cloud_buys_consi
     true = skeleton_maps(points, 8, width=0.4)
     settings = SkeletonMapSynthesis(maps=MAPS, consistency_weight=2.0)
     perfect = SkeletonMapOutput(points[:, 1:], cloud, cloud, true)
-    assert representation_losses(settings, network, perfect, batch_of(points)).total.item() == 0
+    assert representation_losses(settings, network, perfect, points).total.item() == 0
     other = perfect._replace(turned=cloud.flip(0), drawn=torch.zeros_like(true))
-    found = representation_losses(settings, network, other, batch_of(points))
-    small = representation_losses(
-        settings, network, other._replace(cloud=cloud / 9, turned=cloud.flip(0) / 9), batch_of(points)
-    )
+    found = representation_losses(settings, network, other, points)
+    small = representation_losses(settings, network, other._replace(cloud=cloud / 9, turned=cloud.flip(0) / 9), points)
     shifted = representation_losses(
-        settings, network, other._replace(cloud=cloud + 9, turned=cloud.flip(0) + 9), batch_of(points)
+        settings, network, other._replace(cloud=cloud + 9, turned=cloud.flip(0) + 9), points
     )
     assert found.maps.item() == pytest.approx(1)
     torch.testing.assert_close(shifted.consistency, found.consistency, rtol=1e-4, atol=0)
@@ -185,7 +169,7 @@ def test_a_backbone_that_learned_2d_joints_starts_another_run(tiny_capture: Capt
     weights = [key for key in before if key.startswith("backbone") and key.endswith("weight")]
     assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in weights)
     (tmp_path / "tmp").mkdir()
-    with pytest.raises(ValueError, match=r"--weights .*tmp: no finished run there"):
+    with pytest.raises(ValueError, match=r"--weights .*tmp: expected a finished run"):
         train(replace(other, weights=str(tmp_path / "tmp")), tmp_path / "third")
     plain = replace(other, network=replace(other.network, batchnorm_affine=False))
     with pytest.raises(ValueError, match=r"points: these are not the weights of resnet18: .* 40 unknown"):
@@ -194,7 +178,7 @@ def test_a_backbone_that_learned_2d_joints_starts_another_run(tiny_capture: Capt
 
 def test_a_method_says_what_it_learns_from() -> None:
     def told(name: str) -> set[str]:
-        return {k for k, v in vars(information_of(recipe("fast", name, "c").method)).items() if v}  # type: ignore[arg-type]
+        return {k for k, v in vars(recipe("fast", method_named(name), "c").method.information).items() if v}
 
     assert told("supervised") == {"labels"}
     assert told("mcss") == {"labels", "views"}
@@ -214,6 +198,6 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"representation_length: expected more than 0, got -1.0"):
         ChenCVPR19(representation_length=-1.0)
     with pytest.raises(
-        ValueError, match=r"rotation, mirror: 2D joints are not turned .* set both to 0 \(they are 8 and 0"
+        ValueError, match=r"rotation, mirror: expected 0 for both, got 8 and 0; 2D joints are not rotated"
     ):
         TrainSettings("c", method=Points2D(), augmentation=AugmentationSettings())

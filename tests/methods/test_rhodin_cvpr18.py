@@ -17,6 +17,7 @@ from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
+from mcss.methods.mcss import MCSS
 from mcss.methods.rhodin_cvpr18 import InitialTraining, RhodinCVPR18, aligning_rotations, view_disagreement
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import load_model
@@ -159,23 +160,23 @@ def test_an_initial_network_can_be_given(tiny_capture: Capture, tmp_path: Path) 
     whole, second = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "second"))
     assert all(torch.equal(whole[key], second[key]) for key in whole)
     canonical = replace(settings, init=first, method=Supervised(pose_images=4))
-    message = r"--init .*first: a PoseNetwork whose poses are camera; supervised .* whose poses are canonical"
+    message = r"--init .*first: expected a PoseNetwork whose poses are canonical, .*supervised .* poses are camera"
     with pytest.raises(CheckpointError, match=message):
         train(canonical, tmp_path / "third")
 
 
 def test_the_stages_share_the_steps() -> None:
-    settings = recipe("fast", "rhodin_cvpr18", "c")
+    settings = recipe("fast", RhodinCVPR18, "c")
     first, second = stages(settings)
     assert first is not None
     assert isinstance(first.method, InitialTraining)
     assert first.optimiser.steps + second.optimiser.steps == settings.optimiser.steps
-    with pytest.raises(ValueError, match=r"steps: rhodin_cvpr18 has two stages and needs 2 or more, got 1"):
+    with pytest.raises(ValueError, match=r"steps: expected 2 or more for the two stages of rhodin_cvpr18, got 1"):
         stages(replace(settings, optimiser=replace(settings.optimiser, steps=1)))
 
 
 def test_the_recipe_is_that_of_mcss_but_for_the_loss_and_turned_images() -> None:
-    ours, theirs = recipe("fast", "mcss", "c"), recipe("fast", "rhodin_cvpr18", "c")
+    ours, theirs = recipe("fast", MCSS, "c"), recipe("fast", RhodinCVPR18, "c")
     assert theirs.augmentation == replace(ours.augmentation, rotation=0.0)
     assert replace(theirs, method=ours.method, augmentation=ours.augmentation) == ours
 
@@ -222,7 +223,7 @@ def test_settings_that_make_no_sense_are_refused(tiny_capture: Capture, tmp_path
     with pytest.raises(ValueError, match=r"labels: rhodin_cvpr18 cannot learn without labels.*train mcss"):
         train(settings_for(tiny_capture, labels="none"), tmp_path / "run")
     with pytest.raises(
-        ValueError, match=r"rotation, mirror: .*rhodin_cvpr18 predicts; set both to 0 \(they are 8 and 0"
+        ValueError, match=r"rotation, mirror: expected 0 for both, got 8 and 0; .* rhodin_cvpr18 predicts"
     ):
         settings_for(tiny_capture, augmentation=AugmentationSettings())
     with pytest.raises(ValueError, match=r"initial_share: expected a share between 0 and 1, got 1.0"):

@@ -9,34 +9,38 @@ from safetensors.torch import load_file
 
 import mcss.training.loop as training
 from captures_for_tests import INFO, stick_part
-from mcss.data.augmentation import NO_AUGMENTATION, normalise
+from mcss.data.augmentation import normalise
 from mcss.data.backgrounds import BackgroundCrops, halvings
-from mcss.data.batches import Batch
 from mcss.data.capture import Capture
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
+from mcss.methods.mcss import MCSS
 from mcss.methods.registry import load_estimator
 from mcss.methods.rhodin_eccv18 import (
-    NovelViewNetwork,
+    DrawnViews,
     NovelViewSynthesis,
     RhodinECCV18,
-    SynthesisConfig,
     mean_l1,
     mean_squared,
     novel_view_losses,
-    seen_from_the_next_view,
 )
+from mcss.methods.supervised import Supervised
 from mcss.models.model_file import load_model
+from mcss.models.novel_view_network import NovelViewNetwork, SynthesisConfig, seen_from_the_next_view
 from mcss.models.pose_network import NetworkConfig, NetworkOutput
 from mcss.models.prediction import NetworkPredictor
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.settings import OptimiserSettings, TrainSettings, recipe, stages
-from runs_for_tests import check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit, random_rotations
+from runs_for_tests import (
+    NO_AUGMENTATION,
+    check_that_a_run_stopped_in_either_stage_resumes_bit_for_bit,
+    random_rotations,
+)
 
-SYNTHESIS = SynthesisConfig(points=8, appearance=4, drawn_size=16, width=32, perception_stages=1, hidden=16)
+SYNTHESIS = SynthesisConfig(cloud_points=8, appearance=4, drawn_size=16, width=32, perception_stages=1, hidden=16)
 NETWORK = NetworkConfig(backbone="resnet18", batchnorm_affine=True, image_size=32)
 
 
@@ -148,13 +152,8 @@ def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_s
     network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
     generator = torch.Generator().manual_seed(0)
     drawn, true = torch.randn(2, 4, 3, 16, 16, generator=generator)
-    batch = Batch(
-        images=torch.zeros(4, 3, 32, 32), metric_shape=(2, 2), instants=np.zeros(4, np.int64),
-        views=np.zeros(4, np.int64), mirrored=np.zeros(4, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
-        unchanged=true,
-    )  # fmt: skip
     settings = NovelViewSynthesis(synthesis=SYNTHESIS)
-    found = novel_view_losses(settings, network, drawn, batch)
+    found = novel_view_losses(settings, network, drawn, true)
     torch.testing.assert_close(found.total, found.pixels + 2 * found.features)
     torch.testing.assert_close(found.pixels, (drawn - true).abs().mean())
     with torch.no_grad():  # the stem ends with ReLU and a maximum, so its size goes with that of BatchNorm's scale
@@ -162,14 +161,14 @@ def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_s
         assert isinstance(stem, torch.nn.BatchNorm2d)
         stem.weight *= 7
         stem.bias *= 7
-    torch.testing.assert_close(novel_view_losses(settings, network, drawn, batch).features, found.features)
-    squared = novel_view_losses(replace(settings, differences="squared"), network, drawn, batch)
+    torch.testing.assert_close(novel_view_losses(settings, network, drawn, true).features, found.features)
+    squared = novel_view_losses(replace(settings, differences="squared"), network, drawn, true)
     torch.testing.assert_close(squared.pixels, (drawn - true).square().mean())
     with torch.no_grad():
         one, other = network.early_features(drawn), network.early_features(true)
     torch.testing.assert_close(squared.features, (one - other).square().mean() / other.square().mean())
     for own in (settings, replace(settings, differences="squared")):
-        assert novel_view_losses(own, network, true, batch).total.item() == 0
+        assert novel_view_losses(own, network, true, true).total.item() == 0
 
 
 def test_with_a_frozen_encoder_only_the_pose_head_learns() -> None:
@@ -218,25 +217,24 @@ def test_a_batch_holds_the_true_images_and_their_backgrounds_in_the_order_of_its
     sources = []
 
     def caught(*args: object, **_: object) -> None:
-        sources.append(next(a for a in args if isinstance(a, training.BatchSource)))
+        sources.append(next(a.source for a in args if isinstance(a, training.Run)))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "_fit", caught)
         train(first, tmp_path / "caught")
-    batch = sources[0].batch(3)
+    batch, chosen = sources[0].batch(3), sources[0].selection(3)
     instants = scenic_capture.instants("train")
-    assert batch.unchanged is not None
-    assert batch.backgrounds is not None
-    assert batch.rotations is not None
-    assert batch.unchanged.shape == batch.backgrounds.shape == (8, 3, 16, 16)
-    rows = instants.rows[batch.instants, batch.views]
+    drawn = batch.extra
+    assert isinstance(drawn, DrawnViews)
+    assert drawn.images.shape == drawn.backgrounds.shape == (8, 3, 16, 16)
+    rows = instants.rows[chosen.instants, chosen.views]
     expected = normalise(torch.from_numpy(scenic_capture.decode(rows, 16)).permute(0, 3, 1, 2))
-    torch.testing.assert_close(batch.unchanged, expected)
-    np.testing.assert_allclose(batch.rotations.numpy(), scenic_capture.cameras(rows).rotation)
+    torch.testing.assert_close(drawn.images, expected)
+    np.testing.assert_allclose(drawn.rotations.numpy(), scenic_capture.cameras(rows).rotation)
 
 
 def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_capture: Capture, tmp_path: Path) -> None:
-    synthesis = replace(SYNTHESIS, hidden=64, dropout=0.0)
+    synthesis = replace(SYNTHESIS, hidden=64, hidden_dropout=0.0)
     method = RhodinECCV18(
         NovelViewSynthesis(instants=4, min_gap=0.2, synthesis=synthesis), pose_images=8, representation_length=0.7
     )
@@ -264,7 +262,7 @@ def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_cap
     )
     assert found.pose is not None
     assert found.pose.frame == "camera"
-    with pytest.raises(CheckpointError, match=r"run: a NovelViewNetwork, expected a network of mcss"):
+    with pytest.raises(CheckpointError, match=r"run/model.safetensors: expected a pose network, got a novel-view network"):
         load_model(tmp_path / "run")
     config = json.loads((tmp_path / "run" / "first" / "config.json").read_text())
     assert (config["method_name"], config["labels"]) == ("rhodin_eccv18_representation", "none")
@@ -287,12 +285,13 @@ def test_a_capture_without_backgrounds_is_refused_with_a_way_out(tmp_path: Path)
 
 
 def test_networks_of_another_kind_are_refused_as_a_start(scenic_capture: Capture, tmp_path: Path) -> None:
-    theirs = recipe("fast", "supervised", scenic_capture.uri)
+    theirs = recipe("fast", Supervised, scenic_capture.uri)
     other = replace(settings_for(scenic_capture, optimiser=OptimiserSettings(steps=1)), method=theirs.method)
     train(other, tmp_path / "other")
     settings = settings_for(scenic_capture, init=str(tmp_path / "other"))
     with pytest.raises(
-        CheckpointError, match=r"--init .*other: a PoseNetwork whose poses are canonical; rhodin_eccv18 "
+        CheckpointError,
+        match=r"--init .*other: expected a NovelViewNetwork .* rhodin_eccv18 trains, got a PoseNetwork ",
     ):
         train(settings, tmp_path / "run")
 
@@ -300,16 +299,16 @@ def test_networks_of_another_kind_are_refused_as_a_start(scenic_capture: Capture
 def test_settings_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match=r"drawn_size: expected a power of two, 8 or more, got 96"):
         SynthesisConfig(drawn_size=96)
-    with pytest.raises(ValueError, match=r"points: expected 1 or more, got 0"):
-        SynthesisConfig(points=0)
+    with pytest.raises(ValueError, match=r"cloud_points: expected 1 or more, got 0"):
+        SynthesisConfig(cloud_points=0)
     with pytest.raises(ValueError, match=r"representation_length: expected more than 0, got 0.0"):
         RhodinECCV18(representation_length=0.0)
-    with pytest.raises(ValueError, match=r"perception_stages: resnet18 has 5 stages, got 6"):
+    with pytest.raises(ValueError, match=r"perception_stages: expected 1 to 5, the stages of resnet18, got 6"):
         NovelViewNetwork(NETWORK, replace(SYNTHESIS, perception_stages=6))
 
 
 def test_the_recipe_changes_no_colours_and_is_otherwise_that_of_mcss() -> None:
-    ours, theirs = recipe("fast", "mcss", "c"), recipe("fast", "rhodin_eccv18", "c")
+    ours, theirs = recipe("fast", MCSS, "c"), recipe("fast", RhodinECCV18, "c")
     assert (theirs.network, theirs.optimiser, theirs.frozen_stages) == (
         ours.network,
         ours.optimiser,
@@ -318,6 +317,6 @@ def test_the_recipe_changes_no_colours_and_is_otherwise_that_of_mcss() -> None:
     colours = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
     assert all(getattr(theirs.augmentation, name) == 0 for name in colours)
     assert (theirs.augmentation.scale, theirs.augmentation.rotation) == (ours.augmentation.scale, 0)
-    paper = recipe("paper", "rhodin_eccv18", "c").method
+    paper = recipe("paper", RhodinECCV18, "c").method
     assert isinstance(paper, RhodinECCV18)
     assert paper.representation.synthesis == SynthesisConfig(drawn_size=128)

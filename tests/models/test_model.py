@@ -105,13 +105,13 @@ def test_parts_are_read_strictly(run: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"layers\.2\.weight missing"):
         mcss.load(path)
     save_file({k: v for k, v in tensors.items() if k != "reference.weights"}, path, header)
-    with pytest.raises(CheckpointError, match="reference poses are incomplete"):
+    with pytest.raises(CheckpointError, match="uncertainty head is incomplete"):
         mcss.load(path)
     save_file(tensors, path, {k: v for k, v in header.items() if k != "reference"})
     with pytest.raises(CheckpointError, match=r"reference\.embedding unknown"):
         mcss.load(path)
     save_file(tensors, path, {**header, "placement": '{"stages": 4, "hidden": 8, "wings": 2}'})
-    with pytest.raises(CheckpointError, match=r"\['wings'\] are of a newer mcss"):
+    with pytest.raises(CheckpointError, match=r"unknown network settings wings; .* of a newer mcss"):
         mcss.load(path)
 
 

@@ -16,7 +16,7 @@ from mcss.models.orientation import (
     usable,
 )
 from mcss.skeletons import camera_pose, canonical_pose
-from mcss.training.heads import LabelledImages, _framed, placements
+from mcss.training.heads import LabelledImages, _framed, known_orientations
 
 
 def canonical(pose: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def test_upright_poses_stand_upright() -> None:
 
 def test_images_without_a_camera_or_with_nobody_in_the_crop_are_left_out(tiny_capture: Capture) -> None:
     some = LabelledImages.of(tiny_capture.instants("train"), 50)
-    kept, true = placements(tiny_capture, some)
+    kept, true = known_orientations(tiny_capture, some)
     assert len(some) == len(kept) == len(true) == 50
     assert usable(true).all()
     far = true.take(np.arange(3))

@@ -9,9 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mcss.errors import CheckpointError
-from mcss.methods.method import load_estimator
-from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.methods.registry import load_estimator
 from mcss.models.model_file import CHECKPOINT, MODEL, load_model, save_model
+from mcss.models.novel_view_network import NovelViewNetwork, SynthesisConfig
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
 from mcss.training.checkpoints import load_checkpoint, save_checkpoint
@@ -67,7 +67,7 @@ def test_a_model_comes_back_as_it_was_from_its_run_folder_or_file(run: Path) -> 
         assert file.metadata()["capture"] == "abc"
 
 
-def test_a_resumed_step_is_the_step_of_a_run_that_never_stopped(tmp_path: Path) -> None:
+def test_a_resumed_step_equals_that_of_a_run_that_never_stopped(tmp_path: Path) -> None:
     whole, average = network(), network(1)
     optimiser = adam(whole)
     step(whole, optimiser, 0)
@@ -117,7 +117,7 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
 def test_a_foreign_file_a_newer_format_and_newer_settings_are_refused(run: Path) -> None:
     path = run / MODEL
     rewritten(path, lambda metadata: metadata.update(network=json.dumps({**asdict(CONFIG), "wings": 2})))
-    with pytest.raises(CheckpointError, match=r"\['wings'\] are of a newer mcss"):
+    with pytest.raises(CheckpointError, match=r"unknown network settings wings; .* of a newer mcss"):
         load_model(run)
     rewritten(path, lambda metadata: metadata.update(network=json.dumps(asdict(CONFIG)), frame="oblique"))
     with pytest.raises(CheckpointError, match=r"poses in the frame 'oblique' are of a newer mcss"):
@@ -165,12 +165,12 @@ def test_the_frame_of_the_poses_is_kept_and_files_that_name_none_are_canonical(t
 
 
 def test_a_network_that_draws_comes_back_as_it_was(tmp_path: Path) -> None:
-    drawing = NovelViewNetwork(CONFIG, SynthesisConfig(points=3, appearance=2, drawn_size=8, width=16, hidden=4))
+    drawing = NovelViewNetwork(CONFIG, SynthesisConfig(cloud_points=3, appearance=2, drawn_size=8, width=16, hidden=4))
     save_model(tmp_path / MODEL, drawing, {})
     loaded = load_estimator(tmp_path)
     assert isinstance(loaded, NovelViewNetwork)
     assert loaded.synthesis == drawing.synthesis
     assert same(drawing, loaded)
-    rewritten(tmp_path / MODEL, lambda metadata: metadata.update(synthesis=json.dumps({"brush": 1})))
-    with pytest.raises(CheckpointError, match=r"\['brush'\] are of a newer mcss"):
+    rewritten(tmp_path / MODEL, lambda metadata: metadata.update(architecture=json.dumps({"brush": 1})))
+    with pytest.raises(CheckpointError, match=r"unknown network settings brush; .* of a newer mcss"):
         load_estimator(tmp_path)

@@ -20,10 +20,9 @@ from mcss.training.heads import (
     LabelledImages,
     chosen_labels,
     equipped,
-    placements,
-    predicted,
-    reference_of,
-    train_placement,
+    known_orientations,
+    train_orientation,
+    train_uncertainty,
 )
 
 QUICK = EquipSettings(images=300, variants=2, epochs=25, reference=60, calibration=60, head=OrientationConfig(stages=3))
@@ -47,8 +46,8 @@ def test_headings_are_learned_from_maps_of_a_frozen_backbone(run: Path, tiny_cap
     train = tiny_capture.instants("train")
     parts = equipped(model, tiny_capture, "S1,S2", QUICK)
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
-    images, true = placements(tiny_capture, LabelledImages.of(train, 80))
-    found = predicted(mcss.models.model.Model(model.network, parts, run), tiny_capture, images.rows)
+    images, true = known_orientations(tiny_capture, LabelledImages.of(train, 80))
+    found = mcss.models.model.Model(model.network, parts, run).predict_rows(tiny_capture, images.rows)
     assert found.orientation is not None
     assert np.median(angle_between(found.orientation.heading, true.heading)) < 30  # chance is 90
     assert np.abs(found.orientation.root - true.root).mean() < 0.05
@@ -60,7 +59,7 @@ def test_headings_are_learned_from_maps_of_a_frozen_backbone(run: Path, tiny_cap
 def test_the_same_settings_give_the_same_head(run: Path, tiny_capture: Capture) -> None:
     settings = EquipSettings(images=70, variants=1, epochs=2, head=OrientationConfig(stages=2, hidden=4))
     model, train = mcss.load(run), tiny_capture.instants("train")
-    one, two = (train_placement(model, tiny_capture, train, settings).state_dict() for _ in range(2))
+    one, two = (train_orientation(model, tiny_capture, train, settings).state_dict() for _ in range(2))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
@@ -86,9 +85,9 @@ def test_captures_and_runs_that_lack_what_is_needed(run: Path, tiny_capture: Cap
     writer.append(stick_part(2, 0, instants=10, labelled=False))
     capture = writer.finish()
     with pytest.raises(ValueError, match="has no cameras for its labelled images"):
-        placements(capture, LabelledImages.of(capture.instants("train"), 10))
+        known_orientations(capture, LabelledImages.of(capture.instants("train"), 10))
     with pytest.raises(ValueError, match=r"the split 'validation' of .* has no labelled instants"):
-        reference_of(mcss.load(run), capture, capture.instants("train"), QUICK)
+        train_uncertainty(mcss.load(run), capture, capture.instants("train"), QUICK)
     assert chosen_labels(run, None) == "S1"
     assert chosen_labels(run, "all") == "all"
     with pytest.raises(ValueError, match="does not say whose labels it was trained with, or had none; name some"):

@@ -20,17 +20,16 @@ from mcss.data.writer import CaptureWriter
 from mcss.errors import CheckpointError
 from mcss.methods import mcss as mcss_method
 from mcss.methods.mcss import MCSS
-from mcss.methods.method import losses_of
 from mcss.methods.supervised import Supervised
 from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseNetwork
 from mcss.progress import NO_PROGRESS
 from mcss.training import loop as training
-from mcss.training.feature_cache import cache_stages
+from mcss.training.feature_cache import FrozenStages, cache_stages
 from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
-from mcss.training.runs import begin_run
+from mcss.training.runs import check_run, write_config
 from mcss.training.settings import OptimiserSettings, TrainSettings, recipe
 
 STEPS = 8
@@ -70,13 +69,13 @@ def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_captur
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(settings, whole)
     script = (
-        "import json, sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
+        "import json, sys; from pathlib import Path; sys.path[:0] = sys.argv[1].split(':');"
         "from test_training import *;"
         "c = Capture.open(sys.argv[2]);"
         "s = settings_for(c, optimiser=OptimiserSettings(steps=60, schedule='cosine', average=0.9));"
         "train(s, Path(sys.argv[3]), resume=True)"
     )
-    command = [sys.executable, "-c", script, str(Path(__file__).parents[1]), tiny_capture.uri, str(killed)]
+    command = [sys.executable, "-c", script, f"{Path(__file__).parent}:{Path(__file__).parents[1]}", tiny_capture.uri, str(killed)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while not (killed / "checkpoint.safetensors").exists():
             assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
@@ -99,20 +98,25 @@ def test_a_run_stopped_between_checkpoints_continues_from_the_last_one(
     train(settings, tmp_path / "whole")
     begun: list[int] = []
 
-    def stopping(*args: Any) -> Any:
+    step = MCSS.step
+
+    def counted(*args: Any) -> Any:
         begun.append(1)
-        if len(begun) == 6:
+        return step(*args)
+
+    def stopping(*args: Any) -> Any:
+        if len(begun) == 5:
             raise KeyboardInterrupt
-        return losses_of(*args)
+        return counted(*args)
 
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "losses_of", stopping)
+        patch.setattr(MCSS, "step", stopping)
         with pytest.raises(KeyboardInterrupt):
             train(replace(settings, log_every=2), tmp_path / "stopped")
     assert (tmp_path / "stopped" / "checkpoint.safetensors").exists() == (kept > 0)
     begun.clear()
-    monkeypatch.setattr(training, "losses_of", lambda *args: begun.append(1) or losses_of(*args))
+    monkeypatch.setattr(MCSS, "step", counted)
     train(replace(settings, log_every=2), tmp_path / "stopped", resume=True)
     assert len(begun) == STEPS - kept
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
@@ -164,7 +168,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny_capture: Capture, tmp_path:
     train(short, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"holds a run already\. Add --resume"):
         train(short, tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"other settings \(seed\)"):
+    with pytest.raises(CheckpointError, match=r"got others \(seed\)"):
         train(replace(short, seed=7), tmp_path / "run", resume=True)
 
 
@@ -209,7 +213,7 @@ def test_cached_maps_are_what_the_stages_say_and_survive_a_stop(tiny_capture: Ca
                 raise KeyboardInterrupt
 
     def cached(progress: object) -> np.ndarray:
-        found = cache_stages(backbone, 2, tiny_capture, rows, 32, None, 1, tmp_path / "maps", progress)  # type: ignore[arg-type]
+        found = cache_stages(backbone, FrozenStages(2, 32), tiny_capture, rows, tmp_path / "maps", progress)  # type: ignore[arg-type]
         return np.array(found.maps)
 
     with pytest.raises(KeyboardInterrupt):
@@ -230,7 +234,7 @@ def test_maps_of_one_build_of_a_capture_are_not_taken_for_those_of_another(tmp_p
             writer.append(stick_part(subject, 0, instants=3))
         capture = writer.finish()
         rows = capture.instants().rows
-        cached = cache_stages(backbone, 2, capture, rows, 32, None, 1, tmp_path / "maps")
+        cached = cache_stages(backbone, FrozenStages(2, 32), capture, rows, tmp_path / "maps")
         none = np.zeros(rows.size, bool)
         found.append((capture.fingerprint, rows, cached.images(rows.reshape(-1), np.random.default_rng(0), none)))
     (one, first_rows, expected), (two, other_rows, maps) = found
@@ -240,12 +244,12 @@ def test_maps_of_one_build_of_a_capture_are_not_taken_for_those_of_another(tmp_p
 
 
 def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() -> None:
-    paper = recipe("paper", "mcss", "c")
+    paper = recipe("paper", MCSS, "c")
     assert paper.network == NetworkConfig(backbone="resnet18", batchnorm_affine=False, dim=128, image_size=224)
     assert paper.method == MCSS(metric_loss="contrastive", instants=33, views=2, alpha=0.6, beta=0.3)
     assert (paper.optimiser.betas, paper.optimiser.lr) == ((0.9, 0.99), 1e-3)
     for name in ("paper", "fast"):
-        ours, baseline = (asdict(recipe(name, method, "c")) for method in ("mcss", "supervised"))  # type: ignore[arg-type]
+        ours, baseline = (asdict(recipe(name, method, "c")) for method in (MCSS, Supervised))
         assert ours.pop("method")["pose_images"] == baseline.pop("method")["pose_images"]
         assert ours == baseline
 
@@ -262,12 +266,9 @@ def test_learning_rate_schedules_are_those_named() -> None:
 def test_collapse_is_seen_in_the_log(tiny_capture: Capture) -> None:
     network = PoseNetwork(NetworkConfig(dim=8, image_size=32), "random")
     same = torch.nn.functional.normalize(torch.ones(8, 8), dim=1)
-    batch = Batch(
-        images=torch.zeros(8, 3, 32, 32), metric_shape=(4, 2), instants=np.zeros(8, np.int64),
-        views=np.zeros(8, np.int64), mirrored=np.zeros(8, bool), poses=torch.zeros(0, 17, 3), first_stage=0,
-    )  # fmt: skip
+    batch = Batch(images=torch.zeros(8, 3, 32, 32), metric_shape=(4, 2), poses=torch.zeros(0, 17, 3), first_stage=0)
     losses = mcss_method.losses(MCSS(), network, NetworkOutput(same, torch.zeros(8, 48)), batch)
-    assert losses.without_negative.item() == 1
+    assert losses.negative_distance.isnan()  # no pair has a negative beyond β
     assert losses.positive_distance.item() == pytest.approx(0, abs=1e-6)
     assert losses.total.item() == pytest.approx(0, abs=1e-6)
 
@@ -284,15 +285,16 @@ def test_a_run_of_an_older_mcss_continues_with_newer_settings_at_their_defaults(
     tiny_capture: Capture, tmp_path: Path
 ) -> None:
     settings = settings_for(tiny_capture)
-    begin_run(tmp_path, settings, tiny_capture, resume=False)
+    check_run(tmp_path, settings, tiny_capture, resume=False)
+    write_config(tmp_path, settings, tiny_capture)
     path = tmp_path / "config.json"
     older = json.loads(path.read_text())
     del older["frozen_statistics"], older["method"]["frame"]
     path.write_text(json.dumps({**older, "digest": "of an older mcss"}))
-    assert begin_run(tmp_path, settings, tiny_capture, resume=True) == "of an older mcss"
-    with pytest.raises(CheckpointError, match=r"that run has other settings \(frozen_statistics\)"):
-        begin_run(tmp_path, replace(settings, frozen_statistics=True), tiny_capture, resume=True)
+    assert check_run(tmp_path, settings, tiny_capture, resume=True) == "of an older mcss"
+    with pytest.raises(CheckpointError, match=r"got others \(frozen_statistics\)"):
+        check_run(tmp_path, replace(settings, frozen_statistics=True), tiny_capture, resume=True)
     assert isinstance(settings.method, MCSS)
     world = replace(settings, method=replace(settings.method, frame="world"))
-    with pytest.raises(CheckpointError, match=r"that run has other settings \(method\)"):
-        begin_run(tmp_path, world, tiny_capture, resume=True)
+    with pytest.raises(CheckpointError, match=r"got others \(method\)"):
+        check_run(tmp_path, world, tiny_capture, resume=True)

@@ -1,7 +1,7 @@
-"""Random changes of images that leave the pose what it is, and the normalisation that networks expect.
+"""Random changes of images that keep the pose, and the normalisation that networks expect.
 
-All of it runs on the CPU beside training: one affine warp and one colour matrix an image, by OpenCV, which is
-two to five times as fast there as `torch.nn.functional.grid_sample` and leaves torch's threads to the network.
+Everything runs on the CPU beside training: one affine warp and one colour matrix per image, by OpenCV, which is two to
+five times as fast there as `torch.nn.functional.grid_sample` and leaves torch's threads to the network.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 from mcss.skeletons import canonical_pose, mirrored
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of RGB in 0..1; what all backbones of this package were trained with."""
+"""Mean of RGB in 0..1 that all backbones of this package were trained with."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -24,38 +24,42 @@ _GREY = np.full(3, 128.0)
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """How much images are changed. Amounts are half-widths of uniform ranges; 0 switches a change off."""
+    """How much images are changed. Amounts are half-widths of uniform ranges; 0 turns a change off."""
 
     scale: float = 0.12
-    """The person is shown up to this much larger or smaller (0.12: 0.88 to 1.12 times)."""
+    """Show the person up to this much larger or smaller (0.12 gives 0.88 to 1.12 times); more for a model that is to
+    meet looser and tighter crops."""
     shift: float = 0.05
-    """Moved by up to this share of the image in either direction."""
+    """Move the image by up to this share of its size in either direction."""
     rotation: float = 8.0
-    """Turned by up to so many degrees in the image: as a camera that is not quite level."""
+    """Rotate the image by up to this many degrees either way; more for cameras that are not level."""
     brightness: float = 0.3
+    """Multiply the brightness by up to this much more or less."""
     contrast: float = 0.3
+    """Multiply the contrast by up to this much more or less."""
     saturation: float = 0.3
+    """Multiply the saturation by up to this much more or less."""
     hue: float = 18.0
-    """Degrees by which colours turn about grey."""
+    """Rotate colours about grey by up to this many degrees."""
     channel_gain: float = 0.1
-    """Each of red, green and blue is multiplied by up to this much more or less: as another white balance."""
+    """Multiply red, green and blue each by up to this much more or less, like another white balance."""
     grey: float = 0.1
-    """Share of images without colour."""
+    """Share of images shown without colour."""
     blur: float = 0.1
     """Share of images that are blurred."""
     noise: float = 0.1
-    """Share of images with sensor noise."""
+    """Share of images that get sensor noise."""
     cutout: float = 0.3
     """Share of images in which a rectangle is hidden."""
     mirror: float = 0.0
-    """Share of instants (not images) shown as in a mirror. It makes left-handed people of right-handed ones: all
-    views of an instant and its label must be mirrored together (see `mirrored_canonical`). Off by default."""
+    """Share of instants whose images, in all views, and poses are mirrored, which turns right-handed people into
+    left-handed ones; with canonical poses only."""
 
     def __post_init__(self) -> None:
         for name, most in _LIMITS.items():
             value = getattr(self, name)
             if not 0 <= value <= most:
-                raise ValueError(f"{name}: expected a value in 0..{most:g}, came {value}")
+                raise ValueError(f"{name}: expected a value in 0..{most:g}, got {value}.")
 
 
 _LIMITS = {
@@ -74,23 +78,20 @@ _LIMITS = {
     "mirror": 1.0,
 }
 
-NO_AUGMENTATION = AugmentationSettings(**dict.fromkeys(_LIMITS, 0.0))
-"""Leaves images as they are."""
-
 
 def normalise(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:
-    """Images as the backbones expect them, unchanged: for evaluation. Keeps the memory format."""
+    """Normalise images as the backbones expect them, without augmentation. Keeps the memory format."""
     mean = torch.tensor(IMAGENET_MEAN, device=pixels.device).view(3, 1, 1) * 255
     std = torch.tensor(IMAGENET_STD, device=pixels.device).view(3, 1, 1) * 255
     return (pixels.float() - mean) / std
 
 
 def source_size(stored: int, size: int) -> int:
-    """At what width to keep images, stored `stored` pixels wide, from which `augment` makes `size`.
+    """Return the width at which to keep images, stored `stored` pixels wide, from which `augment` makes `size`.
 
-    Larger than the result where possible: turning and zooming blurs an image that has its final size already, and a
-    network that learned from blurred images is at a loss with the sharp ones of evaluation. But not so large that
-    `augment`, which does not smooth, would alias.
+    It is larger than the result where possible: rotating and zooming blurs an image that has its final size already,
+    and a network that learned from blurred images does worse on the sharp ones of evaluation. But it is not so large
+    that `augment`, which does not smooth, would alias.
     """
     return min(stored, size * 3 // 2)
 
@@ -102,19 +103,19 @@ def augment(
     size: int | None = None,
     mirror: Bool[np.ndarray, " n"] | None = None,
 ) -> Float[Tensor, "n 3 size size"]:
-    """Randomly changed, normalised images in the channels_last memory format.
+    """Change images at random and normalise them; the result is in the channels_last memory format.
 
     Colours are not clipped after the colour matrix. The same `rng` state gives the same result on the same machine,
-    however many threads there are.
+    whatever the number of threads.
 
     Args:
         pixels: RGB on the CPU; fastest in the channels_last memory format, as `mcss.data.batches` keeps it.
-        settings: What is changed and how much.
-        rng: Where randomness comes from; `mcss.data.sampling.generator` makes one for a step.
-        size: Width and height of the result; None for the height of `pixels`. There is no smoothing before
-            shrinking, so keep the store no larger than about 1.5 × this.
-        mirror: Which images are mirrored; None for none. ``settings.mirror`` is for the caller, who knows which
-            images belong together.
+        settings: What to change and how much.
+        rng: Random numbers; `mcss.data.sampling.generator` makes them for a step.
+        size: Width and height of the result; None for the height of `pixels`. Images are not smoothed before
+            shrinking, so keep `pixels` no larger than about 1.5 × this.
+        mirror: Which images to mirror; None for none. ``settings.mirror`` is for the caller, which knows which images
+            belong together.
     """
     images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, _ = images.shape
@@ -150,13 +151,13 @@ def augment(
 
 
 def mirrored_canonical(pose: Float[Tensor, "*batch 17 3"]) -> Float[Tensor, "*batch 17 3"]:
-    """The canonical pose of a mirrored image, from the canonical pose of the image itself.
+    """Return the canonical pose of a mirrored image, given the canonical pose of the image itself.
 
-    Which way the mirror stood does not matter, as the canonical pose has no heading. Exchanging the sides turns the
-    heading round to where the old right hip is mirrored to; with the pelvis midway between the hips that is +X again.
+    The orientation of the mirror does not matter, since a canonical pose has no heading. Exchanging the sides turns the
+    heading to where the old right hip is mirrored to; with the pelvis midway between the hips that is +X again.
 
     Args:
-        pose: Canonical, any unit.
+        pose: A canonical pose in any unit.
     """
     return canonical_pose(mirrored(pose, axis=0))
 
@@ -169,7 +170,7 @@ def _warps(
     size: int,
     mirror: Bool[np.ndarray, " n"] | None,
 ) -> Float[np.ndarray, "n 2 3"]:
-    """For each image the matrix that takes pixels of the result to pixels of the source."""
+    """Return for each image the matrix that maps pixels of the result to pixels of the source."""
     height, width = source
     zoom = rng.uniform(1 - settings.scale, 1 + settings.scale, count)
     angle = np.radians(rng.uniform(-settings.rotation, settings.rotation, count))
@@ -184,7 +185,7 @@ def _warps(
 
 
 def _colours(settings: AugmentationSettings, rng: np.random.Generator, count: int) -> Float32[np.ndarray, "n 3 4"]:
-    """For each image the matrix from RGB in 0..255 to changed and normalised colours."""
+    """Return for each image the matrix from RGB in 0..255 to changed and normalised colours."""
     brightness = rng.uniform(1 - settings.brightness, 1 + settings.brightness, (count, 1, 1))
     contrast = rng.uniform(1 - settings.contrast, 1 + settings.contrast, (count, 1, 1))
     saturation = rng.uniform(1 - settings.saturation, 1 + settings.saturation, (count, 1, 1))
@@ -192,7 +193,7 @@ def _colours(settings: AugmentationSettings, rng: np.random.Generator, count: in
     hue = np.radians(rng.uniform(-settings.hue, settings.hue, (count, 1, 1)))
     gain = rng.uniform(1 - settings.channel_gain, 1 + settings.channel_gain, (count, 3, 1))
 
-    # Hue turns colours about the grey axis (Rodrigues), saturation draws them to their luma, contrast to mid-grey.
+    # Hue rotates colours about the grey axis (Rodrigues), saturation scales them about luma, contrast about mid-grey.
     axis = np.ones((3, 3)) / 3
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
     turned = np.cos(hue) * np.eye(3) + (1 - np.cos(hue)) * axis + np.sin(hue) * cross

@@ -1,4 +1,4 @@
-"""What stands behind the person of each image: crops of the images of the empty scene."""
+"""Backgrounds: the scene behind the person in each image, cropped from images of the empty scene."""
 
 import math
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from mcss.errors import CaptureError
 from mcss.images import decode_jpeg
 
 _SMALLEST = 16
-"""Side of the last halving, at least."""
+"""Least side of the smallest halving."""
 
 
 @dataclass(frozen=True, eq=False)
 class BackgroundCrops:
-    """The images of the empty scene, and where each image of a person was cut out of one."""
+    """Images of the empty scene, and the crop box of each image of a person."""
 
     scenes: tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], ...]
-    """RGB, each as large as the source images and halved again and again, see `halvings`."""
+    """RGB images of the size of the source images, and their `halvings`."""
     scene: Int64[np.ndarray, "n views"]
-    """Which of them stands behind each image; -1 where there is no image."""
+    """Index of the scene behind each image; -1 where there is no image."""
     boxes: Float32[np.ndarray, "n views 4"]
     """x0, y0, x1, y1 in pixels of the source image."""
     size: int
@@ -33,25 +33,25 @@ class BackgroundCrops:
 
     @classmethod
     def read(cls, capture: Capture, instants: Instants, size: int, purpose: str) -> "BackgroundCrops":
-        """Those behind all images of `instants`.
+        """Read the scenes behind all images of `instants`.
 
         Args:
             capture: Where they are.
-            instants: Of the capture.
+            instants: Instants of the capture.
             size: Side of the crops in pixels.
-            purpose: What they are needed for, for the message.
+            purpose: What needs them, for the message.
 
         Raises:
-            CaptureError: The capture does not have the background of a view.
+            CaptureError: The capture lacks the background of a view.
         """
-        place: dict[bytes, int] = {}
+        index_of: dict[bytes, int] = {}
         scene = np.full(instants.rows.shape, -1, np.int64)
         parts = np.unique(np.stack([instants.subject, instants.sequence]), axis=1).T.tolist()
         for subject, sequence in parts:
-            own = (instants.subject == subject) & (instants.sequence == sequence)
+            of_part = (instants.subject == subject) & (instants.sequence == sequence)
             names = instants.subjects[subject], instants.sequences[sequence]
             for view, name in enumerate(instants.views):
-                seen = own & (instants.rows[:, view] >= 0)
+                seen = of_part & (instants.rows[:, view] >= 0)
                 if not seen.any():
                     continue
                 image = capture.background(name, *names)
@@ -61,13 +61,13 @@ class BackgroundCrops:
                         f"{capture.uri} has none of view {name} for {names[0]}/{names[1]}; import the footage with "
                         "backgrounds (`CaptureWriter.add_backgrounds`), or train mcss, which needs none"
                     )
-                scene[seen, view] = place.setdefault(image, len(place))
+                scene[seen, view] = index_of.setdefault(image, len(index_of))
         boxes = np.full((*instants.rows.shape, 4), np.nan, np.float32)
         boxes[instants.rows >= 0] = capture.boxes(instants.rows[instants.rows >= 0])
-        return cls(tuple(halvings(decode_jpeg(image)) for image in place), scene, boxes, size)
+        return cls(tuple(halvings(decode_jpeg(image)) for image in index_of), scene, boxes, size)
 
     def take(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """The crops behind some images; beyond its border a scene goes on as it ends there."""
+        """Return the crops behind some images; beyond its border a scene continues with its border pixels."""
         crops = np.empty((len(instants), self.size, self.size, 3), np.uint8)
         for n, (scene, box) in enumerate(zip(self.scene[instants, views], self.boxes[instants, views], strict=True)):
             crops[n] = _cropped(self.scenes[scene], box.tolist(), self.size)
@@ -75,7 +75,7 @@ class BackgroundCrops:
 
 
 def halvings(scene: UInt8[np.ndarray, "_ _ 3"]) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
-    """An image, half of it, a quarter …: a small crop is cut from one that has hardly more pixels than it needs."""
+    """Return an image at its size, half, a quarter …, so that a small crop is cut from little more than it needs."""
     levels = [scene]
     while min(levels[-1].shape[:2]) >= 2 * _SMALLEST:
         height, width = levels[-1].shape[:2]
@@ -87,13 +87,13 @@ def _cropped(
     levels: tuple[UInt8[np.ndarray, "_ _ 3"], ...], box: list[float], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     x0, y0, x1, y1 = box
-    side = 2 * size  # halved in the end, which keeps the border of a scene sharp
-    steps = [max(x1 - x0, 1) / side, max(y1 - y0, 1) / side]  # of source pixels, from one pixel of the cut to the next
+    side = 2 * size  # halved at the end, which keeps the border of a scene sharp
+    steps = [max(x1 - x0, 1) / side, max(y1 - y0, 1) / side]  # source pixels from one pixel of the cut to the next
     level = levels[min(max(int(math.log2(max(steps))), 0), len(levels) - 1)]
     rows = []
     for axis, (start, step) in enumerate(zip((x0, y0), steps, strict=True)):
         scale = level.shape[1 - axis] / levels[0].shape[1 - axis]
-        rows.append([0.0, 0.0, (start + step / 2) * scale - 0.5])  # where the cut's first pixel has its middle
+        rows.append([0.0, 0.0, (start + step / 2) * scale - 0.5])  # the centre of the cut's first pixel
         rows[axis][axis] = step * scale
     cut = cv2.warpAffine(
         level, np.array(rows), (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

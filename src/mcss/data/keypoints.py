@@ -1,8 +1,8 @@
-"""2D joints of images: of the labels, seen by the cameras, or of a detector, from a file; and drawings of them.
+"""2D joints of images, projected from the labels or read from a detector's file, and drawings of them.
 
 Points are *normalised*: the hip at the origin, x to the right, y down, in units of their root mean square distance from
-it. What they say is then the same wherever in its image a person stands and however large, so that images that
-were shifted and zoomed keep their points.
+it. They do not depend on where in the image a person stands or how large, so that images that are shifted and zoomed
+keep their points.
 """
 
 from collections.abc import Sequence
@@ -22,65 +22,65 @@ from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS, PARENTS, ROOT
 
 LABELS = "labels"
-"""The source of points that are seen by the cameras of the capture."""
+"""The source that projects the labelled poses into the cameras of the capture."""
 
 _NAMED = ("subject", "sequence", "frame", "view", "joint")
 
 COLUMNS = (*_NAMED, "x", "y")
-"""Of a file of points: a line for every joint that was found, in pixels of the source image."""
+"""Columns of a file of points: a line for every detected joint, in pixels of the source image."""
 
 BONES = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)
 
 _HIPS = (JOINTS.index("LHip"), JOINTS.index("RHip"))
 _FEWEST = 4
-"""Joints beside the hip that an image's points need, or it has none: fewer have no scale that means anything."""
+"""Joints besides the hip that an image's points need; fewer have no meaningful scale."""
 
 
 def keypoints_of(
     capture: Capture, instants: Instants, source: str, purpose: str
 ) -> Float32[np.ndarray, "n views 17 2"]:
-    """Normalised points of all images of `instants`; NaN for joints that were not found.
+    """Return the normalised points of all images of `instants`; NaN for joints that were not detected.
 
     Args:
         capture: Where the images are.
-        instants: Of the capture.
+        instants: Instants of the capture.
         source: ``labels``, or a CSV or Parquet file with `COLUMNS`.
-        purpose: What they are needed for, for messages.
+        purpose: What needs the points, for messages.
 
     Raises:
-        CaptureError: Labels are asked for, and the capture lacks poses or cameras.
-        ValueError: The file is not there, not as expected, or has points of none of the images.
+        CaptureError: The source is ``labels``, and the capture lacks poses or cameras.
+        ValueError: The file is missing or malformed, or has points of none of the images.
     """
-    found = np.full((*instants.rows.shape, 17, 2), np.nan, np.float32)
+    pixels = np.full((*instants.rows.shape, 17, 2), np.nan, np.float32)
     there = instants.rows >= 0
     if source == LABELS:
         rows = instants.rows[there]
         poses = np.broadcast_to(instants.pose[:, None], (*instants.rows.shape, 17, 3))[there]
-        found[there] = _in_pixels_of_crops(capture, rows, capture.cameras(rows).project(poses))
+        pixels[there] = _in_pixels_of_crops(capture, rows, capture.cameras(rows).project(poses))
     else:
-        pixels = read_joints(Path(source), instants, COLUMNS, "points")
-        found[there] = _in_pixels_of_crops(capture, instants.rows[there], pixels[there])
-    points = normalised_points(found)
+        detected = read_joints(Path(source), instants, COLUMNS, "points")
+        pixels[there] = _in_pixels_of_crops(capture, instants.rows[there], detected[there])
+    points = normalised_points(pixels)
     usable = ~np.isnan(points).all(axis=(2, 3))
     if source == LABELS and not usable[there].all():
         first = int(instants.rows[there & ~usable][0])
         raise CaptureError(
-            f"{purpose} needs 2D joints, and of {int((there & ~usable).sum()):,} of {int(there.sum()):,} images of "
-            f"the capture at {capture.uri} the pose or the camera is unknown ({capture.describe(first)} is the first); "
-            "give a detector's points as a file, or train mcss, which needs none"
+            f"{purpose} needs 2D joints, and the pose or the camera of {int((there & ~usable).sum()):,} of "
+            f"{int(there.sum()):,} images in the capture at {capture.uri} is unknown ({capture.describe(first)} is the "
+            "first); give a detector's points as a file, or train mcss, which needs none"
         )
     if not usable.any():
         raise ValueError(
-            f"points: {source} has points of none of the {int(there.sum()):,} images of {capture.uri}; names of "
-            "subjects, sequences and views, and numbers of frames, must be those of the capture"
+            f"points: {source} has points of none of the {int(there.sum()):,} images of {capture.uri}; use the "
+            "capture's names of subjects, sequences and views, and its frame numbers"
         )
     return points
 
 
 def normalised_points(points: Float[np.ndarray, "*n 17 2"]) -> Float32[np.ndarray, "*n 17 2"]:
-    """Points about the hip in units of their root mean square distance from it; NaN where too few were found.
+    """Return points relative to the hip, in units of their root mean square distance from it.
 
-    A hip that was not found lies midway between its sides.
+    NaN where too few joints are known. A hip that is not known is taken midway between its sides.
     """
     points = points.astype(np.float64)
     hip = points[..., ROOT, :]
@@ -93,26 +93,26 @@ def normalised_points(points: Float[np.ndarray, "*n 17 2"]) -> Float32[np.ndarra
     sound = (count >= _FEWEST) & (total > 0)
     scale = np.where(sound, np.sqrt(np.divide(total, np.maximum(count, 1))), np.nan)
     with np.errstate(invalid="ignore"):
-        found: Float32[np.ndarray, "*n 17 2"] = (centred / scale[..., None, None]).astype(np.float32)
-    return found
+        normalised: Float32[np.ndarray, "*n 17 2"] = (centred / scale[..., None, None]).astype(np.float32)
+    return normalised
 
 
 def skeleton_maps(
     points: Float[Tensor, "batch 17 2"], size: int, extent: float = 2.5, width: float = 0.08
 ) -> Float[Tensor, "batch 16 size size"]:
-    """Drawings of normalised points: a channel for each bone, one along it and falling off to its sides.
+    """Draw normalised points: a channel for each bone, 1 along the bone and falling off to its sides.
 
     Args:
-        points: With the hip at the origin; bones of joints that are NaN are not drawn.
+        points: Points with the hip at the origin; bones whose joints are NaN are not drawn.
         size: Side of the maps in pixels.
-        extent: What the middle of a side is away from the middle of the map, in units of the points.
-        width: Standard deviation of the fall, in these units.
+        extent: Half of the side in units of the points.
+        width: Standard deviation of the fall-off in units of the points.
     """
     axis = (torch.arange(size, device=points.device, dtype=points.dtype) + 0.5) / size * 2 * extent - extent
     ends = points[:, list(BONES)]
     known = ends.isfinite().all(dim=-1).all(dim=-1)
     start, along = ends[:, :, 0].nan_to_num(), (ends[:, :, 1] - ends[:, :, 0]).nan_to_num()
-    # A place is a column and a row: x and y apart are sums over a side, not over the whole map.
+    # x varies along columns and y along rows: each is computed for a side and not for the whole map.
     x, y = (axis - start[..., n, None] for n in range(2))
     dot = (y * along[..., 1, None])[..., :, None] + (x * along[..., 0, None])[..., None, :]
     length = along.square().sum(-1)[..., None, None]
@@ -125,7 +125,7 @@ def skeleton_maps(
 def _in_pixels_of_crops(
     capture: Capture, rows: Int[np.ndarray, " n"], pixels: Float32[np.ndarray, "n 17 2"]
 ) -> Float32[np.ndarray, "n 17 2"]:
-    """Source pixels as crops show them: a box that is not square was squeezed."""
+    """Convert source pixels to what crops show: a box that is not square is squeezed into a square crop."""
     boxes = capture.boxes(rows)
     size = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
     crops: Float32[np.ndarray, "n 17 2"] = ((pixels - boxes[:, None, :2]) / size[:, None]).astype(np.float32)
@@ -135,18 +135,18 @@ def _in_pixels_of_crops(
 def read_joints(
     path: Path, instants: Instants, columns: Sequence[str], setting: str
 ) -> Float32[np.ndarray, "n views 17 axes"]:
-    """Coordinates of the joints of each image, from a CSV or Parquet file; NaN for those that it does not have.
+    """Read the coordinates of the joints of each image from a CSV or Parquet file; NaN for those it lacks.
 
-    Lines of other images and of joints of other names are passed over.
+    Lines of other images and joints with other names are skipped.
 
     Args:
         path: The file.
-        instants: Whose images are asked for.
-        columns: Its columns: subject, sequence, frame, view, joint, and a coordinate each.
-        setting: What names the file, for messages.
+        instants: The instants whose images are wanted.
+        columns: The file's columns: subject, sequence, frame, view, joint, then the coordinates.
+        setting: The setting that names the file, for messages.
 
     Raises:
-        ValueError: The file is not there or not as expected.
+        ValueError: The file is missing or malformed.
     """
     table = _table(path, columns, setting)
     keys = {
@@ -154,19 +154,19 @@ def read_joints(
         for name, names in (("subject", instants.subjects), ("sequence", instants.sequences), ("view", instants.views))
     }
     keys["joint"] = {name: i for i, name in enumerate(JOINTS)}
-    places = {name: _places(table[name], known) for name, known in keys.items()}
-    own = {
+    indices = {name: _indices(table[name], known) for name, known in keys.items()}
+    instant_of = {
         (int(s), int(q), int(f)): i
         for i, (s, q, f) in enumerate(zip(instants.subject, instants.sequence, instants.frame, strict=True))
     }
-    lines = zip(places["subject"].tolist(), places["sequence"].tolist(), table["frame"].to_pylist(), strict=True)
-    instant = np.array([own.get(key, -1) for key in lines], np.int64)
-    kept = (instant >= 0) & (places["view"] >= 0) & (places["joint"] >= 0)
+    lines = zip(indices["subject"].tolist(), indices["sequence"].tolist(), table["frame"].to_pylist(), strict=True)
+    instant = np.array([instant_of.get(key, -1) for key in lines], np.int64)
+    kept = (instant >= 0) & (indices["view"] >= 0) & (indices["joint"] >= 0)
     axes = columns[len(_NAMED) :]
-    found = np.full((*instants.rows.shape, 17, len(axes)), np.nan, np.float32)
+    joints = np.full((*instants.rows.shape, 17, len(axes)), np.nan, np.float32)
     values = np.stack([table[name].to_numpy() for name in axes], axis=1).astype(np.float32)
-    found[instant[kept], places["view"][kept], places["joint"][kept]] = values[kept]
-    return found
+    joints[instant[kept], indices["view"][kept], indices["joint"][kept]] = values[kept]
+    return joints
 
 
 def _table(path: Path, columns: Sequence[str], setting: str) -> pa.Table:
@@ -186,12 +186,12 @@ def _table(path: Path, columns: Sequence[str], setting: str) -> pa.Table:
             raise ValueError(f"{setting}: {path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}")
         return table.select(list(columns)).cast(pa.schema(list(types.items()))).combine_chunks()
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{setting}: {path} is no table of joints ({error})") from error
+        raise ValueError(f"{setting}: {path} is not a table of joints ({error})") from error
 
 
-def _places(column: pa.ChunkedArray, known: dict[str, int]) -> Int[np.ndarray, " lines"]:
-    """The index of each name of a column; -1 for unknown ones."""
+def _indices(column: pa.ChunkedArray, known: dict[str, int]) -> Int[np.ndarray, " lines"]:
+    """Return the index of each name of a column; -1 for unknown ones."""
     encoded = column.combine_chunks().dictionary_encode()
-    place = np.array([known.get(name, -1) for name in encoded.dictionary.to_pylist()] or [-1], np.int64)
-    found: Int[np.ndarray, " lines"] = place[encoded.indices.to_numpy(zero_copy_only=False)]
-    return found
+    index_of = np.array([known.get(name, -1) for name in encoded.dictionary.to_pylist()] or [-1], np.int64)
+    indices: Int[np.ndarray, " lines"] = index_of[encoded.indices.to_numpy(zero_copy_only=False)]
+    return indices

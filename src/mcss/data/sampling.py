@@ -1,7 +1,7 @@
 """Mini-batch selection: which images each step sees, a pure function of (plan, seed, step).
 
-A plan is what can be worked out once for a set of instants. Nothing else is remembered between steps, so that a
-run that is resumed at step n draws what an uninterrupted one would have drawn.
+A plan is computed once for a set of instants. Nothing else is kept between steps, so that a run resumed at step n draws
+what an uninterrupted one would have drawn.
 """
 
 import zlib
@@ -16,40 +16,40 @@ from mcss.data.instants import Instants
 
 
 def generator(seed: int, purpose: str, step: int) -> np.random.Generator:
-    """Random numbers for one purpose in one step; independent of those for any other."""
+    """Return random numbers for one purpose in one step; they are independent of those for any other."""
     entropy = (seed, zlib.crc32(purpose.encode()), step)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
 @dataclass(frozen=True)
 class MetricSettings:
-    """What a metric batch holds."""
+    """The size of a metric batch: several instants (multi-view frames), and several views of each."""
 
     instants: int = 33
-    """Instants of one subject in the same clothes; with two views each, the paper's 66 images."""
+    """Instants of one subject in the same outfit; with two views each, the paper's 66 images."""
     views: int = 2
-    """Different views of every instant; 2 give anchor and positive, 1 compares none."""
+    """Different views of every instant; 2 give anchor and positive, with 1 there is nothing to compare."""
     min_gap: float = 0.5
-    """Seconds by which two instants of one sequence differ at least, for a near twin is no negative. The paper
-    gives no number; half a second is half a walking cycle."""
+    """Least seconds between two instants of one sequence, since nearly the same pose is not a negative. The paper gives
+    no number; half a second is half a walking cycle."""
 
     def __post_init__(self) -> None:
         if self.instants < 2:
-            raise ValueError(f"instants: a negative needs at least 2 instants, came {self.instants}")
+            raise ValueError(f"instants: expected 2 or more, since a negative is another instant, got {self.instants}.")
         if self.views < 1:
             raise ValueError(f"views: expected 1 or more, got {self.views}.")
         if not self.min_gap >= 0:
-            raise ValueError(f"min_gap: expected seconds ≥ 0, came {self.min_gap}")
+            raise ValueError(f"min_gap: expected 0 seconds or more, got {self.min_gap}.")
 
 
 @dataclass(frozen=True, eq=False)
 class MetricBatch:
-    """Instants of one subject, and views of each."""
+    """Instants of one subject, and some views of each."""
 
     instants: Int64[np.ndarray, " k"]
     """Positions in the instants of the plan."""
     views: Int64[np.ndarray, "k p"]
-    """View indices, different within a row, in random order."""
+    """View indices, all different within a row, in random order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +64,21 @@ class PoseBatch:
 @dataclass(frozen=True, eq=False)
 class _Pool:
     instants: Int64[np.ndarray, " m"]
-    """Positions of a subject's instants in the same clothes, by sequence and time."""
+    """Positions of a subject's instants in the same outfit, by sequence and time."""
     near: tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]
-    """First and last-plus-one of those that are too near to each one, itself included."""
+    """Start and stop of the instants that are too close to each one, itself included."""
     spread: Int64[np.ndarray, " s"]
-    """A largest set of instants that are far enough apart, as places in `instants`."""
+    """A largest set of instants that are far enough apart, as indices into `instants`."""
 
 
 @dataclass(frozen=True, eq=False)
 class MetricPlan:
-    """What `metric_batch` needs to know of the instants."""
+    """What `metric_batch` needs to know about the instants."""
 
     settings: MetricSettings
     seen: Bool[np.ndarray, "n views"]
     pools: tuple[_Pool, ...]
-    """One for each subject and look."""
+    """One for each subject and outfit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,28 +93,28 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
     """Prepare metric batches from `instants`.
 
     Raises:
-        ValueError: A subject has too few views, or too few instants that are far enough apart, for one batch.
+        ValueError: A subject has too few views for one batch, or too few instants that are far enough apart.
     """
     seen = instants.rows >= 0
     usable = seen.sum(axis=1) >= settings.views
     plans = []
-    for subject, look in np.unique(np.stack([instants.subject, instants.outfit]), axis=1).T.tolist():
+    for subject, outfit in np.unique(np.stack([instants.subject, instants.outfit]), axis=1).T.tolist():
         name = instants.subjects[subject]
-        own = (instants.subject == subject) & (instants.outfit == look)
-        mine = np.flatnonzero(own & usable)
+        dressed_so = (instants.subject == subject) & (instants.outfit == outfit)
+        mine = np.flatnonzero(dressed_so & usable)
         if not len(mine):
-            most = int(seen[own].sum(axis=1).max())
+            most = int(seen[dressed_so].sum(axis=1).max())
             raise ValueError(
-                f"views: a metric batch needs {settings.views} views of an instant, but those of {name} have at most "
-                f"{most}" + (f"; set views to {most} or leave {name} out" if most >= 2 else f"; leave {name} out")
+                f"views: a metric batch needs {settings.views} views of an instant, but instants of {name} have at "
+                f"most {most}" + (f"; set views to {most} or leave {name} out" if most >= 2 else f"; leave {name} out")
             )
         mine = mine[np.lexsort((instants.time[mine], instants.sequence[mine]))]
         plan = _pool(mine, instants.time[mine], instants.sequence[mine], settings.min_gap)
         if len(plan.spread) < settings.instants:
             raise ValueError(
-                f"instants: a metric batch needs {settings.instants} instants of one subject, dressed alike, that are "
+                f"instants: a metric batch needs {settings.instants} instants of one subject in one outfit that are "
                 f"min_gap = {settings.min_gap:g} s apart, but {name} has {len(mine)} instants"
-                f"{_clothes(instants, subject, look)}, of which at most "
+                f"{_outfit_in_words(instants, subject, outfit)}, of which at most "
                 f"{len(plan.spread)} are; set instants to at most {len(plan.spread)}, or lower min_gap"
             )
         plans.append(plan)
@@ -122,17 +122,17 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
 
 
 def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
-    """Instants of one subject, no two of a sequence nearer than ``min_gap``, with different views of each.
+    """Draw instants of one subject, no two of a sequence closer than ``min_gap``, with different views of each.
 
-    The subjects take turns, in an order that is new in every round. One who changes clothes takes a turn in each.
+    Subjects take turns, in a new order in every round. A subject with several outfits has a turn for each of them.
 
     Reference:
-        Mitra et al., CVPR 2020, Sec. 3.1.1: of one subject, lest looks tell the images apart. Departure: in the same
-        clothes too, for the same reason.
+        Mitra et al., CVPR 2020, Sec. 3.1.1: one subject, so that appearance does not distinguish the images. Departure:
+        one outfit too, for the same reason.
     """
     rng = generator(seed, "metric batch", step)
-    turn, place = divmod(step, len(plan.pools))
-    pool = plan.pools[generator(seed, "turn of subjects", turn).permutation(len(plan.pools))[place]]
+    turn, position = divmod(step, len(plan.pools))
+    pool = plan.pools[generator(seed, "turn of subjects", turn).permutation(len(plan.pools))[position]]
     chosen = pool.instants[_far_apart(pool, plan.settings.instants, rng)]
     keys = np.where(plan.seen[chosen], rng.random((len(chosen), plan.seen.shape[1])), 2.0)
     return MetricBatch(instants=chosen, views=keys.argsort(axis=1)[:, : plan.settings.views])
@@ -142,25 +142,25 @@ def pose_plan(images: Bool[np.ndarray, "n views"]) -> PosePlan:
     """Prepare pose batches from the labelled images (see `mcss.data.labels.labelled_images`).
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are no labelled images.
     """
     instants, views = np.nonzero(images)
     if not len(instants):
-        raise ValueError("labels: a pose batch needs labelled images, there are none; choose other labels")
+        raise ValueError("labels: a pose batch needs labelled images, but there are none; choose other labels")
     return PosePlan(instants=instants.astype(np.int64), views=views.astype(np.int64))
 
 
 def pose_batch(plan: PosePlan, size: int, seed: int, step: int) -> PoseBatch:
-    """`size` labelled images; every one comes once before any comes again."""
+    """Draw `size` labelled images; each is drawn once before any is drawn again."""
     count = len(plan.instants)
-    epoch, place = np.divmod(np.arange(step * size, (step + 1) * size), count)
-    drawn = np.concatenate([_shuffled(count, seed, int(e))[place[epoch == e]] for e in np.unique(epoch)])
-    return PoseBatch(instants=plan.instants[drawn], views=plan.views[drawn])
+    epoch, position = np.divmod(np.arange(step * size, (step + 1) * size), count)
+    chosen = np.concatenate([_shuffled(count, seed, int(e))[position[epoch == e]] for e in np.unique(epoch)])
+    return PoseBatch(instants=plan.instants[chosen], views=plan.views[chosen])
 
 
 @lru_cache(maxsize=4)
 def _shuffled(count: int, seed: int, epoch: int) -> Int64[np.ndarray, " count"]:
-    """A permutation for one epoch, remembered because a million take longer than a step may."""
+    """Return a permutation for one epoch, cached because a million indices take longer than a step may."""
     order = generator(seed, "pose epoch", epoch).permutation(count)
     order.flags.writeable = False
     return order
@@ -172,7 +172,7 @@ def _pool(
     sequence: Int64[np.ndarray, " m"],
     min_gap: float,
 ) -> _Pool:
-    # One clock for all sequences, in which they lie far apart; a microsecond's grace for rounded times.
+    # One clock for all sequences, far apart on it; a microsecond of tolerance for rounded times.
     gap = max(min_gap - 1e-6, 0.0)
     clock = time - time.min() + sequence * (np.ptp(time) + min_gap + 1)
     first = np.searchsorted(clock, clock - gap, side="right") if gap else np.arange(len(clock))
@@ -180,17 +180,17 @@ def _pool(
     return _Pool(instants=instants, near=(first, stop), spread=_largest_spread(stop.tolist()))
 
 
-def _clothes(instants: Instants, subject: int, look: int) -> str:
-    """Which sequences a look of a subject means, for messages; nothing if the subject has one look only."""
+def _outfit_in_words(instants: Instants, subject: int, outfit: int) -> str:
+    """Say in which sequence an outfit is worn, for messages; nothing if the subject has one outfit only."""
     own = instants.subject == subject
-    if (instants.outfit[own] == look).all():
+    if (instants.outfit[own] == outfit).all():
         return ""
-    first = instants.sequences[instants.sequence[own & (instants.outfit == look)][0]]
+    first = instants.sequences[instants.sequence[own & (instants.outfit == outfit)][0]]
     return f" dressed as in {first}"
 
 
 def _largest_spread(stop: Sequence[int]) -> Int64[np.ndarray, " s"]:
-    """Always the earliest instant that is far enough from the last one: no choice of instants holds more."""
+    """Take the earliest instant that is far enough from the last one, again and again: no choice holds more."""
     spread = [0]
     while stop[spread[-1]] < len(stop):
         spread.append(stop[spread[-1]])
@@ -198,9 +198,9 @@ def _largest_spread(stop: Sequence[int]) -> Int64[np.ndarray, " s"]:
 
 
 def _far_apart(pool: _Pool, count: int, rng: np.random.Generator) -> Int64[np.ndarray, " k"]:
-    """Places of `count` instants, drawn one by one from those that are far from all drawn before.
+    """Draw the indices of `count` instants one by one from those that are far enough from all drawn before.
 
-    That may come to a dead end where the instants only just suffice; then some of a largest set are taken.
+    This may come to a dead end where the instants only just suffice; then some of a largest set are taken.
     """
     first, stop = pool.near
     free = np.ones(len(pool.instants), bool)

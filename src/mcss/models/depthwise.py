@@ -1,8 +1,8 @@
-"""Depthwise convolution whose weight gradient is quick on small maps on a CPU.
+"""Depthwise convolution with a fast weight gradient for small maps on a CPU.
 
-PyTorch's CPU gradient of a 5×5 depthwise weight on a 4×4 map takes eight times as long as all the rest of that layer:
-for 88 images of 1,152 channels 107 ms, against 15 ms here (`benchmarks/depthwise.py`). The values are the same up to
-the order of summation.
+PyTorch's CPU gradient of a 5×5 depthwise weight on a 4×4 map takes eight times as long as the rest of that layer: 107
+ms for 88 images of 1,152 channels, against 15 ms here (`benchmarks/depthwise.py`). The values are the same up to the
+order of summation.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 LARGEST_SIDE = 4
-"""Up to this side of the map the sum over offsets below is the quicker one."""
+"""Largest side of the map for which the sum over offsets below is faster than PyTorch's gradient."""
 
 
 class _SmallDepthwise(torch.autograd.Function):
@@ -36,29 +36,29 @@ class _SmallDepthwise(torch.autograd.Function):
         for dy in range(-half, half + 1):
             for dx in range(-half, half + 1):
                 rows, columns = _overlap(dy, x.shape[1]), _overlap(dx, x.shape[2])
-                shifted, own = x[:, rows[0], columns[0]], g[:, rows[1], columns[1]]
-                for_weight[dy + half, dx + half] = (shifted * own).sum((0, 1, 2))
+                shifted, unshifted = x[:, rows[0], columns[0]], g[:, rows[1], columns[1]]
+                for_weight[dy + half, dx + half] = (shifted * unshifted).sum((0, 1, 2))
         return for_images, for_weight.permute(2, 0, 1)[:, None]
 
 
 def _overlap(shift: int, size: int) -> tuple[slice, slice]:
-    """Where an axis shifted by `shift` and the axis itself overlap."""
+    """Return where an axis shifted by `shift` and the axis itself overlap, in coordinates of each."""
     return slice(max(shift, 0), size + min(shift, 0)), slice(max(-shift, 0), size - max(shift, 0))
 
 
 class Depthwise(nn.Conv2d):
-    """A depthwise convolution of stride 1 that keeps the size; in all but speed an `nn.Conv2d`."""
+    """A depthwise convolution of stride 1 that keeps the size; it differs from `nn.Conv2d` in speed alone."""
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The convolution."""
+        """Apply the convolution."""
         if self.training and images.device.type == "cpu" and max(images.shape[2:]) <= LARGEST_SIDE:
-            found: Tensor = _SmallDepthwise.apply(images, self.weight)
-            return found
+            maps: Tensor = _SmallDepthwise.apply(images, self.weight)
+            return maps
         return super().forward(images)
 
 
 def speed_up_depthwise(net: nn.Module) -> None:
-    """Let every depthwise convolution of `net` that keeps the size compute its gradient the quick way."""
+    """Make every depthwise convolution of `net` that keeps the size a `Depthwise`."""
     for module in net.modules():
         if (
             type(module) is nn.Conv2d

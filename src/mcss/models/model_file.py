@@ -1,7 +1,7 @@
-"""Model files: a trained network as safetensors, with everything that is needed to build it again in the header.
+"""Model files: a trained network as safetensors, with everything needed to rebuild it in the header.
 
-``model.safetensors`` holds the weights; its header holds the `NetworkConfig`. `mcss equip` adds parts that prediction
-uses beside the network (`ModelParts`), each named in the header. Numbers may be of half precision.
+``model.safetensors`` holds the weights; its header holds the `NetworkConfig`. `mcss equip` adds the heads that
+prediction uses besides the network (`ModelParts`), each named in the header. Numbers may be stored in half precision.
 """
 
 import errno
@@ -27,16 +27,16 @@ CHECKPOINT = "checkpoint.safetensors"
 
 _FORMAT = "mcss-model-1"
 _OWN = frozenset({"format", "network", "joints", "frame", "kind", "architecture", "placement", "reference"})
-"""Of the header: what is not `about`."""
+"""Keys of the header that are not part of `ModelFile.about`."""
 _PLACEMENT, _REFERENCE = "placement.", "reference."
 _REFERENCE_TENSORS = ("embedding", "pose", "weights")
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, and the texts of its header.
+    """Read the tensors of a safetensors file and the texts of its header.
 
     Raises:
-        CheckpointError: There is no such file, or it is not readable; `what` says what was expected.
+        CheckpointError: The file is missing or unreadable; `what` says what was expected.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected {what}.")
@@ -51,19 +51,19 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors and the texts of a header as one safetensors file, whole or not at all."""
+    """Write tensors and the texts of a header as one safetensors file, completely or not at all."""
     # Copies, since safetensors refuses tensors that share memory.
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary, metadata=metadata)
-        except SafetensorError as error:  # a full disk among others; `replacing` says what to do
+        except SafetensorError as error:  # such as a full disk; `replacing` says what to do
             raise OSError(errno.EIO, str(error)) from error
 
 
 @dataclass(frozen=True, eq=False)
 class ModelParts:
-    """What a model may have beside its network; None for what it has not."""
+    """The heads that a model may have besides its network; None for those it lacks."""
 
     orientation: OrientationHead | None = None
     uncertainty: UncertaintyHead | None = None
@@ -74,13 +74,13 @@ NO_PARTS = ModelParts()
 
 @dataclass(frozen=True, eq=False)
 class ModelFile:
-    """All that a model file holds."""
+    """Everything in a model file."""
 
     network: PoseEstimator
     """In evaluation mode, in float32."""
     parts: ModelParts
     about: Mapping[str, str]
-    """What else the header says, such as the capture's fingerprint."""
+    """Further facts in the header, such as the capture's fingerprint."""
 
 
 def save_model(
@@ -90,14 +90,14 @@ def save_model(
     parts: ModelParts = NO_PARTS,
     half: bool = False,
 ) -> None:
-    """Write the network with its configuration.
+    """Write a network with its configuration.
 
     Args:
         path: The file.
-        network: Trained.
-        about: Facts to be kept in the header, such as the capture's fingerprint.
-        parts: What goes with it.
-        half: Store numbers in half precision: half as large, and exact to three digits.
+        network: The trained network.
+        about: Facts to keep in the header, such as the capture's fingerprint.
+        parts: The heads that go with the network.
+        half: Store numbers in half precision: half the size, and exact to three digits.
     """
     metadata = {
         "format": _FORMAT,
@@ -121,7 +121,7 @@ def save_model(
 
 
 def load_model(run: Path) -> PoseNetwork:
-    """The trained network of MCSS, or of any method with the same network, in evaluation mode.
+    """Load the trained network of MCSS, or of any method with the same network, in evaluation mode.
 
     Raises:
         CheckpointError: See `read_model`.
@@ -132,15 +132,14 @@ def load_model(run: Path) -> PoseNetwork:
 
 
 def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,)) -> ModelFile:
-    """The trained network of a run folder (or of a ``model.safetensors``), in float32, and what goes with it.
+    """Read the trained network of a run folder (or of a ``model.safetensors``), in float32, and its heads.
 
     Args:
         run: The folder or file.
-        kinds: The kinds of network that are welcome; `mcss.methods.method.NETWORKS` has them all.
+        kinds: The accepted kinds of network; `mcss.methods.registry.network_kinds` lists all.
 
     Raises:
-        CheckpointError: No finished run there, a foreign file, another joint set, another kind of network, or a newer
-            format.
+        CheckpointError: There is no finished run, or a file of another program, joint set, kind of network or format.
     """
     path = run / MODEL if run.is_dir() else run
     if run.is_dir() and not path.exists() and (run / CHECKPOINT).exists():
@@ -166,7 +165,7 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors of one part, which are removed from `state`."""
+    """Remove the tensors of one part from `state` and return them."""
     return {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
 
 
@@ -190,53 +189,57 @@ def _uncertainty(metadata: Mapping[str, str], state: dict[str, Tensor], path: Pa
     dim = shapes.get("embedding", (0, 0))[-1]
     if shapes != {"embedding": (count, dim), "pose": (count, len(JOINTS), 3), "weights": (FEATURES,)}:
         raise CheckpointError(
-            f"{path}: its reference poses are incomplete or of another mcss ({shapes}); write them with `mcss equip`."
+            f"{path}: its uncertainty head is incomplete or of another mcss ({shapes}); fit it again with `mcss equip`."
         )
     return UncertaintyHead(**found, limit=float(json.loads(metadata["reference"])["limit"]))
 
 
 def _untrained(metadata: dict[str, str], path: Path, kinds: Sequence[type[PoseEstimator]]) -> PoseEstimator:
-    """The network that a model file describes, with random weights."""
+    """Return the network that a model file describes, with random weights."""
     config = NetworkConfig(**_settings(metadata["network"], NetworkConfig, path))
     name = metadata.get("kind", PoseNetwork.KIND)
     kind = next((kind for kind in kinds if name == kind.KIND), None)
     if kind is None:
         raise CheckpointError(
-            f"{path}: a {name} network, expected {' or '.join(kind.KIND for kind in kinds)}; use a run of a method "
-            "that trains such a network, as `mcss train mcss` and `mcss train supervised` do."
+            f"{path}: expected a {' or '.join(kind.KIND for kind in kinds)} network, got a {name} network; use a run "
+            "of a method that trains one, such as `mcss train mcss` or `mcss train supervised`."
         )
     frame: PoseFrame
-    match metadata.get("frame", "canonical"):  # files from before there were others name none
+    match metadata.get("frame", "canonical"):  # files from before there were other frames name none
         case "canonical" | "camera" | "world" as frame:
-            return kind.untrained(config, frame, json.loads(metadata.get("architecture", "{}")))
+            return kind.untrained(config, frame, _settings(metadata.get("architecture", "{}"), kind.ARCHITECTURE, path))
         case other:
             raise CheckpointError(f"{path}: poses in the frame {other!r} are of a newer mcss; update mcss to read it.")
 
 
-def _settings(text: str, kind: type[NetworkConfig | OrientationConfig], path: Path) -> dict[str, Any]:
+def _settings(text: str, kind: Any, path: Path) -> dict[str, Any]:
+    """Return the settings of a dataclass, or of None, which has none, from the header."""
     settings: dict[str, Any] = json.loads(text)
-    if unknown := sorted(set(settings) - {field.name for field in fields(kind)}):
-        raise CheckpointError(f"{path}: network settings {unknown} are of a newer mcss; update mcss to read it.")
+    if unknown := sorted(set(settings) - {field.name for field in (fields(kind) if kind else ())}):
+        raise CheckpointError(
+            f"{path}: unknown network settings {', '.join(unknown)}; the file is of a newer mcss, or of one before they"
+            " were renamed. Update mcss, or train again."
+        )
     return settings
 
 
 def copy_state(network: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Load `state` strictly; the message says what does not fit.
+    """Load `state` strictly.
 
     Raises:
         CheckpointError: Tensors are missing, unknown or of another shape: another backbone, size or head.
     """
-    own = network.state_dict()
-    wrong = [f"{key} missing" for key in own if key not in state]
-    wrong += [f"{key} unknown" for key in state if key not in own]
+    expected = network.state_dict()
+    wrong = [f"{key} missing" for key in expected if key not in state]
+    wrong += [f"{key} unknown" for key in state if key not in expected]
     wrong += [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+        f"{key}: expected {tuple(expected[key].shape)}, got {tuple(state[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
     ]
     if wrong:
         raise CheckpointError(
             f"{source}: these weights are of another network ({len(wrong)} tensors differ: {'; '.join(wrong[:3])}). "
-            "Use the same --backbone, size of embedding and size of images as that run, or leave --init away."
+            "Use the same --backbone, --dim and --image-size as that run, or leave --init out."
         )
     network.load_state_dict(state)

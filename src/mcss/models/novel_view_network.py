@@ -73,6 +73,7 @@ class NovelViewNetwork(PoseEstimator):
     """Backbone, cloud, appearance, decoder, and a shallow network from the cloud to the pose in camera space."""
 
     KIND = "novel-view"
+    ARCHITECTURE = SynthesisConfig
 
     def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")

@@ -13,7 +13,7 @@ from mcss.models.backbones import Backbone, BackboneName, build_backbone
 from mcss.skeletons import JOINTS, PoseFrame
 
 OUTPUT_JOINTS = len(JOINTS) - 1
-"""H predicts the joints without the root, which is zero by definition."""
+"""H predicts all joints but the root, which is zero by definition."""
 
 MAX_FEATURE_SIDE = 4
 """The feature map is max-pooled by 2, with ceil, until its side is at most this (7 → 4, 8 → 4)."""
@@ -21,22 +21,24 @@ MAX_FEATURE_SIDE = 4
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What the network is made of; stored with every checkpoint."""
+    """The network's architecture; stored with every checkpoint."""
 
     backbone: BackboneName = "resnet18"
-    """Architecture of F."""
+    """Architecture of the backbone F. Another one than the recipe's has all of its stages trained, unless
+    --frozen-stages says otherwise."""
     batchnorm_affine: bool = False
-    """Keep scale and shift of F's BatchNorm layers. The paper turns them off (Sec. 4)."""
+    """Keep scale and shift of the backbone's BatchNorm layers. The paper turns them off (Sec. 4)."""
     dim: int = 128
     """Size of the embedding φ (dim φ in the paper)."""
     embedding_norm: bool = False
-    """BatchNorm without affine before the L2-normalisation: keeps φ from collapsing. Not in the paper."""
+    """BatchNorm without scale and shift before the L2-normalisation, to keep φ from collapsing. Not in the paper."""
     scaled_embedding: bool = False
-    """Hand √dim·φ to H, so that its inputs have unit variance. Not in the paper, whose H learns slowly."""
+    """Feed √dim·φ to the pose head H, so that its inputs have unit variance. Not in the paper, whose H learns
+    slowly."""
     head_hidden: int = 0
-    """Width of a hidden layer in H; 0: the paper's single FC(dim, 48)."""
+    """Width of a hidden layer in the pose head H; 0 for the paper's single layer FC(dim, 48)."""
     dropout: float = 0.0
-    """Share of the feature map's channels dropped before G while training. Not in the paper."""
+    """Share of the feature map's channels dropped before the embedding head G while training. Not in the paper."""
     image_size: int = 224
     """Side of the square input image in pixels."""
 
@@ -48,27 +50,29 @@ class NetworkConfig:
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says of a batch of images (no dataclass: Fabric's wrapper takes frozen ones apart)."""
+    """What the network predicts for a batch of images (not a dataclass: Fabric's wrapper takes frozen ones apart)."""
 
     embedding: Float[Tensor, "batch dim"]
-    """φ: unit vectors."""
+    """The embedding φ: unit vectors."""
     coordinates: Float[Tensor, "batch 48"]
     """H's normalised joint coordinates; `PoseNetwork.denormalised` turns them into mm."""
 
 
 class PoseEstimator(nn.Module):
-    """A backbone F, and how normalised coordinates become mm; subclasses say what lies between.
+    """A backbone F and the conversion of normalised coordinates to mm; subclasses define what lies between.
 
-    A subclass has a `KIND` of its own, and an `architecture` if it is made of more than its config says.
+    A subclass has its own `KIND`, and an `architecture` if its config does not describe it completely.
 
     Attributes:
-        config: Of the backbone and of what the subclass takes from it.
-        frame: What the predicted poses are turned to.
-        backbone: F.
+        config: The architecture of the backbone, and what the subclass takes from it.
+        frame: The coordinate frame of the predicted poses.
+        backbone: The backbone F.
     """
 
     KIND: ClassVar[str]
     """What a model file calls this kind of network."""
+    ARCHITECTURE: ClassVar[Any] = None
+    """The dataclass of what `architecture` describes; None for a network that its config describes completely."""
 
     pose_mean: Tensor
     pose_std: Tensor
@@ -85,17 +89,17 @@ class PoseEstimator(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """JSON values from which `untrained` builds the same network again, beside its config and frame."""
+        """JSON values from which, with config and frame, `untrained` builds the same network again."""
         return {}
 
     @classmethod
     @abstractmethod
     def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "PoseEstimator":
-        """A network of this kind with random weights."""
+        """Return a network of this kind with random weights."""
 
     @torch.no_grad()
     def feature_side(self) -> int:
-        """Side of Ψ."""
+        """Return the side of the feature map Ψ."""
         size = self.config.image_size
         training = self.backbone.training
         self.backbone.eval()
@@ -107,10 +111,10 @@ class PoseEstimator(nn.Module):
 
     @torch.no_grad()
     def map_shape(self, stages: int) -> tuple[int, int]:
-        """Channels and side of the map after the first `stages` stages of the backbone.
+        """Return channels and side of the map after the first `stages` stages of the backbone.
 
         Raises:
-            ValueError: The backbone has fewer.
+            ValueError: The backbone has fewer stages.
         """
         if not 1 <= stages <= len(self.backbone.stages):
             raise ValueError(f"stages: expected 1 to {len(self.backbone.stages)}, those of the backbone, got {stages}.")
@@ -123,21 +127,21 @@ class PoseEstimator(nn.Module):
     def features(
         self, images: Float[Tensor, "batch _ _ _"], first: int = 0
     ) -> Float[Tensor, "batch channels side side"]:
-        """Ψ of images, or of what stage `first` of the backbone takes."""
+        """Return Ψ of images, or of what stage `first` of the backbone takes."""
         psi: Tensor = self.backbone(images, first)
         while psi.shape[-1] > MAX_FEATURE_SIDE:
             psi = nn.functional.max_pool2d(psi, 2, ceil_mode=True)
         return psi
 
     def freeze_encoder(self) -> None:
-        """From now on train the pose head alone; all else stays, BatchNorm statistics too."""
+        """Freeze everything but the pose head from now on, BatchNorm statistics included."""
         self.encoder_frozen = True
         self.requires_grad_(False)
         self.pose_head.requires_grad_(True)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "PoseEstimator":
-        """Training mode, but for what is frozen."""
+        """Set training mode, except for what is frozen."""
         super().train(mode)
         if self.encoder_frozen:
             for child in self.children():
@@ -145,7 +149,7 @@ class PoseEstimator(nn.Module):
         return self
 
     def set_pose_statistics(self, poses: Float[Tensor, "poses 17 3"]) -> None:
-        """Take mean and standard deviation of every joint coordinate from the labelled training poses.
+        """Set mean and standard deviation of every joint coordinate from the labelled training poses.
 
         Coordinates that never vary (the left hip's Y in canonical pose) keep a deviation of 1 mm.
         """
@@ -154,11 +158,11 @@ class PoseEstimator(nn.Module):
         self.pose_std.copy_(body.std(dim=0, correction=0).clamp(min=1.0))
 
     def normalised(self, poses: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch 48"]:
-        """Joint coordinates in standard deviations from the mean of the labelled training poses."""
+        """Return joint coordinates in standard deviations from the mean of the labelled training poses."""
         return ((poses[:, 1:] - self.pose_mean) / self.pose_std).flatten(1)
 
     def denormalised(self, coordinates: Float[Tensor, "batch 48"]) -> Float[Tensor, "batch 17 3"]:
-        """Poses in mm in the network's frame, the root at the origin."""
+        """Return poses in mm in the network's coordinate frame, the root at the origin."""
         poses = coordinates.reshape(-1, OUTPUT_JOINTS, 3) * self.pose_std + self.pose_mean
         return nn.functional.pad(poses, (0, 0, 1, 0))
 
@@ -190,11 +194,11 @@ class PoseNetwork(PoseEstimator):
 
     @classmethod
     def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "PoseNetwork":
-        """A network with random weights; its config says all of it."""
+        """Return a network with random weights."""
         return cls(config, "random", frame)
 
     def forward(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> NetworkOutput:
-        """Embedding and normalised pose of images, or of what stage `first` of the backbone takes."""
+        """Predict embedding and normalised pose of images, or of what stage `first` of the backbone takes."""
         psi = self.dropout(self.features(images, first))
         raw = self.embedding_norm(self.embedding_head(psi.flatten(1)))
         embedding = nn.functional.normalize(raw, dim=1)

@@ -58,6 +58,7 @@ class SkeletonMapNetwork(PoseEstimator):
     """Backbone, 2D joints, encoder of skeleton maps, decoder, and a shallow network from the cloud to the pose."""
 
     KIND = "skeleton-map"
+    ARCHITECTURE = SkeletonMapConfig
 
     def __init__(self, config: NetworkConfig, maps: SkeletonMapConfig, weights: str = "random") -> None:
         super().__init__(config, weights, "camera")

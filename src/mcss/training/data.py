@@ -54,9 +54,9 @@ class TrainingData:
         return cls(
             instants=instants,
             labelled=labelled,
-            rotations=camera_rotations(capture, instants, labelled, method.name) if in_cameras else None,
             metric=None if views is None else metric_plan(instants, views),
             extras=method.extras(capture, instants, progress),
+            rotations=camera_rotations(capture, instants, labelled, method.name) if in_cameras else None,
         )
 
     def labelled_poses(self, frame: PoseFrame) -> Float32[Tensor, "poses 17 3"]:

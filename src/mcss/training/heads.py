@@ -1,13 +1,14 @@
-"""What a finished network is given for use: a placement head and reference poses. The network itself stays as it is.
+"""The orientation and uncertainty heads that `mcss equip` fits to a trained network, which itself does not change.
 
-Both are made from labelled instants of a capture whose cameras are known, in a minute or two: the placement head
-learns from maps of the frozen backbone, the reference poses are what the network says of labelled images.
+Both are made from labelled instants of a capture with known cameras, in a minute or two: the orientation head learns
+from feature maps of the frozen backbone, and the uncertainty head compares predictions with those for labelled images.
 """
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -35,30 +36,30 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class EquipSettings:
-    """How a network is equipped."""
+    """How the heads are fitted."""
 
     labels: str | None = None
-    """Whose labelled images are used, as for `mcss train`; by default those that the run was trained with."""
+    """Whose labelled images are used, as for `mcss train`; by default the labels that the run was trained with."""
     split: str = "train"
-    """The split that they are in."""
+    """Split of the labelled images."""
     validation: str = "validation"
-    """The split of people who were not in training, on whom expected errors are fitted."""
+    """Split of people who were not in training, for fitting expected errors."""
     images: int = 3000
-    """Labelled images that the placement head learns from."""
+    """Labelled images that the orientation head learns from."""
     variants: int = 2
-    """Random framings and colours of each."""
+    """Random framings and colours of each of these images."""
     epochs: int = 12
-    """Times that the head sees all of them."""
+    """Passes of the orientation head over these images."""
     lr: float = 2e-3
-    """Highest learning rate."""
+    """Peak learning rate of the orientation head."""
     reference: int = 2000
-    """Labelled instants that are kept as reference poses."""
+    """Labelled instants that the uncertainty head keeps as reference poses."""
     calibration: int = 1500
-    """Images of the validation split on which expected errors are fitted."""
+    """Images of the validation split for fitting expected errors."""
     seed: int = 0
-    """Decides framings, colours and the head's first weights."""
+    """Seed of framings, colours and the orientation head's initial weights."""
     head: OrientationConfig = field(default_factory=OrientationConfig)
-    """The placement head."""
+    """The orientation head."""
 
     def __post_init__(self) -> None:
         for name in ("images", "variants", "epochs", "reference", "calibration"):
@@ -75,7 +76,7 @@ _COLOURS = AugmentationSettings(
     grey=0.2,
     cutout=0.2,
 )
-"""Framing is changed by `_framed`, which knows what it does to the targets."""
+"""Changes of colour alone: `_framed` changes the framing, and the targets with it."""
 
 _SCALE, _SHIFT = 0.12, 0.05
 
@@ -86,32 +87,46 @@ class LabelledImages:
 
     rows: Int64[np.ndarray, " n"]
     instants: Instants
-    """One for each image."""
+    """The instant of each image."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @classmethod
     def of(cls, instants: Instants, most: int) -> "LabelledImages":
-        """At most so many images of instants that have a pose with a heading, evenly spread."""
+        """Take at most `most` images, evenly spread, of instants that have a pose with a heading."""
         instants = instants.take(instants.heading_valid)
         instant, view = np.nonzero(instants.rows >= 0)
-        places = np.unique(np.linspace(0, len(instant) - 1, min(most, len(instant))).round().astype(int))
-        return cls(instants.rows[instant[places], view[places]], instants.take(instant[places]))
+        chosen = _evenly_spread(len(instant), most)
+        return cls(instants.rows[instant[chosen], view[chosen]], instants.take(instant[chosen]))
 
 
-def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages, Orientation]:
-    """Those images of which it is known how the person stands before the camera, and how.
+def _evenly_spread(count: int, most: int) -> Int64[np.ndarray, " n"]:
+    """Return at most `most` of the numbers from 0 to `count` - 1."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
+class _TrainingSet(NamedTuple):
+    """What the orientation head learns from."""
+
+    maps: Float[Tensor, "n c s s"]
+    """Feature maps in half precision."""
+    targets: Float[Tensor, "n 6"]
+    """Cosine and sine of the heading, tilt in radians, root in shares of the image, log of the scale."""
+
+
+def known_orientations(capture: Capture, images: LabelledImages) -> tuple[LabelledImages, Orientation]:
+    """Return the images whose person's orientation to the camera is known, and that orientation.
 
     Raises:
-        CaptureError: None of them has a camera.
+        CaptureError: None of the images has a camera.
     """
     cameras = capture.cameras(images.rows)
     known = np.isfinite(cameras.rotation).all(axis=(1, 2)) & np.isfinite(cameras.intrinsics).all(axis=(1, 2))
     if not known.any():
         raise CaptureError(
-            f"the capture at {capture.uri} has no cameras for its labelled images, so that it is not known how "
-            "people stand before them; use one with calibrated cameras, such as the synthetic capture"
+            f"the capture at {capture.uri} has no cameras for its labelled images, so the orientation of people to "
+            "the cameras is not known; use one with calibrated cameras, such as the synthetic capture"
         )
     images = LabelledImages(images.rows[known], images.instants.take(known))
     seen = capture.joints_in_crops(images.rows, images.instants.pose)
@@ -120,38 +135,31 @@ def placements(capture: Capture, images: LabelledImages) -> tuple[LabelledImages
     return LabelledImages(images.rows[fit], images.instants.take(fit)), true.take(np.flatnonzero(fit))
 
 
-def train_placement(
+def train_orientation(
     model: Model, capture: Capture, instants: Instants, settings: EquipSettings, progress: Progress = NO_PROGRESS
 ) -> OrientationHead:
-    """A placement head for a network, trained on labelled instants.
+    """Train an orientation head for a network on labelled instants.
 
     Raises:
-        CaptureError: The capture knows no cameras.
+        CaptureError: The capture has no cameras.
     """
-    images, true = placements(capture, LabelledImages.of(instants, settings.images))
-    with torch.random.fork_rng(devices=[]):  # the head's first weights and its dropout draw from torch's own state
+    images, true = known_orientations(capture, LabelledImages.of(instants, settings.images))
+    with torch.random.fork_rng(devices=[]):  # the head's initial weights and dropout draw from torch's global state
         torch.manual_seed(settings.seed)
         head = OrientationHead(settings.head, *model.network.map_shape(settings.head.stages))
-        maps, targets = _maps(model, head, capture, images, true, settings, progress)
-        _fit(head, maps, targets, settings, progress)
+        _fit(head, _training_set(model, head, capture, images, true, settings, progress), settings, progress)
     return head.eval()
 
 
-def _fit(
-    head: OrientationHead,
-    maps: Float[Tensor, "n c s s"],
-    targets: Float[Tensor, "n 6"],
-    settings: EquipSettings,
-    progress: Progress,
-) -> None:
-    steps = settings.epochs * max(len(maps) // _BATCH, 1)
+def _fit(head: OrientationHead, data: _TrainingSet, settings: EquipSettings, progress: Progress) -> None:
+    steps = settings.epochs * max(len(data.maps) // _BATCH, 1)
     optimizer = torch.optim.AdamW(head.parameters(), lr=settings.lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps)
     head.train()
     order = generator(settings.seed, "placement order", 0)
-    with progress.task("Learning placements", steps) as task:
-        for batch in _batches(len(maps), steps, order):
-            loss = _loss(head, maps[batch].float(), targets[batch])
+    with progress.task("Training the orientation head", steps) as task:
+        for batch in _batches(len(data.maps), steps, order):
+            loss = _loss(head, data.maps[batch].float(), data.targets[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -161,27 +169,27 @@ def _fit(
 
 
 def _batches(count: int, steps: int, rng: np.random.Generator) -> Iterator[Int64[np.ndarray, " batch"]]:
-    order = rng.permutation(count)
-    at = 0
+    """Yield the indices of each step; what is left of a pass that does not fill a batch is dropped."""
+    order, start = rng.permutation(count), 0
     for _ in range(steps):
-        if at + _BATCH > count:
-            order, at = rng.permutation(count), 0
-        yield order[at : at + _BATCH]
-        at += _BATCH
+        if start + _BATCH > count:
+            order, start = rng.permutation(count), 0
+        yield order[start : start + _BATCH]
+        start += _BATCH
 
 
 def _loss(head: OrientationHead, maps: Float[Tensor, "n c s s"], targets: Float[Tensor, "n 6"]) -> Tensor:
-    """Squared errors; weights bring a usual error of each part to about the same size."""
-    said = head(maps)
-    direction = (said.direction - targets[:, :2]).square().sum(dim=1)
-    tilt = (said.tilt - targets[:, 2]).square()
-    root = (said.root - targets[:, 3:5]).square().sum(dim=1)
-    size = (said.log_scale - targets[:, 5]).square()
+    """Return squared errors, weighted so that typical errors of all parts are of about the same size."""
+    output = head(maps)
+    direction = (output.direction - targets[:, :2]).square().sum(dim=1)
+    tilt = (output.tilt - targets[:, 2]).square()
+    root = (output.root - targets[:, 3:5]).square().sum(dim=1)
+    size = (output.log_scale - targets[:, 5]).square()
     total: Tensor = (direction + 5 * tilt + 20 * root + 5 * size).mean()
     return total
 
 
-def _maps(
+def _training_set(
     model: Model,
     head: OrientationHead,
     capture: Capture,
@@ -189,11 +197,11 @@ def _maps(
     true: Orientation,
     settings: EquipSettings,
     progress: Progress,
-) -> tuple[Float[Tensor, "n c s s"], Float[Tensor, "n 6"]]:
-    """Maps of the frozen backbone, in half precision, and what the head should say of each."""
+) -> _TrainingSet:
+    """Compute the maps of the frozen backbone and the targets of the head, for several framings of each image."""
     maps, targets = [], []
     stages, backbone = head.config.stages, model.network.backbone
-    with progress.task("Looking at labelled images", settings.variants * len(labelled)) as task:
+    with progress.task("Reading labelled images", settings.variants * len(labelled)) as task:
         for start in range(0, len(labelled), _BATCH):
             rows = labelled.rows[start : start + _BATCH]
             pixels = capture.decode(rows)
@@ -205,13 +213,13 @@ def _maps(
                     maps.append(backbone(images, 0, stages).half())
                 targets.append(_target(true.take(np.arange(start, start + len(rows))), root, zoom))
                 task.advance(len(rows))
-    return torch.cat(maps).clone(), torch.cat(targets)
+    return _TrainingSet(torch.cat(maps).clone(), torch.cat(targets))
 
 
 def _framed(
     pixels: UInt8[np.ndarray, "n side side 3"], root: Float[np.ndarray, "n 2"], size: int, rng: np.random.Generator
 ) -> tuple[UInt8[np.ndarray, "n size size 3"], Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
-    """Crops framed a little differently, where the root is then, and how much larger the person is shown."""
+    """Frame crops a little differently; return them, where the root now is, and how much larger the person is."""
     count, side = pixels.shape[:2]
     zoom = np.asarray(rng.uniform(1 - _SCALE, 1 + _SCALE, count), np.float64)
     middle: Float64[np.ndarray, "n 2"] = 0.5 + rng.uniform(-_SHIFT, _SHIFT, (count, 2))
@@ -234,31 +242,24 @@ def _target(
     return torch.from_numpy(np.stack(columns, axis=1).astype(np.float32))
 
 
-def predicted(model: Model, capture: Capture, rows: Int64[np.ndarray, " n"], progress: Progress = NO_PROGRESS) -> Poses:
-    """What a model says of some rows of a capture."""
-    parts = []
+def _predicted(model: Model, capture: Capture, rows: Int64[np.ndarray, " n"], progress: Progress) -> Poses:
     with progress.task("Predicting", len(rows)) as task:
-        for start in range(0, max(len(rows), 1), _BATCH):
-            chunk = rows[start : start + _BATCH]
-            parts.append(model.predict_crops(list(capture.decode(chunk, model.image_size)), capture.boxes(chunk)))
-            task.advance(len(chunk))
-    return Poses.joined(parts)
+        return model.predict_rows(capture, rows, task)
 
 
-def reference_of(
+def train_uncertainty(
     model: Model, capture: Capture, instants: Instants, settings: EquipSettings, progress: Progress = NO_PROGRESS
 ) -> UncertaintyHead:
-    """Reference poses from labelled instants, one image of each, fitted on people who were not in training.
+    """Fit an uncertainty head to labelled instants, one image of each, and to people who were not in training.
 
     Raises:
         CaptureError: The capture has no such people, or none of them is labelled.
     """
     labelled = instants.take(instants.heading_valid)
-    at = np.unique(np.linspace(0, len(labelled) - 1, min(settings.reference, len(labelled))).round().astype(int))
-    kept = labelled.take(at)
+    kept = labelled.take(_evenly_spread(len(labelled), settings.reference))
     views = [np.flatnonzero(row >= 0) for row in kept.rows]
-    rows = np.array([kept.rows[i, there[i % len(there)]] for i, there in enumerate(views)], np.int64)
-    known = torch.from_numpy(predicted(model, capture, rows, progress).embedding)
+    rows = np.array([kept.rows[i, present[i % len(present)]] for i, present in enumerate(views)], np.int64)
+    known = torch.from_numpy(_predicted(model, capture, rows, progress).embedding)
     poses = target_poses(kept).float()
     others = LabelledImages.of(capture.instants(settings.validation), settings.calibration)
     if not len(others):
@@ -266,44 +267,44 @@ def reference_of(
             f"the split {settings.validation!r} of {capture.uri} has no labelled instants to fit expected errors on; "
             "choose another with --validation"
         )
-    said = predicted(model, capture, others.rows, progress)
-    pose, true = torch.from_numpy(said.pose), target_poses(others.instants).float()
+    predictions = _predicted(model, capture, others.rows, progress)
+    pose, true = torch.from_numpy(predictions.pose), target_poses(others.instants).float()
     error = mpjpe(pose[:, 1:], true[:, 1:]).numpy()
-    features = uncertainty_features(known, poses, torch.from_numpy(said.embedding), pose)
+    features = uncertainty_features(known, poses, torch.from_numpy(predictions.embedding), pose)
     return fit_uncertainty(known, poses, features, error)
 
 
 def equipped(
     model: Model, capture: Capture, labels: str, settings: EquipSettings, progress: Progress = NO_PROGRESS
 ) -> ModelParts:
-    """Both parts for a network.
+    """Fit both heads to a network.
 
     Args:
-        model: Its network.
-        capture: With labels and cameras.
+        model: The trained network.
+        capture: A capture with labels and cameras.
         labels: Whose labels are used.
-        settings: How.
-        progress: Told of every image and step.
+        settings: How the heads are fitted.
+        progress: Notified of every image and step.
 
     Raises:
         CaptureError: The capture lacks labels, cameras or a split.
     """
     train = capture.instants(settings.split)
     instants = train.take(np.flatnonzero(select_labels(train, Labels.parse(labels))))
-    head = train_placement(model, capture, instants, settings, progress)
-    return ModelParts(head, reference_of(model, capture, instants, settings, progress))
+    head = train_orientation(model, capture, instants, settings, progress)
+    return ModelParts(head, train_uncertainty(model, capture, instants, settings, progress))
 
 
-def chosen_labels(run: Path, asked: str | None) -> str:
-    """Whose labels to use: those that were asked for, else those that the run was trained with.
+def chosen_labels(run: Path, given: str | None) -> str:
+    """Return whose labels to use: those that are given, or else those that the run was trained with.
 
     Raises:
-        ValueError: Neither is known, or the run had none.
+        ValueError: Neither is known, or the run had no labels.
     """
     file = run / CONFIG
-    found = asked or (json.loads(file.read_text())["labels"] if file.is_file() else None)
-    if found in (None, "none"):
+    labels = given or (json.loads(file.read_text())["labels"] if file.is_file() else None)
+    if labels in (None, "none"):
         raise ValueError(
             f"labels: {run} does not say whose labels it was trained with, or had none; name some, such as --labels S1."
         )
-    return str(found)
+    return str(labels)

@@ -41,16 +41,26 @@ class Machine:
     """Machines to use."""
 
     def fabric(self, precision: str) -> Fabric:
-        """Return a Fabric for these devices."""
+        """Return a Fabric for these devices.
+
+        Raises:
+            ValueError: This machine does not have them.
+        """
         several = self.devices * self.nodes > 1
-        return Fabric(
-            accelerator=self.accelerator,
-            devices=self.devices,
-            num_nodes=self.nodes,
-            # Without labels the pose head has no gradient.
-            strategy="ddp_find_unused_parameters_true" if several else "auto",
-            precision=precision,  # type: ignore[arg-type]
-        )
+        try:
+            return Fabric(
+                accelerator=self.accelerator,
+                devices=self.devices,
+                num_nodes=self.nodes,
+                # Without labels the pose head has no gradient.
+                strategy="ddp_find_unused_parameters_true" if several else "auto",
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"accelerator: this machine does not have {self.devices} × {self.accelerator}; "
+                "choose another one with --accelerator, or leave it out"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
