@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,14 @@ from mcss import metrics
 from mcss.data.capture import Capture
 from mcss.data.provenance import describe_machine
 from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, target_poses
-from mcss.experiments.mediapipe_process import (
+from mcss.inference.export.export import ExportSettings, ImageNetwork, export_run
+from mcss.inference.export.runtimes import ENDINGS, ExportedModel
+from mcss.models.model_file import load_model
+from mcss.processes import processors
+from mcss.progress import RichProgress
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from write_mediapipe_landmarks import (
     VERSION,
     MediaPipeError,
     MediaPipeProcess,
@@ -40,11 +48,6 @@ from mcss.experiments.mediapipe_process import (
     shared_joints,
     shared_pa_mpjpe,
 )
-from mcss.inference.export.export import ExportSettings, ImageNetwork, export_run
-from mcss.inference.export.runtimes import ENDINGS, ExportedModel
-from mcss.models.model_file import load_model
-from mcss.processes import processors
-from mcss.progress import RichProgress
 
 BATCHES = (1, 32)
 MEDIAPIPE = f"MediaPipe Full {VERSION}, finding the person too"

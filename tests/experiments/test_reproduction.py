@@ -1,68 +1,64 @@
-import contextlib
 import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
-import mcss.experiments.landmarks as landmarks_module
-import mcss.experiments.pose_tables as pose_parts
-import mcss.experiments.tuning as tuning
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
-from mcss.data.augmentation import NO_AUGMENTATION
 from mcss.data.capture import Capture
 from mcss.data.schema import Selector
 from mcss.data.writer import CaptureWriter
 from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments import reproduce as module
-from mcss.experiments import signals
-from mcss.experiments.landmarks import COLUMNS, landmark_rows, mediapipe_file, mediapipe_rows, read_landmarks
-from mcss.experiments.mediapipe_process import SHARED, Landmarks
+from mcss.experiments.landmarks import COLUMNS, landmark_rows, read_landmarks
 from mcss.experiments.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
-from mcss.experiments.runs import train_cells
 from mcss.experiments.tuning import Budget
-from mcss.methods.chen_cvpr19 import ChenCVPR19Settings, SkeletonMapConfig, SkeletonMapSettings
-from mcss.methods.mcss import MCSSSettings
-from mcss.methods.method import Method, information_of
-from mcss.methods.points2d import Points2DSettings
-from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
-from mcss.methods.rhodin_eccv18 import NovelViewSettings, RhodinECCV18Settings, SynthesisConfig
-from mcss.methods.supervised import SupervisedSettings
+from mcss.methods.chen_cvpr19 import ChenCVPR19, SkeletonMapConfig, SkeletonMapSynthesis
+from mcss.methods.mcss import MCSS
+from mcss.methods.method import Method
+from mcss.methods.points2d import Points2D
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
+from mcss.methods.rhodin_eccv18 import NovelViewSynthesis, RhodinECCV18, SynthesisConfig
+from mcss.methods.supervised import Supervised
 from mcss.models.pose_network import NetworkConfig
 from mcss.skeletons import JOINTS
 from mcss.training.settings import TrainSettings
+from runs_for_tests import NO_AUGMENTATION
 
-METHODS: dict[str, Method] = {
-    "mcss": MCSSSettings(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4),
-    "supervised": SupervisedSettings(pose_images=4),
-    "rhodin_cvpr18": RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4),
-    "rhodin_eccv18": RhodinECCV18Settings(
-        NovelViewSettings(3, 2, 0.2, synthesis=SynthesisConfig(8, 4, 16, 32, 1, 16)), pose_images=4
+METHODS_BY_NAME: dict[str, Method] = {
+    "mcss": MCSS(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4),
+    "supervised": Supervised(pose_images=4),
+    "rhodin_cvpr18": RhodinCVPR18(instants=4, views=2, min_gap=0.2, pose_images=4),
+    "rhodin_eccv18": RhodinECCV18(
+        NovelViewSynthesis(3, 2, 0.2, synthesis=SynthesisConfig(8, 4, 16, 32, 1, 16)), pose_images=4
     ),
-    "chen_cvpr19": ChenCVPR19Settings(
-        SkeletonMapSettings("labels", 3, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)),
+    "chen_cvpr19": ChenCVPR19(
+        SkeletonMapSynthesis("labels", 3, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)),
         pose_images=4,
     ),
-    "points2d": Points2DSettings(instants=4, views=2, min_gap=0.2),
+    "points2d": Points2D(instants=4, views=2, min_gap=0.2),
 }
 
 
-def tiny_recipe(name: str, method: str, capture: str) -> TrainSettings:
+def tiny_recipe(name: str, method: type[Method], capture: str) -> TrainSettings:
     network = NetworkConfig(dim=16, image_size=32, embedding_norm=True, batchnorm_affine=True)
     return TrainSettings(
-        capture, network=network, weights="random", validation=None, method=METHODS[method],
-        augmentation=NO_AUGMENTATION, labels="none" if method == "points2d" else "S1",
+        capture, network=network, weights="random", validation=None, method=METHODS_BY_NAME[method.name],
+        augmentation=NO_AUGMENTATION, labels="S1" if method.predicts_poses else "none",
     )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tuning, "recipe", tiny_recipe)
+    monkeypatch.setattr(studies, "recipe", tiny_recipe)
     looked = EvaluationSettings(max_instants=12)
     monkeypatch.setattr(module, "BUDGETS", {"small": Budget(steps=2, evaluation=looked)})
 
@@ -83,6 +79,10 @@ def two_captures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Capture, Cap
     return made(place / "one", ("S2", "S3")), made(place / "other", ("S1", "S3"))
 
 
+def parts_named(study: Study, *names: Wanted) -> list[PaperPart]:
+    return wanted_parts(names, study)[0]
+
+
 @pytest.mark.slow
 def test_all_parts_are_measured_written_and_continued(
     two_captures: tuple[Capture, Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -92,18 +92,19 @@ def test_all_parts_are_measured_written_and_continued(
     def lacking(*_: object) -> None:
         raise WeightsError("no hub here.")
 
-    monkeypatch.setattr(pose_parts, "build_backbone", lacking)
+    monkeypatch.setattr(pose_tables, "build_backbone", lacking)
     monkeypatch.setattr("mcss.experiments.estimates.step_seconds", lambda _: 1.0)  # tested by itself
     plan = ReproducePlan(seeds=1, trials=0, other=other.uri)
     study = plan.study(capture.uri, tmp_path)
     assert (study.labels, study.seeds) == ("S1", (0,))
     parts, notes = wanted_parts(["all"], study)
     assert (tuple(parts), notes) == (PARTS, [])
+    assert get_args(PartName) == PART_NAMES
     left = estimate(parts, study, 0)
-    assert {one.system.split(",")[0] for one in left} == set(METHODS)
+    assert {one.system.split(",")[0] for one in left} == set(METHODS_BY_NAME)
     told: list[str] = []
     found = reproduce(parts, study, 0, "mcss reproduce all", told.append)
-    assert [part.name for part in found] == list(PARTS)
+    assert [part.name for part in found] == list(PART_NAMES)
     assert len(told) == len(PARTS)
     assert estimate(parts, study, 0) == []
 
@@ -166,22 +167,25 @@ def test_all_parts_are_measured_written_and_continued(
         raise AssertionError("trained again")
 
     monkeypatch.setattr("mcss.training.parallel.train", never)
-    again = reproduce(["table1", "fig5"], study, 0, "mcss reproduce all")
+    again = reproduce(parts_named(study, "table1", "fig5"), study, 0, "mcss reproduce all")
     assert [part.rows for part in again] == [part.rows for part in found if part.name in ("table1", "fig5")]
 
 
 def test_tables_can_be_written_before_all_is_trained(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
     plan = ReproducePlan(seeds=2, trials=0, train=False)
     study = plan.study(two_captures[0].uri, tmp_path)
-    train_cells([study.budget.cell("supervised", study.capture, "S1", 1)], study.cells, 1)
+    study.train_cells([study.cell(Supervised, seed=1)])
     told: list[str] = []
-    found = reproduce(["table1", "table3", "fig5"], study, 0, "mcss reproduce --no-train", told.append)
+    found = reproduce(
+        parts_named(study, "table1", "table3", "fig5"), study, 0, "mcss reproduce --no-train", told.append
+    )
     assert [part.name for part in found] == ["table1", "table3"]
     assert told[-1].startswith("fig5 is left out: mcss-S1-seed0-")
     lines = {(line[0], line[1]): line for line in found[0].table}
     assert lines["MCSS", "S1"] == ["MCSS", "S1", "not trained yet", "–", "0", "–", "–", "–"]
     assert lines["Supervised baseline", "S1"][2:5] == ["3D labels", "canonical", "1"]
-    assert found[0].rows[5]["seed"] == 1
+    assert isinstance(found[0].rows[5], CellRow)
+    assert found[0].rows[5].seed == 1
 
 
 def test_machines_share_the_runs_and_one_of_them_writes(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
@@ -189,14 +193,14 @@ def test_machines_share_the_runs_and_one_of_them_writes(two_captures: tuple[Capt
     for share, count in (("0/2", 3), ("1/2", 3)):
         study = ReproducePlan(seeds=1, trials=0, share=share).study(uri, tmp_path)
         told: list[str] = []
-        assert reproduce(["table3"], study, 0, "mcss reproduce", told.append) == []
+        assert reproduce(parts_named(study, "table3"), study, 0, "mcss reproduce", told.append) == []
         assert told == ["This share is trained. When all are, the same command without --share writes the results."]
         now = {path.name for path in study.cells.iterdir()}
         assert len(now - trained) == count
         trained |= now
     assert not (tmp_path / "table3.json").exists()
-    (part,) = reproduce(["table3"], replace(study, share=None, train=False), 0, "mcss reproduce")
-    assert {row["cell"] for row in part.rows} == trained
+    (part,) = reproduce(parts_named(study, "table3"), replace(study, share=None, train=False), 0, "mcss reproduce")
+    assert {row.cell for row in part.rows if isinstance(row, CellRow)} == trained
     with pytest.raises(ValueError, match=r"share: expected I/N with I from 0 to N - 1, such as 0/4, got '4/4'"):
         ReproducePlan(share="4/4")
     with pytest.raises(ValueError, match=r"share: with --no-train there is nothing to share"):
@@ -205,39 +209,39 @@ def test_machines_share_the_runs_and_one_of_them_writes(two_captures: tuple[Capt
 
 def test_a_signal_is_taken_away_and_nothing_else(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
     study = ReproducePlan(seeds=1, trials=0).study(two_captures[0].uri, tmp_path)
-    pairs = {cell.system: lacking for cell, lacking in signals.signal_pairs(study)}
+    pairs = {cell.system: lacking for cell, lacking in signal_pairs(study)}
     assert pairs["mcss"].system == "supervised"
     cvpr18 = pairs["rhodin_cvpr18"].settings.method
-    assert cvpr18 == replace(METHODS["rhodin_cvpr18"], consistency_weight=0.0, drift_weight=0.0)
+    assert cvpr18 == replace(METHODS_BY_NAME["rhodin_cvpr18"], consistency_weight=0.0, drift_weight=0.0)
     for system in ("rhodin_eccv18", "chen_cvpr19"):
-        whole, alone = (one.representation for one in (METHODS[system], pairs[system].settings.method))
+        whole, alone = (one.representation for one in (METHODS_BY_NAME[system], pairs[system].settings.method))
         assert alone == replace(whole, views=1, instants=whole.instants * whole.views)
     for lacking in pairs.values():
-        told = information_of(lacking.settings.method)
+        told = lacking.information
         assert (told.labels, told.views, told.rotations) == (True, False, False)
-    with pytest.raises(ValueError, match="SupervisedSettings has no signal"):
-        signals.without_signal(METHODS["supervised"])
+    assert METHODS_BY_NAME["supervised"].without_views() is None
 
 
 def test_signals_are_measured_with_and_without(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
     study = ReproducePlan(seeds=1, trials=0).study(two_captures[0].uri, tmp_path)
-    (part,) = reproduce(["signals"], study, 0, "mcss reproduce signals")
-    assert [row["variant"] for row in part.rows[::2]] == [""] * 4
-    assert [row["variant"] for row in part.rows[1::2]] == [
+    (part,) = reproduce(parts_named(study, "signals"), study, 0, "mcss reproduce signals")
+    rows = [row for row in part.rows if isinstance(row, PoseRow)]
+    assert [row.variant for row in rows[::2]] == [""] * 4
+    assert [row.variant for row in rows[1::2]] == [
         "MCSS without L_cnstr",
         "views need not agree",
         "each view drawn from itself",
         "each view drawn from itself",
     ]
-    for own, other, note in zip(part.rows[::2], part.rows[1::2], part.notes[1:], strict=True):
-        changes = [100 * (own[name] / other[name] - 1) for name in ("n_mpjpe", "pa_mpjpe")]
+    for own, other, note in zip(rows[::2], rows[1::2], part.notes[1:], strict=True):
+        changes = [100 * (getattr(own, name) / getattr(other, name) - 1) for name in ("n_mpjpe", "pa_mpjpe")]
         assert note.endswith("N-MPJPE changes by {:+.1f} %, PA-MPJPE by {:+.1f} %.".format(*changes))
 
 
 def test_impossible_parts_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:
     study = ReproducePlan(seeds=1).study(two_captures[0].uri, tmp_path)
     parts, notes = wanted_parts(["all"], study)
-    assert "table4" not in parts
+    assert "table4" not in [part.name for part in parts]
     assert notes[0] == "table4 is left out: it needs a second capture (--other)."
     with pytest.raises(ValueError, match=r"table4: retrieval on another capture needs one; give it as --other"):
         wanted_parts(["table4"], study)
@@ -266,68 +270,61 @@ def test_landmarks_of_another_program_are_scored_over_its_joints(
     assert [name for name, common in zip(JOINTS, found.common, strict=True) if common] == sorted(
         names, key=JOINTS.index
     )
-    assert found.seen.sum() * 2 == found.looked.sum()
+    assert found.found.sum() * 2 == found.scored.sum()
 
-    plan = ReproducePlan(seeds=1, trials=0, landmarks=str(path), program="Another")
+    plan = ReproducePlan(seeds=1, trials=0, landmarks=path, program="Another")
     study = plan.study(capture.uri, tmp_path)
-
-    ours = study.budget.cell("mcss", capture, "S1")
-    train_cells([ours], study.cells, 1)
-    theirs, own = landmark_rows(study, path, study.program, ours)
-    assert theirs["system"] == "Another"
-    assert theirs["milliseconds"] is None
-    assert own["milliseconds"] > 0
-    assert theirs["variant"] == "6 joints, the 50 % of images in which Another found somebody"
-    assert theirs["pa_mpjpe"] < 0.1
-    assert own["pa_mpjpe"] > 1
+    ours = study.cell(MCSS)
+    study.train_cells([ours])
+    theirs, own = landmark_rows(study, ours)
+    assert (theirs.system, theirs.title, theirs.milliseconds) == ("Another", "Another", None)
+    assert own.milliseconds is not None
+    assert own.milliseconds > 0
+    assert theirs.variant == "6 joints, the 50 % of images in which Another found somebody"
+    assert theirs.pa_mpjpe is not None
+    assert theirs.pa_mpjpe < 0.1
+    assert own.pa_mpjpe is not None
+    assert own.pa_mpjpe > 1
     path.write_text(",".join(COLUMNS) + "\nS2,Walking 1,0,1,LHip,1,2,3\n")
-    with pytest.raises(ValueError, match=r"landmarks: .* expected 4 joints or more in every finding, came LHip"):
+    with pytest.raises(
+        ValueError, match=r"landmarks: .* expected at least 4 joints that every image with a person has, got LHip"
+    ):
         read_landmarks(path, capture, "test", EvaluationSettings())
     path.write_text(",".join(COLUMNS) + "\nS7,Walking 1,0,1,LHip,1,2,3\n")
-    with pytest.raises(ValueError, match=r"landmarks of none of the 112 images looked at"):
+    with pytest.raises(ValueError, match=r"landmarks of none of the 112 evaluated images"):
         read_landmarks(path, capture, "test", EvaluationSettings())
 
 
-class StandIn:
-    """Finds the person in the first two images of a request, a step further to the side in the second."""
-
-    def landmarks(self, images: np.ndarray) -> Landmarks:
-        count = len(images)
-        world = np.full((count, 33, 3), np.nan, np.float32)
-        world[:2] = np.arange(33 * 3).reshape(33, 3) % 17
-        return Landmarks(NAMES, world, np.arange(count) < 2, np.full(count, 0.025), np.full(count, 0.05))
-
-
-NAMES = (*SHARED.values(), *(f"OTHER_{i}" for i in range(21)))
-
-
-def test_mediapipes_landmarks_are_kept_with_the_time_they_took(
-    two_captures: tuple[Capture, Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_rows_of_another_program_outlive_its_file_and_the_weights(
+    two_captures: tuple[Capture, Capture], tmp_path: Path
 ) -> None:
     capture = two_captures[0]
-    study = ReproducePlan(seeds=1, trials=0, mediapipe=True).study(capture.uri, tmp_path)
-    monkeypatch.setattr(landmarks_module, "mediapipe", lambda _: contextlib.nullcontext(StandIn()))
-    path = mediapipe_file(study)
-    found = read_landmarks(path, capture, "test", study.looked)
-    assert found.seen.sum() == 2
-    assert found.common.sum() == 12
-    place = np.argwhere(found.seen)[1]
-    assert found.joints[*place, JOINTS.index("RKnee")].tolist() == [3, 4, 5]
-    ours = study.budget.cell("mcss", capture, "S1")
-    train_cells([ours], study.cells, 1)
-    theirs, own = landmark_rows(study, path, "MediaPipe", ours)
-    assert theirs["variant"] == "12 joints, the 4 % of images in which MediaPipe found somebody, 25 ms each"
-    assert own["pa_mpjpe"] > 0
+    instants = capture.instants("test")
+    names = ("LHip", "RHip", "LKnee", "RKnee")
+    line = {"subject": instants.subjects[instants.subject[0]], "sequence": instants.sequences[instants.sequence[0]]}
+    line |= {"frame": int(instants.frame[0]), "view": instants.views[0]}
+    table = pa.Table.from_pylist([{**line, "joint": n, "x": i, "y": i**2, "z": 1.0} for i, n in enumerate(names)])
+    path = tmp_path / "landmarks.parquet"
+    metadata = {PROGRAM: "A program 1.0", MILLISECONDS: "25.2"}
+    pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), path)
+    with_file = ReproducePlan(seeds=1, trials=0, landmarks=path).study(capture.uri, tmp_path)
+    ours = with_file.cell(MCSS)
+    with_file.train_cells([ours])
+    theirs, own = rows = landmark_rows(with_file, ours)
+    assert theirs.title == "A program 1.0"
+    assert theirs.variant == "4 joints, the 2 % of images in which A program 1.0 found somebody, 25 ms each"
+    assert own.title == "MCSS"
 
-    def never(_: object) -> None:
-        raise AssertionError("asked again")
-
-    monkeypatch.setattr(landmarks_module, "mediapipe", never)
-    assert mediapipe_file(study) == path
-    rows = mediapipe_rows(study, ours)
-    assert [row["pa_mpjpe"] for row in rows] == [theirs["pa_mpjpe"], own["pa_mpjpe"]]
+    (with_file.cells / ours.name / "model.safetensors").unlink()
+    for predictions in (with_file.cells / ours.name).glob("predictions_*"):
+        predictions.unlink()
+    assert landmark_rows(with_file, ours) == rows
     path.unlink()
-    (study.cells / ours.name / "model.safetensors").unlink()
-    assert mediapipe_rows(study, ours) == rows
-    with pytest.raises(AssertionError, match="asked again"):
-        mediapipe_rows(replace(study, budget=Budget(2, evaluation=EvaluationSettings(max_instants=3))), ours)
+    without_file = replace(with_file, landmarks=None)
+    assert landmark_rows(without_file, ours) == rows
+    budget = Budget(2, evaluation=EvaluationSettings(max_instants=3))
+    assert landmark_rows(replace(without_file, budget=budget), ours) == [], "they are of other images"
+    with pytest.raises(ValueError, match=r"landmarks: there is no file .*landmarks\.parquet"):
+        landmark_rows(with_file, ours)
+    kept = json.loads((with_file.cells / ours.name / KEPT).read_text())
+    assert [row["system"] for row in kept["rows"]] == ["A program 1.0", "mcss"]

@@ -6,10 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import mcss.experiments.tuning as tuning
-from mcss.data.augmentation import NO_AUGMENTATION
 from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings, read_predictions
+from mcss.experiments import study as studies
 from mcss.experiments.estimates import estimates, step_seconds
 from mcss.experiments.runs import (
     Cell,
@@ -23,16 +22,22 @@ from mcss.experiments.runs import (
     train_cells,
     unfinished,
 )
-from mcss.experiments.tuning import Budget, Trial, best_trial, trials_of, tuned
-from mcss.methods.mcss import MCSSSettings
-from mcss.methods.rhodin_cvpr18 import RhodinCVPR18Settings
-from mcss.methods.supervised import SupervisedSettings
+from mcss.experiments.study import Budget, Study, Trial
+from mcss.experiments.tuning import best_trial, choose_settings, trials_of
+from mcss.methods.mcss import MCSS
+from mcss.methods.method import Method
+from mcss.methods.points2d import Points2D
+from mcss.methods.recipe import OptimiserSettings
+from mcss.methods.registry import METHODS, compared_methods
+from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
+from mcss.methods.rhodin_eccv18 import RhodinECCV18
+from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig
 from mcss.training.checkpoints import METRICS
 from mcss.training.parallel import Share
-from mcss.training.recipes import recipe
-from mcss.training.settings import OptimiserSettings, TrainSettings
+from mcss.training.settings import TrainSettings, recipe
+from runs_for_tests import NO_AUGMENTATION
 
 NETWORK = NetworkConfig(dim=16, image_size=32, embedding_norm=True)
 LOOKED = EvaluationSettings(max_instants=12)
@@ -43,20 +48,20 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
 
 
-def tiny_recipe(name: str, method: str, capture: str) -> TrainSettings:
+def tiny_recipe(name: str, method: type[Method], capture: str) -> TrainSettings:
     """A recipe of two steps that a test can afford."""
-    own = recipe("fast", method, capture).method  # type: ignore[arg-type]
-    if isinstance(own, MCSSSettings):
-        own = MCSSSettings(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4)
-    elif isinstance(own, SupervisedSettings):
-        own = SupervisedSettings(pose_images=4)
+    own = recipe("fast", method, capture).method
+    if isinstance(own, MCSS):
+        own = MCSS(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4)
+    elif isinstance(own, Supervised):
+        own = Supervised(pose_images=4)
     return TrainSettings(
         capture, network=NETWORK, weights="random", validation_instants=4, method=own, augmentation=NO_AUGMENTATION
     )
 
 
-def tiny_cell(capture: Capture, system: str = "supervised", seed: int = 0, **changes: object) -> Cell:
-    settings = tiny_recipe("fast", system, capture.uri)
+def tiny_cell(capture: Capture, method: type[Method] = Supervised, seed: int = 0, **changes: object) -> Cell:
+    settings = tiny_recipe("fast", method, capture.uri)
     settings = replace(settings, seed=seed, optimiser=OptimiserSettings(steps=2), **changes)  # type: ignore[arg-type]
     return Cell(settings, capture.fingerprint)
 
@@ -74,9 +79,9 @@ def test_a_cell_is_identified_by_everything_that_determines_it_and_nothing_else(
         replace(cell, fingerprint="another"),
         replace(cell, settings=replace(settings, labels="S1:0.5")),
         replace(cell, settings=replace(settings, optimiser=OptimiserSettings(steps=3))),
-        replace(cell, settings=replace(settings, method=SupervisedSettings(pose_images=5))),
-        replace(cell, settings=replace(settings, method=SupervisedSettings(pose_images=4, frame="world"))),
-        replace(cell, settings=replace(settings, method=MCSSSettings())),
+        replace(cell, settings=replace(settings, method=Supervised(pose_images=5))),
+        replace(cell, settings=replace(settings, method=Supervised(pose_images=4, frame="world"))),
+        replace(cell, settings=replace(settings, method=MCSS())),
         replace(cell, settings=replace(settings, label_views=("1",))),
     )
     assert len({one.digest for one in (cell, *other)}) == len(other) + 1
@@ -85,16 +90,27 @@ def test_a_cell_is_identified_by_everything_that_determines_it_and_nothing_else(
 def test_a_setting_at_its_default_leaves_the_digest_alone(tiny_capture: Capture) -> None:
     """A setting that is added later must not change the names of existing cells."""
     cell = tiny_cell(tiny_capture)
-    plain = Cell(TrainSettings("c"), "f")
-    assert plain.digest == Cell(TrainSettings("c", seed=0, method=MCSSSettings(frame="canonical")), "f").digest
+    plain = Cell(TrainSettings("c", method=MCSS()), "f")
+    assert plain.digest == Cell(TrainSettings("c", seed=0, method=MCSS(frame="canonical")), "f").digest
     moved = started_from(cell, plain, Path("here"), whole=True)
     assert moved.digest == started_from(cell, plain, Path("there"), whole=True).digest
     assert moved.digest != cell.digest
 
 
+def test_renamed_settings_leave_the_cells_that_were_trained_before_where_they_are() -> None:
+    """The names of two cells whose figures docs/results has."""
+    fingerprint = "efb56cf6757d08f2c504fe48be0f733b"
+    for method, trial, name in (
+        (MCSS, Trial(2e-3, 5.0), "mcss-S1-seed0-1cbcc338"),
+        (RhodinECCV18, Trial(1e-3, 2.0), "rhodin_eccv18-S1-seed0-fa87b61a"),
+    ):
+        settings = replace(recipe("fast", method, "anywhere"), labels="S1")
+        assert Cell(trial.applied(settings), fingerprint).name == name
+
+
 def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Capture, tmp_path: Path) -> None:
-    first = tiny_cell(tiny_capture, "mcss")
-    after = started_from(tiny_cell(tiny_capture, "mcss", seed=1, labels="none"), first, tmp_path, whole=True)
+    first = tiny_cell(tiny_capture, MCSS)
+    after = started_from(tiny_cell(tiny_capture, MCSS, seed=1, labels="none"), first, tmp_path, whole=True)
     cells = [after, first, replace(first, variant="for another table")]
     assert [cell.name for cell in unfinished(cells, tmp_path)] == [first.name, after.name]
     left = estimates(unfinished(cells, tmp_path), cells, tmp_path)
@@ -103,7 +119,7 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
     assert unfinished(cells, tmp_path) == []
     assert estimates(unfinished(cells, tmp_path), cells, tmp_path) == []
     assert (seconds_of(first, tmp_path) or 0) > 0
-    more = tiny_cell(tiny_capture, "mcss", seed=2)
+    more = tiny_cell(tiny_capture, MCSS, seed=2)
     assert estimates([more], [*cells, more], tmp_path)[0].known
     before = (tmp_path / first.name / MODEL).stat().st_mtime_ns
     train_cells(cells, tmp_path, processes=1)
@@ -125,7 +141,7 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
 
 def test_a_first_stage_that_cells_share_is_trained_once(tiny_capture: Capture, tmp_path: Path) -> None:
     cell = tiny_cell(tiny_capture)
-    method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
+    method = RhodinCVPR18(instants=4, views=2, min_gap=0.2, pose_images=4)
     ways = (method, replace(method, consistency_weight=0.0), replace(method, drift_weight=0.0))
     cells = [replace(cell, settings=replace(cell.settings, method=own)) for own in ways]
     cells.append(replace(cells[0], settings=replace(cells[0].settings, seed=1)))
@@ -141,7 +157,7 @@ def test_a_first_stage_that_cells_share_is_trained_once(tiny_capture: Capture, t
 
 
 def test_predictions_are_kept_and_recomputed_for_other_settings(tiny_capture: Capture, tmp_path: Path) -> None:
-    cell = tiny_cell(tiny_capture, "mcss")
+    cell = tiny_cell(tiny_capture, MCSS)
     train_cells([cell], tmp_path, processes=1)
     found = cell_predictions(cell, tmp_path, tiny_capture, "test", LOOKED)
     path = next((tmp_path / cell.name).glob("predictions_test*"))
@@ -165,43 +181,46 @@ def test_predictions_are_kept_and_recomputed_for_other_settings(tiny_capture: Ca
 def test_every_system_gets_as_many_trials_and_the_best_is_shown(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for system in ("mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19"):
-        settings = recipe("fast", system, "c")  # type: ignore[arg-type]
+    for method in compared_methods():
+        settings = recipe("fast", method, "c")
         trials = trials_of(settings.method)
         assert len({Cell(trial.applied(settings), "f").digest for trial in trials}) == 6
         assert trials[0].applied(settings) == settings
-    with pytest.raises(ValueError, match=r"Points2DSettings is the first stage of a system"):
-        trials_of(recipe("fast", "points2d", "c").method)
+    with pytest.raises(ValueError, match=r"points2d: tables do not compare it, so it has no settings to choose"):
+        trials_of(recipe("fast", Points2D, "c").method)
 
-    monkeypatch.setattr(tuning, "recipe", tiny_recipe)
+    monkeypatch.setattr(studies, "recipe", tiny_recipe)
+    study = Study(tiny_capture, tmp_path, tmp_path, Budget(steps=2))
     with pytest.raises(ValueError, match=r"settings are not chosen yet: .* is not trained, and 1 other trials"):
-        tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, train=False)
-    with pytest.raises(ValueError, match=r"is not trained, and 0 other trials. Call again once the other shares"):
-        tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(1, 2))
+        choose_settings(replace(study, train=False), [Supervised], count=2)
+    with pytest.raises(ValueError, match=r"is not trained, and 0 other trials .* again when the other shares"):
+        choose_settings(replace(study, share=Share(1, 2)), [Supervised], count=2)
     assert len(list(tmp_path.glob("supervised-*"))) == 1
-    budget, told = tuned(["supervised"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=2, share=Share(0, 2))
-    assert [trial["rate"] for trial in told["supervised"]] == [2e-3, 1e-3]
-    own, other = (trial["n_mpjpe"] for trial in told["supervised"])
-    assert budget.chosen["supervised"] == Trial(1e-3 if other < 0.98 * own else 2e-3, 1.0)
-    cell = budget.cell("supervised", tiny_capture, "S1")
+    chosen, trials = choose_settings(replace(study, share=Share(0, 2)), [Supervised], count=2)
+    assert [measured.trial.rate for measured in trials["supervised"]] == [2e-3, 1e-3]
+    assert trials["supervised"][0].to_json().keys() == {"rate", "share_of_steps", "n_mpjpe"}
+    own, other = (measured.n_mpjpe for measured in trials["supervised"])
+    assert chosen.budget.chosen["supervised"] == Trial(1e-3 if other < 0.98 * own else 2e-3, 1.0)
+    cell = chosen.cell(Supervised)
     assert finished(cell, tmp_path)
     assert (tmp_path / cell.name / METRICS).exists()
-    few = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", "supervised", "c"), labels="S1"))
-    many = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", "supervised", "c"), labels="S1,S2"))
+    few = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", Supervised, "c"), labels="S1"))
+    many = Trial(1e-3, 0.5).applied(replace(tiny_recipe("fast", Supervised, "c"), labels="S1,S2"))
     assert (few.optimiser.steps, many.optimiser.steps) == (10_000, 20_000)
 
 
 def test_a_trial_of_two_labelled_stages_ends_with_its_second(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = RhodinCVPR18Settings(instants=4, views=2, min_gap=0.2, pose_images=4)
-    monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), method=method))
-    budget, told = tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1)
-    assert budget.chosen["rhodin_cvpr18"] == Trial(2e-3, 1.0)
+    method = RhodinCVPR18(instants=4, views=2, min_gap=0.2, pose_images=4)
+    monkeypatch.setattr(studies, "recipe", lambda *names: replace(tiny_recipe(*names), method=method))
+    study = Study(tiny_capture, tmp_path, tmp_path, Budget(steps=2))
+    chosen, trials = choose_settings(study, [RhodinCVPR18], count=1)
+    assert chosen.budget.chosen["rhodin_cvpr18"] == Trial(2e-3, 1.0)
     (run,) = tmp_path.iterdir()
     for weights in run.rglob("*.safetensors"):
         weights.unlink()
-    assert tuned(["rhodin_cvpr18"], tiny_capture, tmp_path, Budget(steps=2), "S1", count=1, train=False)[1] == told
+    assert choose_settings(replace(study, train=False), [RhodinCVPR18], count=1)[1] == trials
 
 
 def test_settings_of_a_recipe_are_replaced_only_by_clearly_better_ones() -> None:
@@ -214,22 +233,22 @@ def test_settings_of_a_recipe_are_replaced_only_by_clearly_better_ones() -> None
 def test_settings_cannot_be_chosen_without_a_validation_split(
     tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning, "recipe", lambda *names: replace(tiny_recipe(*names), validation="elsewhere"))
+    monkeypatch.setattr(studies, "recipe", lambda *names: replace(tiny_recipe(*names), validation="elsewhere"))
     with pytest.raises(
         ValueError, match=r"chosen on the split 'elsewhere', which this capture does not have .*--trials 0"
     ):
-        tuned(["mcss"], tiny_capture, Path("unused"), Budget(steps=2), "S1")
+        choose_settings(Study(tiny_capture, Path("unused"), Path("unused"), Budget(steps=2)), [MCSS])
 
 
 def test_the_mean_pose_needs_no_training(tiny_capture: Capture) -> None:
     result = mean_pose_result(tiny_capture, "S1", "test", LOOKED)
     assert result.seed is None
-    assert result.row()["n_mpjpe"] > 0
-    assert json.dumps(result.row())
+    assert result.to_json()["n_mpjpe"] > 0
+    assert json.dumps(result.to_json())
 
 
-@pytest.mark.parametrize("system", ["mcss", "supervised", "rhodin_cvpr18", "rhodin_eccv18", "chen_cvpr19", "points2d"])
-def test_a_step_of_every_system_can_be_tried(system: str) -> None:
-    settings = recipe("fast", system, "c")  # type: ignore[arg-type]
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_of_every_system_can_be_tried(method: type[Method]) -> None:
+    settings = recipe("fast", method, "c")
     settings = replace(settings, network=replace(settings.network, image_size=32))
     assert step_seconds(settings) > 0

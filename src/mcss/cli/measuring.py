@@ -14,8 +14,8 @@ from mcss.experiments.ablation import AblationPlan, run_ablation
 from mcss.experiments.comparison import ExperimentPlan, evaluate_run, run_experiment
 from mcss.experiments.estimates import Estimate
 from mcss.experiments.reproduce import ReproducePlan, Wanted, wanted_parts
-from mcss.experiments.reproduce import estimate as parts_estimate
-from mcss.experiments.reproduce import reproduce as run_reproduction
+from mcss.experiments.reproduce import estimate as estimate_parts
+from mcss.experiments.reproduce import reproduce as reproduce_parts
 from mcss.models.model import SHIPPED
 from mcss.progress import RichProgress
 
@@ -96,13 +96,15 @@ def experiment(
     plan: OmitArgPrefixes[ExperimentPlan] = ExperimentPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """Run the main comparison with three seeds, and write the table of the README. Finished runs are kept.
+    """Compare MCSS with the supervised baseline at four label budgets and with three seeds, in a table and a report.
+
+    Finished runs are kept, so that the command can be stopped and repeated.
 
     Args:
-        capture: Folder or object-store address of a capture.
-        out: Folder of the runs, the table and the report.
-        plan: How much to train and evaluate.
-        json: Also write the rows of the report to this file.
+        capture: A capture's folder or object-store address.
+        out: Folder for the runs, the table and the report.
+        plan: How much is trained.
+        json: Also write the report's rows to this file.
     """
     finish(run_experiment(capture, out, plan, RichProgress()), json)
     console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
@@ -115,17 +117,17 @@ def ablation(
     plan: OmitArgPrefixes[AblationPlan] = AblationPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
-    """Measure the effect of each departure of the recipe `fast` from the paper, on the validation subject.
+    """Measure what each departure of the recipe fast from the paper contributes, on the validation subject.
 
-    Every run takes one departure back.
+    Each variant reverts one departure. Finished runs are kept, so that the command can be stopped and repeated.
 
     Args:
-        capture: Folder or object-store address of a capture.
-        out: Folder of the runs and the table. Finished runs are kept.
-        plan: How much to train and evaluate.
+        capture: A capture's folder or object-store address.
+        out: Folder for the runs and the table.
+        plan: How much is trained.
         json: Also write the rows to this file.
     """
-    finish(run_ablation(capture, out, plan, RichProgress()), json)
+    finish(run_ablation(capture, out, plan, RichProgress()).to_json(), json)
     console.print(f"Table: {out / 'ablation.md'}")
 
 
@@ -138,41 +140,44 @@ def reproduce(
     estimate: bool = False,
     json: JsonFile = None,
 ) -> None:
-    """Reproduce the tables and figures of the paper on a capture, beside its own numbers. Finished parts are kept.
+    """Reproduce the paper's tables and figures on a capture, with the paper's numbers beside ours.
+
+    Finished runs are kept, so that the command can be stopped and repeated.
 
     Args:
-        parts: Tables and figures to reproduce.
-        capture: Folder or object-store address of a capture.
-        out: Folder of the results.
-        plan: How much to do, and with what.
-        estimate: Print what is left to train and how long it will take, then stop.
+        parts: Parts to reproduce: table1, signals, fig3, table2, table3, fig4, fig5, table4, fig6, tsne,
+            generalisation, or all.
+        capture: A capture's folder or object-store address.
+        out: Folder for the results.
+        plan: How much is trained and measured.
+        estimate: Only say what is left to train and how long it will take.
         json: Also write the rows to this file.
     """
     study = plan.study(capture, out, RichProgress())
     named, notes = wanted_parts(parts, study)
     for note in notes:
         console.print(f"[yellow]Note[/] {note}")
-    if estimate or plan.train:  # tries a step of every method, which takes a while
-        left = parts_estimate(named, study, plan.trials)
+    if estimate or plan.train:  # not with --no-train, since it tries a step of every system
+        left = estimate_parts(named, study, plan.trials)
         _show_estimate(left, plan.processes)
         if estimate:
-            finish([{**asdict(one), "hours": one.hours} for one in left], json)
+            finish([{**asdict(system), "hours": system.hours} for system in left], json)
             return
     command = f"mcss reproduce {' '.join(parts)} --capture {capture} --out {out} {_options(plan)}".rstrip()
-    found = run_reproduction(named, study, plan.trials, command, console.print)
-    if found:
+    measured = reproduce_parts(named, study, plan.trials, command, console.print)
+    if measured:
         console.print(f"Page: [bold]{out / 'index.html'}[/]")
-    finish({part.name: list(part.rows) for part in found}, json)
+    finish({part.name: [row.to_json() for row in part.rows] for part in measured}, json)
 
 
 def _options(plan: ReproducePlan) -> str:
-    """Write the options that differ from their defaults as they are typed."""
+    """The options that are not at their defaults, as a user types them."""
     usual = ReproducePlan()
-    own = {field.name: getattr(plan, field.name) for field in fields(plan)}
-    given = {name: value for name, value in own.items() if value != getattr(usual, name)}
+    values = {field.name: getattr(plan, field.name) for field in fields(plan)}
+    changed = {name: value for name, value in values.items() if value != getattr(usual, name)}
     return " ".join(
         f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name} {value}"
-        for name, value in given.items()
+        for name, value in changed.items()
     )
 
 
@@ -182,15 +187,17 @@ def _show_estimate(left: Sequence[Estimate], processes: int) -> None:
         return
     rows = [
         (
-            one.system,
-            str(one.cells),
-            f"{one.steps:,}",
-            f"{one.seconds_per_step:.2f} s, " + ("from finished runs" if one.known else "one step tried"),
-            f"{one.hours:.1f}",
+            system.system,
+            str(system.cells),
+            f"{system.steps:,}",
+            f"{system.seconds_per_step:.2f} s, " + ("from finished runs" if system.known else "from one step"),
+            f"{system.hours:.1f}",
         )
-        for one in left
+        for system in left
     ]
-    show_table("Left to train", ("system", "runs", "steps", "a step", "hours"), rows)
-    total = sum(one.hours for one in left)
-    beside = f", {processes} at a time: {total / processes:.1f} at best" if processes > 1 else ""
-    console.print(f"About {total:.1f} hours in all{beside}; reading images and frozen stages comes on top, once.")
+    show_table("Left to train", ("system", "runs", "steps", "time per step", "hours"), rows)
+    total = sum(system.hours for system in left)
+    parallel = f", at best {total / processes:.1f} with {processes} in parallel" if processes > 1 else ""
+    console.print(
+        f"About {total:.1f} hours in all{parallel}. Reading images and computing frozen stages, once, comes on top."
+    )

@@ -1,30 +1,27 @@
-"""What each departure of the recipe ``fast`` from the paper is worth: the recipe with that one taken back.
+"""What each departure of the recipe ``fast`` from the paper contributes: the recipe with that one reverted.
 
-Measured on the validation subject, where the recipe was chosen, never on the test split. Departures that are there
-for speed alone (the backbone, its size and frozen stages) have no row: without them a run takes days on a processor.
+Measured on the validation subject, on which the recipe was chosen, never on the test split. Departures made for speed
+alone (the backbone, its size and frozen stages) have no row: without them a run takes days on a processor.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
-from mcss.experiments.comparison import spread
+from mcss.experiments.runs import Cell, train_cells, validation_of, weights_needed, without_validation
+from mcss.experiments.tables import markdown, spread
 from mcss.files import write_json, write_text
-from mcss.methods.mcss import MCSSSettings
+from mcss.methods.mcss import MCSS
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.training.checkpoints import METRICS
-from mcss.training.metrics_log import last_validation
-from mcss.training.parallel import Job, train_all, unfinished
-from mcss.training.recipes import recipe
-from mcss.training.settings import TrainSettings
+from mcss.training.settings import TrainSettings, recipe
 
 
 def _method(**changes: Any) -> Callable[[TrainSettings], TrainSettings]:
     def changed(settings: TrainSettings) -> TrainSettings:
-        assert isinstance(settings.method, MCSSSettings)
+        assert isinstance(settings.method, MCSS)
         return replace(settings, method=replace(settings.method, **changes))
 
     return changed
@@ -49,7 +46,7 @@ VARIANTS: Mapping[str, Callable[[TrainSettings], TrainSettings]] = {
     "×0.1 at half time, no warm-up": _optimiser(schedule="halves", warmup=0),
     "last weights, no average": _optimiser(average=0.0),
 }
-"""By the name of their row."""
+"""Changes of the recipe, by the name of their row."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class AblationPlan:
     seeds: int = 3
     """Runs of each variant."""
     processes: int = 2
-    """Runs that are trained beside each other."""
+    """Runs trained in parallel."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "seeds", "processes"):
@@ -69,52 +66,85 @@ class AblationPlan:
                 raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
 
 
-def run_ablation(uri: str, out: Path, plan: AblationPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
-    """Train every variant with S1's labels; ``ablation.json`` and ``ablation.md`` in `out`.
+@dataclass(frozen=True)
+class AblationRow:
+    """A variant and its errors on the validation subject, a value for each seed."""
 
-    Finished runs are kept, those that were begun go on.
+    variant: str
+    n_mpjpe: list[float]
+    pa_mpjpe: list[float]
+    hit_at_1: list[float]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The measured variants."""
+
+    rows: list[AblationRow]
+    made: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``ablation.json``."""
+        return {
+            "rows": [asdict(row) for row in self.rows],
+            "command": self.made.command,
+            "capture": self.made.capture,
+            "date": self.made.date,
+        }
+
+    def to_markdown(self) -> str:
+        """A row per variant, mean ± standard deviation over seeds."""
+        table = [["", "seeds", "N-MPJPE, mm", "PA-MPJPE, mm", "Hit@1"]]
+        table += [
+            [
+                row.variant,
+                str(len(row.n_mpjpe)),
+                spread(row.n_mpjpe),
+                spread(row.pa_mpjpe),
+                spread(row.hit_at_1, digits=2),
+            ]
+            for row in self.rows
+        ]
+        caption = (
+            f"Validation subject of the synthetic capture (`{self.made.capture[:12]}`), {self.made.settings['steps']} "
+            f"steps. Written by `{self.made.command}` on {self.made.date} ({self.made.machine})."
+        )
+        return "\n".join([*markdown(table), "", caption])
+
+
+def run_ablation(uri: str, out: Path, plan: AblationPlan, progress: Progress = NO_PROGRESS) -> Ablation:
+    """Train every variant with S1's labels, and write ``ablation.json`` and ``ablation.md`` to `out`.
+
+    Finished runs are kept and interrupted ones resumed.
 
     Raises:
         ValueError: The capture has no validation split.
     """
     capture = Capture.open(uri)
-    base = recipe("fast", "mcss", capture.uri)
+    base = recipe("fast", MCSS, capture.uri)
     if base.validation not in capture.splits:
         raise ValueError(
             f"{uri}: an ablation is measured on the split {base.validation!r}, which this capture does not have "
-            f"(it has {', '.join(capture.splits)}). Use one that has, such as that of `mcss synthetic build`."
+            f"(it has {', '.join(capture.splits)}). Use a capture with that split, such as that of `mcss synthetic "
+            "build`."
         )
-    jobs: dict[str, list[Job]] = {}
-    for number, (name, change) in enumerate(VARIANTS.items()):
-        settings = _optimiser(steps=plan.steps)(change(replace(base, validate_every=plan.steps)))
-        jobs[name] = [
-            Job(replace(settings, seed=seed), out / f"variant{number}-seed{seed}") for seed in range(plan.seeds)
-        ]
-    train_all(unfinished([job for own in jobs.values() for job in own], capture), plan.processes, progress)
+    cells = {name: variant_cells(change(base), name, capture, plan) for name, change in VARIANTS.items()}
+    left = without_validation([cell for seeds in cells.values() for cell in seeds], out, capture)
+    train_cells(left, out, plan.processes, progress, weights_needed)
     command = f"mcss ablation --capture {uri} --out {out} --steps {plan.steps} --seeds {plan.seeds}"
     made = provenance(command, capture, {"steps": str(plan.steps)})
-    rows = [{"variant": name, **_last_validation(own)} for name, own in jobs.items()]
-    found = {"rows": rows, "command": command, "capture": capture.fingerprint, "date": made.date}
-    write_json(out / "ablation.json", found)
-    write_text(out / "ablation.md", ablation_table(rows, made) + "\n")
-    return found
+    ablation = Ablation([_row(name, seeds, out) for name, seeds in cells.items()], made)
+    write_json(out / "ablation.json", ablation.to_json())
+    write_text(out / "ablation.md", ablation.to_markdown() + "\n")
+    return ablation
 
 
-def _last_validation(jobs: Sequence[Job]) -> dict[str, list[float]]:
-    """The last point of each run's learning curve, by measure."""
-    points = [last_validation(job.out / METRICS) for job in jobs]
-    return {name: [point[name] for point in points] for name in ("n_mpjpe", "pa_mpjpe", "hit_at_1")}
+def variant_cells(settings: TrainSettings, name: str, capture: Capture, plan: AblationPlan) -> list[Cell]:
+    """The cells of a variant, one for each seed."""
+    settings = _optimiser(steps=plan.steps)(replace(settings, validate_every=plan.steps))
+    return [Cell(replace(settings, seed=seed), capture.fingerprint, name) for seed in range(plan.seeds)]
 
 
-def ablation_table(rows: Sequence[Mapping[str, Any]], made: Provenance) -> str:
-    """A row per variant, mean ± standard deviation over seeds."""
-    lines = ["| | seeds | N-MPJPE, mm | PA-MPJPE, mm | Hit@1 |", "|---|---|---|---|---|"]
-    for row in rows:
-        cells = [spread(row["n_mpjpe"]), spread(row["pa_mpjpe"]), spread(row["hit_at_1"], digits=2)]
-        lines.append(f"| {row['variant']} | {len(row['n_mpjpe'])} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        f"Validation subject of the synthetic capture (`{made.capture[:12]}`), {made.settings['steps']} steps. Written "
-        f"by `{made.command}` on {made.date} ({made.machine}).",
-    ]
-    return "\n".join(lines)
+def _row(name: str, cells: Sequence[Cell], folder: Path) -> AblationRow:
+    points = [validation_of(cell, folder) for cell in cells]
+    return AblationRow(name, *([point[measure] for point in points] for measure in ("n_mpjpe", "pa_mpjpe", "hit_at_1")))

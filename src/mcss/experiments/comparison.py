@@ -1,7 +1,6 @@
-"""The main comparison and the demonstration: MCSS against the baseline, cell by cell (see `mcss.experiments.runs`)."""
+"""Comparisons of MCSS with its baseline: the demonstration, the main experiment, and the report of one run."""
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,18 @@ from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.evaluate import evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
-from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction, predict_split
-from mcss.evaluation.report import SystemResult, comparison_report, history_of, report_rows, run_report
-from mcss.experiments.runs import Cell, cell_predictions, cell_result, mean_pose_result, train_cells
-from mcss.experiments.tuning import Budget, tuned
+from mcss.evaluation.predictions import EvaluationSettings, predict_split
+from mcss.evaluation.report import SystemResult, comparison_report, grouped_results, history_of, report_rows, run_report
+from mcss.experiments.paper import TABLE1
+from mcss.experiments.runs import Cell
+from mcss.experiments.study import SEEDS, Budget, Study
+from mcss.experiments.tables import markdown, paper_table, spread
+from mcss.experiments.tuning import choose_settings
 from mcss.files import write_json, write_text
+from mcss.methods.mcss import MCSS
+from mcss.methods.method import Method
+from mcss.methods.registry import title_of
+from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL, read_model
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
@@ -23,24 +29,12 @@ from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.scenes import SyntheticSettings
 from mcss.training.checkpoints import METRICS
 from mcss.training.metrics_log import read_metrics
-from mcss.training.recipes import MethodName
 
-_SYSTEMS: tuple[MethodName, ...] = ("mcss", "supervised")
+PAPER_TABLE = paper_table([row for row in TABLE1 if not row.points])
+"""The paper's rows beside ours, without those that learned from 2D joints."""
 
-SEEDS = (0, 1, 2)
-
-
-def main_cells(capture: Capture, budget: Budget, labels: str = "S1") -> list[list[Cell]]:
-    """The main comparison, in groups that are run one after the other: the most telling first."""
-
-    def group(systems: Sequence[MethodName], own: str) -> list[Cell]:
-        return [budget.cell(system, capture, own, seed) for system in systems for seed in SEEDS]
-
-    return [
-        group(_SYSTEMS, labels),  # long ones first
-        group(("supervised",), "all"),
-        *(group(_SYSTEMS, f"{labels}:{share}") for share in (0.1, 0.05)),
-    ]
+_EXAMPLE_INSTANTS = 300
+"""Instants from which a report's example images are taken."""
 
 
 def evaluate_run(
@@ -52,81 +46,27 @@ def evaluate_run(
     command: str,
     progress: Progress = NO_PROGRESS,
 ) -> SystemResult:
-    """Measure one run, or a model file, and leave ``report.json`` and ``report.html`` in `out`."""
+    """Measure a run or a model file, and write ``report.json`` and ``report.html`` to `out`."""
     model = read_model(run)
     config = json.loads(model.about["config"])
     predictions = predict_split(NetworkPredictor(model.network, capture), capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)
     history = history_of(read_metrics(run / METRICS) if run.is_dir() else [])
-    result = SystemResult(config["method_name"], config["labels"], config["seed"], evaluation, history)
+    system = config["method_name"]
+    result = SystemResult(system, config["labels"], config["seed"], evaluation, history, title_of(system))
     rows = pick_rows(predictions, 8)
-    named = {result.system: predictions}
+    by_system = {system: predictions}
     made = provenance(command, capture, {"run": str(run)})
     page = run_report(
         result,
         made,
-        poses=pose_examples(capture, named, rows) if evaluation.pose else (),
-        retrieved=retrieval_examples(capture, named, rows[:4], tolerance=settings.tolerance),
+        paper=PAPER_TABLE,
+        poses=pose_examples(capture, by_system, rows) if evaluation.pose else (),
+        retrieved=retrieval_examples(capture, by_system, rows[:4], tolerance=settings.tolerance),
     )
     write_json(out / "report.json", report_rows([result], made))
     write_text(out / "report.html", page)
     return result
-
-
-def _compared(
-    out: Path,
-    groups: Sequence[Sequence[Cell]],
-    capture: Capture,
-    runs: Path,
-    budget: Budget,
-    made: Provenance,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Run the cells group by group; ``report.json``, ``report.html`` and ``table.md`` are written after each group."""
-    splits = [split for split in ("test", "new-motion") if split in capture.splits]
-    labels = groups[0][0].settings.labels
-    looked = budget.evaluation
-    by_split = {split: [mean_pose_result(capture, labels, split, looked)] for split in splits}
-    rows: dict[str, Any] = {}
-    for group in groups:
-        train_cells(group, runs, budget.processes, progress)
-        for split in splits:
-            by_split[split] += [cell_result(cell, runs, capture, split, looked, progress) for cell in group]
-        rows = report_rows(by_split["test"], made)
-        write_json(out / "report.json", rows)
-        write_text(out / "table.md", markdown_table(by_split, made) + "\n")
-        write_text(out / "report.html", _page(by_split["test"], groups, capture, runs, made, progress))
-    return rows
-
-
-def _page(
-    results: Sequence[SystemResult],
-    groups: Sequence[Sequence[Cell]],
-    capture: Capture,
-    runs: Path,
-    made: Provenance,
-    progress: Progress,
-) -> str:
-    """The report, with images of what one run of each system says, of the first group in which both have weights."""
-    for group in groups:  # weights are missing where cells were finished elsewhere: figures were kept, they were not
-        shown = {cell.system: cell for cell in reversed(group) if (runs / cell.name / MODEL).exists()}
-        if all(system in shown for system in _SYSTEMS):
-            break
-    else:
-        return comparison_report(results, made)
-    few = EvaluationSettings(max_instants=300)
-    predicted: dict[str, SplitPrediction] = {
-        system: cell_predictions(shown[system], runs, capture, "test", few, progress)
-        for system in ("supervised", "mcss")
-    }
-    chosen = pick_rows(predicted["mcss"], 8)
-    return comparison_report(
-        results,
-        made,
-        poses=pose_examples(capture, predicted, chosen),
-        retrieved=retrieval_examples(capture, predicted, chosen[2:5], cross_subject=True),
-        shown=shown["mcss"].settings.labels,
-    )
 
 
 @dataclass(frozen=True)
@@ -134,20 +74,24 @@ class DemoPlan:
     """How much the demonstration does; the defaults are meant for less than 30 minutes on two processors."""
 
     instants: int = 800
-    """Frames of each subject."""
+    """Frames rendered of each subject."""
     steps: int = 600
-    """Optimiser steps of both systems."""
+    """Optimiser steps of each of the two systems."""
     seed: int = 0
-    """Of training; the capture's is 0."""
+    """Seed of training; the capture's is 0."""
 
 
 def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
-    """Build the synthetic capture, train both systems with S1's labels, compare them; ``report.html`` in `out`."""
+    """Build the synthetic capture, train MCSS and the baseline with S1's labels, and compare them.
+
+    Returns:
+        The contents of ``report.json``, which lies in `out` beside ``report.html`` and ``table.md``.
+    """
     capture = build(out / "capture", SyntheticSettings(instants=plan.instants), progress)
-    budget = Budget(plan.steps)
-    cells = [budget.cell(system, capture, "S1", plan.seed) for system in ("supervised", "mcss")]
+    study = Study(capture, out, out / "runs", Budget(plan.steps), seeds=(plan.seed,), progress=progress)
+    cells = [study.cell(method) for method in (Supervised, MCSS)]
     made = provenance(f"mcss demo --out {out}", capture, {"steps": str(plan.steps)})
-    return _compared(out, [cells], capture, out / "runs", budget, made, progress)
+    return compare(study, [cells], made)
 
 
 @dataclass(frozen=True)
@@ -155,73 +99,131 @@ class ExperimentPlan:
     """How much the main comparison does."""
 
     steps: int = 1000
-    """Optimiser steps of every cell."""
+    """Optimiser steps of every run."""
     processes: int = 2
-    """Runs that are trained beside each other."""
+    """Runs trained in parallel."""
     choose: bool = True
-    """First try learning rates and numbers of steps for the baseline on the validation subject; else it takes the
-    recipe's."""
+    """First choose the baseline's learning rate and number of steps on the validation subject. With --no-choose it
+    keeps the recipe's."""
 
 
 def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
-    """The main comparison (`main_cells`); ``table.md``, ``report.json`` and ``report.html`` in `out`."""
+    """Run the main comparison (`main_cells`).
+
+    Returns:
+        The contents of ``report.json``, which lies in `out` beside ``report.html`` and ``table.md``.
+    """
     capture = Capture.open(uri)
-    budget = Budget(plan.steps, processes=plan.processes)
+    study = Study(capture, out, out / "cells", Budget(plan.steps, processes=plan.processes), progress=progress)
     if plan.choose:
-        budget, trials = tuned(["supervised"], capture, out / "cells", budget, "S1", progress=progress)
-        write_json(out / "baseline.json", trials["supervised"])
+        study, trials = choose_settings(study, [Supervised])
+        write_json(out / "baseline.json", [trial.to_json() for trial in trials[Supervised.name]])
     command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
     about = {"steps": str(plan.steps)}
-    for system in ("supervised", "mcss"):
-        optimiser = budget.settings(system, capture, "S1").optimiser
-        about[f"{system}, S1"] = f"{optimiser.steps} steps, learning rate {optimiser.lr:g}"
+    for method in (Supervised, MCSS):
+        optimiser = study.budget.settings(method, capture, study.labels).optimiser
+        about[f"{method.name}, {study.labels}"] = f"{optimiser.steps} steps, learning rate {optimiser.lr:g}"
     made = provenance(command + ("" if plan.choose else " --no-choose"), capture, about)
-    return _compared(out, main_cells(capture, budget), capture, out / "cells", budget, made, progress)
+    return compare(study, main_cells(study), made)
 
 
-def markdown_table(by_split: Mapping[str, Sequence[SystemResult]], made: Provenance) -> str:
-    """The table of the README: a row per system and labels, mean ± standard deviation over seeds, in mm."""
-    lines = [
-        "| system | labels | seeds | N-MPJPE | MPJPE | PA-MPJPE | retrieval above oracle, K=10, cross-subject | Hit@1 |"
-        " N-MPJPE, new motion |",
-        "|---|---|---|---|---|---|---|---|---|",
+def main_cells(study: Study) -> list[list[Cell]]:
+    """The cells of the main comparison in groups that run one after the other, the most informative first."""
+
+    def group(methods: Sequence[type[Method]], labels: str) -> list[Cell]:
+        return [study.cell(method, labels, seed) for method in methods for seed in SEEDS]
+
+    return [
+        group((MCSS, Supervised), study.labels),  # long runs first
+        group((Supervised,), "all"),
+        *(group((MCSS, Supervised), f"{study.labels}:{share}") for share in (0.1, 0.05)),
     ]
-    groups: dict[tuple[str, str], list[int]] = {}
-    test = by_split["test"]
-    for index, result in enumerate(test):
-        groups.setdefault((result.system, result.labels), []).append(index)
-    for (system, labels), places in groups.items():
-        own = [test[place].evaluation for place in places]
-        new = [by_split["new-motion"][place].evaluation for place in places] if "new-motion" in by_split else []
-        poses = [e.pose.over_poses for e in own if e.pose]
-        retrieved = [e.retrieval for e in own if e.retrieval]
-        cross = [r.cross_subject for r in retrieved if r.cross_subject]
-        above = [score.above_oracle for c in cross for score in c.scores if score.k == 10]
-        hits = [r.same_instant.hit_at_1 for r in retrieved if r.same_instant]
-        cells = [
-            spread([p.n_mpjpe for p in poses]),
-            spread([p.mpjpe for p in poses]),
-            spread([p.pa_mpjpe for p in poses]),
-            spread(above),
-            spread(hits, digits=2),
-            spread([e.pose.over_poses.n_mpjpe for e in new if e.pose]),
+
+
+def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance) -> dict[str, Any]:
+    """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group.
+
+    Returns:
+        The contents of ``report.json``.
+    """
+    splits = [split for split in ("test", "new-motion") if split in study.capture.splits]
+    by_split = {split: [study.mean_pose(split)] for split in splits}
+    report: dict[str, Any] = {}
+    for group in groups:
+        study.train_cells(group)
+        for split in splits:
+            by_split[split] += [study.result(cell, split) for cell in group]
+        report = report_rows(by_split["test"], made)
+        write_json(study.folder / "report.json", report)
+        write_text(study.folder / "table.md", comparison_table(by_split, made) + "\n")
+        write_text(study.folder / "report.html", _page(study, by_split["test"], groups, made))
+    return report
+
+
+def _page(study: Study, results: Sequence[SystemResult], groups: Sequence[Sequence[Cell]], made: Provenance) -> str:
+    """The report, with example images from the first group in which both systems still have their weights."""
+    for group in groups:
+        cells = {cell.system: cell for cell in reversed(group) if (study.cells / cell.name / MODEL).exists()}
+        if all(method.name in cells for method in (MCSS, Supervised)):
+            break
+    else:  # the evaluations were kept, the weights were not
+        return comparison_report(results, made, paper=PAPER_TABLE)
+    few = EvaluationSettings(max_instants=_EXAMPLE_INSTANTS)
+    predictions = {method.name: study.predictions(cells[method.name], few) for method in (Supervised, MCSS)}
+    rows = pick_rows(predictions[MCSS.name], 8)
+    return comparison_report(
+        results,
+        made,
+        paper=PAPER_TABLE,
+        poses=pose_examples(study.capture, predictions, rows),
+        retrieved=retrieval_examples(study.capture, predictions, rows[2:5], cross_subject=True),
+        example_labels=cells[MCSS.name].settings.labels,
+    )
+
+
+def comparison_table(by_split: Mapping[str, Sequence[SystemResult]], made: Provenance) -> str:
+    """The README's table: a row per system and labels, mean ± standard deviation over seeds, in mm.
+
+    Args:
+        by_split: The same systems in the same order on the split ``test`` and, where there is one, ``new-motion``.
+        made: How the figures came about.
+    """
+    table = [
+        [
+            "system",
+            "labels",
+            "seeds",
+            "N-MPJPE",
+            "MPJPE",
+            "PA-MPJPE",
+            "retrieval above oracle, K=10, cross-subject",
+            "Hit@1",
+            "N-MPJPE, new motion",
         ]
-        lines.append(f"| {NAMES[system]} | {labels} | {len(places)} | {' | '.join(cells)} |")
-    versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
-    lines += [
-        "",
-        f"Built-in synthetic capture (`{made.capture[:12]}`), not Human3.6M; mm, 16 joints, mean ± standard deviation "
-        f"over seeds. Written by `{made.command}` on {made.date} ({made.machine}, {versions}).",
     ]
-    return "\n".join(lines)
-
-
-NAMES = {"mean_pose": "mean pose", "supervised": "supervised baseline", "mcss": "**MCSS**"}
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean ± standard deviation, as tables show it."""
-    if not values:
-        return "–"
-    mean = f"{statistics.fmean(values):.{digits}f}"
-    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+    new_motion = {group[0].key: group for group in grouped_results(by_split.get("new-motion", ()))}
+    for group in grouped_results(by_split["test"]):
+        first = group[0]
+        poses = [pose.over_poses for result in group if (pose := result.evaluation.pose)]
+        retrieval = [found for result in group if (found := result.evaluation.retrieval)]
+        cross = [found.cross_subject for found in retrieval if found.cross_subject]
+        new_poses = [pose.over_poses for result in new_motion.get(first.key, ()) if (pose := result.evaluation.pose)]
+        table.append(
+            [
+                f"**{first.title}**" if first.system == MCSS.name else first.title,
+                first.labels,
+                str(len(group)),
+                spread([scores.n_mpjpe for scores in poses]),
+                spread([scores.mpjpe for scores in poses]),
+                spread([scores.pa_mpjpe for scores in poses]),
+                spread([score.above_oracle for case in cross for score in case.scores if score.k == 10]),
+                spread([found.same_instant.hit_at_1 for found in retrieval if found.same_instant], digits=2),
+                spread([scores.n_mpjpe for scores in new_poses]),
+            ]
+        )
+    versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
+    caption = (
+        f"Built-in synthetic capture (`{made.capture[:12]}`), not Human3.6M; mm, 16 joints, mean ± standard deviation "
+        f"over seeds. Written by `{made.command}` on {made.date} ({made.machine}, {versions})."
+    )
+    return "\n".join([*markdown(table), "", caption])

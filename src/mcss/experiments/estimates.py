@@ -1,4 +1,4 @@
-"""How long training will take: from runs that were made before, or from a step that is tried."""
+"""How long training will take: from runs that are finished, or from a step that is tried."""
 
 import copy
 import time
@@ -10,18 +10,7 @@ import torch
 
 from mcss.data.batches import Batch
 from mcss.experiments.runs import Cell, seconds_of
-from mcss.methods.method import (
-    COMPARES_VIEWS,
-    freezes_encoder,
-    losses_of,
-    needs_initial,
-    network_of,
-    output_of,
-    points_of,
-    pose_images_of,
-)
-from mcss.methods.rhodin_eccv18 import NovelViewSettings
-from mcss.training.memory import keep_freed_memory
+from mcss.processes import keep_freed_memory
 from mcss.training.settings import TrainSettings, stages
 
 
@@ -30,94 +19,98 @@ class Estimate:
     """What is left to train of a system."""
 
     system: str
+    """Method and backbone."""
     cells: int
     steps: int
+    """Optimiser steps of all cells together."""
     seconds_per_step: float
-    """On one process; several beside each other take longer each."""
+    """On one process; processes that run in parallel take longer each."""
     known: bool
-    """From finished runs; else from one step that was tried."""
+    """Measured in finished runs; otherwise in one step that was tried."""
 
     @property
     def hours(self) -> float:
-        """Of all its steps, one after the other."""
+        """Hours for all steps, one after the other."""
         return self.steps * self.seconds_per_step / 3600
 
 
 def estimates(waiting: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> list[Estimate]:
-    """How long cells will take, by system. Reading images and frozen stages, which is done once, is not in it.
+    """How long cells will take, by system; reading images and computing frozen stages, done once, is left out.
 
     Args:
         waiting: Cells that are to be trained.
-        cells: Others, whose pace tells that of those that wait.
-        folder: Of all cells.
+        cells: Other cells, whose speed is taken if they have the same method and backbone.
+        folder: Folder of all cells.
     """
-    kinds: dict[tuple[str, str], list[Cell]] = {}
+    by_kind: dict[tuple[str, str], list[Cell]] = {}
     for cell in waiting:
-        kinds.setdefault((cell.system, cell.settings.network.backbone), []).append(cell)
-    found = []
-    for (system, backbone), own in kinds.items():
-        alike = [c for c in cells if (c.system, c.settings.network.backbone) == (system, backbone)]
-        done = [(c.settings.optimiser.steps, s) for c in alike if (s := seconds_of(c, folder)) and c not in waiting]
-        steps = sum(cell.settings.optimiser.steps for cell in own)
-        known = sum(s for _, s in done) / sum(n for n, _ in done) if done else None
-        seconds = step_seconds(own[0].settings) if known is None else known
-        found.append(Estimate(f"{system}, {backbone}", len(own), steps, seconds, bool(done)))
-    return found
+        by_kind.setdefault(_kind(cell), []).append(cell)
+    result = []
+    for kind, left in by_kind.items():
+        finished = [
+            (cell.settings.optimiser.steps, seconds)
+            for cell in cells
+            if _kind(cell) == kind and cell not in waiting and (seconds := seconds_of(cell, folder))
+        ]
+        if finished:
+            seconds_per_step = sum(seconds for _, seconds in finished) / sum(steps for steps, _ in finished)
+        else:
+            seconds_per_step = step_seconds(left[0].settings)
+        steps = sum(cell.settings.optimiser.steps for cell in left)
+        result.append(Estimate(", ".join(kind), len(left), steps, seconds_per_step, bool(finished)))
+    return result
+
+
+def _kind(cell: Cell) -> tuple[str, str]:
+    return cell.system, cell.settings.network.backbone
 
 
 def step_seconds(settings: TrainSettings) -> float:
-    """Seconds of a training step, tried on empty images; of both stages for each step that was asked for."""
+    """Seconds of a training step, tried on noise; both stages count, for each step of the settings."""
     keep_freed_memory()
-    first, second = stages(settings)
-    runs = [second] if first is None else [first, second]
-    return sum(run.optimiser.steps * _tried(run) for run in runs) / settings.optimiser.steps
+    runs = [run for run in stages(settings) if run is not None]
+    return sum(run.optimiser.steps * _timed_step(run) for run in runs) / settings.optimiser.steps
 
 
-def _tried(settings: TrainSettings) -> float:
+def _timed_step(settings: TrainSettings) -> float:
     method, config, frozen = settings.method, settings.network, settings.frozen_stages
-    network = network_of(method, config, "random").to(memory_format=torch.channels_last)
+    network = method.build(config, "random").to(memory_format=torch.channels_last)
     network.backbone.stages[:frozen].requires_grad_(False)
-    if freezes_encoder(method):
+    if method.freezes_encoder:
         network.freeze_encoder()
-    batch = _empty_batch(settings, network.backbone(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen))
-    initial = copy.deepcopy(network) if needs_initial(method) else None
+    maps = network.backbone(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen)
+    batch = _noise_batch(settings, maps.shape[1:])
+    initial = copy.deepcopy(network) if method.needs_initial else None
     optimiser = torch.optim.AdamW([value for value in network.parameters() if value.requires_grad], lr=1e-9)
     network.train()
     started = 0.0
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
-        losses = losses_of(method, network, output_of(method, network, batch), batch, initial)
+        losses = method.step(network, network, batch, initial)
         optimiser.zero_grad()
         torch.autograd.backward(losses.total)
         optimiser.step()
     return time.perf_counter() - started
 
 
-def _empty_batch(settings: TrainSettings, maps: torch.Tensor) -> Batch:
-    """A batch as large as those of a run, of noise."""
+def _noise_batch(settings: TrainSettings, map_shape: torch.Size) -> Batch:
+    """A batch of noise, as large as those of a run.
+
+    Args:
+        settings: The run's.
+        map_shape: Channels, height and width of what the frozen stages compute of an image.
+    """
     method = settings.method
-    shape = (method.instants, method.views) if isinstance(method, COMPARES_VIEWS) else (0, 0)
-    metric = shape[0] * shape[1]
-    labelled = 0 if settings.labels == "none" else pose_images_of(method)
-    count = metric + labelled
+    shape = (0, 0) if method.multi_view is None else (method.multi_view.instants, method.multi_view.views)
+    unlabelled = shape[0] * shape[1]
+    labelled = 0 if settings.labels == "none" else method.pose_images
     cached = bool(settings.variants)
-    side = (3, settings.network.image_size, settings.network.image_size)
-    images = torch.randn(count, *(maps.shape[1:] if cached else side)).contiguous(memory_format=torch.channels_last)
-    drawn = None
-    if isinstance(method, NovelViewSettings):
-        drawn = torch.randn(metric, 3, method.synthesis.drawn_size, method.synthesis.drawn_size)
-    places = torch.zeros(count, dtype=torch.int64).numpy()
-    points = torch.randn(count, 17, 2) if points_of(method) is not None else None
+    size = settings.network.image_size
+    images = torch.randn(unlabelled + labelled, *(map_shape if cached else (3, size, size)))
     return Batch(
-        images=images,
+        images=images.contiguous(memory_format=torch.channels_last),
         metric_shape=shape,
-        instants=places,
-        views=places,
-        mirrored=places.astype(bool),
         poses=torch.randn(labelled, 17, 3),
         first_stage=settings.frozen_stages if cached else 0,
-        rotations=torch.eye(3).expand(count, 3, 3),
-        unchanged=drawn,
-        backgrounds=drawn,
-        points=points,
+        extra=method.blank_extra(unlabelled),
     )

@@ -1,18 +1,18 @@
-"""A row for what others would pick instead: MediaPipe, or any other program's 3D landmarks of the test images.
+"""Table 1's row for another program: MediaPipe, or whatever else finds 3D landmarks in the test images.
 
-Landmarks lie in a CSV or Parquet file with a line for every landmark of every image in which somebody was found:
-``subject,sequence,frame,view,joint,x,y,z``, joints named as in `mcss.skeletons.JOINTS`, along the axes of the camera
-(y down) in any unit. That of MediaPipe is written here, others by their users.
+Landmarks lie in a CSV or Parquet file with a line for every landmark of every image in which the program found a
+person: ``subject,sequence,frame,view,joint,x,y,z``, with joints named as in `mcss.skeletons.JOINTS`, along the axes of
+the camera (y down), in any unit. A Parquet file may state the program's name and the median milliseconds of an image in
+its metadata (`PROGRAM`, `MILLISECONDS`); ``scripts/write_mediapipe_landmarks.py`` writes such a file.
 """
 
+import hashlib
 import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet
 import torch
 from jaxtyping import Bool, Float32, Int64
@@ -21,198 +21,173 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import read_joints
 from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, true_poses
-from mcss.experiments.mediapipe_process import SHARED, VERSION, mediapipe
-from mcss.experiments.runs import Cell, cell_predictions
-from mcss.experiments.tables import Study
-from mcss.files import replacing, write_json
-from mcss.methods.method import load_estimator
+from mcss.experiments.rows import LandmarkRow
+from mcss.experiments.runs import Cell
+from mcss.experiments.study import Study
+from mcss.files import write_json
+from mcss.methods.registry import load_estimator
 from mcss.metrics import pa_mpjpe
 from mcss.models.model_file import MODEL
 from mcss.models.prediction import NetworkPredictor
-from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import JOINTS, ROOT
 
 COLUMNS = ("subject", "sequence", "frame", "view", "joint", "x", "y", "z")
 
-_CHUNK, _TIMED = 64, 30
+PROGRAM = b"mcss.program"
+"""Metadata key of a landmark file: the name of the program."""
 
-_FEWEST = 4
-"""Joints that an alignment needs, or it forgives everything."""
+MILLISECONDS = b"mcss.milliseconds"
+"""Metadata key of a landmark file: the median time of an image."""
+
+KEPT = "landmarks.json"
+"""The file beside a cell that keeps the rows, so that they outlive the weights and the landmark file."""
+
+_TIMED_IMAGES = 30
+
+_FEWEST_JOINTS = 4
+"""Joints that an alignment needs; with fewer it removes nearly any error."""
 
 
 @dataclass(frozen=True, eq=False)
-class Landmarks:
-    """What a program found in the images of a split."""
+class SplitLandmarks:
+    """The landmarks that a program found in the images of a split."""
 
     instants: Instants
     joints: Float32[np.ndarray, "n views 17 3"]
-    """NaN where it found none."""
-    looked: Bool[np.ndarray, "n views"]
+    """NaN for joints that were not found."""
+    scored: Bool[np.ndarray, "n views"]
     """Images that are scored."""
     common: Bool[np.ndarray, " 17"]
-    """Joints that all findings have."""
+    """Joints that were found in every image in which a person was found."""
 
     @property
-    def seen(self) -> Bool[np.ndarray, "n views"]:
-        """Images that are scored and in which it found somebody."""
-        found: Bool[np.ndarray, "n views"] = self.looked & np.isfinite(self.joints).all(axis=3).any(axis=2)
+    def found(self) -> Bool[np.ndarray, "n views"]:
+        """Scored images in which the program found a person."""
+        found: Bool[np.ndarray, "n views"] = self.scored & np.isfinite(self.joints).all(axis=3).any(axis=2)
         return found
 
 
-def read_landmarks(path: Path, capture: Capture, split: str, settings: EvaluationSettings) -> Landmarks:
-    """The landmarks of a split from a file.
+def read_landmarks(path: Path, capture: Capture, split: str, settings: EvaluationSettings) -> SplitLandmarks:
+    """Read the landmarks of a split from a file.
 
     Raises:
-        ValueError: The file is not there or not as expected, or has too little in it.
+        ValueError: The file does not exist, is malformed or holds too little.
     """
     instants = evaluated_instants(capture, split, settings)
     joints = read_joints(path, instants, COLUMNS, "landmarks")
-    looked = (instants.rows >= 0) & instants.heading_valid[:, None]
-    found = Landmarks(instants, joints, looked, np.ones(17, bool))
-    if not found.seen.any():
-        raise ValueError(f"landmarks: {path} has landmarks of none of the {int(looked.sum()):,} images looked at.")
-    common = np.isfinite(joints[found.seen]).all(axis=(0, 2))
+    scored = (instants.rows >= 0) & instants.heading_valid[:, None]
+    landmarks = SplitLandmarks(instants, joints, scored, np.ones(17, bool))
+    if not landmarks.found.any():
+        raise ValueError(f"landmarks: {path} has landmarks of none of the {int(scored.sum()):,} evaluated images.")
+    common = np.isfinite(joints[landmarks.found]).all(axis=(0, 2))
     common[ROOT] = False
-    if common.sum() < _FEWEST:
+    if common.sum() < _FEWEST_JOINTS:
         names = ", ".join(name for name, is_common in zip(JOINTS, common, strict=True) if is_common) or "none"
-        raise ValueError(f"landmarks: {path}: expected {_FEWEST} joints or more in every finding, came {names}.")
-    return Landmarks(instants, joints, looked, common)
+        raise ValueError(
+            f"landmarks: {path}: expected at least {_FEWEST_JOINTS} joints that every image with a person has, got "
+            f"{names}."
+        )
+    return SplitLandmarks(instants, joints, scored, common)
 
 
-def find_with_mediapipe(
-    path: Path,
-    capture: Capture,
-    split: str,
-    settings: EvaluationSettings,
-    progress: Progress = NO_PROGRESS,
-    python: Path | None = None,
-) -> None:
-    """Write what MediaPipe finds in the images of a split as a Parquet file, whose metadata say how long it took.
+def landmark_rows(study: Study, ours: Cell) -> list[LandmarkRow]:
+    """The program's row, and that of MCSS over the same joints of the same images.
+
+    Rows are kept beside the cell. Without a landmark file the kept ones are returned, if they are of the same images.
 
     Args:
-        path: The file.
-        capture: Where the images are.
-        split: Of the capture.
-        settings: How much of it is looked at.
-        progress: Told of every image.
-        python: Of an environment that has MediaPipe; None to install one in the cache folder.
-
-    Raises:
-        MediaPipeError: It cannot be installed, or does not run.
+        study: Names the landmark file and the program.
+        ours: The cell of MCSS to compare with.
     """
-    instants = evaluated_instants(capture, split, settings)
-    instant, view = np.nonzero(instants.rows >= 0)
-    rows = instants.rows[instant, view]
-    parts = []
-    with mediapipe(python) as process, progress.task("MediaPipe", len(rows)) as task:
-        for start in range(0, len(rows), _CHUNK):
-            found = process.landmarks(capture.decode(rows[start : start + _CHUNK]))
-            parts.append(found)
-            task.advance(len(found.found))
-    joints = np.concatenate([part.shared() for part in parts])
-    wall = np.concatenate([part.wall for part in parts])
-    seen = np.isfinite(joints).all(axis=(1, 2))
-    names = [list(SHARED)] * int(seen.sum())
-    at, of = instant[seen], view[seen]
-    told = {
-        "subject": [instants.subjects[s] for s in instants.subject[at]],
-        "sequence": [instants.sequences[s] for s in instants.sequence[at]],
-        "frame": instants.frame[at].tolist(),
-        "view": [instants.views[v] for v in of],
-    }
-    columns = {name: [value for value in values for _ in SHARED] for name, values in told.items()}
-    flat = joints[seen].reshape(-1, 3)
-    table = pa.table(
-        {**columns, "joint": [name for own in names for name in own], **{k: flat[:, i] for i, k in enumerate("xyz")}}
-    )
-    about = {"mcss.milliseconds": f"{1000 * float(np.median(wall)):.1f}", **_key(capture, split, settings)}
-    with replacing(path) as temporary:
-        pyarrow.parquet.write_table(table.replace_schema_metadata(about), temporary)
-
-
-def mediapipe_file(study: Study) -> Path:
-    """The file of `find_with_mediapipe`, written now if it is not there or is of other images."""
-    path = study.folder / "mediapipe.parquet"
-    key = _key(study.capture, "test", study.looked)
-    known = pyarrow.parquet.read_schema(path).metadata if path.exists() else {}
-    if any((known or {}).get(name.encode()) != value.encode() for name, value in key.items()):
-        find_with_mediapipe(path, study.capture, "test", study.looked, study.progress)
-    return path
-
-
-def mediapipe_rows(study: Study, ours: Cell) -> list[dict[str, Any]]:
-    """`landmark_rows` of MediaPipe; kept beside the evaluations of `ours`, which outlive its weights."""
-    path = study.cells / ours.name / "mediapipe.json"
-    key = _key(study.capture, "test", study.looked)
-    if path.exists():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known["key"] == key:
-            rows: list[dict[str, Any]] = known["rows"]
-            return rows
-    rows = landmark_rows(study, mediapipe_file(study), f"MediaPipe {VERSION}", ours)
-    write_json(path, {"key": key, "rows": rows})
+    kept_at = study.cells / ours.name / KEPT
+    key = {"capture": study.capture.fingerprint, "images": f"test, {study.budget.evaluation!r}"}
+    there = study.landmarks is not None and study.landmarks.is_file()
+    if study.landmarks is not None and there:
+        key |= {"file": hashlib.sha256(study.landmarks.read_bytes()).hexdigest(), "program": _program(study)}
+    if kept_at.exists() and (there or study.landmarks is None):
+        kept = json.loads(kept_at.read_text(encoding="utf-8"))
+        if all(kept["key"].get(name) == value for name, value in key.items()):
+            return [_from_json(row, ours) for row in kept["rows"]]
+    if study.landmarks is None:
+        return []
+    rows = measured_rows(study, study.landmarks, ours)
+    write_json(kept_at, {"key": key, "rows": [row.to_json() for row in rows]})
     return rows
 
 
-def landmark_rows(study: Study, path: Path, program: str, ours: Cell) -> list[dict[str, Any]]:
-    """The program's row, and that of MCSS over the same joints of the same images."""
-    found = read_landmarks(path, study.capture, "test", study.looked)
-    seen, common = found.seen, found.common
-    true = np.broadcast_to(found.instants.pose[:, None], found.joints.shape)[seen][:, common]
-    theirs = pa_mpjpe(torch.from_numpy(found.joints[seen][:, common]), torch.from_numpy(true.copy()))
-    predictions = cell_predictions(ours, study.cells, study.capture, "test", study.looked, study.progress)
+def measured_rows(study: Study, path: Path, ours: Cell) -> list[LandmarkRow]:
+    """Score a landmark file, and MCSS beside it, by PA-MPJPE."""
+    landmarks, program = read_landmarks(path, study.capture, "test", study.budget.evaluation), _program(study)
+    found, common = landmarks.found, landmarks.common
+    true = np.broadcast_to(landmarks.instants.pose[:, None], landmarks.joints.shape)[found][:, common]
+    their_error = pa_mpjpe(torch.from_numpy(landmarks.joints[found][:, common]), torch.from_numpy(true.copy()))
+    predictions = study.predictions(ours)
     assert predictions.pose is not None
-    kept = torch.from_numpy(seen[predictions.instant, predictions.view])
+    compared = torch.from_numpy(found[predictions.instant, predictions.view])
     body = torch.from_numpy(common)
-    own = pa_mpjpe(predictions.pose[kept][:, body], true_poses(predictions)[kept][:, body])
-    share = seen.sum() / found.looked.sum()
+    our_error = pa_mpjpe(predictions.pose[compared][:, body], true_poses(predictions)[compared][:, body])
+    share = found.sum() / landmarks.scored.sum()
     about = f"{int(common.sum())} joints, the {100 * share:.0f} % of images in which {program} found somebody"
-    spent = _milliseconds(path)
-    ours_spent = milliseconds_alone(ours, study, predictions.rows[:_TIMED])
+    their_time = _milliseconds(path)
+    our_time = milliseconds_per_image(ours, study, predictions.rows[:_TIMED_IMAGES])
     return [
-        _row(program, about, "–", float(theirs.mean()), "camera", spent),
-        _row("mcss", f"the same {about}", study.labels, float(own.mean()), predictions.frame, ours_spent),
+        LandmarkRow(
+            title=program,
+            system=program,
+            variant=about + _timing(their_time),
+            labels="–",
+            pa_mpjpe=float(their_error.mean()),
+            frame="camera",
+            milliseconds=their_time,
+        ),
+        LandmarkRow(
+            title=ours.title,
+            system=ours.system,
+            variant=f"the same {about}{_timing(our_time)}",
+            labels=study.labels,
+            pa_mpjpe=float(our_error.mean()),
+            frame=predictions.frame,
+            milliseconds=our_time,
+        ),
     ]
 
 
-def milliseconds_alone(cell: Cell, study: Study, rows: Int64[np.ndarray, " n"]) -> float | None:
+def milliseconds_per_image(cell: Cell, study: Study, rows: Int64[np.ndarray, " n"]) -> float | None:
     """Median milliseconds of a trained network for one image at a time, decoding included; None without weights."""
     run = study.cells / cell.name
     if not (run / MODEL).exists():
         return None
-    predict, spent = NetworkPredictor(load_estimator(run), study.capture), []
+    predict, milliseconds = NetworkPredictor(load_estimator(run), study.capture), []
     for row in rows:
         started = time.perf_counter()
         predict(np.array([row], np.int64))
-        spent.append(1000 * (time.perf_counter() - started))
-    return float(np.median(spent))
+        milliseconds.append(1000 * (time.perf_counter() - started))
+    return float(np.median(milliseconds))
+
+
+def _from_json(plain: dict[str, object], ours: Cell) -> LandmarkRow:
+    title = ours.title if plain["system"] == ours.system else plain["system"]
+    return LandmarkRow(**{**plain, "title": title})  # type: ignore[arg-type]
+
+
+def _program(study: Study) -> str:
+    """The name of the program that found the landmarks."""
+    if study.program is not None:
+        return study.program
+    stated = None if study.landmarks is None else _metadata(study.landmarks).get(PROGRAM)
+    return "another program" if stated is None else stated.decode()
 
 
 def _milliseconds(path: Path) -> float | None:
-    if path.suffix != ".parquet":
-        return None
-    told = (pyarrow.parquet.read_schema(path).metadata or {}).get(b"mcss.milliseconds")
-    return None if told is None else float(told)
+    stated = _metadata(path).get(MILLISECONDS)
+    return None if stated is None else float(stated)
 
 
-def _key(capture: Capture, split: str, settings: EvaluationSettings) -> dict[str, str]:
-    return {"mcss.capture": capture.fingerprint, "mcss.images": f"{split}, {settings!r}", "mcss.program": VERSION}
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    if path.suffix != ".parquet" or not path.is_file():
+        return {}
+    return pyarrow.parquet.read_schema(path).metadata or {}
 
 
-def _row(
-    system: str, variant: str, labels: str, error: float, frame: str, milliseconds: float | None
-) -> dict[str, Any]:
-    if milliseconds is not None:
-        variant += f", {milliseconds:.0f} ms each"
-    return {
-        "system": system,
-        "variant": variant,
-        "labels": labels,
-        "seed": None,
-        "n_mpjpe": None,
-        "mpjpe": None,
-        "pa_mpjpe": error,
-        "frame": frame,
-        "uses": None,
-        "milliseconds": milliseconds,
-    }
+def _timing(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f", {milliseconds:.0f} ms each"

@@ -155,7 +155,9 @@ def table2_cells(study: Study) -> list[Cell]:
     cells = []
     for seed in study.seeds:
         canonical = study.cell(MCSS, seed=seed, variant="canonical pose")
-        method = replace(canonical.settings.method, frame="world")  # type: ignore[call-arg]
+        method = canonical.settings.method
+        assert isinstance(method, MCSS)
+        method = replace(method, frame="world")
         cells += [
             canonical,
             replace(canonical, settings=replace(canonical.settings, method=method), variant="global pose"),

@@ -1,38 +1,28 @@
-"""All parts in order: choose settings, train what is not trained, measure, write."""
+"""The parts of the paper that can be reproduced: choose settings, train what is missing, measure and write."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.experiments import pose_tables as pose_parts
-from mcss.experiments import retrieval_tables as retrieval_parts
-from mcss.experiments import signals
+from mcss.experiments import pose_tables, retrieval_tables
 from mcss.experiments.estimates import Estimate, estimates
-from mcss.experiments.page import reproduction_page
-from mcss.experiments.runs import Cell, Enough, train_cells, unfinished
-from mcss.experiments.tables import Part, PartName, Study
-from mcss.experiments.tuning import Budget, BudgetName, balance_of, trial_cells, tuned, untried
+from mcss.experiments.runs import Cell, Enough, unfinished, weights_needed
+from mcss.experiments.study import Budget, Study
+from mcss.experiments.tables import MeasuredPart, PartName, reproduction_page
+from mcss.experiments.tuning import choose_settings, sweep_of, trial_cells, untried
 from mcss.files import write_json, write_text
+from mcss.methods.method import Method
+from mcss.methods.registry import compared_methods
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.parallel import Share
-from mcss.training.recipes import MethodName
-from mcss.viz.plots import write_figure
 
-PARTS: tuple[PartName, ...] = get_args(PartName)
+BudgetName = Literal["small", "paper"]
 
 Wanted = Literal[PartName, "all"]
-
-_NEED_ANOTHER: tuple[PartName, ...] = ("table4", "generalisation")
-
-_ASK_NETWORKS: tuple[PartName, ...] = ("fig4", "fig6", "tsne")
-"""Of which evaluations are not enough."""
-
-_ROW_BY_ROW: tuple[PartName, ...] = ("table1", "signals", "fig3", "table2", "table3")
-"""Which are worth something before all is trained."""
 
 BUDGETS = {
     "small": Budget(steps=1000, recipe="fast", evaluation=EvaluationSettings(max_instants=500)),
@@ -42,38 +32,91 @@ BUDGETS = {
 
 
 @dataclass(frozen=True)
+class PaperPart:
+    """A table, figure or section of the paper."""
+
+    name: PartName
+    cells: Callable[[Study], list[Cell]]
+    """What has to be trained for it."""
+    measure: Callable[[Study], MeasuredPart]
+    """Measures it when its cells are trained."""
+    methods: Callable[[], Sequence[type[Method]]] = lambda: pose_tables.MAIN_METHODS
+    """The methods that it compares, whose settings are chosen first."""
+    evaluation: Callable[[Study], EvaluationSettings] = lambda study: study.budget.evaluation
+    """How its cells are evaluated."""
+    by_row: bool = False
+    """Whether it can be written before all of its cells are trained, with the rest marked as missing."""
+    needs_networks: bool = False
+    """Whether it needs predictions, so that kept evaluations cannot make up for deleted weights."""
+    needs_other: bool = False
+    """Whether it is measured on a second capture."""
+
+    def enough(self, study: Study) -> Enough:
+        """The evaluation of a cell that the part needs, see `mcss.experiments.runs.Enough`."""
+        if self.needs_networks:
+            return weights_needed
+        return study.enough(study.other if self.needs_other else None, self.evaluation(study))
+
+    def untrained(self, study: Study) -> list[Cell]:
+        """The cells that are still to be trained."""
+        return unfinished(self.cells(study), study.cells, self.enough(study))
+
+
+PARTS = (
+    PaperPart("table1", pose_tables.table1_cells, pose_tables.table1, methods=compared_methods, by_row=True),
+    PaperPart("signals", pose_tables.signals_cells, pose_tables.signals, methods=compared_methods, by_row=True),
+    PaperPart("fig3", pose_tables.fig3_cells, pose_tables.fig3, by_row=True),
+    PaperPart("table2", pose_tables.table2_cells, pose_tables.table2, by_row=True),
+    PaperPart(
+        "table3",
+        pose_tables.table3_cells,
+        pose_tables.table3,
+        evaluation=pose_tables.table3_evaluation,
+        by_row=True,
+    ),
+    PaperPart("fig4", retrieval_tables.embedding_cells, retrieval_tables.fig4, needs_networks=True),
+    PaperPart("fig5", retrieval_tables.fig5_cells, retrieval_tables.fig5),
+    PaperPart("table4", retrieval_tables.other_cells, retrieval_tables.table4, needs_other=True),
+    PaperPart("fig6", retrieval_tables.embedding_cells, retrieval_tables.fig6, needs_networks=True),
+    PaperPart("tsne", retrieval_tables.embedding_cells, retrieval_tables.tsne, needs_networks=True),
+    PaperPart("generalisation", retrieval_tables.other_cells, retrieval_tables.generalisation, needs_other=True),
+)
+"""All parts, in the order in which they are measured and shown."""
+
+PART_NAMES = tuple(part.name for part in PARTS)
+
+
+@dataclass(frozen=True)
 class ReproducePlan:
-    """How much is done, and with what."""
+    """How much is trained and measured, and with what."""
 
     budget: BudgetName = "small"
-    """small: the recipe fast, for a laptop. paper: the paper's own, for GPUs."""
+    """small takes the recipe fast, for a laptop; paper takes the paper's own training, for GPUs."""
     steps: int | None = None
-    """Optimiser steps of every run instead of the budget's."""
+    """Optimiser steps of every run, instead of the budget's."""
     seeds: int = 3
-    """Runs of the rows with one subject's labels in Table 1, Table 2, Fig. 3 and Fig. 5; one elsewhere."""
+    """Runs of each row with one subject's labels in Table 1, Table 2, Fig. 3 and Fig. 5; other rows have one."""
     trials: int = 6
-    """Settings that are tried for every system on the validation subject; 0: all take the recipe's."""
+    """Settings tried for every method on the validation subject; 0 to keep the recipe's settings."""
     labels: str | None = None
-    """The one labelled subject; the first of the training split by default."""
+    """The one labelled subject; by default the first of the training split."""
     other: str | None = None
-    """A second capture, with other people, cameras and scenes: for table4 and generalisation."""
+    """A second capture with other people, cameras and scenes, for table4 and generalisation."""
     resnet34: str = "imagenet"
-    """Weights of Table 2's other backbone: imagenet (from the hub), or a .safetensors or .pth file."""
-    mediapipe: bool = False
-    """A row for MediaPipe in Table 1: install it in an environment of its own (about a gigabyte, once) and run it."""
-    landmarks: str | None = None
-    """A file of what another program found in the test images, for a row in Table 1, see docs/reproduce.md."""
-    program: str = "another program"
-    """The name of that program."""
+    """Weights of Table 2's second backbone: imagenet to download them, or a .safetensors or .pth file."""
+    landmarks: Path | None = None
+    """A file of another program's 3D landmarks in the test images, for a row in Table 1; see docs/reproduce.md."""
+    program: str | None = None
+    """The name of that program; by default the one stated in the file."""
     processes: int = 1
-    """Runs that are trained beside each other."""
+    """Runs trained in parallel."""
     share: str | None = None
-    """Only train, and only a share of the runs: I/N, such as 0/4 to 3/4, on each of four machines that have the folder
-    of cells in common. When all are through, the same command without it writes the results."""
+    """Only train, and only a share of the runs: I/N, such as 0/4 to 3/4 on four machines that share the folder of
+    cells. When all have finished, run the same command without --share to write the results."""
     cells: Path | None = None
-    """Folder of the trained cells, to write the results elsewhere; by default the folder cells in --out."""
+    """Folder of the trained cells; by default the folder cells in --out."""
     train: bool = True
-    """Train what is not trained. --no-train writes what is to be had without: tables say what is not trained yet."""
+    """Train what is missing. With --no-train, tables say what is not trained yet."""
 
     def __post_init__(self) -> None:
         for name, least in (("seeds", 1), ("trials", 0), ("processes", 1)):
@@ -85,7 +128,7 @@ class ReproducePlan:
                 raise ValueError("share: with --no-train there is nothing to share; leave one of the two out.")
 
     def study(self, capture: str, out: Path, progress: Progress = NO_PROGRESS) -> Study:
-        """What the parts are measured on, before settings are chosen."""
+        """The study that the parts are measured in, with the recipe's settings."""
         opened = Capture.open(capture)
         budget = replace(BUDGETS[self.budget], processes=self.processes)
         if self.steps is not None:
@@ -96,188 +139,121 @@ class ReproducePlan:
             cells=self.cells or out / "cells",
             budget=budget,
             labels=self.labels or opened.instants("train").present_subjects()[0],
-            other=None if self.other is None else Capture.open(self.other),
-            weights={"resnet34": self.resnet34},
             seeds=tuple(range(self.seeds)),
-            landmarks=self.landmarks or "",
+            other=None if self.other is None else Capture.open(self.other),
+            resnet34=self.resnet34,
+            landmarks=self.landmarks,
             program=self.program,
-            mediapipe=self.mediapipe,
             train=self.train,
             share=None if self.share is None else Share.parse(self.share),
             progress=progress,
         )
 
 
-def wanted_parts(wanted: Sequence[Wanted], study: Study) -> tuple[list[PartName], list[str]]:
-    """The parts in their order, and what is to be said of those of ``all`` that are left out.
+def wanted_parts(wanted: Sequence[Wanted], study: Study) -> tuple[list[PaperPart], list[str]]:
+    """The parts to measure, in order, and a note for each part of ``all`` that is left out.
 
     Raises:
-        ValueError: None was named; or one that needs a second capture, and there is none.
+        ValueError: No part is named, or one that needs a second capture when there is none.
     """
     if not wanted:
-        raise ValueError(f"reproduce: name one or more of {', '.join(PARTS)}, or all.")
-    named = [part for part in PARTS if part in wanted or "all" in wanted]
-    lacking = [part for part in named if part in _NEED_ANOTHER and study.other is None]
-    if asked := [part for part in lacking if part in wanted]:
+        raise ValueError(f"reproduce: name one or more of {', '.join(PART_NAMES)}, or all.")
+    named = [part for part in PARTS if part.name in wanted or "all" in wanted]
+    impossible = [part for part in named if part.needs_other and study.other is None]
+    if explicit := [part for part in impossible if part.name in wanted]:
         raise ValueError(
-            f"{asked[0]}: retrieval on another capture needs one; give it as --other CAPTURE, such as one of "
+            f"{explicit[0].name}: retrieval on another capture needs one; give it as --other CAPTURE, such as one of "
             "`mcss synthetic build OTHER --seed 1 --stages per-subject`."
         )
-    notes = [f"{part} is left out: it needs a second capture (--other)." for part in lacking]
-    return [part for part in named if part not in lacking], notes
+    notes = [f"{part.name} is left out: it needs a second capture (--other)." for part in impossible]
+    return [part for part in named if part not in impossible], notes
 
 
-def cells_of(part: PartName, study: Study) -> list[Cell]:
-    """What has to be trained for a part."""
-    match part:
-        case "table1":
-            return pose_parts.table1_cells(study)
-        case "signals":
-            return signals.signals_cells(study)
-        case "fig3":
-            return pose_parts.fig3_cells(study)
-        case "table2":
-            return pose_parts.table2_cells(study)
-        case "table3":
-            return pose_parts.table3_cells(study)
-        case "fig5":
-            return retrieval_parts.fig5_cells(study)
-        case "table4" | "generalisation":
-            return retrieval_parts.other_cells(study)
-        case _:
-            return retrieval_parts.embedding_cells(study)
+def tuned_methods(parts: Sequence[PaperPart]) -> list[type[Method]]:
+    """The methods that parts compare, each once."""
+    return list(dict.fromkeys(method for part in parts for method in part.methods()))
 
 
-def measured(part: PartName, study: Study) -> Part:
-    """A part whose cells are trained."""
-    match part:
-        case "table1":
-            return pose_parts.table1(study)
-        case "signals":
-            return signals.signals(study)
-        case "fig3":
-            return pose_parts.fig3(study)
-        case "table2":
-            return pose_parts.table2(study)
-        case "table3":
-            return pose_parts.table3(study)
-        case "fig4":
-            return retrieval_parts.fig4(study)
-        case "fig5":
-            return retrieval_parts.fig5(study)
-        case "table4":
-            return retrieval_parts.table4(study)
-        case "fig6":
-            return retrieval_parts.fig6(study)
-        case "tsne":
-            return retrieval_parts.tsne(study)
-        case "generalisation":
-            return retrieval_parts.generalisation(study)
-
-
-def tuned_systems(parts: Sequence[PartName]) -> list[MethodName]:
-    """The systems that parts compare, whose settings are chosen first."""
-    return list(pose_parts.SYSTEMS if {"table1", "signals"} & set(parts) else pose_parts.SYSTEMS[:2])
-
-
-def estimate(parts: Sequence[PartName], study: Study, trials: int) -> list[Estimate]:
-    """What is left to train, and how long it will take; settings that are still to be chosen may change it."""
-    waiting = _waiting(parts, study)
-    known = [cell for part in parts for cell in cells_of(part, study)]
-    for system in tuned_systems(parts) if trials else ():
-        tried = trial_cells(system, study.capture, study.budget, study.labels, trials)
-        waiting += untried(tried, study.cells, study.capture)
+def estimate(parts: Sequence[PaperPart], study: Study, trials: int) -> list[Estimate]:
+    """Estimate what is left to train and how long it takes; settings that are still to be chosen may change it."""
+    waiting = _untrained(parts, study)
+    known = [cell for part in parts for cell in part.cells(study)]
+    for method in tuned_methods(parts) if trials else ():
+        tried = trial_cells(study, method, trials)
+        waiting += untried(study, tried)
         known += tried
     return estimates(_each_once(waiting), known, study.cells)
 
 
-def _waiting(parts: Sequence[PartName], study: Study) -> list[Cell]:
-    """What is not trained yet of all that the parts need."""
-    return _each_once(
-        cell for part in parts for cell in unfinished(cells_of(part, study), study.cells, _enough(part, study))
-    )
+def _untrained(parts: Sequence[PaperPart], study: Study) -> list[Cell]:
+    return _each_once(cell for part in parts for cell in part.untrained(study))
 
 
-def _of_this_machine(parts: Sequence[PartName], study: Study) -> list[Cell]:
-    """What is not trained yet, but for what other machines are to train; a run and what starts from it go together."""
-    waiting = _waiting(parts, study)
+def _untrained_share(parts: Sequence[PaperPart], study: Study) -> list[Cell]:
+    """The untrained cells of this machine's share; a cell and those that start from it belong to one share."""
+    waiting = _untrained(parts, study)
     if study.share is None:
         return waiting
-    mine = study.share.of(_root(cell).name for part in parts for cell in cells_of(part, study))
+    mine = study.share.of(_root(cell).name for part in parts for cell in part.cells(study))
     return [cell for cell in waiting if _root(cell).name in mine]
 
 
 def _root(cell: Cell) -> Cell:
-    return cell if cell.after is None else _root(cell.after)
+    return cell if cell.start is None else _root(cell.start)
 
 
 def _each_once(cells: Iterable[Cell]) -> list[Cell]:
     return list({cell.name: cell for cell in cells}.values())
 
 
-def _enough(part: PartName, study: Study) -> Enough:
-    """Which evaluation of a cell a part needs, see `mcss.experiments.runs.Enough`."""
-    if part in _ASK_NETWORKS:
-        return lambda _: None
-    return study.enough(
-        study.other if part in _NEED_ANOTHER else None, pose_parts.table3_looked(study) if part == "table3" else None
-    )
-
-
 def reproduce(
-    parts: Sequence[PartName],
+    parts: Sequence[PaperPart],
     study: Study,
     trials: int,
     command: str,
-    told: Callable[[str], None] = lambda _: None,
-) -> list[Part]:
-    """Train and measure; ``NAME.json``, ``NAME.md``, figures and ``index.html`` in the study's folder.
+    notify: Callable[[str], None] = lambda _: None,
+) -> list[MeasuredPart]:
+    """Train and measure parts; write ``NAME.json``, ``NAME.md``, figures and ``index.html`` to the study's folder.
 
-    What was trained or measured before, by whatever call, is not done again.
+    Whatever an earlier call has trained or measured is not done again.
 
     Args:
-        parts: Which.
-        study: On what.
-        trials: Settings that are tried for every system; 0 for none.
-        command: What the user typed.
-        told: Called with a line for every part that is finished.
+        parts: The parts.
+        study: Where and how they are measured.
+        trials: Settings tried for every method; 0 to keep the recipe's.
+        command: The command that the user typed, for the provenance.
+        notify: Called with a line for every part that is finished or left out.
     """
     if trials:
-        budget, tried = tuned(
-            tuned_systems(parts), study.capture, study.cells, study.budget, study.labels, trials, study.progress,
-            study.train, study.share or Share(),
-        )  # fmt: skip
-        study = replace(study, budget=budget)
-        write_json(study.folder / "tuning.json", tried)
+        study, measured_trials = choose_settings(study, tuned_methods(parts), trials)
+        tuning = {name: [trial.to_json() for trial in tried] for name, tried in measured_trials.items()}
+        write_json(study.folder / "tuning.json", tuning)
     made = _provenance(study, parts, command)
-    if study.train:  # all at once, so that processes have work as long as there is any
-        mine = _of_this_machine(parts, study)
-        train_cells(mine, study.cells, study.budget.processes, study.progress, lambda _: None)
+    if study.train:  # all parts together, so that no process is idle while there is work
+        study.train_cells(_untrained_share(parts, study), weights_needed)
     if study.share is not None:
-        told("This share is trained. When all are, the same command without --share writes the results.")
+        notify("This share is trained. When all are, the same command without --share writes the results.")
         return []
-    found = []
+    measured = []
     for part in parts:
-        if not study.train and part not in _ROW_BY_ROW and (left := _waiting([part], study)):
-            told(f"{part} is left out: {left[0].name} is not trained, and {len(left) - 1} others.")
+        if not study.train and not part.by_row and (left := part.untrained(study)):
+            notify(f"{part.name} is left out: {left[0].name} is not trained, and {len(left) - 1} others are not.")
             continue
-        one = measured(part, study)
-        for name, figure in one.figures.items():
-            write_figure(study.folder / name, figure)
-        one.write(study.folder, made)
-        write_text(study.folder / "index.html", reproduction_page(study.folder, PARTS))
-        found.append(one)
-        told(f"{one.title}: {study.folder / part}.md")
-    return found
+        result = part.measure(study)
+        result.write(study.folder, made)
+        write_text(study.folder / "index.html", reproduction_page(study.folder, PART_NAMES))
+        measured.append(result)
+        notify(f"{result.title}: {study.folder / part.name}.md")
+    return measured
 
 
-def _provenance(study: Study, parts: Sequence[PartName], command: str) -> Provenance:
+def _provenance(study: Study, parts: Sequence[PaperPart], command: str) -> Provenance:
     budget = study.budget
     about = {"recipe": budget.recipe, "steps": str(budget.steps), "labelled subject": study.labels}
-    for system in tuned_systems(parts):
-        settings = budget.settings(system, study.capture, study.labels)
-        text = f"learning rate {settings.optimiser.lr:g}"
-        if (trial := budget.chosen.get(system)) is not None:
-            text += f" and {balance_of(settings.method).name} {trial.balance:g}, chosen on the validation subject"
-        about[system] = text
+    for method in tuned_methods(parts):
+        settings = budget.settings(method, study.capture, study.labels)
+        about[method.name] = f"learning rate {settings.optimiser.lr:g}"
+        if (trial := budget.chosen.get(method.name)) is not None:
+            sweep = sweep_of(settings.method).name
+            about[method.name] += f" and {sweep} {trial.balance:g}, chosen on the validation subject"
     return provenance(command, study.capture, about)

@@ -40,7 +40,6 @@ from mcss.training.parallel import unfinished as without_learning_curve
 from mcss.training.runs import FIRST_STAGE, adopt_first_stage, check_run
 from mcss.training.settings import IDLE, TrainSettings, stages
 
-
 _NAMES_IN_DIGEST = {"backbone": "trunk", "drawn_size": "picture_size"}
 """Settings that were renamed after cells had been trained; a digest has the first name, so the folders stay valid."""
 

@@ -1,24 +1,25 @@
 """The pipe to MediaPipe's own environment, with a stand-in for MediaPipe at the other end."""
 
+import importlib
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
-from mcss.experiments import mediapipe_process
-from mcss.experiments.mediapipe_process import (
-    SHARED,
-    MediaPipeError,
-    install,
-    mediapipe,
-    shared_joints,
-    shared_pa_mpjpe,
-)
+from mcss.data.capture import Capture
+from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments.landmarks import MILLISECONDS, PROGRAM, read_landmarks
+from mcss.progress import NO_PROGRESS
 from mcss.skeletons import JOINTS
+
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+script = importlib.import_module("write_mediapipe_landmarks")
+SHARED = script.SHARED
 
 STAND_IN = '''
 """Finds a person where the image is bright; says where by what it sees. Prints, as the real one does."""
@@ -64,7 +65,7 @@ def images(*brightness: int) -> np.ndarray:
 
 
 def test_images_are_sent_and_landmarks_come_back_in_mm(python: Path) -> None:
-    with mediapipe(python) as process:
+    with script.mediapipe(python) as process:
         for _ in range(2):
             found = process.landmarks(images(200, 10, 150))
     assert found.found.tolist() == [True, False, True]
@@ -78,15 +79,15 @@ def test_images_are_sent_and_landmarks_come_back_in_mm(python: Path) -> None:
 
 
 def test_a_process_that_ends_is_reported(python: Path) -> None:
-    with mediapipe(python) as process:
-        with pytest.raises(MediaPipeError, match="ended"):
+    with script.mediapipe(python) as process:
+        with pytest.raises(script.MediaPipeError, match="ended"):
             process.landmarks(images(77))
-        with pytest.raises(MediaPipeError, match="ended"):
+        with pytest.raises(script.MediaPipeError, match="ended"):
             process.landmarks(images(200))
 
 
 def test_a_failed_installation_says_why_and_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mediapipe_process, "VERSION", "0.0.none")
+    monkeypatch.setattr(script, "VERSION", "0.0.none")
     run = subprocess.run
     asked = []
 
@@ -97,8 +98,8 @@ def test_a_failed_installation_says_why_and_is_tried_again(tmp_path: Path, monke
         return run([sys.executable, "-c", "import sys; sys.exit('ERROR: no wheel')"], **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(subprocess, "run", without_pip)
-    with pytest.raises(MediaPipeError, match=r"mediapipe 0.0.none could not be installed .*ERROR: no wheel"):
-        install(tmp_path / "environment")
+    with pytest.raises(script.MediaPipeError, match=r"mediapipe 0.0.none could not be installed .*ERROR: no wheel"):
+        script.install(tmp_path / "environment")
     assert asked[-1][-1] == "mediapipe==0.0.none"
     assert not (tmp_path / "environment" / "installed").exists()
 
@@ -108,10 +109,29 @@ def test_the_shared_joints_are_limbs_and_their_error_ignores_frame_and_scale() -
     assert len(SHARED) == 12
     generator = torch.Generator().manual_seed(0)
     target = 300 * torch.randn(3, 17, 3, generator=generator)
-    turned = shared_joints(target) @ torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) * 0.7 + 5
+    turned = script.shared_joints(target) @ torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]) * 0.7 + 5
     turned[1] = torch.nan
-    errors = shared_pa_mpjpe(turned, target)
+    errors = script.shared_pa_mpjpe(turned, target)
     assert errors[[0, 2]].max() < 1e-2
     assert errors[1].isnan()
     target[2, JOINTS.index("Head")] += 500  # not shared
-    assert shared_pa_mpjpe(turned, target)[2] < 1e-2
+    assert script.shared_pa_mpjpe(turned, target)[2] < 1e-2
+
+
+def test_what_mediapipe_finds_becomes_a_file_of_landmarks(tiny_capture: Capture, tmp_path: Path, python: Path) -> None:
+    settings = EvaluationSettings(max_instants=3)
+    path = tmp_path / "landmarks.parquet"
+    script.write_landmarks(path, tiny_capture, "test", settings, NO_PROGRESS, python)
+    metadata = pyarrow.parquet.read_schema(path).metadata
+    assert metadata[PROGRAM] == b"MediaPipe 0.10.21"
+    assert float(metadata[MILLISECONDS]) >= 0
+    landmarks = read_landmarks(path, tiny_capture, "test", settings)
+    assert [name for name, common in zip(JOINTS, landmarks.common, strict=True) if common] == sorted(
+        SHARED, key=JOINTS.index
+    )
+    bright = tiny_capture.decode(landmarks.instants.rows[landmarks.scored]).mean(axis=(1, 2, 3)) >= 100
+    assert landmarks.found[landmarks.scored].tolist() == bright.tolist()
+    images = tiny_capture.decode(landmarks.instants.rows[landmarks.found])
+    knees = landmarks.joints[landmarks.found][:, JOINTS.index("RKnee")]
+    np.testing.assert_allclose(knees[:, 0], 26, rtol=1e-5)  # MediaPipe's 26th landmark, a millimetre each
+    np.testing.assert_allclose(knees[:, 1], 1000.0 * images[:, 0, 0, 0], rtol=1e-5)

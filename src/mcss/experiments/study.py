@@ -1,0 +1,146 @@
+"""A study: the capture, the cells trained on it, and how all of them are trained and measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from glob import escape
+from pathlib import Path
+
+from mcss.data.capture import Capture
+from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction
+from mcss.evaluation.report import SystemResult
+from mcss.experiments.rows import PoseRow, cell_row, missing_row
+from mcss.experiments.runs import (
+    Cell,
+    Enough,
+    any_evaluation,
+    cell_predictions,
+    cell_result,
+    evaluation_file,
+    finished,
+    mean_pose_result,
+    train_cells,
+)
+from mcss.methods.method import Method
+from mcss.methods.recipe import RecipeName
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.training.parallel import Share
+from mcss.training.settings import TrainSettings, recipe
+
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A choice of the two settings that tuning varies."""
+
+    rate: float
+    """Learning rate."""
+    balance: float
+    """Value of the method's `sweep`."""
+
+    def applied(self, settings: TrainSettings) -> TrainSettings:
+        """The settings with this choice."""
+        method, optimiser = settings.method, settings.optimiser
+        several_people = settings.labels == "all" or "," in settings.labels
+        steps = method.swept_steps(self.balance, optimiser.steps, several_people)
+        return replace(
+            settings, method=method.swept(self.balance), optimiser=replace(optimiser, lr=self.rate, steps=steps)
+        )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every cell of a study gets."""
+
+    steps: int
+    """Optimiser steps of a run, over all stages that see labels."""
+    recipe: RecipeName = "fast"
+    """Network, images and augmentation."""
+    processes: int = 1
+    """Runs trained in parallel."""
+    evaluation: EvaluationSettings = field(default_factory=lambda: EvaluationSettings(max_instants=500))
+    """How much of a split is evaluated."""
+    chosen: Mapping[str, Trial] = field(default_factory=dict)
+    """The trial chosen for each method, by name; other methods keep the recipe's settings."""
+
+    def settings(self, method: type[Method], capture: Capture, labels: str, seed: int = 0) -> TrainSettings:
+        """The settings of a run; a method that sees no labels ignores `labels`."""
+        settings = recipe(self.recipe, method, capture.uri)
+        optimiser = replace(settings.optimiser, steps=self.steps)
+        settings = replace(settings, optimiser=optimiser, seed=seed)
+        if method.predicts_poses:
+            settings = replace(settings, labels=labels)
+        return self.chosen[method.name].applied(settings) if method.name in self.chosen else settings
+
+    def cell(self, method: type[Method], capture: Capture, labels: str, seed: int = 0, variant: str = "") -> Cell:
+        """A cell of a method."""
+        return Cell(self.settings(method, capture, labels, seed), capture.fingerprint, variant)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the cells of an experiment are trained and measured on, and with how much effort."""
+
+    capture: Capture
+    folder: Path
+    """Folder of the results."""
+    cells: Path
+    """Folder of the trained cells."""
+    budget: Budget
+    labels: str = "S1"
+    """The one labelled subject."""
+    seeds: tuple[int, ...] = SEEDS
+    """Seeds of the rows that average several runs."""
+    other: Capture | None = None
+    """Another capture, to measure generalisation on."""
+    resnet34: str = "imagenet"
+    """ImageNet weights of ResNet-34: a file, or imagenet to download them."""
+    landmarks: Path | None = None
+    """A file of another program's 3D landmarks in the test images, for its row in Table 1."""
+    program: str | None = None
+    """The name of that program; by default the one stated in the file."""
+    train: bool = True
+    """Whether missing cells are trained; otherwise their rows say that they are missing."""
+    share: Share | None = None
+    """The share of the cells that this machine trains; None to train all of them and write the results."""
+    progress: Progress = NO_PROGRESS
+
+    def cell(self, method: type[Method], labels: str | None = None, seed: int | None = None, variant: str = "") -> Cell:
+        """A cell of a method, by default with the labels of the one labelled subject and the first seed."""
+        seed = self.seeds[0] if seed is None else seed
+        return self.budget.cell(method, self.capture, self.labels if labels is None else labels, seed, variant)
+
+    def train_cells(self, cells: Sequence[Cell], enough: Enough = any_evaluation) -> None:
+        """Train the cells that are missing, see `mcss.experiments.runs.train_cells`."""
+        train_cells(cells, self.cells, self.budget.processes, self.progress, enough)
+
+    def result(
+        self,
+        cell: Cell,
+        split: str = "test",
+        capture: Capture | None = None,
+        settings: EvaluationSettings | None = None,
+    ) -> SystemResult:
+        """The evaluation of a trained cell, by default on the test split of the capture."""
+        settings = settings or self.budget.evaluation
+        return cell_result(cell, self.cells, capture or self.capture, split, settings, self.progress)
+
+    def mean_pose(self, split: str = "test", in_cameras: bool = False) -> SystemResult:
+        """The evaluation of the mean pose of the labelled subject."""
+        return mean_pose_result(self.capture, self.labels, split, self.budget.evaluation, in_cameras=in_cameras)
+
+    def predictions(self, cell: Cell, settings: EvaluationSettings | None = None) -> SplitPrediction:
+        """What a trained cell predicts for the test split."""
+        settings = settings or self.budget.evaluation
+        return cell_predictions(cell, self.cells, self.capture, "test", settings, self.progress)
+
+    def enough(self, capture: Capture | None = None, settings: EvaluationSettings | None = None) -> Enough:
+        """The evaluation with which `result` needs no weights, see `mcss.experiments.runs.Enough`."""
+        settings = settings or self.budget.evaluation
+        return lambda cell: escape(evaluation_file(cell, capture or self.capture, "test", settings))
+
+    def row(self, cell: Cell, settings: EvaluationSettings | None = None) -> PoseRow:
+        """The row of a cell in a table of pose errors."""
+        if not self.train and not finished(cell, self.cells, self.enough(settings=settings)):
+            return missing_row(cell, "not trained yet")
+        return cell_row(cell, self.result(cell, settings=settings), self.cells)
