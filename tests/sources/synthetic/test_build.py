@@ -119,8 +119,8 @@ def test_a_subject_changes_outfits_between_sequences_but_not_skin_or_hair() -> N
     assert first is third
     same = [np.array_equal(finest(first, material), finest(second, material)) for material in (SKIN, HAIR, TOP, BOTTOM)]
     assert same == [True, True, False, False]
-    assert capture_info(settings).looks == ("* 1", "* 2", "* 3")
-    assert capture_info(TINY).looks == ("*",)
+    assert capture_info(settings).outfits == ("* 1", "* 2", "* 3")
+    assert capture_info(TINY).outfits == ("*",)
 
 
 def finest(figure: Figure, material: int) -> np.ndarray:
