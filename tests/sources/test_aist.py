@@ -229,7 +229,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"keypoints3d_optim": Evil()}, protocol=protocol))
-    with pytest.raises(SourceError, match=r"evil\.pkl.*it asks for (posix|nt)\.mkdir, which is no array"):
+    with pytest.raises(SourceError, match=r"evil\.pkl.*it asks for (posix|nt)\.mkdir, which is not an array"):
         read_joints(path, smooth=True)
     assert not Path("evil").exists()
 
@@ -260,7 +260,7 @@ def test_other_shapes_units_axes_and_settings_are_refused(own: Path, tmp_path: P
         write_joints(path, wrong)
         refused(own, tmp_path, message)
     path.write_bytes(pickle.dumps({"keypoints3d_optim": joints.tolist()}))
-    refused(own, tmp_path, "expected an array of numbers, came a list")
+    refused(own, tmp_path, "expected an array of numbers, got a list")
     path.write_bytes(pickle.dumps({"smpl_poses": joints}))
     refused(own, tmp_path, "expected a pickle of the array keypoints3d_optim.*KeyError")
     write_joints(path, joints)

@@ -474,7 +474,7 @@ def test_an_npz_that_would_run_code_or_is_something_else_is_refused(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.npz"
     np.savez(path, positions_3d=np.array({"S1": {"Directions": Evil()}}, dtype=object))
-    with pytest.raises(SourceError, match=r"evil\.npz.*it asks for posix\.mkdir, which is no array"):
+    with pytest.raises(SourceError, match=r"evil\.npz.*it asks for posix\.mkdir, which is not an array"):
         read_videopose3d(path)
     assert not Path("evil").exists()
     bad = {
