@@ -96,7 +96,7 @@ def test_help_with_stand_ins_is_the_help_with_the_real_packages(helps: dict[str,
 def test_help_names_values_by_what_they_are(helps: dict[str, str]) -> None:
     for command, text in helps.items():
         noise = re.findall(
-            r"\{None|None\}|\bSTR\b|\bINT\b|\bFLOAT\b|default: (?:None|False|True)?\)|fixed|tyro|<class|-v_", text
+            r"\{None|None\}|\bSTR\b|\bINT\b|\bFLOAT\b|default: (?:None|False|True)?\)|\{fixed\}|tyro|<class", text
         )
         assert not noise, (command, noise)
 

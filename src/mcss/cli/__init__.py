@@ -51,7 +51,7 @@ def _run(args: Sequence[str]) -> None:
         with heavy_packages_replaced():
             try:
                 _read(modules, args)
-            except FileNotFoundError:
+            except (FileNotFoundError, UnknownVerbError):
                 raise
             except Exception:
                 pass  # either a stand-in is to blame, or the real packages will fail with the right message
