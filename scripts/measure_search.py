@@ -2,10 +2,10 @@
 
     python scripts/measure_search.py [--run RUN] [--real CAPTURE] [--synthetic CAPTURE] [--json FILE] [--page FILE]
 
-*Real clip*: every image is asked for among those of the other cameras, and every half second of every camera, in
+*Real clip*: every image is searched for among those of the other cameras, and every half second of every camera, in
 steps of a tenth, among the stretches of the others. *Synthetic*: two-second movements of people and performances that
-were not in training are asked for among the other views of some of their sequences; and two views of the same
-performance are compared as `mcss compare` does: what it finds to differ there is error of the model.
+were not in training are searched for among the other views of some of their sequences. In addition, two views of the
+same performance are compared as `mcss compare` does; every difference that it finds there is an error of the model.
 """
 
 import argparse
@@ -23,25 +23,28 @@ import mcss
 from mcss.data.capture import Capture
 from mcss.data.provenance import provenance
 from mcss.files import write_json
+from mcss.inference.clips import clip_of_sequence
+from mcss.inference.pose_sequence import PoseSequence
 from mcss.inference.predict import capture_sequences
 from mcss.models.model import Model
 from mcss.retrieval import chance_at_k, embedding_distances, hit_at_k
-from mcss.inference.clips import PoseClip, clip_of_sequence
 from mcss.search.compare import compare
 from mcss.search.dtw import Stretch, occurrences
 
 TOLERANCE = 2
-"""Frames by which an image of the real clip may be off."""
+"""How many frames a hit in the real clip may be off."""
 
 
-def clips_of(model: Model, capture: Capture, names: list[str]) -> dict[str, list[Clip]]:
-    """All views of some sequences."""
-    return {name: [clip_of_sequence(capture, f"{name}/{view}", model) for view in capture.views] for name in names}
+def clips_of(model: Model, capture: Capture, names: list[str]) -> dict[str, list[PoseSequence]]:
+    """Return all views of some sequences as clips."""
+    return {
+        name: [clip_of_sequence(capture, f"{name}/{view}", model).sequence for view in capture.views] for name in names
+    }
 
 
-def instants_found(views: list[Clip]) -> dict[str, float]:
-    """How often an image of the same instant is among the first of the other views, and by chance."""
-    vector = torch.from_numpy(np.concatenate([clip.vector for clip in views]))
+def instants_found(views: list[PoseSequence]) -> dict[str, float]:
+    """Return how often an image of the same instant is among the nearest of the other views, and the chance level."""
+    vector = torch.from_numpy(np.concatenate([clip.poses.embedding for clip in views]))
     frame = torch.from_numpy(np.concatenate([clip.frame for clip in views]))
     view = torch.arange(len(views)).repeat_interleave(torch.tensor([len(clip) for clip in views]))
     allowed = view[:, None] != view[None]
@@ -54,8 +57,13 @@ def instants_found(views: list[Clip]) -> dict[str, float]:
     return found
 
 
-def movements_found(sequences: dict[str, list[Clip]], seconds: float, step: float, near: float) -> dict[str, float]:
-    """How often the best stretch of the other views is that of the same moment: sequence and middle within `near` s."""
+def movements_found(
+    sequences: dict[str, list[PoseSequence]], seconds: float, step: float, near: float
+) -> dict[str, float]:
+    """Return how often the best stretch in the other views shows the same moment.
+
+    That is the same sequence, with the middle of the stretch within `near` seconds.
+    """
     hits, chances = [], []
     for name, views in sequences.items():
         for v, clip in enumerate(views):
@@ -71,7 +79,7 @@ def movements_found(sequences: dict[str, list[Clip]], seconds: float, step: floa
                         same = other == name
                         all_ones += len(middles)
                         near_ones += same * (np.abs(middles - (start + seconds / 2)) <= near).sum()
-                        for stretch in occurrences(own.vector, track.vector):
+                        for stretch in occurrences(own.poses.embedding, track.poses.embedding):
                             right = same and abs(middle(track, stretch) - (start + seconds / 2)) <= near
                             best = min(best, (stretch.cost, right))
                 hits.append(best[1])
@@ -79,13 +87,13 @@ def movements_found(sequences: dict[str, list[Clip]], seconds: float, step: floa
     return {"movements": float(len(hits)), "hit_at_1": float(np.mean(hits)), "chance": float(np.mean(chances))}
 
 
-def middle(track: Clip, stretch: Stretch) -> float:
-    """The time in the middle of a stretch."""
+def middle(track: PoseSequence, stretch: Stretch) -> float:
+    """Return the time in the middle of a stretch."""
     return float(track.time[stretch.start] + track.time[stretch.stop - 1]) / 2
 
 
-def same_compared(sequences: dict[str, list[Clip]]) -> dict[str, float]:
-    """What `mcss compare` says of two views of one performance, means over all pairs: nothing of it is true."""
+def same_compared(sequences: dict[str, list[PoseSequence]]) -> dict[str, float]:
+    """Return the mean differences that `mcss compare` finds between two views of one performance; none is real."""
     rows = []
     for views in sequences.values():
         for a, b in itertools.combinations(views, 2):
@@ -97,7 +105,7 @@ def same_compared(sequences: dict[str, list[Clip]]) -> dict[str, float]:
 
 
 def table(found: dict[str, dict[str, float]], made: str) -> str:
-    """The page's block."""
+    """Return the block of the page."""
     real, movement, synthetic, same, clip = (
         found[name] for name in ("instants", "movements", "synthetic_movements", "synthetic_compared", "real_compared")
     )

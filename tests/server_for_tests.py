@@ -44,7 +44,7 @@ class Served:
             connection.close()
 
     def send(self, body: bytes, query: str = "") -> tuple[int, Any]:
-        return self.ask(f"/api/looks{query}", body)
+        return self.ask(f"/api/results{query}", body)
 
     @property
     def folder(self) -> Path:

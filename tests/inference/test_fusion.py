@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from mcss.inference.fusion import fused
+from mcss.inference.fusion import fuse
 from mcss.skeletons import canonical_pose
 
 
@@ -27,8 +27,8 @@ def test_fused_poses_are_better_than_single_ones_and_knowing_the_errors_helps() 
     true = poses(50)
     seen = views(true, [10, 10, 40, 80])
     there = np.ones((50, 4), bool)
-    plain = fused(seen, phi(50, 4), there)
-    weighted = fused(seen, phi(50, 4), there, np.tile([16.0, 16, 64, 128], (50, 1)))
+    plain = fuse(seen, phi(50, 4), there)
+    weighted = fuse(seen, phi(50, 4), there, np.tile([16.0, 16, 64, 128], (50, 1)))
     single = np.mean([off(seen[:, v], true) for v in range(4)])
     assert off(weighted.pose, true) < off(plain.pose, true) < single
     np.testing.assert_allclose(plain.weight.sum(axis=1), 1)
@@ -39,17 +39,17 @@ def test_a_view_that_is_far_off_for_one_joint_does_not_spoil_it() -> None:
     true = poses(10)
     seen = views(true, [5, 5, 5, 5])
     seen[:, 3, 13] += (0, 0, 900)
-    found = fused(seen, phi(10, 4), np.ones((10, 4), bool))
+    found = fuse(seen, phi(10, 4), np.ones((10, 4), bool))
     assert off(found.pose[:, 13], true[:, 13]) < 0.25 * off(seen[:, :, 13].mean(axis=1), true[:, 13])
 
 
-def test_missing_views_count_for_nothing_whatever_stands_there() -> None:
+def test_missing_views_do_not_count_whatever_they_contain() -> None:
     true = poses(6)
     seen, there = views(true, [5, 5, 5]), np.ones((6, 3), bool)
     there[:, 2] = False
-    expected = fused(seen[:, :2], phi(6, 3)[:, :2], there[:, :2])
+    expected = fuse(seen[:, :2], phi(6, 3)[:, :2], there[:, :2])
     seen[:, 2] = np.nan
-    found = fused(seen, phi(6, 3), there, None)
+    found = fuse(seen, phi(6, 3), there, None)
     np.testing.assert_allclose(found.pose, expected.pose)
     np.testing.assert_allclose(found.embedding, expected.embedding)
     assert (found.weight[:, 2] == 0).all()
@@ -57,8 +57,8 @@ def test_missing_views_count_for_nothing_whatever_stands_there() -> None:
 
 def test_fused_poses_stay_canonical_and_one_view_stays_as_it_is() -> None:
     true = poses(5)
-    found = fused(views(true, [30, 30]), phi(5, 2), np.ones((5, 2), bool))
+    found = fuse(views(true, [30, 30]), phi(5, 2), np.ones((5, 2), bool))
     np.testing.assert_allclose(found.pose[:, 4, 1], 0, atol=1e-9)
     assert (found.pose[:, 4, 0] > 0).all()
     np.testing.assert_allclose(np.linalg.norm(found.embedding, axis=1), 1)
-    np.testing.assert_allclose(fused(true[:, None], phi(5, 1), np.ones((5, 1), bool)).pose, true, atol=1e-9)
+    np.testing.assert_allclose(fuse(true[:, None], phi(5, 1), np.ones((5, 1), bool)).pose, true, atol=1e-9)

@@ -170,9 +170,9 @@ class Told:
     def __init__(self, *boxes: list[list[float]]) -> None:
         self._boxes = list(boxes)
 
-    def find(self, images: Sequence[np.ndarray]) -> list[Detections]:
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
         seen = [self._boxes.pop(0) if self._boxes else [] for _ in images]
-        return [Detections.of(boxes, [0.9] * len(boxes)) for boxes in seen]
+        return [Detections.from_lists(boxes, [0.9] * len(boxes)) for boxes in seen]
 
 
 def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_none(run: Path, clip: Path) -> None:

@@ -9,7 +9,7 @@ TIMES = np.arange(60) / 30
 
 
 def slow_one_euro(values: list[float], times: list[float], cutoff: float, quickness: float) -> list[float]:
-    """The published algorithm for one number, with its low-pass filters spelt out."""
+    """The published algorithm for one number, with its low-pass filters written out."""
     out, speed = [values[0]], 0.0
     for i in range(1, len(values)):
         step = times[i] - times[i - 1]
@@ -53,7 +53,7 @@ def test_filters_calm_noise_and_keep_the_movement(kind: str, dropped: list[int])
         assert np.abs(calm - true).mean() < 0.7 * np.abs(noisy - true).mean()
 
 
-def test_none_changes_nothing_and_short_videos_pass() -> None:
+def test_no_smoothing_changes_nothing_and_short_videos_pass() -> None:
     values = np.random.default_rng(0).normal(size=(60, 3))
     np.testing.assert_array_equal(smoothed(values, TIMES, SmoothingSettings(smooth="none")), values)
     for count in range(1, 6):
@@ -61,5 +61,5 @@ def test_none_changes_nothing_and_short_videos_pass() -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    with pytest.raises(ValueError, match=r"came window 0\.0, cutoff"):
+    with pytest.raises(ValueError, match=r"got window 0\.0, cutoff"):
         SmoothingSettings(window=0.0)

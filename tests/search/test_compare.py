@@ -10,10 +10,11 @@ from captures_for_tests import SEQUENCES, stick_pose
 from mcss.cli import main
 from mcss.data.capture import Capture
 from mcss.errors import CaptureError
+from mcss.inference.clips import clip_of_sequence
+from mcss.inference.pose_sequence import PoseSequence
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Poses, load
-from mcss.inference.clips import PoseClip, clip_of_sequence
-from mcss.search.compare import CompareSettings, compare, moments
+from mcss.search.compare import CompareSettings, compare, shown_moments
 from mcss.skeletons import JOINTS, TRUNK_LEAN, body_angles, canonical_pose
 from runs_for_tests import small_run
 
@@ -24,18 +25,12 @@ def wave(time: np.ndarray) -> np.ndarray:
     return canonical_pose(torch.from_numpy(poses)).numpy()
 
 
-def clip(name: str, time: np.ndarray, pose: np.ndarray, shown: np.ndarray) -> Clip:
+def clip(name: str, time: np.ndarray, pose: np.ndarray, shown: np.ndarray) -> PoseSequence:
     """A clip with embeddings on a curve that never meets itself, at the times `shown` of the movement."""
     vector = np.stack([np.cos(shown), np.sin(shown), np.sin(2.3 * shown), 0.4 * shown], axis=1).astype(np.float32)
     nowhere = np.zeros((len(time), 4), np.float32)
     poses = Poses(pose.astype(np.float32), vector, None, None, nowhere)
-    return Clip(
-        name,
-        time,
-        np.arange(len(time)),
-        poses,
-        lambda frames, size: [np.full((size, size, 3), f % 256, np.uint8) for f in frames.tolist()],
-    )
+    return PoseSequence(name, name, poses, np.arange(len(time)), time, np.ones(len(time), bool), rate=1.0)
 
 
 ROUGH = CompareSettings(smoothing=SmoothingSettings(smooth="none"), steady=0.1)
@@ -76,7 +71,7 @@ def test_the_changed_angles_differ_most_and_no_others_do() -> None:
     assert found.time_a[differences["left hip"].at] > 1.9
     assert differences["right knee"].mean < 1
     assert differences["left elbow"].mean < 1
-    spread, worst = moments(found)
+    spread, worst = shown_moments(found)
     assert all(found.time_a[place] > 1.9 for place in worst)
     assert spread[0] == 0
     assert spread[-1] == len(found) - 1
@@ -107,10 +102,10 @@ def test_angles_are_those_of_bones() -> None:
 def test_clips_that_cannot_be_compared_are_refused_with_a_reason() -> None:
     time = np.arange(0, 4, 0.1)
     long, short = clip("long", time, wave(time), time), clip("short", time[:9], wave(time[:9]), time[:9])
-    with pytest.raises(ValueError, match="short: 3 images, expected 8 or more; name a longer time"):
+    with pytest.raises(ValueError, match="short: expected 8 images or more, got 3; name a longer time"):
         compare(long, short.take(np.arange(3)))
     assert len(compare(long, short, ROUGH)) == 9
-    with pytest.raises(ValueError, match="cannot run in step"):
+    with pytest.raises(ValueError, match="cannot be aligned"):
         compare(long, short, CompareSettings(ends="fixed"))
 
 
@@ -138,9 +133,10 @@ def test_a_missing_sequence_is_an_error_that_names_it(tiny_capture: Capture, tmp
     model = load(small_run(tmp_path))
     with pytest.raises(CaptureError, match="'S1': expected subject/sequence/view, such as S1/Walking 1/1"):
         clip_of_sequence(tiny_capture, "S1", model)
-    with pytest.raises(CaptureError, match="shows nothing of it at 50 to 60 s"):
+    with pytest.raises(CaptureError, match="has no images of it at 50 to 60 s"):
         clip_of_sequence(tiny_capture, f"S1/{SEQUENCES[0]}/1", model, (50.0, 60.0))
     clip = clip_of_sequence(tiny_capture, f"S1/{SEQUENCES[0]}/1", model, (0.5, 1.0))
-    assert clip.frame.tolist() == [5, 6, 7, 8, 9, 10]
-    rows = tiny_capture.instants().rows[clip.frame[[4, 0]], 0]
-    np.testing.assert_array_equal(np.stack(clip.images(np.array([4, 0]), 64)), tiny_capture.decode(rows, 64))
+    frame = clip.sequence.frame
+    assert frame.tolist() == [5, 6, 7, 8, 9, 10]
+    rows = tiny_capture.instants().rows[frame[[4, 0]], 0]
+    np.testing.assert_array_equal(np.stack(clip.crops_of(frame[[4, 0]], 64)), tiny_capture.decode(rows, 64))

@@ -66,7 +66,7 @@ def test_several_occurrences_come_best_first_and_overlap_little() -> None:
 
 
 def test_lengths_that_no_pace_fits_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"30 and 9 images cannot run in step: .* more than 2 times as fast"):
+    with pytest.raises(ValueError, match=r"30 and 9 images cannot be aligned: .* more than 2 times as fast"):
         path_between(walk(np.arange(0, 3, 0.1)), walk(np.arange(0, 3, 0.35)), free=False)
 
 

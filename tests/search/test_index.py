@@ -236,6 +236,13 @@ def test_an_empty_index_unknown_names_and_impossible_settings_are_errors(tmp_pat
         Filter(between=(3.0, 2.0))
 
 
+def test_a_missing_faiss_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = PoseIndex.create(tmp_path / "i", IDENTITY)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match=r"FAISS: install it with `pip install 'mcss\[search\]'`"):
+        MemoryIndex.load(index)
+
+
 def test_a_missing_lancedb_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lancedb", None)
     with pytest.raises(ImportError, match=r"pip install 'mcss\[search\]'"):

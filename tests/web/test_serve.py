@@ -52,13 +52,13 @@ def test_an_image_is_answered_with_its_pose_and_the_crop_that_the_model_saw(serv
     assert np.array(frame["pose"]).shape == (17, 3)
     assert np.array(frame["joints"]).shape == (17, 2)
     assert frame["error"] > 0
-    assert frame["square"] == [0.0, -0.1667, 1.0, 1.1667]
-    for path in (f"/api/looks/{found['id']}/image", f"/api/looks/{found['id']}/crops/0"):
+    assert frame["crop_box"] == [0.0, -0.1667, 1.0, 1.1667]
+    for path in (f"/api/results/{found['id']}/image", f"/api/results/{found['id']}/crops/0"):
         status, data = server.ask(path)
         assert (status, data[:2]) == (200, b"\xff\xd8")
-    assert server.ask(f"/api/looks/{found['id']}/crops/1")[0] == 400
+    assert server.ask(f"/api/results/{found['id']}/crops/1")[0] == 400
     _, boxed = server.send(IMAGE, "?box=0.25,0.25,0.5,0.5")
-    assert boxed["frames"][0]["square"] == pytest.approx([0.2125, 0.1167, 0.7875, 0.8833], abs=0.005)
+    assert boxed["frames"][0]["crop_box"] == pytest.approx([0.2125, 0.1167, 0.7875, 0.8833], abs=0.005)
 
 
 def test_a_video_is_answered_frame_by_frame_and_can_be_compared(server: Served, walk: bytes) -> None:
@@ -72,12 +72,12 @@ def test_a_video_is_answered_frame_by_frame_and_can_be_compared(server: Served, 
     assert len(same["angles"]) == 9
     _, image = server.send(IMAGE)
     status, answer = server.ask(f"/api/comparison?first={found['id']}&second={image['id']}")
-    assert (status, answer["error"]) == (422, "video B: 1 images, expected 8 or more; choose a longer video")
+    assert (status, answer["error"]) == (422, "video B: expected 8 images or more, got 1; choose a longer video")
 
 
 def test_neighbours_are_found_filtered_and_searched_on_from(server: Served) -> None:
     _, look = server.send(IMAGE)
-    status, answer = server.ask(f"/api/neighbours?look={look['id']}&count=5&subject=S2&not_view=1")
+    status, answer = server.ask(f"/api/neighbours?result={look['id']}&count=5&subject=S2&not_view=1")
     assert status == 200
     found = answer["found"]
     assert len(found) == 5
@@ -144,12 +144,12 @@ def test_invalid_boxes_are_refused(server: Served, box: str) -> None:
         ("/../../../../etc/passwd", 404),
         ("/%2e%2e/%2e%2e/server.py", 404),
         ("/..%2fserver.py", 404),
-        ("/api/looks/../../x/image", 404),
-        ("/api/looks/nobody/image", 404),
+        ("/api/results/../../x/image", 404),
+        ("/api/results/nobody/image", 404),
         ("/api/gallery/-1", 400),
         ("/api/gallery/999999999", 400),
         ("/api/gallery/%D9%A1", 400),
-        ("/api/neighbours?look=nobody", 404),
+        ("/api/neighbours?result=nobody", 404),
         ("/api/neighbours?image=1&count=1000000", 400),
         ("/api/neighbours?image=1&subject=%27%20OR%201%3D1", 200),
         ("/api/comparison", 404),
@@ -175,10 +175,10 @@ def test_the_page_contacts_no_other_host_and_no_other_page_may_use_it(server: Se
     assert "x-content-type-options: nosniff" in head
     assert "server:" not in head
     status, answer = server.ask("/api/about", headers={"Host": "evil.example"})
-    assert (status, answer["error"]) == (421, "this server is not called evil.example")
-    status, answer = server.ask("/api/looks", IMAGE, headers={"Origin": "http://evil.example"})
+    assert (status, answer["error"]) == (421, "this server does not answer to the name evil.example")
+    status, answer = server.ask("/api/results", IMAGE, headers={"Origin": "http://evil.example"})
     assert (status, "own page" in answer["error"]) == (403, True)
-    assert server.ask("/api/looks", IMAGE, headers={"Origin": server.address})[0] == 200
+    assert server.ask("/api/results", IMAGE, headers={"Origin": server.address})[0] == 200
 
 
 def test_eight_visitors_at_once_are_all_served(server: Served, walk: bytes) -> None:
@@ -192,7 +192,7 @@ def test_eight_visitors_at_once_are_all_served(server: Served, walk: bytes) -> N
 
 
 def test_a_ninth_visitor_is_asked_to_come_back_and_a_silent_one_is_dropped(server: Served) -> None:
-    begun = b"POST /api/looks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff"
+    begun = b"POST /api/results HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n\xff\xd8\xff"
     lines = [socket.create_connection(tuple(server.host.split(":")), timeout=60) for _ in range(8)]  # type: ignore[arg-type]
     try:
         for line in lines:
@@ -216,7 +216,7 @@ def test_a_ninth_visitor_is_asked_to_come_back_and_a_silent_one_is_dropped(serve
 
 
 def test_a_file_of_unknown_length_is_refused_at_its_end_and_an_endless_one_before(server: Served) -> None:
-    begun = b"POST /api/looks HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    begun = b"POST /api/results HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"40000\r\n" + b"\xff\xd8\xff" + bytes(0x40000 - 3) + b"\r\n"
     with socket.create_connection(tuple(server.host.split(":")), timeout=60) as line:  # type: ignore[arg-type]
         line.sendall(begun + 6 * chunk + b"0\r\n\r\n")
@@ -252,10 +252,10 @@ def test_work_that_hangs_or_needs_too_much_memory_is_given_up(run: Path, tmp_pat
         assert status == 422, answer
         assert server.send(IMAGE)[0] == 200
         assert server.files() == []
-        status, answer = server.ask("/api/neighbours?look=x")
-        assert (status, "start with --index INDEX or --capture CAPTURE" in answer["error"]) == (404, True)
+        status, answer = server.ask("/api/neighbours?result=x")
+        assert (status, "start the server with --index INDEX or --capture CAPTURE" in answer["error"]) == (404, True)
         with socket.create_connection(tuple(server.host.split(":"))) as line:  # type: ignore[arg-type]
-            line.sendall(b"POST /api/looks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n\xff\xd8")
+            line.sendall(b"POST /api/results HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n\xff\xd8")
             while not server.files():
                 pass
             worker = server.worker()
@@ -269,9 +269,9 @@ def test_settings_that_make_no_sense_and_places_that_are_taken_are_named(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
         main(["serve", "--run", str(run), "--port", str(taken.getsockname()[1])])
-    assert "choose another with --host and --port" in " ".join(capsys.readouterr().err.split())
+    assert "choose others with --host and --port" in " ".join(capsys.readouterr().err.split())
     for options, message in (
-        (["--port", "99999"], "port: expected 0 to 65535, came 99999"),
+        (["--port", "99999"], "port: expected 0 to 65535, got 99999"),
         (["--index", str(tmp_path / "none")], "no index at"),
         (["--capture", str(tmp_path / "none")], "no capture at"),
     ):

@@ -134,7 +134,7 @@ def test_a_box_is_drawn_around_the_person(page: Any, image: Path) -> None:
     page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.3)
     page.mouse.down()
     page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + area["height"] * 0.7, steps=4)
-    with page.expect_request(lambda request: "/api/looks?box=" in request.url) as asked:
+    with page.expect_request(lambda request: "/api/results?box=" in request.url) as asked:
         page.mouse.up()
     box = [float(part) for part in asked.value.url.split("box=")[1].replace("%2C", ",").split(",")]
     # The image is three quarters as high as wide, and centred in the square canvas.

@@ -70,7 +70,7 @@ def test_videos_are_known_by_their_first_bytes_and_copied(name: str, codec: str,
         (b"ffconcat version 1.0\nfile /etc/passwd", "not a file that can be read here"),
         (b"PK\x03\x04aaaaaaaaaaaa", "not a file that can be read here"),
         (b"RIFF....WAVEfmt ", "not a file that can be read here"),
-        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "HEIC or AVIF"),
+        (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "HEIC and AVIF"),
     ],
 )
 def test_other_files_are_refused_by_their_first_bytes(head: bytes, message: str) -> None:
@@ -184,16 +184,16 @@ def test_portrait_videos_are_upright_and_large_ones_small(tmp_path: Path) -> Non
 
 
 def test_messages_for_visitors_speak_of_the_page_and_name_no_paths() -> None:
-    text = "/tmp/x-1/ab.copy.mp4: no person was found in it (why); say where one is with --box x,y,width,height"
+    text = "/tmp/x-1/ab.copy.mp4: no person was found in it (why); say where they are with --box x,y,width,height"
     assert for_visitors(text) == "the video: no person was found in it (why); draw a box around the person"
-    text = "/tmp/x/a.copy.mp4: several people; the largest of the first image is followed. Choose with --box"
-    assert for_visitors(text).endswith("is followed. Draw a box around the one you mean")
-    text = "the image: taken whole, as nothing says where in it the person is; --box x,y,width,height does"
+    text = "/tmp/x/a.copy.mp4: several people; the largest of the first image is followed. Choose another with --box"
+    assert for_visitors(text).endswith("is followed. Draw a box around another one to choose them")
+    text = "the image: the whole image is used; say where the person is with --box x,y,width,height"
     assert "--" not in for_visitors(text)
 
 
 def test_limits_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="seconds: expected more than 0, came 0"):
+    with pytest.raises(ValueError, match="seconds: expected more than 0, got 0"):
         Limits(seconds=0.0)
-    with pytest.raises(ValueError, match="waiting: expected 1 or more, came 0"):
+    with pytest.raises(ValueError, match="waiting: expected 1 or more, got 0"):
         Limits(waiting=0)

@@ -165,8 +165,8 @@ def compare(
     """
     sources = (parsed_clip(a), parsed_clip(b))
     model = load_model(run)
-    clips = tuple(_clip(source, model) for source in sources)
-    found = compare_clips(clips[0].sequence, clips[1].sequence, settings)
+    clip_a, clip_b = (_clip(source, model) for source in sources)
+    found = compare_clips(clip_a.sequence, clip_b.sequence, settings)
     rows = [
         (
             d.name,
@@ -185,7 +185,7 @@ def compare(
     )
     console.print(f"Joints lie {found.joints[:, 1:].mean():.0f} mm apart on average, apart from body size and heading.")
     made = provenance_without_capture(f"mcss compare {a!r} {b!r} -o {out}", model.name)
-    write_text(out, comparison_page(found, *clips, made))
+    write_text(out, comparison_page(found, clip_a, clip_b, made))
     console.print(f"Page: [bold]{out}[/]")
     finish(
         {

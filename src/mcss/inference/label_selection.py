@@ -1,4 +1,4 @@
-"""Which instants to label: those that cover what people do best, by greedy k-center."""
+"""Choose which instants to label: those that best cover the poses of a capture, by greedy k-center."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ from mcss.data.instants import Instants
 from mcss.evaluation.predictions import target_poses
 from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model
-from mcss.models.prediction import NetworkPredictor
+from mcss.models.prediction import NetworkPredictor, predict_rows
 from mcss.progress import NO_PROGRESS, Progress
 
-Space = Literal["embedding", "imagenet", "pose"]
+FeatureSpace = Literal["embedding", "imagenet", "pose"]
 
-_Seen = Callable[[Int64[np.ndarray, " batch"]], Float[np.ndarray, "batch dim"]]
-"""Rows of the capture to a feature each."""
+_Features = Callable[[Int64[np.ndarray, " batch"]], Float[np.ndarray, "batch dim"]]
+"""Computes one feature vector for each row of a capture."""
 
-_BATCH = 64
 _IMAGENET_SIZE = 96
+"""Side in pixels of the images that ImageNet features are computed from."""
 
 
 @dataclass(frozen=True)
 class SelectSettings:
-    """What to choose from, and by what."""
+    """Which instants to choose from, and how their distance is measured."""
 
     budget: int = 200
-    """Instants to choose."""
+    """Number of instants to choose."""
     run: str | None = None
-    """A run folder of `mcss train`, whose embedding says which instants are alike; it needs no labels itself."""
-    by: Space | None = None
-    """embedding (of the run), imagenet (features of EfficientNet-Lite0) or pose (labels that are there already). By
-    default the embedding where a run is given, else imagenet."""
+    """A run folder of `mcss train`, whose embedding measures how alike instants are. The run itself needs no labels."""
+    by: FeatureSpace | None = None
+    """embedding (of the run), imagenet (features of EfficientNet-Lite0) or pose (existing labels). By default the
+    embedding if there is a run, otherwise imagenet."""
     weights: str = "imagenet"
-    """Of the backbone for imagenet: imagenet, random, or a file."""
+    """Backbone weights for imagenet: imagenet, random, or a file."""
     split: str = "train"
     """The split to choose from."""
     subjects: tuple[str, ...] = ()
-    """Only of these subjects; all by default."""
+    """Choose only instants of these subjects; all subjects by default."""
     candidates: int = 5000
-    """At most this many instants, evenly spread, are looked at."""
+    """Largest number of instants that are considered, evenly spread over the split."""
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -60,48 +60,49 @@ class SelectSettings:
             raise ValueError(f"run: not used when instants are chosen by {self.space}; leave --run or --by out.")
 
     @property
-    def space(self) -> Space:
-        """Where distances are measured."""
+    def space(self) -> FeatureSpace:
+        """The feature space in which distances are measured."""
         return self.by or ("imagenet" if self.run is None else "embedding")
 
 
 @dataclass(frozen=True, eq=False)
-class Selection:
-    """The chosen instants, the most needed first: the first k of them are what a budget of k would have chosen."""
+class LabelSelection:
+    """The chosen instants, most useful first: the first k of them are the choice for a budget of k."""
 
     instants: Instants
     radius: Float[np.ndarray, " budget"]
-    """After each choice: how far the worst covered instant is from the nearest chosen one."""
-    space: Space
+    """After each choice, the distance from the worst covered instant to the nearest chosen one."""
+    space: FeatureSpace
     candidates: int
+    """Instants that were considered."""
     posed: int
-    """Candidates that have a pose already."""
+    """Considered instants that already have a pose."""
 
 
-def select_instants(capture: Capture, settings: SelectSettings, progress: Progress = NO_PROGRESS) -> Selection:
+def select_instants(capture: Capture, settings: SelectSettings, progress: Progress = NO_PROGRESS) -> LabelSelection:
     """Choose instants of a capture; the same inputs give the same choice.
 
     Raises:
-        CaptureError: No such split.
-        ValueError: A subject that is not there, or fewer instants than the budget.
+        CaptureError: There is no such split.
+        ValueError: There is no such subject, or there are fewer instants than the budget.
     """
     instants = _candidates(capture, settings)
-    features = _features(capture, instants, settings, progress)
+    features = _instant_features(capture, instants, settings, progress)
     chosen, radius = k_center(features, settings.budget)
     posed = int(np.isfinite(instants.pose).all(axis=(1, 2)).sum())
-    return Selection(instants.take(chosen), radius, settings.space, len(instants), posed)
+    return LabelSelection(instants.take(chosen), radius, settings.space, len(instants), posed)
 
 
 def k_center(
     features: Float[np.ndarray, "n dim"], budget: int
 ) -> tuple[Int64[np.ndarray, " budget"], Float[np.ndarray, " budget"]]:
-    """Greedy k-center: each choice is what lies farthest from all chosen before; and the radius after each.
+    """Greedy k-center: choose the point nearest to the mean, then always the point farthest from those chosen.
 
-    The first is the one nearest to the mean. The radius is at most twice that of the best possible choice. Of equals
-    the first is taken.
+    Returns the chosen positions, and the radius after each choice, which is at most twice the best possible. Ties go
+    to the first point.
 
     Raises:
-        ValueError: More are asked for than there are, or features that are not finite.
+        ValueError: The budget exceeds the number of points, or features are not finite.
 
     Reference:
         Gonzalez, "Clustering to minimize the maximum intercluster distance", 1985.
@@ -111,9 +112,9 @@ def k_center(
         (array([2, 0, 3]), array([5., 4., 1.]))
     """
     if not 1 <= budget <= len(features):
-        raise ValueError(f"budget: expected 1 to {len(features)}, the instants that there are, got {budget}.")
+        raise ValueError(f"budget: expected 1 to {len(features)}, the number of instants, got {budget}.")
     if not np.isfinite(features).all():
-        raise ValueError("features: expected finite numbers; NaN or infinite ones came. Has the network diverged?")
+        raise ValueError("features: expected finite numbers, got NaN or infinity; has the network diverged?")
     points = features.astype(np.float64)
     chosen = np.empty(budget, np.int64)
     radius = np.empty(budget)
@@ -132,25 +133,27 @@ def k_center(
 def _candidates(capture: Capture, settings: SelectSettings) -> Instants:
     instants = capture.instants(settings.split)
     if settings.subjects:
+        present = instants.present_subjects()
         for name in settings.subjects:
-            if name not in instants.present_subjects():
-                there = ", ".join(instants.present_subjects())
-                raise ValueError(f"subjects: there is no {name!r} in the split {settings.split}; there are {there}")
+            if name not in present:
+                raise ValueError(
+                    f"subjects: there is no {name!r} in the split {settings.split}; there are {', '.join(present)}"
+                )
         wanted = [instants.subjects.index(name) for name in settings.subjects]
         instants = instants.take(np.isin(instants.subject, wanted))
     if settings.space == "pose":
         instants = instants.take(instants.heading_valid)
     if len(instants) < settings.budget:
         raise ValueError(
-            f"budget: {settings.budget} instants were asked for, but there are {len(instants)} to choose from"
+            f"budget: expected at most {len(instants)}, the number of instants to choose from"
             + (" that have a pose with a heading" if settings.space == "pose" else "")
-            + "; ask for fewer, or choose another split or other subjects"
+            + f", got {settings.budget}; lower it, or choose another split or other subjects"
         )
-    places = np.linspace(0, len(instants) - 1, min(settings.candidates, len(instants))).round().astype(np.int64)
-    return instants.take(places)
+    spread = np.linspace(0, len(instants) - 1, min(settings.candidates, len(instants)))
+    return instants.take(spread.round().astype(np.int64))
 
 
-def _features(
+def _instant_features(
     capture: Capture, instants: Instants, settings: SelectSettings, progress: Progress
 ) -> Float[np.ndarray, "n dim"]:
     match settings.space:
@@ -159,38 +162,39 @@ def _features(
             return poses
         case "embedding":
             assert settings.run is not None
-            predict = NetworkPredictor(load_model(Path(settings.run)), capture)
-            return _over_views(instants, lambda rows: _embedded(predict, rows), progress)
+            features = _embedding_features(NetworkPredictor(load_model(Path(settings.run)), capture))
         case "imagenet":
-            backbone = build_backbone("tf_efficientnet_lite0", settings.weights, batchnorm_affine=True).eval()
-
-            def seen(rows: Int64[np.ndarray, " batch"]) -> Float[np.ndarray, "batch dim"]:
-                pixels = torch.from_numpy(capture.decode(rows, _IMAGENET_SIZE)).permute(0, 3, 1, 2)
-                with torch.inference_mode():
-                    found = torch.nn.functional.normalize(backbone(normalise(pixels)).mean(dim=(2, 3)), dim=1)
-                return np.asarray(found.numpy())
-
-            return _over_views(instants, seen, progress)
+            features = _imagenet_features(capture, settings.weights)
+    return _mean_over_views(instants, features, progress)
 
 
-def _embedded(predict: NetworkPredictor, rows: Int64[np.ndarray, " batch"]) -> Float[np.ndarray, "batch dim"]:
-    embedding = predict(rows).embedding
-    assert embedding is not None
-    return np.asarray(embedding.numpy())
+def _embedding_features(predict: NetworkPredictor) -> _Features:
+    def features(rows: Int64[np.ndarray, " batch"]) -> Float[np.ndarray, "batch dim"]:
+        embedding = predict(rows).embedding
+        assert embedding is not None
+        return np.asarray(embedding.numpy())
+
+    return features
 
 
-def _over_views(instants: Instants, seen: _Seen, progress: Progress) -> Float[np.ndarray, "n dim"]:
-    """The mean over the views that there are of what `seen` makes of each image."""
+def _imagenet_features(capture: Capture, weights: str) -> _Features:
+    backbone = build_backbone("tf_efficientnet_lite0", weights, batchnorm_affine=True).eval()
+
+    def features(rows: Int64[np.ndarray, " batch"]) -> Float[np.ndarray, "batch dim"]:
+        pixels = torch.from_numpy(capture.decode(rows, _IMAGENET_SIZE)).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            pooled = backbone(normalise(pixels)).mean(dim=(2, 3))
+            return np.asarray(torch.nn.functional.normalize(pooled, dim=1).numpy())
+
+    return features
+
+
+def _mean_over_views(instants: Instants, features: _Features, progress: Progress) -> Float[np.ndarray, "n dim"]:
+    """Average the features of each instant over its views."""
     instant, view = np.nonzero(instants.rows >= 0)
     rows = instants.rows[instant, view]
-    total: Float[np.ndarray, "n dim"] | None = None
-    with progress.task("Looking at images", len(rows)) as task:
-        for start in range(0, len(rows), _BATCH):
-            batch = slice(start, start + _BATCH)
-            found = seen(rows[batch])
-            if total is None:
-                total = np.zeros((len(instants), found.shape[1]))
-            np.add.at(total, instant[batch], found)
-            task.advance(len(found))
-    assert total is not None, "every instant has an image"
+    with progress.task("Computing features", len(rows)) as task:
+        per_image = np.concatenate(predict_rows(features, rows, task))
+    total = np.zeros((len(instants), per_image.shape[1]))
+    np.add.at(total, instant, per_image)
     return total / np.bincount(instant, minlength=len(instants))[:, None]

@@ -1,4 +1,4 @@
-"""Where the person is, in a single image or through a video, as square crops for a model."""
+"""Find the person in an image or a video, and lay the crop boxes that a model predicts from."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,139 +12,155 @@ from mcss.images import Image
 from mcss.models.model import MARGIN, crop_box_around, crop_box_of_whole
 from mcss.progress import Task
 from mcss.video.background import empty_scene
-from mcss.video.decoding import Footage, images, probe, times_of
-from mcss.video.detectors import PersonFinder
-from mcss.video.people import MotionFinder, Watch, crop_squares, filled
-from mcss.video.person_crops import DETECT_SIZE, LOOK_SIZE, SAMPLES, SELDOM_SEEN
+from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
+from mcss.video.decoding import VideoFile, images, probe, times_of
+from mcss.video.detectors import PersonDetector
+from mcss.video.people import MotionDetector, ViewTracker
+from mcss.video.person_crops import DETECTOR_SIDE, MIN_SHARE_SEEN, MOTION_SIDE, SCENE_SAMPLES
 from mcss.video.spool import ImageSpool
 from mcss.video.target import COMPARABLE
 
-Rectangle = tuple[float, float, float, float]
+BoundingBox = tuple[float, float, float, float]
 """x, y, width, height in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
-class Sighting:
-    """Where one person is in the images of a video, or in one image."""
+class PersonLocation:
+    """Where one person is in each image of a video, or in a single image."""
 
     crop_boxes: Int64[np.ndarray, "n 4"]
-    """x0, y0, x1, y1: what the model is to see, in pixels of the upright image."""
+    """x0, y0, x1, y1 of the square that the model sees, in pixels of the upright image."""
     found: Bool[np.ndarray, " n"]
-    """Where the person was seen; elsewhere the square is interpolated."""
+    """Whether the person was found in the image; elsewhere the crop box is interpolated."""
     time: Float64[np.ndarray, " n"]
     """Seconds."""
     notes: tuple[str, ...] = ()
-    footage: Footage | None = None
-    """The video; None for an image."""
+    """Warnings for the user."""
 
 
-def parsed_rectangle(text: str) -> Rectangle:
-    """``x,y,width,height`` in pixels.
+def parsed_box(text: str) -> BoundingBox:
+    """Parse ``x,y,width,height`` in pixels.
 
     Raises:
-        ValueError: Something else.
+        ValueError: The text is something else.
     """
     try:
         x, y, width, height = (float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"box: expected x,y,width,height in pixels, such as 240,80,160,380, came {text!r}.") from None
+        raise ValueError(f"box: expected x,y,width,height in pixels, such as 240,80,160,380, got {text!r}.") from None
     if not (np.isfinite([x, y]).all() and 0 < width < np.inf and 0 < height < np.inf):
-        raise ValueError(f"box: expected a width and height above 0, came {text!r}.")
+        raise ValueError(f"box: expected a width and height above 0, got {text!r}.")
     return x, y, width, height
 
 
-def in_image(image: Image, name: str, box: Rectangle | None, finder: PersonFinder | None) -> Sighting:
-    """Where the person is in a single image: in the box, where a finder sees somebody, or all over it.
+def locate_in_image(image: Image, name: str, box: BoundingBox | None, finder: PersonDetector | None) -> PersonLocation:
+    """Locate the person in a single image.
+
+    They are in the box if there is one, else where the finder detects somebody; without either, the whole image is
+    the crop.
+
+    Args:
+        image: The image.
+        name: Its name in messages.
+        box: The person's bounding box.
+        finder: A detector.
 
     Raises:
-        ImageError: The box lies outside, or the finder sees nobody.
+        ImageError: The box lies outside the image, or the finder detects nobody.
     """
     height, width = image.shape[:2]
     notes: tuple[str, ...] = ()
     if box is None and finder is not None:
-        boxes = finder.find([image])[0].boxes
+        boxes = finder.detect([image])[0].boxes
         if not len(boxes):
-            raise ImageError(f"{name}: no person was found in it; say where one is with --box x,y,width,height")
+            raise ImageError(f"{name}: no person was found in it; say where they are with --box x,y,width,height")
         largest = int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)))
         x0, y0, x1, y1 = (float(value) for value in boxes[largest])
         box = (x0, y0, x1 - x0, y1 - y0)
         if len(boxes) > 1:
-            notes = (f"{name}: {len(boxes)} people; the largest is taken. Choose another with --box",)
+            notes = (f"{name}: {len(boxes)} people were found; the largest is used. Choose another with --box",)
     if box is None:
-        notes = (f"{name}: taken whole, as nothing says where in it the person is; --box x,y,width,height does",)
-        square = crop_box_of_whole(width, height)
+        notes = (f"{name}: the whole image is used; say where the person is with --box x,y,width,height",)
+        crop_box = crop_box_of_whole(width, height)
     else:
-        square = crop_box_around(box, width, height, name)
-    return Sighting(square[None], np.ones(1, bool), np.zeros(1), notes)
+        crop_box = crop_box_around(box, width, height, name)
+    return PersonLocation(crop_box[None], np.ones(1, bool), np.zeros(1), notes)
 
 
-def in_video(path: Path, box: Rectangle | None, finder: PersonFinder | None, task: Task) -> Sighting:
-    """Where the person is in every image of a video.
+def locate_in_video(path: Path, box: BoundingBox | None, finder: PersonDetector | None, task: Task) -> PersonLocation:
+    """Locate the person in every image of a video.
 
-    In the box throughout; else where a finder sees somebody; else where something moves before a static camera.
+    They are in the box throughout if there is one, else where the finder detects somebody; without either, whoever
+    moves in front of the static camera is followed.
 
     Args:
         path: The video.
-        box: Of the person, for all of its images.
+        box: The person's bounding box in all images.
         finder: A detector.
-        task: Told of every image.
+        task: Advanced by every image.
 
     Raises:
-        SourceError: It is no video that can be read, or nobody is seen in it.
+        SourceError: The file is not a readable video, or nobody is found in it.
     """
     footage = probe(path)
     time = times_of(path)
     notes: list[str] = []
     if len(time) < footage.count:
         notes.append(f"{path}: {footage.count - len(time)} of its {footage.count} images cannot be decoded")
-    if not footage.steady:
-        notes.append(f"{path}: its frame rate varies; times are those of the file, smoothing works on even steps")
+    if not footage.evenly_timed:
+        notes.append(
+            f"{path}: the frame rate varies; times are taken from the file, and smoothing resamples to even steps"
+        )
     rate = float(1 / np.median(np.diff(time))) if len(time) > 1 else 1.0
     if box is not None:
-        square = crop_box_around(box, footage.width, footage.height, str(path))
+        crop_box = crop_box_around(box, footage.width, footage.height, str(path))
         task.advance(len(time))
-        return Sighting(
-            np.repeat(square[None], len(time), axis=0), np.ones(len(time), bool), time, tuple(notes), footage
+        return PersonLocation(
+            np.repeat(crop_box[None], len(time), axis=0), np.ones(len(time), bool), time, tuple(notes)
         )
     boxes = _followed(path, footage, rate, finder, task, notes)
     count = min(len(boxes), len(time))
     boxes, time = boxes[:count], time[:count]
     found = np.isfinite(boxes).all(axis=1)
-    if not count or found.mean() < SELDOM_SEEN:
-        way = "a person is found by moving before a static camera" if finder is None else "no person was detected"
-        raise SourceError(f"{path}: no person was found in it ({way}); say where one is with --box x,y,width,height")
+    if not count or found.mean() < MIN_SHARE_SEEN:
+        reason = "nobody moves in front of a static camera" if finder is None else "the detector found nobody"
+        raise SourceError(
+            f"{path}: no person was found in it ({reason}); say where they are with --box x,y,width,height"
+        )
     if not found.all():
         notes.append(
-            f"{path}: nobody seen in {int((~found).sum())} of its {count} images; crops are interpolated there"
+            f"{path}: nobody was found in {int((~found).sum())} of its {count} images; crops are interpolated there"
         )
-    squares = crop_squares(filled(boxes), rate, MARGIN, footage.width, footage.height)
-    return Sighting(squares, found, time, tuple(notes), footage)
+    crop_boxes = steady_crop_boxes(interpolated_boxes(boxes), rate, MARGIN, footage.width, footage.height)
+    return PersonLocation(crop_boxes, found, time, tuple(notes))
 
 
 def _followed(
-    path: Path, footage: Footage, rate: float, finder: PersonFinder | None, task: Task, notes: list[str]
+    path: Path, footage: VideoFile, rate: float, finder: PersonDetector | None, task: Task, notes: list[str]
 ) -> Float64[np.ndarray, "n 4"]:
-    """The boxes of the one who is seen longest and largest, NaN where he is not; without a finder, of who moves."""
+    """Bounding boxes of the person who is seen longest and largest, NaN where they are not seen."""
     with closing(ImageSpool()) as spool:
-        watch = None if finder is None else Watch(finder, rate, footage.count)
-        for image in images(path, LOOK_SIZE if watch is None else DETECT_SIZE):
+        watch = None if finder is None else ViewTracker(finder, rate, footage.count)
+        for image in images(path, MOTION_SIDE if watch is None else DETECTOR_SIDE):
             if watch is None:
                 spool.append(image)
             else:
-                watch.look(image)
+                watch.update(image)
             task.advance()
         if watch is None:
             if not len(spool):
                 return np.full((0, 4), np.nan)
-            at = np.unique(np.linspace(0, len(spool) - 1, SAMPLES).round().astype(int))
-            watch = Watch(MotionFinder(empty_scene([spool[int(i)] for i in at])), rate, len(spool))
+            samples = np.unique(np.linspace(0, len(spool) - 1, SCENE_SAMPLES).round().astype(int))
+            watch = ViewTracker(MotionDetector(empty_scene([spool[int(i)] for i in samples])), rate, len(spool))
             for i in range(len(spool)):
-                watch.look(spool[i])
-    seen = watch.done()
-    if not seen.tracks:
-        return np.full((seen.count, 4), np.nan)
-    if len(seen.tracks) > 1 and seen.tracks[1].weight > COMPARABLE * seen.tracks[0].weight:
-        notes.append(f"{path}: several people; who is seen longest and largest is followed. Choose another with --box")
-    width, height = seen.size
+                watch.update(spool[i])
+    watched = watch.result()
+    if not watched.tracks:
+        return np.full((watched.count, 4), np.nan)
+    if len(watched.tracks) > 1 and watched.tracks[1].weight > COMPARABLE * watched.tracks[0].weight:
+        notes.append(
+            f"{path}: there are several people; the one seen longest and largest is followed. Choose another with --box"
+        )
+    width, height = watched.size
     scale = np.array([footage.width / width, footage.height / height] * 2)
-    return np.asarray(seen.tracks[0].over(seen.count) * scale, np.float64)
+    return np.asarray(watched.tracks[0].over(watched.count) * scale, np.float64)

@@ -1,13 +1,13 @@
-"""Time warping of sequences of embeddings: where a movement occurs in a longer sequence, and how two run in step.
+"""Dynamic time warping of sequences of embeddings: find a movement in a longer sequence, and align two sequences.
 
-A path gives every image of the query one image of the track, at half to twice its pace: it goes on by one image
-of both, by one of the query and two of the track (one is passed over), or by two of the query and one of the track
-(which both are given). What it costs is the mean distance over the query's images, so that costs of long and short
-queries compare.
+A path assigns one image of the sequence to every image of the query, at half to twice the query's pace. Each step
+advances by one image in both, by one image of the query and two of the sequence (one is skipped), or by two images of
+the query and one of the sequence (which both are assigned to). The cost of a path is the mean distance over the query's
+images, so that the costs of long and short queries are comparable.
 
 Reference:
-    Sakoe and Chiba, 1978, whose slope constraint P = 1 this is, asymmetric; Müller, "Information Retrieval for Music
-    and Motion", 2007, ch. 4.4, for free ends.
+    Sakoe and Chiba, 1978: their asymmetric slope constraint P = 1; Müller, "Information Retrieval for Music and
+    Motion", 2007, ch. 4.4, for free ends.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from mcss.compilation import compiled
 
 SLOWEST, FASTEST = 0.5, 2.0
-"""Images of the track to one of the query, at the least and at the most."""
+"""Smallest and largest number of images of the sequence for one of the query."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Where a query occurs in a track."""
+    """A stretch of a sequence in which a query occurs."""
 
     start: int
     stop: int
@@ -33,50 +33,50 @@ class Stretch:
 
 
 def occurrences(
-    query: Float[np.ndarray, "m dim"], track: Float[np.ndarray, "n dim"], top: int = 1, most_shared: float = 0.5
+    query: Float[np.ndarray, "m dim"], sequence: Float[np.ndarray, "n dim"], top: int = 1, most_shared: float = 0.5
 ) -> list[Stretch]:
-    """The best stretches of a track that show a query's movement, best first.
+    """Find the stretches of a sequence that best show a query's movement, best first.
 
     Args:
-        query: Embeddings at the pace of the track.
-        track: Embeddings in order of time.
-        top: How many.
-        most_shared: Two of them share at most this part of the shorter one.
+        query: Embeddings at the pace of the sequence.
+        sequence: Embeddings in order of time.
+        top: Number of stretches.
+        most_shared: Largest part of the shorter of two stretches that they may share.
     """
-    if not len(query) or not len(track):
+    if not len(query) or not len(sequence):
         return []
-    total, begin, _ = _warped(_distances(query, track), free=True)
-    last, first = total[-1] / len(query), begin[-1]
-    found: list[Stretch] = []
-    for end in np.argsort(last, kind="stable").tolist():
-        if len(found) == top or not np.isfinite(last[end]):
+    total, begin, _ = _warped(_distances(query, sequence), free=True)
+    cost, first = total[-1] / len(query), begin[-1]
+    stretches: list[Stretch] = []
+    for end in np.argsort(cost, kind="stable").tolist():
+        if len(stretches) == top or not np.isfinite(cost[end]):
             break
-        new = Stretch(int(first[end]), end + 1, float(last[end]))
-        if all(_shared(new, other) <= most_shared for other in found):
-            found.append(new)
-    return found
+        candidate = Stretch(int(first[end]), end + 1, float(cost[end]))
+        if all(_shared(candidate, other) <= most_shared for other in stretches):
+            stretches.append(candidate)
+    return stretches
 
 
 def path_between(
-    query: Float[np.ndarray, "m dim"], track: Float[np.ndarray, "n dim"], *, free: bool = True
+    query: Float[np.ndarray, "m dim"], sequence: Float[np.ndarray, "n dim"], *, free: bool = True
 ) -> tuple[Int64[np.ndarray, " m"], float]:
-    """The image of the track that each image of the query runs in step with, and the cost of the best path.
+    """Find the image of the sequence that each image of the query is aligned to, and the cost of this path.
 
     Args:
-        query: Embeddings at the pace of the track.
-        track: Embeddings in order of time.
-        free: The query may begin and end anywhere in the track; otherwise their first images and their last belong
-            together.
+        query: Embeddings at the pace of the sequence.
+        sequence: Embeddings in order of time.
+        free: Let the query begin and end anywhere in the sequence; otherwise the first images of both are aligned, and
+            so are the last.
 
     Raises:
         ValueError: The lengths are too different for any path.
     """
-    total, _, step = _warped(_distances(query, track), free=free)
-    end = int(total[-1].argmin()) if free else len(track) - 1
+    total, _, step = _warped(_distances(query, sequence), free=free)
+    end = int(total[-1].argmin()) if free else len(sequence) - 1
     if not len(query) or not np.isfinite(total[-1, end]):
         raise ValueError(
-            f"{len(query)} and {len(track)} images cannot run in step: one would be more than {FASTEST:g} times "
-            "as fast as the other; cut them to the same movement"
+            f"{len(query)} and {len(sequence)} images cannot be aligned: one movement would be more than {FASTEST:g} "
+            "times as fast as the other; cut both to the same movement"
         )
     path = np.empty(len(query), np.int64)
     i, j = len(query) - 1, end
@@ -96,7 +96,7 @@ def path_between(
 
 
 def at_pace(time: Float64[np.ndarray, " n"], step: float) -> Int64[np.ndarray, " m"]:
-    """Which images show what was seen every `step` seconds: the nearest in time."""
+    """Select the images nearest in time to every `step` seconds."""
     wanted = np.arange(time[0], time[-1] + step / 2, step) if step > 0 and len(time) > 1 else time[:1]
     after = np.searchsorted(time, wanted).clip(1, max(1, len(time) - 1))
     before = after - 1
@@ -105,12 +105,12 @@ def at_pace(time: Float64[np.ndarray, " n"], step: float) -> Int64[np.ndarray, "
 
 
 def pace(time: Float64[np.ndarray, " n"]) -> float:
-    """Seconds from an image to the next, the median; 0 for fewer than two."""
+    """Median time from one image to the next in seconds; 0 for fewer than two images."""
     return float(np.median(np.diff(time))) if len(time) > 1 else 0.0
 
 
-def _distances(query: Float[np.ndarray, "m dim"], track: Float[np.ndarray, "n dim"]) -> Float64[np.ndarray, "m n"]:
-    a, b = query.astype(np.float64), track.astype(np.float64)
+def _distances(query: Float[np.ndarray, "m dim"], sequence: Float[np.ndarray, "n dim"]) -> Float64[np.ndarray, "m n"]:
+    a, b = query.astype(np.float64), sequence.astype(np.float64)
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     return np.asarray(np.sqrt(np.maximum(squared, 0.0)))
 
@@ -123,7 +123,7 @@ def _shared(a: Stretch, b: Stretch) -> float:
 def _warped(
     distance: Float64[np.ndarray, "m n"], free: bool
 ) -> tuple[Float64[np.ndarray, "m n"], Int64[np.ndarray, "m n"], UInt8[np.ndarray, "m n"]]:
-    """For each pair the least sum of distances of a path that ends there, where it began, and its last step."""
+    """For each pair of images, the least total distance of a path that ends there, its beginning and its last step."""
     m, n = distance.shape
     total = np.full((m, n), np.inf)
     begin = np.zeros((m, n), np.int64)

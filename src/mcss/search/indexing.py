@@ -1,4 +1,4 @@
-"""From a capture and a model to an index: the embeddings and poses of all its images."""
+"""Index a capture: compute the embeddings and poses of all its images."""
 
 import hashlib
 from dataclasses import dataclass
@@ -14,134 +14,155 @@ from mcss.errors import PoseIndexError
 from mcss.evaluation.predictions import target_poses
 from mcss.models.model import Model, Poses
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.search.entries import Entries, Origin, quoted
 from mcss.search.index import PoseIndex
+from mcss.search.index_table import Entries, ModelIdentity, quoted
 
-_BATCH = 64
-_KEPT_EVERY = 1024
-"""Images after which what was embedded is added to the index, to be there after any stop."""
+_SAVED_EVERY = 1024
+"""Images after which the index is extended, so that an interruption loses no more than these."""
 
 
 @dataclass(frozen=True)
-class Indexed:
-    """What indexing a capture did."""
+class IndexingSummary:
+    """What indexing a capture changed."""
 
     added: int
     kept: int
-    """Images that an earlier call had added."""
+    """Images that were indexed before."""
     removed: int
-    """Images of a capture that was at the same place before, and is no longer what it was."""
+    """Images of an earlier capture at the same address, which has been replaced."""
     partitions: int
-    """Of the search structure; 0 where the index is small enough to be searched in full."""
+    """Partitions of the search structure; 0 if the index is small enough to be searched in full."""
 
 
-def origin_of(model: Model) -> Origin:
-    """What an index keeps of the model that makes its embeddings; parts beside the network do not count."""
+@dataclass(frozen=True, eq=False)
+class CaptureImages:
+    """Images of a capture, each by its instant and view."""
+
+    capture: Capture
+    instants: Instants
+    instant: Int64[np.ndarray, " n"]
+    view: Int64[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.instant)
+
+    @classmethod
+    def of(cls, capture: Capture) -> "CaptureImages":
+        """All images of a capture, in order of instants."""
+        instants = capture.instants()
+        instant, view = np.nonzero(instants.rows >= 0)
+        return cls(capture, instants, instant, view)
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " n"]:
+        """Rows of the capture."""
+        return np.asarray(self.instants.rows[self.instant, self.view], np.int64)
+
+    def take(self, index: np.ndarray | slice) -> "CaptureImages":
+        """Select images by position, mask or slice."""
+        return CaptureImages(self.capture, self.instants, self.instant[index], self.view[index])
+
+    def entries(self, poses: Poses, true: Float32[np.ndarray, "instants 17 3"]) -> Entries:
+        """Make entries of an index from what a model predicts for the images, and the true poses of all instants."""
+        instants, instant = self.instants, self.instant
+        return Entries(
+            capture=self.capture.fingerprint,
+            row=self.rows,
+            subject=[instants.subjects[i] for i in instants.subject[instant]],
+            sequence=[instants.sequences[i] for i in instants.sequence[instant]],
+            frame=instants.frame[instant],
+            time=instants.time[instant],
+            view=[instants.views[i] for i in self.view],
+            vector=poses.embedding,
+            predicted=poses.pose,
+            true=true[instant],
+        )
+
+
+def true_canonical_poses(instants: Instants) -> Float32[np.ndarray, "n 17 3"]:
+    """The labelled canonical poses in mm; NaN for instants without a pose or a heading."""
+    return np.asarray(target_poses(instants).numpy(), np.float32)
+
+
+def identity_of(model: Model) -> ModelIdentity:
+    """Identify a model by its network; the heads beside it do not affect embeddings."""
     digest = hashlib.sha256()
     for key, value in sorted(model.network.state_dict().items()):
         digest.update(key.encode())
         digest.update(value.cpu().contiguous().numpy().tobytes())
-    return Origin(digest.hexdigest(), model.dim, str(model.source.absolute()))
+    return ModelIdentity(digest.hexdigest(), model.dim, str(model.source.absolute()))
 
 
-def indexed_capture(fingerprint: str, place: str, uri: str) -> Capture:
-    """Open a capture of the index at `uri`.
+def indexed_capture(fingerprint: str, address: str, uri: str) -> Capture:
+    """Open a capture of an index.
 
     Args:
-        fingerprint: Of the capture when it was indexed.
-        place: Where it should be.
-        uri: Of the index, for messages.
+        fingerprint: Fingerprint of the capture when it was indexed.
+        address: The address at which to open the capture.
+        uri: The address of the index, for messages.
 
     Raises:
-        CaptureError: There is none.
-        PoseIndexError: It is no longer what was indexed.
+        CaptureError: There is no capture at the address.
+        PoseIndexError: The capture is not the one that was indexed.
     """
-    capture = Capture.open(place)
+    capture = Capture.open(address)
     if capture.fingerprint != fingerprint:
         raise PoseIndexError(
-            f"the capture at {place} has changed since it was indexed: take it up again with "
-            f"`mcss index {place} -o {uri}`"
+            f"the capture at {address} has changed since it was indexed: index it again with "
+            f"`mcss index {address} -o {uri}`"
         )
     return capture
 
 
-def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> Indexed:
-    """Add every image of a capture to the index at `uri`, which is begun if there is none.
+def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> IndexingSummary:
+    """Add every image of a capture to an index, which is created if there is none.
 
-    It can be stopped at any time and repeated: what was added stays, unless the capture has been replaced by another.
+    The work can be interrupted at any time and repeated: images that were added stay, unless the capture has been
+    replaced by another.
 
     Raises:
         PoseIndexError: The index belongs to another model, or cannot be written.
-        CaptureError: An image that cannot be read.
+        CaptureError: An image cannot be read.
     """
-    index = PoseIndex.create(uri, origin_of(model))
-    place = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
-    former = [name for name, at in index.captures().items() if at == place and name != capture.fingerprint]
-    indexed = _indexed_rows(index, capture)
-    if indexed is None:
-        former.append(capture.fingerprint)
-    removed = sum(index.forget_capture(name) for name in former)
-    index.remember_capture(capture.fingerprint, place)
-    instants = capture.instants()
-    instant, view = np.nonzero(instants.rows >= 0)
-    there = np.isin(instants.rows[instant, view], [] if indexed is None else indexed)
-    instant, view = instant[~there], view[~there]
-    true = np.asarray(target_poses(instants).numpy(), np.float32)
-    with progress.task("Indexing images", len(there), int(there.sum())) as task:
-        for start in range(0, len(instant), _KEPT_EVERY):
-            own, seen = instant[start : start + _KEPT_EVERY], view[start : start + _KEPT_EVERY]
-            rows = instants.rows[own, seen]
-            parts = []
-            for begin in range(0, len(rows), _BATCH):
-                crops = capture.decode(rows[begin : begin + _BATCH], model.image_size)
-                parts.append(model.predict_crops(list(crops)))
-                task.advance(len(crops))
-            index.add(_entries(capture, instants, own, seen, Poses.joined(parts), true[own]))
-    waiting = len(instant) or index.structured() < index.count()
-    partitions = index.structure() if waiting else 0
-    return Indexed(added=len(instant), kept=int(there.sum()), removed=removed, partitions=partitions)
+    index = PoseIndex.create(uri, identity_of(model))
+    address = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
+    outdated = [name for name, at in index.captures().items() if at == address and name != capture.fingerprint]
+    images = CaptureImages.of(capture)
+    indexed_rows = _indexed_rows(index, images)
+    if indexed_rows is None:
+        outdated.append(capture.fingerprint)
+    removed = sum(index.forget_capture(name) for name in outdated)
+    index.remember_capture(capture.fingerprint, address)
+    is_indexed = np.isin(images.rows, [] if indexed_rows is None else indexed_rows)
+    new = images.take(~is_indexed)
+    true = true_canonical_poses(images.instants)
+    with progress.task("Indexing images", len(images), int(is_indexed.sum())) as task:
+        for start in range(0, len(new), _SAVED_EVERY):
+            part = new.take(slice(start, start + _SAVED_EVERY))
+            index.add(part.entries(model.predict_rows(capture, part.rows, task), true))
+    needs_structure = len(new) or index.structured_count() < index.count()
+    partitions = index.build_structure() if needs_structure else 0
+    return IndexingSummary(added=len(new), kept=int(is_indexed.sum()), removed=removed, partitions=partitions)
 
 
-def _indexed_rows(index: PoseIndex, capture: Capture) -> Int64[np.ndarray, " n"] | None:
+def _indexed_rows(index: PoseIndex, images: CaptureImages) -> Int64[np.ndarray, " n"] | None:
     """The rows of a capture that are in the index; None if they show something else now.
 
-    A capture that is written anew, by more processes say, has the same fingerprint with its parts in another order.
+    A capture that is written anew, for instance by more processes, has the same fingerprint but may have its parts in
+    another order.
     """
     columns = ["row", "subject", "sequence", "frame", "view"]
-    there = index.table(columns, f"capture = {quoted(capture.fingerprint)}")
-    rows = np.asarray(there["row"].to_numpy(), np.int64)
-    instants = capture.instants()
-    instant, view = np.nonzero(instants.rows >= 0)
-    place = np.zeros(len(capture), np.int64)
-    place[instants.rows[instant, view]] = np.arange(len(instant))
-    instant, view = instant[place[rows]], view[place[rows]]
-    now = {
+    indexed = index.table(columns, f"capture = {quoted(images.capture.fingerprint)}")
+    rows = np.asarray(indexed["row"].to_numpy(), np.int64)
+    instants = images.instants
+    position = np.zeros(len(images.capture), np.int64)
+    position[images.rows] = np.arange(len(images))
+    instant, view = images.instant[position[rows]], images.view[position[rows]]
+    current = {
         "subject": pa.array(instants.subjects).take(pa.array(instants.subject[instant])),
         "sequence": pa.array(instants.sequences).take(pa.array(instants.sequence[instant])),
         "frame": pa.array(instants.frame[instant]),
         "view": pa.array(instants.views).take(pa.array(view)),
     }
-    same = all(there[name].combine_chunks().equals(column) for name, column in now.items())
+    same = all(indexed[name].combine_chunks().equals(column) for name, column in current.items())
     return rows if same else None
-
-
-def _entries(
-    capture: Capture,
-    instants: Instants,
-    instant: Int64[np.ndarray, " n"],
-    view: Int64[np.ndarray, " n"],
-    poses: Poses,
-    true: Float32[np.ndarray, "n 17 3"],
-) -> Entries:
-    return Entries(
-        capture=capture.fingerprint,
-        row=instants.rows[instant, view],
-        subject=[instants.subjects[i] for i in instants.subject[instant]],
-        sequence=[instants.sequences[i] for i in instants.sequence[instant]],
-        frame=instants.frame[instant],
-        time=instants.time[instant],
-        view=[instants.views[i] for i in view],
-        vector=poses.embedding,
-        predicted=poses.pose,
-        true=true,
-    )

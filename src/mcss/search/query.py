@@ -1,4 +1,4 @@
-"""What is searched for: an image, a row, a stretch of a video or of an indexed sequence, or a 3D pose."""
+"""Parse what the user searches for: an image, a movement in a video or an indexed sequence, or a 3D pose."""
 
 import re
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from pathlib import Path
 from mcss.data.formats.pose_files import POSE_SUFFIXES
 from mcss.errors import QueryError
 from mcss.images import IMAGE_SUFFIXES
-from mcss.search.clips import Span
+from mcss.inference.clips import TimeSpan
 from mcss.video.decoding import VIDEO_SUFFIXES
 
-FORMS = (
+QUERY_FORMS = (
     "an image file; row:NUMBER; SUBJECT/SEQUENCE/FRAME/VIEW; a movement as VIDEO@T0:T1 or "
-    f"SUBJECT/SEQUENCE/VIEW@T0:T1 (seconds); or a 3D pose as FILE@FRAME ({', '.join(POSE_SUFFIXES)})"
+    f"SUBJECT/SEQUENCE/VIEW@T0:T1 (seconds); or a 3D pose as FILE@FRAME ({', '.join(sorted(POSE_SUFFIXES))})"
 )
 
 
@@ -25,14 +25,14 @@ class ImageQuery:
 
 @dataclass(frozen=True)
 class RowQuery:
-    """An indexed image, by its row."""
+    """An indexed image, by its row in the capture."""
 
     row: int
 
 
 @dataclass(frozen=True)
-class PlaceQuery:
-    """An indexed image, by what it shows."""
+class NamedImageQuery:
+    """An indexed image, by its subject, sequence, frame number and view."""
 
     subject: str
     sequence: str
@@ -42,20 +42,20 @@ class PlaceQuery:
 
 @dataclass(frozen=True)
 class VideoQuery:
-    """The movement in a video."""
+    """A movement in a video."""
 
     path: Path
-    span: Span | None
+    span: TimeSpan | None
 
 
 @dataclass(frozen=True)
-class SegmentQuery:
-    """The movement in a stretch of an indexed sequence."""
+class SequenceQuery:
+    """A movement in an indexed sequence."""
 
     subject: str
     sequence: str
     view: str
-    span: Span | None
+    span: TimeSpan | None
 
     @property
     def name(self) -> str:
@@ -71,26 +71,26 @@ class PoseQuery:
     frame: int
 
 
-Query = ImageQuery | RowQuery | PlaceQuery | VideoQuery | SegmentQuery | PoseQuery
+Query = ImageQuery | RowQuery | NamedImageQuery | VideoQuery | SequenceQuery | PoseQuery
 
 
 def parsed_query(text: str) -> Query:
-    """What a text stands for.
+    """Parse a query.
 
     Raises:
-        QueryError: None of the forms.
+        QueryError: The text has none of the forms in `QUERY_FORMS`.
 
     Example:
         >>> parsed_query("row:12")
         RowQuery(row=12)
         >>> parsed_query("S9/Walking 1/40/54138969")
-        PlaceQuery(subject='S9', sequence='Walking 1', frame=40, view='54138969')
+        NamedImageQuery(subject='S9', sequence='Walking 1', frame=40, view='54138969')
         >>> parsed_query("S9/Walking 1/2@1.5:3")
-        SegmentQuery(subject='S9', sequence='Walking 1', view='2', span=(1.5, 3.0))
+        SequenceQuery(subject='S9', sequence='Walking 1', view='2', span=(1.5, 3.0))
     """
     if text.startswith("row:"):
         if not text[4:].isdecimal():
-            raise QueryError(f"query: expected a number after row:, came {text!r}")
+            raise QueryError(f"query: expected a number after row:, got {text!r}")
         return RowQuery(int(text[4:]))
     name, mark, after = text.rpartition("@")
     name, after = (name, after) if mark else (text, "")
@@ -100,33 +100,33 @@ def parsed_query(text: str) -> Query:
         return VideoQuery(path, _span(after, text) if mark else None)
     if suffix in POSE_SUFFIXES:
         if mark and not after.isdecimal():
-            raise QueryError(f"query: expected a number of a frame after @, came {text!r}")
+            raise QueryError(f"query: expected a frame number after @, got {text!r}")
         return PoseQuery(path, int(after) if mark else 0)
     if Path(text).suffix.lower() in IMAGE_SUFFIXES:
         return ImageQuery(Path(text).expanduser())
     parts = name.split("/")
     if len(parts) == 4 and parts[2].isdecimal() and not mark:
-        return PlaceQuery(parts[0], parts[1], int(parts[2]), parts[3])
+        return NamedImageQuery(parts[0], parts[1], int(parts[2]), parts[3])
     if len(parts) == 3 and all(parts):
-        return SegmentQuery(parts[0], parts[1], parts[2], _span(after, text) if mark else None)
-    raise QueryError(f"query: {text!r} is none of what can be searched for: {FORMS}")
+        return SequenceQuery(parts[0], parts[1], parts[2], _span(after, text) if mark else None)
+    raise QueryError(f"query: expected {QUERY_FORMS}; got {text!r}")
 
 
 @dataclass(frozen=True)
 class SequenceSource:
-    """What one view of a capture saw of a sequence."""
+    """One view of a sequence of a capture."""
 
     capture: str
     name: str
     """``subject/sequence/view``."""
-    span: Span | None
+    span: TimeSpan | None
 
 
 def parsed_clip(text: str) -> VideoQuery | SequenceSource:
-    """Where a clip comes from: ``VIDEO`` or ``CAPTURE:SUBJECT/SEQUENCE/VIEW``, and ``@T0:T1`` for a part of it.
+    """Parse the source of a clip: ``VIDEO`` or ``CAPTURE:SUBJECT/SEQUENCE/VIEW``, with ``@T0:T1`` for a part of it.
 
     Raises:
-        QueryError: None of these.
+        QueryError: The text has neither form.
 
     Example:
         >>> parsed_clip("captures/real:Ann/jumps/left@1:2")
@@ -140,15 +140,15 @@ def parsed_clip(text: str) -> VideoQuery | SequenceSource:
     capture, colon, sequence = name.rpartition(":")
     if not colon or not capture or sequence.count("/") != 2:
         raise QueryError(
-            f"{text!r}: expected a video ({', '.join(sorted(VIDEO_SUFFIXES))}) or CAPTURE:SUBJECT/SEQUENCE/VIEW, each "
-            "with @T0:T1 after it for a part of it"
+            f"{text!r}: expected a video ({', '.join(sorted(VIDEO_SUFFIXES))}) or CAPTURE:SUBJECT/SEQUENCE/VIEW, with "
+            "@T0:T1 after it for a part of it"
         )
     return SequenceSource(capture, sequence, span)
 
 
-def _span(text: str, whole: str) -> Span:
+def _span(text: str, whole: str) -> TimeSpan:
     number = r"\d+(?:\.\d*)?|\.\d+"
-    found = re.fullmatch(f"({number}):({number})", text)
-    if found is None or float(found[1]) >= float(found[2]):
-        raise QueryError(f"query: expected two times in s after @, such as @1.5:3, the earlier first, came {whole!r}")
-    return float(found[1]), float(found[2])
+    times = re.fullmatch(f"({number}):({number})", text)
+    if times is None or float(times[1]) >= float(times[2]):
+        raise QueryError(f"query: expected two times in s after @, such as @1.5:3, the earlier first, got {whole!r}")
+    return float(times[1]), float(times[2])

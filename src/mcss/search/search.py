@@ -1,9 +1,9 @@
-"""Searching an index: for an image, for a movement, or for a 3D pose."""
+"""Search an index for an image, a movement or a 3D pose."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,25 +11,30 @@ from jaxtyping import Float, Float32
 
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.errors import QueryError
-from mcss.inference.locate import Rectangle
-from mcss.inference.predict import Input, take_of_image
+from mcss.inference.clips import clip_of_video
+from mcss.inference.locate import BoundingBox
+from mcss.inference.predict import InputFile, predict_image
 from mcss.metrics import pairwise_pa_mpjpe
 from mcss.models.model import Model
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.search.clips import clip_of_video
 from mcss.search.dtw import at_pace, occurrences, pace
-from mcss.search.entries import NO_FILTER, PLACE, Filter, Hit, Kind, Track, quoted
 from mcss.search.index import NEAREST, PoseIndex
-from mcss.search.indexing import origin_of
-from mcss.search.query import ImageQuery, PlaceQuery, PoseQuery, Query, RowQuery, SegmentQuery, VideoQuery
+from mcss.search.index_table import IMAGE_COLUMNS, NO_FILTER, Filter, Hit, PoseKind, ViewSequence, quoted
+from mcss.search.indexing import identity_of
+from mcss.search.query import ImageQuery, NamedImageQuery, PoseQuery, Query, RowQuery, SequenceQuery, VideoQuery
 from mcss.skeletons import canonical_pose, heading_valid
 from mcss.sources.videos.pose_labels import PoseSettings, read_labels
 
-By = Literal["embedding", "pose", "true-pose"]
-"""What is compared: embeddings; the predicted 3D poses; or the labelled ones."""
+SearchBy = Literal["embedding", "pose", "true-pose"]
+"""What is compared: embeddings, predicted 3D poses, or labelled 3D poses."""
 
 SHORTEST = 5
-"""Images that a movement has at least."""
+"""Smallest number of images in a movement."""
+
+APART = 0.5
+"""Seconds by which two moments of one recording must be apart to be found separately."""
+
+_Hit = TypeVar("_Hit", bound=Hit)
 
 
 @dataclass(frozen=True)
@@ -41,36 +46,38 @@ class Movement:
     first: Hit
     last: Hit
     distance: float
-    """Mean distance of embeddings (0 to 2) of images that run in step."""
+    """Mean distance of the embeddings (0 to 2) of aligned images."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What was found."""
+class SearchResult:
+    """What a search found: images, or movements."""
 
     asked: str
-    """What was searched for, for people."""
+    """The query in words."""
     by: str
-    """What the distances are, with their unit."""
+    """What the distances measure, with their unit."""
     hits: tuple[Hit, ...] = ()
     movements: tuple[Movement, ...] = ()
     query: Hit | None = None
-    """The query, if it is in the index itself; it is never among the hits."""
+    """The query, if it is an indexed image; it is never among the hits."""
     recall: float | None = None
-    """Share of the hits of an exact search that were found; None if it was exact."""
+    """The fraction of the exact search's hits that were found; None if the search was exact."""
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """What may be found, and how it is searched."""
+    """What may be found, and how it is compared."""
 
     top: int = NEAREST
-    """How many are found at most."""
-    by: By = "embedding"
-    """Compare embeddings; or pose: predicted 3D poses, or true-pose: labelled ones, by PA-MPJPE."""
+    """Largest number of hits."""
+    by: SearchBy = "embedding"
+    """What to compare: embedding, pose (predicted 3D poses) or true-pose (labelled 3D poses). Poses are compared by
+    PA-MPJPE."""
     exact: bool = False
-    """Compare with every entry, even where there is a search structure."""
+    """Compare with every image, even if the index has a search structure."""
     filter: Filter = NO_FILTER
+    """Which images may be found."""
 
     def __post_init__(self) -> None:
         if self.top < 1:
@@ -82,57 +89,55 @@ def answer(
     query: Query,
     settings: SearchSettings,
     model: Callable[[], Model],
-    box: Rectangle | None = None,
+    box: BoundingBox | None = None,
     progress: Progress = NO_PROGRESS,
-) -> Answer:
-    """Search an index.
+) -> SearchResult:
+    """Search an index for a query.
 
     Args:
-        index: Where.
-        query: What for.
-        settings: How.
-        model: Loads the model that the index was made with; asked for images and videos alone.
-        box: The person in an image, in its pixels.
-        progress: Told of images of a video, and of sequences.
+        index: The index.
+        query: What to search for.
+        settings: What may be found, and how it is compared.
+        model: Loads the model that the index was made with; called only for images and videos.
+        box: The person's bounding box in an image.
+        progress: Advanced by the images of a video and by the sequences compared.
 
     Raises:
-        PoseIndexError: An empty index, names that are not in it, or a model that did not make it.
-        QueryError: A query that is not in the index, or cannot be compared in this way.
+        PoseIndexError: The index is empty, lacks a name in the filter, or was made with another model.
+        QueryError: The query is not in the index, or cannot be compared in this way.
     """
     index.check_names(settings.filter)
     match query:
         case VideoQuery(path, span):
-            if settings.by != "embedding":
-                raise QueryError("by: movements are compared by their embeddings alone; leave --by away")
-            clip = clip_of_video(path, _checked(index, model), span, progress)
-            found = movements(index, clip.vector, clip.time, settings, progress=progress)
-            return Answer(f"the movement in {path.name}", "distance", movements=found)
-        case SegmentQuery():
-            if settings.by != "embedding":
-                raise QueryError("by: movements are compared by their embeddings alone; leave --by away")
-            track = _track(index, query)
-            found = movements(index, track.vector, track.time, settings, own=track, progress=progress)
-            return Answer(f"the movement in {query.name}{_when(track)}", "distance", movements=found)
+            _check_movement_settings(settings)
+            sequence = clip_of_video(path, _checked_model(index, model), span, progress).sequence
+            found = movements(index, sequence.poses.embedding, sequence.time, settings, progress=progress)
+            return SearchResult(f"the movement in {path.name}", "distance", movements=found)
+        case SequenceQuery():
+            _check_movement_settings(settings)
+            indexed = _view_sequence(index, query)
+            found = movements(index, indexed.vector, indexed.time, settings, query=indexed, progress=progress)
+            span_in_words = f"{indexed.time[0]:.2f} to {indexed.time[-1]:.2f} s"
+            return SearchResult(f"the movement in {query.name}, {span_in_words}", "distance", movements=found)
         case ImageQuery(path):
-            poses = take_of_image(_checked(index, model), Input(path, path.stem), box).poses
+            poses = predict_image(_checked_model(index, model), InputFile(path, path.stem), box).poses
             if settings.by == "embedding":
-                return _nearest(index, str(path.name), poses.embedding[0], settings, None)
-            hits = nearest_poses(index, poses.pose[0], settings)
-            return Answer(str(path.name), _measure(settings), hits)
-        case RowQuery() | PlaceQuery():
-            own = _entry(index, query)
+                return _by_embedding(index, path.name, poses.embedding[0], settings)
+            return SearchResult(path.name, _measure(settings), nearest_poses(index, poses.pose[0], settings))
+        case RowQuery() | NamedImageQuery():
+            image = _indexed_image(index, query)
             if settings.by == "embedding":
-                return _nearest(index, own.name, index.vector(own), settings, own)
-            kind: Kind = "true" if settings.by == "true-pose" else "predicted"
-            pose = index.pose(own, kind)
+                return _by_embedding(index, image.name, index.vector(image), settings, image)
+            kind = _pose_kind(settings)
+            pose = index.pose(image, kind)
             if pose is None:
-                raise QueryError(f"{own.name}: it has no {kind} pose in the index at {index.uri}; leave --by away")
+                raise QueryError(f"{image.name}: it has no {kind} pose in the index at {index.uri}; leave out --by")
             hits = nearest_poses(index, pose, replace(settings, top=settings.top + 1))
-            return Answer(own.name, _measure(settings), _without(hits, own, settings.top), query=own)
-        case PoseQuery(path, frame):
-            by: By = "pose" if settings.by == "embedding" else settings.by
-            hits = nearest_poses(index, pose_in_file(path, frame), replace(settings, by=by))
-            return Answer(f"{path.name}, frame {frame}", _measure(replace(settings, by=by)), hits)
+            return SearchResult(image.name, _measure(settings), _without(hits, image)[: settings.top], query=image)
+        case PoseQuery(path, frame_number):
+            by_pose = replace(settings, by="pose") if settings.by == "embedding" else settings
+            hits = nearest_poses(index, pose_in_file(path, frame_number), by_pose)
+            return SearchResult(f"{path.name}, frame {frame_number}", _measure(by_pose), hits)
 
 
 def movements(
@@ -140,145 +145,199 @@ def movements(
     vector: Float32[np.ndarray, "n dim"],
     time: Float[np.ndarray, " n"],
     settings: SearchSettings,
-    own: Track | None = None,
+    query: ViewSequence | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> tuple[Movement, ...]:
-    """The stretches of indexed sequences that show a movement, best first; see `mcss.search.dtw`.
+    """Find the stretches of indexed sequences that show a movement, best first; see `mcss.search.dtw`.
 
     Args:
-        index: Where.
-        vector: Embeddings in order of time.
-        time: Of each, s.
+        index: The index.
+        vector: Embeddings of the movement in order of time.
+        time: The time of each in seconds.
         settings: What may be found.
-        own: Where the movement comes from, if it is in the index: what overlaps it in time there is left out.
-        progress: Told of every subject's sequences.
+        query: The indexed sequence that the movement comes from; stretches that overlap it are left out.
+        progress: Advanced by every image compared.
 
     Raises:
-        QueryError: Too few images to be a movement.
+        QueryError: There are too few images for a movement.
     """
     if len(vector) < SHORTEST:
-        raise QueryError(f"query: a movement needs {SHORTEST} images or more, came {len(vector)}; name a longer time")
+        raise QueryError(
+            f"query: expected a movement of {SHORTEST} images or more, got {len(vector)}; name a longer time"
+        )
     found: list[Movement] = []
     with progress.task("Comparing sequences", index.count(settings.filter)) as task:
-        for track in index.tracks(settings.filter):
-            task.advance(len(track))
-            query = vector[at_pace(time, pace(track.time))]
-            if len(query) < 2:
+        for sequence in index.view_sequences(settings.filter):
+            task.advance(len(sequence))
+            resampled = vector[at_pace(time, pace(sequence.time))]
+            if len(resampled) < 2:
                 continue
-            for stretch in occurrences(query, track.vector, settings.top):
-                first, last = track.hit(stretch.start), track.hit(stretch.stop - 1)
-                if own is not None and _is_own(own, track, first, last):
-                    continue
-                found.append(Movement(track.name, first, last, stretch.cost))
+            for stretch in occurrences(resampled, sequence.vector, settings.top):
+                first, last = sequence.hit(stretch.start), sequence.hit(stretch.stop - 1)
+                if query is None or not _overlaps(query, sequence, first, last):
+                    found.append(Movement(sequence.name, first, last, stretch.cost))
     found.sort(key=lambda movement: movement.distance)
     return tuple(found[: settings.top])
 
 
 def nearest_poses(index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: SearchSettings) -> tuple[Hit, ...]:
-    """The entries whose 3D pose is nearest by PA-MPJPE over 16 joints, in mm of the query's body.
+    """Find the images whose 3D pose is nearest by PA-MPJPE over 16 joints, in mm at the size of the query's body.
 
     Raises:
         QueryError: The index has no such poses.
     """
-    kind: Kind = "true" if settings.by == "true-pose" else "predicted"
+    kind = _pose_kind(settings)
     best: list[Hit] = []
     query = torch.from_numpy(np.asarray(pose, np.float64))[None, 1:]
-    for places, poses in index.poses(kind, settings.filter):
+    for images, poses in index.poses(kind, settings.filter):
         error = pairwise_pa_mpjpe(query, torch.from_numpy(poses[:, 1:]))[0].numpy()
         for i in np.argsort(error, kind="stable")[: settings.top].tolist():
-            best.append(Hit(**places[i], distance=float(error[i])))
+            best.append(Hit(**images[i], distance=float(error[i])))
         best = sorted(best, key=lambda hit: hit.distance)[: settings.top]
     if not best:
-        raise QueryError(f"the index at {index.uri} has no {kind} poses that the filter lets through; leave --by away")
+        raise QueryError(f"the index at {index.uri} has no {kind} poses that the filter admits; leave out --by")
     return tuple(best)
 
 
-def pose_in_file(path: Path, frame: int) -> Float32[np.ndarray, "17 3"]:
-    """The canonical pose in mm of one frame of a file of 3D poses; its unit and up axis are found out.
+def nearest_moments(
+    search: Callable[[int], Sequence[_Hit]], count: int, query: Hit | None = None, same_recording: bool = True
+) -> list[_Hit]:
+    """Find the nearest image of each of `count` moments; neighbours in time and the views of a moment look alike.
+
+    Args:
+        search: Finds as many images as it is asked for, nearest first.
+        count: Number of moments.
+        query: The indexed image that is searched for, whose own moment is left out.
+        same_recording: Whether other moments of the query's recording may be found.
+    """
+    top = 16 * count
+    while True:
+        hits = search(top)
+        moments = distinct_moments(hits, count, query, same_recording)
+        if len(moments) >= count or len(hits) < top:
+            return moments
+        top *= 8
+
+
+def distinct_moments(hits: Sequence[_Hit], count: int, query: Hit | None, same_recording: bool) -> list[_Hit]:
+    """Keep the first image of each moment, up to `count`; see `nearest_moments`."""
+    kept: list[_Hit] = []
+    times: dict[tuple[str, str], list[float]] = {}
+    if query is not None:
+        times[query.subject, query.sequence] = [query.time]
+    for hit in hits:
+        recording = (hit.subject, hit.sequence)
+        if query is not None and not same_recording and recording == (query.subject, query.sequence):
+            continue
+        if any(abs(hit.time - time) < APART for time in times.get(recording, ())):
+            continue
+        times.setdefault(recording, []).append(hit.time)
+        kept.append(hit)
+        if len(kept) == count:
+            break
+    return kept
+
+
+def pose_in_file(path: Path, frame_number: int) -> Float32[np.ndarray, "17 3"]:
+    """Read the canonical pose in mm of one frame of a file of 3D poses; the unit and the up axis are inferred.
 
     Raises:
-        SourceError: It cannot be read, or fits no person.
-        QueryError: No such frame, or one that has no whole pose or no heading.
+        SourceError: The file cannot be read, or its poses are not those of a person.
+        QueryError: There is no such frame, or its pose is incomplete or has no heading.
     """
     count = len(read_pose_file(path))
-    labels = read_labels(path, count, 1.0, PoseSettings(rate=1.0))  # a sample a second: frame and sample are one
-    pose = labels.pose(frame)
+    labels = read_labels(path, count, 1.0, PoseSettings(rate=1.0))  # one sample per second: times are frame numbers
+    pose = labels.pose(frame_number)
     if pose is None:
-        raise QueryError(f"{path}: frame {frame} has no pose with all joints; it has {len(labels.poses)} frames")
+        raise QueryError(
+            f"{path}: frame {frame_number} has no pose with all joints; the file has {len(labels.poses)} frames"
+        )
     world = torch.from_numpy(pose)
     if not heading_valid(world):
-        raise QueryError(f"{path}: frame {frame}: its hips are above each other, so it has no heading; take another")
+        raise QueryError(
+            f"{path}: the pose of frame {frame_number} has no heading, as one hip is above the other; choose another"
+        )
     return canonical_pose(world).numpy()
 
 
-def found_share(approximate: Sequence[Hit], exact: Sequence[Hit]) -> float:
-    """Recall: the share of the exact hits that were found; as near as the last of them counts as found."""
+def recall_of(approximate: Sequence[Hit], exact: Sequence[Hit]) -> float:
+    """The fraction of the exact hits that were found; any hit as near as the last exact one counts."""
     if not exact:
         return 1.0
     return min(1.0, sum(hit.distance <= exact[-1].distance + 1e-6 for hit in approximate) / len(exact))
 
 
-def _nearest(
-    index: PoseIndex, asked: str, vector: Float32[np.ndarray, " dim"], settings: SearchSettings, own: Hit | None
-) -> Answer:
-    more = settings.top + (own is not None)
-    hits = _without(index.search(vector, more, settings.filter, exact=settings.exact), own, settings.top)
-    recall = None
-    if index.structured() and not settings.exact:
-        exact = _without(index.search(vector, more, settings.filter, exact=True), own, settings.top)
-        recall = found_share(hits, exact)
-    return Answer(asked, "distance", hits, query=own, recall=recall)
+def _by_embedding(
+    index: PoseIndex,
+    asked: str,
+    vector: Float32[np.ndarray, " dim"],
+    settings: SearchSettings,
+    query: Hit | None = None,
+) -> SearchResult:
+    def nearest(exact: bool) -> tuple[Hit, ...]:
+        top = settings.top + (query is not None)  # the query would be its own nearest image
+        return _without(index.search(vector, top, settings.filter, exact=exact), query)[: settings.top]
+
+    hits, recall = nearest(settings.exact), None
+    if index.structured_count() and not settings.exact:
+        recall = recall_of(hits, nearest(exact=True))
+    return SearchResult(asked, "distance", hits, query=query, recall=recall)
 
 
-def _without(hits: Sequence[Hit], own: Hit | None, top: int) -> tuple[Hit, ...]:
-    kept = [hit for hit in hits if own is None or (hit.capture, hit.row) != (own.capture, own.row)]
-    return tuple(kept[:top])
+def _without(hits: Sequence[Hit], query: Hit | None) -> tuple[Hit, ...]:
+    return tuple(hit for hit in hits if query is None or (hit.capture, hit.row) != (query.capture, query.row))
+
+
+def _pose_kind(settings: SearchSettings) -> PoseKind:
+    return "true" if settings.by == "true-pose" else "predicted"
 
 
 def _measure(settings: SearchSettings) -> str:
     return "PA-MPJPE to the labelled pose, mm" if settings.by == "true-pose" else "PA-MPJPE to the predicted pose, mm"
 
 
-def _checked(index: PoseIndex, model: Callable[[], Model]) -> Model:
-    found = model()
-    index.check(origin_of(found))
-    return found
+def _check_movement_settings(settings: SearchSettings) -> None:
+    if settings.by != "embedding":
+        raise QueryError("by: movements are compared by their embeddings alone; leave out --by")
 
 
-def _entry(index: PoseIndex, query: RowQuery | PlaceQuery) -> Hit:
+def _checked_model(index: PoseIndex, model: Callable[[], Model]) -> Model:
+    loaded = model()
+    index.check(identity_of(loaded))
+    return loaded
+
+
+def _indexed_image(index: PoseIndex, query: RowQuery | NamedImageQuery) -> Hit:
     match query:
         case RowQuery(row):
-            where, what = f"row = {row}", f"row {row}"
-        case PlaceQuery(subject, sequence, frame, view):
-            named = (("subject", subject), ("sequence", sequence), ("view", view))
+            where, name = f"row = {row}", f"row {row}"
+        case NamedImageQuery(subject, sequence, frame_number, view):
             index.check_names(Filter(subject=(subject,), sequence=(sequence,), view=(view,)))
-            where = " AND ".join([f"{column} = {quoted(name)}" for column, name in named] + [f"frame = {frame}"])
-            what = f"{subject}/{sequence} frame {frame} view {view}"
-    found = index.table(PLACE, where).to_pylist()
-    if not found:
-        raise QueryError(f"query: {what} is not in the index at {index.uri}, which has {index.count():,} images")
-    if len(found) > 1:
-        captures = ", ".join(line["capture"] for line in found)
-        raise QueryError(f"query: {what} is in several captures of this index ({captures}); give an image instead")
-    return Hit(**found[0], distance=0.0)
+            columns = (("subject", subject), ("sequence", sequence), ("view", view))
+            equal = [f"{column} = {quoted(value)}" for column, value in columns]
+            where = " AND ".join([*equal, f"frame = {frame_number}"])
+            name = f"{subject}/{sequence} frame {frame_number} view {view}"
+    lines = index.table(IMAGE_COLUMNS, where).to_pylist()
+    if not lines:
+        raise QueryError(f"query: {name} is not in the index at {index.uri}, which has {index.count():,} images")
+    if len(lines) > 1:
+        captures = ", ".join(line["capture"] for line in lines)
+        raise QueryError(f"query: {name} is in several captures of this index ({captures}); give an image instead")
+    return Hit(**lines[0], distance=0.0)
 
 
-def _track(index: PoseIndex, query: SegmentQuery) -> Track:
+def _view_sequence(index: PoseIndex, query: SequenceQuery) -> ViewSequence:
     condition = Filter(subject=(query.subject,), sequence=(query.sequence,), view=(query.view,), between=query.span)
     index.check_names(condition)
-    found = list(index.tracks(condition))
-    if not found:
+    sequences = list(index.view_sequences(condition))
+    if not sequences:
         raise QueryError(f"query: the index at {index.uri} has no images of {query.name} at that time")
-    if len(found) > 1:
+    if len(sequences) > 1:
         raise QueryError(f"query: {query.name} is in several captures of this index; give a video instead")
-    return found[0]
+    return sequences[0]
 
 
-def _when(track: Track) -> str:
-    return f", {track.time[0]:.2f} to {track.time[-1]:.2f} s"
-
-
-def _is_own(own: Track, track: Track, first: Hit, last: Hit) -> bool:
-    """Whether a stretch is what was asked with, in the same view."""
-    same = (own.capture, own.name) == (track.capture, track.name)
-    return same and bool(first.time <= own.time[-1] and last.time >= own.time[0])
+def _overlaps(query: ViewSequence, sequence: ViewSequence, first: Hit, last: Hit) -> bool:
+    """Whether a stretch of a sequence overlaps the query in time, in the same view."""
+    same = (query.capture, query.name) == (sequence.capture, sequence.name)
+    return same and bool(first.time <= query.time[-1] and last.time >= query.time[0])

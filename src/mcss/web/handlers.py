@@ -1,7 +1,7 @@
-"""What the web server does for its visitors: requests in, answers in JSON and JPEG out.
+"""Handle the requests of the page, and answer in JSON and JPEG.
 
-Files are sent as the plain body of a request, without a name: what visitors call them never reaches the disk. Work on
-them is done by `mcss.web.worker`, one after the other in the order of arrival.
+Files are uploaded as the plain body of a request, without their names, which therefore never reach the disk. They are
+analysed by `mcss.web.worker`, one after the other in order of arrival.
 """
 
 import asyncio
@@ -17,28 +17,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mcss import __version__
-from mcss.inference.locate import Rectangle
+from mcss.inference.locate import BoundingBox
 from mcss.inference.smoothing import SmoothingSettings
 from mcss.search.compare import CompareSettings, compare
-from mcss.search.entries import Filter
+from mcss.search.index_table import Filter
+from mcss.search.memory_index import IndexedImage
 from mcss.skeletons import JOINTS, PARENTS
-from mcss.web.analysis import Answer, clip_of, for_visitors, rounded
-from mcss.web.gallery import Found, Gallery, Shown, moments
+from mcss.web.analysis import AnalysisResult, for_visitors, rounded
+from mcss.web.gallery import Gallery
 from mcss.web.limits import Limits
-from mcss.web.results import Looks
+from mcss.web.results import ResultStore
 from mcss.web.uploads import UploadError, kind_of
-from mcss.web.worker import Means, Worker, WorkError
+from mcss.web.worker import Worker, WorkError, WorkerSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
 MOST_NEIGHBOURS = 48
-"""Neighbours that may be asked for at a time."""
+"""Largest number of neighbours in one request."""
 
 
-class VisitError(ValueError):
-    """A request that cannot be answered; the message is for whoever made it."""
+class RequestError(ValueError):
+    """A request cannot be answered; the message is for the visitor who made it."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -46,28 +47,31 @@ class VisitError(ValueError):
 
 
 @dataclass(eq=False)
-class Studio:
-    """What the server works with, and who is waiting."""
+class PageHandlers:
+    """The handlers of all requests, and what they share."""
 
     model: str
-    means: Means
+    """Name of the model."""
+    worker_settings: WorkerSettings
     gallery: Gallery | None
+    """The images that visitors can search; None for no search."""
     limits: Limits
     started: Callable[[str], None]
-    """Called with the address when visitors can come."""
-    looks: Looks = field(default_factory=Looks)
+    """Called with the address once visitors can connect."""
+    results: ResultStore = field(default_factory=ResultStore)
     address: str = ""
     folder: Path | None = None
     worker: Worker | None = None
     turn: asyncio.Lock | None = None
     waiting: int = 0
+    """Files that are being received, are waiting or are being processed."""
 
     @asynccontextmanager
     async def open(self, _: Any) -> AsyncIterator[None]:
-        """Have a folder and a worker as long as the server runs."""
+        """Keep a temporary folder and a worker process as long as the server runs."""
         with tempfile.TemporaryDirectory(prefix="mcss-serve-", ignore_cleanup_errors=True) as folder:
             self.folder, self.turn = Path(folder), asyncio.Lock()
-            self.worker = await asyncio.to_thread(Worker, self.means, self.folder, self.limits)
+            self.worker = await asyncio.to_thread(Worker, self.worker_settings, self.folder, self.limits)
             try:
                 await asyncio.to_thread(self.worker.wait_until_ready)
                 self.started(self.address)
@@ -76,7 +80,7 @@ class Studio:
                 self.worker.close()
 
     async def about(self, _: "Request") -> "Response":
-        """What the page needs to know at first."""
+        """Describe the server: model, limits, skeleton and gallery."""
         gallery = self.gallery
         return json_response(
             {
@@ -100,16 +104,16 @@ class Studio:
         )
 
     async def queue(self, _: "Request") -> "Response":
-        """How many files are being received, waiting or worked on."""
+        """How many files are being received, waiting or processed."""
         return json_response({"waiting": self.waiting})
 
-    async def look(self, request: "Request") -> "Response":
-        """A file comes in; what was found in it goes out."""
+    async def analyse(self, request: "Request") -> "Response":
+        """Receive a file, and answer with what the model predicts from it."""
         box = _box(request.query_params.get("box"))
         if self.waiting >= self.limits.waiting:
             async for _ in _chunks(request, self.limits):
                 pass
-            raise VisitError(503, "there are too many visitors at the moment; try again in a minute")
+            raise RequestError(503, "there are too many visitors at the moment; try again in a minute")
         assert self.folder is not None
         assert self.worker is not None
         assert self.turn is not None
@@ -120,118 +124,108 @@ class Studio:
             try:
                 kind = kind_of(head)
             except UploadError as error:
-                raise VisitError(415, str(error)) from error
+                raise RequestError(415, str(error)) from error
             async with self.turn:
                 if await request.is_disconnected():
-                    raise VisitError(400, "the visitor has gone")
+                    raise RequestError(400, "the visitor has disconnected")
                 try:
-                    answer = await asyncio.to_thread(self.worker.look, path, kind, box)
+                    result = await asyncio.to_thread(self.worker.analyse, path, kind, box)
                 except WorkError as error:
-                    raise VisitError(422, str(error)) from error
+                    raise RequestError(422, str(error)) from error
         finally:
             self.waiting -= 1
             path.unlink(missing_ok=True)
-        return json_response({"id": self.looks.keep(answer), **answer.about})
+        return json_response({"id": self.results.keep(result), **result.about})
 
     def image(self, request: "Request") -> "Response":
-        """The image that was sent, or the first one of the video."""
-        return _jpeg(self._answer(request).image)
+        """The uploaded image, or the first one of the video."""
+        return _jpeg(self._result(request).image)
 
     def crop(self, request: "Request") -> "Response":
-        """What the model saw."""
-        answer = self._answer(request)
-        return _jpeg(answer.crops[_number(request.path_params["frame"], "frame", len(answer.crops))])
+        """A crop that the model saw."""
+        crops = self._result(request).crops
+        return _jpeg(crops[_number(request.path_params["frame"], "frame", len(crops))])
 
     def comparison(self, request: "Request") -> "Response":
-        """Two videos laid beside each other."""
+        """Align two videos, and compare them."""
         query = request.query_params
-        first, second = (self.looks[query.get(name, "")] for name in ("first", "second"))
-        settings = CompareSettings(smoothing=SmoothingSettings(smooth="none"))  # they are smooth already
+        first, second = (self.results[query.get(name, "")] for name in ("first", "second"))
+        settings = CompareSettings(smoothing=SmoothingSettings(smooth="none"))  # the poses are smoothed already
         try:
-            found = compare(clip_of(first, "video A"), clip_of(second, "video B"), settings)
+            compared = compare(first.pose_sequence("video A"), second.pose_sequence("video B"), settings)
         except ValueError as error:
-            raise VisitError(422, for_visitors(str(error))) from error
+            raise RequestError(422, for_visitors(str(error))) from error
         return json_response(
             {
-                "pairs": np.stack([found.a.frame, found.b.frame], axis=1).tolist(),
-                "time": np.round(found.time_a - found.time_a[0], 3).tolist(),
-                "apart": np.round(found.joints[:, 1:].mean(axis=1), 1).tolist(),
+                "pairs": np.stack([compared.a.frame, compared.b.frame], axis=1).tolist(),
+                "time": np.round(compared.time_a - compared.time_a[0], 3).tolist(),
+                "apart": np.round(compared.joints[:, 1:].mean(axis=1), 1).tolist(),
                 "angles": [
-                    {"name": one.name, "a": round(one.mean_a), "b": round(one.mean_b), "apart": round(one.mean, 1)}
-                    for one in found.differences()
+                    {
+                        "name": angle.name,
+                        "a": round(angle.mean_a),
+                        "b": round(angle.mean_b),
+                        "apart": round(angle.mean, 1),
+                    }
+                    for angle in compared.differences()
                 ],
             }
         )
 
     def neighbours(self, request: "Request") -> "Response":
-        """The images nearest to a frame of a visitor's, or to an image of the gallery."""
+        """Find the images nearest to a frame of a visitor's file, or to an image of the gallery."""
         gallery, query = self._gallery(), request.query_params
-        asked: Shown | None = None
+        image: IndexedImage | None = None
         if "image" in query:
-            asked = gallery.shown(_number(query["image"], "image", len(gallery)))
-            vector = gallery.embedding(asked.place)
+            image = gallery.image(_number(query["image"], "image", len(gallery)))
+            vector = gallery.index.vector(image.position)
         else:
-            answer = self.looks[query.get("look", "")]
-            vector = answer.embedding[_number(query.get("frame", "0"), "frame", len(answer.embedding))]
+            embedding = self.results[query.get("result", "")].embedding
+            vector = embedding[_number(query.get("frame", "0"), "frame", len(embedding))]
         count = _number(query.get("count", "12"), "count", MOST_NEIGHBOURS + 1)
         names: dict[str, Any] = {
             key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")
         }
-        own = query.get("own", "no") == "yes"
-        found: list[Found] = []
-        top = 16 * count
-        while len(found) < count:
-            some = gallery.nearest(vector, top, Filter(**names))
-            found = moments(some, count, asked, own)
-            if len(some) < top:
-                break
-            top *= 8
+        same_recording = query.get("same_recording", "no") == "yes"
+        hits = gallery.neighbours(vector, count, Filter(**names), image, same_recording)
         return json_response(
-            {
-                "found": [
-                    {
-                        **_shown(one.shown),
-                        "distance": round(one.distance, 4),
-                        "others": [_shown(other) for other in gallery.others(one.shown)],
-                    }
-                    for one in found
-                ]
-            }
+            {"found": [{**_described(gallery, hit), "distance": round(hit.distance, 4)} for hit in hits]}
         )
 
-    def gallery_about(self, request: "Request") -> "Response":
-        """An image of the gallery: what it shows, its poses, the other views."""
+    def gallery_details(self, request: "Request") -> "Response":
+        """Describe an image of the gallery: what it shows, its poses, and its other views."""
         gallery = self._gallery()
-        shown = gallery.shown(_number(request.path_params["place"], "image", len(gallery)))
-        pose, true = gallery.poses(shown.place)
+        image = gallery.image(_number(request.path_params["image"], "image", len(gallery)))
+        predicted, true = gallery.poses(image.position)
         return json_response(
             {
-                **_shown(shown),
-                "pose": None if pose is None else rounded(pose),
+                **_described(gallery, image),
+                "pose": None if predicted is None else rounded(predicted),
                 "true": None if true is None else rounded(true),
-                "others": [_shown(other) for other in gallery.others(shown)],
             }
         )
 
     def gallery_image(self, request: "Request") -> "Response":
         """An image of the gallery."""
         gallery = self._gallery()
-        place = _number(request.path_params["place"], "image", len(gallery))
-        return _jpeg(gallery.image(place), kept="private, max-age=3600")
+        position = _number(request.path_params["image"], "image", len(gallery))
+        return _jpeg(gallery.jpeg(position), cached="private, max-age=3600")
 
-    def _answer(self, request: "Request") -> Answer:
-        return self.looks[request.path_params["name"]]
+    def _result(self, request: "Request") -> AnalysisResult:
+        return self.results[request.path_params["name"]]
 
     def _gallery(self) -> Gallery:
         if self.gallery is None:
-            raise VisitError(404, "there is nothing to search in; start with --index INDEX or --capture CAPTURE")
+            raise RequestError(
+                404, "there is nothing to search in; start the server with --index INDEX or --capture CAPTURE"
+            )
         return self.gallery
 
 
 async def _chunks(request: "Request", limits: Limits) -> AsyncIterator[bytes]:
-    """The body of a request as it comes in, up to four times as much as is allowed.
+    """Read the body of a request in chunks, up to four times the limit.
 
-    What is too much is read all the same, within reason: a browser that is still sending does not listen to an answer.
+    A body over the limit is read all the same, within reason, because a browser that is still sending ignores answers.
     """
     from starlette.requests import ClientDisconnect
 
@@ -241,9 +235,9 @@ async def _chunks(request: "Request", limits: Limits) -> AsyncIterator[bytes]:
         try:
             chunk = await asyncio.wait_for(anext(chunks, None), limits.patience)
         except TimeoutError:
-            raise VisitError(408, f"nothing came for {limits.patience:g} s; send the file again") from None
+            raise RequestError(408, f"no data arrived for {limits.patience:g} s; send the file again") from None
         except ClientDisconnect:
-            raise VisitError(400, "the visitor has gone") from None
+            raise RequestError(400, "the visitor has disconnected") from None
         if chunk is None:
             return
         size += len(chunk)
@@ -262,52 +256,56 @@ async def _receive(request: "Request", path: Path, limits: Limits) -> bytes:
             else:
                 await asyncio.to_thread(file.write, chunk)
     if size > limits.upload_bytes:
-        raise VisitError(413, f"the file is larger than {limits.upload_mb} MB; make it smaller or shorter")
+        raise RequestError(413, f"the file is larger than {limits.upload_mb} MB; make it smaller or shorter")
     return head
 
 
-def _box(text: str | None) -> Rectangle | None:
+def _box(text: str | None) -> BoundingBox | None:
     if text is None:
         return None
     try:
         x, y, width, height = (float(part) for part in text.split(","))
     except ValueError:
-        raise VisitError(400, "box: expected x,y,width,height") from None
+        raise RequestError(400, "box: expected x,y,width,height") from None
     inside = -1 <= x < 1 and -1 <= y < 1 and 0.01 <= width <= 2 and 0.01 <= height <= 2
     if not (inside and x + width > 0 and y + height > 0):
-        raise VisitError(400, "the box is too small or lies outside the image; draw it anew")
+        raise RequestError(400, "the box is too small or lies outside the image; draw it again")
     return x, y, width, height
 
 
 def _number(text: str, name: str, end: int) -> int:
-    """A whole number from 0 to below `end`."""
+    """Parse a whole number from 0 to below `end`."""
     if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) < end):
-        raise VisitError(400, f"{name}: expected a whole number from 0 to {end - 1}, came {text[:40]!r}")
+        raise RequestError(400, f"{name}: expected a whole number from 0 to {end - 1}, got {text[:40]!r}")
     return int(text)
 
 
-def _shown(shown: Shown) -> dict[str, Any]:
+def _described(gallery: Gallery, image: IndexedImage) -> dict[str, Any]:
+    return {**_identified(image), "others": [_identified(other) for other in gallery.index.other_views(image)]}
+
+
+def _identified(image: IndexedImage) -> dict[str, Any]:
     return {
-        "image": shown.place,
-        "subject": shown.subject,
-        "sequence": shown.sequence,
-        "frame": shown.frame,
-        "time": round(shown.time, 3),
-        "view": shown.view,
+        "image": image.position,
+        "subject": image.subject,
+        "sequence": image.sequence,
+        "frame": image.frame,
+        "time": round(image.time, 3),
+        "view": image.view,
     }
 
 
 def json_response(value: Any, status: int = 200) -> "Response":
-    """An answer in JSON that no browser keeps."""
+    """Answer in JSON, which browsers are told not to cache."""
     from starlette.responses import JSONResponse
 
     headers = {"cache-control": "no-store"}
     if status >= HTTPStatus.BAD_REQUEST:
-        headers["connection"] = "close"  # or the server would go on reading what is left of an endless body
+        headers["connection"] = "close"  # or the server would read on in an endless body
     return JSONResponse(value, status, headers=headers)
 
 
-def _jpeg(data: bytes, kept: str = "private, max-age=600") -> "Response":
+def _jpeg(data: bytes, cached: str = "private, max-age=600") -> "Response":
     from starlette.responses import Response
 
-    return Response(data, media_type="image/jpeg", headers={"cache-control": kept})
+    return Response(data, media_type="image/jpeg", headers={"cache-control": cached})

@@ -1,4 +1,4 @@
-"""How much a visitor of the page may ask for."""
+"""Limits on what visitors of the page may send."""
 
 from dataclasses import dataclass
 
@@ -7,31 +7,31 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a visitor may ask for; what is more is refused with a message that says so."""
+    """Limits on what visitors may send; beyond them, a file is refused with a message that names the limit."""
 
     upload_mb: int = 100
-    """Megabytes of a file."""
+    """Largest file in megabytes."""
     megapixels: int = 50
-    """Millions of pixels of an image, or of one image of a video."""
+    """Most pixels of an image, or of one image of a video, in millions."""
     seconds: float = 30.0
-    """Length of a video."""
+    """Longest video in seconds."""
     waiting: int = 16
-    """Visitors whose files are received, wait or are worked on at a time; the next one is asked to come back."""
+    """Most visitors whose files are received, wait or are processed at a time; further ones are asked to come back."""
     work_seconds: float = 120.0
-    """Time that work on one file may take."""
+    """Longest time in seconds for processing one file."""
     memory_mb: int = 3000
-    """Memory that work on one file may take beyond what the model needs (not on Windows and macOS)."""
+    """Most memory in megabytes for processing one file, beyond what the model needs (not on Windows and macOS)."""
     patience: float = 30.0
-    """Seconds without a byte after which an upload is given up."""
+    """Seconds without data after which an upload is given up."""
 
     def __post_init__(self) -> None:
         for name in ("upload_mb", "megapixels", "seconds", "work_seconds", "memory_mb", "patience"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: expected more than 0, came {getattr(self, name)}.")
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}.")
         if self.waiting < 1:
-            raise ValueError(f"waiting: expected 1 or more, came {self.waiting}.")
+            raise ValueError(f"waiting: expected 1 or more, got {self.waiting}.")
 
     @property
     def upload_bytes(self) -> int:
-        """Bytes of a file."""
+        """Largest file in bytes."""
         return self.upload_mb * MEGABYTE

@@ -1,4 +1,4 @@
-"""The web server of ``mcss serve``: a page and a few addresses that answer in JSON."""
+"""The web server of ``mcss serve``: the page, and a few addresses that answer in JSON."""
 
 import socket
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mcss.web.gallery import GalleryError
-from mcss.web.handlers import Studio, VisitError, json_response
+from mcss.web.handlers import PageHandlers, RequestError, json_response
 from mcss.web.results import ForgottenError
 
 if TYPE_CHECKING:
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
 PAGE = Path(__file__).with_name("page")
-"""The page's own files."""
+"""The files of the page."""
 
 
-def application(studio: Studio, host: str) -> "Starlette":
-    """The server's application.
+def application(handlers: PageHandlers, host: str) -> "Starlette":
+    """Build the server's application.
 
     Args:
-        studio: What it works with.
-        host: The address that it listens on, which is how it may be called.
+        handlers: The handlers of requests.
+        host: The address that it listens on, which requests must name.
 
     Raises:
-        ImportError: The extra is not installed.
+        ImportError: The extra serve is not installed.
     """
     _load_uvicorn()
     from starlette.applications import Starlette
@@ -37,7 +37,7 @@ def application(studio: Studio, host: str) -> "Starlette":
 
     async def failed(_: "Request", error: Exception) -> "Response":
         match error:
-            case VisitError():
+            case RequestError():
                 return json_response({"error": str(error)}, error.status)
             case ForgottenError() | GalleryError():
                 return json_response({"error": str(error.args[0])}, 404)
@@ -46,25 +46,25 @@ def application(studio: Studio, host: str) -> "Starlette":
             case ValueError():
                 return json_response({"error": str(error)}, 422)
             case _:
-                return json_response({"error": "something went wrong here; the server's log says what"}, 500)
+                return json_response({"error": "something went wrong on the server; its log says what"}, 500)
 
-    handled = (VisitError, ForgottenError, GalleryError, HTTPException, ValueError, Exception)
+    handled = (RequestError, ForgottenError, GalleryError, HTTPException, ValueError, Exception)
     return Starlette(
         routes=[
-            Route("/api/about", studio.about),
-            Route("/api/queue", studio.queue),
-            Route("/api/looks", studio.look, methods=["POST"]),
-            Route("/api/looks/{name}/image", studio.image),
-            Route("/api/looks/{name}/crops/{frame}", studio.crop),
-            Route("/api/comparison", studio.comparison),
-            Route("/api/neighbours", studio.neighbours),
-            Route("/api/gallery/{place}", studio.gallery_about),
-            Route("/api/gallery/{place}/image", studio.gallery_image),
+            Route("/api/about", handlers.about),
+            Route("/api/queue", handlers.queue),
+            Route("/api/results", handlers.analyse, methods=["POST"]),
+            Route("/api/results/{name}/image", handlers.image),
+            Route("/api/results/{name}/crops/{frame}", handlers.crop),
+            Route("/api/comparison", handlers.comparison),
+            Route("/api/neighbours", handlers.neighbours),
+            Route("/api/gallery/{image}", handlers.gallery_details),
+            Route("/api/gallery/{image}/image", handlers.gallery_image),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
-        middleware=[Middleware(Guard, host=host)],
+        middleware=[Middleware(OriginGuard, host=host)],
         exception_handlers=dict.fromkeys(handled, failed),
-        lifespan=studio.open,
+        lifespan=handlers.open,
     )
 
 
@@ -77,15 +77,15 @@ _HEADERS = {
 }
 
 
-class Guard:
-    """Keeps other web sites from using the server through a visitor's browser, and the page from asking others."""
+class OriginGuard:
+    """Middleware that refuses requests of other web sites, and forbids the page to contact other hosts."""
 
     def __init__(self, app: Any, host: str) -> None:
         self._app = app
         self._hosts = None if host in ("0.0.0.0", "::") else {host, "localhost", "127.0.0.1", "::1"}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -93,10 +93,10 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         if self._hosts is not None and name.strip("[]") not in self._hosts:
-            await json_response({"error": f"this server is not called {name}"}, 421)(scope, receive, send)
+            await json_response({"error": f"this server does not answer to the name {name}"}, 421)(scope, receive, send)
             return
         if scope["method"] not in ("GET", "HEAD") and origin is not None and origin.split("://", 1)[-1] != host:
-            await json_response({"error": "files are taken from this server's own page alone"}, 403)(
+            await json_response({"error": "files are accepted only from this server's own page"}, 403)(
                 scope, receive, send
             )
             return
@@ -109,21 +109,21 @@ class Guard:
         await self._app(scope, receive, guarded)
 
 
-def run_server(studio: Studio, host: str, port: int) -> None:
+def run_server(handlers: PageHandlers, host: str, port: int) -> None:
     """Serve until stopped.
 
     Args:
-        studio: What it works with.
+        handlers: The handlers of requests.
         host: Address to listen on.
-        port: Likewise; 0 for any that is free.
+        port: Port to listen on; 0 for any that is free.
 
     Raises:
-        ImportError: The extra is not installed.
+        ImportError: The extra serve is not installed.
         OSError: The address cannot be used.
     """
     uvicorn = _load_uvicorn()
     config = uvicorn.Config(
-        application(studio, host),
+        application(handlers, host),
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -131,7 +131,7 @@ def run_server(studio: Studio, host: str, port: int) -> None:
         timeout_graceful_shutdown=3,
     )
     with _listening(host, port) as listener:
-        studio.address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+        handlers.address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -140,13 +140,13 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise OSError(
-            f"nobody can listen on {host}, port {port} ({error}); choose another with --host and --port "
+            f"the server cannot listen on {host}, port {port} ({error}); choose others with --host and --port "
             "(--port 0 takes any that is free)"
         ) from error
 
 
 def _load_uvicorn() -> ModuleType:
-    """Uvicorn and Starlette, which are an extra.
+    """Import Uvicorn and Starlette, which are an extra.
 
     Raises:
         ImportError: They are not installed; the message names the extra.

@@ -1,8 +1,7 @@
-"""Files from strangers: what they are, by their content alone, and whether they keep to the limits.
+"""Open uploaded files safely: determine what they are from their content, and enforce the limits.
 
-Nothing here trusts a name, an ending or what a header says of the length. An image's size is read before it is
-decoded; a video is decoded once, image by image within the limits, into a small one of our own making, and only
-that is used.
+Names, endings and the length stated in a header are not trusted. The size of an image is read before it is decoded. A
+video is decoded once, image by image within the limits, into a small copy, and only the copy is used.
 """
 
 import warnings
@@ -23,13 +22,13 @@ from mcss.video.decoding import load_av
 from mcss.video.spool import ImageSpool
 from mcss.web.limits import Limits
 
-Kind = Literal["image", "video"]
+MediaKind = Literal["image", "video"]
 
 LONG_SIDE = 720
-"""Most pixels of the longer side of what is kept of a video."""
+"""Longer side in pixels of the copy of a video."""
 
 STEP = 1 / 15
-"""Seconds between two images of a video that are looked at, at least."""
+"""Smallest time in seconds between two images of the copy of a video."""
 
 _IMAGES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _CONTAINERS = {"mp4": b"ftyp", "matroska": b"\x1a\x45\xdf\xa3", "avi": b"RIFF"}
@@ -38,17 +37,17 @@ _EXPECTED = "expected an image (JPEG, PNG, WebP, BMP, TIFF) or a video (MP4, MOV
 
 
 class UploadError(ValueError):
-    """A file that was sent cannot be used; the message is for whoever sent it."""
+    """An uploaded file cannot be used; the message is for the visitor who sent it."""
 
 
-def kind_of(head: bytes) -> Kind:
-    """What a file is, by its first bytes.
+def kind_of(head: bytes) -> MediaKind:
+    """Determine what a file is from its first bytes.
 
     Args:
         head: At least the first 16 bytes.
 
     Raises:
-        UploadError: Neither an image nor a video of the kinds that are read.
+        UploadError: The file is neither an image nor a video of a supported format.
     """
     if not head:
         raise UploadError("the file is empty (0 bytes); choose another")
@@ -58,12 +57,12 @@ def kind_of(head: bytes) -> Kind:
     if head.startswith(starts) or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
         return "image"
     if head[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
-        raise UploadError("a HEIC or AVIF image, which cannot be read here; save it as JPEG and choose that")
+        raise UploadError("HEIC and AVIF images cannot be read here; save the image as JPEG and choose that")
     raise UploadError(f"this is not a file that can be read here; {_EXPECTED}")
 
 
 def container_of(head: bytes) -> str | None:
-    """The container of a video by its first bytes, in FFmpeg's word; None if it is none that is read."""
+    """FFmpeg's name of a video's container, from its first bytes; None if it is not a supported one."""
     if head[4:8] == b"ftyp" and head[8:12] not in (b"heic", b"heix", b"mif1", b"avif"):
         return "mp4"
     if head.startswith(_CONTAINERS["matroska"]):
@@ -74,15 +73,15 @@ def container_of(head: bytes) -> str | None:
 
 
 def read_upload(path: Path, limits: Limits) -> Image:
-    """An image that was sent, upright, in RGB, and no larger than need be.
+    """Read an uploaded image, upright and in RGB, scaled down if it is large.
 
     Raises:
-        UploadError: It is damaged, or has too many pixels.
+        UploadError: The image is damaged, or has too many pixels.
     """
     data = path.read_bytes()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow's own, higher limit
+            warnings.simplefilter("ignore")  # about Pillow's own, higher limit
             with _header(path) as header:
                 width, height = header.size
     except PIL.Image.DecompressionBombError:
@@ -104,7 +103,7 @@ def _header(path: Path) -> Any:
 
 
 def scaled_down(image: Image, long_side: int) -> UInt8[np.ndarray, "rows columns 3"]:
-    """The image, at most so many pixels wide and high."""
+    """Scale an image down until its longer side has at most `long_side` pixels."""
     scale = long_side / max(image.shape[:2])
     if scale >= 1:
         return image
@@ -113,10 +112,10 @@ def scaled_down(image: Image, long_side: int) -> UInt8[np.ndarray, "rows columns
 
 
 def copy_video(path: Path, copy: Path, limits: Limits) -> None:
-    """Write what can be decoded of a video as a small MP4 with no sound, at most 15 images a second.
+    """Copy a video, as far as it can be decoded, to a small MP4 without sound, at most 15 images per second.
 
     Raises:
-        UploadError: It is damaged, of a kind that is not read, too long, or too large.
+        UploadError: The video is damaged, of an unsupported format, too long, or too large.
     """
     av = load_av()
     with path.open("rb") as file:
@@ -124,24 +123,24 @@ def copy_video(path: Path, copy: Path, limits: Limits) -> None:
     times: list[float] = []
     with closing(ImageSpool()) as spool:
         try:
-            # With the demuxer named, no file can pass for a playlist, which might name other files to be opened.
+            # Naming the demuxer keeps a file from passing for a playlist, which could make FFmpeg open other files.
             with av.open(str(path), format=container, options={"protocol_whitelist": "file"}) as opened:
                 _collect(opened, limits, spool, times)
         except av.error.FFmpegError as error:
             if not len(spool):
                 raise UploadError("the video is damaged or cut off; save or copy it again") from error
         if not len(spool):
-            raise UploadError("not one image of the video can be decoded; save or copy it again")
+            raise UploadError("none of the video's images can be decoded; save or copy it again")
         write_video(copy, (spool[i] for i in range(len(spool))), np.array(times) - times[0])
 
 
 def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[float]) -> None:
     if not container.streams.video:
-        raise UploadError("there is no video in the file, only sound")
+        raise UploadError("the file contains only sound, no video")
     stream = container.streams.video[0]
     codec = stream.codec_context.name
     if codec not in _CODECS:
-        raise UploadError(f"the video is coded as {codec}, which is not read here; save it as MP4 (H.264)")
+        raise UploadError(f"the video is coded as {codec}, which cannot be read here; save it as MP4 (H.264)")
     if stream.width * stream.height > limits.megapixels * 1e6:
         raise UploadError(
             f"the video has images of {stream.width}×{stream.height} pixels, more than {limits.megapixels:g} "
@@ -159,7 +158,7 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
             raise too_long
         if times and time - times[-1] < 0.9 * STEP:
             continue
-        if frame.width * frame.height > limits.megapixels * 1e6:  # they may change on the way
+        if frame.width * frame.height > limits.megapixels * 1e6:  # the size may change within a video
             raise UploadError(f"the video has images of more than {limits.megapixels:g} million pixels")
         image = _small(frame)
         shape = shape or image.shape
@@ -170,7 +169,7 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
 
 
 def _small(frame: Any) -> Image:
-    """An image of a video, upright, with even sides."""
+    """Convert an image of a video: upright, scaled down, with even sides."""
     scale = min(1.0, LONG_SIDE / max(frame.width, frame.height))
     width, height = max(16, round(frame.width * scale)), max(16, round(frame.height * scale))
     image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()

@@ -1,8 +1,8 @@
-"""The process that opens what visitors send. It has the model, little memory and little time, and may die.
+"""The process that opens uploaded files, with limited memory and time.
 
-The server itself never decodes a file of a stranger's. Should one crash a decoder, exhaust its memory or keep it busy
-for ever, this process ends, the visitor is told, and another takes its place. What comes back is JSON and bytes,
-nothing that runs.
+The server itself never decodes an uploaded file. If one crashes a decoder, exhausts the memory or hangs, only this
+process ends: the visitor gets an error, and another process takes its place. It returns JSON and bytes, nothing that
+could be executed.
 """
 
 import json
@@ -18,37 +18,39 @@ from pathlib import Path
 
 import numpy as np
 
-from mcss.inference.locate import Rectangle
+from mcss.inference.locate import BoundingBox
 from mcss.models.model import load
 from mcss.video.detectors import DetectorName, person_detector
-from mcss.web.analysis import Answer, Refused, answer
+from mcss.web.analysis import AnalysisResult, RejectedFileError, analyse
 from mcss.web.limits import MEGABYTE, Limits
+from mcss.web.uploads import MediaKind
 
 _START_SECONDS = 180.0
+"""Longest time for loading the model."""
 
 
 @dataclass(frozen=True)
-class Means:
-    """What the process works with."""
+class WorkerSettings:
+    """The model and the detector that the process uses."""
 
     run: Path | None
     """A run folder or model file; None for the weights shipped with mcss."""
     find: DetectorName | None = None
-    """A detector of people."""
+    """A person detector."""
     detector_weights: Path | None = None
-    """A file of its weights."""
+    """A file of the detector's weights."""
 
 
 class WorkError(RuntimeError):
-    """The work on a file was not brought to an end."""
+    """Processing a file did not finish."""
 
 
 class Worker:
-    """One process, one file at a time."""
+    """One process, which takes one file at a time."""
 
-    def __init__(self, means: Means, folder: Path, limits: Limits) -> None:
+    def __init__(self, settings: WorkerSettings, folder: Path, limits: Limits) -> None:
         self.limits = limits
-        self._means = means
+        self._settings = settings
         self._folder = folder
         self._turn = threading.Lock()
         self._closed = False
@@ -59,31 +61,31 @@ class Worker:
         self._ready = False
         self._pipe, other = context.Pipe()
         self._process = context.Process(
-            target=_work, args=(other, self._means, self._folder, self.limits), daemon=True, name="mcss serve, files"
+            target=_work, args=(other, self._settings, self._folder, self.limits), daemon=True, name="mcss serve, files"
         )
         self._process.start()
         other.close()
 
     def wait_until_ready(self) -> None:
-        """Return when the model is loaded.
+        """Wait until the model is loaded.
 
         Raises:
-            WorkError: It cannot be.
+            WorkError: The process does not start.
         """
         if not self._ready:
             try:
                 if not self._pipe.poll(_START_SECONDS) or self._pipe.recv_bytes() != b"ready":
                     raise EOFError
             except (EOFError, OSError) as error:
-                raise WorkError("the process that works on files does not start; the server's log says why") from error
+                raise WorkError("the process that opens files does not start; the server's log says why") from error
             self._ready = True
 
-    def look(self, path: Path, kind: str, box: Rectangle | None) -> Answer:
-        """Find the person in a file, and their poses. Waits for its turn.
+    def analyse(self, path: Path, kind: MediaKind, box: BoundingBox | None) -> AnalysisResult:
+        """Analyse a file in the process, once earlier files are finished; see `mcss.web.analysis.analyse`.
 
         Raises:
-            ValueError: The file cannot be used; the message is for whoever sent it.
-            WorkError: The process died over it, or took too long.
+            ValueError: The file cannot be used; the message is for the visitor who sent it.
+            WorkError: The process died, or took too long.
         """
         with self._turn:
             try:
@@ -91,7 +93,7 @@ class Worker:
                 self._pipe.send_bytes(json.dumps({"path": str(path), "kind": kind, "box": box}).encode())
                 if not self._pipe.poll(self.limits.work_seconds):
                     raise WorkError(
-                        f"the work on this file took longer than {self.limits.work_seconds:g} s and was given up; "
+                        f"processing this file took longer than {self.limits.work_seconds:g} s and was stopped; "
                         "send a shorter or smaller one"
                     )
                 about = json.loads(self._pipe.recv_bytes())
@@ -100,12 +102,12 @@ class Worker:
                 dim = about.pop("dim")
                 embedding = np.frombuffer(self._pipe.recv_bytes(), np.float32).reshape(-1, dim)
                 image = self._pipe.recv_bytes()
-                return Answer(about, embedding, [self._pipe.recv_bytes() for _ in about["frames"]], image)
+                return AnalysisResult(about, embedding, [self._pipe.recv_bytes() for _ in about["frames"]], image)
             except (EOFError, OSError) as error:
                 self._replace()
                 raise WorkError(
-                    "this file stopped the program that opens files, which has been started again; it is damaged, or "
-                    "needs more memory than is allowed: save it anew, smaller"
+                    "this file crashed the program that opens files, which has been started again; the file is damaged "
+                    "or needs more memory than is allowed: save it again, smaller"
                 ) from error
             except WorkError:
                 self._replace()
@@ -123,20 +125,20 @@ class Worker:
         self._pipe.close()
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """End the process, even in the middle of a file."""
         self._closed = True
         self._process.kill()
         with self._turn:
             self._tidy()
 
 
-def _work(pipe: Connection, means: Means, folder: Path, limits: Limits) -> None:
-    """What the process does: files in, answers out, until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's; it ends this process
+def _work(pipe: Connection, settings: WorkerSettings, folder: Path, limits: Limits) -> None:
+    """Run in the process: analyse files until the server closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
     threading.Thread(target=_end_with_server, args=(folder,), daemon=True).start()
     tempfile.tempdir = str(folder)
-    model = load(means.run)
-    finder = None if means.find is None else person_detector(means.find, means.detector_weights)
+    model = load(settings.run)
+    finder = None if settings.find is None else person_detector(settings.find, settings.detector_weights)
     model.predict(np.zeros((64, 64, 3), np.uint8))
     _confine(limits)
     pipe.send_bytes(b"ready")
@@ -147,18 +149,18 @@ def _work(pipe: Connection, means: Means, folder: Path, limits: Limits) -> None:
             return
         box = None if job["box"] is None else (job["box"][0], job["box"][1], job["box"][2], job["box"][3])
         try:
-            found = answer(model, Path(job["path"]), job["kind"], box, limits, finder)
-        except Refused as error:
+            result = analyse(model, Path(job["path"]), job["kind"], box, limits, finder)
+        except RejectedFileError as error:
             pipe.send_bytes(json.dumps({"error": str(error)}).encode())
             continue
-        pipe.send_bytes(json.dumps({**found.about, "dim": found.embedding.shape[1]}, allow_nan=False).encode())
-        pipe.send_bytes(np.ascontiguousarray(found.embedding, np.float32).tobytes())
-        for data in (found.image, *found.crops):
+        pipe.send_bytes(json.dumps({**result.about, "dim": result.embedding.shape[1]}, allow_nan=False).encode())
+        pipe.send_bytes(np.ascontiguousarray(result.embedding, np.float32).tobytes())
+        for data in (result.image, *result.crops):
             pipe.send_bytes(data)
 
 
 def _end_with_server(folder: Path) -> None:
-    """End when the server does; one that was killed leaves it to this process to clean up."""
+    """End when the server does, and remove its folder, which a server that was killed leaves behind."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
@@ -167,7 +169,7 @@ def _end_with_server(folder: Path) -> None:
 
 
 def _confine(limits: Limits) -> None:
-    """Limit this process's memory, the files that it writes, and leave no image of it on the disk if it crashes."""
+    """Limit the memory of this process and the size of its files, and write no core dump if it crashes."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,4 +1,4 @@
-// Questions to the server; what goes wrong comes back as an Error whose message is for the visitor.
+// Requests to the server. Failures are thrown as an Error whose message is for the visitor.
 
 export async function ask(path, options = {}) {
   let response;
@@ -8,36 +8,36 @@ export async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is mcss serve still running?");
   }
-  let found;
+  let answer;
   try {
-    found = await response.json();
+    answer = await response.json();
   } catch {
-    throw new Error("The server's answer cannot be read. Is mcss serve still running?");
+    throw new Error("The server sent an answer that cannot be read. Is mcss serve still running?");
   }
-  if (!response.ok) throw new Error(sentence(found.error || "Something went wrong."));
-  return found;
+  if (!response.ok) throw new Error(sentence(answer.error || "Something went wrong."));
+  return answer;
 }
 
-// Sends a file; `told` hears how far it is, in words.
-export async function look(file, box, limits, told) {
+// Uploads a file and returns what the model predicts. `report` is called with the progress in words.
+export async function analyse(file, box, limits, report) {
   if (file.size > limits.upload_mb * 1e6) {
     throw new Error(
       `This file has ${(file.size / 1e6).toFixed(0)} MB; the limit is ${limits.upload_mb} MB. Make it smaller or shorter.`,
     );
   }
   if (!file.size) throw new Error("The file is empty (0 bytes). Choose another.");
-  told("Looking …");
+  report("Analysing …");
   const watch = setInterval(async () => {
     try {
       const { waiting } = await ask("/api/queue");
-      told(waiting > 1 ? `Looking … ${waiting - 1} ${waiting > 2 ? "others are" : "other is"} being served too` : "Looking …");
+      report(waiting > 1 ? `Analysing … ${waiting - 1} other ${waiting > 2 ? "files are" : "file is"} in the queue` : "Analysing …");
     } catch {
-      /* the answer itself will tell */
+      /* the upload itself reports errors */
     }
   }, 1500);
   try {
     const query = box ? `?box=${box.map((v) => v.toFixed(5)).join(",")}` : "";
-    return await ask(`/api/looks${query}`, {
+    return await ask(`/api/results${query}`, {
       method: "POST",
       body: file,
       headers: { "content-type": "application/octet-stream" },
@@ -52,7 +52,7 @@ function sentence(text) {
   return /[.!?]$/.test(whole) ? whole : `${whole}.`;
 }
 
-// An element with text and children; nothing that comes from outside is ever read as HTML.
+// Creates an element with text and children; text from outside is never parsed as HTML.
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) {

@@ -1,4 +1,4 @@
-// The camera of whoever visits: one image, or a few seconds.
+// The visitor's camera: takes an image, or records a few seconds.
 
 import { byId } from "./api.js";
 
@@ -23,7 +23,7 @@ export function useCamera(taken) {
     byId("camera-video").textContent = `Record ${SECONDS} s`;
     dialog.showModal();
     if (!navigator.mediaDevices) {
-      say("The browser gives the camera only to this computer's own address (127.0.0.1) or over https. On a phone, “Choose a file” can use the camera.");
+      say("Browsers allow the camera only on this computer's own address (127.0.0.1) or over https. On a phone, “Choose a file” offers the camera.");
       return;
     }
     try {
@@ -33,7 +33,7 @@ export function useCamera(taken) {
       await view.play();
       enable(true);
     } catch (error) {
-      say(error.name === "NotAllowedError" ? "The camera was not allowed; allow it in the browser's address bar." : "There is no camera that can be used.");
+      say(error.name === "NotAllowedError" ? "Access to the camera was denied; allow it in the browser's address bar." : "No usable camera was found.");
     }
   });
   byId("camera-close").addEventListener("click", close);

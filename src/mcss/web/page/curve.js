@@ -1,4 +1,4 @@
-// A curve through time with a line where we are.
+// Draws a curve over time, with a line at the current time.
 
 export function drawCurve(canvas, x, y, now, label) {
   const ratio = window.devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;

@@ -1,10 +1,10 @@
 import { ask, byId } from "./api.js";
 import { useCamera } from "./camera.js";
-import { Comparing } from "./comparing.js";
-import { Looking } from "./looking.js";
+import { ComparisonView } from "./comparison_view.js";
+import { AnalysisView } from "./analysis_view.js";
 
-// A place that takes files by hand or by dropping.
-function takesFiles(zone, input, taken) {
+// Lets a visitor choose a file for a zone, or drop one there.
+function acceptFiles(zone, input, taken) {
   const label = input.closest("label");
   label.addEventListener("keydown", (event) => {
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); input.click(); }
@@ -23,7 +23,7 @@ function takesFiles(zone, input, taken) {
 }
 
 function showTab(name) {
-  for (const tab of ["look", "compare"]) {
+  for (const tab of ["analyse", "compare"]) {
     byId(tab).hidden = tab !== name;
     byId(`tab-${tab}`).setAttribute("aria-selected", tab === name);
   }
@@ -34,16 +34,16 @@ try {
   const { limits } = about;
   byId("limits").textContent =
     `JPEG, PNG, WebP, BMP, TIFF; MP4, MOV, WebM, MKV, AVI. Up to ${limits.upload_mb} MB, ${limits.megapixels} megapixels, ${limits.seconds} s. ` +
-    "Files go to the computer that runs mcss and nowhere else, and are deleted once they have been looked at.";
+    "Files are sent only to the computer that runs mcss, and are deleted once they have been analysed.";
   byId("about").textContent =
-    `mcss ${about.version} · model: ${about.model}` + (about.gallery ? ` · gallery: ${about.gallery.name}, ${about.gallery.images.toLocaleString("en")} images` : " · no gallery to search in");
-  const looking = new Looking(about), comparing = new Comparing(about);
-  takesFiles(byId("drop"), byId("file"), (file) => looking.send(file));
-  for (const which of ["a", "b"]) takesFiles(byId(`slot-${which}`), byId(`file-${which}`), (file) => comparing.send(which, file));
-  useCamera((blob) => looking.send(blob));
-  for (const tab of ["look", "compare"]) byId(`tab-${tab}`).addEventListener("click", () => showTab(tab));
+    `mcss ${about.version} · model: ${about.model}` + (about.gallery ? ` · gallery: ${about.gallery.name}, ${about.gallery.images.toLocaleString("en")} images` : " · no gallery to search");
+  const analysis = new AnalysisView(about), comparison = new ComparisonView(about);
+  acceptFiles(byId("drop"), byId("file"), (file) => analysis.send(file));
+  for (const which of ["a", "b"]) acceptFiles(byId(`slot-${which}`), byId(`file-${which}`), (file) => comparison.send(which, file));
+  useCamera((blob) => analysis.send(blob));
+  for (const tab of ["analyse", "compare"]) byId(`tab-${tab}`).addEventListener("click", () => showTab(tab));
   byId("home").addEventListener("click", (event) => { event.preventDefault(); location.reload(); });
-  // A file dropped beside a zone must not make the browser leave the page.
+  // A file that misses the zone must not make the browser leave the page.
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
   document.body.dataset.ready = "yes";
 } catch (error) {

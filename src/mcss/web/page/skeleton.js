@@ -1,4 +1,4 @@
-// A skeleton in 3D on a canvas: turns by itself until somebody turns it by hand.
+// A skeleton in 3D on a canvas, which rotates by itself until it is rotated by hand.
 
 const TURN_SECONDS = 14;
 const REST_PITCH = 0.16;
@@ -6,7 +6,7 @@ const REST_PITCH = 0.16;
 export const LEFT = /^L[A-Z]/, RIGHT = /^R[A-Z]/;
 
 export class SkeletonView {
-  // figures: what is drawn; each {pose: 17×3 mm, +Z up; tone: "body" | "ghost" | "other"; error: mm or null}
+  // figures: the skeletons to draw, each {pose: 17×3 mm, +Z up; tone: "body" | "ghost" | "other"; error: mm or null}
   constructor(canvas, joints, parents) {
     this.canvas = canvas;
     this.joints = joints;
@@ -92,7 +92,7 @@ export class SkeletonView {
     const { scale, floor } = this.#frame(width, height);
     const cos = Math.cos(this.yaw), sin = Math.sin(this.yaw);
     const up = Math.cos(this.pitch), over = Math.sin(this.pitch);
-    // x to the right, y down, depth towards the eye; a little perspective
+    // x to the right, y down, depth towards the viewer, with a little perspective
     const place = ([x, y, z]) => {
       const right = cos * x - sin * y, away = sin * x + cos * y, high = z - this.middle;
       const depth = -away * up + high * over;
@@ -106,7 +106,7 @@ export class SkeletonView {
     for (const figure of drawn) this.#figure(pen, place, figure, scale, colour);
   }
 
-  // The scale stays while a video plays, so that a jump is seen as one.
+  // The scale stays the same while a video plays, so that a jump looks like a jump.
   #frame(width, height) {
     let reach = 700, low = Infinity, high = -Infinity;
     for (const { pose, extent } of this.figures) {
@@ -218,7 +218,7 @@ export class SkeletonView {
   }
 }
 
-// Joints over an image. at: 17 [x, y] in shares of the square; square: [x0, y0, side] in pixels of the canvas
+// Draws joints over an image. at: 17 [x, y] as fractions of the crop; [x0, y0, side]: the crop in pixels of the canvas
 export function drawJoints(pen, at, [x0, y0, side], joints, parents, style) {
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
   const points = at.map(([x, y]) => [x0 + x * side, y0 + y * side]);

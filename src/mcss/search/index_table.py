@@ -1,4 +1,4 @@
-"""What an index of embeddings holds and gives: entries, conditions on them, hits and tracks."""
+"""The rows of an index: entries that go in, conditions on them, hits that come out, and their Arrow columns."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,44 +11,46 @@ from jaxtyping import Float32, Float64, Int64
 INDEX_VERSION = 1
 """Raised when the tables change so that an older program would misread them."""
 
-PLACE = ("capture", "row", "subject", "sequence", "frame", "time", "view")
-"""The columns that say what an entry shows."""
+IMAGE_COLUMNS = ("capture", "row", "subject", "sequence", "frame", "time", "view")
+"""The columns that identify the image of an entry."""
 
-Kind = Literal["predicted", "true"]
-"""The poses of an entry."""
+PoseKind = Literal["predicted", "true"]
+"""The two poses that an entry may have."""
 
 _POSE_BYTES = 17 * 3 * 4
 
 
 @dataclass(frozen=True)
-class Origin:
-    """What made the embeddings of an index; those of two networks cannot be compared."""
+class ModelIdentity:
+    """The model that made the embeddings of an index; embeddings of different networks cannot be compared."""
 
     digest: str
     """SHA-256 of the weights."""
     dim: int
     """Length of an embedding."""
     run: str
-    """Where it was when the index was begun."""
+    """Where the model was when the index was begun."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Images to be found: an entry each."""
+    """Images of one capture to be found by their embeddings."""
 
     capture: str
-    """Fingerprint of the capture that has them all."""
+    """Fingerprint of the capture."""
     row: Int64[np.ndarray, " n"]
     subject: Sequence[str]
     sequence: Sequence[str]
     frame: Int64[np.ndarray, " n"]
     time: Float64[np.ndarray, " n"]
+    """Seconds within the sequence."""
     view: Sequence[str]
     vector: Float32[np.ndarray, "n dim"]
+    """Embeddings."""
     predicted: Float32[np.ndarray, "n 17 3"] | None = None
-    """Canonical poses in mm; None for a network without them."""
+    """Predicted canonical poses in mm."""
     true: Float32[np.ndarray, "n 17 3"] | None = None
-    """Canonical poses in mm; NaN where unlabelled."""
+    """Labelled canonical poses in mm; NaN where there is no label."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -56,22 +58,22 @@ class Entries:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which images may be found; a condition that is empty holds for all."""
+    """Which images may be found; an empty condition admits all."""
 
     view: tuple[str, ...] = ()
-    """Only these views; may be given several times."""
+    """Find only images of this view; may be repeated."""
     not_view: tuple[str, ...] = ()
-    """None of these views."""
+    """Find no images of this view; may be repeated."""
     subject: tuple[str, ...] = ()
-    """Only these people."""
+    """Find only images of this person; may be repeated."""
     not_subject: tuple[str, ...] = ()
-    """None of these people."""
+    """Find no images of this person; may be repeated."""
     sequence: tuple[str, ...] = ()
-    """Only these sequences."""
+    """Find only images of this sequence; may be repeated."""
     not_sequence: tuple[str, ...] = ()
-    """None of these sequences."""
+    """Find no images of this sequence; may be repeated."""
     between: tuple[float, float] | None = None
-    """Only from the first to the second of these times, in seconds within the sequence."""
+    """Find only images from the first to the second of these times, in seconds within the sequence."""
 
     def __post_init__(self) -> None:
         if self.between is not None and not 0 <= self.between[0] <= self.between[1]:
@@ -80,20 +82,24 @@ class Filter:
             )
 
     def where(self) -> str:
-        """The condition in SQL; empty if there is none."""
-        conditions = [f"{column} IN ({', '.join(map(quoted, names))})" for column, names in self.allowed() if names]
-        conditions += [f"{column} NOT IN ({', '.join(map(quoted, names))})" for column, names in self.barred() if names]
+        """The condition in SQL; empty if everything is admitted."""
+        conditions = []
+        for column, included, excluded in self.names():
+            if included:
+                conditions.append(f"{column} IN ({', '.join(map(quoted, included))})")
+            if excluded:
+                conditions.append(f"{column} NOT IN ({', '.join(map(quoted, excluded))})")
         if self.between is not None:
             conditions.append(f"time >= {float(self.between[0])!r} AND time <= {float(self.between[1])!r}")
         return " AND ".join(conditions)
 
-    def allowed(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(column, the names that are allowed there), no names standing for all."""
-        return ("view", self.view), ("subject", self.subject), ("sequence", self.sequence)
-
-    def barred(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """(column, the names that are not allowed there)."""
-        return ("view", self.not_view), ("subject", self.not_subject), ("sequence", self.not_sequence)
+    def names(self) -> tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]:
+        """For each column of names: the column, the included names (none stand for all) and the excluded ones."""
+        return (
+            ("view", self.view, self.not_view),
+            ("subject", self.subject, self.not_subject),
+            ("sequence", self.sequence, self.not_sequence),
+        )
 
 
 NO_FILTER = Filter()
@@ -101,7 +107,7 @@ NO_FILTER = Filter()
 
 @dataclass(frozen=True)
 class Hit:
-    """An image that was found."""
+    """An image that a search found."""
 
     capture: str
     row: int
@@ -109,19 +115,20 @@ class Hit:
     sequence: str
     frame: int
     time: float
+    """Seconds within the sequence."""
     view: str
     distance: float
-    """Between embeddings (0 to 2), or PA-MPJPE in mm, as was searched by."""
+    """Distance between embeddings (0 to 2), or PA-MPJPE in mm, depending on what was compared."""
 
     @property
     def name(self) -> str:
-        """``subject/sequence/frame/view``, as a query takes it."""
+        """``subject/sequence/frame/view``, which is also a query."""
         return f"{self.subject}/{self.sequence}/{self.frame}/{self.view}"
 
 
 @dataclass(frozen=True, eq=False)
-class Track:
-    """What one view saw of one sequence, in order of time."""
+class ViewSequence:
+    """The indexed images of one view of one sequence, in order of time."""
 
     capture: str
     subject: str
@@ -140,14 +147,14 @@ class Track:
         """``subject/sequence/view``."""
         return f"{self.subject}/{self.sequence}/{self.view}"
 
-    def hit(self, place: int, distance: float = 0.0) -> Hit:
-        """What stands at a place."""
-        row, frame, time = int(self.row[place]), int(self.frame[place]), float(self.time[place])
+    def hit(self, position: int, distance: float = 0.0) -> Hit:
+        """The image at a position."""
+        row, frame, time = int(self.row[position]), int(self.frame[position]), float(self.time[position])
         return Hit(self.capture, row, self.subject, self.sequence, frame, time, self.view, distance)
 
 
-def index_schema(origin: Origin) -> Any:
-    """The columns of the table ``poses``, and in its metadata what made the embeddings."""
+def index_schema(model: ModelIdentity) -> Any:
+    """The columns of the table ``poses``, with the model that made the embeddings in its metadata."""
     fields = [
         pa.field("capture", pa.string(), nullable=False),
         pa.field("row", pa.int64(), nullable=False),
@@ -156,17 +163,17 @@ def index_schema(origin: Origin) -> Any:
         pa.field("frame", pa.int64(), nullable=False),
         pa.field("time", pa.float64(), nullable=False),
         pa.field("view", pa.string(), nullable=False),
-        pa.field("vector", pa.list_(pa.float32(), origin.dim), nullable=False),
-        # Bytes, since LanceDB takes every list of floats for one more vector to search by, and forbids gaps in it.
+        pa.field("vector", pa.list_(pa.float32(), model.dim), nullable=False),
+        # Bytes, since LanceDB treats every list of floats as another vector to search by, which may not be null.
         pa.field("predicted", pa.binary(_POSE_BYTES)),
         pa.field("true", pa.binary(_POSE_BYTES)),
     ]
-    about = {"mcss.index_version": str(INDEX_VERSION), "mcss.model": origin.digest, "mcss.run": origin.run}
-    return pa.schema(fields).with_metadata(about)
+    metadata = {"mcss.index_version": str(INDEX_VERSION), "mcss.model": model.digest, "mcss.run": model.run}
+    return pa.schema(fields).with_metadata(metadata)
 
 
-def entries_table(entries: Entries, origin: Origin) -> Any:
-    """Entries as an Arrow table with `index_schema`."""
+def entries_table(entries: Entries, model: ModelIdentity) -> Any:
+    """Convert entries to an Arrow table with `index_schema`."""
     vectors = np.ascontiguousarray(entries.vector, np.float32).reshape(-1)
     columns = [
         pa.array([entries.capture] * len(entries), pa.string()),
@@ -176,50 +183,50 @@ def entries_table(entries: Entries, origin: Origin) -> Any:
         pa.array(entries.frame, pa.int64()),
         pa.array(entries.time, pa.float64()),
         pa.array(list(entries.view), pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors), origin.dim),
+        pa.FixedSizeListArray.from_arrays(pa.array(vectors), model.dim),
         _poses_column(entries.predicted, len(entries)),
         _poses_column(entries.true, len(entries)),
     ]
-    return pa.table(columns, schema=index_schema(origin))
+    return pa.table(columns, schema=index_schema(model))
 
 
 def _poses_column(poses: Float32[np.ndarray, "n 17 3"] | None, count: int) -> Any:
     if poses is None:
         return pa.nulls(count, pa.binary(_POSE_BYTES))
     known = np.isfinite(poses).all(axis=(1, 2))
-    rows = [pose.astype("<f4").tobytes() if there else None for pose, there in zip(poses, known, strict=True)]
-    return pa.array(rows, pa.binary(_POSE_BYTES))
+    cells = [pose.astype("<f4").tobytes() if is_known else None for pose, is_known in zip(poses, known, strict=True)]
+    return pa.array(cells, pa.binary(_POSE_BYTES))
 
 
 def vectors_of(column: Any, dim: int) -> Float32[np.ndarray, "n dim"]:
-    """A column of embeddings as a matrix."""
+    """Convert a column of embeddings to a matrix."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     flat = array.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat, np.float32).reshape(-1, dim)
 
 
 def poses_of(column: Any) -> Float32[np.ndarray, "n 17 3"]:
-    """A column of poses in mm; NaN where there is none."""
-    nothing = np.full(17 * 3, np.nan, "<f4").tobytes()
-    data = b"".join(pose or nothing for pose in column.to_pylist())
+    """Convert a column of poses to an array in mm; NaN where there is no pose."""
+    unknown = np.full(17 * 3, np.nan, "<f4").tobytes()
+    data = b"".join(pose or unknown for pose in column.to_pylist())
     return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, 17, 3)
 
 
-def tracks_of(table: Any, dim: int) -> Iterator[Track]:
-    """The tracks in rows of an index: what one view saw of one sequence, in order of time."""
+def view_sequences_of(table: Any, dim: int) -> Iterator[ViewSequence]:
+    """Group rows of an index into the sequences of each view, each in order of time."""
     names = [table[column].to_pylist() for column in ("capture", "subject", "sequence", "view")]
     row, frame, time = (table[column].to_numpy() for column in ("row", "frame", "time"))
     vector = vectors_of(table["vector"], dim)
-    places: dict[tuple[str, ...], list[int]] = {}
-    for place, key in enumerate(zip(*names, strict=True)):
-        places.setdefault(key, []).append(place)
-    for (capture, subject, sequence, view), found in sorted(places.items()):
-        order = np.array(found)[np.argsort(time[found], kind="stable")]
-        yield Track(
+    positions: dict[tuple[str, ...], list[int]] = {}
+    for position, key in enumerate(zip(*names, strict=True)):
+        positions.setdefault(key, []).append(position)
+    for (capture, subject, sequence, view), members in sorted(positions.items()):
+        order = np.array(members)[np.argsort(time[members], kind="stable")]
+        yield ViewSequence(
             capture, subject, sequence, view, row=row[order], frame=frame[order], time=time[order], vector=vector[order]
         )
 
 
 def quoted(name: str) -> str:
-    """A name as a literal of SQL."""
+    """Write a name as an SQL literal."""
     return "'" + name.replace("'", "''") + "'"

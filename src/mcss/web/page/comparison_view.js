@@ -1,21 +1,21 @@
-// Two videos side by side, in step by pose.
+// Compares two videos side by side, aligned by pose.
 
-import { ask, byId, element, look } from "./api.js";
+import { analyse, ask, byId, element } from "./api.js";
 import { drawCurve } from "./curve.js";
 import { SkeletonView } from "./skeleton.js";
 
-export class Comparing {
+export class ComparisonView {
   constructor(about) {
     this.about = about;
-    this.looks = {};
+    this.results = {};
     this.both = new SkeletonView(byId("both"), about.joints, about.parents);
     this.waiting = Promise.resolve();
     byId("compare-time").addEventListener("input", () => { this.#stop(); this.#goto(+byId("compare-time").value); });
     byId("compare-play").addEventListener("click", () => (this.playing ? this.#stop() : this.#play()));
-    new ResizeObserver(() => this.found && this.#curve()).observe(byId("compare-curve"));
+    new ResizeObserver(() => this.comparison && this.#curve()).observe(byId("compare-curve"));
   }
 
-  // One of the two videos; "a" or "b".
+  // Uploads one of the two videos, "a" or "b".
   send(which, file) {
     const slot = byId(`slot-${which}`);
     slot.classList.add("full");
@@ -26,13 +26,13 @@ export class Comparing {
 
   async #send(which, file) {
     this.#alert("");
-    delete this.looks[which];
+    delete this.results[which];
     byId("compare-busy").hidden = false;
     try {
-      const found = await look(file, null, this.about.limits, (text) => (byId("compare-busy-text").textContent = `${which.toUpperCase()}: ${text}`));
-      if (found.kind !== "video") throw new Error("this is an image; choose a video");
-      this.looks[which] = found;
-      if (this.looks.a && this.looks.b) await this.#compare();
+      const result = await analyse(file, null, this.about.limits, (text) => (byId("compare-busy-text").textContent = `${which.toUpperCase()}: ${text}`));
+      if (result.kind !== "video") throw new Error("This is an image; choose a video.");
+      this.results[which] = result;
+      if (this.results.a && this.results.b) await this.#compare();
     } catch (error) {
       this.#alert(`${which.toUpperCase()}: ${error.message}`);
       byId(`slot-${which}`).classList.remove("full");
@@ -42,52 +42,52 @@ export class Comparing {
   }
 
   async #compare() {
-    const { a, b } = this.looks;
-    this.found = await ask(`/api/comparison?${new URLSearchParams({ first: a.id, second: b.id })}`);
+    const { a, b } = this.results;
+    this.comparison = await ask(`/api/comparison?${new URLSearchParams({ first: a.id, second: b.id })}`);
     byId("comparison").hidden = false;
-    byId("compare-time").max = this.found.pairs.length - 1;
-    const worst = this.found.angles.slice(0, 5), most = Math.max(1, ...worst.map(({ apart }) => apart));
+    byId("compare-time").max = this.comparison.pairs.length - 1;
+    const worst = this.comparison.angles.slice(0, 5), most = Math.max(1, ...worst.map(({ apart }) => apart));
     byId("worst").replaceChildren(...worst.map(({ name, a: angleA, b: angleB, apart }) => {
       const bar = element("i");
       bar.style.setProperty("--share", `${((100 * apart) / most).toFixed(0)}%`);
       return element("div", { class: "bar-row" }, element("span", {}, name), bar, element("output", {}, `${apart.toFixed(0)}°`), element("span", { class: "small" }, `A ${angleA}°, B ${angleB}°`));
     }));
-    for (const one of [a, b]) for (let i = 0; i < one.frames.length; i++) new Image().src = `/api/looks/${one.id}/crops/${i}`;
+    for (const video of [a, b]) for (let i = 0; i < video.frames.length; i++) new Image().src = `/api/results/${video.id}/crops/${i}`;
     this.#goto(0);
     byId("comparison").scrollIntoView({ behavior: "smooth", block: "start" });
   }
 
   #goto(at) {
     this.at = at;
-    const pair = this.found.pairs[at];
+    const pair = this.comparison.pairs[at];
     const poses = ["a", "b"].map((which, k) => {
-      const one = this.looks[which], frame = one.frames[pair[k]];
-      byId(`crop-${which}`).src = `/api/looks/${one.id}/crops/${pair[k]}`;
+      const video = this.results[which], frame = video.frames[pair[k]];
+      byId(`crop-${which}`).src = `/api/results/${video.id}/crops/${pair[k]}`;
       byId(`time-${which}`).textContent = `${frame.time.toFixed(2)} s`;
       return frame.pose;
     });
     byId("compare-time").value = at;
-    byId("compare-text").textContent = `${this.found.apart[at].toFixed(0)} mm apart`;
+    byId("compare-text").textContent = `${this.comparison.apart[at].toFixed(0)} mm apart`;
     this.both.show([{ pose: poses[1], tone: "other" }, { pose: poses[0], tone: "body" }]);
     this.#curve();
   }
 
   #curve() {
-    const { apart, time } = this.found;
+    const { apart, time } = this.comparison;
     drawCurve(byId("compare-curve"), time, apart, time[this.at], "apart");
   }
 
   #play() {
-    if (this.at >= this.found.pairs.length - 1) this.at = 0;
+    if (this.at >= this.comparison.pairs.length - 1) this.at = 0;
     this.playing = { since: performance.now(), from: this.at };
     byId("compare-play").textContent = "❚❚";
     const step = () => {
       if (!this.playing) return;
-      const { time } = this.found, now = time[this.playing.from] + (performance.now() - this.playing.since) / 1000;
+      const { time } = this.comparison, now = time[this.playing.from] + (performance.now() - this.playing.since) / 1000;
       let at = this.at;
       while (at < time.length - 1 && time[at + 1] <= now) at++;
       if (at !== this.at) this.#goto(at);
-      if (at >= this.found.pairs.length - 1) return this.#stop();
+      if (at >= this.comparison.pairs.length - 1) return this.#stop();
       requestAnimationFrame(step);
     };
     requestAnimationFrame(step);

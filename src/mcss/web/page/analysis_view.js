@@ -1,13 +1,13 @@
-// One image or video: what was seen, the pose, how sure it is, and the nearest images of the gallery.
+// One image or video: the crop, the pose, its expected error, and the nearest images of the gallery.
 
-import { ask, byId, element, look } from "./api.js";
+import { analyse, ask, byId, element } from "./api.js";
 import { drawCurve } from "./curve.js";
 import { SkeletonView, drawJoints } from "./skeleton.js";
 
 const COUNT = 12;
-const GUESS = 170; // mm of expected error above which a pose is not to be relied on: about what the mean pose is off
+const GUESS = 170; // expected error in mm, about that of the mean pose, above which a pose should not be relied on
 
-export class Looking {
+export class AnalysisView {
   constructor(about) {
     this.about = about;
     this.skeleton = new SkeletonView(byId("skeleton"), about.joints, about.parents);
@@ -16,7 +16,7 @@ export class Looking {
     this.mode = "whole";
     this.#listen();
     if (about.gallery) {
-      for (const [id, names, all] of [["filter-subject", about.gallery.subjects, "anybody"], ["filter-view", about.gallery.views, "any"]]) {
+      for (const [id, names, all] of [["filter-subject", about.gallery.subjects, "anyone"], ["filter-view", about.gallery.views, "any"]]) {
         byId(id).append(new Option(all, ""), new Option("another", "!"), ...names.map((name) => new Option(name, name)));
       }
       this.#samples();
@@ -45,17 +45,17 @@ export class Looking {
     this.skeleton.face(yaw);
   }
 
-  // A file of the visitor's, or the same once more with a box around the person.
+  // Analyses a file, or the same file again with a box around the person.
   async send(file, box = null) {
     const turn = (this.turn = (this.turn ?? 0) + 1);
     this.#pause();
     this.#alert("");
     byId("busy").hidden = false;
     try {
-      const found = await look(file, box, this.about.limits, (text) => (byId("busy-text").textContent = text));
+      const result = await analyse(file, box, this.about.limits, (text) => (byId("busy-text").textContent = text));
       if (turn !== this.turn) return;
       this.file = file;
-      this.trail = [{ kind: "look", look: found, name: found.kind === "video" ? "Your video" : "Your image", box }];
+      this.trail = [{ kind: "upload", result, name: result.kind === "video" ? "Your video" : "Your image", box }];
       this.images.clear();
       this.#open();
     } catch (error) {
@@ -65,7 +65,7 @@ export class Looking {
     }
   }
 
-  // An image of the gallery: shown like the visitor's own, and searched on from.
+  // Shows an image of the gallery, and continues the search from it.
   async pick(place, fresh = false) {
     this.#pause();
     this.#alert("");
@@ -81,9 +81,9 @@ export class Looking {
   }
 
   get step() { return this.trail.at(-1); }
-  get frames() { return this.step.kind === "look" ? this.step.look.frames : [{ pose: this.step.image.pose, time: this.step.image.time }]; }
+  get frames() { return this.step.kind === "upload" ? this.step.result.frames : [{ pose: this.step.image.pose, time: this.step.image.time }]; }
   get frame() { return this.trail.length ? this.frames[this.at] : null; }
-  get isVideo() { return this.step?.kind === "look" && this.step.look.kind === "video"; }
+  get isVideo() { return this.step?.kind === "upload" && this.step.result.kind === "video"; }
 
   #open() {
     this.at = 0;
@@ -94,7 +94,7 @@ export class Looking {
     byId("trail").replaceChildren(...this.trail.map((one, i) => element("li", {}, one === step
       ? element("span", { "aria-current": "step" }, one.name)
       : element("button", { onclick: () => { this.trail.length = i + 1; this.#open(); } }, one.name))));
-    byId("trail").hidden = this.trail.length < 2 && step.kind === "look";
+    byId("trail").hidden = this.trail.length < 2 && step.kind === "upload";
     byId("seen-title").textContent = step.kind === "gallery" ? "Image of the gallery" : this.isVideo ? "Video" : "Image";
     byId("seen-switch").hidden = step.kind === "gallery";
     byId("player").hidden = !this.isVideo;
@@ -103,7 +103,7 @@ export class Looking {
     byId("as-seen").hidden = this.frame.heading === undefined;
     byId("ghost-key").hidden = !(step.kind === "gallery" && step.image.true);
     byId("halo-key").hidden = this.frame.error === undefined;
-    byId("notes").replaceChildren(...(step.kind === "look" ? step.look.notes : []).map((note) => element("li", {}, note)));
+    byId("notes").replaceChildren(...(step.kind === "upload" ? step.result.notes : []).map((note) => element("li", {}, note)));
     byId("own-label").hidden = step.kind !== "gallery";
     this.#goto(0);
     this.#search();
@@ -127,7 +127,7 @@ export class Looking {
     }
   }
 
-  // Lowest and highest joint of a whole video, so that its skeleton keeps its size.
+  // The lowest and highest joint of a whole video, so that its skeleton keeps its size.
   #extent() {
     if (!this.isVideo) return null;
     this.step.extent ??= this.frames.reduce(([low, high], { pose }) => pose.reduce(([a, b], [, , z]) => [Math.min(a, z), Math.max(b, z)], [low, high]), [0, 0]);
@@ -139,24 +139,24 @@ export class Looking {
     const rows = [];
     const certainty = byId("certainty");
     if (frame.error !== undefined) {
-      const limit = step.look.limit;
+      const limit = step.result.limit;
       certainty.replaceChildren(
-        element("div", { class: "figure-big" }, `± ${frame.error.toFixed(0)} `, element("small", {}, "mm a joint, expected")),
-        element("div", { class: "gauge", role: "img", "aria-label": `expected error ${frame.error.toFixed(0)} mm of 0 to 250` }, element("i")),
-        element("div", { class: "gauge-ends" }, element("span", {}, "0 mm: sure"), element("span", {}, "250 mm: a guess")),
-        ...(frame.error > GUESS ? [element("p", { class: "warn" }, "The model is guessing: it knows hardly any pose that looks like this.")] : []),
-        element("p", { class: "small" }, `From the spread and the distance of known poses near this one${limit ? `; nine of ten errors were below ${(limit * frame.error).toFixed(0)} mm` : ""}. Learned on the capture that the model was equipped with; other footage may be worse.`),
+        element("div", { class: "figure-big" }, `± ${frame.error.toFixed(0)} `, element("small", {}, "mm per joint, expected")),
+        element("div", { class: "gauge", role: "img", "aria-label": `expected error ${frame.error.toFixed(0)} mm on a scale from 0 to 250` }, element("i")),
+        element("div", { class: "gauge-ends" }, element("span", {}, "0 mm: certain"), element("span", {}, "250 mm: a guess")),
+        ...(frame.error > GUESS ? [element("p", { class: "warn" }, "The model is guessing: it knows hardly any poses like this one.")] : []),
+        element("p", { class: "small" }, `Estimated from known poses near this one: how much they differ, and how far away they are${limit ? `. Nine of ten such errors were below ${(limit * frame.error).toFixed(0)} mm` : ""}. Calibrated on the capture that the model was equipped with; errors on other footage may be larger.`),
       );
       certainty.querySelector("i").style.left = `${Math.min(100, frame.error / 2.5)}%`;
     } else if (step.kind === "gallery" && step.image.true && frame.pose) {
       const error = frame.pose.slice(1).reduce((sum, joint, j) => sum + Math.hypot(...joint.map((v, k) => v - step.image.true[j + 1][k])), 0) / 16;
       certainty.replaceChildren(element("div", { class: "figure-big" }, `${error.toFixed(0)} `, element("small", {}, "mm from the label")),
-        element("p", { class: "small" }, "This image has a 3D label, drawn in grey. The distance is a mean over 16 joints."));
+        element("p", { class: "small" }, "This image has a 3D label, drawn in grey. The distance is averaged over 16 joints."));
     } else {
-      certainty.replaceChildren(element("p", { class: "small" }, step.kind === "gallery" ? "" : "This model does not say how sure it is; mcss equip adds that."));
+      certainty.replaceChildren(element("p", { class: "small" }, step.kind === "gallery" ? "" : "This model does not estimate its error; mcss equip adds that."));
     }
-    if (frame.heading !== undefined) rows.push(["Turned", heading(frame.heading)]);
-    if (this.isVideo) rows.push(["Images", `${this.at + 1} of ${this.frames.length}`], ["Person", frame.found ? "seen" : "not seen here; crop interpolated"]);
+    if (frame.heading !== undefined) rows.push(["Heading", heading(frame.heading)]);
+    if (this.isVideo) rows.push(["Image", `${this.at + 1} of ${this.frames.length}`], ["Person", frame.found ? "found" : "not found here; crop interpolated"]);
     if (step.kind === "gallery") {
       const { subject, sequence, time, view } = step.image;
       rows.push(["Person", subject], ["Recording", sequence], ["Time", `${time.toFixed(2)} s`], ["View", view]);
@@ -169,7 +169,7 @@ export class Looking {
 
   #views(others) {
     return element("div", { class: "views" }, ...others.slice(0, 4).map((other) => element(
-      "button", { onclick: () => this.pick(other.image), title: `the same moment, view ${other.view}` },
+      "button", { onclick: () => this.pick(other.image), title: `the same moment in view ${other.view}` },
       element("img", { src: `/api/gallery/${other.image}/image`, alt: `view ${other.view}` }))));
   }
 
@@ -180,14 +180,14 @@ export class Looking {
     for (const name of ["crop", "whole"]) byId(`show-${name}`).setAttribute("aria-pressed", name === mode);
     const drawing = mode === "whole";
     byId("seen").classList.toggle("drawing", drawing);
-    byId("seen-hint").textContent = this.step?.kind === "gallery" ? "" : drawing ? "Drag a box around the person to look there." : "What the model sees.";
+    byId("seen-hint").textContent = this.step?.kind === "gallery" ? "" : drawing ? "Draw a box around the person to analyse only that part." : "What the model sees.";
     this.#drawSeen();
   }
 
   #address() {
     const { step } = this;
     if (step.kind === "gallery") return `/api/gallery/${step.image.image}/image`;
-    return this.mode === "whole" ? `/api/looks/${step.look.id}/image` : `/api/looks/${step.look.id}/crops/${this.at}`;
+    return this.mode === "whole" ? `/api/results/${step.result.id}/image` : `/api/results/${step.result.id}/crops/${this.at}`;
   }
 
   #image(address) {
@@ -216,18 +216,18 @@ export class Looking {
     this.placed = { x: (side - width) / 2, y: (side - height) / 2, width, height };
     pen.drawImage(image, this.placed.x, this.placed.y, width, height);
     const { frame, about } = this, style = getComputedStyle(canvas);
-    let square = [0, 0, side];
-    if (this.mode === "whole" && this.step.kind === "look") {
+    let crop = [0, 0, side];
+    if (this.mode === "whole" && this.step.kind === "upload") {
       const first = this.isVideo ? this.frames[0] : frame;
-      const [x0, y0, x1] = first.square;
-      square = [this.placed.x + x0 * width, this.placed.y + y0 * height, (x1 - x0) * width];
+      const [x0, y0, x1] = first.crop_box;
+      crop = [this.placed.x + x0 * width, this.placed.y + y0 * height, (x1 - x0) * width];
       pen.strokeStyle = "rgba(255,255,255,.9)";
       pen.lineWidth = 1.5;
       pen.setLineDash([5, 4]);
-      pen.strokeRect(...square, square[2]);
+      pen.strokeRect(...crop, crop[2]);
       pen.setLineDash([]);
     }
-    if (frame.joints && !(this.isVideo && this.mode === "whole")) drawJoints(pen, frame.joints, square, about.joints, about.parents, style);
+    if (frame.joints && !(this.isVideo && this.mode === "whole")) drawJoints(pen, frame.joints, crop, about.joints, about.parents, style);
     if (this.box) {
       const { x, y, w, h } = this.box;
       pen.fillStyle = "rgba(255,255,255,.18)";
@@ -239,7 +239,7 @@ export class Looking {
   }
 
   #boxBegin(event) {
-    if (this.mode !== "whole" || this.step?.kind !== "look") return;
+    if (this.mode !== "whole" || this.step?.kind !== "upload") return;
     event.target.setPointerCapture(event.pointerId);
     this.box = { x: event.offsetX, y: event.offsetY, w: 0, h: 0 };
   }
@@ -274,7 +274,7 @@ export class Looking {
       while (at < this.frames.length - 1 && this.frames[at + 1].time <= time) at++;
       if (at !== this.at) this.#goto(at);
       if (at >= this.frames.length - 1) return this.#pause();
-      for (let ahead = 1; ahead < 8 && at + ahead < this.frames.length; ahead++) if (this.mode === "crop") this.#image(`/api/looks/${this.step.look.id}/crops/${at + ahead}`);
+      for (let ahead = 1; ahead < 8 && at + ahead < this.frames.length; ahead++) if (this.mode === "crop") this.#image(`/api/results/${this.step.result.id}/crops/${at + ahead}`);
       requestAnimationFrame(step);
     };
     requestAnimationFrame(step);
@@ -303,26 +303,26 @@ export class Looking {
     if (!about.gallery || !step) return;
     const query = new URLSearchParams({ count: COUNT });
     if (step.kind === "gallery") query.set("image", step.image.image);
-    else { query.set("look", step.look.id); query.set("frame", this.at); }
+    else { query.set("result", step.result.id); query.set("frame", this.at); }
     for (const name of ["subject", "view"]) {
       const chosen = byId(`filter-${name}`).value;
       if (chosen === "!") { if (step.kind === "gallery") query.set(`not_${name}`, step.image[name]); }
       else if (chosen) query.set(name, chosen);
     }
-    if (byId("filter-own").checked) query.set("own", "yes");
+    if (byId("filter-own").checked) query.set("same_recording", "yes");
     this.searching?.abort();
-    const own = (this.searching = new AbortController());
+    const request = (this.searching = new AbortController());
     byId("grid").classList.add("stale");
     try {
-      const { found } = await ask(`/api/neighbours?${query}`, { signal: own.signal });
+      const { found } = await ask(`/api/neighbours?${query}`, { signal: request.signal });
       byId("grid").replaceChildren(...found.map((hit) => this.#hit(hit)));
       byId("nearest-hint").textContent = found.length
-        ? `The nearest moments among ${about.gallery.images.toLocaleString("en")} images of “${about.gallery.name}”, with their other views below. Choose one to search on from it.`
-        : "Nothing is left under these conditions; choose others.";
+        ? `The nearest moments among ${about.gallery.images.toLocaleString("en")} images of “${about.gallery.name}”, each with its other views below. Click an image to continue the search from it.`
+        : "No image meets these conditions; choose others.";
     } catch (error) {
       if (error.name !== "AbortError") this.#alert(error.message);
     } finally {
-      if (this.searching === own) byId("grid").classList.remove("stale");
+      if (this.searching === request) byId("grid").classList.remove("stale");
     }
   }
 
@@ -330,11 +330,11 @@ export class Looking {
     const bar = element("i");
     bar.style.setProperty("--share", `${Math.max(3, 100 * (1 - hit.distance / 1.41)).toFixed(0)}%`);
     return element("article", { class: "hit" },
-      element("button", { onclick: () => this.pick(hit.image), "data-image": hit.image, "aria-label": `search on from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
+      element("button", { onclick: () => this.pick(hit.image), "data-image": hit.image, "aria-label": `continue the search from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
         element("img", { src: `/api/gallery/${hit.image}/image`, alt: "" }),
         element("div", { class: "hit-text" }, element("b", {}, `${hit.subject} · ${hit.sequence}`),
           element("span", {}, `${hit.time.toFixed(1)} s · view ${hit.view}`),
-          element("span", { class: "near", title: "distance of the embeddings, 0 to 2" }, bar, hit.distance.toFixed(2)))),
+          element("span", { class: "near", title: "distance between the embeddings, 0 to 2" }, bar, hit.distance.toFixed(2)))),
       this.#views(hit.others));
   }
 
