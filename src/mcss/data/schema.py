@@ -117,8 +117,9 @@ class CaptureInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The settings that determine the content, as JSON values; writing is continued only with the same settings."""
     outfits: tuple[str, ...] = ("*",)
-    """Patterns of sequence names: a subject wears the same outfit in all sequences whose name matches the same pattern
-    first. The images of a metric batch show one outfit, or clothes would tell its instants apart."""
+    """Patterns of sequence names. A sequence belongs to the first pattern that its name matches, and a subject wears
+    the same outfit in all sequences of a pattern. The images of a metric batch show one outfit; otherwise clothes would
+    tell its instants apart."""
 
     @property
     def computed(self) -> bool:

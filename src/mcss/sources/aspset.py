@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from mcss.data.cameras import Camera, are_rotations
 from mcss.data.formats.csv import CsvRow, CsvTable, read_csv_table
-from mcss.data.formats.joint_names import joint_places, joints_of
+from mcss.data.formats.joint_names import joint_positions, joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import find_unit, find_up, to_z_up, turned
 from mcss.data.schema import CaptureInfo, Frame, Selector
@@ -227,7 +227,7 @@ class AspsetClip:
         if not path.is_file() and self.folder.name == "test":
             return None
         source = read_pose_file(path)
-        world = joint_places(source.points, joints_of(path, source.names, NAMES))
+        world = joint_positions(source.points, joints_of(path, source.names, NAMES))
         find_unit(path, world, "mm")
         find_up(path, world, "-y")
         return world

@@ -13,7 +13,7 @@ _SIDE = 64
 """Side in pixels to which images are scaled for measurements of motion."""
 
 BANDS = 4
-"""Horizontal bands of an image whose motion is measured apart: what is high or low is so for all cameras alike."""
+"""Number of horizontal bands in which motion is measured separately: all cameras see a movement at a similar height."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class ImageLimits:
     even: float = 4.0
     """Standard deviation of brightness below which a crop shows nothing."""
     blurred: float = 0.2
-    """Share of its view's usual sharpness in that sequence below which a crop is blurred."""
+    """Share of the usual sharpness of its view and sequence below which a crop is blurred."""
     edge: float = 0.15
     """Share of one edge of the crop that the moving person may cover, for images without labels."""
     often: float = 0.1
-    """Share of a view's images of a sequence in which that must happen to count; fewer may be chance."""
+    """Share of a view's images of a sequence that must exceed `edge` for a fault; fewer may do so by chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class ImageFacts:
     motion: Float32[np.ndarray, "n views bands"]
     """Mean change since the instant before in each horizontal band; NaN for the first instant."""
     edge: Float32[np.ndarray, "n views"]
-    """Share of the edge that the moving person covers most of."""
+    """The largest share of any edge that the moving person covers."""
 
     @classmethod
     def empty(cls, instants: int, views: int) -> "ImageFacts":
@@ -139,7 +139,7 @@ def repeated(facts: ImageFacts, limits: ImageLimits) -> Bool[np.ndarray, "n view
 def edge_shares(
     grey: Float32[np.ndarray, "m side side"], boxes: Float32[np.ndarray, "m 4"]
 ) -> Float32[np.ndarray, " m"]:
-    """The share of its edge that a moving person covers most of, for each crop; needs a static camera and no labels.
+    """The largest share of any edge of each crop that a moving person covers; needs a static camera and no labels.
 
     Each crop is compared with those two instants before and after it, shifted to the same part of the source image:
     pixels that differ from both show the person now, and not where the person was or will be. People who keep still

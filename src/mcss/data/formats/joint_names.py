@@ -94,7 +94,7 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
     return tuple(sources[joint] for joint in JOINTS)
 
 
-def joint_places(
+def joint_positions(
     points: Float64[np.ndarray, "samples names 3"], joints: Sequence[JointSource]
 ) -> Float64[np.ndarray, "samples 17 3"]:
     """The 17 joints in the file's own unit and axes; NaN if one of their points is missing."""

@@ -1,4 +1,4 @@
-"""The unit and the up axis of joints: checked if they are stated, and otherwise found from what people are like."""
+"""The unit and the up axis of 3D joints: checked if they are stated, and found from what people are like if not."""
 
 import math
 from pathlib import Path
@@ -32,23 +32,23 @@ _SPELLINGS = {
 _UPRIGHT = 0.5
 """The mean direction from feet to head must have at least this component along the up axis to determine it."""
 
-Places = Float64[np.ndarray, "samples 17 3"]
+JointPositions = Float64[np.ndarray, "samples 17 3"]
 
 
-def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, str | None]:
+def find_unit(path: Path, joints: JointPositions, stated: str | None) -> tuple[float, str | None]:
     """Millimetres per unit of the file, and a note if the unit had to be found.
 
     A person's size determines the unit, since the possible heights in mm, cm and m do not overlap.
 
     Args:
         path: The file, for messages.
-        places: Joints in the file's unit.
+        joints: Joints in the file's unit.
         stated: A unit, or a number of millimetres; None or an unknown word to find the unit by the person's size.
 
     Raises:
         SourceError: The person is not 0.5–2.5 m tall in the stated unit or, without one, in any unit.
     """
-    tall = float(np.nanmedian(body_heights(places)))
+    tall = float(np.nanmedian(body_heights(joints)))
     unit = _SPELLINGS.get(stated or "", stated or "")
     scale = UNITS.get(unit) or _positive(unit)
     fitting = [name for name in ("mm", "cm", "m") if HEIGHTS_MM[0] <= tall * UNITS[name] <= HEIGHTS_MM[1]]
@@ -64,20 +64,20 @@ def find_unit(path: Path, places: Places, stated: str | None) -> tuple[float, st
     )
 
 
-def find_up(path: Path, places: Places, stated: str | None, by_user: bool = False) -> tuple[Up, str | None]:
+def find_up(path: Path, joints: JointPositions, stated: str | None, by_user: bool = False) -> tuple[Up, str | None]:
     """The axis that points up, and a note if it had to be found or looks wrong.
 
     Args:
         path: The file, for messages.
-        places: Joints in the file's axes.
+        joints: Joints in the file's axes.
         stated: An axis such as ``z`` or ``+z``; None or an unknown word to find it by where heads are.
         by_user: Whether the user stated it, who may know that the person lies; what a file states must fit.
 
     Raises:
         SourceError: The person is upright along no axis, or upside down along the stated one.
     """
-    head = places[:, JOINTS.index("Head")]
-    feet = (places[:, JOINTS.index("LFoot")] + places[:, JOINTS.index("RFoot")]) / 2
+    head = joints[:, JOINTS.index("Head")]
+    feet = (joints[:, JOINTS.index("LFoot")] + joints[:, JOINTS.index("RFoot")]) / 2
     direction = head - feet
     direction = direction / np.maximum(np.linalg.norm(direction, axis=-1, keepdims=True), 1e-12)
     mean = np.nanmean(direction, axis=0)
@@ -106,15 +106,15 @@ def find_up(path: Path, places: Places, stated: str | None, by_user: bool = Fals
     return seen, f"{seen} is taken as up, as heads are on that side"
 
 
-def to_z_up(places: Float64[np.ndarray, "*batch 3"], up: Up) -> Float64[np.ndarray, "*batch 3"]:
+def to_z_up(points: Float64[np.ndarray, "*batch 3"], up: Up) -> Float64[np.ndarray, "*batch 3"]:
     """Turn points (without mirroring them) so that the axis `up` becomes +Z.
 
     Example:
         >>> to_z_up(np.array([1.0, 2.0, 3.0]), "y").tolist()
         [1.0, -3.0, 2.0]
     """
-    points: Float64[np.ndarray, "*batch 3"] = places @ up_rotation(up).T
-    return points
+    rotated: Float64[np.ndarray, "*batch 3"] = points @ up_rotation(up).T
+    return rotated
 
 
 def up_rotation(up: Up) -> Float64[np.ndarray, "3 3"]:
@@ -135,7 +135,7 @@ def turned(camera: Camera, up: Up) -> Camera:
     return Camera(camera.rotation @ up_rotation(up).T, camera.translation, camera.intrinsics)
 
 
-def check_knees(path: Path, upright: Places, clearly: float = 0.15, most: float = 0.8) -> None:
+def check_knees(path: Path, upright: JointPositions, clearly: float = 0.15, most: float = 0.8) -> None:
     """Refuse a person whose knees bend backwards, because left and right, or two axes, are exchanged.
 
     Args:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.data.formats.joint_names import JointSource, joint_places
+from mcss.data.formats.joint_names import JointSource, joint_positions
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 from mcss.sources.distorted_camera import DistortedCamera
@@ -197,7 +197,7 @@ def seventeen(points: Float64[np.ndarray, "t coco 3"]) -> Float64[np.ndarray, "t
         joints.append(
             JointSource(tuple(map(COCO.index, weights)), tuple(weights.values()), made=name in COMPOSED_JOINTS)
         )
-    return joint_places(points, joints)
+    return joint_positions(points, joints)
 
 
 def _text(path: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from mcss.data.formats.joint_names import JointMapping, JointSource, joint_places, joints_of
+from mcss.data.formats.joint_names import JointMapping, JointSource, joint_positions, joints_of
 from mcss.data.formats.pose_files import POSE_SUFFIXES, read_pose_file
 from mcss.data.formats.trajectories import Trajectories
 from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up
@@ -111,7 +111,7 @@ def read_labels(
     settings, mapping = _settings_for(path, settings or PoseSettings())
     source = read_pose_file(path)
     joints = joints_of(path, source.names, mapping)
-    positions = joint_places(source.points, joints)
+    positions = joint_positions(source.points, joints)
     if not np.isfinite(positions).all(axis=(1, 2)).any():
         raise SourceError(
             f"{path}: none of its {len(source)} samples has all joints ({_rarest_joints(positions)}); fill the gaps, "
