@@ -94,7 +94,7 @@ class Verbs:
         return {name: entry.help.split("\n\n")[0] for name, entry in self.entries.items()}
 
     def complete(self, prog: str, description: str, args: Sequence[str]) -> None:
-        """Print or write the completions for a shell that `--tyro-print-completion SHELL` asks for."""
+        """Print or write the completions for a shell, as `--tyro-print-completion SHELL` demands."""
         self._as_tyro_app().cli(prog=prog, description=description, args=args, config=CONFIG, registry=REGISTRY)
 
     def _as_tyro_app(self) -> SubcommandApp:
@@ -108,7 +108,7 @@ class Verbs:
 
 
 CONFIG = (DisallowNone,)
-# Any, since mypy takes these for types alone.
+# Typed as Any, since mypy knows these as annotations alone.
 POSITIONAL: Any = Positional
 APPENDED: Any = UseAppendAction
 ONE_FLAG: Any = FlagCreatePairsOff
@@ -118,7 +118,7 @@ REGISTRY = ConstructorRegistry()
 
 
 def existing(kind: type[str] | type[Path], message: str) -> PrimitiveConstructorSpec[Any]:
-    """Annotate a path that must exist; the address of an object store is not looked up.
+    """Return an annotation for a path that must exist; the address of an object store is not looked up.
 
     The check is part of reading the arguments, before anything heavy is loaded. `{path}` in `message` is the path.
     """
@@ -139,7 +139,7 @@ def existing(kind: type[str] | type[Path], message: str) -> PrimitiveConstructor
 
 @REGISTRY.primitive_rule
 def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Say in a message what kind of number is expected."""
+    """Read a number; the message for anything else says what kind of number is expected."""
     if info.type not in (int, float):
         return None
     kind, number = ("a whole number", int) if info.type is int else ("a number", float)
@@ -161,7 +161,7 @@ def _number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 @REGISTRY.primitive_rule
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read `T | None` as T: None is what an option has that is not given."""
+    """Read `T | None` as T, since None only stands for an option that is not given."""
     members = [member for member in _members(info.type) if member is not NoneType]
     if len(members) != 1 or members[0] is info.type:
         return None
@@ -207,7 +207,7 @@ def _function_as_command(info: StructTypeInfo) -> StructConstructorSpec | None:
 
 
 _shown_now: list[Any] = []
-"""Dataclasses whose fields tyro is asked for at the moment."""
+"""Dataclasses whose fields tyro's own rule is listing at the moment."""
 
 
 @REGISTRY.struct_rule
@@ -226,6 +226,7 @@ def _dataclass_as_shown_here(info: StructTypeInfo) -> StructConstructorSpec | No
 
 
 def _shown(spec: StructFieldSpec) -> StructFieldSpec:
+    """Add to a field how its value, its default and its choices are shown."""
     value, *marks = get_args(spec.type) if get_origin(spec.type) is Annotated else (spec.type,)
     members = [member for member in _members(value) if member is not NoneType]
     if any(map(is_dataclass, members)):  # its title is its own name, without those of the dataclasses around it
@@ -249,7 +250,7 @@ def _shown(spec: StructFieldSpec) -> StructFieldSpec:
 
 
 def _metavar(name: str, members: Sequence[Any], positional: bool) -> tuple[str | None, tuple[str, ...]]:
-    """Return what stands for a value of these types, and the choices that belong into the text."""
+    """Return the word that stands for a value of these types, and the choices to list in the text."""
     word = name.rstrip("_").split("_")[-1].upper()
     match [_without_marks(member) for member in members]:
         case [member] if get_origin(member) is tuple:
@@ -274,13 +275,16 @@ def _metavar(name: str, members: Sequence[Any], positional: bool) -> tuple[str |
 
 
 def _text(text: "str | Callable[[], str | None] | None", choices: Sequence[str]) -> str:
-    """Return a help text without the line breaks of the source, and with the choices that do not stand beside it."""
+    """Return a help text without the line breaks of the source, followed by the choices."""
     plain = " ".join(((text() if callable(text) else text) or "").split()).replace("``", "`")
     return f"{plain} One of {', '.join(choices)}." if choices else plain
 
 
 def _wrapped(text: str) -> str:
-    """Fit a text to the terminal; it is indented as the text in tyro's boxes, and lest tyro join its lines again."""
+    """Wrap a text for the terminal.
+
+    It is indented like the text in tyro's boxes; tyro would join lines that start with a letter.
+    """
     width = shutil.get_terminal_size().columns - 2
     paragraphs = (" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
     return "\n".join(fill(paragraph, width, initial_indent="  ", subsequent_indent="  ") for paragraph in paragraphs)
