@@ -16,10 +16,24 @@ from mcss.data.schema import Selector
 from mcss.data.writer import CaptureWriter
 from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments import pose_tables
 from mcss.experiments import reproduce as module
-from mcss.experiments.landmarks import COLUMNS, landmark_rows, read_landmarks
-from mcss.experiments.reproduce import PARTS, ReproducePlan, estimate, reproduce, wanted_parts
-from mcss.experiments.tuning import Budget
+from mcss.experiments import study as studies
+from mcss.experiments.landmarks import COLUMNS, KEPT, MILLISECONDS, PROGRAM, landmark_rows, read_landmarks
+from mcss.experiments.pose_tables import signal_pairs
+from mcss.experiments.reproduce import (
+    PART_NAMES,
+    PARTS,
+    PaperPart,
+    ReproducePlan,
+    Wanted,
+    estimate,
+    reproduce,
+    wanted_parts,
+)
+from mcss.experiments.rows import CellRow, PoseRow
+from mcss.experiments.study import Budget, Study
+from mcss.experiments.tables import PartName
 from mcss.methods.chen_cvpr19 import ChenCVPR19, SkeletonMapConfig, SkeletonMapSynthesis
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
