@@ -1,12 +1,12 @@
-"""Does an import keep up with decoding? And does it need more memory for longer videos? In one run, on one core.
+"""Does an import keep up with decoding, and does it need more memory for longer videos? In one run, on one core.
 
     python benchmarks/importing.py VIDEO [--json FILE]     # such as footage/subject/balancing/cam01.mp4
 
-The video, of a real static camera, is run forwards and backwards, over and over, with a key image every half second,
-and imported as two views of one recording. Decoding: PyAV reads both files through, no more.
-Both with one thread, on one core, in processor time, which other programs on the machine change less than the clock's.
-The aim is a ratio of at least 0.8. The largest memory is that of the whole process, for the long recording and for one
-of a quarter of its length.
+The video, of a real static camera, is played forwards and backwards repeatedly, with a keyframe every half second,
+and imported as two views of one recording. For comparison, PyAV only decodes both files. Both use one thread on one
+core and are measured in processor time, which other programs on the machine change less than elapsed time. The aim is
+a ratio of at least 0.8. The largest memory is that of the whole process, for the long recording and for one of a
+quarter of its length.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 RATE = 60
-"""Images a second."""
+"""Frames per second."""
 
 
 def there_and_back(source: Path, target: Path) -> None:
@@ -45,7 +45,7 @@ def there_and_back(source: Path, target: Path) -> None:
 
 
 def repeated(source: Path, target: Path, times: int) -> None:
-    """Write the images of a video several times over, as they are."""
+    """Write the frames of a video several times over without encoding them again."""
     import av
 
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def repeated(source: Path, target: Path, times: int) -> None:
 
 
 def decoding(folder: Path) -> float:
-    """Processor seconds to decode all videos of a folder."""
+    """Return the processor seconds to decode all videos of a folder."""
     from mcss.video.decoding import decoded_count
 
     start = time.process_time()
@@ -73,25 +73,25 @@ def decoding(folder: Path) -> float:
 
 
 def importing(folder: Path, out: Path) -> float:
-    """Processor seconds to import them."""
-    from mcss.sources.videos.importing import VideosSettings, import_videos
+    """Return the processor seconds to import all videos of a folder."""
+    from mcss.sources.videos.video_folder import Videos
 
     start = time.process_time()
-    import_videos(folder, out, VideosSettings(max_missing=1000), processes=1)
+    Videos(max_missing=1000).import_to(out, folder, workers=1)
     return time.process_time() - start
 
 
 def measured(folder: Path) -> dict[str, float]:
-    """Decoding and one import, in this process, with everything loaded before."""
+    """Measure decoding and one import in this process, with everything loaded beforehand."""
     import cv2
 
-    from mcss.sources.videos.importing import import_videos
+    from mcss.sources.videos.video_folder import Videos
     from mcss.video.decoding import load_av
     from mcss.video.recordings import find_recordings
 
     cv2.setNumThreads(1)
     assert load_av() is not None
-    assert callable(import_videos)
+    assert callable(Videos)
     images = sum(view.count for view in find_recordings(folder)[0].views)
     plain = decoding(folder)
     with tempfile.TemporaryDirectory() as out:
@@ -107,39 +107,41 @@ def measured(folder: Path) -> dict[str, float]:
 
 
 COSTS = {
-    "regions.py:append": "keeping what may be the person: scaling and JPEG",
-    "regions.py:cut": "reading that again",
-    "planes.py:cut": "the crops: scaling, colours",
-    "footage.py:jpeg": "the crops: JPEG",
-    "planes.py:small": "small images for looking",
-    "people.py:_find": "finding what differs from the empty scene",
-    "views.py:_samples": "key images",
-    "scenery.py:empty_scene": "the empty scene",
+    "spool.py:append": "keeping what may be the person: scaling and JPEG",
+    "spool.py:part_with": "reading that again",
+    "yuv.py:crop": "the crops: scaling, colours",
+    "images.py:encode_jpeg": "the crops: JPEG",
+    "yuv.py:thumbnail": "small images in which people are detected",
+    "people.py:detect": "finding what differs from the empty scene",
+    "person_crops.py:_scene_samples": "keyframes",
+    "background.py:empty_scene": "the empty scene",
 }
-"""Functions, none of which calls another, and what they do."""
+"""Functions and what they do; none calls another, except that keeping parts of images also encodes JPEGs."""
 
 
 def costs(folder: Path) -> dict[str, float]:
-    """Milliseconds an image that an import spends beside decoding, by its purpose."""
+    """Return the milliseconds per frame that an import spends besides decoding, by purpose."""
     import cProfile
     import pstats
 
     from mcss.video.recordings import find_recordings
 
-    profile = cProfile.Profile(time.thread_time)  # decoding has threads of its own
+    profile = cProfile.Profile(time.thread_time)  # decoding uses its own threads
     with tempfile.TemporaryDirectory() as out:
         profile.runcall(importing, folder, Path(out) / "capture")
     images = sum(view.count for view in find_recordings(folder)[0].views)
     found = {}
-    for (file, _, function), (_, _, _, cumulative, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, _, cumulative, callers) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         purpose = COSTS.get(f"{Path(file).name}:{function}")
+        if function == "encode_jpeg":
+            cumulative = sum(cost[3] for (caller, _, _), cost in callers.items() if caller.endswith("person_crops.py"))
         if purpose is not None:
             found[purpose] = found.get(purpose, 0.0) + 1e3 * cumulative / images
     return found
 
 
 def written(figures: dict[str, Any], page: Path) -> None:
-    """Put the figures into a page of the documentation."""
+    """Write the figures into a page of the documentation."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
     from write_table import write_between
 
@@ -163,7 +165,7 @@ def written(figures: dict[str, Any], page: Path) -> None:
 
 
 def apart(folder: Path, core: int | None, *more: str) -> dict[str, Any]:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     command = [sys.executable, __file__, str(folder), "--measure", *more]
     command += [] if core is None else ["--core", str(core)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -192,7 +194,7 @@ def main() -> None:
         once = Path(folder) / "once.mp4"
         there_and_back(a.video, once)
         for name, times in (("short", max(a.times // 4, 1)), ("long", a.times)):
-            for view in range(2):  # one once more: the same file twice is refused
+            for view in range(2):  # a second copy, because importing the same file twice is refused
                 repeated(once, Path(folder) / name / "subject" / "long" / f"{view}.mp4", times + view)
             figures[name] = found = apart(Path(folder) / name, a.core)
             print(f"{name}: two views, together {found['images']:,} images")

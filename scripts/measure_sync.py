@@ -1,4 +1,4 @@
-"""Measure `mcss sync` by motion on the real clip, one view shifted by cutting the videos: docs/results/sync.json.
+"""Measure `mcss sync` by motion on the real clip, with one view shifted by cutting the videos: docs/results/sync.json.
 
 python scripts/fetch_real_clip.py footage
 python scripts/measure_sync.py footage
@@ -19,9 +19,9 @@ import numpy as np
 
 from mcss.files import replacing, write_json
 from mcss.progress import NO_PROGRESS
-from mcss.video.decoding import Footage, images, probe
+from mcss.video.decoding import VideoFile, images, probe
 from mcss.video.recordings import find_recordings
-from mcss.video.sync.clocks import SURE
+from mcss.video.sync.clocks import MIN_CONFIDENCE
 from mcss.video.sync.motion import MotionProfile, motion_profile
 from mcss.video.sync.synchronise import SyncSettings, clocks_by_motion, reference_clock
 from write_table import write_between
@@ -32,7 +32,7 @@ SHIFTS = list(range(-37, 38))
 
 
 def main() -> None:
-    """Cut, align, write."""
+    """Cut the videos, align them, and write the errors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("footage", type=Path)
     parser.add_argument("--shifts", type=int, nargs="+", default=SHIFTS, help="in images")
@@ -43,7 +43,7 @@ def main() -> None:
         keep = arguments.keep or Path(folder)
 
         @cache
-        def cut(view: int, first: int) -> tuple[Footage, MotionProfile]:
+        def cut(view: int, first: int) -> tuple[VideoFile, MotionProfile]:
             video = replace(views[view], count=views[view].count - first)
             kept = keep / f"{video.name}-{first}.npz"
             if not kept.is_file():
@@ -70,8 +70,8 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def cut_video(view: Footage, first: int, path: Path) -> Path:
-    """The video from image `first` on."""
+def cut_video(view: VideoFile, first: int, path: Path) -> Path:
+    """Return the video from frame `first` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(view.rate).limit_denominator(1001))
@@ -87,7 +87,7 @@ def cut_video(view: Footage, first: int, path: Path) -> Path:
 
 
 def measured(cut: Any, count: int, shifted: int, shift: int) -> dict[str, Any]:
-    """The errors with one view shifted; positive shifts start late."""
+    """Return the errors with one view shifted; positive shifts start late."""
     starts = [max(shift, 0) if k == shifted else max(-shift, 0) for k in range(count)]
     videos, profiles = zip(*(cut(k, first) for k, first in enumerate(starts)), strict=True)
     clocks = {videos[0].name: reference_clock(videos[0])}
@@ -105,7 +105,7 @@ def measured(cut: Any, count: int, shifted: int, shift: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    """How large the errors are for each view that was shifted."""
+    """Return the table of errors for each shifted view."""
     lines = [
         "| shifted view | shifts | median error | error ≤ 1 image | ≤ 2 | largest within ±30 | largest of all |",
         "|---|---|---|---|---|---|---|",
@@ -119,8 +119,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             f"{error[near].max():.1f} | {error.max():.1f} |"
         )
     wrong = [row for row in rows if abs(row["error"]) > 4]
-    warned = sum(row["confidence"] < SURE for row in wrong)
-    sure = sum(row["confidence"] >= SURE for row in rows)
+    warned = sum(row["confidence"] < MIN_CONFIDENCE for row in wrong)
+    sure = sum(row["confidence"] >= MIN_CONFIDENCE for row in rows)
     lines += [
         "",
         f"Of {len(rows)} alignments {sum(abs(row['error']) <= 1 for row in rows)} are within an image, and {sure} "

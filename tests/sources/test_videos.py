@@ -205,7 +205,7 @@ def test_given_boxes_are_used_and_their_gaps_interpolated(folder: Path, tmp_path
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        ("subject,sequence,view,frame,x0,y0,w,h", (), r"x1, y1 are missing.*came subject,.*,w,h"),
+        ("subject,sequence,view,frame,x0,y0,w,h", (), r"x1, y1 are missing.*got subject,.*,w,h"),
         (
             None,
             ("Ann", "walk 1", "cam9", 0, 1, 1, 9, 9),
@@ -213,9 +213,9 @@ def test_given_boxes_are_used_and_their_gaps_interpolated(folder: Path, tmp_path
         ),
         (None, ("Ann", "walk 1", "cam1", 30, 1, 1, 9, 9), r"frame 30 is not in the video.*0 to 29"),
         (None, ("Ann", "walk 1", "cam1", 0, 200, 1, 240, 9), r"outside the image, which is 160×120"),
-        (None, ("Ann", "walk 1", "cam1", 0, 50, 1, 40, 9), r"expected x0 < x1 and y0 < y1, came 50,1,40,9"),
+        (None, ("Ann", "walk 1", "cam1", 0, 50, 1, 40, 9), r"expected x0 < x1 and y0 < y1, got 50,1,40,9"),
         (None, ("Ann", "walk 1", "cam1", 0, "nan", 1, 40, 9), r"expected x0 < x1"),
-        (None, ("Ann", "walk 1", "cam1", "x", 1, 1, 40, 9), r"whole frame number and four numbers, came 'x,1,1,40,9'"),
+        (None, ("Ann", "walk 1", "cam1", "x", 1, 1, 40, 9), r"integer frame number and four numbers, got 'x,1,1,40,9'"),
         (None, ("Ann", "walk 1", "cam1", 1), r"four numbers"),
         (None, (), "has a header but no boxes"),
     ],
@@ -252,10 +252,10 @@ def test_a_person_who_never_moves_is_found_against_an_image_of_the_empty_scene(t
 
 
 def test_no_folder_a_file_and_a_folder_without_videos_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="nowhere: expected a folder of videos, there is none"):
+    with pytest.raises(SourceError, match="nowhere: expected a folder of videos, but there is no such folder"):
         find_recordings(tmp_path / "nowhere")
     (tmp_path / "clip.mp4").write_bytes(b"x")
-    with pytest.raises(SourceError, match="came a file"):
+    with pytest.raises(SourceError, match="got a file"):
         find_recordings(tmp_path / "clip.mp4")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=r"no videos .*expected subject/sequence/view\.mp4"):
@@ -270,7 +270,7 @@ def test_another_layout_is_named(own: Path) -> None:
 
 def test_one_view_is_too_few(own: Path) -> None:
     (own / "Ann" / "walk 1" / "cam2.mp4").unlink()
-    with pytest.raises(SourceError, match=r"only one view \(cam1\.mp4\); two or more synchronised cameras"):
+    with pytest.raises(SourceError, match=r"expected two or more synchronised views of the same scene, got only cam1\.mp4"):
         find_recordings(own)
 
 
@@ -287,7 +287,7 @@ def test_the_same_view_or_the_same_video_twice_is_refused(own: Path) -> None:
 
 def test_a_name_that_cannot_be_shown_is_refused(own: Path) -> None:
     (own / "Ann").rename(own / "An\tn")
-    with pytest.raises(SourceError, match=r"the name 'An\\tn' has characters that cannot be shown"):
+    with pytest.raises(SourceError, match=r"the name 'An\\tn' has unprintable characters"):
         find_recordings(own)
 
 
@@ -362,7 +362,7 @@ def test_a_video_damaged_in_the_middle_is_named_with_its_counts(own: Path, tmp_p
     ("setting", "message"),
     [
         ({"every": 0}, "every ≥ 1"),
-        ({"margin": 0.5}, "margin must lie between 1"),
+        ({"margin": 0.5}, "margin 1–4"),
         ({"test_fraction": 1.0}, "0 ≤ test_fraction < 1"),
     ],
 )

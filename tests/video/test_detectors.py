@@ -13,7 +13,7 @@ from tflite_writing import answering, write_constant_network
 from torchvision.models import get_model
 
 from mcss.errors import SourceError, WeightsError
-from mcss.video.detectors import BlazePoseDetector, PersonFinder, TorchvisionDetector, person_detector
+from mcss.video.detectors import BlazePoseDetector, PersonDetector, TorchvisionDetector, person_detector
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
 
@@ -41,16 +41,16 @@ def test_a_torchvision_detector_loads_strictly_and_finds_people_within_the_image
         save_file(ssdlite, path)
     detector = person_detector("ssdlite320_mobilenet_v3_large", path)
     assert isinstance(detector, TorchvisionDetector)
-    assert isinstance(detector, PersonFinder)
+    assert isinstance(detector, PersonDetector)
     loaded = detector._net.state_dict()
     assert all(torch.equal(loaded[name].cpu(), value) for name, value in ssdlite.items())
-    one, other = detector.find([IMAGE, np.ascontiguousarray(IMAGE[:, :80])])
+    one, other = detector.detect([IMAGE, np.ascontiguousarray(IMAGE[:, :80])])
     assert len(one.boxes) == len(one.scores) > 0
     for found, width in ((one, 200), (other, 80)):
         assert (found.scores >= 0.5).all()
         assert (found.boxes >= 0).all()
         assert (found.boxes <= [width, 120, width, 120]).all()
-    assert detector.find([]) == []
+    assert detector.detect([]) == []
 
 
 def test_what_is_not_a_person_is_not_found(ssdlite: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_what_is_not_a_person_is_not_found(ssdlite: dict[str, torch.Tensor], tmp
         if re.fullmatch(r"head\.classification_head\.module_list\.\d\.1\.bias", name):
             bias.view(-1, 91)[:, 18] += 24
     torch.save(dogs, tmp_path / "dogs.pth")
-    (found,) = person_detector("ssdlite320_mobilenet_v3_large", tmp_path / "dogs.pth").find([IMAGE])
+    (found,) = person_detector("ssdlite320_mobilenet_v3_large", tmp_path / "dogs.pth").detect([IMAGE])
     assert found.boxes.shape == (0, 4)
 
 
@@ -102,16 +102,16 @@ def test_blazepose_gives_the_square_around_the_circle_that_its_points_span(tmp_p
     path = answering(tmp_path / "pose_detection.tflite", [(3, 3, 50, 3), (3, 6, 40, 2), (3, 5, 46, -1)])
     detector = person_detector("blazepose", path)
     assert isinstance(detector, BlazePoseDetector)
-    (found,) = detector.find([np.zeros((224, 448, 3), np.uint8)])
+    (found,) = detector.detect([np.zeros((224, 448, 3), np.uint8)])
     np.testing.assert_allclose(found.boxes, [[124, 12, 324, 212], [336, 32, 448, 192]], atol=1e-3)
     np.testing.assert_allclose(found.scores, 1 / (1 + np.exp([-3.0, -2.0])), atol=1e-6)
 
 
 def test_blazepose_counts_one_person_once_and_nobody_as_nobody(tmp_path: Path) -> None:
     twice = answering(tmp_path / "twice.tflite", [(3, 3, 50, 1), (2, 3, 55, 3)])
-    assert len(person_detector("blazepose", twice).find([IMAGE])[0].boxes) == 1
+    assert len(person_detector("blazepose", twice).detect([IMAGE])[0].boxes) == 1
     nobody = answering(tmp_path / "nobody.tflite", [])
-    assert person_detector("blazepose", nobody).find([IMAGE])[0].boxes.shape == (0, 4)
+    assert person_detector("blazepose", nobody).detect([IMAGE])[0].boxes.shape == (0, 4)
 
 
 def test_blazepose_without_its_file_or_with_another_is_refused(tmp_path: Path) -> None:
@@ -123,5 +123,5 @@ def test_blazepose_without_its_file_or_with_another_is_refused(tmp_path: Path) -
     with pytest.raises(WeightsError, match=r"image\.png: LiteRT cannot read it"):
         person_detector("blazepose", tmp_path / "image.png")
     other = write_constant_network(tmp_path / "o.tflite", (1, 64, 64, 3), [np.zeros((1, 10), np.float32)])
-    with pytest.raises(WeightsError, match=r"another network, which makes \[\(1, 10\)\] of \[\(1, 64, 64, 3\)\]"):
+    with pytest.raises(WeightsError, match=r"got a network that maps \[\(1, 64, 64, 3\)\] to \[\(1, 10\)\]"):
         person_detector("blazepose", other)

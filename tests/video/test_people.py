@@ -5,7 +5,8 @@ from filming import RATE, Room
 
 from mcss.images import cut_out
 from mcss.video.background import Foreground, empty_scene
-from mcss.video.people import Candidate, MotionFinder, Watch, candidates, crop_squares, filled, follow
+from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
+from mcss.video.people import MotionDetector, ViewTracker, foreground_groups
 
 
 def seen_boxes(room: Room) -> np.ndarray:
@@ -15,10 +16,10 @@ def seen_boxes(room: Room) -> np.ndarray:
 
 
 def boxes_of(images: list[np.ndarray], scene: np.ndarray) -> np.ndarray:
-    watch = Watch(MotionFinder(scene), RATE, len(images))
+    watch = ViewTracker(MotionDetector(scene), RATE, len(images))
     for image in images:
-        watch.look(image)
-    return watch.done().tracks[0].over(len(images))
+        watch.update(image)
+    return watch.result().tracks[0].over(len(images))
 
 
 def share_inside(room: Room, squares: np.ndarray) -> float:
@@ -35,7 +36,7 @@ def test_the_crop_follows_the_person_and_not_the_bystander_the_shadow_or_the_fli
     room = Room(seed=seed)
     boxes = seen_boxes(room)
     assert np.isfinite(boxes).mean() > 0.9
-    squares = crop_squares(filled(boxes), RATE, 1.15, room.width, room.height)
+    squares = steady_crop_boxes(interpolated_boxes(boxes), RATE, 1.15, room.width, room.height)
     assert share_inside(room, squares) == 1.0
     for i in range(room.count):
         joints = room.person(i)[0]
@@ -55,7 +56,7 @@ def test_a_person_who_stays_in_place_for_most_of_a_short_clip_is_found() -> None
     wrong = np.abs(scene - empty).max(axis=-1) > 40
     median_wrong = np.abs(np.median(np.stack(images), axis=0) - empty).max(axis=-1) > 40
     assert wrong.mean() < 0.8 * median_wrong.mean()
-    squares = crop_squares(filled(boxes_of(images, scene)), RATE, 1.15, room.width, room.height)
+    squares = steady_crop_boxes(interpolated_boxes(boxes_of(images, scene)), RATE, 1.15, room.width, room.height)
     assert share_inside(room, squares) > 0.97
 
 
@@ -83,44 +84,21 @@ def test_candidates_join_near_pieces_and_leave_specks_out() -> None:
     mask[123:150, 105:125] = True  # cut in two by a belt of the floor's colour
     mask[200:220, 280:300] = True
     mask[10, 10] = True
-    first, second = candidates(mask)
+    first, second = foreground_groups(mask)
     assert first.box.tolist() == [100, 50, 130, 150]
     assert first.area == pytest.approx(70 * 30 + 27 * 20, rel=0.02)
     assert second.box.tolist() == [280, 200, 300, 220]
 
 
-def test_the_path_does_not_jump_to_somebody_larger_who_passes_by_for_a_moment() -> None:
-    def at(x: float, size: float) -> Candidate:
-        return Candidate(np.array([x, 50.0, x + size, 50 + 2 * size]), float(size * size))
-
-    found = [[at(20 + i, 20)] for i in range(30)]
-    for i in (14, 15):
-        found[i] = [at(200, 30), at(20 + i, 20)]
-    found[5] = []
-    boxes = follow(found)
-    assert np.isnan(boxes[5]).all()
-    seen = np.delete(np.arange(30), 5)
-    assert boxes[seen, 0].tolist() == (20 + seen).tolist()
-
-
-def test_of_two_people_the_one_who_shows_more_motion_is_followed_throughout() -> None:
-    small, large = np.array([10.0, 10, 20, 30]), np.array([100.0, 10, 140, 90])
-    found = [[Candidate(small + i, 60.0), Candidate(large + i, 1500.0)] for i in range(20)]
-    assert (follow(found)[:, 0] == 100 + np.arange(20)).all()
-
-
-def test_nobody_gives_no_boxes_and_gaps_cannot_be_filled_from_nothing() -> None:
-    boxes = follow([[], [], []])
-    assert boxes.shape == (3, 4)
-    assert np.isnan(boxes).all()
+def test_gaps_cannot_be_filled_from_nothing() -> None:
     with pytest.raises(ValueError, match="at least one row"):
-        filled(boxes)
+        interpolated_boxes(np.full((3, 4), np.nan))
 
 
 def test_gaps_are_interpolated_and_the_ends_stand_still() -> None:
     boxes = np.full((6, 4), np.nan)
     boxes[1], boxes[4] = (0, 0, 10, 10), (30, 6, 40, 16)
-    assert filled(boxes)[:, 0].tolist() == [0, 0, 10, 20, 30, 30]
+    assert interpolated_boxes(boxes)[:, 0].tolist() == [0, 0, 10, 20, 30, 30]
 
 
 def test_squares_are_square_hold_their_boxes_and_stay_in_the_image_as_far_as_they_fit() -> None:
@@ -128,21 +106,21 @@ def test_squares_are_square_hold_their_boxes_and_stay_in_the_image_as_far_as_the
     centre = np.cumsum(rng.normal(0, 4, (80, 2)), axis=0) + np.array([160, 120])
     half = rng.uniform(20, 35, (80, 2))
     boxes = np.clip(np.concatenate([centre - half, centre + half], axis=1), 0, [320, 240] * 2)
-    squares = crop_squares(boxes, RATE, 1.3, 320, 240)
+    squares = steady_crop_boxes(boxes, RATE, 1.3, 320, 240)
     assert (squares[:, 2] - squares[:, 0] == squares[:, 3] - squares[:, 1]).all()
     assert (squares >= 0).all()
     assert (squares <= [320, 240, 320, 240]).all()
     assert (squares[:, :2] <= boxes[:, :2] + 8).all()
     assert (squares[:, 2:] >= boxes[:, 2:] - 8).all()
-    large = crop_squares(np.tile([10.0, 5, 310, 235], (4, 1)), RATE, 1.2, 320, 240)
+    large = steady_crop_boxes(np.tile([10.0, 5, 310, 235], (4, 1)), RATE, 1.2, 320, 240)
     assert (large == [-20, -60, 340, 300]).all()
 
 
 def test_one_wild_box_does_not_move_the_crop() -> None:
     boxes = np.tile([100.0, 50, 140, 150], (50, 1))
-    calm = crop_squares(boxes, RATE, 1.15, 320, 240)
+    calm = steady_crop_boxes(boxes, RATE, 1.15, 320, 240)
     boxes[20] = (0, 0, 320, 240)
-    assert (crop_squares(boxes, RATE, 1.15, 320, 240) == calm).all()
+    assert (steady_crop_boxes(boxes, RATE, 1.15, 320, 240) == calm).all()
 
 
 def test_a_crop_beyond_the_image_repeats_its_border() -> None:

@@ -10,10 +10,11 @@ from filming import Room, write_video
 
 from mcss.images import decode_jpeg
 from mcss.video import person_crops as views
-from mcss.video.decoding import decoded, key_images, probe
-from mcss.video.person_crops import ViewCrops, Viewing
-from mcss.video.spool import RegionSpool, surroundings
-from mcss.video.yuv import Planes, planes_of
+from mcss.video.crops import CropSettings
+from mcss.video.decoding import decoded_frames, keyframes, probe
+from mcss.video.person_crops import ViewCrops, ViewToCrop
+from mcss.video.spool import SurroundingsSpool, surroundings
+from mcss.video.yuv import YuvImage, yuv_of
 
 ROOM = Room(width=320, height=240, count=60, bystander=False)
 
@@ -43,7 +44,7 @@ def expected(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np
 )
 def test_a_crop_cut_from_planes_is_the_one_cut_from_rgb(kind: str, square: tuple[int, ...]) -> None:
     image = image_of(642, 478)
-    crop, box = planes_of(frame_of(image, kind)).cut(np.array(square), 64)
+    crop, box = yuv_of(frame_of(image, kind)).crop(np.array(square), 64)
     assert box[2] - box[0] == box[3] - box[1]
     assert np.abs(np.array(box) - square).max() <= 0.06 * (square[2] - square[0])
     differs = np.abs(crop.astype(int) - expected(image, box, 64)).mean(axis=2)
@@ -55,7 +56,7 @@ def test_a_crop_cut_from_planes_is_the_one_cut_from_rgb(kind: str, square: tuple
 
 def test_a_small_image_has_the_colours_of_the_large_one() -> None:
     image = image_of(641, 479)
-    small = planes_of(frame_of(image, "rgb24")).small(160)
+    small = yuv_of(frame_of(image, "rgb24")).thumbnail(160)
     assert small.shape == (120, 160, 3)
     assert np.abs(small.astype(int) - cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)).mean() < 3
 
@@ -73,23 +74,23 @@ def test_surroundings_that_overlap_are_one_square() -> None:
 
 
 def test_a_kept_region_gives_the_crop_of_the_image_itself_or_says_that_it_does_not_hold_it() -> None:
-    image = planes_of(frame_of(image_of(1280, 960), "yuv420p"))
-    spool = RegionSpool(64, 1.15, 1280, 960)
+    image = yuv_of(frame_of(image_of(1280, 960), "yuv420p"))
+    spool = SurroundingsSpool(64, 1.15, 1280, 960)
     boxes = np.array([[500, 200, 640, 600]], np.float64)
     spool.append(image, surroundings(boxes, 1.15))
     spool.append(image, [])
     held = np.array([340, 170, 800, 630])
     for index in (0, 1):
-        kept = spool.cut(index, held)
+        kept = spool.part_with(index, held)
         assert kept is not None
         assert (kept[1] == held).all()
-        crop, box = kept[0].cut(kept[1], 64)
+        crop, box = kept[0].crop(kept[1], 64)
         assert np.abs(crop.astype(int) - expected(image_of(1280, 960), box, 64)).mean() < 4
-    moved = spool.cut(0, held - 40)
+    moved = spool.part_with(0, held - 40)
     assert moved is not None
     assert held[0] - 40 < moved[1][0] < held[0] - 30  # inside the region again
-    assert spool.cut(0, held + 300) is None
-    assert spool.cut(0, np.array([500, 300, 520, 320])) is None  # the crop would be blurred
+    assert spool.part_with(0, held + 300) is None
+    assert spool.part_with(0, np.array([500, 300, 520, 320])) is None  # the crop would be blurred
     spool.close()
 
 
@@ -99,22 +100,22 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Decoded:
-    """A video that counts the images that are decoded in sequence."""
+    """A video that counts the images that are decoded_frames in sequence."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __call__(self, path: Path) -> Iterator[Any]:
-        for frame in decoded(path):
+        for frame in decoded_frames(path):
             self.count += 1
             yield frame
 
 
 def looked_at(path: Path, counter: Decoded, monkeypatch: pytest.MonkeyPatch) -> ViewCrops:
-    monkeypatch.setattr(views, "decoded", counter)
+    monkeypatch.setattr(views, "decoded_frames", counter)
     footage = probe(path)
-    viewing = Viewing(footage, np.arange(footage.count), footage.rate, 48, 1.15, 90, 0)
-    looking = viewing.looked_at(lambda text: None)
+    viewing = ViewToCrop(footage, np.arange(footage.count), footage.rate, CropSettings(48, max_missing=0))
+    looking = viewing.find_person(lambda text: None)
     steps = 0
     while True:
         try:
@@ -128,7 +129,7 @@ def looked_at(path: Path, counter: Decoded, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_video_with_key_images_is_decoded_once_and_each_crop_shows_its_own_person(
     video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(views, "FEW_KEYS", 4)
+    monkeypatch.setattr(views, "MIN_KEYFRAMES", 4)
     counter = Decoded()
     found = looked_at(video, counter, monkeypatch)
     crops = list(found.crops(len(found), lambda text: None))
@@ -146,8 +147,8 @@ def test_a_video_with_key_images_is_decoded_once_and_each_crop_shows_its_own_per
 def test_key_images_are_those_of_a_full_decoding_each_once(codec: str, tmp_path: Path) -> None:
     path = tmp_path / "view.mp4"
     write_video(path, ROOM.images(), codec=codec)
-    whole = {frame.pts: frame.to_ndarray() for frame in decoded(path) if frame.key_frame}
-    found = [(frame.pts, frame.to_ndarray()) for frame in key_images(path, 30)]
+    whole = {frame.pts: frame.to_ndarray() for frame in decoded_frames(path) if frame.key_frame}
+    found = [(frame.pts, frame.to_ndarray()) for frame in keyframes(path, 30)]
     assert [pts for pts, _ in found] == sorted(whole)
     assert len(whole) > 1
     assert all(np.array_equal(image, whole[pts]) for pts, image in found)
@@ -167,7 +168,7 @@ def test_regions_that_were_not_kept_are_decoded_again_and_give_the_same_crops(
 ) -> None:
     found = looked_at(video, Decoded(), monkeypatch)
     kept = list(found.crops(60, lambda text: None))
-    monkeypatch.setattr(RegionSpool, "cut", lambda spool, index, square: None)
+    monkeypatch.setattr(SurroundingsSpool, "part_with", lambda spool, index, crop_box: None)
     again = list(found.crops(60, lambda text: None))
     assert found.decoded_again == 60
     for (a, box_a), (b, box_b) in zip(kept, again, strict=True):
@@ -178,6 +179,6 @@ def test_regions_that_were_not_kept_are_decoded_again_and_give_the_same_crops(
 
 
 def test_planes_know_their_bounds() -> None:
-    part = planes_of(frame_of(image_of(640, 480), "yuv420p")).part(101, 50, 300, 250, 4)
-    assert isinstance(part, Planes)
+    part = yuv_of(frame_of(image_of(640, 480), "yuv420p")).part(101, 50, 300, 250, 4)
+    assert isinstance(part, YuvImage)
     assert (part.left, part.top, part.right, part.bottom) == (96, 48, 304, 256)

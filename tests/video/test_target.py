@@ -10,9 +10,9 @@ from tflite_writing import answering
 
 from mcss.cli import main
 from mcss.errors import CaptureError, SourceError
-from mcss.sources.videos.importing import VideosSettings, import_videos
+from mcss.sources.videos.video_folder import Videos
 from mcss.video.recordings import find_recordings
-from mcss.video.target import Click, clicks_of
+from mcss.video.target import ClickedPoint, clicked_points
 
 
 def right(t: float) -> float:
@@ -54,7 +54,7 @@ def holds(boxes: np.ndarray, room: Crowd, other: bool) -> bool:
 
 
 def test_the_largest_is_followed_unless_the_user_points_at_somebody_else(pair: Path, tmp_path: Path) -> None:
-    done = import_videos(pair, tmp_path / "first", VideosSettings(size=48), processes=1)
+    done = Videos(size=48).import_to(tmp_path / "first", pair, workers=1)
     assert holds(boxes_of(tmp_path / "first", "cam1"), ROOMS[0], other=False)
     notes = [note for note in done.notes if "several people" in note]
     assert len(notes) == 2
@@ -62,16 +62,16 @@ def test_the_largest_is_followed_unless_the_user_points_at_somebody_else(pair: P
     way_out = notes[0].partition("--click ")[2].partition(";")[0]
     assert way_out.startswith("cam1=")
 
-    second = VideosSettings(size=48, click=(way_out,))
-    import_videos(pair, tmp_path / "second", second, processes=1)
+    second = Videos(size=48, click=(way_out,))
+    second.import_to(tmp_path / "second", pair, workers=1)
     assert holds(boxes_of(tmp_path / "second", "cam1"), ROOMS[0], other=True)
     assert holds(boxes_of(tmp_path / "second", "cam2"), ROOMS[1], other=False)  # without a click there
     with pytest.raises(CaptureError, match="begun with other settings"):
-        import_videos(pair, tmp_path / "second", VideosSettings(size=48), processes=1)
+        Videos(size=48).import_to(tmp_path / "second", pair, workers=1)
 
 
 def test_the_sheet_shows_each_view_with_everybody_numbered(pair: Path, tmp_path: Path) -> None:
-    import_videos(pair, tmp_path / "capture", VideosSettings(size=48), processes=1)
+    Videos(size=48).import_to(tmp_path / "capture", pair, workers=1)
     sheet = cv2.imread(str(tmp_path / "capture.tracks" / "Ann" / "duet 1.jpg"))
     assert sheet is not None
     assert sheet.shape[1] >= 5 * 320 * 0.99  # five images side by side
@@ -84,9 +84,9 @@ def test_the_sheet_shows_each_view_with_everybody_numbered(pair: Path, tmp_path:
 
 
 def test_a_click_on_nobody_names_and_shows_the_people_who_could_be_clicked_on(pair: Path, tmp_path: Path) -> None:
-    settings = VideosSettings(size=48, click=("cam1=80,5@3",))
+    settings = Videos(size=48, click=("cam1=80,5@3",))
     with pytest.raises(SourceError) as raised:
-        import_videos(pair, tmp_path / "capture", settings, processes=1)
+        settings.import_to(tmp_path / "capture", pair, workers=1)
     message = str(raised.value)
     assert "cam1.mp4: nobody is found at 80,5@3; #1 is chosen by --click cam1=" in message
     assert "#2 is chosen by --click cam1=" in message
@@ -126,7 +126,7 @@ def test_an_impossible_click_is_refused_before_anything_is_written(
     pair: Path, tmp_path: Path, click: str, message: str
 ) -> None:
     with pytest.raises(SourceError, match=message):
-        import_videos(pair, tmp_path / "capture", VideosSettings(size=48, click=(click,)), processes=1)
+        Videos(size=48, click=(click,)).import_to(tmp_path / "capture", pair, workers=1)
     assert not (tmp_path / "capture").exists()
 
 
@@ -135,20 +135,20 @@ def test_an_impossible_click_is_refused_before_anything_is_written(
 )
 def test_a_click_that_cannot_be_read_is_refused_with_the_syntax(text: str) -> None:
     with pytest.raises(ValueError, match=r"click: expected VIEW=X,Y@WHEN, such as left=640,380@12"):
-        VideosSettings(click=(text,))
+        Videos(click=(text,))
 
 
 def test_the_full_name_of_a_view_goes_before_its_short_one(pair: Path) -> None:
-    clicks = clicks_of(find_recordings(pair), ["Ann/duet 1/cam2=7,8@0.4s", "cam2=1,2", "cam1=3,4"])
-    assert clicks[("Ann", "duet 1", "cam1")] == Click("cam1", 3.0, 4.0, 0.0, False)
-    assert clicks[("Ann", "duet 1", "cam2")].image(find_recordings(pair)[0].views[1]) == 10
+    clicks = clicked_points(find_recordings(pair), ["Ann/duet 1/cam2=7,8@0.4s", "cam2=1,2", "cam1=3,4"])
+    assert clicks[("Ann", "duet 1", "cam1")] == ClickedPoint("cam1", 3.0, 4.0, 0.0, False)
+    assert clicks[("Ann", "duet 1", "cam2")].image_number(find_recordings(pair)[0].views[1]) == 10
 
 
 def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no detector to load them; choose one with --find"):
-        VideosSettings(detector_weights=tmp_path / "w.pth")
+        Videos(detector_weights=tmp_path / "w.pth")
     with pytest.raises(ValueError, match="blazepose needs no empty scene"):
-        VideosSettings(find="blazepose", background=tmp_path)
+        Videos(find="blazepose", background=tmp_path)
 
 
 def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path) -> None:
@@ -156,10 +156,10 @@ def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path) -> Non
     for k, room in enumerate(Room(seed=k, width=160, height=120, count=12) for k in range(2)):
         panned = [np.roll(image, 5 * i, axis=1) for i, image in enumerate(room.images())]
         write_video(tmp_path / "footage" / f"cam{k}.mp4", panned)
-    settings = VideosSettings(size=48, find="blazepose", detector_weights=weights, test_fraction=0.0)
-    import_videos(tmp_path / "footage", tmp_path / "capture", settings, processes=1)
+    settings = Videos(size=48, find="blazepose", detector_weights=weights, test_fraction=0.0)
+    settings.import_to(tmp_path / "capture", tmp_path / "footage", workers=1)
     boxes = boxes_of(tmp_path / "capture", "cam0")
     np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, 144 / 224 * 160, atol=20)
     none = replace(settings, detector_weights=answering(tmp_path / "nobody.tflite", []))
     with pytest.raises(SourceError, match=r"no person was found in it \(by blazepose\); .*motion or another det"):
-        import_videos(tmp_path / "footage", tmp_path / "none", none, processes=1)
+        none.import_to(tmp_path / "none", tmp_path / "footage", workers=1)

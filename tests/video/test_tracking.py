@@ -7,18 +7,21 @@ from crowds import Crowd, Walker
 from filming import RATE, Room
 
 from mcss.video.background import empty_scene
-from mcss.video.detectors import Found
-from mcss.video.people import MotionFinder, Watch, Watched, crop_squares, filled
-from mcss.video.tracking import Track, Tracker, overlaps
+from mcss.video.boxes import interpolated_boxes, overlaps, steady_crop_boxes
+from mcss.video.detectors import Detections
+from mcss.video.people import MotionDetector, ViewTracker, ViewTracks
+from mcss.video.tracking import PersonTrack, PersonTracker
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 60, 200), (40, 160, 60)
 People = dict[tuple[int, int, int], tuple[float, float]]
 """The middle of a box of 20 × 60 pixels, where the colour of the clothes is measured."""
 
 
-def tracked(seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bool] = lambda *_: False) -> list[Track]:
-    """Track people who are drawn as boxes, with a detector that finds all but the hidden ones."""
-    tracker = Tracker(RATE, in_pieces=False)
+def tracked(
+    seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bool] = lambda *_: False
+) -> list[PersonTrack]:
+    """PersonTrack people who are drawn as boxes, with a detector that finds all but the hidden ones."""
+    tracker = PersonTracker(RATE, in_pieces=False)
     for i, people in enumerate(seen):
         image = np.full((120, 320, 3), 128, np.uint8)
         boxes = []
@@ -27,11 +30,11 @@ def tracked(seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bo
             if not hidden(i, colour):
                 cv2.rectangle(image, box[:2].astype(int).tolist(), box[2:].astype(int).tolist(), colour, -1)
                 boxes.append(box)
-        tracker.look(image, Found.of(boxes, [0.9] * len(boxes)))
+        tracker.update(image, Detections.from_lists(boxes, [0.9] * len(boxes)))
     return tracker.tracks()
 
 
-def middles(track: Track, count: int) -> np.ndarray:
+def middles(track: PersonTrack, count: int) -> np.ndarray:
     boxes = track.over(count)
     return np.asarray((boxes[:, 0] + boxes[:, 2]) / 2)
 
@@ -54,7 +57,7 @@ def test_two_people_in_the_same_clothes_are_told_apart_by_how_they_walk() -> Non
 
 
 def test_a_box_that_two_people_share_for_a_moment_belongs_to_neither() -> None:
-    tracker = Tracker(RATE, in_pieces=True)
+    tracker = PersonTracker(RATE, in_pieces=True)
     for i in range(60):
         one, other = np.array([20.0 + 3 * i, 20, 50 + 3 * i, 100]), np.array([200.0 - 3 * i, 30, 225 - 3 * i, 100])
         image = np.full((120, 260, 3), 128, np.uint8)
@@ -63,7 +66,7 @@ def test_a_box_that_two_people_share_for_a_moment_belongs_to_neither() -> None:
         together = min(one[2], other[2]) > max(one[0], other[0]) - 8
         both = [np.concatenate([np.minimum(one[:2], other[:2]), np.maximum(one[2:], other[2:])])]
         boxes = both if together else [one, other]
-        tracker.look(image, Found.of(boxes, [0.9] * len(boxes)))
+        tracker.update(image, Detections.from_lists(boxes, [0.9] * len(boxes)))
     tracks = tracker.tracks()
     assert len(tracks) == 2
     ends = sorted((track.boxes[0, 0], track.over(60)[59, 0]) for track in tracks)
@@ -74,10 +77,10 @@ def test_a_box_that_two_people_share_for_a_moment_belongs_to_neither() -> None:
 
 def test_an_image_that_differs_everywhere_shows_nobody() -> None:
     room = Room(seed=3)
-    finder = MotionFinder(room.empty())
+    finder = MotionDetector(room.empty())
     elsewhere = np.clip(Room(seed=4).empty(), 0, 255).astype(np.uint8)
-    assert len(finder.find([room.image(5)])[0].boxes) > 0
-    assert len(finder.find([elsewhere])[0].boxes) == 0
+    assert len(finder.detect([room.image(5)])[0].boxes) > 0
+    assert len(finder.detect([elsewhere])[0].boxes) == 0
 
 
 def test_a_person_who_turns_round_behind_another_is_recognised_by_their_clothes() -> None:
@@ -107,22 +110,22 @@ def test_what_is_detected_once_or_twice_is_nobody() -> None:
 
 
 def test_the_one_who_is_seen_longest_and_largest_comes_first() -> None:
-    tracker = Tracker(RATE, in_pieces=False)
+    tracker = PersonTracker(RATE, in_pieces=False)
     small, large = [10.0, 10, 30, 60], [100.0, 10, 150, 110]
     for i in range(40):
         boxes = [small, large] if i < 30 else [small]
-        tracker.look(np.zeros((120, 200, 3), np.uint8), Found.of(boxes, [0.9] * len(boxes)))
+        tracker.update(np.zeros((120, 200, 3), np.uint8), Detections.from_lists(boxes, [0.9] * len(boxes)))
     assert [t.boxes[0].tolist() for t in tracker.tracks()] == [large, small]
 
 
 def test_pieces_that_background_subtraction_makes_of_a_person_are_one_person() -> None:
-    tracker = Tracker(RATE, in_pieces=True)
+    tracker = PersonTracker(RATE, in_pieces=True)
     for i in range(40):
         upper, lower = [100.0 + i, 20, 140 + i, 70], [105.0 + i, 71, 135 + i, 120]
         whole = [100.0 + i, 20, 140 + i, 120]
-        tracker.look(
+        tracker.update(
             np.zeros((140, 240, 3), np.uint8),
-            Found.of([whole] if i % 3 == 0 else [upper, lower], [0.6] if i % 3 == 0 else [0.6, 0.6]),
+            Detections.from_lists([whole] if i % 3 == 0 else [upper, lower], [0.6] if i % 3 == 0 else [0.6, 0.6]),
         )
     (track,) = tracker.tracks()
     assert track.boxes[3:, 1].tolist() == [20] * 37  # a person must be detected three times
@@ -146,23 +149,23 @@ def test_overlap_is_intersection_over_union_counted_in_pixels() -> None:
 # Drawn footage with people found by motion
 
 
-def watched(room: Room) -> Watched:
+def watched(room: Room) -> ViewTracks:
     images = room.images()
     scene = empty_scene([images[i] for i in np.linspace(0, room.count - 1, 32).round().astype(int)])
-    watch = Watch(MotionFinder(scene), RATE, room.count)
+    watch = ViewTracker(MotionDetector(scene), RATE, room.count)
     for image in images:
-        watch.look(image)
-    return watch.done()
+        watch.update(image)
+    return watch.result()
 
 
-def share_inside(room: Room, track: Track) -> float:
+def share_inside(room: Room, track: PersonTrack) -> float:
     """Return the share of the person's joints that the crops around a track contain."""
-    squares = crop_squares(filled(track.over(room.count)), RATE, 1.15, room.width, room.height)
+    squares = steady_crop_boxes(interpolated_boxes(track.over(room.count)), RATE, 1.15, room.width, room.height)
     joints = np.stack([room.person(i)[0] for i in range(room.count)])
     return float(((joints >= squares[:, None, :2]) & (joints <= squares[:, None, 2:])).all(axis=-1).mean())
 
 
-def the_person(room: Room, seen: Watched, at: int) -> Track:
+def the_person(room: Room, seen: ViewTracks, at: int) -> PersonTrack:
     """Return the track whose box contains the person's hip in an image."""
     hip, boxes = room.person(at)[0][5], [track.over(seen.count)[at] for track in seen.tracks]
     return next(t for t, b in zip(seen.tracks, boxes, strict=True) if (b[:2] <= hip).all() and (hip <= b[2:]).all())
@@ -213,7 +216,9 @@ def test_blur_a_lamp_switched_off_and_flashes_do_not_take_the_crop_along(
     room = Crowd(seed=0, spoiled=spoiled, **ROOM)
     seen = watched(room)
     assert share_inside(room, seen.tracks[0]) == 1.0
-    squares = crop_squares(filled(seen.tracks[0].over(room.count)), RATE, 1.15, room.width, room.height)
+    squares = steady_crop_boxes(
+        interpolated_boxes(seen.tracks[0].over(room.count)), RATE, 1.15, room.width, room.height
+    )
     tall = float(np.median([np.ptp(room.person(i)[0], axis=0).max() for i in range(room.count)]))
     sides = squares[:, 2] - squares[:, 0]
     assert np.median(sides) < 1.4 * tall

@@ -17,8 +17,8 @@ from mcss.sources.assembly import ImportResult
 from mcss.sources.registry import SOURCES
 from mcss.sources.source import Source
 from mcss.sources.synthetic.build import build
-from mcss.sources.synthetic.describe import COLUMNS, describe
-from mcss.sources.synthetic.scenes import SyntheticSettings
+from mcss.sources.synthetic.coverage import COLUMNS, measure_coverage
+from mcss.sources.synthetic.sequences import SyntheticSettings
 from mcss.sources.workers import Ray, Workers
 from mcss.video.sync.synchronise import SyncSettings, alignment_image, synchronise
 
@@ -56,7 +56,7 @@ def synthetic_describe(capture: Positional[CaptureAddress], labels: str = "S1", 
         labels: The labelled poses to measure from, such as S1, S1:0.1 or all.
         json: Also write the result to this file.
     """
-    coverage = describe(Capture.open(capture), labels, progress=RichProgress())
+    coverage = measure_coverage(Capture.open(capture), labels, progress=RichProgress())
     show_table(f"Coverage by the labels of {labels}, mm", COLUMNS, coverage.table())
     oracle = ("split", "K", "poses of everybody", "poses of other people")
     show_table("Retrieval oracle: mean PA-MPJPE of the K nearest, mm", oracle, coverage.oracle_table())

@@ -15,7 +15,7 @@ from mcss.cli.arguments import existing
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.inference.export.export import Export, ExportSettings, export_run
+from mcss.inference.export.export import ExportResult, ExportSettings, export_run
 from mcss.inference.export.runtimes import ExportFormat
 from mcss.inference.locate import parsed_box
 from mcss.inference.outputs import parsed_formats, write_poses
@@ -313,7 +313,7 @@ def export(
     finish(result.to_json(), json)
 
 
-def _show_export(result: Export) -> None:
+def _show_export(result: ExportResult) -> None:
     facts, parity = result.facts, result.parity
     side = str(facts.image_size)
     axes = ", ".join(("n", side, side, "3") if facts.layout == "nhwc" else ("n", "3", side, side))

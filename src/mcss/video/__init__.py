@@ -1,1 +1,1 @@
-"""From a video file to crops of the person in it."""
+"""From a video file to crops of the person in it: decoding, detecting, tracking, cropping, and synchronising views."""

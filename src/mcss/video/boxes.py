@@ -1,86 +1,85 @@
-"""Boxes of the person that the user gives: ``boxes.csv``."""
+"""Bounding boxes of people, and the calm square crop boxes around them."""
 
-import csv
-import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
-from mcss.errors import SourceError
+Box = Float64[np.ndarray, " 4"]
+"""x0, y0, x1, y1 in pixels; x1 and y1 are the first ones outside."""
 
-COLUMNS = ("subject", "sequence", "view", "frame", "x0", "y0", "x1", "y1")
-"""The header of the file. Coordinates are pixels of the upright image, frames count from 0."""
+Boxes = Float64[np.ndarray, "n 4"]
+"""One box per row, NaN where it is unknown."""
 
-View = tuple[str, str, str]
-"""Subject, sequence, view."""
+Statistic = Callable[..., Any]
+"""A numpy reduction that takes an axis."""
 
 
-def read_boxes(path: Path, sizes: Mapping[View, tuple[int, int, int]]) -> dict[View, Float64[np.ndarray, "frames 4"]]:
-    """The box of the person in every frame of the views that the file names; NaN where it says nothing.
-
-    Args:
-        path: CSV with the header `COLUMNS` (more columns are ignored); not every frame needs a row.
-        sizes: Width, height and number of frames of each known view.
+def interpolated_boxes(boxes: Boxes) -> Boxes:
+    """Fill gaps (NaN) by interpolating in time; before the first and after the last known box, repeat that box.
 
     Raises:
-        SourceError: The file or a line of it is not as expected.
+        ValueError: No box is known.
     """
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file; expected a CSV with the columns {', '.join(COLUMNS)}")
-    boxes: dict[View, Float64[np.ndarray, "frames 4"]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file, skipinitialspace=True)
-            header = [name.strip() for name in lines.fieldnames or []]
-            missing = [name for name in COLUMNS if name not in header]
-            if missing:
-                raise SourceError(
-                    f"{path}: the column(s) {', '.join(missing)} are missing; expected the header "
-                    f"{','.join(COLUMNS)}, came {','.join(header) or 'an empty file'}"
-                )
-            lines.fieldnames = header
-            for line in lines:
-                view, frame, box = _parsed(f"{path} line {lines.line_num}", line, sizes)
-                boxes.setdefault(view, np.full((sizes[view][2], 4), np.nan))[frame] = box
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path}: expected text in UTF-8, came other bytes ({error}); save it as UTF-8") from error
-    except csv.Error as error:
-        raise SourceError(f"{path}: not a readable CSV ({error}); save it as comma-separated text") from error
-    if not boxes:
-        raise SourceError(
-            f"{path}: the file has a header but no boxes; give at least one line per view, or leave it out"
-        )
-    return boxes
+    known = np.isfinite(boxes).all(axis=1)
+    if not known.any():
+        raise ValueError("no box to fill the gaps from: expected at least one row without NaN")
+    index = np.arange(len(boxes))
+    return np.stack([np.interp(index, index[known], boxes[known, k]) for k in range(4)], axis=1)
 
 
-def _parsed(
-    where: str, line: Mapping[str, str | None], sizes: Mapping[View, tuple[int, int, int]]
-) -> tuple[View, int, tuple[float, ...]]:
-    view = ((line["subject"] or "").strip(), (line["sequence"] or "").strip(), (line["view"] or "").strip())
-    if view not in sizes:
-        known = ", ".join("/".join(name) for name in sorted(sizes)[:12]) + (", …" if len(sizes) > 12 else "")
-        raise SourceError(f"{where}: there is no video of subject/sequence/view {'/'.join(view)}; there are: {known}")
-    width, height, count = sizes[view]
-    try:
-        frame = int(line["frame"] or "")
-        x0, y0, x1, y1 = box = tuple(float(line[name] or "") for name in ("x0", "y0", "x1", "y1"))
-    except ValueError:
-        came = ",".join(line[name] or "" for name in COLUMNS[3:])
-        raise SourceError(
-            f"{where}: expected a whole frame number and four numbers, came {came!r}; mend the line"
-        ) from None
-    if not 0 <= frame < count:
-        raise SourceError(
-            f"{where}: frame {frame} is not in the video, which has the frames 0 to {count - 1}; "
-            "frames count from 0 and in the video's own steps, whatever `every` says"
-        )
-    if not all(map(math.isfinite, box)) or x1 <= x0 or y1 <= y0:
-        raise SourceError(f"{where}: expected x0 < x1 and y0 < y1, came {x0:g},{y0:g},{x1:g},{y1:g}; mend the line")
-    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-        raise SourceError(
-            f"{where}: the box {x0:g},{y0:g},{x1:g},{y1:g} lies outside the image, which is {width}×{height} pixels; "
-            "boxes are in pixels of the upright image"
-        )
-    return view, frame, box
+def steady_crop_boxes(boxes: Boxes, rate: float, margin: float, width: int, height: int) -> Int64[np.ndarray, "n 4"]:
+    """Lay square crop boxes in whole pixels around a person's bounding boxes such that they move calmly.
+
+    They move and grow slowly, so that the person does not jump in the crop when a hand comes or goes. They contain
+    every bounding box except one that stands out for an instant. A crop box that would leave the image is moved
+    inside as far as it fits.
+
+    Args:
+        boxes: One per image, without gaps.
+        rate: Boxes per second.
+        margin: Side of the crop box divided by the longer side of the bounding box.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+    """
+    steady = _windowed(boxes, rate, 0.15, np.median)
+    low, high = (
+        _windowed(_windowed(steady[:, part], rate, 0.12, extreme), rate, 0.12, np.mean)
+        for part, extreme in ((np.s_[:2], np.min), (np.s_[2:], np.max))
+    )
+    side = margin * (high - low).max(axis=1, keepdims=True)
+    side = _windowed(_windowed(side, rate, 0.4, np.max), rate, 0.4, np.mean)
+    side = np.maximum(np.rint(side), 2)
+    corner = np.rint((low + high) / 2 - side / 2)
+    room = np.array([width, height]) - side
+    corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), np.rint(room / 2))
+    return np.concatenate([corner, corner + side], axis=1).astype(np.int64)
+
+
+def _windowed(
+    values: Float64[np.ndarray, "n k"], rate: float, seconds: float, statistic: Statistic
+) -> Float64[np.ndarray, "n k"]:
+    half = round(seconds * rate / 2)
+    padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
+    return np.asarray(statistic(windows, axis=-1), np.float64)
+
+
+def overlaps(a: Float64[np.ndarray, "n 4"], b: Float64[np.ndarray, "m 4"]) -> Float64[np.ndarray, "n m"]:
+    """Return the intersection over union of every box of `a` with every box of `b`."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    intersection = np.maximum(high - low, 0).prod(axis=-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (a, b)]
+    return np.asarray(intersection / np.maximum(areas[0][:, None] + areas[1][None] - intersection, 1e-9))
+
+
+def share_inside(box: Box, other: Box) -> float:
+    """Return the share of a box's area that lies in another box."""
+    common = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0).prod()
+    return float(common / max((box[2:] - box[:2]).prod(), 1e-9))
+
+
+def union_box(a: Box, b: Box) -> Box:
+    """Return the smallest box that contains both."""
+    return np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])

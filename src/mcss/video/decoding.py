@@ -1,4 +1,4 @@
-"""Video files: what they are, and their images one after the other."""
+"""Video files: their properties, and their images one after the other."""
 
 import math
 from collections.abc import Iterator
@@ -18,45 +18,46 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".m
 
 
 @dataclass(frozen=True)
-class Footage:
-    """One video file as its container describes it; nothing is decoded for this but the first image."""
+class VideoFile:
+    """A video file as its container describes it; only the first image has been decoded."""
 
     path: Path
     width: int
-    """Of the upright image: a phone's rotation mark is applied."""
+    """Width of the upright image in pixels: the rotation that a phone records is applied."""
     height: int
+    """Height of the upright image in pixels."""
     rate: float
     """Images per second."""
     count: int
-    """Images in the container; a damaged file may give fewer when decoded."""
-    steady: bool
-    """Whether the time stamps are evenly spaced (to one and a half images), as synchronised cameras' are."""
-    keys: int = 0
-    """Images among them that can be decoded without those before."""
+    """Number of images in the container; decoding a damaged file may yield fewer."""
+    evenly_timed: bool
+    """Whether the time stamps are evenly spaced (to one and a half images), as those of synchronised cameras are."""
+    keyframes: int = 0
+    """Number of images that can be decoded without those before them."""
 
     @property
     def name(self) -> str:
-        """The view: the file's name without its ending."""
+        """The view's name: the file's name without its suffix."""
         return self.path.stem
 
 
-def probe(path: Path) -> Footage:
-    """Read what a video file is.
+def probe(path: Path) -> VideoFile:
+    """Read the properties of a video file.
 
     Raises:
-        SourceError: It is missing, empty, no video, or cut off so that its index is lost.
+        SourceError: The file is missing, empty, not a video, or was cut off so that its index is lost.
     """
     av = load_av()
-    _see_that_it_holds_something(path)
+    _check_not_empty(path)
     stamps: list[int] = []
-    count = keys = 0
+    count = keyframe_count = 0
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
             for packet in container.demux(stream):
                 if packet.size and not packet.is_discard:
                     count += 1
-                    keys += packet.is_keyframe
+                    keyframe_count += packet.is_keyframe
                     if packet.pts is not None:
                         stamps.append(packet.pts)
             rate = float(stream.average_rate or stream.guessed_rate or 0)
@@ -65,35 +66,37 @@ def probe(path: Path) -> Footage:
         raise _unreadable(path, error) from error
     first = next(images(path), None)
     if first is None or not count:
-        raise SourceError(f"{path}: not one image can be decoded; the file is damaged: copy it again, or remove it")
+        raise SourceError(f"{path}: no image can be decoded; the file is damaged: copy it again, or remove it")
     if not (math.isfinite(rate) and rate > 0):
-        raise SourceError(f"{path}: the file does not state its frame rate; write it anew as mp4, or remove it")
+        raise SourceError(f"{path}: the file does not state its frame rate; convert it to mp4, or remove it")
     height, width = first.shape[:2]
-    return Footage(path, width, height, rate, count, _steady(np.array(stamps, np.float64) * tick, rate), keys)
+    return VideoFile(
+        path, width, height, rate, count, _evenly_timed(np.array(stamps, np.float64) * tick, rate), keyframe_count
+    )
 
 
-def _see_that_it_holds_something(path: Path) -> None:
+def _check_not_empty(path: Path) -> None:
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected a video")
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
 
 
-def _steady(seconds: Float64[np.ndarray, " images"], rate: float) -> bool:
-    if not len(seconds):  # the container has no time stamps: its images follow each other evenly
+def _evenly_timed(seconds: Float64[np.ndarray, " images"], rate: float) -> bool:
+    if not len(seconds):  # a container without time stamps: its images are evenly spaced
         return True
-    late = np.sort(seconds) - seconds.min() - np.arange(len(seconds)) / rate
-    return bool(np.abs(late).max() <= 1.5 / rate)
+    delay = np.sort(seconds) - seconds.min() - np.arange(len(seconds)) / rate
+    return bool(np.abs(delay).max() <= 1.5 / rate)
 
 
 def stated_count(path: Path) -> int:
-    """Images that the header of a video states, without reading it through; 0 if it does not.
+    """Return the number of images that the header of a video states, without reading the file; 0 if it states none.
 
     Raises:
-        SourceError: It is missing, empty, no video, or cut off so that its index is lost.
+        SourceError: The file is missing, empty, not a video, or was cut off so that its index is lost.
     """
     av = load_av()
-    _see_that_it_holds_something(path)
+    _check_not_empty(path)
     try:
         with av.open(str(path)) as container:
             return int(_video_stream(container, path).frames)
@@ -102,29 +105,29 @@ def stated_count(path: Path) -> int:
 
 
 def images(path: Path, long_side: int | None = None, every: int = 1) -> Iterator[Image]:
-    """The images of a video in order, upright, in RGB; one at a time, so that length costs no memory.
+    """Yield the images of a video in order, upright, in RGB; one at a time, so that long videos need no more memory.
 
-    A damaged file ends where it can no longer be decoded: compare the number of images with `Footage.count`.
+    A damaged file ends where it can no longer be decoded: compare the number of images with `VideoFile.count`.
 
     Args:
         path: A video file.
-        long_side: Scale images down so that the longer side has this many pixels; None keeps them as they are.
-        every: Give only every so many-th image, from the first on; the others cost no more than their decoding.
+        long_side: Scale images down so that their longer side has this many pixels; None keeps their size.
+        every: Yield every n-th image, from the first on; the others are only decoded.
 
     Raises:
         SourceError: The file cannot be opened at all.
     """
-    for index, frame in enumerate(decoded(path)):
+    for index, frame in enumerate(decoded_frames(path)):
         if index % every == 0:
             yield _upright_rgb(frame, long_side)
 
 
 def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
-    """Some images of a video, upright, in RGB; fewer if it ends before them.
+    """Yield some images of a video, upright, in RGB; fewer if the video ends before them.
 
     Args:
         path: A video file.
-        numbers: Which ones, from 0 and in order; one may come several times.
+        numbers: Numbers of the images, from 0 and in order; a number may occur several times.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -133,7 +136,7 @@ def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
     number = next(wanted, None)
     if number is None:
         return
-    for index, frame in enumerate(decoded(path)):
+    for index, frame in enumerate(decoded_frames(path)):
         if index < number:
             continue
         image = _upright_rgb(frame, None)
@@ -145,14 +148,14 @@ def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
 
 
 def times_of(path: Path) -> Float64[np.ndarray, " images"]:
-    """When each image that can be decoded is shown, in seconds from the first; takes as long as decoding them.
+    """Return the time of each image that can be decoded, in seconds after the first; takes as long as decoding.
 
-    By the container's time stamps, so that variable frame rates are kept; evenly spaced where it has none.
+    Times are the container's time stamps, so that variable frame rates are kept, or evenly spaced if it has none.
 
     Raises:
         SourceError: The file cannot be opened at all.
     """
-    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in decoded(path)]
+    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in decoded_frames(path)]
     seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
     if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
         return np.asarray(seconds - seconds[0], np.float64)
@@ -160,16 +163,16 @@ def times_of(path: Path) -> Float64[np.ndarray, " images"]:
 
 
 def decoded_count(path: Path) -> int:
-    """Images of a video that can be decoded; takes as long as decoding it.
+    """Return the number of images that can be decoded; takes as long as decoding the video.
 
     Raises:
         SourceError: The file cannot be opened at all.
     """
-    return sum(1 for _ in decoded(path))
+    return sum(1 for _ in decoded_frames(path))
 
 
-def key_images(path: Path, count: int) -> Iterator[Any]:
-    """Up to `count` images spread over a video, as PyAV's frames; only those are decoded that stand for themselves.
+def keyframes(path: Path, count: int) -> Iterator[Any]:
+    """Yield up to `count` keyframes spread over a video, as PyAV's frames, decoding nothing else.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -178,23 +181,22 @@ def key_images(path: Path, count: int) -> Iterator[Any]:
     with _opened(path) as (container, stream):
         decoder = stream.codec_context
         seen = set()
-        for part in (np.arange(count) + 0.5) / count:
+        for position in (np.arange(count) + 0.5) / count:
             try:
-                at = (stream.start_time or 0) + int(part * (stream.duration or 0))
-                container.seek(at, stream=stream)
-                key = next((packet for packet in container.demux(stream) if packet.is_keyframe), None)
-                if key is None or key.pts is None or key.pts in seen:
+                container.seek((stream.start_time or 0) + int(position * (stream.duration or 0)), stream=stream)
+                packet = next((packet for packet in container.demux(stream) if packet.is_keyframe), None)
+                if packet is None or packet.pts is None or packet.pts in seen:
                     continue
-                seen.add(key.pts)
-                # Left to itself the decoder holds an image back until it has seen those that follow it.
-                frames = decoder.decode(key) or decoder.decode(None)
+                seen.add(packet.pts)
+                # Without being flushed the decoder holds an image back until it has seen those that follow it.
+                frames = decoder.decode(packet) or decoder.decode(None)
             except av.error.FFmpegError:
                 continue
             yield from frames[:1]
 
 
-def decoded(path: Path) -> Iterator[Any]:
-    """The images of a video in order, as PyAV's frames; a damaged file ends where it can no longer be decoded.
+def decoded_frames(path: Path) -> Iterator[Any]:
+    """Yield the images of a video in order, as PyAV's frames; a damaged file ends where it cannot be decoded further.
 
     Raises:
         SourceError: The file cannot be opened at all.
@@ -215,7 +217,7 @@ def decoded(path: Path) -> Iterator[Any]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A video's container and its video stream."""
+    """Open a video and yield its container and its video stream."""
     av = load_av()
     try:
         container = av.open(str(path))
@@ -225,8 +227,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, _video_stream(container, path)
 
 
-def start_of(path: Path) -> float:
-    """The time stamp of a video's first image in seconds, from which its sound's stamps are to be counted."""
+def start_time(path: Path) -> float:
+    """Return the time stamp of a video's first image in seconds, on the clock of its sound's time stamps."""
     av = load_av()
     try:
         with av.open(str(path)) as container:
@@ -243,13 +245,13 @@ def _upright_rgb(frame: Any, long_side: int | None) -> Image:
         width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
         frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
     image: Image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90) % 4  # the container's mark: degrees counter-clockwise
+    quarter_turns = round(frame.rotation / 90) % 4  # the container states degrees counter-clockwise
     return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
 
 
 def _video_stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
-        raise SourceError(f"{path}: there is no video in the file (sound only?); remove it from the folder")
+        raise SourceError(f"{path}: the file contains no video (sound only?); remove it from the folder")
     return container.streams.video[0]
 
 
@@ -261,10 +263,10 @@ def _unreadable(path: Path, error: Exception) -> SourceError:
 
 
 def load_av() -> ModuleType:
-    """PyAV, which is an extra.
+    """Import PyAV, which is an optional dependency.
 
     Raises:
-        ImportError: It is not installed; the message names the extra.
+        ImportError: PyAV is not installed; the message names the extra.
     """
     try:
         import av

@@ -1,8 +1,8 @@
-"""Person detectors: networks that find people in single images, so that nothing need stand still.
+"""Person detectors: networks that find people in single images, so that cameras and people may move freely.
 
-torchvision's detectors, trained on COCO, come with what mcss needs anyway; their weights are loaded from its hub, or
+torchvision's detectors, trained on COCO, need no further package; their weights are downloaded from its hub or read
 from a file. MediaPipe's person detector is a file of 3 MB that LiteRT runs. Its box is the square around a circle that
-holds the whole body, arms and all, and its makers meant it for the one or two people who are nearest.
+contains the whole body including the arms, and it is designed for the one or two people nearest to the camera.
 
 Reference:
     Lin et al., "Microsoft COCO", ECCV 2014; Ren et al., "Faster R-CNN", NeurIPS 2015; Bazarevsky et al., "BlazePose:
@@ -17,12 +17,10 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64
 
 from mcss.errors import SourceError
-
-Image = UInt8[np.ndarray, "_ _ 3"]
-"""Upright, RGB; of any size, also beside others."""
+from mcss.images import OfAnySize
 
 DetectorName = Literal[
     "fasterrcnn_mobilenet_v3_large_320_fpn",
@@ -34,71 +32,71 @@ DetectorName = Literal[
 DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
 
 PERSON = 1
-"""COCO's number of a person."""
+"""COCO's class number of a person."""
 
-SURE = 0.5
-"""What a detector is less sure of is left out."""
+MIN_SCORE = 0.5
+"""Detections with a lower score are discarded."""
 
-ALIKE = 0.45
-"""Boxes that overlap more (intersection over union) are the same person twice."""
+MAX_OVERLAP = 0.45
+"""Boxes with a larger intersection over union show the same person."""
 
 _SIDE = 224
-"""Of the square image that MediaPipe's detector looks at."""
+"""Side in pixels of the square input of MediaPipe's detector."""
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The people in one image."""
+class Detections:
+    """The people that were detected in one image."""
 
     boxes: Float64[np.ndarray, "n 4"]
     """x0, y0, x1, y1 in pixels; x1 and y1 are the first ones outside."""
     scores: Float64[np.ndarray, " n"]
-    """How surely each is a person, 0 to 1."""
+    """Confidence that each is a person, 0 to 1."""
 
     @classmethod
-    def of(cls, boxes: Sequence[Any], scores: Sequence[Any]) -> "Found":
-        """From lists, which may be empty."""
+    def from_lists(cls, boxes: Sequence[Any], scores: Sequence[Any]) -> "Detections":
+        """Build detections from lists, which may be empty."""
         return cls(np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores, np.float64).reshape(-1))
 
 
 @runtime_checkable
-class PersonFinder(Protocol):
-    """Whatever finds people in images."""
+class PersonDetector(Protocol):
+    """Detects people in single images."""
 
-    def find(self, images: Sequence[Image]) -> list[Found]:
-        """The people in each of some upright RGB images, which may differ in size."""
+    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+        """Detect the people in each image."""
 
 
-def person_detector(name: DetectorName, weights: Path | None = None) -> PersonFinder:
-    """A detector that is ready to be used.
+def person_detector(name: DetectorName, weights: Path | None = None) -> PersonDetector:
+    """Load a detector.
 
     Args:
-        name: Which one.
-        weights: A file of its weights (.safetensors or .pth, or .tflite for blazepose); None takes those of
-            torchvision's hub, which blazepose does not have.
+        name: The detector's name.
+        weights: File of its weights (.safetensors or .pth, or .tflite for blazepose); None downloads those of
+            torchvision's hub, which has none for blazepose.
 
     Raises:
         SourceError: blazepose without a file, or the hub cannot be reached.
-        mcss.weights.WeightsError: The file cannot be read, or holds other weights.
+        mcss.errors.WeightsError: The file cannot be read, or holds other weights.
         ImportError: LiteRT is not installed; the message names the extra.
     """
     if name not in DETECTORS:
-        raise ValueError(f"expected one of the detectors {', '.join(DETECTORS)}, came {name!r}")
+        raise ValueError(f"expected one of the detectors {', '.join(DETECTORS)}, got {name!r}")
     if name != "blazepose":
         return TorchvisionDetector(name, weights)
     if weights is None:
         raise SourceError(
-            "blazepose: there is no hub for it, so --detector-weights must name its file pose_detection.tflite, which "
-            "is part of the package mediapipe 0.10.21: docs/real_footage.md says how to take it from there"
+            "blazepose: its weights cannot be downloaded, so --detector-weights must name the file "
+            "pose_detection.tflite from the package mediapipe 0.10.21; docs/real_footage.md says how to get it"
         )
     return BlazePoseDetector(weights)
 
 
 class TorchvisionDetector:
-    """One of torchvision's detectors; on a graphics card where there is one."""
+    """One of torchvision's detectors; runs on a GPU if there is one."""
 
     def __init__(self, name: DetectorName, weights: Path | None = None) -> None:
-        """Build and load it; see `person_detector`."""
+        """Load the detector; see `person_detector`."""
         import torch
         from torchvision.models import get_model
 
@@ -115,31 +113,31 @@ class TorchvisionDetector:
                 reason = (str(error).strip().splitlines() or ["no reason given"])[0]
                 raise SourceError(
                     f"the weights of {name} could not be downloaded ({type(error).__name__}: {reason}); connect to the "
-                    "network once, or give them as a file: --detector-weights FILE (.safetensors or .pth)"
+                    "Internet once, or give them as a file: --detector-weights FILE (.safetensors or .pth)"
                 ) from error
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.eval().to(self._device)
 
-    def find(self, images: Sequence[Image]) -> list[Found]:
-        """The people in each image."""
+    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+        """Detect the people in each image."""
         import torch
 
-        tensors = [torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1) for p in images]
+        tensors = [torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1) for image in images]
         with torch.inference_mode():
-            seen = self._net([tensor.to(self._device).float() / 255 for tensor in tensors]) if tensors else []
-        found = []
-        for one in seen:
-            people = (one["labels"] == PERSON) & (one["scores"] >= SURE)
-            boxes, scores = one["boxes"][people].double().cpu().numpy(), one["scores"][people].double().cpu().numpy()
-            found.append(_once(boxes, scores))
-        return found
+            outputs = self._net([tensor.to(self._device).float() / 255 for tensor in tensors]) if tensors else []
+        detections = []
+        for output in outputs:
+            people = (output["labels"] == PERSON) & (output["scores"] >= MIN_SCORE)
+            boxes, scores = (output[name][people].double().cpu().numpy() for name in ("boxes", "scores"))
+            detections.append(_without_duplicates(boxes, scores))
+        return detections
 
 
 class BlazePoseDetector:
     """MediaPipe's person detector, run by LiteRT."""
 
     def __init__(self, weights: Path) -> None:
-        """Load it; see `person_detector`."""
+        """Load the detector; see `person_detector`."""
         from mcss.errors import WeightsError
 
         expected = "expected pose_detection.tflite of mediapipe 0.10.21"
@@ -148,24 +146,25 @@ class BlazePoseDetector:
         try:
             self._net = _litert()(model_content=weights.read_bytes(), num_threads=1)
             self._net.allocate_tensors()
-            ends = {tuple(end["shape"].tolist()): end["index"] for end in self._net.get_output_details()}
-            starts = {tuple(end["shape"].tolist()): end["index"] for end in self._net.get_input_details()}
+            outputs = {tuple(tensor["shape"].tolist()): tensor["index"] for tensor in self._net.get_output_details()}
+            inputs = {tuple(tensor["shape"].tolist()): tensor["index"] for tensor in self._net.get_input_details()}
         except (ValueError, RuntimeError) as error:
             raise WeightsError(f"--detector-weights {weights}: LiteRT cannot read it ({error}); {expected}") from error
         self._anchors = _anchors()
         count = len(self._anchors)
-        if set(ends) != {(1, count, 12), (1, count, 1)} or set(starts) != {(1, _SIDE, _SIDE, 3)}:
+        if set(outputs) != {(1, count, 12), (1, count, 1)} or set(inputs) != {(1, _SIDE, _SIDE, 3)}:
             raise WeightsError(
-                f"--detector-weights {weights}: another network, which makes {sorted(ends)} of {sorted(starts)}; "
-                + expected
+                f"--detector-weights {weights}: {expected}, got a network that maps {sorted(inputs)} to "
+                f"{sorted(outputs)}"
             )
-        self._input, self._points, self._logits = starts[1, _SIDE, _SIDE, 3], ends[1, count, 12], ends[1, count, 1]
+        self._input = inputs[1, _SIDE, _SIDE, 3]
+        self._points, self._logits = outputs[1, count, 12], outputs[1, count, 1]
 
-    def find(self, images: Sequence[Image]) -> list[Found]:
-        """The people in each image."""
-        return [self._find(image) for image in images]
+    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+        """Detect the people in each image."""
+        return [self._detect(image) for image in images]
 
-    def _find(self, image: Image) -> Found:
+    def _detect(self, image: OfAnySize) -> Detections:
         height, width = image.shape[:2]
         scale = _SIDE / max(height, width)
         small = np.zeros((_SIDE, _SIDE, 3), np.float32)
@@ -176,44 +175,44 @@ class BlazePoseDetector:
         self._net.invoke()
         logits = self._net.get_tensor(self._logits)[0, :, 0].astype(np.float64)
         scores = 1 / (1 + np.exp(-logits.clip(-50, 50)))
-        sure = scores >= SURE
-        # Of each detection: a box of the face, then four points; the first is the middle of the hips, the second lies
+        sure = scores >= MIN_SCORE
+        # Each detection has a box of the face, then four points; the first is the middle of the hips, the second lies
         # on the circle around the whole body.
         points = self._net.get_tensor(self._points)[0, sure, 4:8].reshape(-1, 2, 2) + self._anchors[sure, None] * _SIDE
         centre = (points[:, 0] - (left, top)) / scale
         radius = np.linalg.norm(points[:, 1] - points[:, 0], axis=1, keepdims=True) / scale
         boxes = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float64)
-        once = _once(boxes, scores[sure])
-        inside = np.clip(once.boxes, 0, [width, height, width, height])
-        there = (inside[:, 2:] - inside[:, :2]).min(axis=1) > 1
-        return Found(inside[there], once.scores[there])
+        people = _without_duplicates(boxes, scores[sure])
+        clipped = np.clip(people.boxes, 0, [width, height, width, height])
+        visible = (clipped[:, 2:] - clipped[:, :2]).min(axis=1) > 1
+        return Detections(clipped[visible], people.scores[visible])
 
 
 def _anchors() -> Float32[np.ndarray, "anchors 2"]:
-    """The places, as shares of the side, from which the detector counts: 2, 2 and 6 per cell of three grids."""
-    places = []
+    """Return the detector's reference points as shares of the side: 2, 2 and 6 per cell of three grids."""
+    anchors = []
     for stride, each in ((8, 2), (16, 2), (32, 6)):
         cells = _SIDE // stride
         y, x = np.indices((cells, cells))
         middle = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / cells
-        places.append(np.repeat(middle, each, axis=0))
-    return np.concatenate(places).astype(np.float32)
+        anchors.append(np.repeat(middle, each, axis=0))
+    return np.concatenate(anchors).astype(np.float32)
 
 
-def _once(boxes: Float64[np.ndarray, "n 4"], scores: Float64[np.ndarray, " n"]) -> Found:
-    """Every person once, the surest first."""
+def _without_duplicates(boxes: Float64[np.ndarray, "n 4"], scores: Float64[np.ndarray, " n"]) -> Detections:
+    """Keep the best detection of each person (non-maximum suppression), best first."""
     if not len(boxes):
-        return Found.of([], [])
+        return Detections.from_lists([], [])
     sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-    kept = np.asarray(cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, ALIKE), np.int64).reshape(-1)
-    return Found(boxes[kept], scores[kept])
+    kept = np.asarray(cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, MAX_OVERLAP), np.int64).reshape(-1)
+    return Detections(boxes[kept], scores[kept])
 
 
 def _litert() -> Any:
-    """LiteRT's interpreter, which is an extra.
+    """Import LiteRT's interpreter, which is an optional dependency.
 
     Raises:
-        ImportError: It is not installed; the message names the extra.
+        ImportError: LiteRT is not installed; the message names the extra.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter

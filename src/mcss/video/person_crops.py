@@ -1,15 +1,15 @@
-"""One view of a recording: where the person is in its images, and the crops of it.
+"""One view of a recording: find the person in its images and crop them.
 
-A long video is decoded once. Its empty scene is put together from key images, which can be decoded alone; then each
-image leaves the surroundings of whoever may be the person on the disk (`mcss.video.spool`), and when the
-last one was seen the person is chosen and the crops are cut out.
+A long video is decoded once. Its empty scene is composed from keyframes, which can be decoded alone. Then the
+surroundings of everybody who may be the person are kept of each image (`mcss.video.spool`), and once the last image
+has been seen, the person is chosen and the crops are cut out.
 """
 
 import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -19,105 +19,108 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.images import Image, encode_jpeg
-from mcss.video.background import Scene, empty_scene
-from mcss.video.decoding import Footage, decoded, images, key_images
-from mcss.video.detectors import DetectorName, PersonFinder, person_detector
-from mcss.video.people import MotionFinder, Watch, crop_squares, filled
-from mcss.video.spool import Rectangle, RegionSpool, surroundings
-from mcss.video.target import Click, Followed, followed
-from mcss.video.yuv import Planes, planes_of
+from mcss.video.background import EmptyScene, empty_scene
+from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
+from mcss.video.crops import CropSettings
+from mcss.video.decoding import VideoFile, decoded_frames, images, keyframes
+from mcss.video.detectors import DetectorName, PersonDetector, person_detector
+from mcss.video.people import MotionDetector, ViewTracker
+from mcss.video.spool import Rectangle, SurroundingsSpool, surroundings
+from mcss.video.target import ClickedPoint, Target, choose_target
+from mcss.video.yuv import YuvImage, yuv_of
 
-LOOK_SIZE = 320
-"""Longer side in pixels of the images in which the person is looked for by motion."""
+MOTION_SIDE = 320
+"""Longer side in pixels of the images in which people are detected by motion."""
 
-DETECT_SIZE = 640
-"""Likewise by a detector."""
+DETECTOR_SIDE = 640
+"""Longer side in pixels of the images in which people are detected by a trained detector."""
 
-LOOKS = 10.0
-"""The person is looked for in at least so many images a second; boxes in between are interpolated."""
+MIN_DETECTION_RATE = 10.0
+"""People are detected in at least this many images per second; boxes in between are interpolated."""
 
-SAMPLES = 48
-"""So many images, spread over a recording, show what its empty scene looks like."""
+SCENE_SAMPLES = 48
+"""Number of images, spread over a recording, from which its empty scene is composed."""
 
-FEW_KEYS = 24
-"""With fewer key images than this the samples are other ones, and the video is decoded a second time for them."""
+MIN_KEYFRAMES = 24
+"""With fewer keyframes than this, the samples are other images, and the video is decoded a second time for them."""
 
-SELDOM_SEEN = 0.05
-"""A view that shows a person in a smaller share of its images than this counts as showing nobody."""
+MIN_SHARE_SEEN = 0.05
+"""A view in which the person is seen in a smaller share of its images counts as showing nobody."""
 
 AROUND = 0.5
-"""Seconds before and after an image whose candidates count for what is kept of it."""
+"""Seconds before and after an image whose detections decide which parts of the image are kept."""
 
 WAITING_BYTES = 256_000_000
-"""Decoded images that wait for those half a second later take no more memory than this."""
+"""Most memory for decoded images that wait for the detections half a second later."""
 
 Note = Callable[[str], None]
+"""Receives what is unusual about a file."""
+
+
+@dataclass(frozen=True)
+class PersonSearch:
+    """How the person is found in the images of a view."""
+
+    find: Literal["motion"] | DetectorName = "motion"
+    """By motion in front of a static camera, or by a detector."""
+    detector_weights: Path | None = None
+    """File of the detector's weights; None downloads them."""
+    empty_scene: Path | None = None
+    """Image or video of the empty scene; None composes it from the video."""
+    click: ClickedPoint | None = None
+    """Where the person is; None chooses the person who is seen longest and largest."""
 
 
 @dataclass(frozen=True, eq=False)
-class Viewing:
-    """A view, which of its images are taken, and what crops are made of them."""
+class ViewToCrop:
+    """A view from which crops of the person are wanted."""
 
-    video: Footage
-    taken: Int64[np.ndarray, " n"]
-    """Numbers of the images, in order; the same one may be taken twice."""
+    video: VideoFile
+    image_numbers: Int64[np.ndarray, " n"]
+    """Numbers of the images to crop, in order; a number may occur twice."""
     rate: float
-    """Images taken per second."""
-    size: int
-    """Of the crops in pixels."""
-    margin: float
-    """Side of the crop over the longer side of the person's box."""
-    quality: int
-    """JPEG quality."""
-    max_missing: int
-    """So many images at the end may be damaged."""
+    """How many of these images there are per second."""
+    crop: CropSettings
+    search: PersonSearch = field(default_factory=PersonSearch)
     boxes: Float64[np.ndarray, "n 4"] | None = None
-    """The person in each image taken, in source pixels without gaps; None if it is to be looked for."""
-    scene: Path | None = None
-    """An image or video of the empty scene."""
-    find: Literal["motion"] | DetectorName = "motion"
-    """How people are found."""
-    detector_weights: Path | None = None
-    """A file of the detector's weights."""
-    click: Click | None = None
-    """Where the person is; by default the one who shows most of himself is meant."""
+    """The person's box in each of these images, in source pixels without gaps; None searches for the person."""
 
-    def looked_at(self, note: Note) -> Generator[int, None, "ViewCrops"]:
-        """Find the person; counts the images taken.
+    def find_person(self, note: Note) -> Generator[int, None, "ViewCrops"]:
+        """Find the person in all images; yields the number of images examined since the last time.
 
         Raises:
             SourceError: The video is damaged, or nobody is seen in it.
         """
         if self.boxes is not None:
             return ViewCrops(self, self.boxes)
-        finder: PersonFinder
-        if self.find != "motion":
-            finder, side = _detector(self.find, self.detector_weights), DETECT_SIZE
+        detector: PersonDetector
+        if self.search.find != "motion":
+            detector, long_side = _loaded_detector(self.search.find, self.search.detector_weights), DETECTOR_SIDE
         else:
             scene = self._given_scene()
             if scene is None:
-                samples = yield from self._samples()
+                samples = yield from self._scene_samples()
                 scene = empty_scene(samples)
-            finder, side = MotionFinder(scene), LOOK_SIZE
-        spool = RegionSpool(self.size, self.margin, self.video.width, self.video.height)
+            detector, long_side = MotionDetector(scene), MOTION_SIDE
+        spool = SurroundingsSpool(self.crop.size, self.crop.margin, self.video.width, self.video.height)
         try:
-            people, boxes = yield from self._people(finder, side, spool, note)
+            target, boxes = yield from self._tracked_target(detector, long_side, spool, note)
         except BaseException:
             spool.close()
             raise
-        return ViewCrops(self, boxes, spool, people)
+        return ViewCrops(self, boxes, spool, target)
 
-    def check(self, count: int, note: Note) -> None:
-        """Say how many images could not be decoded.
+    def check_decoded(self, count: int, note: Note) -> None:
+        """Report how many images could not be decoded.
 
         Raises:
-            SourceError: They are too many.
+            SourceError: Too many could not.
         """
         lost = self.video.count - count
-        if lost > self.max_missing or not count:
+        if lost > self.crop.max_missing or not count:
             raise SourceError(
                 f"{self.video.path}: only {count} of its {self.video.count} images can be decoded; the file is "
-                "damaged or was cut off: copy it again, or cut all views of the sequence to the part that is whole"
+                "damaged or was cut off: copy it again, or cut all views of the sequence to the undamaged part"
             )
         if lost > 0:
             note(
@@ -125,70 +128,73 @@ class Viewing:
                 f"{lost} images ahead of the other views, unless they are the last ones"
             )
 
-    def _people(
-        self, finder: PersonFinder, side: int, spool: RegionSpool, note: Note
-    ) -> Generator[int, None, tuple[Followed, Float64[np.ndarray, "m 4"]]]:
-        """Who is followed, and his box in each image taken that can be decoded; keeps all that may be him."""
-        step = max(1, int(self.rate / LOOKS))
+    def _tracked_target(
+        self, detector: PersonDetector, long_side: int, spool: SurroundingsSpool, note: Note
+    ) -> Generator[int, None, tuple[Target, Float64[np.ndarray, "m 4"]]]:
+        """Track people, keep the surroundings of all detections, and return the target with its boxes.
+
+        There is a box for each wanted image that can be decoded.
+        """
+        step = max(1, int(self.rate / MIN_DETECTION_RATE))
         around = max(step, round(AROUND * self.rate))
         limit = max(2, WAITING_BYTES // (self.video.width * self.video.height * 3 // 2))
-        watch = Watch(finder, self.rate / step, -(-len(self.taken) // step))
-        looks: list[Float64[np.ndarray, "n 4"]] = []
-        waiting: deque[Planes] = deque()
-        reading = Reading(self.video.path)
+        tracker = ViewTracker(detector, self.rate / step, -(-len(self.image_numbers) // step))
+        detected: list[Float64[np.ndarray, "n 4"]] = []
+        waiting: deque[YuvImage] = deque()
+        reader = FrameReader(self.video.path)
 
-        @lru_cache(maxsize=1)  # images between two looks have the same
-        def near(first: int, last: int) -> list[tuple[Rectangle, float]]:
-            return surroundings(np.concatenate(looks[first : last + 1]), self.margin)
+        @lru_cache(maxsize=1)  # images between two detections have the same surroundings
+        def surroundings_of(first: int, last: int) -> list[tuple[Rectangle, float]]:
+            return surroundings(np.concatenate(detected[first : last + 1]), self.crop.margin)
 
-        def keep() -> None:
-            at = len(spool)
-            last = min((at + around) // step, len(looks) - 1)
-            spool.append(waiting.popleft(), near(max(0, (at - around) // step), last))
+        def keep_oldest() -> None:
+            index = len(spool)
+            last = min((index + around) // step, len(detected) - 1)
+            spool.append(waiting.popleft(), surroundings_of(max(0, (index - around) // step), last))
 
-        with closing(reading):
-            for at, number in enumerate(self.taken.tolist()):
-                image = reading.image(number)
+        with closing(reader):
+            for index, number in enumerate(self.image_numbers.tolist()):
+                image = reader.image(number)
                 if image is None:
                     break
-                if at % step == 0:
-                    small = image.small(side)
+                if index % step == 0:
+                    small = image.thumbnail(long_side)
                     height, width = small.shape[:2]
-                    if looks and watch.size != (width, height):
+                    if detected and tracker.size != (width, height):
                         raise SourceError(
                             f"{self.video.path}: its image {number} has another shape than those before; cut the "
-                            "video where it changes"
+                            "video where the shape changes"
                         )
                     scale = np.array([self.video.width / width, self.video.height / height] * 2)
-                    looks.append(watch.look(small).boxes * scale)
+                    detected.append(tracker.update(small).boxes * scale)
                 waiting.append(image)
                 yield 1
-                while len(waiting) > limit or at - len(spool) > around:
-                    keep()
+                while len(waiting) > limit or index - len(spool) > around:
+                    keep_oldest()
             else:
-                reading.end()
-        self.check(reading.count, note)
+                reader.read_to_end()
+        self.check_decoded(reader.count, note)
         while waiting:
-            keep()
-        watched = watch.done()
-        if not watched.tracks:
-            raise self._nobody()
-        people = followed(self.video, self.taken[::step], watched, self.click)
-        found = people.boxes
-        seen = float(np.isfinite(found).all(axis=1).mean())
-        if seen < SELDOM_SEEN:
-            raise self._nobody()
+            keep_oldest()
+        tracks = tracker.result()
+        if not tracks.tracks:
+            raise self._nobody_found()
+        target = choose_target(self.video, self.image_numbers[::step], tracks, self.search.click)
+        seen = float(np.isfinite(target.boxes).all(axis=1).mean())
+        if seen < MIN_SHARE_SEEN:
+            raise self._nobody_found()
         if seen < 1:
             note(f"{self.video.path}: no person seen in {1 - seen:.0%} of its images; boxes are interpolated there")
         boxes = np.full((len(spool), 4), np.nan)
-        boxes[::step] = found
-        return people, filled(boxes)
+        boxes[::step] = target.boxes
+        return target, interpolated_boxes(boxes)
 
-    def _nobody(self) -> SourceError:
-        how = "people are found by their motion before a static camera" if self.find == "motion" else f"by {self.find}"
+    def _nobody_found(self) -> SourceError:
+        find = self.search.find
+        how = "people are found by their motion in front of a static camera" if find == "motion" else f"by {find}"
         ways = (
             "or images of the empty scene (setting background), use a detector (setting find),"
-            if self.find == "motion"
+            if find == "motion"
             else "use motion or another detector (setting find),"
         )
         return SourceError(
@@ -196,68 +202,70 @@ class Viewing:
             "or remove the view"
         )
 
-    def _samples(self) -> Generator[int, None, list[Image]]:
-        """Small images spread over the video."""
-        if self.video.keys >= FEW_KEYS:
-            samples = [planes_of(frame).small(LOOK_SIZE) for frame in key_images(self.video.path, SAMPLES)]
-            if len(samples) >= FEW_KEYS:
+    def _scene_samples(self) -> Generator[int, None, list[Image]]:
+        """Collect small images spread over the video."""
+        if self.video.keyframes >= MIN_KEYFRAMES:
+            samples = [yuv_of(frame).thumbnail(MOTION_SIDE) for frame in keyframes(self.video.path, SCENE_SAMPLES)]
+            if len(samples) >= MIN_KEYFRAMES:
                 return samples
         samples = []
-        at = np.unique(self.taken[np.linspace(0, len(self.taken) - 1, SAMPLES).round().astype(int)])
-        with closing(Reading(self.video.path)) as reading:
-            for number in at.tolist():
-                image = reading.image(number)
+        last = len(self.image_numbers) - 1
+        spread = np.unique(self.image_numbers[np.linspace(0, last, SCENE_SAMPLES).round().astype(int)])
+        with closing(FrameReader(self.video.path)) as reader:
+            for number in spread.tolist():
+                image = reader.image(number)
                 if image is None:
-                    self.check(reading.count, lambda _: None)
+                    self.check_decoded(reader.count, lambda _: None)
                     break
-                samples.append(image.small(LOOK_SIZE))
+                samples.append(image.thumbnail(MOTION_SIDE))
                 yield 0
         return samples
 
-    def _given_scene(self) -> Scene | None:
-        """The empty scene from the user's file."""
-        if self.scene is None:
+    def _given_scene(self) -> EmptyScene | None:
+        """Read the empty scene from the user's file, if there is one."""
+        path = self.search.empty_scene
+        if path is None:
             return None
-        first = next((planes_of(frame).small(LOOK_SIZE) for frame in decoded(self.video.path)), None)
-        shots = list(itertools.islice(images(self.scene, LOOK_SIZE), 25))
-        if first is None or not shots or shots[0].shape != first.shape:
-            came = f"{shots[0].shape[1]}×{shots[0].shape[0]}" if shots else "nothing"
-            wanted = f"{first.shape[1]}×{first.shape[0]}" if first is not None else "unknown"
+        first = next((yuv_of(frame).thumbnail(MOTION_SIDE) for frame in decoded_frames(self.video.path)), None)
+        scenes = list(itertools.islice(images(path, MOTION_SIDE), 25))
+        if first is None or not scenes or scenes[0].shape != first.shape:
+            expected = f"{first.shape[1]}×{first.shape[0]}" if first is not None else "unknown"
+            got = f"{scenes[0].shape[1]}×{scenes[0].shape[0]}" if scenes else "nothing"
             raise SourceError(
-                f"{self.scene}: expected the empty scene in the shape of {self.video.path.name} ({wanted} when scaled "
-                f"down), came {came}; take it with the same camera and settings"
+                f"{path}: expected the empty scene in the shape of {self.video.path.name} ({expected} when scaled "
+                f"down), got {got}; record it with the same camera and settings"
             )
-        scene: Scene = np.median(np.stack(shots), axis=0).astype(np.float32)
+        scene: EmptyScene = np.median(np.stack(scenes), axis=0).astype(np.float32)
         return scene
 
 
 @lru_cache(maxsize=1)
-def _detector(name: DetectorName, weights: Path | None) -> PersonFinder:
-    """One for each process."""
+def _loaded_detector(name: DetectorName, weights: Path | None) -> PersonDetector:
+    """Load a detector once per process."""
     return person_detector(name, weights)
 
 
-class Reading:
-    """A video's images by their numbers, which never go down."""
+class FrameReader:
+    """Reads a video's images by their numbers, which must not decrease."""
 
     def __init__(self, path: Path) -> None:
-        self._frames = decoded(path)
-        self._latest: Planes | None = None
+        self._frames = decoded_frames(path)
+        self._latest: YuvImage | None = None
         self.count = 0
-        """Images decoded so far."""
+        """Number of images decoded so far."""
 
-    def image(self, number: int) -> Planes | None:
-        """An image; None if the video ends before."""
+    def image(self, number: int) -> YuvImage | None:
+        """Return an image; None if the video ends before it."""
         while self.count <= number:
             frame = next(self._frames, None)
             if frame is None:
                 return None
             self.count += 1
-            self._latest = planes_of(frame) if self.count == number + 1 else None
+            self._latest = yuv_of(frame) if self.count == number + 1 else None
         return self._latest
 
-    def end(self) -> None:
-        """Decode what is left, to know how much there is."""
+    def read_to_end(self) -> None:
+        """Decode the rest of the video in order to count its images."""
         self.count += sum(1 for _ in self._frames)
 
     def close(self) -> None:
@@ -268,62 +276,62 @@ class Reading:
 
 
 class ViewCrops:
-    """The crops of a view, made as they are asked for."""
+    """The crops of a view, cut out on demand."""
 
     def __init__(
         self,
-        viewing: Viewing,
+        view: ViewToCrop,
         boxes: Float64[np.ndarray, "n 4"],
-        spool: RegionSpool | None = None,
-        people: Followed | None = None,
+        spool: SurroundingsSpool | None = None,
+        target: Target | None = None,
     ) -> None:
-        video = viewing.video
-        self.people = people
-        """Who was found; None if the boxes were given."""
-        self._viewing, self._spool = viewing, spool
-        self._squares = crop_squares(boxes, viewing.rate, viewing.margin, video.width, video.height)
+        video = view.video
+        self.target = target
+        """The person who was found; None if the boxes were given."""
+        self._view, self._spool = view, spool
+        self._crop_boxes = steady_crop_boxes(boxes, view.rate, view.crop.margin, video.width, video.height)
         self.decoded_again = 0
-        """Crops for which an image had to be decoded a second time."""
+        """Number of crops for which an image had to be decoded a second time."""
 
     def __len__(self) -> int:
-        return len(self._squares)
+        return len(self._crop_boxes)
 
     def crops(self, count: int, note: Note) -> Generator[tuple[bytes, tuple[float, float, float, float]]]:
-        """The first crops as JPEG, and where each lies in source pixels.
+        """Yield the first crops as JPEG, each with its position in source pixels.
 
         Raises:
             SourceError: The video is damaged.
         """
-        viewing = self._viewing
-        with closing(Reading(viewing.video.path)) as reading:
-            for index, square in enumerate(self._squares[:count]):
-                kept = self._spool.cut(index, square) if self._spool is not None else None
-                if kept is None:
-                    image = reading.image(int(viewing.taken[index]))
+        view = self._view
+        with closing(FrameReader(view.video.path)) as reader:
+            for index, crop_box in enumerate(self._crop_boxes[:count]):
+                source = self._spool.part_with(index, crop_box) if self._spool is not None else None
+                if source is None:
+                    image = reader.image(int(view.image_numbers[index]))
                     if image is None:
-                        viewing.check(reading.count, note)
+                        view.check_decoded(reader.count, note)
                         return
                     self.decoded_again += 1
-                    kept = image, square
-                crop, (x0, y0, x1, y1) = kept[0].cut(kept[1], viewing.size)
-                yield encode_jpeg(crop, viewing.quality), (float(x0), float(y0), float(x1), float(y1))
+                    source = image, crop_box
+                crop, (x0, y0, x1, y1) = source[0].crop(source[1], view.crop.size)
+                yield encode_jpeg(crop, view.crop.quality), (float(x0), float(y0), float(x1), float(y1))
 
     def close(self) -> None:
-        """Remove what was kept on the disk."""
+        """Remove the temporary file."""
         if self._spool is not None:
             self._spool.close()
 
 
-def every_crop(viewing: Viewing, note: Note, advance: Callable[[int], None]) -> Iterator[bytes]:
-    """All crops of a view that nobody else needs to be in step with."""
-    looking = viewing.looked_at(note)
+def all_crops(view: ViewToCrop, note: Note, advance: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield all crops of a view that need not stay in step with other views, as JPEG."""
+    search = view.find_person(note)
     while True:
         try:
-            advance(next(looking))
+            advance(next(search))
         except StopIteration as end:
-            found: ViewCrops = end.value
+            view_crops: ViewCrops = end.value
             break
-    with closing(found):
-        for crop, _ in found.crops(len(found), note):
+    with closing(view_crops):
+        for crop, _ in view_crops.crops(len(view_crops), note):
             advance(1)
             yield crop

@@ -1,4 +1,4 @@
-"""Recordings in a folder: which videos are views of the same person at the same time."""
+"""Recordings in a folder: which videos show the same person at the same time."""
 
 import filecmp
 import itertools
@@ -9,7 +9,10 @@ from pathlib import Path
 
 from mcss.data.instants import natural_order
 from mcss.errors import SourceError
-from mcss.video.decoding import VIDEO_SUFFIXES, Footage, probe
+from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile, probe
+
+ViewName = tuple[str, str, str]
+"""Subject, sequence, view."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Recording:
 
     subject: str
     sequence: str
-    views: tuple[Footage, ...]
+    views: tuple[VideoFile, ...]
 
     @property
     def name(self) -> str:
@@ -27,24 +30,25 @@ class Recording:
 
     @property
     def count(self) -> int:
-        """Images that every view has."""
+        """Number of images that every view has."""
         return min(view.count for view in self.views)
 
     @property
     def rate(self) -> float:
-        """Images per second."""
+        """Images per second of the first view."""
         return self.views[0].rate
 
 
 def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Recording]:
-    """The recordings in a folder, in natural order; every file is opened.
+    """Find the recordings in a folder, in natural order; every file is opened.
 
     Args:
         folder: ``subject/sequence/view.mp4``, or the views of one recording.
-        problems: Takes what is wrong with recordings that are then left out; by default it is an error.
+        problems: Receives what is wrong with recordings, which are then left out; if None, that is an error.
 
     Raises:
-        SourceError: No folder, no videos, another layout, a file that is no video: all that is wrong, at once.
+        SourceError: There is no folder, or no video in it, the layout is another one, or a file is not a video; the
+            message lists everything that is wrong.
     """
     faults: list[str] = []
     recordings = []
@@ -62,15 +66,14 @@ def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Rec
 
 
 def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
-    """The videos of each subject and sequence, in natural order; none is opened.
+    """List the videos of each subject and sequence, in natural order, without opening them.
 
     Raises:
-        SourceError: No folder, no videos, or another layout.
+        SourceError: There is no folder, or no video in it, or the layout is another one.
     """
     if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: expected a folder of videos, {'came a file' if folder.exists() else 'there is none'}"
-        )
+        found = "got a file" if folder.exists() else "but there is no such folder"
+        raise SourceError(f"{folder}: expected a folder of videos, {found}")
     layout = "expected subject/sequence/view.mp4, or the views of one recording directly in the folder"
     files: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*"), key=lambda p: natural_order(str(p))):
@@ -79,31 +82,31 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
             files[within[:-1]].append(path)
     if not files:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise SourceError(f"{folder}: no videos ({kinds}) in it; {layout}")
+        raise SourceError(f"{folder}: there are no videos ({kinds}) in it; {layout}")
     depths = {len(parents) for parents in files}
     if depths == {0}:
         name = folder.resolve().name or "recording"
         return {(name, name): files[()]}
     if depths != {2}:
-        odd = next(path for parents, paths in files.items() for path in paths if len(parents) != 2)
-        raise SourceError(f"{odd.relative_to(folder)} in {folder}: the file lies at another depth; {layout}")
+        misplaced = next(path for parents, paths in files.items() for path in paths if len(parents) != 2)
+        raise SourceError(f"{misplaced.relative_to(folder)} in {folder}: the file lies at another depth; {layout}")
     return {(subject, sequence): paths for (subject, sequence), paths in files.items()}
 
 
 def _check_names(paths: Sequence[Path], subject: str, sequence: str) -> None:
-    where = paths[0].parent
+    folder = paths[0].parent
     for name in (subject, sequence, *(path.stem for path in paths)):
         if not name.isprintable() or name != name.strip():
             raise SourceError(
-                f"{where}: the name {name!r} has characters that cannot be shown, or spaces at its ends; rename it"
+                f"{folder}: the name {name!r} has unprintable characters, or spaces at its ends; rename it"
             )
     if len(paths) < 2:
         raise SourceError(
-            f"{where}: only one view ({paths[0].name}); two or more synchronised cameras of the same scene are needed, "
-            "since mcss learns from what views of one instant have in common"
+            f"{folder}: expected two or more synchronised views of the same scene, got only {paths[0].name}; mcss "
+            "learns from what the views of one instant have in common"
         )
     for a, b in itertools.combinations(paths, 2):
         if a.stem.casefold() == b.stem.casefold():
-            raise SourceError(f"{where}: {a.name} and {b.name} are the same view twice; remove or rename one")
+            raise SourceError(f"{folder}: {a.name} and {b.name} are the same view twice; remove or rename one")
         if a.stat().st_size == b.stat().st_size > 0 and filecmp.cmp(a, b, shallow=False):
-            raise SourceError(f"{where}: {a.name} and {b.name} hold the same video; each view needs its own camera")
+            raise SourceError(f"{folder}: {a.name} and {b.name} hold the same video; each view needs its own camera")

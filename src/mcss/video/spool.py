@@ -1,8 +1,8 @@
-"""Regions of images: what may turn out to be the person, kept on the disk until it is known who that is.
+"""Images and parts of images kept in a temporary file, so that a video is decoded only once.
 
-Who is followed depends on the whole recording, and a crop on where the person will be in half a second. So that a
-video need not be decoded a second time for its crops, each image leaves the surroundings of all candidates behind, a
-little larger than crops will be.
+Who is tracked depends on the whole recording, and a crop box depends on where the person will be half a second later.
+So the surroundings of everybody detected are kept of each image, a little larger than the crops will be, until the
+crops can be cut out of them.
 """
 
 import math
@@ -15,40 +15,40 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.images import Image, decode_grey_jpeg, decode_jpeg, encode_jpeg
-from mcss.video.yuv import SPARE, Plane, Planes
+from mcss.video.yuv import SPARE, Plane, YuvImage
 
 ROOM = 1.15
-"""A region is so many times as large as the crop of its candidate would be: people move and stretch."""
+"""Side of the surroundings divided by the side of the crop that a detection would get: people move and stretch."""
 
-SHIFT = 0.03
-"""A crop may be moved by this share of its side to lie in a region; its margin is larger."""
+MAX_SHIFT = 0.03
+"""A crop box may be moved by this share of its side to lie within the surroundings; its margin is larger."""
 
-OVERVIEW = 640.0
-"""Longer side in pixels of the whole image, which is kept where there is no candidate."""
+OVERVIEW_SIDE = 640.0
+"""Longer side in pixels to which the whole image is scaled and kept if nobody was detected."""
 
 QUALITY = 90
-"""Of the JPEGs that regions are kept as."""
+"""JPEG quality at which surroundings are kept."""
 
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom in source pixels."""
 
-Square = Int64[np.ndarray, " 4"]
+CropBox = Int64[np.ndarray, " 4"]
 
-_HEAD = struct.Struct("<8i?q")
+_HEADER = struct.Struct("<8i?q")
 
 
 def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple[Rectangle, float]]:
-    """Squares around boxes, those that overlap as one, each with the longest side of its boxes."""
-    found: list[tuple[Rectangle, float]] = []
+    """Return squares around boxes, each with the longest side of its boxes; squares that overlap are joined."""
+    squares: list[tuple[Rectangle, float]] = []
     for x0, y0, x1, y1 in boxes.tolist():
         side = max(x1 - x0, y1 - y0)
         left, top, right, bottom = _square((x0, y0, x1, y1), ROOM * margin * side)
         while True:
-            other = next((r for r in found if _overlap(r[0], (left, top, right, bottom))), None)
+            other = next((square for square in squares if _overlap(square[0], (left, top, right, bottom))), None)
             if other is None:
                 break
-            found.remove(other)
-            if _within((left, top, right, bottom), other[0]):  # as most are: the person hardly moves
+            squares.remove(other)
+            if _within((left, top, right, bottom), other[0]):  # the usual case: the person hardly moves
                 left, top, right, bottom = other[0]
                 side = max(side, other[1])
                 break
@@ -56,8 +56,8 @@ def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple
             x0, y0, x1, y1 = map(float, (min(left, a), min(top, b), max(right, c), max(bottom, d)))
             left, top, right, bottom = _square((x0, y0, x1, y1), max(x1 - x0, y1 - y0))
             side = max(side, longest)
-        found.append(((left, top, right, bottom), side))
-    return found
+        squares.append(((left, top, right, bottom), side))
+    return squares
 
 
 def _square(box: tuple[float, float, float, float], side: float) -> Rectangle:
@@ -74,7 +74,7 @@ def _within(a: Rectangle, b: Rectangle) -> bool:
 
 
 class ImageSpool:
-    """Small images kept in an unnamed temporary file as JPEG, to be read again in any order."""
+    """Small images kept as JPEG in an unnamed temporary file and read in any order."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
@@ -95,24 +95,32 @@ class ImageSpool:
         return decode_jpeg(self._file.read(length))
 
     def close(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self._file.close()
 
 
-class RegionSpool:
-    """The regions of image after image, in an unnamed temporary file: their number costs 8 bytes an image."""
+class SurroundingsSpool:
+    """The surroundings of the people in a video's images, in an unnamed temporary file; uses 8 bytes per image."""
 
     def __init__(self, size: int, margin: float, width: int, height: int) -> None:
-        self._size, self._margin = size, margin  # of the crops that will be cut out
-        self._limits = width, height  # of the images
+        """Create an empty file.
+
+        Args:
+            size: Side in pixels of the crops that will be cut out.
+            margin: Side of a crop box divided by the longer side of the person's bounding box.
+            width: Width of the video's images in pixels.
+            height: Height of the video's images in pixels.
+        """
+        self._size, self._margin = size, margin
+        self._image_size = width, height
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._places = array("q", [0])
+        self._offsets = array("q", [0])
 
     def __len__(self) -> int:
-        return len(self._places) - 1
+        return len(self._offsets) - 1
 
-    def append(self, image: Planes, around: Sequence[tuple[Rectangle, float]]) -> None:
-        """Keep of the next image some `surroundings`, or an overview if there are none."""
+    def append(self, image: YuvImage, around: Sequence[tuple[Rectangle, float]]) -> None:
+        """Keep some `surroundings` of the next image, or the whole image scaled down if there are none."""
         parts = []
         for (left, top, right, bottom), longest in around:
             if right > 0 and bottom > 0 and left < image.right and top < image.bottom:
@@ -120,59 +128,64 @@ class RegionSpool:
                 parts.append(image.part(left, top, right, bottom, factor))
         overview = not parts
         if overview:
-            factor = _factor(float(max(self._limits)), OVERVIEW)
+            factor = _factor(float(max(self._image_size)), OVERVIEW_SIDE)
             parts.append(image.part(0, 0, image.right, image.bottom, factor))
         for part in parts:
             data = _packed(part)
             shape = (*part.y.shape, *part.u.shape[:2])
             about = (*shape, part.left, part.top, part.factor, part.colours[0] << 8 | part.colours[1])
-            self._file.write(_HEAD.pack(*about, overview, len(data)))
+            self._file.write(_HEADER.pack(*about, overview, len(data)))
             self._file.write(data)
-        self._places.append(self._file.tell())
+        self._offsets.append(self._file.tell())
 
-    def cut(self, index: int, square: Square) -> tuple[Planes, Square] | None:
-        """A region of an image that holds a square and the square, moved a little if need be; None if none does."""
-        self._file.seek(self._places[index])
-        data = memoryview(self._file.read(self._places[index + 1] - self._places[index]))
+    def part_with(self, index: int, crop_box: CropBox) -> tuple[YuvImage, CropBox] | None:
+        """Return the kept part of an image that contains a crop box, and that box, perhaps moved a little.
+
+        Returns None if no part contains it.
+        """
+        self._file.seek(self._offsets[index])
+        data = memoryview(self._file.read(self._offsets[index + 1] - self._offsets[index]))
         while data:
-            rows, columns, half_rows, half_columns, left, top, factor, colours, overview, length = _HEAD.unpack_from(
-                data
-            )
-            body, data = data[_HEAD.size : _HEAD.size + length], data[_HEAD.size + length :]
+            header = _HEADER.unpack_from(data)
+            rows, columns, half_rows, half_columns, left, top, factor, colours, overview, length = header
+            body, data = data[_HEADER.size : _HEADER.size + length], data[_HEADER.size + length :]
             extent = left, top, left + columns * factor, top + rows * factor
-            moved = square if overview else self._moved(square, extent, factor)
+            moved = crop_box if overview else self._moved(crop_box, extent, factor)
             if moved is not None:
                 y, u, v = _unpacked(body, (rows, columns), (half_rows, half_columns))
-                return Planes(y, u, v, left, top, factor, (colours >> 8, colours & 255)), moved
+                return YuvImage(y, u, v, left, top, factor, (colours >> 8, colours & 255)), moved
         return None
 
-    def _moved(self, square: Square, extent: Rectangle, factor: int) -> Square | None:
-        """The square, so that what of it is in the image is in the region; None if it cannot be, or only blurred."""
-        side = int(square[2] - square[0])
+    def _moved(self, crop_box: CropBox, extent: Rectangle, factor: int) -> CropBox | None:
+        """Move a crop box so that the kept part contains everything of it that is in the image.
+
+        Returns None if it would have to be moved too far, or the crop would be blurred.
+        """
+        side = int(crop_box[2] - crop_box[0])
         if factor > 1 and side < factor * self._size:
             return None
-        moved = square.copy()
-        for axis, limit in enumerate(self._limits):
-            inside = max(int(square[axis]), 0), min(int(square[axis + 2]), limit)
+        moved = crop_box.copy()
+        for axis, limit in enumerate(self._image_size):
+            inside = max(int(crop_box[axis]), 0), min(int(crop_box[axis + 2]), limit)
             before, behind = max(extent[axis] - inside[0], 0), max(inside[1] - extent[axis + 2], 0)
-            if (before and behind) or max(before, behind) > SHIFT * side + 2 * factor:
+            if (before and behind) or max(before, behind) > MAX_SHIFT * side + 2 * factor:
                 return None
-            if inside == (int(square[axis]), int(square[axis + 2])):
+            if inside == (int(crop_box[axis]), int(crop_box[axis + 2])):
                 moved[axis::2] += before - behind
         return moved
 
     def close(self) -> None:
-        """Forget all."""
+        """Remove all surroundings."""
         self._file.close()
 
 
 def _factor(length: float, enough: float) -> int:
-    """The largest power of two by which a length may be divided so that it stays long enough."""
+    """Return the largest power of two by which a length may be divided so that it stays long enough."""
     return 1 << max(0, math.floor(math.log2(max(length / enough, 1))))
 
 
-def _packed(part: Planes) -> bytes:
-    """The planes as one grey image: brightness above, the colours side by side below it."""
+def _packed(part: YuvImage) -> bytes:
+    """Encode the planes as one grey JPEG: brightness on top, the colour planes side by side below it."""
     (rows, columns), (half_rows, half_columns) = part.y.shape, part.u.shape
     page = np.zeros((rows + half_rows, max(columns, 2 * half_columns)), np.uint8)
     page[:rows, :columns] = part.y

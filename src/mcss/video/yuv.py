@@ -1,7 +1,7 @@
-"""Parts of decoded images as brightness and colour planes, as the decoder gives them.
+"""Images as brightness (Y) and colour (U, V) planes, as the video decoder delivers them.
 
-Turning a whole image into RGB to cut a small crop out of it costs about half as much as decoding it. Here
-planes are cut and scaled first, and only what is left is turned into RGB.
+Converting a whole image to RGB only to cut out a small crop costs about half as much as decoding it. Here the planes
+are cropped and scaled first, and only the result is converted to RGB.
 """
 
 from dataclasses import dataclass
@@ -17,44 +17,47 @@ from mcss.images import Image
 Plane = UInt8[np.ndarray, "_ _"]
 
 SPARE = 1.5
-"""A part is halved as long as its crop stays this many times as large as it will be in the end."""
+"""Planes are halved as long as the crop stays at least this many times as large as its final size."""
 
 _PLAIN = frozenset({"yuv420p", "yuvj420p"})
 
 
 @dataclass(frozen=True, eq=False)
-class Planes:
-    """A rectangle of an upright image, scaled down by `factor`; the colour planes are half as large."""
+class YuvImage:
+    """An upright image, or a rectangle of one, scaled down by `factor`; its colour planes are half as large."""
 
     y: Plane
     u: Plane
     v: Plane
     left: int = 0
-    """Of the rectangle in source pixels, a multiple of twice the factor; `top` likewise."""
+    """Left edge of the rectangle in source pixels, a multiple of twice the factor."""
     top: int = 0
+    """Top edge of the rectangle in source pixels, a multiple of twice the factor."""
     factor: int = 1
     colours: tuple[int, int] = (2, 0)
-    """FFmpeg's numbers of the colour space and range."""
+    """FFmpeg's numbers of the colour space and the colour range."""
 
     @property
     def right(self) -> int:
-        """First source pixel outside."""
+        """Right edge: the first source pixel outside."""
         return self.left + int(self.y.shape[1]) * self.factor
 
     @property
     def bottom(self) -> int:
-        """Likewise."""
+        """Bottom edge: the first source pixel outside."""
         return self.top + int(self.y.shape[0]) * self.factor
 
-    def part(self, left: int, top: int, right: int, bottom: int, factor: int) -> "Planes":
-        """The part between source pixels, grown to whole ones of the result and clipped; scaled down to `factor`.
+    def part(self, left: int, top: int, right: int, bottom: int, factor: int) -> "YuvImage":
+        """Return a rectangle of the image, scaled down to `factor`.
+
+        Its edges, in source pixels, are moved outwards to whole pixels of the result, and clipped to the image.
 
         Args:
-            left: Source pixels; likewise the others.
-            top: Likewise.
-            right: First one outside.
-            bottom: Likewise.
-            factor: A power of two times the own one.
+            left: Left edge.
+            top: Top edge.
+            right: First pixel to the right of the rectangle.
+            bottom: First pixel below the rectangle.
+            factor: This image's factor times a power of two.
         """
         step = 2 * factor
         left, top = max(left // step * step, self.left), max(top // step * step, self.top)
@@ -65,26 +68,26 @@ class Planes:
         )
         planes = [self.y[y0:y1, x0:x1]]
         planes += [plane[y0 // 2 : (y1 + 1) // 2, x0 // 2 : (x1 + 1) // 2] for plane in (self.u, self.v)]
-        own = self.factor
-        while own < factor:
+        reached = self.factor
+        while reached < factor:
             planes = [_halved(plane) for plane in planes]
-            own *= 2
+            reached *= 2
         y, u, v = planes
-        return Planes(y, u, v, left, top, factor, self.colours)
+        return YuvImage(y, u, v, left, top, factor, self.colours)
 
-    def cut(self, square: Int64[np.ndarray, " 4"], size: int) -> tuple[Image, tuple[int, int, int, int]]:
-        """The square, scaled to `size` pixels, and where it lies exactly.
+    def crop(self, crop_box: Int64[np.ndarray, " 4"], size: int) -> tuple[Image, tuple[int, int, int, int]]:
+        """Cut out a square as RGB, scaled to `size` pixels, and return it with its exact position.
 
-        It is moved and grown by a hundredth of its side or so, to whole pixels of what was scaled down. What lies
-        outside repeats the border.
+        The crop box is moved and enlarged by about a hundredth of its side, to whole pixels of the scaled planes.
+        Outside the image its border is repeated.
         """
-        x0, y0, x1, _ = (int(value) for value in square)
+        x0, y0, x1, _ = (int(value) for value in crop_box)
         factor = self.factor
         while (x1 - x0) / (2 * factor) >= SPARE * size:
             factor *= 2
         step = 2 * factor
         left, top = x0 // step * step, y0 // step * step
-        side = -(-max(x1 - left, int(square[3]) - top) // step) * step
+        side = -(-max(x1 - left, int(crop_box[3]) - top) // step) * step
         inside = self.part(left, top, left + side, top + side, factor)
         planes = []
         for plane, half in ((inside.y, 1), (inside.u, 2), (inside.v, 2)):
@@ -93,8 +96,8 @@ class Planes:
             planes.append(_scaled(_windowed(plane, *before, side // scale), size, size))
         return _rgb(planes, self.colours), (left, top, left + side, top + side)
 
-    def small(self, long_side: int) -> Image:
-        """The whole, scaled down so that the longer side has this many pixels at most."""
+    def thumbnail(self, long_side: int) -> Image:
+        """Return the whole image as RGB, scaled down so that its longer side has at most this many pixels."""
         height, width = self.y.shape
         scale = min(1.0, long_side / max(height, width))
         wide, high = max(2, round(width * scale)), max(2, round(height * scale))
@@ -106,22 +109,22 @@ class Planes:
         return _rgb(planes, self.colours)
 
 
-def planes_of(frame: Any) -> Planes:
-    """The planes of a decoded image, upright. They lie in the decoder's own memory as long as they live."""
-    name, space, reach = frame.format.name, int(frame.colorspace), int(frame.color_range)
+def yuv_of(frame: Any) -> YuvImage:
+    """Return the planes of a frame decoded by PyAV, turned upright. They share the frame's memory."""
+    name, space, value_range = frame.format.name, int(frame.colorspace), int(frame.color_range)
     if name in _PLAIN:
         planes = [
             np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
             for plane in frame.planes
         ]
-        colours = space, _FULL if name == "yuvj420p" else reach
+        colours = space, _FULL_RANGE if name == "yuvj420p" else value_range
     else:
         planes, colours = _from_rgb(frame.to_ndarray(format="rgb24")), (5, 1)
-    quarter_turns = round(frame.rotation / 90) % 4  # the container's mark: degrees counter-clockwise
+    quarter_turns = round(frame.rotation / 90) % 4  # the container states degrees counter-clockwise
     if quarter_turns:
         planes = [np.rot90(plane, quarter_turns) for plane in planes]
     y, u, v = planes
-    return Planes(y, u, v, colours=colours)
+    return YuvImage(y, u, v, colours=colours)
 
 
 def _from_rgb(image: Image) -> list[Plane]:
@@ -137,21 +140,21 @@ def _halved(plane: Plane) -> Plane:
     rows, columns = plane.shape[0] // 2, plane.shape[1] // 2
     if not rows or not columns:
         return plane
-    # Exactly by two OpenCV is several times as fast as by any other factor.
+    # OpenCV scales by exactly two several times as fast as by any other factor.
     halved = cv2.resize(plane[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
     return np.asarray(halved, np.uint8)
 
 
 def _scaled(plane: Plane, width: int, height: int) -> Plane:
-    how = cv2.INTER_AREA if plane.shape[0] > height else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(plane, (width, height), interpolation=how), np.uint8)
+    interpolation = cv2.INTER_AREA if plane.shape[0] > height else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(plane, (width, height), interpolation=interpolation), np.uint8)
 
 
 def _windowed(plane: Plane, top: int, left: int, length: int) -> Plane:
-    """A square of a plane that may reach beyond it, where its border is repeated."""
+    """Cut a square out of a plane; outside the plane its border is repeated."""
     height, width = plane.shape
     inside = plane[max(top, 0) : max(top + length, 1), max(left, 0) : max(left + length, 1)]
-    if not inside.size:  # wholly outside: what is nearest
+    if not inside.size:  # entirely outside: repeat the nearest pixel
         inside = plane[min(max(top, 0), height - 1) :, min(max(left, 0), width - 1) :][:1, :1]
     outside = (max(-top, 0), max(top + length - height, 0), max(-left, 0), max(left + length - width, 0))
     if any(outside):
@@ -160,20 +163,20 @@ def _windowed(plane: Plane, top: int, left: int, length: int) -> Plane:
 
 
 def _rgb(planes: list[Plane], colours: tuple[int, int]) -> Image:
-    """Planes of one size as RGB."""
+    """Convert planes of equal size to RGB."""
     return np.asarray(cv2.transform(cv2.merge(planes), _to_rgb(*colours)), np.uint8)
 
 
-_FULL = 2
-"""FFmpeg's number for brightness from 0 to 255, where 16 to 235 is usual."""
+_FULL_RANGE = 2
+"""FFmpeg's number of the colour range in which brightness is 0 to 255 instead of the usual 16 to 235."""
 
 
 @cache
-def _to_rgb(space: int, reach: int) -> Float64[np.ndarray, "3 4"]:
-    """The matrix and offset from y, u, v to red, green, blue, by the weights of red and blue in the brightness."""
+def _to_rgb(space: int, value_range: int) -> Float64[np.ndarray, "3 4"]:
+    """Return the matrix and offset from Y, U, V to RGB, derived from the weights of red and blue in the brightness."""
     red, blue = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}.get(space, (0.299, 0.114))
     green = 1 - red - blue
-    bright, colour, black = (1.0, 1.0, 0.0) if reach == _FULL else (255 / 219, 255 / 224, 16.0)
+    bright, colour, black = (1.0, 1.0, 0.0) if value_range == _FULL_RANGE else (255 / 219, 255 / 224, 16.0)
     u = np.array([0, -2 * blue * (1 - blue) / green, 2 * (1 - blue)]) * colour
     v = np.array([2 * (1 - red), -2 * red * (1 - red) / green, 0]) * colour
     y = np.full(3, bright)

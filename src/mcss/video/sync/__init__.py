@@ -1,1 +1,1 @@
-"""How the clocks of several cameras relate: by sound, by motion, by hand."""
+"""Synchronising views: how the clocks of several cameras relate, found by sound, by motion, or given by hand."""

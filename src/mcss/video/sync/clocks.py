@@ -1,4 +1,4 @@
-"""How the clocks of a recording's cameras lie to each other (``sync.json``), and which images belong together."""
+"""How the clocks of a recording's cameras relate (``sync.json``), and which images show the same instant."""
 
 import json
 import math
@@ -19,29 +19,30 @@ SYNC_FILE = "sync.json"
 FORMAT = 1
 
 Evidence = Literal["sound", "motion", "hand", "reference"]
-"""What a clock was read from."""
+"""What a clock was derived from."""
 
-SURE = 0.15
-"""A confidence below this is worth a warning."""
+MIN_CONFIDENCE = 0.15
+"""A lower confidence is worth a warning."""
 
-OTHERWISE = (
+REMEDY = (
     "look at sync.png, and film a clap that all cameras see and hear, or give the offset by hand: "
     "mcss sync FOLDER --offsets VIEW=SECONDS"
 )
+"""What to do about a clock that is not known well."""
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The clock of one view: image i was taken at ``start + pace · i / rate`` seconds of the reference's time."""
+    """The clock of one view: image i was taken at ``start + pace · i / rate`` seconds on the reference's clock."""
 
     start: float
     """Seconds after the reference's first image; negative if this camera started earlier."""
     pace: float
-    """Seconds of the reference's clock that pass in one second of this one: 1.0001 is slow by 0.1 ms a second."""
+    """Seconds that pass on the reference's clock in one second of this one: at 1.0001 it loses 0.1 ms per second."""
     rate: float
     """Images per second that the file states."""
     images: int
-    """Images in the file, by which other footage is noticed."""
+    """Number of images in the file, by which a replaced file is noticed."""
     confidence: float
     """0 (a guess) to 1."""
     evidence: Evidence
@@ -53,26 +54,26 @@ Clocks = Mapping[str, Clock]
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """Which image of each view shows each instant."""
+    """Which image of each view shows each instant (multi-view frame)."""
 
     rate: float
     """Instants per second, before only every n-th is taken."""
     first: int
     """Number of the first instant: time · rate."""
     count: int
-    """Instants, before only every n-th is taken."""
+    """Number of instants, before only every n-th is taken."""
     images: Mapping[str, Int64[np.ndarray, " _"]]
-    """For each view the images taken, in order. Without clocks a longer view has more of them."""
+    """The numbers of the images taken from each view, in order. Without clocks, a longer view has more of them."""
     frames: Int64[np.ndarray, " taken"]
     """The numbers of the instants taken."""
 
 
 def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timeline:
-    """The instants of a recording: those that all views saw, at the pace of the slowest.
+    """Find the instants of a recording that all views saw, at the rate of the slowest view.
 
     Args:
-        recording: Views that are in step, unless there are clocks.
-        clocks: From `read_clocks`; None if image i of every view shows the same instant.
+        recording: The recording.
+        clocks: Its clocks; None if image i of every view shows the same instant.
         every: Take every n-th instant.
 
     Raises:
@@ -89,8 +90,8 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
     first, last = math.ceil((max(starts) - 1e-6) * rate), math.floor((min(stops) + 1e-6) * rate)
     if last - first < 2:
         raise SourceError(
-            f"{recording.name}: by {SYNC_FILE} there is no time that all views saw (the last starts at "
-            f"{max(starts):.2f} s, the first ends at {min(stops):.2f} s); {OTHERWISE}"
+            f"{recording.name}: according to {SYNC_FILE} there is no time that all views saw (the last one starts at "
+            f"{max(starts):.2f} s, the first one ends at {min(stops):.2f} s); {REMEDY}"
         )
     frames = np.arange(-(-first // every) * every, last + 1, every)
     images = {}
@@ -102,57 +103,57 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
 
 
 def write_clocks(folder: Path, clocks: Mapping[str, Clocks]) -> Path:
-    """Write ``sync.json``: the clocks of each recording (``subject/sequence``) by view."""
+    """Write the clocks of each recording (``subject/sequence``) to ``sync.json``."""
     path = folder / SYNC_FILE
-    recordings = {name: {view: asdict(clock) for view, clock in of.items()} for name, of in clocks.items()}
+    recordings = {name: {view: asdict(clock) for view, clock in views.items()} for name, views in clocks.items()}
     write_json(path, {"mcss_sync": FORMAT, "recordings": recordings})
     return path
 
 
 def read_clocks(folder: Path, recordings: list[Recording]) -> dict[str, Clocks]:
-    """The clocks of each recording that ``sync.json`` names; nothing if there is no such file.
+    """Read the clocks of each recording in ``sync.json``; none if there is no such file.
 
     Raises:
-        SourceError: The file is not one of ours, or was made for other footage.
+        SourceError: The file was not written by `write_clocks`, or for other footage.
     """
     path = folder / SYNC_FILE
     if not path.exists():
         return {}
-    again = f"run mcss sync {folder} again, remove the file, or import with --ignore-sync"
+    remedy = f"run mcss sync {folder} again, remove the file, or import with --ignore-sync"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or found.get("mcss_sync") != FORMAT:
-            raise ValueError(f'no "mcss_sync": {FORMAT} in it')
-        given = {
-            name: {view: _clock(values) for view, values in views.items()}
-            for name, views in found["recordings"].items()
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("mcss_sync") != FORMAT:
+            raise ValueError(f'there is no "mcss_sync": {FORMAT} in it')
+        stored = {
+            name: {view: _parsed_clock(values) for view, values in views.items()}
+            for name, views in content["recordings"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(
-            f"{path}: expected the clocks that `mcss sync` writes, came something else ({error}); {again}"
+            f"{path}: expected the clocks that `mcss sync` writes, got something else ({error}); {remedy}"
         ) from error
     clocks: dict[str, Clocks] = {}
     for recording in recordings:
-        of = given.get(recording.name)
-        if of is None:
+        views = stored.get(recording.name)
+        if views is None:
             continue
         for view in recording.views:
-            clock = of.get(view.name)
+            clock = views.get(view.name)
             if clock is None or clock.images != view.count or abs(clock.rate - view.rate) > 1e-3 * view.rate:
-                came = "nothing" if clock is None else f"{clock.images} images at {clock.rate:g} per second"
+                got = "nothing" if clock is None else f"{clock.images} images at {clock.rate:g} per second"
                 raise SourceError(
-                    f"{path}: for {view.path} ({view.count} images at {view.rate:g} per second) it has {came}; it "
-                    f"was made for other footage: {again}"
+                    f"{path}: expected {view.count} images at {view.rate:g} per second for {view.path}, got {got}; "
+                    f"it was made for other footage: {remedy}"
                 )
-        clocks[recording.name] = of
+        clocks[recording.name] = views
     return clocks
 
 
-def _clock(values: Mapping[str, Any]) -> Clock:
+def _parsed_clock(values: Mapping[str, Any]) -> Clock:
     start, pace, rate, confidence = numbers = [float(values[k]) for k in ("start", "pace", "rate", "confidence")]
     if not all(map(math.isfinite, numbers)) or not isinstance(values["images"], int):
         raise ValueError("a clock needs finite numbers")
     clock = Clock(start, pace, rate, values["images"], confidence, values["evidence"])
     if not 0.5 < clock.pace < 2 or clock.rate <= 0:
-        raise ValueError(f"expected a pace of about 1 and a rate above 0, came {clock.pace} and {clock.rate}")
+        raise ValueError(f"expected a pace of about 1 and a rate above 0, got {clock.pace} and {clock.rate}")
     return clock

@@ -1,17 +1,18 @@
-"""How a person moves, in a form that views from different sides share: the signal that views are aligned by.
+"""How people move, in a form that views from different sides share: the signal by which views are aligned.
 
-How much moves differs from view to view: who walks towards one camera crosses the image of another. What moves *up or
-down*, and at which height of the body, is nearly the same for all cameras that stand about level: a raised leg is a
-raised leg from behind as well. Cameras may be rolled, so the profile is kept for several directions of "up".
+How much moves differs from view to view: a person who walks towards one camera crosses the image of another. What
+moves *up or down*, and at which height of the body, is nearly the same for all cameras that stand about level: a raised
+leg is a raised leg from behind as well. Cameras may be rolled, so the profile is kept for several directions of "up".
 
-Only what moves counts, each height by its speed times its area: what stands still, be it a leg, a hole in the
-silhouette, or the trace of a person in the estimate of the empty scene, neither adds to that nor dilutes it.
+Only what moves counts, each height with its speed times its area: what stands still, be it a leg, a hole in the
+silhouette, or the trace of a person in the estimate of the empty scene, neither adds to the profile nor dilutes it.
+The motion of everybody in view counts, since no view can tell whom the others see best.
 
 Reference:
     Sinha and Pollefeys, "Camera network calibration and synchronization from silhouettes in dynamic scenes", IJCV
-    2010, and Caspi and Irani, "Spatio-temporal alignment of sequences", PAMI 2002, align views by what epipolar
-    geometry leaves unchanged. Departures: the epipolar coordinate is taken to be height, optical flow replaces the
-    rim of the silhouette, and no geometry is estimated.
+    2010, and Caspi and Irani, "Spatio-temporal alignment of sequences", PAMI 2002, align views by quantities that
+    epipolar geometry leaves unchanged. Departures: the epipolar coordinate is taken to be height, optical flow replaces
+    the outline of the silhouette, and no geometry is estimated.
 """
 
 from collections.abc import Sequence
@@ -28,82 +29,83 @@ from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.progress import Task
 from mcss.video.background import Foreground, empty_scene
-from mcss.video.decoding import Footage, images
-from mcss.video.people import candidates, filled, follow
+from mcss.video.boxes import Box
+from mcss.video.decoding import VideoFile, images
+from mcss.video.people import MotionDetector
 from mcss.video.spool import ImageSpool
 
-LOOK_SIZE = 320
+IMAGE_SIDE = 320
 """Longer side in pixels of the images in which motion is measured."""
 
-SAMPLES = 48
-"""So many images show what the empty scene looks like."""
+SCENE_SAMPLES = 48
+"""Number of images from which the empty scene is composed."""
 
 ROLLS = np.radians(np.arange(-40, 41, 10))
-"""By how much a camera may be rolled: each direction that may be the upright one of the image."""
+"""Angles by which a camera may be rolled; each gives a direction that may be the upright one."""
 
 PARTS = (5, 6, 7, 8)
-"""So many parts from head to foot, in several divisions side by side, so that no one border between parts matters."""
+"""Numbers of parts into which the body is divided from head to foot; several, so that no single border matters."""
 
-MOVING = 0.3
-"""Pixels between two images, of `LOOK_SIZE`; what moves less stands still, or is the noise of the flow."""
+MIN_MOTION = 0.3
+"""Pixels between two images of `IMAGE_SIDE`; smaller motion is stillness or noise of the optical flow."""
 
 BORDER = 6
-"""So many pixels beyond the person's box may belong to the person too."""
+"""Pixels around the box of the foreground that may belong to the people too."""
 
 SMOOTH = 0.025
-"""Seconds by which motion is smoothed before it is compared: noise of single images."""
+"""Seconds over which motion is smoothed before it is compared, against the noise of single images."""
 
 SLOW = 0.15
-"""What goes on for longer than about so many seconds is taken away before motion is compared. Two slow curves look
-alike at nearly every lag; what is quick says when it was (prewhitening)."""
+"""Motion slower than about this many seconds is removed before motion is compared: two slow curves look alike at nearly
+every lag, whereas quick motion determines the time (prewhitening)."""
 
-CALM = 0.1
+ENDS_SMOOTH = 0.1
 """Seconds over which the upper and the lower end of the body are smoothed."""
 
 
 @dataclass(frozen=True, eq=False)
 class MotionProfile:
-    """Upward or downward speed at each height of the body, times how much of the body moves there."""
+    """Upward or downward speed at each height of the body, times the area that moves there."""
 
     rate: float
-    """Samples per second; sample i lies half an image after image i."""
+    """Samples per second; sample i lies half a frame after image i."""
     speed: Float32[np.ndarray, "rolls samples heights"]
-    """Body sizes per second along each of `ROLLS`, positive downwards in the image; 0 where nobody is seen. An area
-    of 1 is what usually moves of the body, over the number of heights."""
+    """Body sizes per second along each of `ROLLS`, positive downwards in the image; 0 where nobody is seen. Areas are
+    relative to the median area that moves, divided by the number of heights."""
 
     @property
     def moves(self) -> bool:
-        """Whether there is motion that could be aligned."""
+        """Whether there is enough motion to be aligned."""
         return self.speed.shape[1] >= 8 and bool((np.abs(self.speed).max(axis=(0, 2)) > 0.05).mean() > 0.05)
 
     def at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
-        """The same profile at another rate; sample j at j / rate seconds after the first image."""
-        taken = (np.arange(self.speed.shape[1]) + 0.5) / self.rate
-        wanted = np.arange(int((self.speed.shape[1] + 1) / self.rate * rate)) / rate
-        flat = self.speed.transpose(1, 0, 2).reshape(len(taken), -1)
-        columns = [np.interp(wanted, taken, flat[:, k]) for k in range(flat.shape[1])]
-        return np.stack(columns, axis=1).reshape(len(wanted), len(ROLLS), -1).transpose(1, 0, 2)
+        """Resample the profile; sample j lies j / rate seconds after the first image."""
+        old_times = (np.arange(self.speed.shape[1]) + 0.5) / self.rate
+        new_times = np.arange(int((self.speed.shape[1] + 1) / self.rate * rate)) / rate
+        flat = self.speed.transpose(1, 0, 2).reshape(len(old_times), -1)
+        columns = [np.interp(new_times, old_times, flat[:, k]) for k in range(flat.shape[1])]
+        return np.stack(columns, axis=1).reshape(len(new_times), len(ROLLS), -1).transpose(1, 0, 2)
 
     def quick_at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
-        """`at_rate` without noise (`SMOOTH`) and without what is slow (`SLOW`): what views are compared by."""
+        """Resample the profile without noise (`SMOOTH`) and slow motion (`SLOW`), as it is compared between views."""
         profile = self.at_rate(rate)
         smooth, slow = (gaussian_filter1d(profile, seconds * rate, axis=1) for seconds in (SMOOTH, SLOW))
         return np.asarray(smooth - slow, np.float64)
 
 
-def motion_profile(view: Footage, seconds: float, task: Task) -> MotionProfile:
-    """Measure how the person in a video moves.
+def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile:
+    """Measure how the people in a video move.
 
     Args:
         view: A static camera's video.
-        seconds: No more of the video than this is looked at, from its start.
-        task: Told of every image.
+        seconds: How much of the video is examined, from its start.
+        task: Advanced by every image.
 
     Raises:
-        SourceError: Hardly anything of the video can be decoded.
+        SourceError: Fewer than three images can be decoded.
     """
     with closing(ImageSpool()) as spool:
-        for image in islice(images(view.path, LOOK_SIZE), max(2, round(seconds * view.rate))):
+        for image in islice(images(view.path, IMAGE_SIDE), max(2, round(seconds * view.rate))):
             spool.append(image)
             task.advance()
         if len(spool) < 3:
@@ -115,80 +117,85 @@ def motion_profile(view: Footage, seconds: float, task: Task) -> MotionProfile:
 
 
 def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfile:
-    """The profile of small images of a static camera, in order."""
+    """Measure the profile in small images of a static camera, in order."""
     count = len(shots)
-    at = np.unique(np.linspace(0, count - 1, SAMPLES).round().astype(int))
-    foreground = Foreground(empty_scene([shots[int(i)] for i in at]))
-    masks, groups = [], []
+    samples = np.unique(np.linspace(0, count - 1, SCENE_SAMPLES).round().astype(int))
+    foreground = Foreground(empty_scene([shots[int(i)] for i in samples]))
+    packed_masks, boxes = [], np.full((count, 4), np.nan)
     for i in range(count):
         mask = foreground(shots[i])
-        masks.append(np.packbits(mask, axis=1))  # an eighth, so that minutes of them fit
-        groups.append(candidates(mask))
-    boxes = follow(groups)
+        packed_masks.append(np.packbits(mask, axis=1))  # an eighth of the memory, so that minutes of them fit
+        detected = MotionDetector.detect_in(mask).boxes
+        if len(detected):
+            boxes[i] = *detected[:, :2].min(axis=0), *detected[:, 2:].max(axis=0)
     speed = np.zeros((len(ROLLS), count - 1, sum(PARTS)), np.float32)
-    if not np.isfinite(boxes).any():
+    seen = np.isfinite(boxes[:, 0])
+    if not seen.any():
         return MotionProfile(rate, speed)
-    size = float(np.nanmedian(np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])))
-    whole = filled(boxes).round().astype(int).clip(0)
+    size = float(np.median(np.maximum(boxes[seen, 2] - boxes[seen, 0], boxes[seen, 3] - boxes[seen, 1])))
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     before = cv2.cvtColor(shots[0], cv2.COLOR_RGB2GRAY)
-    parts = []
+    moving = []
     for i in range(count - 1):
         after = cv2.cvtColor(shots[i + 1], cv2.COLOR_RGB2GRAY)
-        mask = np.unpackbits(masks[i], axis=1, count=before.shape[1]).astype(bool)
+        mask = np.unpackbits(packed_masks[i], axis=1, count=before.shape[1]).astype(bool)
         motion = np.asarray(flow.calc(before, after, None))  # type: ignore[call-overload]
-        y, x = _moving(mask, motion, whole[i] if np.isfinite(boxes[i]).all() else np.zeros(4, int))
-        parts.append((np.stack([x, y], axis=1).astype(np.float32), motion[y, x] * np.float32(rate / size)))
+        y, x = _moving_pixels(mask, motion, boxes[i])
+        moving.append((np.stack([x, y], axis=1).astype(np.float32), motion[y, x] * np.float32(rate / size)))
         before = after
     for k, roll in enumerate(ROLLS):
-        speed[k] = _speeds(parts, np.array([np.sin(roll), np.cos(roll)], np.float32), rate)
+        speed[k] = _speeds(moving, np.array([np.sin(roll), np.cos(roll)], np.float32), rate)
     return MotionProfile(rate, speed)
 
 
-def _moving(
-    mask: Bool[np.ndarray, "height width"],
-    motion: Float32[np.ndarray, "height width 2"],
-    box: Int64[np.ndarray, " 4"],
+def _moving_pixels(
+    mask: Bool[np.ndarray, "height width"], motion: Float32[np.ndarray, "height width 2"], box: Box
 ) -> tuple[Int64[np.ndarray, " pixels"], Int64[np.ndarray, " pixels"]]:
-    """Rows and columns of what moves of the foreground in and about a box."""
-    x0, y0, x1, y1 = map(int, box)
-    if x1 <= x0 or y1 <= y0:
+    """Return the rows and columns of the foreground pixels that move in and around a box; none if it is NaN."""
+    if not np.isfinite(box).all():
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    x0, y0, x1, y1 = map(int, box)
     x0, y0 = max(x0 - BORDER, 0), max(y0 - BORDER, 0)
-    near = np.s_[y0 : y1 + BORDER, x0 : x1 + BORDER]
-    person = cv2.dilate(mask[near].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    y, x = np.nonzero(person & (np.linalg.norm(motion[near], axis=2) > MOVING))
+    around = np.s_[y0 : y1 + BORDER, x0 : x1 + BORDER]
+    people = cv2.dilate(mask[around].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    y, x = np.nonzero(people & (np.linalg.norm(motion[around], axis=2) > MIN_MOTION))
     return y + y0, x + x0
 
 
 def _speeds(
-    parts: Sequence[tuple[np.ndarray, np.ndarray]], down: Float32[np.ndarray, " 2"], rate: float
+    moving: Sequence[tuple[np.ndarray, np.ndarray]], down: Float32[np.ndarray, " 2"], rate: float
 ) -> Float32[np.ndarray, "samples heights"]:
-    """Speed along `down` times moving area in each part of the body, from the upper to the lower end of what moves."""
-    ends = np.array([np.percentile(at @ down, (1, 99)) if len(at) else (np.nan, np.nan) for at, _ in parts])
+    """Sum the speeds along `down` in each part of the body, from the upper to the lower end of what moves.
+
+    Args:
+        moving: For each sample, the positions and the velocities of the pixels that move.
+        down: The direction that is taken for downwards.
+        rate: Samples per second.
+    """
+    ends = np.array([np.percentile(at @ down, (1, 99)) if len(at) else (np.nan, np.nan) for at, _ in moving])
     seen = np.isfinite(ends[:, 0])
     if not seen.any():
-        return np.zeros((len(parts), sum(PARTS)), np.float32)
-    usual = float(np.median([len(at) for at, _ in parts if len(at)]))
+        return np.zeros((len(moving), sum(PARTS)), np.float32)
+    usual_area = float(np.median([len(at) for at, _ in moving if len(at)]))
     index = np.arange(len(ends))
     ends = np.stack([np.interp(index, index[seen], ends[seen, k]) for k in range(2)], axis=1)
-    width = max(CALM * rate / 2, 0.5)
+    width = max(ENDS_SMOOTH * rate / 2, 0.5)
     kernel = np.exp(-0.5 * (np.arange(-round(3 * width), round(3 * width) + 1) / width) ** 2)
     reach = len(kernel) // 2
     padded = np.pad(ends, ((reach, reach), (0, 0)), mode="edge")
     ends = np.stack([np.convolve(padded[:, k], kernel / kernel.sum(), "valid") for k in range(2)], axis=1)
-    speeds = np.zeros((len(parts), sum(PARTS)), np.float32)
-    for i, (at, moved) in enumerate(parts):
+    speeds = np.zeros((len(moving), sum(PARTS)), np.float32)
+    for i, (at, velocity) in enumerate(moving):
         if len(at):
             top, bottom = ends[i]
-            height, speed = ((at @ down - top) / max(bottom - top, 1.0)).astype(np.float32), moved @ down
-            speeds[i] = np.concatenate([_summed(height, speed, n) / usual * np.sqrt(n) for n in PARTS])
+            height, speed = ((at @ down - top) / max(bottom - top, 1.0)).astype(np.float32), velocity @ down
+            speeds[i] = np.concatenate([_summed(height, speed, n) / usual_area * np.sqrt(n) for n in PARTS])
     return speeds
 
 
 def _summed(
     height: Float32[np.ndarray, " pixels"], speed: Float32[np.ndarray, " pixels"], parts: int
 ) -> Float64[np.ndarray, " parts"]:
-    """The sum of the speeds of the pixels in each part."""
+    """Sum the speeds of the pixels in each part."""
     summed: Float64[np.ndarray, " parts"] = np.bincount((height * parts).astype(int).clip(0, parts - 1), speed, parts)
     return summed

@@ -1,0 +1,78 @@
+"""The person's boxes as given by the user in a CSV file."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from mcss.data.formats.csv import read_csv_table
+from mcss.errors import SourceError
+from mcss.video.recordings import ViewName
+
+COLUMNS = ("subject", "sequence", "view", "frame", "x0", "y0", "x1", "y1")
+"""The header of the file. Coordinates are pixels of the upright image; frames count from 0."""
+
+
+def read_boxes(
+    path: Path, sizes: Mapping[ViewName, tuple[int, int, int]]
+) -> dict[ViewName, Float64[np.ndarray, "frames 4"]]:
+    """Read the person's box in every frame of the views that the file names; NaN in frames without a row.
+
+    Args:
+        path: CSV with the header `COLUMNS` (more columns are ignored); not every frame needs a row.
+        sizes: Width, height and number of frames of each known view.
+
+    Raises:
+        SourceError: The file is missing, or it or one of its lines is not as expected.
+    """
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file; expected a CSV with the columns {', '.join(COLUMNS)}")
+    table = read_csv_table(path)
+    missing = [name for name in COLUMNS if name not in table.header]
+    if missing:
+        raise SourceError(
+            f"{path}: the column(s) {', '.join(missing)} are missing; expected the header "
+            f"{','.join(COLUMNS)}, got {','.join(table.header) or 'an empty file'}"
+        )
+    boxes: dict[ViewName, Float64[np.ndarray, "frames 4"]] = {}
+    for row in table.rows:
+        view, frame, box = _parsed(f"{path} line {row.line}", row.named(table.header), sizes)
+        boxes.setdefault(view, np.full((sizes[view][2], 4), np.nan))[frame] = box
+    if not boxes:
+        raise SourceError(
+            f"{path}: the file has a header but no boxes; give at least one line per view, or leave it out"
+        )
+    return boxes
+
+
+def _parsed(
+    where: str, line: Mapping[str, str], sizes: Mapping[ViewName, tuple[int, int, int]]
+) -> tuple[ViewName, int, tuple[float, ...]]:
+    view = (line["subject"], line["sequence"], line["view"])
+    if view not in sizes:
+        known = ", ".join("/".join(name) for name in sorted(sizes)[:12]) + (", …" if len(sizes) > 12 else "")
+        raise SourceError(f"{where}: there is no video of subject/sequence/view {'/'.join(view)}; there are: {known}")
+    width, height, count = sizes[view]
+    try:
+        frame = int(line["frame"])
+        x0, y0, x1, y1 = box = tuple(float(line[name]) for name in ("x0", "y0", "x1", "y1"))
+    except ValueError:
+        got = ",".join(line[name] for name in COLUMNS[3:])
+        raise SourceError(
+            f"{where}: expected an integer frame number and four numbers, got {got!r}; correct the line"
+        ) from None
+    if not 0 <= frame < count:
+        raise SourceError(
+            f"{where}: frame {frame} is not in the video, which has the frames 0 to {count - 1}; "
+            "frames count from 0 and include those that `every` skips"
+        )
+    if not all(map(math.isfinite, box)) or x1 <= x0 or y1 <= y0:
+        raise SourceError(f"{where}: expected x0 < x1 and y0 < y1, got {x0:g},{y0:g},{x1:g},{y1:g}; correct the line")
+    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
+        raise SourceError(
+            f"{where}: the box {x0:g},{y0:g},{x1:g},{y1:g} lies outside the image, which is {width}×{height} pixels; "
+            "boxes are in pixels of the upright image"
+        )
+    return view, frame, box
