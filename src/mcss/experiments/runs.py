@@ -27,7 +27,6 @@ from mcss.evaluation.predictions import (
 )
 from mcss.evaluation.report import MEAN_POSE, SystemResult, history_of
 from mcss.files import write_json
-from mcss.methods.mcss import MCSS
 from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator
 from mcss.models.model_file import MODEL
@@ -39,9 +38,6 @@ from mcss.training.parallel import Job, train_all
 from mcss.training.parallel import unfinished as without_learning_curve
 from mcss.training.runs import FIRST_STAGE, adopt_first_stage, check_run
 from mcss.training.settings import IDLE, TrainSettings, stages
-
-_NAMES_IN_DIGEST = {"backbone": "trunk", "drawn_size": "picture_size"}
-"""Settings that were renamed after cells had been trained; a digest has the first name, so the folders stay valid."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ class Cell:
 
         Settings at their defaults are left out, so that a new setting does not rename the cells made before it.
         """
-        changed = _changed_settings(self.settings, TrainSettings(capture="", method=MCSS()))
+        changed = _changed_settings(self.settings)
         decisive = {key: value for key, value in changed.items() if key not in IDLE}
         for start in ("init", "weights"):
             if start in decisive:  # the name of a run identifies it, wherever the folder of cells lies
@@ -101,18 +97,16 @@ def started_from(cell: Cell, start: Cell, folder: Path, whole: bool) -> Cell:
     return replace(cell, settings=settings, start=start)
 
 
-def _changed_settings(settings: Any, usual: Any) -> dict[str, Any]:
+def _changed_settings(settings: Any) -> dict[str, Any]:
     """The settings that are not at their defaults, nested like the settings themselves."""
     changed: dict[str, Any] = {}
     for field in fields(settings):
-        value, default = getattr(settings, field.name), getattr(usual, field.name)
-        if value == default:
-            continue
-        name = _NAMES_IN_DIGEST.get(field.name, field.name)
-        if is_dataclass(value) and not isinstance(value, type):
-            changed[name] = _changed_settings(value, default if type(default) is type(value) else type(value)())
-        else:
-            changed[name] = value
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            if group := _changed_settings(value):
+                changed[field.name] = group
+        elif value != field.default:
+            changed[field.name] = value
     return changed
 
 
