@@ -9,6 +9,7 @@ import mcss
 from captures_for_tests import INFO, stick_part
 from mcss.cli import main
 from mcss.data.capture import Capture
+from mcss.data.labels import Labels
 from mcss.data.writer import CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
@@ -44,7 +45,7 @@ def test_headings_are_learned_from_maps_of_a_frozen_backbone(run: Path, tiny_cap
     model = mcss.load(run)
     before = {key: value.clone() for key, value in model.network.state_dict().items()}
     train = tiny_capture.instants("train")
-    parts = equipped(model, tiny_capture, "S1,S2", QUICK)
+    parts = equipped(model, tiny_capture, Labels.parse("S1,S2"), QUICK)
     assert all(torch.equal(before[key], value) for key, value in model.network.state_dict().items())
     images, true = known_orientations(tiny_capture, LabelledImages.of(train, 80))
     found = mcss.models.model.Model(model.network, parts, run).predict_rows(tiny_capture, images.rows)
@@ -88,8 +89,8 @@ def test_captures_and_runs_that_lack_what_is_needed(run: Path, tiny_capture: Cap
         known_orientations(capture, LabelledImages.of(capture.instants("train"), 10))
     with pytest.raises(ValueError, match=r"the split 'validation' of .* has no labelled instants"):
         train_uncertainty(mcss.load(run), capture, capture.instants("train"), QUICK)
-    assert chosen_labels(run, None) == "S1"
-    assert chosen_labels(run, "all") == "all"
+    assert chosen_labels(run, None) == Labels.parse("S1")
+    assert chosen_labels(run, "all") == Labels.parse("all")
     with pytest.raises(ValueError, match="does not say whose labels it was trained with, or had none; name some"):
         chosen_labels(tmp_path, None)
     with pytest.raises(ValueError, match="epochs: expected 1 or more, got 0"):

@@ -275,7 +275,7 @@ def train_uncertainty(
 
 
 def equipped(
-    model: Model, capture: Capture, labels: str, settings: EquipSettings, progress: Progress = NO_PROGRESS
+    model: Model, capture: Capture, labels: Labels, settings: EquipSettings, progress: Progress = NO_PROGRESS
 ) -> ModelParts:
     """Fit both heads to a network.
 
@@ -290,21 +290,21 @@ def equipped(
         CaptureError: The capture lacks labels, cameras or a split.
     """
     train = capture.instants(settings.split)
-    instants = train.take(np.flatnonzero(select_labels(train, Labels.parse(labels))))
+    instants = train.take(np.flatnonzero(select_labels(train, labels)))
     head = train_orientation(model, capture, instants, settings, progress)
     return ModelParts(head, train_uncertainty(model, capture, instants, settings, progress))
 
 
-def chosen_labels(run: Path, given: str | None) -> str:
+def chosen_labels(run: Path, given: str | None) -> Labels:
     """Return whose labels to use: those that are given, or else those that the run was trained with.
 
     Raises:
         ValueError: Neither is known, or the run had no labels.
     """
     file = run / CONFIG
-    labels = given or (json.loads(file.read_text())["labels"] if file.is_file() else None)
-    if labels in (None, "none"):
+    text = given or (json.loads(file.read_text())["labels"] if file.is_file() else None)
+    if text in (None, "none"):
         raise ValueError(
             f"labels: {run} does not say whose labels it was trained with, or had none; name some, such as --labels S1."
         )
-    return str(labels)
+    return Labels.parse(str(text))
