@@ -1,4 +1,4 @@
-"""Loops over arrays compiled to machine code, for one thread; kept on the disk after the first call."""
+"""Loops over arrays compiled to machine code; cached on disk after the first call."""
 
 import inspect
 from collections.abc import Callable
@@ -10,12 +10,12 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
 def compiled(function: _Kernel) -> _Kernel:
-    """Compiled with the arithmetic of numpy, infinities included."""
+    """Compile a function with numpy's arithmetic, including infinities."""
     return _compiled(function, fastmath=False)
 
 
 def fast_compiled(function: _Kernel) -> _Kernel:
-    """Compiled so that sums may be taken in any order and no number is infinite: several times as fast."""
+    """Compile a function whose sums may be taken in any order and never involve infinities: several times faster."""
     return _compiled(function, fastmath=True)
 
 

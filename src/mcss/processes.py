@@ -1,4 +1,4 @@
-"""Processes of a pool that do not outlive the program that started them."""
+"""Processes: the threads and memory of this one, and worker processes that do not outlive the program."""
 
 import ctypes
 import multiprocessing
@@ -13,18 +13,18 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 
 
 def processors() -> int:
-    """Processors that this process may use; all of the machine's where the system does not tell."""
+    """Return the number of processors that this process may use; all of the machine's if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def one_thread_each() -> AbstractContextManager[None]:
-    """Processes started in here use one thread: with more, two of them get in each other's way."""
+    """Let processes that are started within this context use one thread each, so that they do not compete."""
     return environment(dict.fromkeys(_ONE_THREAD, "1"))
 
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that are set in here, and afterwards what they were."""
+    """Set environment variables within this context and restore them afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -38,13 +38,13 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def end_with_parent() -> None:
-    """Let this process of a pool end when its parent does, however that ends: a parent that is killed tells nobody."""
+    """Let this worker process end when its parent does, even if the parent is killed and cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _exit_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
 
@@ -54,10 +54,10 @@ _LARGEST_KEPT = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory for the next tensors; does nothing elsewhere.
+    """Tell glibc to keep freed memory for the next tensors; has no effect with other C libraries.
 
-    By default every tensor beyond a few megabytes is mapped anew, and the kernel clears its pages, at every step.
-    Without that the frozen stages of EfficientNet-Lite0 run twice as fast on a CPU.
+    By default, memory for every tensor larger than a few megabytes is mapped again, and its pages are cleared by the
+    kernel, at every step. Without that, the frozen stages of EfficientNet-Lite0 run twice as fast on a CPU.
     """
     if sys.platform != "linux":
         return

@@ -299,7 +299,7 @@ def test_settings_beside_a_label_file_hold_for_it_alone_and_are_checked(tmp_path
     with pytest.raises(SourceError, match=r"poses\.toml: there is no setting unit; expected some of units, up"):
         read_labels(path, 20, 25.0)
     own.write_text("rate = -3")
-    with pytest.raises(SourceError, match=r"poses\.toml: poses\.rate must be a positive number"):
+    with pytest.raises(SourceError, match=r"poses\.toml: poses\.rate: expected a positive number"):
         read_labels(path, 20, 25.0)
 
 
@@ -309,7 +309,7 @@ def test_settings_beside_a_label_file_hold_for_it_alone_and_are_checked(tmp_path
 def test_labels_without_a_rate_or_outside_the_images_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "poses.npz"
     np.savez(path, poses=walk(COUNT, 25), names=np.array(JOINTS))
-    with pytest.raises(SourceError, match=r"does not say how many samples it has a second.*poses\.rate"):
+    with pytest.raises(SourceError, match=r"does not state how many samples per second it has.*poses\.rate"):
         read_labels(path, COUNT, 25.0)
     with pytest.raises(SourceError, match=r"no image has a label: its samples lie between 90\.000 s.*poses\.offset"):
         read_labels(path, COUNT, 25.0, PoseSettings(rate=25.0, offset=90.0))
@@ -441,14 +441,14 @@ def test_lines_of_a_csv_that_do_not_fit_are_named(tmp_path: Path, text: str, mes
 def test_a_joint_that_is_never_known_is_named(tmp_path: Path) -> None:
     poses = walk(COUNT, 25)
     poses[:, 5] = np.nan
-    with pytest.raises(SourceError, match=r"not one of its 30 samples has all joints \(LKnee is known in 0%"):
+    with pytest.raises(SourceError, match=r"none of its 30 samples has all joints \(LKnee is known in 0%"):
         read_labels(npz(tmp_path / "poses.npz", poses), COUNT, 25.0)
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"rate": 0.0}, "poses.rate must be"),
+        ({"rate": 0.0}, "poses.rate: expected"),
         ({"offset": float("nan")}, "poses.offset"),
         ({"max_gap": -1.0}, "max_gap ≥ 0"),
     ],
@@ -514,5 +514,5 @@ def test_faulty_labels_are_refused_before_anything_is_written(folder: Path, tmp_
         Videos(size=48).import_to(tmp_path / "capture", own)
     assert not (tmp_path / "capture").exists()
     (own / "Ann" / "walk 1" / "poses.csv").write_text("x")
-    with pytest.raises(SourceError, match=r"expected one file of 3D labels, came poses\.csv, poses\.trc; keep one"):
+    with pytest.raises(SourceError, match=r"expected one file of 3D labels, got poses\.csv, poses\.trc; keep one"):
         pose_file(own / "Ann" / "walk 1")
