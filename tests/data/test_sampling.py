@@ -161,7 +161,7 @@ def test_a_pose_batch_depends_on_seed_and_step_alone(tiny_capture: Capture) -> N
 
 
 def test_no_labels_make_no_pose_batch(tiny_capture: Capture) -> None:
-    with pytest.raises(ValueError, match="needs labelled images, there are none"):
+    with pytest.raises(ValueError, match="needs labelled images, but there are none"):
         pose_plan(labelled_images(tiny_capture.instants(), Labels.parse("none")))
 
 

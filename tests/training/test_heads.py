@@ -13,7 +13,7 @@ from mcss.data.labels import Labels
 from mcss.data.writer import CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
-from mcss.models.model_file import save_model
+from mcss.models.model_file import read_model, save_model
 from mcss.models.orientation import OrientationConfig, angle_between
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.training.heads import (
@@ -74,7 +74,7 @@ def test_equip_writes_a_model_that_knows_headings_and_errors(run: Path, tiny_cap
     assert found.heading is not None
     assert found.error is not None
     assert json.loads((run / "summary.json").read_text())["labels"] == "S1"
-    about = mcss.training.checkpoints.read_model(run / "half.safetensors").about
+    about = read_model(run / "half.safetensors").about
     assert about["fingerprint"] == "abc"
     assert about["equipped"] == f"{tiny_capture.fingerprint} S1"
     assert mcss.load(run).predict(tiny_capture.decode(np.arange(3))).heading is None

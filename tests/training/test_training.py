@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.augmentation import normalise
+from mcss.data.augmentation import mirrored_canonical, normalise
 from mcss.data.batches import Batch
 from mcss.data.capture import Capture
 from mcss.data.writer import CaptureWriter
@@ -31,6 +31,7 @@ from mcss.training.loop import train
 from mcss.training.metrics_log import read_metrics
 from mcss.training.runs import check_run, write_config
 from mcss.training.settings import OptimiserSettings, TrainSettings, recipe
+from runs_for_tests import NO_AUGMENTATION
 
 STEPS = 8
 
@@ -75,7 +76,14 @@ def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_captur
         "s = settings_for(c, optimiser=OptimiserSettings(steps=60, schedule='cosine', average=0.9));"
         "train(s, Path(sys.argv[3]), resume=True)"
     )
-    command = [sys.executable, "-c", script, f"{Path(__file__).parent}:{Path(__file__).parents[1]}", tiny_capture.uri, str(killed)]
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        f"{Path(__file__).parent}:{Path(__file__).parents[1]}",
+        tiny_capture.uri,
+        str(killed),
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while not (killed / "checkpoint.safetensors").exists():
             assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
@@ -122,6 +130,18 @@ def test_a_run_stopped_between_checkpoints_continues_from_the_last_one(
     assert same_weights(tmp_path / "whole", tmp_path / "stopped")
     lines = read_metrics(tmp_path / "stopped" / "metrics.jsonl")
     assert [line["step"] for line in lines if "total" in line] == [2, 4, 6, 8]
+
+
+def test_mirroring_reaches_the_images_and_labels_of_a_run(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[training.Run] = []
+    monkeypatch.setattr(training, "_fit", lambda run, *_: runs.append(run))
+    for name, mirror in (("plain", 0.0), ("mirrored", 1.0)):
+        train(settings_for(tiny_capture, augmentation=replace(NO_AUGMENTATION, mirror=mirror)), tmp_path / name)
+    plain, mirrored = (run.source.batch(0) for run in runs)
+    torch.testing.assert_close(mirrored.images, plain.images.flip(-1), atol=0.05, rtol=0)
+    torch.testing.assert_close(mirrored.poses, mirrored_canonical(plain.poses))
 
 
 def test_the_seed_decides_the_weights(tiny_capture: Capture, tmp_path: Path) -> None:

@@ -163,4 +163,5 @@ def equip(
     assert parts.uncertainty is not None
     weights = [round(float(w), 4) for w in parts.uncertainty.weights]
     console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
-    finish({"model": str(path), "labels": str(labels), "error_weights": weights, "limit": parts.uncertainty.limit}, json)
+    limit = parts.uncertainty.limit
+    finish({"model": str(path), "labels": str(labels), "error_weights": weights, "limit": limit}, json)

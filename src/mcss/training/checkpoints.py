@@ -1,10 +1,10 @@
-"""The state of a run that training goes on from after a stop, bit for bit.
+"""Checkpoints: the state from which an interrupted run resumes bit for bit.
 
 A run folder holds
 
-* ``config.json``: every setting, the capture's fingerprint and the versions it was made with,
+* ``config.json``: every setting, the capture's fingerprint and the versions of the software,
 * ``metrics.jsonl``: a line for every logged step,
-* ``checkpoint.safetensors``: everything that an interrupted run needs to go on bit for bit,
+* ``checkpoint.safetensors``: everything that an interrupted run needs to resume bit for bit,
 * ``model.safetensors``: the trained network (`mcss.models.model_file`).
 """
 
@@ -29,7 +29,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     config_digest: str,
 ) -> None:
-    """Write all that the step after `step` depends on."""
+    """Write everything that the step after `step` depends on."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
@@ -45,7 +45,7 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     config_digest: str,
 ) -> int:
-    """Put everything back as `save_checkpoint` found it and return its step.
+    """Restore everything that `save_checkpoint` wrote and return its step.
 
     Raises:
         CheckpointError: The file is broken or belongs to a run with other settings.

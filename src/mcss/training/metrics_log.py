@@ -1,4 +1,4 @@
-"""The log of a run: a line of ``metrics.jsonl`` for what training and validation came to, and when."""
+"""The log of a run: ``metrics.jsonl``, a line for every logged training step and every validation."""
 
 import dataclasses
 import json
@@ -9,10 +9,11 @@ from typing import Any
 
 from mcss.evaluation.evaluate import Evaluation
 from mcss.files import write_text
+from mcss.methods.method import Losses
 
 
 class RunLog:
-    """Lines of ``metrics.jsonl``: what training and validation came to, and when."""
+    """Writes losses and validation results to ``metrics.jsonl``, with the images and seconds until then."""
 
     def __init__(self, path: Path, images: int, seconds: float, writes: bool) -> None:
         self._path, self._writes = path, writes
@@ -20,16 +21,16 @@ class RunLog:
         self._last = (images, self._begin)
 
     def count(self, images: int) -> None:
-        """So many images more were trained on."""
+        """Count images that were trained on."""
         self._images += images
 
-    def training(self, step: int, losses: Any, rate: float) -> str:
-        """Write a line for a training step; returns a short form of it to show.
+    def training(self, step: int, losses: Losses, rate: float) -> str:
+        """Write a line for a training step and return a short form of it to show.
 
         Args:
             step: Steps done.
-            losses: A dataclass of 0-d tensors, or None where a method has no such term.
-            rate: Learning rate.
+            losses: The losses of the step, 0-d tensors.
+            rate: The learning rate.
         """
         values = {
             field.name: float(value.detach())
@@ -45,14 +46,14 @@ class RunLog:
         parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
         return " · ".join([*parts, f"{speed:.0f} images/s"])
 
-    def validation(self, step: int, found: Evaluation, with_pose: bool) -> None:
-        """Write a point of the learning curve; without its pose where no label was seen yet."""
+    def validation(self, step: int, evaluation: Evaluation, with_pose: bool) -> None:
+        """Write a point of the learning curve, with pose errors if the network learns from labels."""
         line: dict[str, Any] = {"step": step}
-        if found.pose is not None and with_pose:
-            scores = found.pose.over_poses
+        if evaluation.pose is not None and with_pose:
+            scores = evaluation.pose.over_poses
             line |= {"mpjpe": scores.mpjpe, "n_mpjpe": scores.n_mpjpe, "pa_mpjpe": scores.pa_mpjpe}
-        if found.retrieval is not None and found.retrieval.same_instant is not None:
-            line["hit_at_1"] = found.retrieval.same_instant.hit_at_1
+        if evaluation.retrieval is not None and evaluation.retrieval.same_instant is not None:
+            line["hit_at_1"] = evaluation.retrieval.same_instant.hit_at_1
         self._write({"step": step, "validation": line})
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -64,7 +65,7 @@ class RunLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    """Read the lines of a ``metrics.jsonl``, without a last line that a killed process left incomplete."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -75,13 +76,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def last_validation(path: Path) -> dict[str, float]:
-    """The last point of the learning curve in a ``metrics.jsonl``, by measure."""
+    """Return the last point of the learning curve in a ``metrics.jsonl``, by measure."""
     point = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
     return {name: value for name, value in point.items() if name != "step"}
 
 
 def rewind(path: Path, step: int) -> tuple[int, float]:
-    """Drop the lines after a checkpoint's step; images seen and seconds spent until then."""
+    """Remove the lines after a checkpoint's step; return the images seen and seconds spent until then."""
     lines = [line for line in read_metrics(path) if line["step"] <= step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     return (lines[-1]["images"], lines[-1]["seconds"]) if lines else (0, 0.0)

@@ -1,7 +1,7 @@
-"""Several runs beside each other, each in a process with its share of the processors.
+"""Several runs in parallel, each in a process with its share of the processors.
 
-Two runs of one thread each train a third faster together than one after the other with two threads: the layers of
-the small maps gain little from a second thread.
+Two runs with one thread each train a third faster together than one after the other with two threads: the layers of
+small feature maps gain little from a second thread.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """A run to train, or to go on with."""
+    """A run to train or to resume."""
 
     settings: TrainSettings
     out: Path
@@ -35,17 +35,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Share:
-    """Which runs of a list are one machine's, of several that share a folder."""
+    """The runs of a list that one machine trains, of several that share a folder."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def parse(cls, text: str) -> "Share":
-        """Of ``1/4``: the second of four machines.
+        """Parse a text such as ``1/4``, the second of four machines.
 
         Raises:
-            ValueError: Another text.
+            ValueError: The text is something else.
         """
         index, slash, count = text.partition("/")
         if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
@@ -53,19 +53,18 @@ class Share:
         return cls(int(index), int(count))
 
     def of(self, names: Iterable[str]) -> set[str]:
-        """Those of some names that are this machine's; every machine has to give the same ones in the same order."""
+        """Return the names that are this machine's; every machine has to give the same ones in the same order."""
         return set(list(dict.fromkeys(names))[self.index :: self.count])
 
 
 def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> None:
-    """Train all jobs, `processes` at a time; each goes on from its last checkpoint.
+    """Train all jobs, `processes` at a time; each resumes from its last checkpoint.
 
-    What frozen stages make of the images is computed before, by this process alone.
-
-    Ctrl-C reaches the processes too; they leave their checkpoints.
+    The feature maps of frozen stages are computed first, by this process alone. Ctrl-C reaches all processes, which
+    leave their checkpoints.
 
     Raises:
-        ValueError: Of the first run that failed; the others are trained to their end.
+        ValueError: The error of the first run that failed; the others are trained to their end.
     """
     for job in jobs:
         cache_images(job.settings, progress)
@@ -79,25 +78,25 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
     total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
     with (
         progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
-        ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_one_of, initargs=(threads,)) as pool,
+        ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_prepare_process, initargs=(threads,)) as pool,
     ):
         futures: list[Future[Path]] = [pool.submit(train, job.settings, job.out, True) for job in jobs]
         while not all(future.done() for future in futures):
             time.sleep(_POLL_SECONDS)
-            for place, job in enumerate(jobs):
-                now = max(_steps_of_both(job.out), steps[place])
-                task.advance(now - steps[place])
-                steps[place] = now
+            for index, job in enumerate(jobs):
+                now = max(_steps_of_both(job.out), steps[index])
+                task.advance(now - steps[index])
+                steps[index] = now
             task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
         for future in futures:
             future.result()
 
 
 def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:
-    """The jobs whose learning curve has not reached its end; it alone is looked at, weights may have been cleared away.
+    """Return the jobs whose learning curve has not reached its end, whether or not there are weights.
 
     Raises:
-        ValueError: A folder holds a run with other settings or of another capture.
+        CheckpointError: A folder holds a run with other settings or of another capture.
     """
     waiting = []
     for job in jobs:
@@ -118,6 +117,6 @@ def _steps_of_both(run: Path) -> int:
     return _steps(run / FIRST_STAGE) + _steps(run)
 
 
-def _one_of(threads: int) -> None:
+def _prepare_process(threads: int) -> None:
     end_with_parent()
     torch.set_num_threads(threads)

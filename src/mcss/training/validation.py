@@ -1,4 +1,4 @@
-"""The learning curve of a run: how the network does on the validation split."""
+"""The learning curve of a run: the network's results on the validation split."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from mcss.training.settings import TrainSettings
 
 @dataclass(frozen=True, eq=False)
 class CachedPredictor:
-    """Predicts from cached maps of unchanged images (one variant each): quick, for learning curves."""
+    """Predicts from cached feature maps of unchanged images, which is fast enough for learning curves."""
 
     network: PoseEstimator
     stages: CachedStages
 
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
-        """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
+        """Predict poses in mm, in the network's coordinate frame, and embeddings of some rows of the capture."""
         images = self.stages.images(rows, np.random.default_rng(0), np.zeros(len(rows), bool))
         return predict_images(self.network, images, self.stages.first_stage)
 
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """Evaluates a network on some instants of the validation split: a point of the curve."""
+    """Evaluates a network on some instants of the validation split, for a point of the curve."""
 
     predict: NetworkPredictor | CachedPredictor
     capture: Capture
@@ -39,19 +39,19 @@ class LearningCurve:
     settings: EvaluationSettings
 
     def __call__(self, network: PoseEstimator) -> Evaluation:
-        """Measure a network as it now is."""
+        """Evaluate a network in its current state."""
         predict = dataclasses.replace(self.predict, network=network)
-        found = predict_split(predict, self.capture, self.split, self.settings)
-        return evaluate_predictions(found, self.capture.fingerprint, self.split, self.settings)
+        prediction = predict_split(predict, self.capture, self.split, self.settings)
+        return evaluate_predictions(prediction, self.capture.fingerprint, self.split, self.settings)
 
 
 def learning_curve(
     settings: TrainSettings, network: PoseEstimator, capture: Capture, progress: Progress
 ) -> LearningCurve | None:
-    """The curve of a run; None where the capture has no split for it.
+    """Return the learning curve of a run; None where the capture lacks the split.
 
     Raises:
-        CaptureError: Poses are in camera space, and the capture does not know the cameras of that split.
+        CaptureError: Poses are in camera space, and the capture lacks the cameras of that split.
     """
     split = settings.validation
     if split is None or split not in capture.splits:
@@ -59,7 +59,7 @@ def learning_curve(
     evaluation = EvaluationSettings(
         max_instants=settings.validation_instants, max_queries=300, max_gallery=4 * settings.validation_instants
     )
-    if network.frame == "camera":  # says so now, not at the first point of the curve
+    if network.frame == "camera":  # fail now, not at the first point of the curve
         rows = evaluated_instants(capture, split, evaluation).rows
         capture.rotations(rows[rows >= 0], f"scoring the split {split!r} in camera space")
     predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
