@@ -226,12 +226,12 @@ def test_examples_run_from_good_to_bad_and_tell_the_true_errors(tiny_capture: Ca
     assert shown == sorted(shown)
     assert shown[-1] > 1.1 * shown[0]
     for example in retrieval_examples(tiny_capture, {"mcss": predicted(tiny_capture, 0)}, rows):
-        near = example.found["mcss"]
+        near = example.neighbours["mcss"]
         assert [n.same_instant for n in near[:3]] == [True] * 3, "three other views of the instant come first"
-        assert all(n.right and n.pa_mpjpe is not None and n.pa_mpjpe < 1e-2 for n in near[:3])
+        assert all(n.correct and n.pa_mpjpe is not None and n.pa_mpjpe < 1e-2 for n in near[:3])
     for example in retrieval_examples(tiny_capture, {"mcss": predictions}, rows, cross_subject=True):
         query = example.caption.split(" · ")
-        for n in example.found["mcss"]:
+        for n in example.neighbours["mcss"]:
             assert n.caption.split(" · ")[0] != query[0]
             assert n.caption.split(" · ")[3] != query[3]
     with pytest.raises(ValueError, match=r"rows: no predictions for rows \[99999\]"):

@@ -1,1 +1,1 @@
-"""From predictions to figures and reports."""
+"""Evaluation: predictions of a split, their errors and retrieval scores, and reports of them."""

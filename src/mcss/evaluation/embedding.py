@@ -1,4 +1,4 @@
-"""How distances in the embedding go with distances of poses (Mitra et al., CVPR 2020, Sec. 6.2, Fig. 6)."""
+"""How distances in the embedding relate to distances of poses (Mitra et al., CVPR 2020, Sec. 6.2, Fig. 6)."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,14 @@ from mcss.retrieval import EmbeddedImages, embedding_distances, in_chunks, pair_
 
 BIN_MM = 20.0
 """Width of the bins of pose distance."""
-FEWEST = 50
-"""Pairs that a bin needs, or it is left out: the mean of a few says nothing."""
+
+FEWEST_PAIRS = 50
+"""Pairs that a bin needs; bins with fewer are left out, since the mean of a few pairs is noise."""
 
 
 @dataclass(frozen=True)
 class DistanceCurve:
-    """Mean embedding distance by pose distance, over pairs of a kind."""
+    """Mean embedding distance by pose distance, over pairs of one kind."""
 
     name: str
     """``same view``, or ``different view``."""
@@ -26,56 +27,57 @@ class DistanceCurve:
     rho: float
     """Spearman's rank correlation of the two distances."""
     pose_mm: tuple[float, ...]
-    """PA-MPJPE in the middle of each bin."""
+    """PA-MPJPE at the centre of each bin."""
     mean: tuple[float, ...]
-    """Of the embedding distances in it."""
+    """Mean embedding distance in each bin."""
     deviation: tuple[float, ...]
+    """Standard deviation of the embedding distances in each bin."""
     counts: tuple[int, ...]
+    """Pairs in each bin."""
 
 
 def random_queries(gallery: EmbeddedImages, per_subject: int, seed: int) -> Int64[np.ndarray, " queries"]:
-    """Places of so many random labelled images of each subject, or of all where there are fewer."""
+    """Indices of `per_subject` random labelled images of each subject, or of all its images if it has fewer."""
     labelled = ~gallery.pose.isnan().any(-1).any(-1).numpy()
     random, chosen = np.random.default_rng(seed), []
     for subject in np.unique(gallery.subject.numpy()):
-        own = np.flatnonzero(labelled & (gallery.subject.numpy() == subject))
-        chosen.append(np.sort(random.choice(own, min(per_subject, len(own)), replace=False)))
+        images = np.flatnonzero(labelled & (gallery.subject.numpy() == subject))
+        chosen.append(np.sort(random.choice(images, min(per_subject, len(images)), replace=False)))
     return np.concatenate(chosen).astype(np.int64)
 
 
 def distance_curves(gallery: EmbeddedImages, queries: Int64[np.ndarray, " queries"]) -> tuple[DistanceCurve, ...]:
-    """The curves of pairs from the same view and from different views; an image is not paired with itself.
+    """Compute the curves of pairs from the same view and from different views; no image is paired with itself.
 
     Args:
         gallery: Labelled images.
-        queries: Places of those that are paired with all others.
+        queries: Indices of the images that are paired with all others.
 
     Raises:
-        ValueError: No pair is left.
+        ValueError: There are no two labelled images.
     """
     apart: dict[str, list[Tensor]] = {"same view": [], "different view": []}
     poses: dict[str, list[Tensor]] = {"same view": [], "different view": []}
-    asked = gallery.take(torch.from_numpy(queries))
-    everybody, start = torch.arange(len(gallery)), 0
-    for some in in_chunks(asked, gallery):
-        own = torch.from_numpy(queries[start : start + len(some)])[:, None] == everybody
-        start += len(some)
-        distances = embedding_distances(some.embedding, gallery.embedding)
-        errors = pair_errors(some, gallery)
-        same = some.view[:, None] == gallery.view[None, :]
-        for name, kind in (("same view", same & ~own), ("different view", ~same)):
+    indices, start = torch.arange(len(gallery)), 0
+    for chunk in in_chunks(gallery.take(torch.from_numpy(queries)), gallery):
+        itself = torch.from_numpy(queries[start : start + len(chunk)])[:, None] == indices
+        start += len(chunk)
+        distances = embedding_distances(chunk.embedding, gallery.embedding)
+        errors = pair_errors(chunk, gallery)
+        same = chunk.view[:, None] == gallery.view[None, :]
+        for name, kind in (("same view", same & ~itself), ("different view", ~same)):
             kept = kind & errors.isfinite()
             apart[name].append(distances[kept].float())
             poses[name].append(errors[kept].float())
-    found = [_curve(name, torch.cat(poses[name]), torch.cat(apart[name])) for name in apart if apart[name]]
-    curves = tuple(curve for curve in found if curve is not None)
+    possible = [_curve(name, torch.cat(poses[name]), torch.cat(apart[name])) for name in apart if apart[name]]
+    curves = tuple(curve for curve in possible if curve is not None)
     if not curves:
-        raise ValueError("distance curves need labelled images to compare, there are fewer than two.")
+        raise ValueError("distance curves: expected at least two labelled images to compare, got fewer.")
     return curves
 
 
 def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """Spearman's ρ: the correlation of ranks, equal values sharing their mean rank; NaN if all are equal."""
+    """Spearman's ρ, the correlation of ranks; equal values share their mean rank, and NaN if all are equal."""
     ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (a, b)]
     size = float(np.sqrt(np.square(ranks[0]).sum() * np.square(ranks[1]).sum()))
     return float((ranks[0] * ranks[1]).sum() / size) if size else float("nan")
@@ -84,19 +86,19 @@ def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
 def _curve(name: str, poses: Float[Tensor, " pairs"], apart: Float[Tensor, " pairs"]) -> DistanceCurve | None:
     if len(poses) < 2:
         return None
-    place = (poses / BIN_MM).long()
-    counts = place.bincount()
-    enough = counts >= min(FEWEST, int(counts.max()))
-    total = place.bincount(apart.double())
-    squares = place.bincount(apart.double().square())
+    bins = (poses / BIN_MM).long()
+    counts = bins.bincount()
+    enough = counts >= min(FEWEST_PAIRS, int(counts.max()))
+    total = bins.bincount(apart.double())
+    squares = bins.bincount(apart.double().square())
     mean = total[enough] / counts[enough]
     deviation = (squares[enough] / counts[enough] - mean.square()).clamp(min=0).sqrt()
-    middle = (torch.arange(len(counts))[enough] + 0.5) * BIN_MM
+    centre = (torch.arange(len(counts))[enough] + 0.5) * BIN_MM
     return DistanceCurve(
         name=name,
         pairs=len(poses),
         rho=spearman(poses.numpy(), apart.numpy()),
-        pose_mm=_plain(middle),
+        pose_mm=_plain(centre),
         mean=_plain(mean),
         deviation=_plain(deviation),
         counts=tuple(counts[enough].tolist()),

@@ -1,4 +1,4 @@
-"""A predictor and a capture in, all measures of a split out."""
+"""The measures of a split: errors of predicted poses, and retrieval across views."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from mcss.skeletons import PoseFrame
 
 @dataclass(frozen=True)
 class PoseScores:
-    """Means of the pose measures: mm, except where it says otherwise. See `mcss.metrics` for 16 and 17 joints."""
+    """Means of the pose measures, in mm unless stated otherwise. See `mcss.metrics` for 16 and 17 joints."""
 
     mpjpe: float
     n_mpjpe: float
@@ -39,15 +39,15 @@ class PoseScores:
     n_mpjpe_17: float
     pa_mpjpe_17: float
     pck: float
-    """Share (0 to 1) of the 16 joints nearer than 150 mm."""
+    """Share (0 to 1) of the 16 joints with an error below 150 mm."""
     auc: float
-    """Mean share (0 to 1) over 0, 5, … 150 mm, 16 joints."""
+    """Mean of that share over the thresholds 0, 5, … 150 mm."""
     angle: float
-    """Degrees."""
+    """Mean error of the joint angles in degrees."""
 
     @classmethod
     def mean(cls, scores: "Sequence[PoseScores]") -> "PoseScores":
-        """The plain mean of several."""
+        """Average several scores, each with the same weight."""
         return cls(*np.mean([dataclasses.astuple(s) for s in scores], axis=0).tolist())
 
 
@@ -57,11 +57,11 @@ class PoseEvaluation:
 
     images: int
     frame: PoseFrame
-    """What the poses were turned to. Only PA-MPJPE and joint angles are the same quantity in both frames."""
+    """The coordinate frame of the poses. Only PA-MPJPE and joint angles are the same quantity in all frames."""
     over_poses: PoseScores
-    """Every image counts the same."""
+    """Means over images."""
     over_actions: PoseScores
-    """Every action counts the same."""
+    """Means over the means of each action."""
     actions: Mapping[str, PoseScores]
     action_images: Mapping[str, int]
 
@@ -71,28 +71,28 @@ class RetrievalEvaluation:
     """Retrieval over a split; the gallery never holds the query's own view."""
 
     all_subjects: PoseRetrieval | None
-    """Case 1 of the paper. None without labels or with one view only."""
+    """Case 1 of the paper: anybody may be retrieved. None without labels or with only one view."""
     cross_subject: PoseRetrieval | None
-    """Case 2: nor the query's own subject. None with one subject only."""
+    """Case 2: the query's own subject is left out. None with only one subject."""
     same_instant: InstantRetrieval | None
-    """None where no instant is seen by two views."""
+    """None if no instant is seen by two views."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured. The same inputs give the same numbers."""
+    """All measures of a split. The same inputs give the same numbers."""
 
     version: str
     capture: str
-    """Fingerprint."""
+    """Fingerprint of the capture."""
     split: str
     instants: int
     images: int
     without_heading: int
-    """Labelled instants left out of the pose measures, since their canonical pose is undefined."""
+    """Labelled instants that are left out of the pose measures, because their canonical pose is undefined."""
     settings: EvaluationSettings
     pose: PoseEvaluation | None
-    """None for systems without a pose head, and for captures without labels."""
+    """None for systems that predict no pose, and for captures without labels."""
     retrieval: RetrievalEvaluation | None
     """None for systems without an embedding."""
 
@@ -107,7 +107,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Evaluation":
-        """The inverse of `to_json`."""
+        """Read what `to_json` returned."""
         pose, retrieval = plain["pose"], plain["retrieval"]
         return cls(
             **{f: plain[f] for f in ("version", "capture", "split", "instants", "images", "without_heading")},
@@ -127,8 +127,8 @@ def evaluate(
     """Measure a predictor on one split of a capture.
 
     Raises:
-        CaptureError: No such split.
-        ValueError: What the predictor returned is not as promised.
+        CaptureError: There is no such split.
+        ValueError: The predictor returned something malformed.
     """
     settings = settings or EvaluationSettings()
     predictions = predict_split(predict, capture, split, settings, progress)
@@ -138,7 +138,14 @@ def evaluate(
 def evaluate_predictions(
     predictions: SplitPrediction, fingerprint: str, split: str, settings: EvaluationSettings
 ) -> Evaluation:
-    """Measure predictions that were made before."""
+    """Measure the predictions of a split.
+
+    Args:
+        predictions: What a system predicts for the split.
+        fingerprint: Fingerprint of the capture.
+        split: Name of the split.
+        settings: How the split is evaluated; they have to be those that the predictions were made with.
+    """
     instants = predictions.instants
     labelled = ~np.isnan(instants.pose).any(axis=(1, 2))
     return Evaluation(
@@ -155,13 +162,15 @@ def evaluate_predictions(
 
 
 def gallery_of(predictions: SplitPrediction) -> EmbeddedImages:
-    """The images as retrieval sees them.
+    """Convert predictions to the images that `mcss.retrieval` works with.
 
     Raises:
-        ValueError: There are no embeddings.
+        ValueError: The predictions have no embeddings.
     """
     if predictions.embedding is None:
-        raise ValueError("retrieval needs embeddings, and this predictor gives none; evaluate one that does.")
+        raise ValueError(
+            "retrieval: expected a system with an embedding, got one without; evaluate a run of mcss or supervised."
+        )
     instants, instant = predictions.instants, predictions.instant
     sequence = instants.subject * len(instants.sequences) + instants.sequence
     return EmbeddedImages(
@@ -218,18 +227,24 @@ def _evaluate_retrieval(predictions: SplitPrediction, settings: EvaluationSettin
     random = np.random.default_rng(np.random.SeedSequence([settings.seed, len(predictions)]))
     everything = gallery_of(predictions)
     gallery = everything.take(whole_instants(everything.instant, settings.max_gallery, random))
-    queries = gallery.take(_drawn(torch.arange(len(gallery)), settings.max_queries, random))
+    queries = gallery.take(_random_subset(torch.arange(len(gallery)), settings.max_queries, random))
     labelled = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
-    asked = queries.take((~queries.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
+    labelled_queries = queries.take((~queries.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
     return RetrievalEvaluation(
-        all_subjects=retrieve_poses(asked, labelled, cross_subject=False, ks=KS),
-        cross_subject=retrieve_poses(asked, labelled, cross_subject=True, ks=KS),
+        all_subjects=retrieve_poses(labelled_queries, labelled, cross_subject=False, ks=KS),
+        cross_subject=retrieve_poses(labelled_queries, labelled, cross_subject=True, ks=KS),
         same_instant=retrieve_instants(queries, gallery, settings.tolerance),
     )
 
 
 def whole_instants(instant: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
-    """Places of all images of instants drawn until the next would make more than `at_most` images."""
+    """Indices of all images of random instants, as many instants as give at most `at_most` images.
+
+    Args:
+        instant: The instant of each image.
+        at_most: Most images; the first instant is taken in any case.
+        random: Draws the instants.
+    """
     if len(instant) <= at_most:
         return torch.arange(len(instant))
     order = random.permutation(int(instant.max()) + 1)
@@ -239,16 +254,16 @@ def whole_instants(instant: Int[Tensor, " n"], at_most: int, random: np.random.G
     return torch.from_numpy(np.flatnonzero(chosen[instant.numpy()]))
 
 
-def _drawn(places: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
-    if len(places) <= at_most:
-        return places
-    return places[torch.from_numpy(np.sort(random.choice(len(places), at_most, replace=False)))]
+def _random_subset(indices: Int[Tensor, " n"], at_most: int, random: np.random.Generator) -> Int[Tensor, " m"]:
+    if len(indices) <= at_most:
+        return indices
+    return indices[torch.from_numpy(np.sort(random.choice(len(indices), at_most, replace=False)))]
 
 
 def _pose_evaluation(plain: Mapping[str, Any]) -> PoseEvaluation:
     return PoseEvaluation(
         images=plain["images"],
-        frame=plain.get("frame", "canonical"),  # of before there were others
+        frame=plain.get("frame", "canonical"),  # older files do not state it
         over_poses=PoseScores(**plain["over_poses"]),
         over_actions=PoseScores(**plain["over_actions"]),
         actions={name: PoseScores(**scores) for name, scores in plain["actions"].items()},

@@ -22,28 +22,28 @@ from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 
 @dataclass(frozen=True, eq=False)
 class MeanPose:
-    """The predictor that has not looked: the mean of the labelled poses, whatever the image."""
+    """Predicts the mean of the labelled poses for every image."""
 
     pose: Float[Tensor, "17 3"]
     frame: PoseFrame = "canonical"
-    """What the pose is turned to."""
+    """The coordinate frame of the pose."""
 
     @classmethod
     def of(cls, labelled: Instants) -> "MeanPose":
-        """The mean canonical pose over the instants that have a pose and a heading.
+        """Average the canonical poses of the instants that have a pose and a heading.
 
         Raises:
-            ValueError: No instant has.
+            ValueError: No instant has a pose and a heading.
         """
         return cls(canonical_pose(cls._poses(labelled)).mean(0).float())
 
     @classmethod
     def in_cameras(cls, capture: Capture, labelled: Instants) -> "MeanPose":
-        """The mean along the axes of the camera, over the images of these instants.
+        """Average the poses along the axes of the camera, over the images of these instants.
 
         Raises:
             ValueError: No instant has a pose and a heading.
-            CaptureError: The capture does not know its cameras.
+            CaptureError: Cameras of the capture are unknown.
         """
         poses = cls._poses(labelled)
         rows = labelled.rows[labelled.heading_valid]
@@ -55,8 +55,8 @@ class MeanPose:
     def _poses(labelled: Instants) -> Float[Tensor, "n 17 3"]:
         if not labelled.heading_valid.any():
             raise ValueError(
-                f"the mean pose needs labels: none of the {len(labelled)} instants has a pose with a heading; "
-                "choose other labels"
+                f"mean pose: expected labelled instants with a heading, got none of "
+                f"{len(labelled)}; choose other labels"
             )
         return torch.from_numpy(labelled.pose[labelled.heading_valid]).double()
 
@@ -67,22 +67,23 @@ class MeanPose:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How much of a split is looked at, and how."""
+    """How much of a split is evaluated, and how."""
 
     batch_size: int = 64
     """Images given to the predictor at a time."""
     max_instants: int | None = None
-    """Use at most this many instants, evenly spread over the split; all by default."""
+    """Evaluate at most this many instants, evenly spread over the split; all by default."""
     max_queries: int = 1000
-    """Retrieval: queries drawn from the gallery."""
+    """Random queries drawn from the gallery, at most."""
     max_gallery: int = 4000
-    """Retrieval: images in the gallery; whole instants are drawn until the next would exceed this."""
+    """Images in the gallery, at most; whole instants are drawn at random until the next would exceed this."""
     views: tuple[str, ...] = ()
-    """Images of these views only; none given: all views."""
+    """Evaluate images of these views only; all views by default."""
     tolerance: int = 0
-    """Same-instant retrieval: frames by which a found image may be off (2 for real footage)."""
+    """Frames by which a retrieved image may differ from the query's instant and still count as the same; 2 suits real
+    footage."""
     seed: int = 0
-    """Of the draws above."""
+    """Seed of the random queries and gallery."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "max_queries", "max_gallery"):
@@ -96,7 +97,7 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, eq=False)
 class SplitPrediction:
-    """The predictions for all images of a split, one entry per image."""
+    """What a system predicts for all evaluated images of a split, one entry per image."""
 
     instants: Instants
     instant: Int64[np.ndarray, " n"]
@@ -106,21 +107,21 @@ class SplitPrediction:
     pose: Float[Tensor, "n 17 3"] | None
     embedding: Float[Tensor, "n dim"] | None
     rotation: Float[Tensor, "n 3 3"] | None = None
-    """World to camera, for poses in camera space; None for others."""
+    """Camera rotations (world to camera), for poses in camera space; None for others."""
     frame: PoseFrame = "canonical"
-    """What `pose` is turned to."""
+    """The coordinate frame of `pose`."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
 def evaluated_instants(capture: Capture, split: str, settings: EvaluationSettings) -> Instants:
-    """The instants of a split that the settings look at: all, or so many evenly spread ones."""
+    """The instants of a split that are evaluated: all of them, or at most `max_instants`, evenly spread."""
     instants = capture.instants(split)
     if settings.max_instants is None or settings.max_instants >= len(instants):
         return instants
-    places = np.linspace(0, len(instants) - 1, settings.max_instants)
-    return instants.take(np.unique(places.round().astype(np.int64)))
+    indices = np.linspace(0, len(instants) - 1, settings.max_instants)
+    return instants.take(np.unique(indices.round().astype(np.int64)))
 
 
 def predict_split(
@@ -130,16 +131,17 @@ def predict_split(
     settings: EvaluationSettings | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> SplitPrediction:
-    """Predict for every image of a split, or of as many of its instants as the settings allow.
+    """Predict for every evaluated image of a split.
 
     Raises:
-        CaptureError: No such split; or the poses are in camera space, and the capture does not know its cameras.
+        CaptureError: There is no such split, or the poses are in camera space and a camera of the capture is unknown.
+        ValueError: The split has no image of the views, or the predictor returned something malformed.
     """
     settings = settings or EvaluationSettings()
     instants = evaluated_instants(capture, split, settings)
-    looked_at = np.zeros(len(instants.views), bool)
-    looked_at[label_views(instants, settings.views or None, "views")] = True
-    instant, view = np.nonzero((instants.rows >= 0) & looked_at)
+    evaluated_views = np.zeros(len(instants.views), bool)
+    evaluated_views[label_views(instants, settings.views or None, "views")] = True
+    instant, view = np.nonzero((instants.rows >= 0) & evaluated_views)
     if not len(instant):
         raise ValueError(f"views: the split {split!r} has no image of the views {', '.join(settings.views)}.")
     rows = instants.rows[instant, view]
@@ -165,17 +167,17 @@ def predict_split(
 
 
 def target_poses(instants: Instants) -> Float[Tensor, "n 17 3"]:
-    """Canonical poses in mm; NaN for instants without a pose or without a heading."""
+    """The true canonical poses in mm; NaN for instants without a pose or without a heading."""
     canonical = canonical_pose(torch.from_numpy(instants.pose).double()).float()
     return canonical.masked_fill(~torch.from_numpy(instants.heading_valid)[:, None, None], torch.nan)
 
 
 def true_poses(predictions: SplitPrediction) -> Float[Tensor, "n 17 3"]:
-    """The pose in mm that each image shows, in the frame of the predictions; NaN as in `target_poses`."""
+    """The true pose in mm of each image, in the coordinate frame of the predictions; NaN as in `target_poses`."""
     instants, instant = predictions.instants, torch.from_numpy(predictions.instant)
     if predictions.frame == "canonical":
         return target_poses(instants)[instant]
-    # Those without a heading are left out here too, so that all systems are scored on the same images.
+    # Instants without a heading are left out in every frame, so that all systems are scored on the same images.
     scored = torch.from_numpy(instants.heading_valid)[instant]
     world = torch.from_numpy(instants.pose)[instant].double()
     if predictions.frame == "world":
@@ -202,7 +204,7 @@ def _checked(prediction: Prediction, count: int) -> Prediction:
 
 
 def write_predictions(path: Path, predictions: SplitPrediction, key: Mapping[str, str]) -> None:
-    """Write what a predictor said; `key` is what decides whether it may be read again."""
+    """Write predictions to a file, with the `key` under which `read_predictions` accepts them."""
     tensors = {
         name: value.contiguous()
         for name in ("pose", "embedding", "rotation")
@@ -214,12 +216,12 @@ def write_predictions(path: Path, predictions: SplitPrediction, key: Mapping[str
 
 
 def read_predictions(path: Path, instants: Instants, key: Mapping[str, str]) -> SplitPrediction | None:
-    """What `write_predictions` wrote under the same key; None if there is nothing, or something else.
+    """Read what `write_predictions` wrote under the same key; None if the file is missing or has another key.
 
     Args:
         path: The file.
-        instants: Of the split, as they were when it was predicted; the key must vouch for that.
-        key: As it was written.
+        instants: The instants that were evaluated; the key has to guarantee that they are the same.
+        key: The key it was written with.
     """
     if not path.is_file():
         return None
@@ -227,7 +229,7 @@ def read_predictions(path: Path, instants: Instants, key: Mapping[str, str]) -> 
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError:  # cut short by a full disk: it can be made again
+    except SafetensorError:  # truncated, by a full disk for example: it can be made again
         return None
     frame = about.pop("frame", "")
     if about != dict(key) or frame not in ("canonical", "camera", "world"):
@@ -236,7 +238,7 @@ def read_predictions(path: Path, instants: Instants, key: Mapping[str, str]) -> 
     return SplitPrediction(
         instants=instants,
         **numbers,
-        rows=instants.rows[numbers["instant"], numbers["view"]],  # another build of the capture may have others
+        rows=instants.rows[numbers["instant"], numbers["view"]],  # they differ between builds of the same capture
         pose=tensors.get("pose"),
         embedding=tensors.get("embedding"),
         rotation=tensors.get("rotation"),

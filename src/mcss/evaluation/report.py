@@ -96,7 +96,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Curve:
-    """A plot of what was logged: history keys along x and y. Entries without both keys are skipped."""
+    """A plot of the training log: its keys for x and y. Entries that lack one of them are skipped."""
 
     x: str
     y: str
@@ -137,11 +137,11 @@ class _Group:
 
     @property
     def posed(self) -> bool:
-        """Whether there are pose measures."""
+        """Whether the poses were scored."""
         return self.score("mpjpe") is not None
 
     def over(self, value: Callable[[Evaluation], float | None]) -> Spread | None:
-        """Mean and standard deviation of a figure over the seeds; None where no run has it."""
+        """A figure of every seed that has it; None if none has."""
         values = [v for r in self.results if (v := value(r.evaluation)) is not None]
         return None if not values else Spread(tuple(values))
 
@@ -157,21 +157,22 @@ class _Group:
         return self.over(value)
 
     def retrieved(self, case: str, name: str, k: int | None = None) -> Spread | None:
-        """A retrieval figure of a case, at K where it depends on it."""
+        """A retrieval figure of a case, at K if it depends on K."""
 
         def value(e: Evaluation) -> float | None:
-            found = None if e.retrieval is None else getattr(e.retrieval, case)
-            if found is None or k is None:
-                return None if found is None else float(getattr(found, name))
-            return next((float(getattr(s, name)) for s in found.scores if s.k == k), None)
+            scores = None if e.retrieval is None else getattr(e.retrieval, case)
+            if scores is None or k is None:
+                return None if scores is None else float(getattr(scores, name))
+            return next((float(getattr(score, name)) for score in scores.scores if score.k == k), None)
 
         return self.over(value)
 
 
 def history_of(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, float | int]]:
-    """The lines of a run's ``metrics.jsonl`` as a `SystemResult` holds them.
+    """Convert the lines of a run's ``metrics.jsonl`` to the history of a `SystemResult`.
 
-    Validation figures move up as ``validation_…``, ``seconds`` become ``minutes``; what is no number is left out.
+    Validation figures become ``validation_…``, ``seconds`` become ``minutes``, and values that are no numbers are left
+    out.
     """
     history = []
     for line in lines:
@@ -195,7 +196,7 @@ def run_report(
 
     Args:
         result: The run.
-        made: How it came about.
+        made: How it was made.
         beside: Rows to compare with, such as the mean pose.
         paper: The paper's numbers as a table, its header first.
         poses: Images with predicted and true poses.
@@ -218,7 +219,7 @@ def comparison_report(
 
     Args:
         results: What is compared.
-        made: How the figures came about.
+        made: How the figures were made.
         title: Title of the page.
         paper: The paper's numbers as a table, its header first.
         poses: Images with predicted and true poses.
@@ -234,7 +235,7 @@ def comparison_report(
 
 
 def report_rows(results: Sequence[SystemResult], made: Provenance) -> dict[str, Any]:
-    """The contents of ``report.json``: a row per system, label choice and seed, and how they came about."""
+    """The contents of ``report.json``: a row per system, label budget and seed, and how they were made."""
     return {
         "rows": [result.to_json() for result in results],
         "capture": made.capture,
@@ -261,7 +262,7 @@ def _page(
     environment.filters.update(mm=_millimetres, share=_percent)
     first = groups[-1].results[0].evaluation
     cases = [
-        ("all_subjects", "All subjects", "Case 1: anybody may be found, from another view than the query's."),
+        ("all_subjects", "All subjects", "Case 1: anybody may be retrieved, in another view than the query's."),
         ("cross_subject", "Other subjects only", "Case 2: the query's own subject is left out as well."),
     ]
     return environment.get_template("report.html").render(
@@ -304,7 +305,7 @@ def _coloured_groups(results: Sequence[SystemResult]) -> list[_Group]:
 
 
 def _headline(groups: Sequence[_Group]) -> dict[str, Any] | None:
-    """The first MCSS row against the baseline with the same labels."""
+    """Compare the first row of MCSS with the baseline's row for the same labels."""
     for ours in groups:
         for other in groups:
             if (ours.system, other.system) == (OURS, BASELINE) and ours.labels == other.labels:
@@ -315,7 +316,7 @@ def _headline(groups: Sequence[_Group]) -> dict[str, Any] | None:
 
 
 def _actions(groups: Sequence[_Group]) -> list[tuple[str, int]]:
-    """Actions of all systems and how many images each has."""
+    """The actions of all systems and the number of images of each."""
     counts: dict[str, int] = {}
     for group in groups:
         for result in group.results:
@@ -325,13 +326,13 @@ def _actions(groups: Sequence[_Group]) -> list[tuple[str, int]]:
 
 
 def _ks(groups: Sequence[_Group], case: str) -> list[int]:
-    found: set[int] = set()
+    ks: set[int] = set()
     for group in groups:
         for result in group.results:
             retrieval = result.evaluation.retrieval
             scored: PoseRetrieval | None = getattr(retrieval, case) if retrieval else None
-            found |= {score.k for score in scored.scores} if scored else set()
-    return sorted(found)
+            ks |= {score.k for score in scored.scores} if scored else set()
+    return sorted(ks)
 
 
 def _retrieval_plot(groups: Sequence[_Group], case: str) -> Markup:

@@ -26,7 +26,7 @@ from mcss.models.model_file import MODEL, read_model
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.build import build
-from mcss.sources.synthetic.scenes import SyntheticSettings
+from mcss.sources.synthetic.sequences import SyntheticSettings
 from mcss.training.checkpoints import METRICS
 from mcss.training.metrics_log import read_metrics
 

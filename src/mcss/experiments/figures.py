@@ -95,11 +95,11 @@ def retrieved_images(examples: Sequence[RetrievalExample], system: str, neighbou
     """Draw queries and the nearest images that a system finds (Fig. 4)."""
     sheet = []
     for example in examples:
-        found = example.found[system]
+        found = example.neighbours[system]
         sheet.append(
             [SheetImage(_small(example.image), "")]
             + [
-                SheetImage(_small(n.image), "" if n.pa_mpjpe is None else f"{n.pa_mpjpe:.0f} mm", n.right)
+                SheetImage(_small(n.image), "" if n.pa_mpjpe is None else f"{n.pa_mpjpe:.0f} mm", n.correct)
                 for n in found
             ]
         )

@@ -1,4 +1,4 @@
-"""The paper's own numbers, on Human3.6M or MPI-INF-3DHP; shown beside ours, never as ours."""
+"""The numbers that the paper prints for Human3.6M and MPI-INF-3DHP, to show beside those measured here."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of a table of Mitra et al., CVPR 2020; mm, None where it prints nothing."""
+    """A row of a table of Mitra et al., CVPR 2020, in mm; None for what the paper does not print."""
 
     system: str
     labels: str
@@ -14,11 +14,11 @@ class PaperRow:
     mpjpe: float | None = None
     pa_mpjpe: float | None = None
     points: bool = False
-    """Learned from 2D labels too: the starred rows."""
+    """Whether the system learned from 2D joints too: the starred rows."""
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """The row, marked as the paper's."""
+        """Plain values, with the paper as their source."""
         return {**vars(self), "source": SOURCE}
 
 

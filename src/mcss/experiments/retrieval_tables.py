@@ -75,8 +75,8 @@ def fig4(study: Study) -> MeasuredPart:
         QueryRow(
             cell.system,
             example.caption,
-            [neighbour.pa_mpjpe for neighbour in example.found[cell.system]],
-            [neighbour.right for neighbour in example.found[cell.system]],
+            [neighbour.pa_mpjpe for neighbour in example.neighbours[cell.system]],
+            [neighbour.correct for neighbour in example.neighbours[cell.system]],
         )
         for cell in cells
         for example in examples
