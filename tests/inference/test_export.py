@@ -184,7 +184,7 @@ def test_a_run_that_is_not_finished_or_no_run_is_refused(tmp_path: Path) -> None
 def test_unknown_formats_and_wrong_endings_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "a file for openvino ends in .xml" in refusal(run, "openvino", tmp_path / "m.onnx")
+    assert "expected a file for openvino to end in .xml" in refusal(run, "openvino", tmp_path / "m.onnx")
     with pytest.raises(SystemExit) as stopped:
         main(["export", str(run), "--format", "coreml", "-o", "m.mlmodel"])
     assert stopped.value.code == 2
@@ -196,7 +196,7 @@ def test_unknown_formats_and_wrong_endings_are_refused(
 def test_a_network_that_draws_is_refused(tmp_path: Path) -> None:
     network = NovelViewNetwork(NetworkConfig(image_size=64), SynthesisConfig())
     save_model(tmp_path / "model.safetensors", network, {})
-    assert "NovelViewNetwork, which draws images" in refusal(tmp_path, "onnx", tmp_path / "m.onnx")
+    assert "NovelViewNetwork, which renders images" in refusal(tmp_path, "onnx", tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize(("format", "package"), [("onnx", "onnxruntime"), ("openvino", "openvino"), ("onnx", "onnx")])
@@ -216,8 +216,8 @@ def test_eight_bits_without_images_are_refused(run: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "parity", "message"),
     [
-        (ExportSettings(), Parity(9, "p", 0.2, 0.0, None, None), "a joint moves by 0.2 mm"),
-        (ExportSettings(), Parity(9, "p", float("nan"), 0.0, None, None), "a joint moves by nan mm"),
+        (ExportSettings(), Parity(9, "p", 0.2, 0.0, None, None), "a joint by 0.2 mm"),
+        (ExportSettings(), Parity(9, "p", float("nan"), 0.0, None, None), "a joint by nan mm"),
         (ExportSettings(), Parity(9, "p", 0.0, 0.1, None, None), "the embedding by 0.1"),
         (ExportSettings(int8=True), Parity(9, "p", 20.0, 0.1, 100.0, 101.5), "N-MPJPE grows by 1.50 %"),
         (ExportSettings(int8=True), Parity(9, "p", 20.0, 0.1, None, None), "has no labels"),

@@ -1,7 +1,7 @@
-"""A trained network as a file for ONNX Runtime or OpenVINO, checked against the original before it is written.
+"""Export a trained network to a file for ONNX Runtime or OpenVINO, and check it against the original before writing it.
 
-The graph holds everything between an image and millimetres: normalisation of the pixels, the network, and the mean and
-deviation of the training poses. Cropping and scaling to the network's size are left to the caller.
+The graph contains everything between a crop and millimetres: the normalisation of the pixels, the network, and the mean
+and standard deviation of the training poses. Cropping and scaling to the network's size are left to the caller.
 """
 
 import hashlib
@@ -55,37 +55,40 @@ from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress, Task
 
 TOLERANCE_MM = 0.1
-"""By so much a joint may move in a float export; more means that something else was computed."""
+"""Distance in mm by which a joint may differ in a float export; more means that the computation is wrong."""
+
 TOLERANCE_EMBEDDING = 1e-3
+"""Difference by which a coordinate of the embedding may differ in a float export."""
 
 _OPSET = 18
 _GENERATED = 33
-"""Images generated for a check without a capture: one batch of 32, and one of 1."""
+"""Images that are generated for a check without a capture: one batch of 32, and one of 1."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What the file is to be, and how it is checked."""
+    """How a network is exported, and how the file is checked."""
 
     int8: bool = False
-    """Eight-bit convolutions: a smaller file, quicker on most processors. Needs --capture, for calibration and to
-    measure what it costs."""
+    """Quantise convolutions to eight bits, for a smaller file that is faster on most processors. Needs --capture, for
+    calibration and to measure the loss of accuracy."""
     layout: Layout = "nhwc"
-    """Order of the input's axes: images as they lie in memory (nhwc), or channels first (nchw)."""
+    """Order of the input's axes: nhwc, as image libraries keep images, or nchw, channels first."""
     split: str = "validation"
-    """Split of the capture on which the file is checked against the original."""
+    """Split of the capture on which the file is checked against the original network."""
     instants: int = 250
-    """Instants of it that are looked at, evenly spread, in all views."""
+    """Number of instants of the split, evenly spread and in all views, on which the file is checked."""
     calibration_split: str = "train"
-    """With --int8: the split whose images the ranges of numbers are taken from."""
+    """With --int8: the split whose images calibrate the ranges of values."""
     calibration_images: int = 300
-    """With --int8: how many of them."""
+    """With --int8: the number of calibration images."""
     float_layers: int = 6
-    """With --int8: so many convolutions, from the image on, stay in float; eight bits cost most in the first ones."""
+    """With --int8: number of convolutions, counted from the image, that stay in float; the first ones lose most
+    accuracy in eight bits."""
     max_loss: float = 1.0
-    """With --int8: percent of N-MPJPE that eight bits may cost on the split; beyond it nothing is written."""
+    """With --int8: percentage by which N-MPJPE on the split may grow; beyond it nothing is written."""
     licence: str | None = None
-    """Stated in the file. By default that of the training images, if --capture is the capture trained on."""
+    """Licence to state in the file. By default that of the training images, if --capture is the training capture."""
 
     def __post_init__(self) -> None:
         for name in ("instants", "calibration_images"):
@@ -99,30 +102,31 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far the exported file is from the original network."""
+    """How closely the exported file reproduces the original network."""
 
     images: int
     source: str
-    """What the images are."""
+    """Where the images come from."""
     pose_difference: float
-    """The farthest that any joint moved, in mm."""
+    """The largest difference of a joint, in mm."""
     embedding_difference: float
-    """The greatest difference of a coordinate of the embedding."""
+    """The largest difference of a coordinate of the embedding."""
     n_mpjpe_original: float | None
-    """mm, 16 joints; None for images whose pose is not known."""
+    """N-MPJPE of the original network in mm over 16 joints; None for images without labels."""
     n_mpjpe_exported: float | None
+    """N-MPJPE of the exported file."""
 
     @property
     def loss(self) -> float | None:
-        """By how many percent N-MPJPE grew; negative where it fell."""
+        """Percentage by which N-MPJPE grew; negative if it fell."""
         if self.n_mpjpe_original is None or self.n_mpjpe_exported is None:
             return None
         return 100 * (self.n_mpjpe_exported / self.n_mpjpe_original - 1)
 
 
 @dataclass(frozen=True)
-class Export:
-    """What was written and how it was checked."""
+class ExportResult:
+    """The exported file, and how it was checked."""
 
     path: Path
     megabytes: float
@@ -130,7 +134,7 @@ class Export:
     parity: Parity
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `json.dumps`."""
+        """Convert to plain values for `json.dumps`."""
         return {
             "path": str(self.path),
             "megabytes": self.megabytes,
@@ -140,7 +144,7 @@ class Export:
 
 
 class ImageNetwork(nn.Module):
-    """A pose network from raw pixels to mm: the graph that is exported."""
+    """The graph that is exported: a pose network from raw pixels to mm."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
@@ -153,7 +157,7 @@ class ImageNetwork(nn.Module):
         self.register_buffer("pixel_std", 255 * torch.tensor(IMAGENET_STD).view(3, 1, 1))
 
     def forward(self, image: UInt8[Tensor, "n _ _ _"]) -> tuple[Float[Tensor, "n 17 3"], Float[Tensor, "n dim"]]:
-        """Poses in mm in the network's frame, and unit embeddings, of RGB crops."""
+        """Predict poses in mm, in the network's coordinate frame, and unit embeddings from RGB crops."""
         pixels = image.permute(0, 3, 1, 2) if self.layout == "nhwc" else image
         output = self.network((pixels.float() - self.pixel_mean) / self.pixel_std)
         return self.network.denormalised(output.coordinates), output.embedding
@@ -166,27 +170,27 @@ def export_run(
     settings: ExportSettings | None = None,
     capture: Capture | None = None,
     progress: Progress = NO_PROGRESS,
-) -> Export:
-    """Export a trained run to one file (OpenVINO: an ``.xml`` and a ``.bin`` beside it), or fail and write nothing.
+) -> ExportResult:
+    """Export a trained run to one file (for OpenVINO an ``.xml`` with a ``.bin`` beside it), or fail and write nothing.
 
     Args:
         run: A run folder, or its ``model.safetensors``.
-        format: For which runtime.
-        out: The file; its ending must be the format's.
-        settings: What it is to be.
-        capture: Where images to check it on come from; without one they are generated.
-        progress: Where progress is reported to.
+        format: The runtime.
+        out: The file; it must end as the format requires.
+        settings: How to export.
+        capture: Holds the images on which the file is checked; without one, images are generated.
+        progress: Advanced by the steps of the export.
 
     Raises:
-        ExportError: Not a network that can be exported, a wrong ending, or a file that is too far from the original.
+        ExportError: The network cannot be exported, the ending is wrong, or the file differs from the original.
         ImportError: A package is missing; the message names the extra.
     """
     settings = settings or ExportSettings()
     if out.suffix != ENDINGS[format]:
-        raise ExportError(f"out: a file for {format} ends in {ENDINGS[format]}, got {out}; rename it.")
+        raise ExportError(f"out: expected a file for {format} to end in {ENDINGS[format]}, got {out}; rename it.")
     if settings.int8 and capture is None:
         raise ExportError(
-            "int8: eight bits need images to be calibrated on and to be measured on; give --capture, one with labels."
+            "int8: quantisation needs images for calibration and measurement; give --capture, with labels."
         )
     network = _exportable(run)
     facts = _facts(run, network, settings, capture)
@@ -199,17 +203,17 @@ def export_run(
         _check(parity, settings)
         files = [made, *([made.with_suffix(".bin")] if format == "openvino" else [])]
         size = sum(file.stat().st_size for file in files) / 1e6
-        with ExitStack() as stack:  # all are copied before the first takes its place
+        with ExitStack() as stack:  # all are copied before the first is moved into place
             for file in files:
                 shutil.copyfile(file, stack.enter_context(replacing(out.with_suffix(file.suffix))))
-    return Export(out, round(size, 2), facts, parity)
+    return ExportResult(out, round(size, 2), facts, parity)
 
 
 def _exportable(run: Path) -> PoseNetwork:
     network = load_estimator(run)
     if not isinstance(network, PoseNetwork):
         raise ExportError(
-            f"{run}: a {type(network).__name__}, which draws images and has no embedding of poses; expected a run of "
+            f"{run}: a {type(network).__name__}, which renders images and has no pose embedding; expected a run of "
             "`mcss train mcss`, supervised or rhodin_cvpr18."
         )
     return network
@@ -274,7 +278,7 @@ def _make(
 
 def _onnx_graph(network: PoseNetwork, layout: Layout) -> Any:
     size = network.config.image_size
-    # Two images, since the exporter takes a batch of one for a constant.
+    # Two images, since the exporter would treat a batch of one as a constant.
     example = torch.zeros((2, size, size, 3) if layout == "nhwc" else (2, 3, size, size), dtype=torch.uint8)
     program = torch.onnx.export(
         ImageNetwork(network, layout).eval(),
@@ -293,7 +297,7 @@ def _onnx_graph(network: PoseNetwork, layout: Layout) -> Any:
 def _calibration(
     capture: Capture, settings: ExportSettings, config: NetworkConfig
 ) -> UInt8[np.ndarray, "n side side 3"]:
-    """Images spread evenly over the split, all views in turn."""
+    """Select calibration images, evenly spread over the split and its views."""
     rows = capture.instants(settings.calibration_split).rows
     rows = rows[rows >= 0]
     chosen = np.linspace(0, len(rows) - 1, min(settings.calibration_images, len(rows)))
@@ -303,21 +307,21 @@ def _calibration(
 def _parity(network: PoseNetwork, exported: ExportedModel, settings: ExportSettings, capture: Capture | None) -> Parity:
     if capture is None:
         return _parity_on_generated(network, exported)
-    looked = EvaluationSettings(max_instants=settings.instants)
-    original = predict_split(NetworkPredictor(network, capture), capture, settings.split, looked)
-    found = predict_split(ExportedPredictor(exported, capture), capture, settings.split, looked)
-    labelled = evaluated_instants(capture, settings.split, looked).heading_valid.any()
+    chosen = EvaluationSettings(max_instants=settings.instants)
+    original = predict_split(NetworkPredictor(network, capture), capture, settings.split, chosen)
+    from_file = predict_split(ExportedPredictor(exported, capture), capture, settings.split, chosen)
+    labelled = evaluated_instants(capture, settings.split, chosen).heading_valid.any()
     assert original.pose is not None
-    assert found.pose is not None
+    assert from_file.pose is not None
     assert original.embedding is not None
-    assert found.embedding is not None
+    assert from_file.embedding is not None
     return Parity(
         images=len(original),
         source=f"split {settings.split} of {capture.uri}",
-        pose_difference=float((found.pose - original.pose).norm(dim=-1).max()),
-        embedding_difference=float((found.embedding - original.embedding).abs().max()),
+        pose_difference=float((from_file.pose - original.pose).norm(dim=-1).max()),
+        embedding_difference=float((from_file.embedding - original.embedding).abs().max()),
         n_mpjpe_original=_n_mpjpe(original) if labelled else None,
-        n_mpjpe_exported=_n_mpjpe(found) if labelled else None,
+        n_mpjpe_exported=_n_mpjpe(from_file) if labelled else None,
     )
 
 
@@ -334,9 +338,9 @@ def _parity_on_generated(network: PoseNetwork, exported: ExportedModel) -> Parit
     with torch.inference_mode():
         pose, embedding = ImageNetwork(network, "nhwc").eval()(torch.from_numpy(images))
     batches = [as_layout(part, facts.layout) for part in (images[:-1], images[-1:])]
-    found = [exported.run(batch) for batch in batches]
-    pose_difference = np.linalg.norm(np.concatenate([p for p, _ in found]) - pose.numpy(), axis=-1)
-    embedding_difference = np.abs(np.concatenate([e for _, e in found]) - embedding.numpy())
+    outputs = [exported.run(batch) for batch in batches]
+    pose_difference = np.linalg.norm(np.concatenate([p for p, _ in outputs]) - pose.numpy(), axis=-1)
+    embedding_difference = np.abs(np.concatenate([e for _, e in outputs]) - embedding.numpy())
     return Parity(
         images=len(images),
         source="generated images",
@@ -348,7 +352,7 @@ def _parity_on_generated(network: PoseNetwork, exported: ExportedModel) -> Parit
 
 
 def generated_images(count: int, size: int) -> UInt8[np.ndarray, "count size size 3"]:
-    """Coloured noise from fine to coarse, the same every time: not people, but every layer has something to do."""
+    """Generate reproducible noise from fine to coarse: no people, but images that exercise every layer."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.uniform(0, 255, (count, 3, 8, 8)))
     smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic").permute(0, 2, 3, 1).numpy()
@@ -359,22 +363,22 @@ def _check(parity: Parity, settings: ExportSettings) -> None:
     if settings.int8:
         if parity.loss is None:
             raise ExportError(
-                f"int8: what eight bits cost cannot be measured, as the {parity.source} has no labels; give a capture "
+                f"int8: the loss of accuracy cannot be measured, because {parity.source} has no labels; give a capture "
                 "with labels, or export without --int8. Nothing was written."
             )
         if not parity.loss <= settings.max_loss:  # NaN fails too
             raise ExportError(
                 f"int8: N-MPJPE grows by {parity.loss:.2f} % ({parity.n_mpjpe_original:.1f} to "
                 f"{parity.n_mpjpe_exported:.1f} mm, {parity.source}), expected {settings.max_loss:g} % at most. "
-                "Nothing was written. Keep more --float-layers, give more --calibration-images, or leave --int8 out."
+                "Nothing was written. Raise --float-layers or --calibration-images, or leave out --int8."
             )
         return
     if not (parity.pose_difference <= TOLERANCE_MM and parity.embedding_difference <= TOLERANCE_EMBEDDING):
         raise ExportError(
-            f"the exported network differs from the original: a joint moves by {parity.pose_difference:.3g} mm "
+            f"the exported network differs from the original: a joint by {parity.pose_difference:.3g} mm "
             f"(expected {TOLERANCE_MM:g} at most), the embedding by {parity.embedding_difference:.3g} "
             f"(expected {TOLERANCE_EMBEDDING:g} at most; {parity.source}). Nothing was written. Try the other "
-            "--format, or other versions of torch and the runtime, and please report it."
+            "--format, or other versions of torch and the runtime, and please report this."
         )
 
 

@@ -1,8 +1,8 @@
-"""Eight-bit networks for ONNX Runtime and OpenVINO: static post-training quantisation on calibration images.
+"""Quantise networks for ONNX Runtime and OpenVINO to eight bits, statically after training, with calibration images.
 
-Only convolutions and what lies between them become eight-bit, with a scale for each channel of the weights. The first
-few stay in float, since eight bits there cost most (`ExportSettings.float_layers`), and so does the embedding and all
-that is read off it, where eight bits would save next to no time.
+Only the convolutions and the operations between them are quantised, with a scale for each channel of the weights. The
+first few convolutions stay in float because they would lose most accuracy (`ExportSettings.float_layers`), and so do
+the embedding and everything computed from it, where eight bits would save hardly any time.
 """
 
 import contextlib
@@ -17,18 +17,19 @@ from jaxtyping import UInt8
 from mcss.inference.export.runtimes import IMAGE, nncf_package
 
 _BATCH = 20
+"""Calibration images given to the network at a time."""
 
-Images = UInt8[np.ndarray, "n _ _ _"]
+ImageBatch = UInt8[np.ndarray, "n _ _ _"]
 
 
-def quantised_onnx(model: Path, images: Images, float_layers: int, out: Path) -> None:
-    """Write an ONNX file with pairs of quantise and dequantise about its convolutions (QDQ), as ONNX Runtime wants it.
+def quantised_onnx(model: Path, images: ImageBatch, float_layers: int, out: Path) -> None:
+    """Write an ONNX file whose convolutions are enclosed in pairs of quantise and dequantise (QDQ), for ONNX Runtime.
 
     Args:
         model: The float file.
-        images: What to calibrate on, in the file's layout.
-        float_layers: So many convolutions, from the image on, stay in float.
-        out: The new file.
+        images: Calibration images in the file's layout.
+        float_layers: Number of convolutions, counted from the image, that stay in float.
+        out: The quantised file.
     """
     import onnx
     from onnxruntime import quantization
@@ -58,13 +59,13 @@ def quantised_onnx(model: Path, images: Images, float_layers: int, out: Path) ->
     )
 
 
-def quantised_openvino(model: Any, images: Images, float_layers: int) -> Any:
-    """An OpenVINO model with eight-bit convolutions.
+def quantised_openvino(model: Any, images: ImageBatch, float_layers: int) -> Any:
+    """Quantise the convolutions of an OpenVINO model.
 
     Args:
         model: The float model (``openvino.Model``).
-        images: What to calibrate on, in the model's layout.
-        float_layers: So many convolutions, from the image on, stay in float.
+        images: Calibration images in the model's layout.
+        float_layers: Number of convolutions, counted from the image, that stay in float.
 
     Raises:
         ImportError: nncf is not installed; the message names the extra.
@@ -72,14 +73,14 @@ def quantised_openvino(model: Any, images: Images, float_layers: int) -> Any:
     nncf = nncf_package()
     nodes = [(node.get_type_name(), node.get_friendly_name()) for node in model.get_ordered_ops()]
     layers = [name for kind, name in nodes if kind in ("Convolution", "GroupConvolution")]
-    head = [kind for kind, _ in nodes].index("MatMul")  # of the embedding; everything after it is computed from it
+    head = [kind for kind, _ in nodes].index("MatMul")  # the embedding, from which everything after it is computed
     batches = list(_batches(images))
-    with contextlib.redirect_stdout(io.StringIO()):  # its own bars
+    with contextlib.redirect_stdout(io.StringIO()):  # NNCF prints progress bars
         return nncf.quantize(
             model,
             nncf.Dataset(batches, lambda batch: {IMAGE: batch}),
             subset_size=len(batches),
-            # Without VNNI a processor adds products of eight-bit numbers in 16 bits, which overflow.
+            # Processors without VNNI add products of eight-bit numbers in 16 bits, which overflow.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
             ignored_scope=nncf.IgnoredScope(
                 names=layers[:float_layers] + [name for _, name in nodes[head:]], validate=False
@@ -87,6 +88,6 @@ def quantised_openvino(model: Any, images: Images, float_layers: int) -> Any:
         )
 
 
-def _batches(images: Images) -> Iterator[Images]:
+def _batches(images: ImageBatch) -> Iterator[ImageBatch]:
     for start in range(0, len(images), _BATCH):
         yield images[start : start + _BATCH]

@@ -1,6 +1,6 @@
-"""Exported networks, run by ONNX Runtime or OpenVINO: images in, poses in mm and embeddings out.
+"""Run exported networks with ONNX Runtime or OpenVINO: images in, poses in mm and embeddings out.
 
-No PyTorch is needed to run such a file; this module is how mcss itself does it. `docs/export.md` shows the plain way.
+Running such a file does not need PyTorch or mcss; `docs/export.md` shows how. This module is how mcss itself does it.
 """
 
 import contextlib
@@ -23,55 +23,57 @@ from mcss.skeletons import JOINTS, PoseFrame
 
 ExportFormat = Literal["onnx", "openvino"]
 Layout = Literal["nhwc", "nchw"]
-"""Of a batch of images: channels last, as image libraries keep them, or channels first."""
+"""The order of the axes of a batch of images: channels last, as image libraries keep them, or channels first."""
 
 ENDINGS: dict[ExportFormat, str] = {"onnx": ".onnx", "openvino": ".xml"}
 
 IMAGE, POSE, EMBEDDING = "image", "pose", "embedding"
-"""Names of the input and the outputs."""
+"""The names of the input and the outputs."""
 
 HEADER = "mcss"
-"""Under this name the file carries its `ModelFacts` as JSON."""
+"""The metadata entry of the file that holds its `ModelFacts` as JSON."""
 
-Run = Callable[[UInt8[np.ndarray, "n _ _ _"]], tuple[Float32[np.ndarray, "n 17 3"], Float32[np.ndarray, "n dim"]]]
+RunNetwork = Callable[
+    [UInt8[np.ndarray, "n _ _ _"]], tuple[Float32[np.ndarray, "n 17 3"], Float32[np.ndarray, "n dim"]]
+]
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What whoever runs an exported file has to know of it; written into the file."""
+    """What users of an exported file have to know; stored in the file."""
 
     image_size: int
-    """Side of the square images in pixels."""
+    """Side of the square input images in pixels."""
     layout: Layout
     frame: PoseFrame
-    """What the poses are turned to."""
+    """The coordinate frame of the poses."""
     dim: int
-    """Of the embedding, which has unit length."""
+    """Length of the embedding, a unit vector."""
     precision: Literal["float32", "int8"]
     digest: str
-    """SHA-256 of the ``model.safetensors`` that it was made from."""
+    """SHA-256 of the ``model.safetensors`` that was exported."""
     licence: str
     mcss: str
-    """The version that wrote it."""
+    """The version of mcss that wrote the file."""
     joints: tuple[str, ...] = JOINTS
     unit: str = "mm"
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """Convert to one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> "ModelFacts":
-        """The inverse.
+        """Parse the output of `to_json`.
 
         Raises:
-            ExportError: A newer mcss wrote it, or it has other joints.
+            ExportError: The file was written by another version of mcss, or has other joints.
         """
         plain: dict[str, Any] = json.loads(text)
         known = {field.name for field in fields(cls)}
         if set(plain) != known:
             raise ExportError(
-                f"{path}: its header names {sorted(plain)}, expected {sorted(known)}: written by mcss "
+                f"{path}: expected a header with {sorted(known)}, got {sorted(plain)}: written by mcss "
                 f"{plain.get('mcss', 'unknown')}. Use that version, or export the run again."
             )
         facts = cls(**{**plain, "joints": tuple(plain["joints"])})
@@ -82,22 +84,22 @@ class ModelFacts:
 
 @dataclass(frozen=True, eq=False)
 class ExportedModel:
-    """An opened file, ready to run."""
+    """An exported file, ready to run."""
 
     facts: ModelFacts
-    run: Run
-    """RGB crops as uint8 in the file's layout, any number of them, to canonical poses and embeddings."""
+    run: RunNetwork
+    """Predicts poses and embeddings from any number of RGB crops, as uint8 in the file's layout."""
 
     @classmethod
     def open(cls, path: Path, threads: int = 0) -> "ExportedModel":
-        """Open what `mcss export` wrote: an ``.onnx``, or the ``.xml`` that has its ``.bin`` beside it.
+        """Open a file written by `mcss export`: an ``.onnx``, or an ``.xml`` with its ``.bin`` beside it.
 
         Args:
             path: The file.
-            threads: Of the runtime; 0 for its own choice.
+            threads: Threads of the runtime; 0 lets it choose.
 
         Raises:
-            ExportError: No such file, or not one that `mcss export` wrote.
+            ExportError: There is no such file, or it was not written by `mcss export`.
             ImportError: The runtime is not installed; the message names the extra.
         """
         if not path.is_file():
@@ -119,10 +121,10 @@ def _open_onnx(path: Path, threads: int) -> ExportedModel:
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # its warnings concern whoever wrote the graph
+    options.log_severity_level = 3  # its warnings are for the authors of the graph
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its own kinds, which share no base
+    except Exception as error:  # its exceptions have no common base
         raise _foreign(path, str(error).splitlines()[0]) from error
     header = session.get_modelmeta().custom_metadata_map.get(HEADER)
     if header is None:
@@ -137,7 +139,7 @@ def _open_onnx(path: Path, threads: int) -> ExportedModel:
 
 def _open_openvino(path: Path, threads: int) -> ExportedModel:
     openvino = openvino_runtime()
-    # Where a processor has bfloat16 the CPU plugin takes it unless told not to.
+    # On processors with bfloat16 the CPU plugin uses it by default.
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
@@ -152,14 +154,14 @@ def _open_openvino(path: Path, threads: int) -> ExportedModel:
         raise _foreign(path, "it has no header of mcss")
 
     def run(images: UInt8[np.ndarray, "n _ _ _"]) -> tuple[np.ndarray, np.ndarray]:
-        found = compiled({IMAGE: np.ascontiguousarray(images)})
-        return found[POSE].copy(), found[EMBEDDING].copy()
+        outputs = compiled({IMAGE: np.ascontiguousarray(images)})
+        return outputs[POSE].copy(), outputs[EMBEDDING].copy()
 
     return ExportedModel(ModelFacts.from_json(header, path), run)
 
 
 def as_layout(images: UInt8[np.ndarray, "n side side 3"], layout: Layout) -> UInt8[np.ndarray, "n _ _ _"]:
-    """Images as a file of that layout takes them."""
+    """Convert images to a layout."""
     return images if layout == "nhwc" else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
@@ -171,14 +173,14 @@ class ExportedPredictor:
     capture: Capture
 
     def __call__(self, rows: Int64[np.ndarray, " batch"]) -> Prediction:
-        """Poses in mm, in the network's frame, and embeddings of some rows of the capture."""
+        """Predict poses in mm, in the network's coordinate frame, and embeddings."""
         facts = self.model.facts
         pose, embedding = self.model.run(as_layout(self.capture.decode(rows, facts.image_size), facts.layout))
         return Prediction(torch.from_numpy(pose), torch.from_numpy(embedding), facts.frame)
 
 
 def onnxruntime() -> Any:
-    """The package onnxruntime, which is an extra."""
+    """Import onnxruntime, which is an extra."""
     try:
         import onnxruntime as runtime
     except ImportError as error:
@@ -189,9 +191,9 @@ def onnxruntime() -> Any:
 
 
 def openvino_runtime() -> Any:
-    """The package openvino, which is an extra."""
+    """Import openvino, which is an extra."""
     try:
-        with _unreported():
+        with _without_telemetry():
             import openvino
     except ImportError as error:
         raise ImportError("OpenVINO files need OpenVINO: install it with `pip install 'mcss[openvino]'`") from error
@@ -199,9 +201,9 @@ def openvino_runtime() -> Any:
 
 
 def nncf_package() -> Any:
-    """The package nncf, which is an extra, without its chatter."""
+    """Import nncf, which is an extra, and silence its log."""
     try:
-        with _unreported():
+        with _without_telemetry():
             import nncf
     except ImportError as error:
         raise ImportError("--int8 for OpenVINO needs nncf: install it with `pip install 'mcss[openvino]'`") from error
@@ -209,6 +211,6 @@ def nncf_package() -> Any:
     return nncf
 
 
-def _unreported() -> contextlib.AbstractContextManager[None]:
-    """OpenVINO and NNCF imported in here do not tell their maker, which they do from a forked process unless in CI."""
+def _without_telemetry() -> contextlib.AbstractContextManager[None]:
+    """Keep OpenVINO and NNCF from sending telemetry when imported, which they do only outside CI."""
     return environment({"CI": "true", "NNCF_CI": "1"})
