@@ -1,15 +1,15 @@
-"""How long one image takes: PyTorch, ONNX Runtime, OpenVINO, and MediaPipe Full, on the same images in one run.
+"""Time one image in PyTorch, ONNX Runtime, OpenVINO and MediaPipe Full, on the same images in one run.
 
     python benchmarks/inference.py RUN --capture C [--docs docs]
 
-Everything is exported anew, as by `mcss export`, so the errors in the table are those of the files that are timed.
-Systems take turns, round by round; of each the median over the rounds is reported. *Processor* milliseconds are those
-of all threads together, and the same as elapsed ones for one thread on a machine that does nothing else. An image is
-a crop as the capture stores it, decoded; scaling it to the network's size is part of the time. MediaPipe finds the
-person first, which our crops have behind them; the table says so.
+Everything is exported anew, as by `mcss export`, so that the errors in the table are those of the files that are timed.
+Systems take turns, round by round, and the median over the rounds is reported. *Processor* milliseconds add up all
+threads; with one thread on an otherwise idle machine they equal elapsed milliseconds. An image is a decoded crop as the
+capture stores it, and scaling it to the network's size is part of the time. MediaPipe also has to find the person,
+which has been done for our crops; the table says so.
 
-MediaPipe lives in an environment of its own, which is made at the first run; where it cannot be installed the rest is
-measured all the same.
+MediaPipe is installed into an environment of its own at the first run (see scripts/write_mediapipe_landmarks.py). If
+that is not possible, the rest is measured without it.
 """
 
 import argparse
@@ -48,6 +48,7 @@ from write_mediapipe_landmarks import (
     shared_joints,
     shared_pa_mpjpe,
 )
+from write_table import write_between  # noqa: E402
 
 BATCHES = (1, 32)
 MEDIAPIPE = f"MediaPipe Full {VERSION}, finding the person too"
@@ -57,16 +58,16 @@ Network = Callable[[np.ndarray], np.ndarray]
 
 @dataclass
 class Row:
-    """One system."""
+    """What is measured of one system."""
 
     system: str
     megabytes: float | None = None
     n_mpjpe: float | None = None
     pa_mpjpe_shared: float | None = None
-    """Over the joints that MediaPipe has too, in images where it found somebody."""
+    """PA-MPJPE in mm over the joints that MediaPipe has too, in images in which it found somebody."""
     found: float = 1.0
     processor_ms: dict[str, float] = field(default_factory=dict)
-    """Per image, by "batch B, T threads"."""
+    """Processor milliseconds per image, by "batch B, T threads"."""
     elapsed_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -78,7 +79,7 @@ def eager(run: Path, channels_last: bool) -> Network:
     def predict(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             images = torch.from_numpy(pixels)
-            if not channels_last:  # as a program would have them that never heard of memory formats
+            if not channels_last:  # the memory layout of a program that ignores memory formats
                 images = images.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
             return graph(images)[0].numpy()
 
@@ -95,7 +96,7 @@ def scaled(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds of all processors, and elapsed."""
+    """Return the processor seconds of all threads, and the elapsed seconds."""
     wall, processor = time.perf_counter(), time.process_time()
     work()
     return time.process_time() - processor, time.perf_counter() - wall
@@ -103,7 +104,7 @@ def timed(work: Callable[[], object]) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def compared() -> Iterator[MediaPipeProcess | None]:
-    """MediaPipe, or None and a note."""
+    """Run MediaPipe, or print a note and give None if that is not possible."""
     with contextlib.ExitStack() as stack:
         process = None
         try:
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--capture", required=True)
     parser.add_argument("--split", default="validation")
-    parser.add_argument("--instants", type=int, default=250, help="for the errors, in all views")
+    parser.add_argument("--instants", type=int, default=250, help="evaluated instants, in all views")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--docs", type=Path, default=Path(__file__).parents[1] / "docs")
     options = parser.parse_args()
@@ -188,7 +189,7 @@ def measure(
             seconds = timed(lambda network=network, part=part: network(scaled(part, size)))
             found.setdefault(system, []).append((seconds[0] / batch, seconds[1] / batch))
         if other is not None:
-            landmarks = other.landmarks(part[:4])  # it takes them one by one: four are enough
+            landmarks = other.landmarks(part[:4])  # it takes images one by one, so four are enough
             found.setdefault(MEDIAPIPE, []).append((landmarks.processor.mean(), landmarks.wall.mean()))
     for system, seconds_each in found.items():
         key = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
@@ -244,10 +245,7 @@ def report(rows: dict[str, Row], options: argparse.Namespace, capture: Capture, 
     )
     text = "\n".join([*lines, "", note])
     print(text)
-    page = options.docs / "export.md"
-    begin, end = "<!-- inference:begin -->", "<!-- inference:end -->"
-    head, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    page.write_text(f"{head}{begin}\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    write_between(options.docs / "export.md", "inference", text)
 
 
 def number(value: float | None, digits: int) -> str:

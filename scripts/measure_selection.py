@@ -24,7 +24,7 @@ from mcss.data.labels import write_instants
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.experiments.comparison import spread
+from mcss.experiments.tables import spread
 from mcss.files import write_json
 from mcss.inference.label_selection import SelectSettings, select_instants
 from mcss.methods.mcss import MCSS

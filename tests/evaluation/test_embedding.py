@@ -70,5 +70,5 @@ def test_curves_equal_plain_loops_over_pairs() -> None:
 
 def test_one_image_has_nothing_to_be_compared_with() -> None:
     alone = images().take(torch.tensor([0]))
-    with pytest.raises(ValueError, match=r"labelled images to compare, there are fewer than two"):
+    with pytest.raises(ValueError, match=r"expected at least two labelled images to compare, got fewer"):
         distance_curves(alone, np.array([0]))

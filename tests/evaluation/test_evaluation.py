@@ -154,7 +154,7 @@ def test_wrong_output_of_a_predictor_is_named(tiny_capture: Capture) -> None:
         evaluate(lambda rows: oracle(rows[1:]), tiny_capture, "test")
     with pytest.raises(ValueError, match="the pose of 64 of 64 images is NaN or infinite; the network has diverged"):
         evaluate(Oracle(tiny_capture, shift=float("nan")), tiny_capture, "test")
-    with pytest.raises(ValueError, match="the mean pose needs labels: none of the 0 instants"):
+    with pytest.raises(ValueError, match="mean pose: expected labelled instants with a heading, got none of 0"):
         MeanPose.of(tiny_capture.instants("train").take(np.zeros(0, np.int64)))
     with pytest.raises(CaptureError, match="no split 'tset'"):
         evaluate(oracle, tiny_capture, "tset")
