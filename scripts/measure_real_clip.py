@@ -99,9 +99,9 @@ def card_line(found: Mapping[str, Any]) -> str:
     hits, errors = found["hit_at_1"], [found["n_mpjpe"], found["pa_mpjpe"]]
     own, unseeing = ([f"{error[key]:.0f}" for error in errors] for key in ("before", "mean_pose"))
     return (
-        f"On a real four-camera clip ({found['date']}): N-MPJPE {own[0]} mm and PA-MPJPE {own[1]} mm, where a mean "
-        f"pose, which never looks, has {unseeing[0]} and {unseeing[1]}; in another view the same instant is found "
-        f"first {hits['before']:.0%} of the time (by chance {hits['chance']:.0%})."
+        f"On a real four-camera clip ({found['date']}): N-MPJPE {own[0]} mm and PA-MPJPE {own[1]} mm; the mean "
+        f"pose, which ignores the image, has {unseeing[0]} and {unseeing[1]}. In another view the same instant is "
+        f"found first {hits['before']:.0%} of the time (by chance {hits['chance']:.0%})."
     )
 
 
