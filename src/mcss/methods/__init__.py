@@ -1,1 +1,1 @@
-"""One file a method: its settings, network, loss and what differs from its paper."""
+"""One file per method: its settings, network, losses, and departures from its paper."""

@@ -1,1 +1,1 @@
-"""Networks, and a trained one in use."""
+"""Networks, and trained models that make predictions."""
