@@ -262,7 +262,7 @@ def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_cap
     )
     assert found.pose is not None
     assert found.pose.frame == "camera"
-    with pytest.raises(CheckpointError, match=r"run/model.safetensors: expected a pose network, got a novel-view network"):
+    with pytest.raises(CheckpointError, match=r"safetensors: expected a pose network, got a novel-view network"):
         load_model(tmp_path / "run")
     config = json.loads((tmp_path / "run" / "first" / "config.json").read_text())
     assert (config["method_name"], config["labels"]) == ("rhodin_eccv18_representation", "none")
