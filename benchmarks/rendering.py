@@ -19,12 +19,12 @@ from pathlib import Path
 
 OURS = """
 import json, time
-from mcss.synthetic.scenes import SyntheticSettings, _performances, cast, film
+from mcss.sources.synthetic.sequences import SyntheticSettings, _performances, body_of, render_sequence
 settings = SyntheticSettings(size={size})
 takes = [p for p in _performances(settings, 0) if p.action in ("Walking", "Dancing", "Getting up")][:{takes}]
-film(settings, 0, takes[0])  # compiles, loads
+render_sequence(settings, 0, takes[0])  # compiles, loads
 begin = time.process_time()
-images = sum(len(film(settings, 0, take).frames) for take in takes)
+images = sum(len(render_sequence(settings, 0, take).frames) for take in takes)
 print(json.dumps([images, time.process_time() - begin]))
 """
 

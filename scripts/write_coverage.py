@@ -8,7 +8,7 @@ import argparse
 from pathlib import Path
 
 from mcss.data.capture import Capture
-from mcss.sources.synthetic.describe import Coverage, describe
+from mcss.sources.synthetic.coverage import Coverage, measure_coverage
 from write_table import write_between
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--labels", default="S1")
     options = parser.parse_args()
     capture = Capture.open(options.capture)
-    coverage = describe(capture, options.labels)
+    coverage = measure_coverage(capture, options.labels)
     note = (
         f"Capture `{capture.fingerprint[:12]}`, labels of {coverage.labels} ({coverage.labelled:,} instants), mm. "
         f"Written by `python scripts/write_coverage.py {options.capture} {options.page}`."

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mcss.sources.synthetic.retargeting import Build, bone_heads
+from mcss.sources.synthetic.retargeting import Rig, bone_heads
 
 _MIDDLE = {
     "root": (None, (0.0, -0.005, 0.206)),
@@ -34,7 +34,7 @@ JOINT_BONES = (
 )  # fmt: skip
 
 
-def stick_body(scale: float = 1.0) -> Build:
+def stick_body(scale: float = 1.0) -> Rig:
     """A body that is `scale` times as large as the standard one."""
     bones = dict(_MIDDLE)
     for side, sign in (("L", 1.0), ("R", -1.0)):
@@ -43,10 +43,10 @@ def stick_body(scale: float = 1.0) -> Build:
             bones[f"{name}.{side}"] = (above, (sign * x, y, z))
     names = list(bones)
     parents = [-1 if parent is None else names.index(parent) for parent, _ in bones.values()]
-    return Build.of(scale * np.array([head for _, head in bones.values()]), names, parents)
+    return Rig.of(scale * np.array([head for _, head in bones.values()]), names, parents)
 
 
-def stick_joints(orientations: np.ndarray, pelvis: np.ndarray, body: Build) -> np.ndarray:
+def stick_joints(orientations: np.ndarray, pelvis: np.ndarray, body: Rig) -> np.ndarray:
     """The 17 joints in world mm."""
     found = bone_heads(orientations.astype(float), pelvis.astype(float), body, JOINT_BONES)
     found[:, 0] = (found[:, 1] + found[:, 4]) / 2

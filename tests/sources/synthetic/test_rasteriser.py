@@ -3,7 +3,18 @@ from jaxtyping import Float32, Int32, UInt8
 
 from mcss.sources.synthetic import rasteriser
 from mcss.sources.synthetic.lighting import skin, sunlit, vertex_normals
-from mcss.sources.synthetic.rasteriser import EMPTY, barycentrics, bounds, draw, facing, project, tone_table
+from mcss.sources.synthetic.rasteriser import (
+    EMPTY,
+    Backdrop,
+    ShadedMesh,
+    TextureAtlas,
+    barycentrics,
+    bounds,
+    draw,
+    facing,
+    project,
+    tone_table,
+)
 
 SIZE = 40
 
@@ -144,27 +155,18 @@ def shaded(size: int, background: float, light: float, noise: float = 0.0) -> np
     triangles = np.array([[0, 2, 1], [0, 3, 2]], np.int32)
     nearness, identity = np.empty((samples, samples), np.float32), np.empty((samples, samples), np.int32)
     draw(screen, triangles, np.zeros(2, np.uint8), np.zeros(4, np.float32), True, nearness, identity)
-    image = np.empty((size, size, 3), np.uint8)
-    rasteriser.shade(
-        screen,
-        triangles,
-        np.zeros(2, np.uint8),
-        np.zeros((2, 3, 2), np.float32),
-        np.ones((16, 3), np.float32),
-        np.array([[0, 4, 4]], np.int32),
-        np.full((4, 4), light, np.float32),
-        np.zeros(4, np.float32),
-        identity,
+    materials, uv = np.zeros(2, np.uint8), np.zeros((2, 3, 2), np.float32)
+    mesh = ShadedMesh(screen, triangles, materials, uv, np.full((4, 4), light, np.float32), np.zeros(4, np.float32))
+    atlas = TextureAtlas(np.ones((16, 3), np.float32), np.array([[0, 4, 4]], np.int32))
+    backdrop = Backdrop(
         np.full((50, 50, 3), background, np.float32),
         np.array([5, 5, 1], np.float32),
         np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1]], np.float32),
         np.ones((4, 4), np.float32),
         np.array([0, 0, 1], np.float32),
-        tone_table(1.0),
-        np.full((size, size), noise, np.float32),
-        image,
     )
-    return image
+    noises = np.full((size, size), noise, np.float32)
+    return rasteriser.shade(mesh, atlas, backdrop, identity, tone_table(1.0), noises)
 
 
 def test_a_pixel_is_the_tone_of_the_light_there() -> None:

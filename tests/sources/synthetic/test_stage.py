@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mcss.sources.synthetic.scenes import on_stage
+from mcss.sources.synthetic.sequences import moved_to_stage
 from mcss.sources.synthetic.stage import (
     MARGIN,
     SOURCE_SIZE,
@@ -97,8 +97,8 @@ def test_the_cyclorama_reveals_neither_the_place_nor_the_camera() -> None:
 
 def test_a_path_is_kept_on_the_stage_with_its_heights() -> None:
     path = np.stack([np.linspace(3, 9, 50), np.linspace(0, 1, 50), np.linspace(0.9, 1.4, 50)], 1)
-    kept = on_stage(path)
+    kept = moved_to_stage(path)
     assert np.linalg.norm(kept[:, :2], axis=1).max() <= STAGE_RADIUS + 1e-9
     np.testing.assert_array_equal(kept[:, 2], path[:, 2])
     short = path * [0.1, 0.1, 1]
-    np.testing.assert_allclose(np.diff(on_stage(short)[:, :2], axis=0), np.diff(short[:, :2], axis=0))
+    np.testing.assert_allclose(np.diff(moved_to_stage(short)[:, :2], axis=0), np.diff(short[:, :2], axis=0))

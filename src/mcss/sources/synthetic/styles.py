@@ -1,4 +1,4 @@
-"""Style: what makes two performances of one action different."""
+"""Styles: what makes two performances of one action different."""
 
 import zlib
 from dataclasses import dataclass, replace
@@ -8,23 +8,23 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from mcss.sources.synthetic.mocap import HINGES, PARTS, Motion
-from mcss.sources.synthetic.retargeting import Build
+from mcss.sources.synthetic.retargeting import Rig
 
 INNER_RATE = 30.0
-"""Sequences are composed at the recordings' rate and sampled at the end."""
+"""Frames per second of the recordings, at which sequences are composed before they are sampled at the final rate."""
 
 
 @dataclass(frozen=True)
 class Variety:
-    """How much performances differ; all spreads are one standard deviation, angles in degrees.
+    """How much performances differ, as standard deviations.
 
     Attributes:
-        habit: A subject's constant departures, relative to `PART_SPREAD`.
-        sequence: A sequence's constant departures, relative to `PART_SPREAD`.
+        habit: Constant departures of a subject, relative to `PART_SPREAD`.
+        sequence: Constant departures of a sequence, relative to `PART_SPREAD`.
         wobble: Slow departures within a sequence (0.05 to 0.4 Hz), relative to `PART_SPREAD`.
-        amplitude: Of each part's movement about its mean, as a share.
-        tempo: Of the speed, as a share; drawn for the subject and for the sequence.
-        gesture: Departures from the key poses of procedural actions, relative to theirs.
+        amplitude: Relative change of the extent of each part's movement about its mean.
+        tempo: Relative change of the speed, drawn once for the subject and once for the sequence.
+        gesture: Departures from the key poses of procedural actions, relative to the departures given there.
     """
 
     habit: float = 0.35
@@ -39,13 +39,13 @@ PART_SPREAD = {"Pelvis": 3.0, "Chest": 5.0, "Head": 7.0, "LHip": 5.0, "RHip": 5.
                "LShoulder": 12.0, "RShoulder": 12.0}  # fmt: skip
 """Degrees of departure about each axis of a part, one standard deviation at strength 1."""
 HINGE_SPREAD = {"LKnee": 6.0, "RKnee": 6.0, "LElbow": 16.0, "RElbow": 16.0}
-"""Degrees of departure of each flexion at strength 1."""
+"""Degrees of departure of each flexion, one standard deviation at strength 1."""
 _FLEXION_LIMIT = {"Knee": np.radians(150.0), "Elbow": np.radians(145.0)}
 
 
 @dataclass(frozen=True)
-class Person:
-    """A subject's habits in standard deviations."""
+class Performer:
+    """A subject's habits: constant departures, in standard deviations."""
 
     name: str
     parts: Float[np.ndarray, " angles"]
@@ -54,13 +54,13 @@ class Person:
 
     @property
     def number(self) -> int:
-        """Position among the subjects: 0 for "S1"."""
+        """Position among the subjects, 0 for "S1"."""
         digits = "".join(c for c in self.name if c.isdigit())
         return int(digits) - 1 if digits else zlib.crc32(self.name.encode())
 
 
 def paced(motion: Motion, tempo: float, seconds: float, rng: np.random.Generator) -> Motion:
-    """Played at a tempo that varies slowly."""
+    """Play a motion at a tempo that varies slowly."""
     frames = round(seconds * INNER_RATE) + 1
     pace = tempo * (1 + 0.12 * slow_noise(frames, 1, rng)[:, 0])
     times = np.concatenate([[0.0], np.cumsum(np.maximum(pace[:-1], 0.4))]) / INNER_RATE
@@ -71,7 +71,7 @@ def paced(motion: Motion, tempo: float, seconds: float, rng: np.random.Generator
 
 
 def slow_noise(frames: int, channels: int, rng: np.random.Generator) -> Float[np.ndarray, "frames channels"]:
-    """Smooth noise of unit variance between 0.05 and 0.4 Hz."""
+    """Return smooth noise of unit variance between 0.05 and 0.4 Hz."""
     time = np.arange(frames) / INNER_RATE
     frequency = rng.uniform(0.05, 0.4, (4, channels))
     phase = rng.uniform(0.0, 2 * np.pi, (4, channels))
@@ -80,46 +80,46 @@ def slow_noise(frames: int, channels: int, rng: np.random.Generator) -> Float[np
     return noise
 
 
-def styled(motion: Motion, person: Person, rng: np.random.Generator, variety: Variety, strength: float) -> Motion:
-    """The motion with the person's habits and the sequence's style draw."""
+def styled(motion: Motion, performer: Performer, rng: np.random.Generator, variety: Variety, strength: float) -> Motion:
+    """Apply the performer's habits and a random style of the sequence to a motion."""
     n, angles = len(motion), 3 * len(PARTS)
     spread = np.radians(np.repeat([PART_SPREAD[name] for name in PARTS], 3))
-    offset = variety.habit * person.parts + variety.sequence * rng.normal(size=angles)
+    offset = variety.habit * performer.parts + variety.sequence * rng.normal(size=angles)
     offset = (offset + variety.wobble * slow_noise(n, angles, rng)) * spread * strength
     rotations = np.empty_like(motion.rotations)
     for k, name in enumerate(PARTS):
-        own = motion.part(name)
+        rotation = motion.part(name)
         if name != "Pelvis":
-            # Amplitude about the mean; the pelvis' turns belong to the path.
+            # Scales the swing about the mean. The pelvis is left out, as its turns belong to the path.
             gain = float(np.clip(1 + variety.amplitude * rng.normal(), 0.7, 1.25))
-            mean = own.mean()
-            swing = (mean.inv() * own).as_rotvec()
-            # A turn of more than half a circle has no amplitude to scale.
+            mean = rotation.mean()
+            swing = (mean.inv() * rotation).as_rotvec()
+            # A turn of more than half a circle has no amplitude that could be scaled.
             gain = gain if np.linalg.norm(swing, axis=1).max() < np.radians(130) else 1.0
-            own = mean * Rotation.from_rotvec(swing * gain)
-        rotations[:, k] = (own * Rotation.from_rotvec(offset[:, 3 * k : 3 * k + 3])).as_quat()
-    bend = variety.habit * person.hinges + variety.sequence * rng.normal(size=len(HINGES))
+            rotation = mean * Rotation.from_rotvec(swing * gain)
+        rotations[:, k] = (rotation * Rotation.from_rotvec(offset[:, 3 * k : 3 * k + 3])).as_quat()
+    bend = variety.habit * performer.hinges + variety.sequence * rng.normal(size=len(HINGES))
     bend = bend + variety.wobble * slow_noise(n, len(HINGES), rng)
     flexions = motion.flexions + bend * np.radians([HINGE_SPREAD[name] for name in HINGES]) * strength
     limits = np.array([_FLEXION_LIMIT[name[1:]] for name in HINGES])
-    # A soft floor at zero: straight limbs stay straight rather than bend backwards.
+    # A soft limit at zero, so that straight limbs stay straight instead of bending backwards.
     flexions = np.minimum(0.04 * np.logaddexp(0.0, flexions / 0.04), limits)
     return replace(motion, rotations=rotations, flexions=flexions)
 
 
 _STAGE_RADIUS = 1.4
-"""Metres; steps of a motion that would leave the stage all the same are shortened."""
+"""Metres. The steps of a motion that would leave the stage even when bent are shortened."""
 
 
-def on_stage(motion: Motion, build: Build, rng: np.random.Generator) -> Motion:
-    """Bent into a circle about the stage's middle, with a random heading.
+def bent_around_stage(motion: Motion, rig: Rig, rng: np.random.Generator) -> Motion:
+    """Bend the path of a motion into a circle about the centre of the stage, with a random heading.
 
-    Every metre of travel turns the body by the same angle, so that any motion, however far it goes, stays
-    near; steps and pose are unchanged.
+    Every metre of travel turns the body by the same angle, so that a motion stays near however far it goes. Steps and
+    poses do not change.
     """
-    radius = rng.uniform(0.6, 1.1) / build.leg * (1 if rng.uniform() < 0.5 else -1)
+    radius = rng.uniform(0.6, 1.1) / rig.leg * (1 if rng.uniform() < 0.5 else -1)
     step = np.diff(motion.pelvis[:, :2], axis=0, prepend=motion.pelvis[:1, :2])
-    # Swaying on the spot is not travel: only distance on a smoothed path counts.
+    # Swaying on the spot is not travel, so distance is measured on a smoothed path.
     window = np.ones(15) / 15
     centre = slice(7, 7 + len(step))  # mode="same" would lengthen sequences shorter than the window
     smooth = np.stack([np.convolve(step[:, k], window)[centre] for k in range(2)], axis=1)
@@ -128,7 +128,7 @@ def on_stage(motion: Motion, build: Build, rng: np.random.Generator) -> Motion:
     turned = np.stack([cos * step[:, 0] - sin * step[:, 1], sin * step[:, 0] + cos * step[:, 1]], axis=1)
     path = np.cumsum(turned, axis=0)
     path -= (path.min(0) + path.max(0)) / 2
-    path *= min(1.0, _STAGE_RADIUS / build.leg / max(float(np.linalg.norm(path, axis=1).max()), 1e-9))
-    middle = rng.normal(0.0, 0.15, 2) / build.leg
-    pelvis = np.concatenate([path - middle, motion.pelvis[:, 2:]], axis=1)
+    path *= min(1.0, _STAGE_RADIUS / rig.leg / max(float(np.linalg.norm(path, axis=1).max()), 1e-9))
+    offset = rng.normal(0.0, 0.15, 2) / rig.leg
+    pelvis = np.concatenate([path - offset, motion.pelvis[:, 2:]], axis=1)
     return replace(motion, pelvis=pelvis).turned(angle)

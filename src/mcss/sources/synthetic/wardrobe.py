@@ -1,9 +1,9 @@
-"""Dresses a body: skin, garments cut from the model's helper geometry, hair, shoes. The result is a `Figure`.
+"""Wardrobe: the outfits, hair styles and shoes that turn a body into a `Figure`.
 
-A garment is a part of a surface that lies over the skin (the helper tights, skirt or hair, or the skin itself),
-moved outwards and cut along the zero of a scalar field: how far down the sleeve, above the hem, and so on. Fields live
-on the average body, so that one number means the same on every body. Since a garment is shaped and skinned like the
-body, it moves with it.
+A garment is a part of a surface over the skin (the model's helper tights, skirt or hair, or the skin itself), moved
+outwards and cut along the zero of a scalar field, such as the distance from the end of the sleeve or from the hem.
+Fields are defined on the average body, so that one number means the same on every body. Since a garment is shaped and
+skinned like the body, it moves with it.
 """
 
 from dataclasses import dataclass, replace
@@ -26,26 +26,27 @@ from mcss.sources.synthetic.figure import (
     TOP,
     Figure,
     Layer,
-    assembled,
+    assembled_figure,
 )
 
 
 @dataclass(frozen=True)
 class Outfit:
-    """The cut of somebody's clothes."""
+    """The cut of the clothes that a person wears together."""
 
     sleeve: float
-    """How far down the arm: 0.25 short, 0.95 long; below 0 there is none."""
+    """Length of the sleeves as a share of the arm: 0.25 is short, 0.95 long; below 0 there are none."""
     hem: float
-    """Height at which the top ends, metres on the average body; the waist is at 0.08, the crotch at -0.08."""
+    """Height in metres on the average body at which the top ends; the waist is at 0.08, the crotch at -0.08."""
     leg: float
-    """How far down the leg the trousers reach."""
+    """Length of the trousers as a share of the leg."""
     skirt: float | None = None
+    """Length of the skirt as a share of the leg; None without a skirt."""
     jacket: str | None = None
-    """``open`` or ``closed``."""
+    """``open`` or ``closed``; None without a jacket."""
     hood: bool = False
     one_piece: bool = False
-    """Top and skirt or trousers of the same cloth."""
+    """Whether top and skirt or trousers are of the same cloth."""
     top_cloth: tuple[str, ...] = ("plain",)
     bottom_cloth: tuple[str, ...] = ("plain",)
     looseness: float = 0.5
@@ -65,14 +66,14 @@ OUTFITS = (
     Outfit(0.35, -0.09, 0.95, top_cloth=("print", "dots"), bottom_cloth=("pinstripes", "bars"), looseness=0.5),
     Outfit(0.97, 0.04, 0.97, one_piece=True, top_cloth=("plain", "stripes", "camouflage"), looseness=0.4),
 )
-"""Cuts that are told apart at a glance; the first people of a capture get different ones."""
+"""Cuts that differ at a glance; the first people of a capture get different ones."""
 
 HAIR_STYLES = ("short", "long", "crop", "bob", "cap", "full", "bald", "beanie")
 
 
 @dataclass(frozen=True, eq=False)
 class _Fields:
-    """Places on the average body on which garments are cut."""
+    """Fields on the vertices of the average body, by which garments are cut."""
 
     x: Float[np.ndarray, " vertices"]
     y: Float[np.ndarray, " vertices"]
@@ -80,7 +81,7 @@ class _Fields:
     arm: Float[np.ndarray, " vertices"]
     """0 at the shoulder, 1 at the wrist; -0.3 on the torso."""
     leg: Float[np.ndarray, " vertices"]
-    """0 at the height of the hip, 1 at the ankle's."""
+    """0 at the height of the hip, 1 at that of the ankle."""
     on_arm: Bool[np.ndarray, " vertices"]
     region: Int[np.ndarray, " vertices"]
     """0 torso, 1 left arm, 2 right arm, 3 left leg, 4 right leg."""
@@ -88,6 +89,7 @@ class _Fields:
 
 @cache
 def _fields() -> _Fields:
+    """Compute the fields on the average body."""
     shared = template()
     vertices = shared.vertices.astype(np.float64)
     names = [shared.bone_names[bone] for bone in shared.weight_bones[:, 0]]
@@ -113,22 +115,22 @@ def _fields() -> _Fields:
 
 
 def dress(body: Body, subject: int, seed: int, outfit: int = 0) -> Figure:
-    """The `subject`-th person of a capture in their `outfit`-th set of clothes; skin, face and hair stay theirs."""
-    own = np.random.default_rng([seed, subject, 0xD2E55])
+    """Dress the `subject`-th person of a capture in their `outfit`-th outfit; skin, face and hair stay the same."""
+    person_rng = np.random.default_rng([seed, subject, 0xD2E55])
     style = HAIR_STYLES[(subject * 3 + seed) % len(HAIR_STYLES)]
     female = body.phenotype.gender > 0.5
     if female and style in ("bald", "full"):
         style = "long"
-    if not female and style in ("long", "bob") and own.uniform() < 0.7:
+    if not female and style in ("long", "bob") and person_rng.uniform() < 0.7:
         style = "crop"
-    hair_colour = textures.hair_colour(own, old=body.phenotype.age > 0.84)
-    beard = 0.0 if female else float(own.choice([0.0, 0.3, 0.85]))
+    hair_colour = textures.hair_colour(person_rng, old=body.phenotype.age > 0.84)
+    beard = 0.0 if female else float(person_rng.choice([0.0, 0.3, 0.85]))
     person = [
-        textures.skin(own, textures.skin_colour(own, subject), hair_colour, beard),
-        textures.eye(own),
-        textures.hair(own, hair_colour),
+        textures.skin(person_rng, textures.skin_colour(person_rng, subject), hair_colour, beard),
+        textures.eye(person_rng),
+        textures.hair(person_rng, hair_colour),
     ]
-    head = _head(own, style, female)
+    head = _head(person_rng, style, female)
     rng = np.random.default_rng([seed, subject, 0xC107, outfit])
     cut = _cut(subject, seed, outfit, female)
     clothes = [
@@ -138,13 +140,14 @@ def dress(body: Body, subject: int, seed: int, outfit: int = 0) -> Figure:
         textures.cloth(rng, str(rng.choice(["plain", "knit", "checks", "plain"]))),
         textures.cloth(rng, "plain"),
     ]
-    images = person + clothes
+    material_textures = person + clothes
     if cut.one_piece:
-        images[BOTTOM] = images[TOP]
-    return assembled(body, _garments(rng, cut) + head, images)
+        material_textures[BOTTOM] = material_textures[TOP]
+    return assembled_figure(body, _garments(rng, cut) + head, material_textures)
 
 
 def _cut(subject: int, seed: int, outfit: int, female: bool) -> Outfit:
+    """Choose the cut of an outfit."""
     order = np.random.default_rng([seed, 0x0F17]).permutation(len(OUTFITS))
     cut = OUTFITS[order[(subject + 5 * outfit) % len(OUTFITS)]]
     if not female and cut.skirt is not None:
@@ -153,6 +156,7 @@ def _cut(subject: int, seed: int, outfit: int, female: bool) -> Outfit:
 
 
 def _garments(rng: np.random.Generator, outfit: Outfit) -> list[Layer]:
+    """Return the layers of skin, eyes and clothes."""
     f, shared = _fields(), template()
     tights, skirt_surface = shared.surfaces["helper-tights"], shared.surfaces["helper-skirt"]
     everywhere = np.ones_like(f.z)
@@ -215,6 +219,7 @@ def _garments(rng: np.random.Generator, outfit: Outfit) -> list[Layer]:
 
 
 def _skin_layer(field: Float[np.ndarray, " vertices"]) -> Layer:
+    """Return the skin, cut where clothes cover it."""
     shared = template()
     surface = shared.surfaces["body"]
     uv = shared.texture[surface.texture] * np.array([1, -1], np.float32) + np.array([0, 1], np.float32)
@@ -222,6 +227,7 @@ def _skin_layer(field: Float[np.ndarray, " vertices"]) -> Layer:
 
 
 def _eyes() -> Layer:
+    """Return both eyes."""
     shared = template()
     sides = [shared.surfaces["helper-l-eye"].vertices, shared.surfaces["helper-r-eye"].vertices]
     uv = []
@@ -235,10 +241,11 @@ def _eyes() -> Layer:
 
 
 def _head(rng: np.random.Generator, style: str, female: bool) -> list[Layer]:
+    """Return the layers of hair or of a hat."""
     f, shared = _fields(), template()
     body, strands = shared.surfaces["body"], shared.surfaces["helper-hair"]
     eye = shared.joint("eye.L")
-    # The hairline: high over the forehead, in front of the ears, low in the neck.
+    # The hairline lies high above the forehead, in front of the ears, and low on the neck.
     line = f.z - (eye[2] + 0.075 - np.clip((f.y - eye[1]) * 1.1, 0.0, 0.17))
     line = np.where(f.z < 0.56, -1.0, line) + 0.003 * np.sin(f.x * 160)
     scalp = body.vertices[(line[body.vertices] > -0.05).all(axis=1)]
@@ -279,11 +286,12 @@ def _head(rng: np.random.Generator, style: str, female: bool) -> list[Layer]:
 
 
 def _all(surface: Int[np.ndarray, "triangles 3"], material: int) -> UInt8[np.ndarray, " triangles"]:
+    """Return the same material for all triangles."""
     return np.full(len(surface), material, np.uint8)
 
 
 def _folds(rng: np.random.Generator, f: _Fields) -> Float[np.ndarray, " vertices"]:
-    """Folds of cloth in metres: a few crossed waves of 8 to 20 cm."""
+    """Return the height of folds of cloth in metres: a few crossed waves of 8 to 20 cm."""
     folds = np.zeros_like(f.z)
     for _ in range(5):
         wave = rng.normal(size=3) * [0.6, 0.6, 1.0]
@@ -295,13 +303,13 @@ def _folds(rng: np.random.Generator, f: _Fields) -> Float[np.ndarray, " vertices
 
 _LIMBS = (("spine05", "neck01", 0.95), ("upperarm01.L", "wrist.L", 0.30), ("upperarm01.R", "wrist.R", 0.30),
           ("upperleg01.L", "foot.L", 0.50), ("upperleg01.R", "foot.R", 0.50))  # fmt: skip
-"""Axis and circumference in metres of the torso, arms and legs."""
+"""First bone, last bone and circumference in metres of the torso, arms and legs."""
 
 
 def _wrapped(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
-    """Cloth wound around torso and limbs, in periods of its texture, so that stripes run round them unstretched.
+    """Return texture coordinates of cloth wound around torso and limbs, so that stripes run around them unstretched.
 
-    A whole number of quarters of the texture goes round: patterns that repeat in a quarter have no seam.
+    A whole number of quarters of the texture goes around, so patterns that repeat in a quarter have no seam.
     """
     shared = template()
     uv = np.empty((len(surface), 3, 2), np.float32)
@@ -324,6 +332,7 @@ def _wrapped(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.
 
 
 def _around(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
+    """Return texture coordinates that run around the head."""
     shared = template()
     places = shared.vertices[surface] - np.array([0, shared.joint("head")[1] + 0.02, 0], np.float32)
     turns = np.arctan2(places[..., 0], places[..., 1]) / (2 * np.pi)
@@ -332,5 +341,6 @@ def _around(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.n
 
 
 def _by_height(surface: Int[np.ndarray, "triangles 3"], f: _Fields) -> Float32[np.ndarray, "triangles 3 2"]:
+    """Return texture coordinates of shoes, from the sole up."""
     height = (f.z[surface] + 0.82) / 0.15
     return np.stack([f.y[surface] / TILE, np.clip(height, 0.02, 0.98)], -1).astype(np.float32)

@@ -5,7 +5,7 @@ import torch
 from mcss.data.capture import Capture
 from mcss.metrics import pa_mpjpe
 from mcss.skeletons import canonical_pose
-from mcss.sources.synthetic.describe import COLUMNS, Coverage, SplitCoverage, _oracle, describe
+from mcss.sources.synthetic.coverage import COLUMNS, Coverage, SplitCoverage, _oracle, measure_coverage
 
 
 def split(coverage: Coverage, name: str) -> SplitCoverage:
@@ -13,7 +13,7 @@ def split(coverage: Coverage, name: str) -> SplitCoverage:
 
 
 def test_counts_are_those_of_the_capture(tiny_capture: Capture) -> None:
-    train = split(describe(tiny_capture), "train")
+    train = split(measure_coverage(tiny_capture), "train")
     assert train.subjects == ("S1", "S2")
     assert (train.instants, train.images) == (2 * 2 * 24, 2 * 2 * 24 * 4)
     assert {(a.action, a.instants, a.images) for a in train.actions} == {("Walking", 48, 192), ("Waving", 48, 192)}
@@ -21,7 +21,7 @@ def test_counts_are_those_of_the_capture(tiny_capture: Capture) -> None:
 
 
 def test_distances_are_those_of_a_plain_search(tiny_capture: Capture) -> None:
-    coverage = describe(tiny_capture, labels="S1")
+    coverage = measure_coverage(tiny_capture, labels="S1")
     test, train = tiny_capture.instants("test"), tiny_capture.instants("train")
     poses, known = (canonical_pose(torch.from_numpy(i.pose))[:, 1:].numpy() for i in (test, train))
     own = known[train.subject == train.subjects.index("S1")]
@@ -51,11 +51,11 @@ def test_the_oracle_leaves_out_the_query_and_for_others_its_subject(tiny_capture
         crossing.append(errors[instants.subject != instants.subject[i]].min())
     assert scores[10].anybody == pytest.approx(np.mean(expected), rel=1e-3)
     assert scores[1].others == pytest.approx(np.mean(crossing), rel=1e-3)
-    assert split(describe(tiny_capture), "test").oracle[0].others is None
+    assert split(measure_coverage(tiny_capture), "test").oracle[0].others is None
 
 
 def test_the_table_has_a_row_for_each_action_and_one_for_the_whole_split(tiny_capture: Capture) -> None:
-    rows = describe(tiny_capture).table()
+    rows = measure_coverage(tiny_capture).table()
     assert all(len(row) == len(COLUMNS) for row in rows)
     assert [row[:2] for row in rows] == [
         (name, action) for name in ("train", "validation", "test") for action in ("Walking", "Waving", "all")
@@ -63,12 +63,12 @@ def test_the_table_has_a_row_for_each_action_and_one_for_the_whole_split(tiny_ca
 
 
 def test_a_large_split_is_sampled_and_says_how_many(tiny_capture: Capture) -> None:
-    test = split(describe(tiny_capture, max_poses=5), "test")
+    test = split(measure_coverage(tiny_capture, max_poses=5), "test")
     assert (test.poses, test.instants) == (5, 32)
 
 
 def test_labels_that_select_nothing_are_refused(tiny_capture: Capture) -> None:
     with pytest.raises(ValueError, match="select no instant"):
-        describe(tiny_capture, labels="none")
+        measure_coverage(tiny_capture, labels="none")
     with pytest.raises(ValueError, match="max_poses"):
-        describe(tiny_capture, max_poses=0)
+        measure_coverage(tiny_capture, max_poses=0)

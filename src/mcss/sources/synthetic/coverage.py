@@ -1,4 +1,4 @@
-"""How well a capture's labels cover its test poses: what there is to gain, before anything is trained."""
+"""How well a capture's labels cover its test poses, which bounds what a method can gain before anything is trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ COLUMNS = (
     "nearest training pose",
     "mean labelled pose",
 )
-"""The headings of `Coverage.table`; distances are MPJPE in mm, canonical space, 16 joints."""
+"""Column titles of `Coverage.table`; distances are MPJPE in mm between canonical poses, over 16 joints."""
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Mean distances of poses, MPJPE in mm over 16 joints in canonical space; not the error of any method.
+    """Mean distances of poses, MPJPE in mm between canonical poses over 16 joints; not the error of any method.
 
     Attributes:
-        nearest_labelled: To the nearest labelled pose: what a perfect look-up among the labels leaves.
-        nearest_training: To the nearest pose of any training subject, labelled or not.
-        mean_pose: To the mean of the labelled poses: what a predictor that never looks leaves.
+        nearest_labelled: Distance to the nearest labelled pose, the error of a perfect look-up among the labels.
+        nearest_training: Distance to the nearest pose of any training subject, labelled or not.
+        mean_pose: Distance to the mean of the labelled poses, the error of a predictor that ignores the image.
     """
 
     nearest_labelled: float
@@ -50,12 +50,12 @@ class Distances:
 class Oracle:
     """Mean PA-MPJPE in mm (17 joints) to the K most similar other poses of the split.
 
-    The gallery has every instant once and leaves out the query; a gallery of images has it once a view.
+    The gallery holds every instant once, without the query; a gallery of images would hold it once per view.
 
     Attributes:
-        k: How many poses are averaged.
-        anybody: The poses may be the query's own subject's.
-        others: They must not; None where the split has one subject.
+        k: Number of poses that are averaged.
+        anybody: The value if poses of the query's own subject are allowed.
+        others: The value if they are not; None if the split has one subject.
     """
 
     k: int
@@ -68,9 +68,9 @@ class ActionCoverage:
     """Counts and distances of one action of one split.
 
     Attributes:
-        action: Its name.
-        instants, images: How many there are.
-        distances: None for the training split, and where no instant has a usable pose.
+        action: Name of the action.
+        instants, images: Number of instants and of images.
+        distances: None for the training split, and if no instant has a usable pose.
     """
 
     action: str
@@ -81,10 +81,10 @@ class ActionCoverage:
 
 @dataclass(frozen=True)
 class SplitCoverage:
-    """Counts, distances and oracle of one split; see `ActionCoverage` for the actions.
+    """Counts, distances and oracle of one split, and of each of its actions.
 
     Attributes:
-        poses: How many poses the distances and the oracle are means of (see `describe`).
+        poses: Number of poses over which the distances and the oracle are averaged (see `measure_coverage`).
     """
 
     split: str
@@ -99,12 +99,12 @@ class SplitCoverage:
 
 @dataclass(frozen=True)
 class Coverage:
-    """What `describe` found.
+    """How well labels cover each split of a capture.
 
     Attributes:
-        labels: The labels that count as known.
-        labelled: How many instants they are.
-        splits: In the capture's order.
+        labels: The labels that count as known, as `mcss train --labels` takes them.
+        labelled: Number of labelled instants.
+        splits: The splits, in the capture's order.
     """
 
     labels: str
@@ -112,11 +112,11 @@ class Coverage:
     splits: tuple[SplitCoverage, ...]
 
     def table(self) -> list[tuple[str, ...]]:
-        """Rows of text under `COLUMNS`: each split's actions, then the whole split as "all"."""
+        """Return rows of text for `COLUMNS`: each split's actions, then the whole split as "all"."""
         return [row for split in self.splits for row in _rows(split)]
 
     def oracle_table(self) -> list[tuple[str, ...]]:
-        """Rows (split, K, PA-MPJPE to anybody's poses, to other subjects' poses) of text."""
+        """Return rows of text: split, K, PA-MPJPE to poses of anybody, and to poses of other subjects."""
         return [
             (split.split, str(o.k), f"{o.anybody:.1f}", "–" if o.others is None else f"{o.others:.1f}")
             for split in self.splits
@@ -133,15 +133,17 @@ def _rows(split: SplitCoverage) -> Iterator[tuple[str, ...]]:
         yield (split.split, part.action, str(part.instants), str(part.images), *numbers)
 
 
-def describe(capture: Capture, labels: str = "S1", max_poses: int = 1000, progress: Progress = NO_PROGRESS) -> Coverage:
+def measure_coverage(
+    capture: Capture, labels: str = "S1", max_poses: int = 1000, progress: Progress = NO_PROGRESS
+) -> Coverage:
     """Measure how well the labels of the split "train" cover each other split.
 
     Args:
         capture: A finished capture with a split "train" and poses.
         labels: Which labels count as known, as `labels.Labels` reads it.
-        max_poses: Of a larger split so many poses, evenly spread, are compared; the references and the counts
-            are complete.
-        progress: Told after each split.
+        max_poses: Number of poses of a split that are compared; they are evenly spread. The references and the counts
+            are always complete.
+        progress: Counts splits.
 
     Raises:
         CaptureError: There is no split "train".
@@ -158,8 +160,7 @@ def describe(capture: Capture, labels: str = "S1", max_poses: int = 1000, progre
     splits = []
     with progress.task("Measuring coverage", len(capture.splits)) as task:
         for name in capture.splits:
-            instants = capture.instants(name)
-            splits.append(_split_coverage(name, instants, labelled, training, max_poses))
+            splits.append(_split_coverage(name, capture.instants(name), labelled, training, max_poses))
             task.advance()
     return Coverage(labels=labels, labelled=int(known.sum()), splits=tuple(splits))
 
@@ -210,17 +211,17 @@ def _split_coverage(
 
 
 def _canonical(instants: Instants) -> Float[Tensor, "n 16 3"]:
-    """Canonical poses in mm without the root, which is zero."""
+    """Return canonical poses in mm without the root, which is zero."""
     poses = canonical_pose(torch.from_numpy(instants.pose))
     return poses[:, [joint for joint in range(poses.shape[1]) if joint != ROOT]]
 
 
 def _to_nearest(poses: Float[Tensor, "n joints 3"], references: Float[Tensor, "m joints 3"]) -> Float[Tensor, " n"]:
-    """Each pose's MPJPE to the nearest reference."""
-    # Over chunks of poses, so that the distances of some hundred thousand pairs are held at a time.
+    """Return the MPJPE of each pose to its nearest reference."""
+    # In chunks, so that only some hundred thousand distances are held at a time.
     chunk = max(1, 200_000 // len(references))
-    found = [(part[:, None] - references).norm(dim=-1).mean(-1).amin(1) for part in torch.split(poses, chunk)]
-    return torch.cat(found) if found else poses.new_zeros(0)
+    nearest = [(part[:, None] - references).norm(dim=-1).mean(-1).amin(1) for part in torch.split(poses, chunk)]
+    return torch.cat(nearest) if nearest else poses.new_zeros(0)
 
 
 def _oracle(sample: Instants) -> tuple[Oracle, ...]:
@@ -239,7 +240,7 @@ def _oracle(sample: Instants) -> tuple[Oracle, ...]:
 
     scores = []
     for k in ORACLE_K:
-        own = score(anybody, k)
-        if own is not None:
-            scores.append(Oracle(k=k, anybody=own, others=score(others, k)))
+        of_anybody = score(anybody, k)
+        if of_anybody is not None:
+            scores.append(Oracle(k=k, anybody=of_anybody, others=score(others, k)))
     return tuple(scores)
