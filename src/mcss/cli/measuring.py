@@ -145,8 +145,7 @@ def reproduce(
     Finished runs are kept, so that the command can be stopped and repeated.
 
     Args:
-        parts: Parts to reproduce: table1, signals, fig3, table2, table3, fig4, fig5, table4, fig6, tsne,
-            generalisation, or all.
+        parts: Parts to reproduce.
         capture: A capture's folder or object-store address.
         out: Folder for the results.
         plan: How much is trained and measured.

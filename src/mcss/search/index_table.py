@@ -61,17 +61,17 @@ class Filter:
     """Which images may be found; an empty condition admits all."""
 
     view: tuple[str, ...] = ()
-    """Find only images of this view; may be repeated."""
+    """Find only images of these views."""
     not_view: tuple[str, ...] = ()
-    """Find no images of this view; may be repeated."""
+    """Find no images of these views."""
     subject: tuple[str, ...] = ()
-    """Find only images of this person; may be repeated."""
+    """Find only images of these people."""
     not_subject: tuple[str, ...] = ()
-    """Find no images of this person; may be repeated."""
+    """Find no images of these people."""
     sequence: tuple[str, ...] = ()
-    """Find only images of this sequence; may be repeated."""
+    """Find only images of these sequences."""
     not_sequence: tuple[str, ...] = ()
-    """Find no images of this sequence; may be repeated."""
+    """Find no images of these sequences."""
     between: tuple[float, float] | None = None
     """Find only images from the first to the second of these times, in seconds within the sequence."""
 
