@@ -25,7 +25,7 @@ MOST_PIXELS = 150_000_000
 Image = UInt8[np.ndarray, "height width 3"]
 """Upright RGB pixels."""
 
-OfAnySize = UInt8[np.ndarray, "_ _ 3"]
+AnySizeImage = UInt8[np.ndarray, "_ _ 3"]
 """Upright RGB pixels whose size may differ from that of the other images in a signature."""
 
 GreyImage = UInt8[np.ndarray, "_ _"]
@@ -130,7 +130,7 @@ def write_image(path: Path, image: Image) -> None:
         temporary.write_bytes(encode_png(image) if suffix == ".png" else encode_jpeg(image))
 
 
-def encode_jpeg(image: OfAnySize | GreyImage, quality: int = DISPLAY_QUALITY, colour_in_full: bool = False) -> bytes:
+def encode_jpeg(image: AnySizeImage | GreyImage, quality: int = DISPLAY_QUALITY, colour_in_full: bool = False) -> bytes:
     """Encode RGB or grey pixels as JPEG.
 
     Args:
@@ -144,12 +144,12 @@ def encode_jpeg(image: OfAnySize | GreyImage, quality: int = DISPLAY_QUALITY, co
     return _encoded(".jpg", image, options)
 
 
-def encode_png(image: OfAnySize) -> bytes:
+def encode_png(image: AnySizeImage) -> bytes:
     """Encode RGB pixels as PNG, without loss."""
     return _encoded(".png", image, [])
 
 
-def _encoded(suffix: str, image: OfAnySize | GreyImage, options: list[int]) -> bytes:
+def _encoded(suffix: str, image: AnySizeImage | GreyImage, options: list[int]) -> bytes:
     pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     encoded, data = cv2.imencode(suffix, pixels, options)
     assert encoded

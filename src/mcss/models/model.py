@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
 from mcss.errors import CheckpointError, ImageError
-from mcss.images import OfAnySize, as_rgb, cut_out, read_image
+from mcss.images import AnySizeImage, as_rgb, cut_out, read_image
 from mcss.models.model_file import ModelParts, read_model
 from mcss.models.orientation import Orientation, orientation_of
 from mcss.models.pose_network import PoseNetwork
@@ -184,7 +184,7 @@ class Model:
 
         return Poses.joined(predict_rows(predict, rows, task))
 
-    def predict_crops(self, crops: Sequence[OfAnySize], crop_boxes: np.ndarray | None = None) -> Poses:
+    def predict_crops(self, crops: Sequence[AnySizeImage], crop_boxes: np.ndarray | None = None) -> Poses:
         """Predict from square crops that have already been cut out.
 
         Args:
@@ -280,7 +280,7 @@ def crop_box_of_whole(width: int, height: int) -> Int64[np.ndarray, " 4"]:
     return np.array([x, y, x + side, y + side], np.int64)
 
 
-def _images(images: Images) -> list[OfAnySize]:
+def _images(images: Images) -> list[AnySizeImage]:
     if isinstance(images, str | Path) or (isinstance(images, np.ndarray) and images.ndim < 4):
         images = [images]
     return [
@@ -289,7 +289,7 @@ def _images(images: Images) -> list[OfAnySize]:
     ]
 
 
-def _crop_boxes(images: Sequence[OfAnySize], boxes: BoundingBoxes | None) -> Int64[np.ndarray, "n 4"]:
+def _crop_boxes(images: Sequence[AnySizeImage], boxes: BoundingBoxes | None) -> Int64[np.ndarray, "n 4"]:
     if boxes is not None and len(boxes) != len(images):
         raise ImageError(f"boxes: expected one for each of {len(images)} images, got {len(boxes)}.")
     crop_boxes = []

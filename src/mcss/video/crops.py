@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
-from mcss.images import Image, OfAnySize, cut_out
+from mcss.images import AnySizeImage, Image, cut_out
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.decoding import images_at
 
@@ -42,7 +42,7 @@ class CropSettings:
 class Crop:
     """A square cut out of an image."""
 
-    pixels: OfAnySize
+    pixels: AnySizeImage
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels of the source image."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from mcss.errors import SourceError
-from mcss.images import OfAnySize
+from mcss.images import AnySizeImage
 
 DetectorName = Literal[
     "fasterrcnn_mobilenet_v3_large_320_fpn",
@@ -63,7 +63,7 @@ class Detections:
 class PersonDetector(Protocol):
     """Detects people in single images."""
 
-    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+    def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect the people in each image."""
 
 
@@ -118,7 +118,7 @@ class TorchvisionDetector:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._net = net.eval().to(self._device)
 
-    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+    def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect the people in each image."""
         import torch
 
@@ -160,11 +160,11 @@ class BlazePoseDetector:
         self._input = inputs[1, _SIDE, _SIDE, 3]
         self._points, self._logits = outputs[1, count, 12], outputs[1, count, 1]
 
-    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+    def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect the people in each image."""
         return [self._detect(image) for image in images]
 
-    def _detect(self, image: OfAnySize) -> Detections:
+    def _detect(self, image: AnySizeImage) -> Detections:
         height, width = image.shape[:2]
         scale = _SIDE / max(height, width)
         small = np.zeros((_SIDE, _SIDE, 3), np.float32)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool
 
-from mcss.images import Image, OfAnySize
+from mcss.images import AnySizeImage, Image
 from mcss.video.background import EmptyScene, Foreground
 from mcss.video.boxes import Box
 from mcss.video.detectors import Detections, PersonDetector
@@ -66,7 +66,7 @@ class MotionDetector:
     def __init__(self, scene: EmptyScene) -> None:
         self._foreground = Foreground(scene)
 
-    def detect(self, images: Sequence[OfAnySize]) -> list[Detections]:
+    def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect people, or pieces of them, in each image; the score is the share of its box that a group fills."""
         return [self.detect_in(self._foreground(image)) for image in images]
 

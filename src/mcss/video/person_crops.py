@@ -21,7 +21,7 @@ from mcss.errors import SourceError
 from mcss.images import Image, encode_jpeg
 from mcss.video.background import EmptyScene, empty_scene
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
-from mcss.video.crops import CropSettings
+from mcss.video.crops import Crop, CropSettings
 from mcss.video.decoding import VideoFile, decoded_frames, images, keyframes
 from mcss.video.detectors import DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
@@ -296,8 +296,8 @@ class ViewCrops:
     def __len__(self) -> int:
         return len(self._crop_boxes)
 
-    def crops(self, count: int, note: Note) -> Generator[tuple[bytes, tuple[float, float, float, float]]]:
-        """Yield the first crops as JPEG, each with its position in source pixels.
+    def crops(self, count: int, note: Note) -> Generator[Crop]:
+        """Yield the first crops.
 
         Raises:
             SourceError: The video is damaged.
@@ -313,8 +313,8 @@ class ViewCrops:
                         return
                     self.decoded_again += 1
                     source = image, crop_box
-                crop, (x0, y0, x1, y1) = source[0].crop(source[1], view.crop.size)
-                yield encode_jpeg(crop, view.crop.quality), (float(x0), float(y0), float(x1), float(y1))
+                pixels, (x0, y0, x1, y1) = source[0].crop(source[1], view.crop.size)
+                yield Crop(pixels, (float(x0), float(y0), float(x1), float(y1)))
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -332,6 +332,6 @@ def all_crops(view: ViewToCrop, note: Note, advance: Callable[[int], None]) -> I
             view_crops: ViewCrops = end.value
             break
     with closing(view_crops):
-        for crop, _ in view_crops.crops(len(view_crops), note):
+        for crop in view_crops.crops(len(view_crops), note):
             advance(1)
-            yield crop
+            yield encode_jpeg(crop.pixels, view.crop.quality)
