@@ -20,7 +20,7 @@ from mcss.experiments.tuning import choose_settings
 from mcss.files import write_json, write_text
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
-from mcss.methods.registry import title_of
+from mcss.methods.registry import network_kinds, title_of
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL, read_model
 from mcss.models.prediction import NetworkPredictor
@@ -47,7 +47,7 @@ def evaluate_run(
     progress: Progress = NO_PROGRESS,
 ) -> SystemResult:
     """Measure a run or a model file, and write ``report.json`` and ``report.html`` to `out`."""
-    model = read_model(run)
+    model = read_model(run, network_kinds())
     config = json.loads(model.about["config"])
     predictions = predict_split(NetworkPredictor(model.network, capture), capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)

@@ -129,4 +129,4 @@ def _converted(value: Any, annotation: Any, name: str) -> Any:
     raise ValueError(f"{name}: expected {_KINDS[annotation]}, got {value!r}.")
 
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
