@@ -161,7 +161,7 @@ def test_an_image_is_used_whole_with_a_note_or_cropped_to_a_box(run: Path, capsy
     assert json.loads(Path("box/photo.json").read_text())["frames"][0]["square"] == [25, 105, 255, 335]
     assert cv2.imread("box/photo_overlay.jpg").shape == (400, 700, 3)
     predict("photo.png", "-o", "box", "--run", run, "--box", "900,0,5,5", code=1)
-    assert "lies in the image of 300×400 pixels, came 900,0,5,5" in said(capsys)
+    assert "lies in the image of 300×400 pixels, got 900,0,5,5" in said(capsys)
 
 
 class Told:
@@ -269,7 +269,7 @@ def test_a_view_for_rerun_is_written(run: Path) -> None:
     ("make", "message"),
     [
         (lambda: Path("x").mkdir(), "x: no images or videos in this folder"),
-        (lambda: Path("x").write_text("a"), "x: neither an image nor a video by its ending"),
+        (lambda: Path("x").write_text("a"), "x: expected an image or a video by its ending .*; got no ending"),
         (lambda: None, "x: no such file or folder"),
     ],
 )

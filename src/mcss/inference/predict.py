@@ -50,8 +50,8 @@ def input_files(source: Path) -> list[InputFile]:
     if source.is_file():
         if source.suffix.lower() not in suffixes:
             raise SourceError(
-                f"{source}: expected an image or a video ({', '.join(sorted(suffixes))}), a folder of them, or a "
-                f"capture, got a file that ends in {source.suffix or 'nothing'}"
+                f"{source}: expected an image or a video by its ending ({', '.join(sorted(suffixes))}), a folder of "
+                f"them, or a capture; got {source.suffix or 'no ending'}"
             )
         return [InputFile(source, source.stem)]
     if not source.is_dir():
