@@ -253,7 +253,7 @@ def test_other_shapes_units_axes_and_settings_are_refused(own: Path, tmp_path: P
         (joints[:, :16], r"expected keypoints3d_optim with N × 17 × 3 numbers, got 48 × 16 × 3"),
         (joints[:0], r"got 0 × 17 × 3"),
         (joints * np.nan, "none of its 48 poses is complete"),
-        (joints * 10, r"the person is .* m \(with units cm\) tall"),
+        (joints * 10, r"expected a person between 0\.5 and 2\.5 m tall, got .* m if the unit is cm"),
         (joints * [1, -1, 1], "with y up the person is upside down"),
         (joints + np.array([0, 0, 5000.0]), "camera c.. sees the pelvis of .* in only 0% of the frames"),
     ):

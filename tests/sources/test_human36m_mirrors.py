@@ -189,5 +189,5 @@ def test_poses_in_metres_are_refused(tmp_path: Path) -> None:
     own = joints["2"]["1"]
     joints["2"]["1"] = {key: (np.array(pose) / 1000).tolist() for key, pose in own.items()}
     path.write_text(json.dumps(joints))
-    with pytest.raises(SourceError, match=r"S1, Directions 1\): expected millimetres"):
+    with pytest.raises(SourceError, match=r"S1, Directions 1\): expected a person between"):
         imported(tmp_path / "set", tmp_path / "capture")

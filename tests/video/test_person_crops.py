@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from filming import Room, write_video
 
-from mcss.images import decode_jpeg
 from mcss.video import person_crops as views
 from mcss.video.crops import CropSettings
 from mcss.video.decoding import decoded_frames, keyframes, probe
@@ -135,11 +134,11 @@ def test_a_video_with_key_images_is_decoded_once_and_each_crop_shows_its_own_per
     crops = list(found.crops(len(found), lambda text: None))
     assert (counter.count, len(crops), found.decoded_again) == (60, 60, 0)
     for i in range(0, 60, 7):
-        jpeg, box = crops[i]
+        box = crops[i].box
         joints = ROOM.person(i)[0]
         assert ((joints >= box[:2]) & (joints <= box[2:])).all()
         truth = expected(ROOM.image(i), tuple(map(int, box)), 48)
-        assert np.abs(decode_jpeg(jpeg).astype(int) - truth).mean() < 14
+        assert np.abs(crops[i].pixels.astype(int) - truth).mean() < 14
     found.close()
 
 
@@ -171,10 +170,10 @@ def test_regions_that_were_not_kept_are_decoded_again_and_give_the_same_crops(
     monkeypatch.setattr(SurroundingsSpool, "part_with", lambda spool, index, crop_box: None)
     again = list(found.crops(60, lambda text: None))
     assert found.decoded_again == 60
-    for (a, box_a), (b, box_b) in zip(kept, again, strict=True):
-        assert np.abs(np.subtract(box_a, box_b)).max() <= 0.03 * (box_a[2] - box_a[0]) + 2
-        if box_a == box_b:
-            assert np.abs(decode_jpeg(a).astype(int) - decode_jpeg(b)).mean() < 4
+    for a, b in zip(kept, again, strict=True):
+        assert np.abs(np.subtract(a.box, b.box)).max() <= 0.03 * (a.box[2] - a.box[0]) + 2
+        if a.box == b.box:
+            assert np.abs(a.pixels.astype(int) - b.pixels).mean() < 4
     found.close()
 
 

@@ -15,13 +15,20 @@ from mcss.data.cameras import Camera, are_rotations
 from mcss.data.formats.csv import CsvRow, CsvTable, read_csv_table
 from mcss.data.formats.joint_names import joint_positions, joints_of
 from mcss.data.formats.pose_files import read_pose_file
-from mcss.data.formats.units import find_unit, find_up, to_z_up, turned
+from mcss.data.formats.units import find_up, to_z_up, turned
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.errors import SourceError
 from mcss.progress import Progress
 from mcss.skeletons import JOINTS
 from mcss.sources.assembly import Note
-from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.sources.rows import (
+    SequenceInstants,
+    SequenceView,
+    check_height,
+    end_of_video,
+    multi_view_rows,
+    note_unlabelled,
+)
 from mcss.sources.source import Dataset, FolderContents
 from mcss.video.crops import crops_at, joint_boxes, without_gaps
 
@@ -213,8 +220,8 @@ class AspsetClip:
         for name, camera in cameras.items():
             video = self.file("videos", f"{self.subject}-{self.sequence}-{name}.mkv")
             crops = crops_at(video, boxes[name][numbers], numbers, RATE / settings.every, settings)
-            ended = end_of_video(video, count, settings.max_missing, note)
-            views.append(SequenceView(name, crops, turned(camera, "-y"), ended))
+            check_end = end_of_video(video, count, settings.max_missing, note)
+            views.append(SequenceView(name, crops, turned(camera, "-y"), check_end))
         instants = SequenceInstants(numbers, RATE, [self.sequence] * len(numbers), poses)
         yield from multi_view_rows(self, instants, views, settings.quality)
 
@@ -228,7 +235,7 @@ class AspsetClip:
             return None
         source = read_pose_file(path)
         world = joint_positions(source.points, joints_of(path, source.names, NAMES))
-        find_unit(path, world, "mm")
+        check_height(str(path), world)
         find_up(path, world, "-y")
         return world
 

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 
 from mcss.data.cameras import Camera
 from mcss.data.schema import Frame
 from mcss.errors import SourceError
 from mcss.images import encode_jpeg
+from mcss.skeletons import HEIGHTS_MM, body_heights
 from mcss.sources.assembly import Note, SourceSequence
 from mcss.video.crops import Crop
 from mcss.video.decoding import decoded_count
@@ -38,9 +39,8 @@ class SequenceView:
     crops: Iterator[Crop | None]
     """A crop for each instant, None for an instant that this view leaves out; may end early."""
     camera: Camera | None = None
-    ended: Callable[[int], None] = lambda _: None
-    """Called with the index of the first instant without crop if the crops end early; raises `SourceError` if that is
-    not acceptable."""
+    check_end: Callable[[], None] = lambda: None
+    """Called if the crops end early; raises `SourceError` if that is not acceptable."""
 
 
 def multi_view_rows(
@@ -54,7 +54,7 @@ def multi_view_rows(
     """Yield the rows of a sequence, all views of an instant together.
 
     Args:
-        sequence: Names the rows.
+        sequence: Gives subject and sequence of the rows.
         instants: The instants, their actions and poses.
         views: The views. One whose crops end early is left out from there on.
         quality: JPEG quality of the crops.
@@ -71,7 +71,7 @@ def multi_view_rows(
             try:
                 crops.append((view, next(view.crops)))
             except StopIteration:
-                view.ended(index)
+                view.check_end()
                 open_views.remove(view)
         if end_together and len(crops) < len(views):
             return
@@ -91,9 +91,9 @@ def multi_view_rows(
                 )
 
 
-def end_of_video(path: Path, expected: int, max_missing: int, note: Note) -> Callable[[int], None]:
-    """Return a value for `SequenceView.ended` that accepts a video which lacks up to `max_missing` images."""
-    return lambda _: check_complete(path, decoded_count(path), expected, "images", max_missing, note)
+def end_of_video(path: Path, expected: int, max_missing: int, note: Note) -> Callable[[], None]:
+    """Return a `SequenceView.check_end` that accepts a video which lacks up to `max_missing` images."""
+    return lambda: check_complete(path, decoded_count(path), expected, "images", max_missing, note)
 
 
 def check_complete(path: Path, count: int, expected: int, what: str, max_missing: int, note: Note) -> None:
@@ -101,10 +101,10 @@ def check_complete(path: Path, count: int, expected: int, what: str, max_missing
 
     Args:
         path: The file.
-        count: How many images or boxes it has.
-        expected: How many it should have.
+        count: Number of images or boxes in it.
+        expected: Number of images or boxes that it should have.
         what: ``images`` or ``boxes``.
-        max_missing: How many may be missing.
+        max_missing: Number of them that may be missing.
         note: Receives a note if some are missing.
 
     Raises:
@@ -117,6 +117,29 @@ def check_complete(path: Path, count: int, expected: int, what: str, max_missing
         )
     if count < expected:
         note(f"{path}: it has {count} {what}, the annotation {expected}; the frames at the end are left out")
+
+
+def check_height(where: str, poses: Float64[np.ndarray, "t 17 3"], unit: str = "mm") -> None:
+    """Refuse poses that are not those of a person, such as poses in another unit than released.
+
+    Args:
+        where: The file, for messages.
+        poses: Joints in millimetres; NaN where unknown.
+        unit: Unit of the file.
+
+    Raises:
+        SourceError: No pose is complete, or the person has an impossible height.
+    """
+    complete = poses[np.isfinite(poses).all(axis=(1, 2))]
+    if not len(complete):
+        raise SourceError(f"{where}: none of its {len(poses)} poses is complete; unpack the file again")
+    height = float(np.median(body_heights(complete)))
+    low, high = HEIGHTS_MM
+    if not low <= height <= high:
+        raise SourceError(
+            f"{where}: expected a person between {low / 1000} and {high / 1000} m tall, got {height / 1000:.4g} m if "
+            f"the unit is {unit}; use the files as released, not converted ones"
+        )
 
 
 def note_unlabelled(path: Path, poses: Float[np.ndarray, "n 17 3"], note: Note) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.data.formats.units import find_unit, find_up, to_z_up, turned
+from mcss.data.formats.units import find_up, to_z_up, turned
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.errors import SourceError
 from mcss.progress import Progress
@@ -29,7 +29,14 @@ from mcss.sources.aist.annotations import (
 from mcss.sources.aist.faults import full_size_cameras, synchronised_cameras, without_ignored
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.sources.rows import (
+    SequenceInstants,
+    SequenceView,
+    check_height,
+    end_of_video,
+    multi_view_rows,
+    note_unlabelled,
+)
 from mcss.sources.source import Dataset, FolderContents
 from mcss.video.crops import crops_at, joint_boxes, without_gaps
 from mcss.video.decoding import probe
@@ -216,7 +223,7 @@ class AistSequence:
         path = _joint_file(self.folder, self.sequence)
         points = read_joints(path, settings.smooth)
         poses = seventeen(points)
-        find_unit(path, poses, "cm")
+        check_height(str(path), poses * CM, "cm")
         _, lying = find_up(path, poses, UP, by_user=True)  # a dancer may stay on the floor throughout
         if lying:
             note(f"{path}: {lying}")
@@ -229,8 +236,8 @@ class AistSequence:
             image_numbers = self._image_numbers(video, camera, numbers)
             boxes = self._boxes(camera, points)[numbers]
             crops = crops_at(video, boxes, image_numbers, RATE / settings.every, settings)
-            ended = end_of_video(video, int(image_numbers[-1]) + 1, settings.max_missing, note)
-            views.append(SequenceView(name, crops, turned(camera.pinhole(), UP), ended))
+            check_end = end_of_video(video, int(image_numbers[-1]) + 1, settings.max_missing, note)
+            views.append(SequenceView(name, crops, turned(camera.pinhole(), UP), check_end))
         instants = SequenceInstants(numbers, RATE, [genre(self.sequence)] * len(numbers), poses[numbers])
         yield from multi_view_rows(self, instants, views, settings.quality)
 

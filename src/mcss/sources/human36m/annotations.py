@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.errors import SourceError
-from mcss.skeletons import HEIGHTS_MM, HUMAN36M_32, body_heights
+from mcss.skeletons import HUMAN36M_32
 from mcss.sources.hdf5 import load_h5py
 from mcss.sources.pickles import load_arrays
+from mcss.sources.rows import check_height
 
 JOINTS_32 = 32
 """Number of joints in the data set's own skeleton, of which `mcss.skeletons.HUMAN36M_32` are used."""
@@ -46,25 +47,8 @@ def read_poses(path: Path) -> Poses:
             "use D3_Positions, not D2_Positions or angles"
         )
     poses = pose.reshape(-1, JOINTS_32, 3)
-    check_person(poses[:, HUMAN36M_32], str(path))
+    check_height(str(path), poses[:, HUMAN36M_32])
     return poses
-
-
-def check_person(poses: Float64[np.ndarray, "t 17 3"], where: str) -> None:
-    """Refuse poses that are not those of a person in millimetres.
-
-    Raises:
-        SourceError: No pose is finite, or the person has an impossible height; names `where`.
-    """
-    finite = poses[np.isfinite(poses).all(axis=(1, 2))]
-    if not len(finite):
-        raise SourceError(f"{where}: none of its {len(poses)} poses is finite; copy the file again")
-    height = float(np.median(body_heights(finite)))
-    if not HEIGHTS_MM[0] <= height <= HEIGHTS_MM[1]:
-        raise SourceError(
-            f"{where}: expected millimetres, in which a person is {HEIGHTS_MM[0]:.0f} to {HEIGHTS_MM[1]:.0f} tall, got "
-            f"a height of {height:.4g}; use the files as released, not converted ones"
-        )
 
 
 def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "n 4"], int, tuple[int, int] | None]:
@@ -138,7 +122,7 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
                 f"{path} ({subject}/{name}): expected T × {JOINTS_32} × 3 numbers, got "
                 f"{' × '.join(map(str, poses.shape))}; use the file from before joints are removed"
             )
-        check_person(poses[:, HUMAN36M_32], f"{path} ({subject}/{name})")
+        check_height(f"{path} ({subject}/{name})", poses[:, HUMAN36M_32])
     return sequences
 
 

@@ -24,11 +24,11 @@ from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
 from mcss.sources.hdf5 import load_h5py
-from mcss.sources.human36m.annotations import JOINTS_32, SILHOUETTE, Poses, check_person
+from mcss.sources.human36m.annotations import JOINTS_32, SILHOUETTE, Poses
 from mcss.sources.human36m.faults import SHIFTED, boxes_shifted_back, shifted_back
 from mcss.sources.human36m.metadata import ListedSequence, Metadata
 from mcss.sources.human36m.sequences import RATE, Human36MSettings, squares_around
-from mcss.sources.rows import SequenceInstants, SequenceView, multi_view_rows
+from mcss.sources.rows import SequenceInstants, SequenceView, check_height, multi_view_rows
 from mcss.video.crops import Crop, crop_of, joint_boxes
 
 FETCH_NAMES = {"WalkTogether": "WalkingTogether"}
@@ -160,7 +160,7 @@ def _fetch_sequence(
             f"{path}: expected h36m-fetch's annot.h5 with camera, frame, pose/2d and pose/3d, got something that "
             f"cannot be read ({type(error).__name__}: {error}); {way_out}"
         ) from error
-    check_person(in_camera[:, HUMAN36M_32], str(path))
+    check_height(str(path), in_camera[:, HUMAN36M_32])
     instants = _every(np.unique(frame_numbers), settings.step(listed.subject))
     poses = np.full((len(instants), JOINTS_32, 3), np.nan)
     views = []
@@ -271,7 +271,7 @@ def _json_sequence(
     instants = _every(np.array(sorted(images), np.int64), settings.step(listed.subject))
     by_instant = joints[str(listed.index[0])][str(listed.index[1])]
     seventeen = np.stack([np.array(by_instant[str(n)], np.float64).reshape(17, 3) for n in instants.tolist()])
-    check_person(seventeen, f"{root / 'annotations'} ({listed.subject}, {listed.file})")
+    check_height(f"{root / 'annotations'} ({listed.subject}, {listed.file})", seventeen)
     poses = np.full((len(instants), JOINTS_32, 3), np.nan)
     poses[:, HUMAN36M_32] = seventeen
     views = []

@@ -177,8 +177,8 @@ class Human36MSequence:
             )
         note(f"{video}: clipped from {stated} images to the {annotated_length(self.length, stated)} that have poses")
 
-    def _check_video_end(self, camera: DistortedCamera, note: Note, index: int) -> None:
-        """Accept a video that cannot be decoded to its end; called with the instant at which it ended."""
+    def _check_video_end(self, camera: DistortedCamera, note: Note) -> None:
+        """Accept a video that lacks a few images at its end."""
         video = self._video(camera)
         check_complete(video, decoded_count(video), self.length, "whole images", self.settings.max_missing, note)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.images import OfAnySize
+from mcss.images import AnySizeImage
 from mcss.skeletons import MIRROR
 
 SWAPPED = ("S4", "Seq2", 3759, 5852)
@@ -36,6 +36,6 @@ def annotated_frames(stated: int, annotated: int) -> int:
     return min(stated, annotated)
 
 
-def is_flash(image: OfAnySize) -> bool:
+def is_flash(image: AnySizeImage) -> bool:
     """Return whether an image is nearly white, as when a flash went off, so that it shows nothing."""
     return float(image.mean()) > WHITE

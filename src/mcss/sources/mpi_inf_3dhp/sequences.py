@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.cameras import Camera
-from mcss.data.formats.units import Up, find_unit, find_up, to_z_up, turned
+from mcss.data.formats.units import Up, find_up, to_z_up, turned
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.errors import ImageError, SourceError
 from mcss.images import read_image
@@ -26,7 +26,14 @@ from mcss.sources.mpi_inf_3dhp.annotations import (
     seventeen,
 )
 from mcss.sources.mpi_inf_3dhp.faults import annotated_frames, is_flash, may_end_early, with_sides_corrected
-from mcss.sources.rows import SequenceInstants, SequenceView, end_of_video, multi_view_rows, note_unlabelled
+from mcss.sources.rows import (
+    SequenceInstants,
+    SequenceView,
+    check_height,
+    end_of_video,
+    multi_view_rows,
+    note_unlabelled,
+)
 from mcss.sources.source import Dataset, FolderContents
 from mcss.video.boxes import steady_crop_boxes
 from mcss.video.crops import Crop, crop_of, crops_at, joint_boxes, without_gaps
@@ -199,7 +206,7 @@ class MpiSequence:
             note(f"{path}: {len(annotation)} frames are annotated, the release has {stated}; the others are left out")
         cameras = self._cameras()
         poses = world_poses(path, annotation, cameras, settings.universal)[:count]
-        find_unit(path, poses, "mm")
+        check_height(str(path), poses)
         find_up(path, poses, settings.up)
         numbers = np.arange(0, count, settings.every)
         poses = to_z_up(poses, settings.up)[numbers]
@@ -214,8 +221,8 @@ class MpiSequence:
             if settings.drop_flashes:
                 crops = (None if crop is None or is_flash(crop.pixels) else crop for crop in crops)
             known_to_be_short = settings.short_video and may_end_early(self.subject, self.sequence, number)
-            ended = end_of_video(video, count, count if known_to_be_short else settings.max_missing, note)
-            views.append(SequenceView(str(number), crops, turned(cameras[number], settings.up), ended))
+            check_end = end_of_video(video, count, count if known_to_be_short else settings.max_missing, note)
+            views.append(SequenceView(str(number), crops, turned(cameras[number], settings.up), check_end))
         instants = SequenceInstants(numbers, rate, [self.sequence] * len(numbers), poses)
         yield from multi_view_rows(self, instants, views, settings.quality)
 
@@ -250,7 +257,7 @@ class MpiTestSequence:
         if not len(numbers):
             raise SourceError(f"{path}: no frame is valid (valid_frame); unpack the test set again")
         poses = to_z_up(in_camera[:, seventeen(TEST_JOINTS_17)], "-y")[numbers]
-        find_unit(path, poses, "mm")
+        check_height(str(path), poses)
         find_up(path, poses, "z")
         boxes = without_gaps(path, joint_boxes(annotation.pixels[numbers]))
         actions = [_activity(number) for number in annotation.activity[numbers].tolist()]

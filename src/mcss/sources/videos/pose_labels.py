@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64
 
 from mcss.data.formats.joint_names import JointMapping, JointSource, joint_positions, joints_of
 from mcss.data.formats.pose_files import POSE_SUFFIXES, read_pose_file
@@ -73,6 +73,13 @@ class RecordingLabels:
         """Return the pose at an instant; None if it has no label."""
         known = instant < len(self.poses) and bool(np.isfinite(self.poses[instant]).all())
         return self.poses[instant] if known else None
+
+    def poses_at(self, instants: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n 17 3"]:
+        """Return the poses at some instants; NaN at those without label."""
+        known = instants < len(self.poses)
+        poses: Float32[np.ndarray, "n 17 3"] = np.full((len(instants), 17, 3), np.nan, np.float32)
+        poses[known] = self.poses[instants[known]]
+        return poses
 
 
 def pose_file(folder: Path) -> Path | None:

@@ -12,6 +12,7 @@ from jaxtyping import Int64
 from mcss.data.schema import Frame
 from mcss.errors import SourceError
 from mcss.sources.assembly import Note
+from mcss.sources.rows import SequenceInstants, SequenceView, multi_view_rows
 from mcss.sources.videos.pose_labels import RecordingLabels
 from mcss.video.person_crops import ViewToCrop
 from mcss.video.recordings import Recording
@@ -115,17 +116,11 @@ class VideoSequence:
             targets = [crops.target for crops in view_crops if crops.target is not None]
             report_targets(targets, f"{self.subject}/{self.sequence}", self.track_sheet, note)
             count = min(len(self.frame_numbers), *map(len, view_crops))
-            crops_of_views = zip(*(crops.crops(count, note) for crops in view_crops), strict=False)
-            for frame_number, crops in zip(self.frame_numbers.tolist(), crops_of_views, strict=False):
-                for view, (image, box) in zip(self.views, crops, strict=True):
-                    yield Frame(
-                        subject=self.subject,
-                        sequence=self.sequence,
-                        action=action,
-                        frame=frame_number,
-                        time=frame_number / self.rate,
-                        view=view.video.name,
-                        image=image,
-                        box=box,
-                        pose=None if self.labels is None else self.labels.pose(frame_number),
-                    )
+            frame_numbers = self.frame_numbers[:count]
+            poses = None if self.labels is None else self.labels.poses_at(frame_numbers)
+            instants = SequenceInstants(frame_numbers, self.rate, [action] * count, poses)
+            views = [
+                SequenceView(view.video.name, crops.crops(count, note))
+                for view, crops in zip(self.views, view_crops, strict=True)
+            ]
+            yield from multi_view_rows(self, instants, views, self.views[0].crop.quality, end_together=True)
