@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
 from mcss.cli.stand_ins import HEAVY
+from mcss.cli.verbs import all_verbs, first_paragraph
 
 COLUMNS = 100
 
@@ -38,11 +40,12 @@ def printed(command):
 def all_help():
     for module in SECTIONS.values():
         import_module(f"mcss.cli.{module}")
-    return {" ".join(command): printed(command) for command in commands(import_module("mcss.cli.terminal").app)}
+    app = import_module("mcss.cli.terminal").app
+    return {" ".join(command): printed(command) for command in commands(app)}, app.summaries()
 
 with heavy_packages_replaced() if sys.argv[1] == "replaced" else nullcontext():
-    helps = all_help()
-json.dump({"help": helps, "heavy": sorted(HEAVY & set(sys.modules))}, sys.stdout)
+    helps, summaries = all_help()
+json.dump({"help": helps, "summaries": summaries, "heavy": sorted(HEAVY & set(sys.modules))}, sys.stdout)
 """
 
 RUN = """
@@ -63,19 +66,29 @@ def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
-def all_help(packages: str) -> tuple[dict[str, str], list[str]]:
-    """Return the help of every verb and the heavy packages that are loaded afterwards."""
+@dataclass(frozen=True)
+class AllHelp:
+    """The help of every verb, the summaries of the verbs, and the heavy packages that are loaded afterwards."""
+
+    help: dict[str, str]
+    summaries: dict[str, str]
+    heavy: list[str]
+
+
+def all_help(packages: str) -> AllHelp:
     done = python(PRINT_ALL_HELP, packages)
     assert done.returncode == 0, done.stderr
-    printed = json.loads(done.stdout)
-    return printed["help"], printed["heavy"]
+    return AllHelp(**json.loads(done.stdout))
 
 
 @pytest.fixture(scope="module")
-def helps() -> dict[str, str]:
-    texts, heavy = all_help("replaced")
-    assert heavy == []
-    return texts
+def replaced() -> AllHelp:
+    return all_help("replaced")
+
+
+@pytest.fixture
+def helps(replaced: AllHelp) -> dict[str, str]:
+    return replaced.help
 
 
 def refused(*args: str, code: int = 2) -> str:
@@ -86,11 +99,18 @@ def refused(*args: str, code: int = 2) -> str:
     return " ".join(re.sub(r"[│╰╯╭╮─\s]+", " ", done.stderr).split())
 
 
-def test_help_with_stand_ins_is_the_help_with_the_real_packages(helps: dict[str, str]) -> None:
-    real, heavy = all_help("real")
-    assert "torch" in heavy
-    assert {"demo", "train", "train mcss", "import videos", "synthetic build", "export"} <= set(helps)
-    assert helps == real
+def test_help_with_stand_ins_is_the_help_with_the_real_packages(replaced: AllHelp) -> None:
+    real = all_help("real")
+    assert "torch" in real.heavy
+    assert replaced.heavy == []
+    assert {"demo", "train", "train mcss", "import videos", "synthetic build", "export"} <= set(replaced.help)
+    assert replaced.help == real.help
+
+
+def test_the_summaries_in_the_source_are_those_of_the_verbs(replaced: AllHelp) -> None:
+    assert {name: verb.summary for name, verb in all_verbs().items()} == {
+        name: first_paragraph(text) for name, text in replaced.summaries.items()
+    }
 
 
 def test_help_names_values_by_what_they_are(helps: dict[str, str]) -> None:
