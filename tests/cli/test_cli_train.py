@@ -78,8 +78,8 @@ def test_help_shows_the_settings_of_the_method_with_their_defaults_and_of_no_oth
 
 
 def test_help_of_train_lists_the_methods(capsys: pytest.CaptureFixture[str]) -> None:
-    main_help = help_text(["train", "--help"], capsys)
-    assert all(method.name in main_help for method in METHODS)
+    listed = help_text(["train", "--help"], capsys)
+    assert all(method.name in listed for method in METHODS)
 
 
 def help_text(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:

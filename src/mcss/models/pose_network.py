@@ -24,8 +24,7 @@ class NetworkConfig:
     """The network's architecture; stored with every checkpoint."""
 
     backbone: BackboneName = "resnet18"
-    """Architecture of the backbone F. Another one than the recipe's has all of its stages trained, unless
-    --frozen-stages says otherwise."""
+    """Architecture of the backbone F. With another one than the recipe's, no stages are frozen by default."""
     batchnorm_affine: bool = False
     """Keep scale and shift of the backbone's BatchNorm layers. The paper turns them off (Sec. 4)."""
     dim: int = 128
