@@ -252,7 +252,9 @@ def test_a_mapping_file_names_what_is_foreign_and_is_checked(tmp_path: Path) -> 
     foreign = [f"m{k}" for k in range(17)]
     truth = walk(COUNT, 25)
     path = write_c3d(tmp_path / "poses.c3d", foreign, truth, 25)
-    with pytest.raises(SourceError, match=r"poses\.c3d: found no point for Hip, RHip, .*the file has m0, m1.*mapping file"):
+    with pytest.raises(
+        SourceError, match=r"poses\.c3d: found no point for Hip, RHip, .*the file has m0, m1.*mapping file"
+    ):
         read_labels(path, COUNT, 25.0)
     toml = tmp_path / "joints.toml"
     toml.write_text(

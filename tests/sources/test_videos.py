@@ -270,7 +270,9 @@ def test_another_layout_is_named(own: Path) -> None:
 
 def test_one_view_is_too_few(own: Path) -> None:
     (own / "Ann" / "walk 1" / "cam2.mp4").unlink()
-    with pytest.raises(SourceError, match=r"expected two or more synchronised views of the same scene, got only cam1\.mp4"):
+    with pytest.raises(
+        SourceError, match=r"expected two or more synchronised views of the same scene, got only cam1\.mp4"
+    ):
         find_recordings(own)
 
 
