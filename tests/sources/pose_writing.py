@@ -1,6 +1,9 @@
 """Write label files as other programs do, with code that shares nothing with the readers."""
 
 import math
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,18 +62,32 @@ def write_trc(
     return path
 
 
-def write_c3d(path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "mm") -> Path:
-    """Write a C3D with the package ezc3d (the reader uses c3d); points that are NaN get a residual of −1."""
-    import ezc3d
+WRITE_C3D = """
+import sys
+import ezc3d
+import numpy as np
+arrays = np.load(sys.argv[1])
+file = ezc3d.c3d()
+about = file["parameters"]["POINT"]
+about["RATE"]["value"], about["LABELS"]["value"] = [float(arrays["rate"])], tuple(map(str, arrays["names"]))
+about["UNITS"]["value"] = [str(arrays["units"])]
+lost = np.isnan(arrays["places"]).any(axis=-1)
+file["data"]["points"] = np.where(lost[..., None], 0, arrays["places"]).transpose(2, 1, 0)
+file["data"]["meta_points"]["residuals"] = np.where(lost, -1.0, 0.0).T[None]
+file.write(sys.argv[2])
+"""
 
+
+def write_c3d(path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "mm") -> Path:
+    """Write a C3D with the package ezc3d (the reader uses c3d); points that are NaN get a residual of −1.
+
+    A process of its own writes it: ezc3d and faiss, both made with SWIG, disturb each other in one process.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = ezc3d.c3d()
-    about = file["parameters"]["POINT"]
-    about["RATE"]["value"], about["LABELS"]["value"], about["UNITS"]["value"] = [float(rate)], tuple(names), [units]
-    lost = np.isnan(places).any(axis=-1)
-    file["data"]["points"] = np.where(lost[..., None], 0, places).transpose(2, 1, 0)
-    file["data"]["meta_points"]["residuals"] = np.where(lost, -1.0, 0.0).T[None]
-    file.write(str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        arrays = Path(folder) / "arrays.npz"
+        np.savez(arrays, names=np.array(names), places=places, rate=rate, units=units)
+        subprocess.run([sys.executable, "-c", WRITE_C3D, str(arrays), str(path)], check=True)
     return path
 
 
