@@ -151,10 +151,8 @@ def _fetch_sequence(
         rows = len(table["frame"])
         pixels = table["pose/2d"].astype(np.float64).reshape(rows, JOINTS_32, 2)
         in_camera = table["pose/3d"].astype(np.float64).reshape(rows, JOINTS_32, 3)
-        camera_ids, frame_numbers = (
-            table["camera"].astype(int).reshape(rows),
-            table["frame"].astype(int).reshape(rows) - 1,
-        )
+        camera_ids = table["camera"].astype(int).reshape(rows)
+        frame_numbers = table["frame"].astype(int).reshape(rows) - 1
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise SourceError(
             f"{path}: expected h36m-fetch's annot.h5 with camera, frame, pose/2d and pose/3d, got something that "
