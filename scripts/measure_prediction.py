@@ -143,9 +143,9 @@ def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]
         "beyond_90_degrees": round(float((off > 90).mean()), 3),
         "tilt_mean_degrees": round(float(np.abs(found.tilt - true.tilt).mean()), 1),
         "joints_off_in_shares_of_the_crop": {
-            "predicted pose, predicted placement": drawn(found, said.pose[at]),
-            "true pose, predicted placement": drawn(found, right),
-            "true pose, true placement (perspective left out)": drawn(true, right),
+            "predicted pose, predicted orientation": drawn(found, said.pose[at]),
+            "true pose, predicted orientation": drawn(found, right),
+            "true pose, true orientation (without perspective)": drawn(true, right),
         },
     }
 
