@@ -3,7 +3,7 @@
 A verb is a function with the decorator `@app.command` in the module of its section, and the first paragraph of its
 docstring is its summary in `mcss --help`. A group of verbs, such as `mcss train`, states its name and summary where it
 is made: `app.group(train_app, name="train", word="METHOD", help="…")`. Both are found here without importing those
-modules, since what they need, from torch to the renderer, takes seconds to load; reading them takes a few milliseconds.
+modules, since what they need, from torch to the renderer, takes seconds to load; reading them takes ten milliseconds.
 """
 
 import ast
