@@ -18,7 +18,14 @@ from mcss.models import backbones
 from mcss.models.backbones import BACKBONES, build_backbone, packaged_efficientnet_lite0
 from mcss.weights import read_weights
 
-CHANNELS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "tf_efficientnet_lite0": 320}
+MAPS = {
+    "resnet18": (512, 3, 3),
+    "resnet34": (512, 3, 3),
+    "resnet50": (2048, 3, 3),
+    "tf_efficientnet_lite0": (320, 3, 3),
+    "blazepose": (1152, 1, 1),
+}
+"""Shape of the feature map of an image of 96 px."""
 
 
 def resnet18_state(seed: int = 5) -> dict[str, Tensor]:
@@ -43,12 +50,12 @@ def without_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_every_backbone_is_a_chain_of_stages_of_any_drawn_size(name: backbones.BackboneName) -> None:
+def test_every_backbone_is_a_chain_of_stages_for_any_image_size(name: backbones.BackboneName) -> None:
     backbone = build_backbone(name, "random", batchnorm_affine=False).eval()
     images = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         whole = backbone(images)
-        assert whole.shape == (1, CHANNELS[name], 3, 3)
+        assert whole.shape == (1, *MAPS[name])
         for cut in range(len(backbone.stages) + 1):
             torch.testing.assert_close(backbone(backbone(images, 0, cut), cut), whole)
 
@@ -105,7 +112,7 @@ def test_weights_from_the_hub_are_the_ones_used(monkeypatch: pytest.MonkeyPatch)
     assert torch.equal(backbone.stages[4][1].conv2.weight, state["layer4.1.conv2.weight"])  # type: ignore[index]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in backbones.PRETRAINED])
 def test_an_unreachable_hub_is_an_error_with_the_ways_out_and_never_random_weights(
     name: backbones.BackboneName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +123,13 @@ def test_an_unreachable_hub_is_an_error_with_the_ways_out_and_never_random_weigh
     for part in (name, "could not be downloaded", "Name or service", "mcss[weights]", "--weights FILE", "random"):
         assert part in message
     assert ("--backbone tf_efficientnet_lite0" in message) == (name != "tf_efficientnet_lite0")
+
+
+def test_weights_of_another_pretraining_are_refused() -> None:
+    with pytest.raises(WeightsError, match="--weights imagenet: blazepose has none; expected mediapipe, random"):
+        build_backbone("blazepose", "imagenet", batchnorm_affine=False)
+    with pytest.raises(WeightsError, match="--weights mediapipe: resnet18 has none; expected imagenet, random"):
+        build_backbone("resnet18", "mediapipe", batchnorm_affine=False)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

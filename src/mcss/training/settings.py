@@ -32,8 +32,8 @@ class TrainSettings:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """The network."""
     weights: str = "imagenet"
-    """Start of the backbone: imagenet, random, a .safetensors or .pth file, or a run folder (such as one of points2d),
-    whose backbone is taken."""
+    """Start of the backbone: imagenet, mediapipe (for blazepose), random, a .safetensors or .pth file, or a run folder
+    (such as one of points2d), whose backbone is taken."""
     init: str | None = None
     """Run folder whose whole network is the start, to go on with other data or labels. A method of two stages then goes
     on with its second stage; otherwise it first trains the first one, in the folder `first` of its run."""
