@@ -69,9 +69,9 @@ def test_a_metric_batch_shows_a_subject_in_one_outfit(tiny_capture: Capture) -> 
     instants = tiny_capture.instants()
     dressed = replace(instants, outfit=instants.sequence % 2)
     plan = metric_plan(dressed, MetricSettings(instants=3, views=2, min_gap=0.2))
-    looks = [set(dressed.outfit[metric_batch(plan, 0, step).instants].tolist()) for step in range(24)]
-    assert all(len(look) == 1 for look in looks)
-    assert set.union(*looks) == {0, 1}
+    outfits = [set(dressed.outfit[metric_batch(plan, 0, step).instants].tolist()) for step in range(24)]
+    assert all(len(worn) == 1 for worn in outfits)
+    assert set.union(*outfits) == {0, 1}
     alone = replace(instants, outfit=(np.arange(len(instants)) == 0).astype(np.int64))
     with pytest.raises(ValueError, match=r"S1 has 1 instants dressed as in .*, of which at most 1 are"):
         metric_plan(alone, MetricSettings(instants=3, views=2))

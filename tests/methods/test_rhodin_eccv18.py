@@ -72,15 +72,15 @@ def test_each_view_is_drawn_from_the_one_before_with_the_appearance_of_another_i
     """Compare with plain loops: to the world with R_sourceᵀ, then to the camera with R_target."""
     generator = torch.Generator().manual_seed(0)
     cloud = torch.randn(3, 4, 5, 3, generator=generator, dtype=torch.float64)
-    looks = torch.randn(3, 4, 2, generator=generator, dtype=torch.float64)
+    appearance = torch.randn(3, 4, 2, generator=generator, dtype=torch.float64)
     rotations = random_rotations(3, 4)
-    turned, swapped = seen_from_the_next_view(cloud, looks, rotations)
+    turned, swapped = seen_from_the_next_view(cloud, appearance, rotations)
     for i in range(3):
         for v in range(4):
             for n in range(5):
                 world = rotations[i, v - 1].T @ cloud[i, v - 1, n]
                 torch.testing.assert_close(turned[i, v, n], rotations[i, v] @ world)
-            torch.testing.assert_close(swapped[i, v], looks[i - 1, v - 1])
+            torch.testing.assert_close(swapped[i, v], appearance[i - 1, v - 1])
 
 
 def test_a_cloud_that_is_the_same_thing_in_all_views_comes_out_as_each_view_has_it() -> None:
@@ -98,10 +98,10 @@ def test_a_cloud_that_is_the_same_thing_in_all_views_comes_out_as_each_view_has_
 def test_a_view_may_be_drawn_from_itself() -> None:
     """A single view has no view before it; of several, those of the first `own` instants are drawn from themselves."""
     cloud = torch.randn(3, 1, 5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    looks = torch.randn(3, 1, 2, dtype=torch.float64)
-    turned, swapped = seen_from_the_next_view(cloud, looks, random_rotations(3, 1))
+    appearance = torch.randn(3, 1, 2, dtype=torch.float64)
+    turned, swapped = seen_from_the_next_view(cloud, appearance, random_rotations(3, 1))
     torch.testing.assert_close(turned, cloud)
-    torch.testing.assert_close(swapped, looks.roll(1, dims=0))
+    torch.testing.assert_close(swapped, appearance.roll(1, dims=0))
 
     torch.manual_seed(0)
     network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
@@ -130,22 +130,25 @@ def test_losses_equal_a_slow_version_and_have_the_right_gradient() -> None:
     assert torch.autograd.gradcheck(lambda x: mean_l1(x, two), (one.requires_grad_(),))
     assert torch.autograd.gradcheck(lambda x: mean_squared(x, q), (p.detach().requires_grad_(),))
     cloud = torch.randn(2, 2, 3, 3, generator=generator, dtype=torch.float64, requires_grad=True)
-    looks = torch.zeros(2, 2, 1, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: seen_from_the_next_view(x, looks, random_rotations(2, 2))[0], (cloud,))
+    appearance = torch.zeros(2, 2, 1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda x: seen_from_the_next_view(x, appearance, random_rotations(2, 2))[0], (cloud,)
+    )
 
 
 def test_the_background_enters_only_the_last_layers_and_pose_and_appearance_all() -> None:
     torch.manual_seed(0)
     network = NovelViewNetwork(NETWORK, SYNTHESIS).eval()
-    cloud, looks, background = torch.randn(1, 8, 3), torch.randn(1, 4), torch.zeros(1, 3, 16, 16)
+    cloud, appearance, background = torch.randn(1, 8, 3), torch.randn(1, 4), torch.zeros(1, 3, 16, 16)
     spot = background.clone()
     spot[0, :, 8, 8] = 1
     with torch.no_grad():
-        changed = (network.decoder(cloud, looks, background) - network.decoder(cloud, looks, spot)).abs().sum(1)[0] > 0
+        plain, spotted = (network.decoder(cloud, appearance, behind) for behind in (background, spot))
+        changed = (plain - spotted).abs().sum(1)[0] > 0
         assert changed.nonzero().amin(0).tolist() == [6, 6]
         assert changed.nonzero().amax(0).tolist() == [10, 10]
-        for other in ((cloud + 1, looks), (cloud, looks + 1)):
-            assert not torch.equal(network.decoder(cloud, looks, background), network.decoder(*other, background))
+        for other in ((cloud + 1, appearance), (cloud, appearance + 1)):
+            assert not torch.equal(network.decoder(cloud, appearance, background), network.decoder(*other, background))
 
 
 def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_scale() -> None:
