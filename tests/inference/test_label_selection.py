@@ -127,7 +127,7 @@ def test_settings_that_do_not_fit_together(wrong: dict[str, object], message: st
 def test_subjects_and_budgets_that_are_not_there(tiny_capture: Capture) -> None:
     with pytest.raises(ValueError, match="no 'S3' in the split train; there are S1, S2"):
         select_instants(tiny_capture, SelectSettings(by="pose", budget=2, subjects=("S3",)))
-    with pytest.raises(ValueError, match="expected at most 96, .* that have a pose with a heading, got 97"):
+    with pytest.raises(ValueError, match=r"expected at most 96, .* that have a pose with a heading, got 97"):
         select_instants(tiny_capture, SelectSettings(by="pose", budget=97))
 
 

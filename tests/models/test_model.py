@@ -89,7 +89,7 @@ def test_models_without_heads_are_read_as_before_and_say_what_they_lack(tmp_path
     save_model(tmp_path / "model.safetensors", small_network(), {})
     found = mcss.load(tmp_path).predict(photo())
     assert (found.error, found.orientation, found.heading) == (None, None, None)
-    with pytest.raises(CheckpointError, match="has no orientation head, .*; `mcss equip"):
+    with pytest.raises(CheckpointError, match=r"has no orientation head, .*; `mcss equip"):
         found.in_camera()
 
 
