@@ -108,14 +108,14 @@ class Method(ABC):
 
     @property
     def fixed_orientation(self) -> str | None:
-        """Why images must be neither rotated nor mirrored; None if they may be."""
+        """Why images must not be rotated or mirrored; None if they may be."""
         if self.frame == "camera":
             return f"a rotated or mirrored image shows another pose in camera space, where {self.name} predicts"
         return None
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files of the user's whose contents the result depends on."""
+        """Files named in the settings whose contents the result depends on."""
         return ()
 
     @classmethod
@@ -124,7 +124,7 @@ class Method(ABC):
         """Return the method with the settings it has in a recipe."""
 
     def adapted(self, recipe: Recipe) -> Recipe:
-        """Return what the method changes of a recipe that all methods share."""
+        """Return a recipe that all methods share with this method's changes."""
         if self.fixed_orientation is None:
             return recipe
         return replace(recipe, augmentation=replace(recipe.augmentation, rotation=0.0))
@@ -160,7 +160,7 @@ class Method(ABC):
         return None
 
     def blank_extra(self, images: int) -> Extra | None:
-        """Return what `extras` gives for a step, filled with noise: for timing a step without data."""
+        """Return noise in place of what `extras` gives for a step, so that a step can be timed without data."""
         return None
 
     @abstractmethod
@@ -186,12 +186,13 @@ class Method(ABC):
         return self
 
     def swept_steps(self, value: float, steps: int, several_people: bool) -> int:
-        """Return the steps to train for with a value of the `sweep`; `several_people` says whose labels there are."""
+        """Return the steps to train for with a value of the `sweep`, given whether several people are labelled."""
         return steps
 
     def without_views(self) -> "tuple[Method, str] | None":
-        """Return the same method without its signal from other views, and in words what it lacks; None if it has none.
+        """Return the method without its signal from other views, and in words what it lacks.
 
-        The result may be another method, with whose settings in a comparison it then is trained.
+        None for a method without such a signal. If the result is another method, a comparison trains it with the
+        settings that it chose for that method.
         """
         return None

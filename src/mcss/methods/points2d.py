@@ -81,7 +81,7 @@ class Points2D(Method):
 
     @property
     def frame(self) -> PoseFrame:
-        """There is no pose to turn; any frame will do."""
+        """Poses are not predicted, so that any coordinate frame will do."""
         return "canonical"
 
     @property

@@ -1,4 +1,4 @@
-"""The methods that can be trained. A new one is a file beside this and a line here."""
+"""The registry of methods. To add one, write its file and add its class to `METHODS`."""
 
 from pathlib import Path
 
