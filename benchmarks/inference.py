@@ -48,7 +48,7 @@ from write_mediapipe_landmarks import (
     shared_joints,
     shared_pa_mpjpe,
 )
-from write_table import write_between  # noqa: E402
+from write_table import write_between
 
 BATCHES = (1, 32)
 MEDIAPIPE = f"MediaPipe Full {VERSION}, finding the person too"

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import OpenEXR
 
 from mcss.images import encode_jpeg
 from mcss.sources.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_light
@@ -25,6 +24,8 @@ from mcss.sources.synthetic.stage import ASSETS, MAX_LIGHT, PANORAMAS, encode_li
 
 def read_exr(script: Path) -> np.ndarray:
     """Read the image inside one of the package's JavaScript files as linear RGB."""
+    import OpenEXR
+
     found = re.search(r"base64,([A-Za-z0-9+/=]+)", script.read_text())
     if found is None:
         raise ValueError(f"{script}: expected a base64 image, came none; is it @pmndrs/assets 1.7.0?")

@@ -190,7 +190,7 @@ def test_reproducing_a_table_says_what_is_left_and_then_does_it(
             own = replace(own, instants=4, min_gap=0.2)
         return replace(settings, method=own, network=network, weights="random", variants=1, validation_instants=4)
 
-    monkeypatch.setattr("mcss.experiments.tuning.recipe", small)
+    monkeypatch.setattr("mcss.experiments.study.recipe", small)
     command = ["reproduce", "table3", "--capture", scenic_capture.uri, "--steps", "2", "--seeds", "1", "--trials", "1"]
     main([*command, "--estimate", "--json", "left.json"])
     left = json.loads(Path("left.json").read_text())

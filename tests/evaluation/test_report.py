@@ -15,7 +15,7 @@ from mcss.data.provenance import Provenance
 from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.evaluation.predictions import EvaluationSettings, MeanPose, SplitPrediction, predict_split, target_poses
-from mcss.evaluation.report import SystemResult, comparison_report, history_of, report_rows, run_report
+from mcss.evaluation.report import ReportData, SystemResult, comparison_report, history_of, run_report
 from mcss.models.prediction import Prediction
 from mcss.skeletons import JOINTS
 from mcss.viz.plots import Line, line_plot, mean_line
@@ -204,7 +204,7 @@ def test_systems_without_poses_or_embeddings_and_unlabelled_captures_still_make_
 
 def test_report_json_has_a_row_per_system_labels_and_seed(tiny_capture: Capture) -> None:
     runs = [result(tiny_capture, "supervised", 60, seed) for seed in (0, 1)]
-    rows = json.loads(json.dumps(report_rows(runs, provenance()), allow_nan=False))["rows"]
+    rows = json.loads(json.dumps(ReportData(runs, provenance()).to_json(), allow_nan=False))["rows"]
     assert [(row["system"], row["labels"], row["seed"]) for row in rows] == [
         ("supervised", "S1", 0),
         ("supervised", "S1", 1),

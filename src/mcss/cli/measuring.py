@@ -71,7 +71,7 @@ def _show_result(result: SystemResult) -> None:
         show_table(f"{space}, mm, 16 joints: split {evaluation.split}", columns, lines)
     if (retrieval := evaluation.retrieval) is None:
         return
-    cases = (("everybody", retrieval.all_subjects), ("other people only", retrieval.cross_subject))
+    cases = (("all subjects", retrieval.all_subjects), ("other subjects only", retrieval.cross_subject))
     lines = [
         (name, str(s.k), f"{s.mean_pa_mpjpe:.1f}", f"{s.oracle:.1f}", f"{s.above_oracle:.1f}")
         for name, case in cases
@@ -106,7 +106,7 @@ def experiment(
         plan: How much is trained.
         json: Also write the report's rows to this file.
     """
-    finish(run_experiment(capture, out, plan, RichProgress()), json)
+    finish(run_experiment(capture, out, plan, RichProgress()).to_json(), json)
     console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
 
 

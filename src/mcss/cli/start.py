@@ -23,5 +23,5 @@ def demo(
         plan: How much to build and train.
         json: Also write the rows of the report to this file.
     """
-    finish(run_demo(out, plan, RichProgress()), json)
+    finish(run_demo(out, plan, RichProgress()).to_json(), json)
     console.print(f"Report: [bold]{out / 'report.html'}[/]")

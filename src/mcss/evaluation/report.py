@@ -73,6 +73,28 @@ def grouped_results(results: Sequence[SystemResult]) -> list[list[SystemResult]]
 
 
 @dataclass(frozen=True)
+class ReportData:
+    """Evaluated systems and how they were measured."""
+
+    results: Sequence[SystemResult]
+    """A result per system, label budget and seed."""
+    made: Provenance
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``report.json``."""
+        return {
+            "rows": [result.to_json() for result in self.results],
+            "capture": self.made.capture,
+            "synthetic": self.made.synthetic,
+            "command": self.made.command,
+            "date": self.made.date,
+            "machine": self.made.machine,
+            "versions": dict(self.made.versions),
+            "settings": dict(self.made.settings),
+        }
+
+
+@dataclass(frozen=True)
 class Spread:
     """A figure measured with several seeds."""
 
@@ -232,20 +254,6 @@ def comparison_report(
     if not results:
         raise ValueError("results: expected at least one evaluated system, got none; evaluate a run first.")
     return _page(title, results, made, paper, poses, retrieved, example_labels)
-
-
-def report_rows(results: Sequence[SystemResult], made: Provenance) -> dict[str, Any]:
-    """The contents of ``report.json``: a row per system, label budget and seed, and how they were made."""
-    return {
-        "rows": [result.to_json() for result in results],
-        "capture": made.capture,
-        "synthetic": made.synthetic,
-        "command": made.command,
-        "date": made.date,
-        "machine": made.machine,
-        "versions": dict(made.versions),
-        "settings": dict(made.settings),
-    }
 
 
 def _page(

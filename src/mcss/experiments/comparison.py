@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.evaluate import evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.evaluation.predictions import EvaluationSettings, predict_split
-from mcss.evaluation.report import SystemResult, comparison_report, grouped_results, history_of, report_rows, run_report
+from mcss.evaluation.report import ReportData, SystemResult, comparison_report, grouped_results, history_of, run_report
 from mcss.experiments.paper import TABLE1
 from mcss.experiments.runs import Cell
 from mcss.experiments.study import SEEDS, Budget, Study
@@ -64,7 +63,7 @@ def evaluate_run(
         poses=pose_examples(capture, by_system, rows) if evaluation.pose else (),
         retrieved=retrieval_examples(capture, by_system, rows[:4], tolerance=settings.tolerance),
     )
-    write_json(out / "report.json", report_rows([result], made))
+    write_json(out / "report.json", ReportData([result], made).to_json())
     write_text(out / "report.html", page)
     return result
 
@@ -81,11 +80,10 @@ class DemoPlan:
     """Seed of training; the capture's is 0."""
 
 
-def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
+def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> ReportData:
     """Build the synthetic capture, train MCSS and the baseline with S1's labels, and compare them.
 
-    Returns:
-        The contents of ``report.json``, which lies in `out` beside ``report.html`` and ``table.md``.
+    Writes ``report.json``, ``report.html`` and ``table.md`` to `out`.
     """
     capture = build(out / "capture", SyntheticSettings(instants=plan.instants), progress)
     study = Study(capture, out, out / "runs", Budget(plan.steps), seeds=(plan.seed,), progress=progress)
@@ -107,11 +105,10 @@ class ExperimentPlan:
     keeps the recipe's."""
 
 
-def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> dict[str, Any]:
+def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> ReportData:
     """Run the main comparison (`main_cells`).
 
-    Returns:
-        The contents of ``report.json``, which lies in `out` beside ``report.html`` and ``table.md``.
+    Writes ``report.json``, ``report.html`` and ``table.md`` to `out`.
     """
     capture = Capture.open(uri)
     study = Study(capture, out, out / "cells", Budget(plan.steps, processes=plan.processes), progress=progress)
@@ -140,21 +137,17 @@ def main_cells(study: Study) -> list[list[Cell]]:
     ]
 
 
-def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance) -> dict[str, Any]:
-    """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group.
-
-    Returns:
-        The contents of ``report.json``.
-    """
+def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance) -> ReportData:
+    """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group."""
     splits = [split for split in ("test", "new-motion") if split in study.capture.splits]
     by_split = {split: [study.mean_pose(split)] for split in splits}
-    report: dict[str, Any] = {}
+    report = ReportData(by_split["test"], made)
     for group in groups:
         study.train_cells(group)
         for split in splits:
             by_split[split] += [study.result(cell, split) for cell in group]
-        report = report_rows(by_split["test"], made)
-        write_json(study.folder / "report.json", report)
+        report = ReportData(by_split["test"], made)
+        write_json(study.folder / "report.json", report.to_json())
         write_text(study.folder / "table.md", comparison_table(by_split, made) + "\n")
         write_text(study.folder / "report.html", _page(study, by_split["test"], groups, made))
     return report

@@ -43,7 +43,7 @@ def pretrained_cell(study: Study, seed: int) -> Cell:
 
 
 def table1_cells(study: Study) -> list[Cell]:
-    """Every method with one subject's labels and all seeds, and with everybody's labels and one seed."""
+    """Every method with one subject's labels and all seeds, and with all subjects' labels and one seed."""
     methods = compared_methods()
     return [
         *(study.cell(method, seed=seed) for method in methods for seed in study.seeds),
@@ -116,7 +116,7 @@ def _change(error: float | None, reference: float | None) -> float | None:
 
 
 def label_budgets(study: Study) -> list[str]:
-    """The label budgets of Fig. 3, from 5 % of one subject to everybody."""
+    """The label budgets of Fig. 3, from 5 % of one subject to all subjects."""
     people = study.capture.instants("train").present_subjects()
     budgets = [*(f"{study.labels}:{share:g}" for share in SHARES), study.labels]
     second = next((name for name in people if name != study.labels), None)
