@@ -1,4 +1,4 @@
-"""How people move, in a form that views from different sides share: the signal by which views are aligned.
+"""How a person moves, in a form that views from different sides share: the signal by which views are aligned.
 
 How much moves differs from view to view: a person who walks towards one camera crosses the image of another. What
 moves *up or down*, and at which height of the body, is nearly the same for all cameras that stand about level: a raised
@@ -6,7 +6,6 @@ leg is a raised leg from behind as well. Cameras may be rolled, so the profile i
 
 Only what moves counts, each height with its speed times its area: what stands still, be it a leg, a hole in the
 silhouette, or the trace of a person in the estimate of the empty scene, neither adds to the profile nor dilutes it.
-The motion of everybody in view counts, since no view can tell whom the others see best.
 
 Reference:
     Sinha and Pollefeys, "Camera network calibration and synchronization from silhouettes in dynamic scenes", IJCV
@@ -33,6 +32,7 @@ from mcss.video.boxes import Box
 from mcss.video.decoding import VideoFile, images
 from mcss.video.people import MotionDetector
 from mcss.video.spool import ImageSpool
+from mcss.video.tracking import PersonTracker
 
 IMAGE_SIDE = 320
 """Longer side in pixels of the images in which motion is measured."""
@@ -50,7 +50,7 @@ MIN_MOTION = 0.3
 """Pixels between two images of `IMAGE_SIDE`; smaller motion is stillness or noise of the optical flow."""
 
 BORDER = 6
-"""Pixels around the box of the foreground that may belong to the people too."""
+"""Pixels around the person's box that may belong to the person too."""
 
 SMOOTH = 0.025
 """Seconds over which motion is smoothed before it is compared, against the noise of single images."""
@@ -94,7 +94,7 @@ class MotionProfile:
 
 
 def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile:
-    """Measure how the people in a video move.
+    """Measure how the person in a video moves.
 
     Args:
         view: A static camera's video.
@@ -117,22 +117,21 @@ def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile
 
 
 def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfile:
-    """Measure the profile in small images of a static camera, in order."""
+    """Measure the profile of the person who is seen longest and largest in small images of a static camera."""
     count = len(shots)
     samples = np.unique(np.linspace(0, count - 1, SCENE_SAMPLES).round().astype(int))
     foreground = Foreground(empty_scene([shots[int(i)] for i in samples]))
-    packed_masks, boxes = [], np.full((count, 4), np.nan)
+    packed_masks, tracker = [], PersonTracker(rate, in_pieces=True)
     for i in range(count):
-        mask = foreground(shots[i])
+        shot = shots[i]
+        mask = foreground(shot)
         packed_masks.append(np.packbits(mask, axis=1))  # an eighth of the memory, so that minutes of them fit
-        detected = MotionDetector.detect_in(mask).boxes
-        if len(detected):
-            boxes[i] = *detected[:, :2].min(axis=0), *detected[:, 2:].max(axis=0)
+        tracker.update(shot, MotionDetector.detect_in(mask))
     speed = np.zeros((len(ROLLS), count - 1, sum(PARTS)), np.float32)
-    seen = np.isfinite(boxes[:, 0])
-    if not seen.any():
+    tracks = tracker.tracks()
+    if not tracks:
         return MotionProfile(rate, speed)
-    size = float(np.median(np.maximum(boxes[seen, 2] - boxes[seen, 0], boxes[seen, 3] - boxes[seen, 1])))
+    boxes, size = tracks[0].over(count), tracks[0].size
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     before = cv2.cvtColor(shots[0], cv2.COLOR_RGB2GRAY)
     moving = []
@@ -157,8 +156,8 @@ def _moving_pixels(
     x0, y0, x1, y1 = map(int, box)
     x0, y0 = max(x0 - BORDER, 0), max(y0 - BORDER, 0)
     around = np.s_[y0 : y1 + BORDER, x0 : x1 + BORDER]
-    people = cv2.dilate(mask[around].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    y, x = np.nonzero(people & (np.linalg.norm(motion[around], axis=2) > MIN_MOTION))
+    person = cv2.dilate(mask[around].astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    y, x = np.nonzero(person & (np.linalg.norm(motion[around], axis=2) > MIN_MOTION))
     return y + y0, x + x0
 
 
