@@ -101,7 +101,9 @@ def test_captures_and_files_without_points_are_refused_with_a_way_out(tmp_path: 
     writer.append(stick_part(0, 0, labelled=False))
     capture = writer.finish()
     with pytest.raises(
-        CaptureError, match=r"a test needs 2D joints, and the pose or the camera of 96 of 96 images .*S1/Walking 1 frame 0 view 1.*a file"
+        CaptureError,
+        match=r"a test needs 2D joints, and the pose or the camera of 96 of 96 images .*S1/Walking 1 frame 0 view 1"
+        r".*a file",
     ):
         keypoints_of(capture, capture.instants("train"), "labels", "a test")
     instants = scenic_capture.instants("train")

@@ -78,7 +78,9 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
     total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
     with (
         progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
-        ProcessPoolExecutor(min(processes, len(jobs)), spawn, initializer=_prepare_process, initargs=(threads,)) as pool,
+        ProcessPoolExecutor(
+            min(processes, len(jobs)), spawn, initializer=_prepare_process, initargs=(threads,)
+        ) as pool,
     ):
         futures: list[Future[Path]] = [pool.submit(train, job.settings, job.out, True) for job in jobs]
         while not all(future.done() for future in futures):
