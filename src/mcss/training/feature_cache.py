@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float16, Int, Int64
+from platformdirs import user_cache_path
 from torch import Tensor
 
 from mcss.data.augmentation import AugmentationSettings, augment, normalise, source_size
@@ -32,9 +33,9 @@ _FORMAT = 2
 
 def default_cache() -> Path:
     """Return ``$MCSS_CACHE``, or ``mcss`` in the user's cache folder."""
-    if folder := os.environ.get("MCSS_CACHE"):
-        return Path(folder)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mcss"
+    if own := os.environ.get("MCSS_CACHE"):
+        return Path(own)
+    return user_cache_path("mcss")
 
 
 @dataclass(frozen=True)
