@@ -1,5 +1,6 @@
 import itertools
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from mcss.models.model_file import MODEL, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.sources.videos.video_folder import Videos
 from mcss.video.decoding import VideoFile
+from mcss.video.people import ForegroundGroup
 from mcss.video.recordings import Recording, find_recordings
 from mcss.video.sync.alignment import Agreement, agreement, offsets
 from mcss.video.sync.clocks import Clock, read_clocks, timeline, write_clocks
-from mcss.video.sync.motion import ROLLS, MotionProfile, profile_of
+from mcss.video.sync.motion import ROLLS, MotionProfile, largest_path, profile_of
 from mcss.video.sync.sound import RATE, Sound, sound_lag
 from mcss.video.sync.synchronise import (
     SyncSettings,
@@ -205,6 +207,41 @@ def test_views_are_aligned_by_quick_motion_though_slow_motion_is_alike_elsewhere
     assert int(found.score.argmax()) - 30 == 9
     all_of_it = agreement(a.at_rate(60.0), b.at_rate(60.0), reach=30, least=0.5)
     assert int(all_of_it.score.argmax()) - 30 != 9
+
+
+def group(box: Sequence[float], area: float) -> ForegroundGroup:
+    return ForegroundGroup(np.array(box, np.float64), float(area))
+
+
+def test_the_path_does_not_jump_to_a_larger_person_who_passes_for_a_moment() -> None:
+    def at(x: float, size: float) -> ForegroundGroup:
+        return group([x, 50, x + size, 50 + 2 * size], size * size)
+
+    groups = [[at(20 + i, 20)] for i in range(30)]
+    for i in (14, 15):
+        groups[i] = [at(200, 30), at(20 + i, 20)]
+    groups[5] = []
+    boxes = largest_path(groups)
+    assert np.isnan(boxes[5]).all()
+    seen = np.delete(np.arange(30), 5)
+    assert boxes[seen, 0].tolist() == (20 + seen).tolist()
+
+
+def test_of_two_people_the_path_follows_the_one_with_more_foreground() -> None:
+    small, large = np.array([10.0, 10, 20, 30]), np.array([100.0, 10, 140, 90])
+    groups = [[ForegroundGroup(small + i, 60.0), ForegroundGroup(large + i, 1500.0)] for i in range(20)]
+    assert (largest_path(groups)[:, 0] == 100 + np.arange(20)).all()
+
+
+def test_a_piece_beside_the_person_belongs_to_them() -> None:
+    body, foot = group([50, 20, 90, 120], 2500.0), group([60, 122, 75, 130], 100.0)
+    assert (largest_path([[body, foot]] * 5) == [50, 20, 90, 130]).all()
+
+
+def test_nobody_gives_no_path() -> None:
+    boxes = largest_path([[], [], []])
+    assert boxes.shape == (3, 4)
+    assert np.isnan(boxes).all()
 
 
 def test_static_things_do_not_change_how_a_person_moves() -> None:

@@ -68,11 +68,9 @@ class MotionDetector:
 
     def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect people, or pieces of them, in each image; the score is the share of its box that a group fills."""
-        return [self.detect_in(self._foreground(image)) for image in images]
+        return [self._detect(self._foreground(image)) for image in images]
 
-    @staticmethod
-    def detect_in(foreground: Bool[np.ndarray, "height width"]) -> Detections:
-        """Detect people, or pieces of them, in a foreground mask."""
+    def _detect(self, foreground: Bool[np.ndarray, "height width"]) -> Detections:
         if foreground.mean() > EVERYTHING:
             return Detections.from_lists([], [])
         groups = foreground_groups(foreground)

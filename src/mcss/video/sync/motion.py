@@ -28,11 +28,10 @@ from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.progress import Task
 from mcss.video.background import Foreground, empty_scene
-from mcss.video.boxes import Box
+from mcss.video.boxes import Box, Boxes, union_box
 from mcss.video.decoding import VideoFile, images
-from mcss.video.people import MotionDetector
+from mcss.video.people import ForegroundGroup, foreground_groups
 from mcss.video.spool import ImageSpool
-from mcss.video.tracking import PersonTracker
 
 IMAGE_SIDE = 320
 """Longer side in pixels of the images in which motion is measured."""
@@ -117,21 +116,20 @@ def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile
 
 
 def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfile:
-    """Measure the profile of the person who is seen longest and largest in small images of a static camera."""
+    """Measure the profile of the person who shows most foreground in small images of a static camera."""
     count = len(shots)
     samples = np.unique(np.linspace(0, count - 1, SCENE_SAMPLES).round().astype(int))
     foreground = Foreground(empty_scene([shots[int(i)] for i in samples]))
-    packed_masks, tracker = [], PersonTracker(rate, in_pieces=True)
+    packed_masks, groups = [], []
     for i in range(count):
-        shot = shots[i]
-        mask = foreground(shot)
+        mask = foreground(shots[i])
         packed_masks.append(np.packbits(mask, axis=1))  # an eighth of the memory, so that minutes of them fit
-        tracker.update(shot, MotionDetector.detect_in(mask))
+        groups.append(foreground_groups(mask))
     speed = np.zeros((len(ROLLS), count - 1, sum(PARTS)), np.float32)
-    tracks = tracker.tracks()
-    if not tracks:
+    boxes = largest_path(groups)
+    if not np.isfinite(boxes).any():
         return MotionProfile(rate, speed)
-    boxes, size = tracks[0].over(count), tracks[0].size
+    size = float(np.nanmedian((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     before = cv2.cvtColor(shots[0], cv2.COLOR_RGB2GRAY)
     moving = []
@@ -145,6 +143,81 @@ def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfil
     for k, roll in enumerate(ROLLS):
         speed[k] = _speeds(moving, np.array([np.sin(roll), np.cos(roll)], np.float32), rate)
     return MotionProfile(rate, speed)
+
+
+def largest_path(groups: Sequence[Sequence[ForegroundGroup]]) -> Boxes:
+    """Return the box of one person in every image, from the groups of foreground in each; NaN where there is none.
+
+    The path through the groups is the best of all paths (Viterbi): each image rewards its group by √area, each step
+    costs what the centre and the area jump. Pieces beside the chosen group, such as a foot that a dark floor cuts off,
+    are added afterwards.
+
+    Imports track everybody instead (`mcss.video.tracking`) and choose among the tracks. For synchronising, that found
+    298 of the real clip's 300 lags instead of all, and at most 3 % instead of more than half in windows of a clip of
+    two men who walk.
+    """
+    path = _best_path(groups)
+    boxes = np.full((len(groups), 4), np.nan)
+    chosen = [group[state] for group, state in zip(groups, path, strict=True) if state >= 0]
+    if not chosen:
+        return boxes
+    usual_area = float(np.median([group.area for group in chosen]))
+    usual_size = float(np.median([_size(group.box) for group in chosen]))
+    for i, (pieces, state) in enumerate(zip(groups, path, strict=True)):
+        if state < 0:
+            continue
+        box = pieces[state].box
+        for piece in pieces:
+            union = union_box(box, piece.box)
+            near = _gap(box, piece.box) < 0.06 * usual_size
+            if near and 0.01 * usual_area < piece.area and _size(union) < 1.3 * max(usual_size, _size(box)):
+                box = union
+        boxes[i] = box
+    return boxes
+
+
+def _best_path(groups: Sequence[Sequence[ForegroundGroup]]) -> Int64[np.ndarray, " n"]:
+    """Return for each image the index of the group on the best path, -1 where it passes through none."""
+    areas = [group.area for image in groups for group in image]
+    if not areas:
+        return np.full(len(groups), -1, np.int64)
+    unit = float(np.sqrt(np.percentile(areas, 95)))
+    lost = 1.5  # the cost of losing the person, or of finding somebody
+    score = np.zeros(1)
+    before: Sequence[ForegroundGroup] = ()
+    previous: list[Int64[np.ndarray, " states"]] = []
+    for image in groups:  # states: the groups, then "nobody"
+        cost = np.full((len(before) + 1, len(image) + 1), lost)
+        cost[-1, -1] = 0.0
+        for i, a in enumerate(before):
+            for j, b in enumerate(image):
+                jump = np.linalg.norm(_centre(a.box) - _centre(b.box)) / max(_size(a.box), _size(b.box))
+                cost[i, j] = min(3.0 * jump + 0.5 * abs(np.log(a.area / b.area)), 2 * lost)
+        total = score[:, None] - cost
+        previous.append(total.argmax(axis=0).astype(np.int64))
+        reward = np.array([np.sqrt(group.area) / unit for group in image] + [0.0])
+        score = total.max(axis=0) + reward
+        before = image
+    path = np.full(len(groups), -1, np.int64)
+    state = int(score.argmax())
+    for i in range(len(groups) - 1, -1, -1):
+        path[i] = state if state < len(groups[i]) else -1
+        state = int(previous[i][state])
+    return path
+
+
+def _centre(box: Box) -> Float64[np.ndarray, " 2"]:
+    return np.asarray((box[:2] + box[2:]) / 2, np.float64)
+
+
+def _size(box: Box) -> float:
+    """Return the longer side of a box."""
+    return float(max(box[2] - box[0], box[3] - box[1]))
+
+
+def _gap(a: Box, b: Box) -> float:
+    """Return the distance between two boxes, 0 if they touch."""
+    return float(np.hypot(*np.maximum(np.maximum(a[:2] - b[2:], b[:2] - a[2:]), 0)))
 
 
 def _moving_pixels(
