@@ -60,6 +60,19 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.parametrize("views", [2, 3])
+def test_a_capture_of_two_or_three_views_is_trained_on_with_the_settings_for_four(views: int, tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    for subject, sequence in ((0, 0), (2, 0)):
+        writer.append([frame for frame in stick_part(subject, sequence) if int(frame.view) <= views])
+    capture = writer.finish()
+    method = MCSS(metric_loss="infonce", instants=4, views=4, min_gap=0.2, pose_images=4)
+    run = train(settings_for(capture, method=method), tmp_path / "run")
+    images = [line["images"] for line in read_metrics(run / "metrics.jsonl") if "images" in line]
+    assert images[-1] == STEPS * (4 * views + 4)
+    assert load_model(run).config.image_size == 32
+
+
 def same_weights(one: Path, other: Path) -> bool:
     a, b = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

@@ -6,7 +6,7 @@ what an uninterrupted one would have drawn.
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -28,7 +28,8 @@ class MetricSettings:
     instants: int = 33
     """Instants of one subject in the same outfit; with two views each, the paper's 66 images."""
     views: int = 2
-    """Different views of every instant; 2 give anchor and positive, with 1 there is nothing to compare."""
+    """Views of every instant, or as many as the capture has if they are fewer; 2 give anchor and positive, with 1 there
+    is nothing to compare."""
     min_gap: float = 0.5
     """Least seconds between two instants of one sequence, since nearly the same pose is not a negative. The paper gives
     no number; half a second is half a walking cycle."""
@@ -49,7 +50,7 @@ class MetricBatch:
     instants: Int64[np.ndarray, " k"]
     """Positions in the instants of the plan."""
     views: Int64[np.ndarray, "k p"]
-    """View indices, all different within a row, in random order."""
+    """View indices in random order; different within a row as long as the instant has views that are not yet in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,21 +93,26 @@ class PosePlan:
 def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
     """Prepare metric batches from `instants`.
 
+    Instants that lack some views are used as far as they go: those they have come more than once, each time augmented
+    differently.
+
     Raises:
-        ValueError: A subject has too few views for one batch, or too few instants that are far enough apart.
+        ValueError: A subject has no instant with two views, or too few instants that are far enough apart.
     """
     seen = instants.rows >= 0
-    usable = seen.sum(axis=1) >= settings.views
+    counts = seen.sum(axis=1)
+    least = min(settings.views, 2)
+    usable = counts >= least
+    settings = replace(settings, views=max(least, min(settings.views, int(counts.max(initial=0)))))
     plans = []
     for subject, outfit in np.unique(np.stack([instants.subject, instants.outfit]), axis=1).T.tolist():
         name = instants.subjects[subject]
         dressed_so = (instants.subject == subject) & (instants.outfit == outfit)
         mine = np.flatnonzero(dressed_so & usable)
         if not len(mine):
-            most = int(seen[dressed_so].sum(axis=1).max())
             raise ValueError(
-                f"views: a metric batch needs {settings.views} views of an instant, but instants of {name} have at "
-                f"most {most}" + (f"; set views to {most} or leave {name} out" if most >= 2 else f"; leave {name} out")
+                f"views: a metric batch needs {least} views of an instant, but instants of {name} have at most "
+                f"{counts[dressed_so].max()}; leave {name} out"
             )
         mine = mine[np.lexsort((instants.time[mine], instants.sequence[mine]))]
         plan = _pool(mine, instants.time[mine], instants.sequence[mine], settings.min_gap)
@@ -135,7 +141,8 @@ def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
     pool = plan.pools[generator(seed, "turn of subjects", turn).permutation(len(plan.pools))[position]]
     chosen = pool.instants[_far_apart(pool, plan.settings.instants, rng)]
     keys = np.where(plan.seen[chosen], rng.random((len(chosen), plan.seen.shape[1])), 2.0)
-    return MetricBatch(instants=chosen, views=keys.argsort(axis=1)[:, : plan.settings.views])
+    order, counts = keys.argsort(axis=1), plan.seen[chosen].sum(axis=1, keepdims=True)
+    return MetricBatch(chosen, np.take_along_axis(order, np.arange(plan.settings.views) % counts, axis=1))
 
 
 def pose_plan(images: Bool[np.ndarray, "n views"]) -> PosePlan:

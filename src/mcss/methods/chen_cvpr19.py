@@ -95,8 +95,8 @@ class SkeletonMapSynthesis(Method):
     instants: int = 16
     """Instants of one person in a step; fewer for short footage."""
     views: int = 4
-    """Views of each instant; every one is drawn from the one before. 1 makes it an autoencoder, which draws each view
-    from itself."""
+    """Views of each instant, or all if the capture has fewer; every one is drawn from the one before. 1 makes it an
+    autoencoder, which draws each view from itself."""
     min_gap: float = 0.5
     """Least seconds between two instants of one sequence in a step; less for short footage."""
     consistency_weight: float = 1.0

@@ -30,7 +30,8 @@ class MCSS(Method):
     instants: int = 33
     """Instants of one subject in a step; fewer for short footage."""
     views: int = 2
-    """Views of each instant; 2 are the paper's anchor and positive, more need ``infonce``."""
+    """Views of each instant, or all if the capture has fewer; 2 are the paper's anchor and positive, more need
+    ``infonce``."""
     min_gap: float = 0.5
     """Least seconds between two instants of one sequence in a step; less for short footage. The paper gives no
     number."""

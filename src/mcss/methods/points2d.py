@@ -75,7 +75,7 @@ class Points2D(Method):
     instants: int = 32
     """Instants of one subject in a step; fewer for short footage."""
     views: int = 2
-    """Views of each instant."""
+    """Views of each instant, or all if the capture has fewer."""
     min_gap: float = 0.5
     """Least seconds between two instants of one sequence in a step; less for short footage."""
 

@@ -119,7 +119,7 @@ class RhodinCVPR18(Method):
     instants: int = 16
     """Instants of one subject in a step; fewer for short footage."""
     views: int = 4
-    """Views of each instant."""
+    """Views of each instant, or all if the capture has fewer."""
     min_gap: float = 0.5
     """Least seconds between two instants of one sequence in a step; less for short footage."""
     consistency_weight: float = 1.0
