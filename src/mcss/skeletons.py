@@ -44,6 +44,9 @@ PARENTS = (-1, 0, 1, 2, 0, 4, 5, 0, 7, 8, 9, 8, 11, 12, 8, 14, 15)
 MIRROR = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 14, 15, 16, 11, 12, 13)
 """The joint on the other side of the body for each joint; joints on the midline map to themselves."""
 
+LIMBS = tuple(i for i, joint in enumerate(JOINTS) if joint[1:] in ("Hip", "Knee", "Foot", "Shoulder", "Elbow", "Wrist"))
+"""The 12 joints of arms and legs, which every body model and landmark detector has."""
+
 LEGS = tuple(tuple(JOINTS.index(side + joint) for joint in ("Hip", "Knee", "Foot")) for side in "LR")
 """Hip, knee and ankle of the left and of the right leg."""
 

@@ -15,7 +15,7 @@ from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions,
 from mcss.evaluation.examples import pick_rows, pose_examples
 from mcss.evaluation.predictions import EvaluationSettings, MeanPose, predict_split, target_poses, true_poses
 from mcss.models.prediction import Prediction
-from mcss.skeletons import camera_pose
+from mcss.skeletons import JOINTS, camera_pose
 
 
 class Oracle:
@@ -75,6 +75,11 @@ def test_the_mean_pose_row_equals_the_slow_reference(tiny_capture: Capture) -> N
     for name in ("mpjpe", "n_mpjpe", "pa_mpjpe", "auc"):
         slow = np.mean([getattr(reference, name)(mean, target) for target in targets])
         assert getattr(result.pose.over_poses, name) == pytest.approx(slow, rel=1e-4)
+    limbs = [i - 1 for i, joint in enumerate(JOINTS) if joint not in ("Hip", "Spine", "Thorax", "Neck", "Head")]
+    assert len(limbs) == 12
+    assert result.pose.limbs is not None
+    slow = np.mean([reference.pa_mpjpe(mean[limbs], target[limbs]) for target in targets])
+    assert result.pose.limbs.pa_mpjpe == pytest.approx(slow, rel=1e-4)
 
 
 def test_actions_weigh_the_same_in_the_average_over_actions(tiny_capture: Capture) -> None:
@@ -237,14 +242,15 @@ def test_one_view_alone_can_be_looked_at(tiny_capture: Capture) -> None:
         evaluate(Oracle(tiny_capture), tiny_capture, "test", EvaluationSettings(views=("9",)))
 
 
-def test_the_frame_survives_json_and_older_reports_are_canonical(tiny_capture: Capture) -> None:
+def test_the_frame_survives_json_and_older_reports_are_canonical_and_without_limbs(tiny_capture: Capture) -> None:
     found = evaluate(CameraOracle(tiny_capture), tiny_capture, "test")
     plain = json.loads(json.dumps(found.to_json()))
     assert Evaluation.from_json(plain) == found
-    del plain["pose"]["frame"]
+    del plain["pose"]["frame"], plain["pose"]["limbs"]
     older = Evaluation.from_json(plain).pose
     assert older is not None
     assert older.frame == "canonical"
+    assert older.limbs is None
 
 
 def test_examples_in_camera_space_are_drawn_over_the_true_canonical_pose(tiny_capture: Capture) -> None:

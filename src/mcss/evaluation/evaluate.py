@@ -25,7 +25,7 @@ from mcss.retrieval import (
     retrieve_instants,
     retrieve_poses,
 )
-from mcss.skeletons import PoseFrame
+from mcss.skeletons import LIMBS, PoseFrame
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,14 @@ class PoseScores:
 
 
 @dataclass(frozen=True)
+class LimbScores:
+    """Measures over the 12 joints of arms and legs (`mcss.skeletons.LIMBS`), in mm."""
+
+    pa_mpjpe: float
+    """For comparison with landmark detectors, which share no other joints with the 17."""
+
+
+@dataclass(frozen=True)
 class PoseEvaluation:
     """The pose measures of a split."""
 
@@ -64,6 +72,8 @@ class PoseEvaluation:
     """Means over the means of each action."""
     actions: Mapping[str, PoseScores]
     action_images: Mapping[str, int]
+    limbs: LimbScores | None
+    """Means over images; None in files that were written before this measure existed."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +228,7 @@ def _evaluate_poses(predictions: SplitPrediction) -> PoseEvaluation | None:
         over_actions=PoseScores.mean(list(actions.values())),
         actions=actions,
         action_images={name: int((action == instants.actions.index(name)).sum()) for name in actions},
+        limbs=LimbScores(float(metrics.pa_mpjpe(pred[:, LIMBS], target[:, LIMBS]).mean())),
     )
 
 
@@ -268,6 +279,7 @@ def _pose_evaluation(plain: Mapping[str, Any]) -> PoseEvaluation:
         over_actions=PoseScores(**plain["over_actions"]),
         actions={name: PoseScores(**scores) for name, scores in plain["actions"].items()},
         action_images=dict(plain["action_images"]),
+        limbs=LimbScores(**plain["limbs"]) if plain.get("limbs") else None,
     )
 
 

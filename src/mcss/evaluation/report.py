@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from mcss.data.provenance import Provenance
-from mcss.evaluation.evaluate import Evaluation, PoseScores
+from mcss.evaluation.evaluate import Evaluation, LimbScores, PoseScores
 from mcss.evaluation.examples import PoseExample, RetrievalExample
 from mcss.retrieval import PoseRetrieval
 from mcss.viz.html import page_environment
@@ -168,12 +168,12 @@ class _Group:
         return None if not values else Spread(tuple(values))
 
     def score(self, name: str, average: str = "over_poses", action: str | None = None) -> Spread | None:
-        """A pose measure: over poses, over actions or of one action."""
+        """A pose measure: over poses, over actions, over the limbs or of one action."""
 
         def value(e: Evaluation) -> float | None:
             if e.pose is None:
                 return None
-            scores: PoseScores | None = e.pose.actions.get(action) if action else getattr(e.pose, average)
+            scores: PoseScores | LimbScores | None = e.pose.actions.get(action) if action else getattr(e.pose, average)
             return None if scores is None else float(getattr(scores, name))
 
         return self.over(value)
