@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 from mcss.cli import main
 from mcss.cli.training import defaults
 from mcss.data.capture import Capture
+from mcss.methods.chen_cvpr19 import ChenCVPR19
 from mcss.methods.method import Method
 from mcss.methods.registry import METHODS, method_named
+from mcss.methods.rhodin_eccv18 import RhodinECCV18
 from mcss.training.settings import recipe
 
 
@@ -60,8 +62,10 @@ def test_help_shows_the_settings_of_the_method_with_their_defaults_and_of_no_oth
 ) -> None:
     options = help_of(["train", method.name, "--recipe", recipe_name], capsys)
     settings = recipe(recipe_name, method, "c")  # type: ignore[arg-type]
-    own = {name.replace("_", "-"): value for name, value in leaves(settings)}
-    others = {name.replace("_", "-") for other in METHODS for name, _ in leaves(other.in_recipe("fast"))} - set(own)
+    unused = method.network.UNUSED_CONFIG
+    own = {name.replace("_", "-"): value for name, value in leaves(settings) if name not in unused}
+    names = {name for other in METHODS for name, _ in leaves(other.in_recipe("fast"))} | unused
+    others = {name.replace("_", "-") for name in names} - set(own)
     assert set(own) <= set(options)
     assert not others & set(options)
     for name, value in own.items():
@@ -75,6 +79,16 @@ def test_help_shows_the_settings_of_the_method_with_their_defaults_and_of_no_oth
             case _:
                 shown = str(value)
         assert f"(default: {shown})" in options[name], name
+
+
+def test_networks_without_an_embedding_have_no_options_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {name for name in METHODS if name.network.UNUSED_CONFIG} == {RhodinECCV18, ChenCVPR19}
+    with pytest.raises(SystemExit):
+        main(["train", "chen_cvpr19", "--capture", "c", "--dim", "8"])
+    assert "Unrecognized options: --dim" in capsys.readouterr().err
+    settings = shown_config(["chen_cvpr19", "--capture", "c", "--image-size", "64"], capsys)
+    assert settings["network"]["image_size"] == 64
+    assert settings["network"]["dim"] == recipe("fast", ChenCVPR19, "c").network.dim
 
 
 def test_help_of_train_lists_the_methods(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,12 +43,18 @@ class Command:
     function: Callable[..., None]
     help: str
     """The text above the options in the verb's help; its first paragraph is the summary."""
+    without: frozenset[str] = frozenset()
+    """Settings that are no options here and keep their defaults."""
 
     def read(self, prog: str, args: Sequence[str]) -> Callable[[], None]:
         """Return the function with its arguments; for `--help` and for wrong arguments the program ends here."""
-        read = tyro.cli(
-            self.function, prog=prog, description=_wrapped(self.help), args=args, config=CONFIG, registry=REGISTRY
-        )
+        _hidden_now.append(self.without)
+        try:
+            read = tyro.cli(
+                self.function, prog=prog, description=_wrapped(self.help), args=args, config=CONFIG, registry=REGISTRY
+            )
+        finally:
+            _hidden_now.pop()
         return cast(Callable[[], None], read)
 
 
@@ -206,6 +212,9 @@ def _function_as_command(info: StructTypeInfo) -> StructConstructorSpec | None:
     return StructConstructorSpec(instantiate=partial(partial, function), fields=tuple(fields))
 
 
+_hidden_now: list[frozenset[str]] = []
+"""Settings that are no options of the command whose arguments are read at the moment; the last set counts."""
+
 _shown_now: list[Any] = []
 """Dataclasses whose fields tyro's own rule is listing at the moment."""
 
@@ -227,6 +236,8 @@ def _dataclass_as_shown_here(info: StructTypeInfo) -> StructConstructorSpec | No
 
 def _shown(spec: StructFieldSpec) -> StructFieldSpec:
     """Add to a field how its value, its default and its choices are shown."""
+    if _hidden_now and spec.name in _hidden_now[-1]:
+        return replace(spec, type=ANNOTATED[spec.type, tyro.conf.Fixed, tyro.conf.Suppress])
     value, *marks = get_args(spec.type) if get_origin(spec.type) is Annotated else (spec.type,)
     members = [member for member in _members(value) if member is not NoneType]
     if any(map(is_dataclass, members)):  # its title is its own name, without those of the dataclasses around it

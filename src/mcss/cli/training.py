@@ -4,7 +4,7 @@ import argparse
 import json as jsonlib
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
@@ -37,11 +37,12 @@ NEXT = "Trained: {run}. Next: [bold]mcss evaluate {run} --capture {capture} --sp
 class TrainCommand(Command):
     """`mcss train METHOD`, whose options are the method's settings and have the defaults of a recipe."""
 
-    method: type[Method]
+    method: type[Method] = field(kw_only=True)
 
     def read(self, prog: str, args: Sequence[str]) -> Callable[[], None]:
         """Read the options that decide the defaults of the others, then all of them."""
-        return Command(_trainer(defaults(self.method, args)), self.help).read(prog, args)
+        unused = self.method.network.UNUSED_CONFIG
+        return Command(_trainer(defaults(self.method, args)), self.help, unused).read(prog, args)
 
 
 def defaults(method: type[Method], args: Sequence[str] = ()) -> TrainSettings:
@@ -131,7 +132,7 @@ def run_folder(settings: TrainSettings, recipe: RecipeName) -> Path:
 
 for _method in METHODS:
     _help = f"{_method.summary}\n\n{_method.details}".strip()
-    train_app.entries[_method.name] = TrainCommand(_trainer(defaults(_method)), _help, _method)
+    train_app.entries[_method.name] = TrainCommand(_trainer(defaults(_method)), _help, method=_method)
 
 
 @app.command

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mcss.models.decoders import START_SIDE, check_size, enlarging, start_map
-from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.models.pose_network import EMBEDDING_CONFIG, OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
 from mcss.skeletons import PoseFrame
 
 
@@ -73,6 +73,7 @@ class NovelViewNetwork(PoseEstimator):
     """Backbone, cloud, appearance, decoder, and a shallow network from the cloud to the pose in camera space."""
 
     KIND = "novel-view"
+    UNUSED_CONFIG = EMBEDDING_CONFIG
     ARCHITECTURE = SynthesisConfig
 
     def __init__(self, config: NetworkConfig, synthesis: SynthesisConfig, weights: str = "random") -> None:

@@ -57,6 +57,10 @@ class NetworkOutput(NamedTuple):
     """H's normalised joint coordinates; `PoseNetwork.denormalised` turns them into mm."""
 
 
+EMBEDDING_CONFIG = frozenset({"dim", "embedding_norm", "scaled_embedding", "head_hidden", "dropout"})
+"""Fields of `NetworkConfig` that describe G and H, for networks without them."""
+
+
 class PoseEstimator(nn.Module):
     """A backbone F and the conversion of normalised coordinates to mm; subclasses define what lies between.
 
@@ -70,6 +74,8 @@ class PoseEstimator(nn.Module):
 
     KIND: ClassVar[str]
     """What a model file calls this kind of network."""
+    UNUSED_CONFIG: ClassVar[frozenset[str]] = frozenset()
+    """Fields of `NetworkConfig` that this kind of network has no use for."""
     ARCHITECTURE: ClassVar[Any] = None
     """The dataclass of what `architecture` describes; None for a network that its config describes completely."""
 

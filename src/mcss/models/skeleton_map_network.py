@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mcss.data.keypoints import BONES, skeleton_maps
 from mcss.models.decoders import START_SIDE, check_size, convolution, enlarging, start_map
 from mcss.models.novel_view_network import turned_to_the_next_view
-from mcss.models.pose_network import OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.models.pose_network import EMBEDDING_CONFIG, OUTPUT_JOINTS, NetworkConfig, NetworkOutput, PoseEstimator
 from mcss.skeletons import PoseFrame
 
 
@@ -58,6 +58,7 @@ class SkeletonMapNetwork(PoseEstimator):
     """Backbone, 2D joints, encoder of skeleton maps, decoder, and a shallow network from the cloud to the pose."""
 
     KIND = "skeleton-map"
+    UNUSED_CONFIG = EMBEDDING_CONFIG
     ARCHITECTURE = SkeletonMapConfig
 
     def __init__(self, config: NetworkConfig, maps: SkeletonMapConfig, weights: str = "random") -> None:
