@@ -22,21 +22,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 HEAVY = frozenset(
-    (
-        *("PIL", "anny", "av", "cv2", "faiss", "h5py", "jinja2", "lance", "lancedb", "lightning", "lightning_fabric"),
-        *(
-            "matplotlib",
-            "numba",
-            "pandas",
-            "pyarrow",
-            "safetensors",
-            "scipy",
-            "sklearn",
-            "timm",
-            "torch",
-            "torchvision",
-        ),
-    )
+    "PIL anny av cv2 faiss h5py jinja2 lance lancedb lightning lightning_fabric matplotlib numba pandas pyarrow "
+    "safetensors scipy sklearn timm torch torchvision".split()
 )
 """Packages that are replaced. NumPy is not among them: it loads fast, and tables at module level are made of it."""
 
