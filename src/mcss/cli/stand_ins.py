@@ -21,10 +21,10 @@ from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 from typing import Any
 
-HEAVY = frozenset(
-    "PIL anny av cv2 faiss h5py jinja2 lance lancedb lightning lightning_fabric matplotlib numba pandas pyarrow "
-    "safetensors scipy sklearn timm torch torchvision".split()
-)
+HEAVY = {
+    "PIL", "anny", "av", "cv2", "faiss", "h5py", "jinja2", "lance", "lancedb", "lightning", "lightning_fabric",
+    "matplotlib", "numba", "pandas", "pyarrow", "safetensors", "scipy", "sklearn", "timm", "torch", "torchvision",
+}  # fmt: skip
 """Packages that are replaced. NumPy is not among them: it loads fast, and tables at module level are made of it."""
 
 
