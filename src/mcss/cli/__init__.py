@@ -48,6 +48,8 @@ def _run(args: Sequence[str]) -> None:
     else:
         raise UnknownVerbError("mcss", "verb", args[0], all_verbs())
     if not heavy_packages_are_loaded():
+        if {"-h", "--help"} & set(args) and "numpy" not in sys.modules:
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # help needs no threads, which cost time to start
         with heavy_packages_replaced():
             try:
                 _read(modules, args)
