@@ -34,7 +34,7 @@ a detector.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -47,15 +47,13 @@ from mcss.data.batches import Batch, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import BONES, LABELS, keypoints_of, skeleton_maps
-from mcss.data.sampling import MetricSettings
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
+from mcss.methods.method import Information, Losses
 from mcss.methods.points2d import FIXED_ORIENTATION, mean_of_known, point_error, point_files
 from mcss.methods.recipe import RecipeName
-from mcss.methods.rhodin_eccv18 import RegressionLosses, mean_squared, regression_losses
 from mcss.models.pose_network import NetworkConfig, PoseEstimator
 from mcss.models.skeleton_map_network import SkeletonMapConfig, SkeletonMapNetwork, SkeletonMapOutput
 from mcss.progress import Progress
-from mcss.skeletons import PoseFrame
 
 
 class SeenSkeletons(NamedTuple):
@@ -80,14 +78,13 @@ class AllSeenSkeletons:
 
 
 @dataclass(frozen=True)
-class SkeletonMapSynthesis(Method):
+class SkeletonMapSynthesis(CloudRepresentation):
     """The first stage: the representation is learned, without 3D labels."""
 
     name: ClassVar[str] = "chen_cvpr19_representation"
     title: ClassVar[str] = "Chen et al., CVPR 2019, representation"
     summary: ClassVar[str] = "The first stage of chen_cvpr19: draw the skeletons that other views see."
     network: ClassVar[type[PoseEstimator]] = SkeletonMapNetwork
-    needs_labels: ClassVar[bool] = False
 
     points: str = LABELS
     """Where 2D joints come from: ``labels`` projects the 3D labels into the cameras; or a detector's CSV or Parquet
@@ -109,19 +106,9 @@ class SkeletonMapSynthesis(Method):
             raise ValueError(f"consistency_weight: expected 0 or more, got {self.consistency_weight}.")
 
     @property
-    def frame(self) -> PoseFrame:
-        """Clouds are along the axes of each camera."""
-        return "camera"
-
-    @property
     def information(self) -> Information:
         """2D joints; an autoencoder learns nothing from other views."""
         return Information(views=self.views > 1, rotations=self.views > 1, points=True)
-
-    @property
-    def multi_view(self) -> MetricSettings:
-        """Every step draws views."""
-        return MetricSettings(self.instants, self.views, self.min_gap)
 
     @property
     def fixed_orientation(self) -> str:
@@ -162,7 +149,7 @@ class SkeletonMapSynthesis(Method):
 
 
 @dataclass(frozen=True)
-class ChenCVPR19(Method):
+class ChenCVPR19(CloudRegression):
     """Skeleton-map synthesis and its settings; its own stage reads the pose off the frozen cloud."""
 
     name: ClassVar[str] = "chen_cvpr19"
@@ -176,28 +163,9 @@ class ChenCVPR19(Method):
         "labels."
     )
     network: ClassVar[type[PoseEstimator]] = SkeletonMapNetwork
-    freezes_encoder: ClassVar[bool] = True
 
     representation: SkeletonMapSynthesis = field(default_factory=SkeletonMapSynthesis)
     """The first stage."""
-    representation_length: float = 1.0
-    """Steps of the first stage as a multiple of the second's. They see no labels and come on top."""
-    pose_images: int = 22
-    """Labelled images in a step of the second stage."""
-
-    def __post_init__(self) -> None:
-        if not self.representation_length > 0:
-            raise ValueError(f"representation_length: expected more than 0, got {self.representation_length}.")
-
-    @property
-    def frame(self) -> PoseFrame:
-        """Poses are along the axes of each camera."""
-        return "camera"
-
-    @property
-    def information(self) -> Information:
-        """Labels, and what the representation learns from."""
-        return self.representation.information | Information(labels=True)
 
     @property
     def fixed_orientation(self) -> str:
@@ -213,40 +181,6 @@ class ChenCVPR19(Method):
     def in_recipe(cls, recipe: RecipeName) -> "ChenCVPR19":
         """Return the same settings for every recipe."""
         return cls()
-
-    @property
-    def first_stage(self) -> SkeletonMapSynthesis:
-        """The representation."""
-        return self.representation
-
-    def stage_steps(self, steps: int) -> tuple[int, int]:
-        """The first stage sees no labels, so its steps come on top."""
-        return max(1, round(self.representation_length * steps)), steps
-
-    def build(self, config: NetworkConfig, weights: str) -> SkeletonMapNetwork:
-        """Return a new network."""
-        return self.representation.build(config, weights)
-
-    def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
-    ) -> RegressionLosses:
-        """Return the error of the poses read off the cloud."""
-        return regression_losses(network, model(batch.images, batch.first_stage), batch)
-
-    @property
-    def sweep(self) -> Sweep:
-        """Tuning tries a first stage of half the length, too."""
-        return Sweep("length of the representation", (self.representation_length, self.representation_length / 2))
-
-    def swept(self, value: float) -> "ChenCVPR19":
-        """Return the method with a first stage of another length."""
-        return replace(self, representation_length=value)
-
-    def without_views(self) -> tuple[Method, str]:
-        """Return an autoencoder that sees as many images in a step."""
-        first = self.representation
-        alone = replace(first, views=1, instants=first.instants * first.views)
-        return replace(self, representation=alone), "each view drawn from itself"
 
 
 @dataclass(frozen=True)

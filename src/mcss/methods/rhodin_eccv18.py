@@ -50,13 +50,12 @@ from mcss.data.backgrounds import BackgroundCrops
 from mcss.data.batches import Batch, DecodedPixels, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.sampling import MetricSettings
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
+from mcss.methods.method import Information, Losses
 from mcss.methods.recipe import Recipe, RecipeName
 from mcss.models.novel_view_network import NovelViewNetwork, SynthesisConfig
-from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator
+from mcss.models.pose_network import NetworkConfig, PoseEstimator
 from mcss.progress import Progress
-from mcss.skeletons import PoseFrame
 
 _COLOURS = ("brightness", "contrast", "saturation", "hue", "channel_gain", "grey")
 """Changes of colour, which no decoder could guess."""
@@ -93,14 +92,13 @@ class AllDrawnViews:
 
 
 @dataclass(frozen=True)
-class NovelViewSynthesis(Method):
+class NovelViewSynthesis(CloudRepresentation):
     """The first stage: the representation is learned, without labels."""
 
     name: ClassVar[str] = "rhodin_eccv18_representation"
     title: ClassVar[str] = "Rhodin et al., ECCV 2018, representation"
     summary: ClassVar[str] = "The first stage of rhodin_eccv18: draw other views."
     network: ClassVar[type[PoseEstimator]] = NovelViewNetwork
-    needs_labels: ClassVar[bool] = False
 
     instants: int = 16
     """Instants of one person in a step; fewer for short footage."""
@@ -123,19 +121,9 @@ class NovelViewSynthesis(Method):
             raise ValueError(f"own_share: expected a share between 0 and 1, got {self.own_share}.")
 
     @property
-    def frame(self) -> PoseFrame:
-        """Clouds are along the axes of each camera."""
-        return "camera"
-
-    @property
     def information(self) -> Information:
         """An autoencoder learns nothing from other views."""
         return Information(views=self.views > 1, rotations=self.views > 1, backgrounds=True)
-
-    @property
-    def multi_view(self) -> MetricSettings:
-        """Every step draws views."""
-        return MetricSettings(self.instants, self.views, self.min_gap)
 
     @classmethod
     def in_recipe(cls, recipe: RecipeName) -> "NovelViewSynthesis":
@@ -176,7 +164,7 @@ class NovelViewSynthesis(Method):
 
 
 @dataclass(frozen=True)
-class RhodinECCV18(Method):
+class RhodinECCV18(CloudRegression):
     """Novel-view synthesis and its settings; its own stage reads the pose off the frozen cloud."""
 
     name: ClassVar[str] = "rhodin_eccv18"
@@ -189,28 +177,9 @@ class RhodinECCV18(Method):
         "`first` of a run holds the representation; pass it to --init to learn it once for several choices of labels."
     )
     network: ClassVar[type[PoseEstimator]] = NovelViewNetwork
-    freezes_encoder: ClassVar[bool] = True
 
     representation: NovelViewSynthesis = field(default_factory=NovelViewSynthesis)
     """The first stage."""
-    representation_length: float = 1.0
-    """Steps of the first stage as a multiple of the second's. They see no labels and come on top."""
-    pose_images: int = 22
-    """Labelled images in a step of the second stage."""
-
-    def __post_init__(self) -> None:
-        if not self.representation_length > 0:
-            raise ValueError(f"representation_length: expected more than 0, got {self.representation_length}.")
-
-    @property
-    def frame(self) -> PoseFrame:
-        """Poses are along the axes of each camera."""
-        return "camera"
-
-    @property
-    def information(self) -> Information:
-        """Labels, and what the representation learns from."""
-        return self.representation.information | Information(labels=True)
 
     @classmethod
     def in_recipe(cls, recipe: RecipeName) -> "RhodinECCV18":
@@ -231,40 +200,6 @@ class RhodinECCV18(Method):
             augmentation=replace(recipe.augmentation, **dict.fromkeys(_COLOURS, 0.0)),
         )
 
-    @property
-    def first_stage(self) -> NovelViewSynthesis:
-        """The representation."""
-        return self.representation
-
-    def stage_steps(self, steps: int) -> tuple[int, int]:
-        """The first stage sees no labels, so its steps come on top."""
-        return max(1, round(self.representation_length * steps)), steps
-
-    def build(self, config: NetworkConfig, weights: str) -> "NovelViewNetwork":
-        """Return a new network."""
-        return self.representation.build(config, weights)
-
-    def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
-    ) -> "RegressionLosses":
-        """Return the error of the poses read off the cloud."""
-        return regression_losses(network, model(batch.images, batch.first_stage), batch)
-
-    @property
-    def sweep(self) -> Sweep:
-        """Tuning tries a first stage of half the length, too."""
-        return Sweep("length of the representation", (self.representation_length, self.representation_length / 2))
-
-    def swept(self, value: float) -> "RhodinECCV18":
-        """Return the method with a first stage of another length."""
-        return replace(self, representation_length=value)
-
-    def without_views(self) -> tuple[Method, str]:
-        """Return an autoencoder that sees as many images in a step."""
-        first = self.representation
-        alone = replace(first, views=1, instants=first.instants * first.views)
-        return replace(self, representation=alone), "each view drawn from itself"
-
 
 @dataclass(frozen=True)
 class NovelViewLosses(Losses):
@@ -276,22 +211,9 @@ class NovelViewLosses(Losses):
     """Mean difference of early features, relative to the mean size of the true ones."""
 
 
-@dataclass(frozen=True)
-class RegressionLosses(Losses):
-    """The losses of one step of a second stage that reads the pose off a frozen cloud."""
-
-    pose: Tensor
-    """Mean squared error of normalised coordinates."""
-
-
 def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
     """Return the mean absolute difference of each image, or of its features."""
     return (drawn - true).abs().flatten(1).mean(dim=1)
-
-
-def mean_squared(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """Return the mean squared difference of each image, of its features, or of the normalised coordinates of a pose."""
-    return (drawn - true).square().flatten(1).mean(dim=1)
 
 
 def novel_view_losses(
@@ -310,13 +232,3 @@ def novel_view_losses(
     return NovelViewLosses(
         total=pixels + settings.feature_weight * features, pixels=pixels.detach(), features=features.detach()
     )
-
-
-def regression_losses(network: PoseEstimator, output: NetworkOutput, batch: Batch) -> RegressionLosses:
-    """Return the error of the poses of the labelled images.
-
-    Reference:
-        Departure: coordinates in standard deviations of the labelled poses, as for every method here, not in mm.
-    """
-    pose = mean_squared(output.coordinates, network.normalised(batch.poses)).mean()
-    return RegressionLosses(total=pose, pose=pose.detach())
