@@ -1,0 +1,1 @@
+"""Labels that a capture gets without a capture system: from the landmarks of its views."""

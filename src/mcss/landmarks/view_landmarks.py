@@ -1,0 +1,99 @@
+"""The landmarks of a body in every image of a capture, in 2D and 3D, and the file that keeps them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Shaped
+
+from mcss.data.instants import Instants
+
+LANDMARKS = (
+    "nose",
+    "left_eye_inner",
+    "left_eye",
+    "left_eye_outer",
+    "right_eye_inner",
+    "right_eye",
+    "right_eye_outer",
+    "left_ear",
+    "right_ear",
+    "mouth_left",
+    "mouth_right",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_pinky",
+    "right_pinky",
+    "left_index",
+    "right_index",
+    "left_thumb",
+    "right_thumb",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+    "left_heel",
+    "right_heel",
+    "left_foot_index",
+    "right_foot_index",
+)
+"""BlazePose's 33 landmarks in order; those of other detectors take the places of the same names."""
+
+
+def _other_side(name: str) -> str:
+    swapped = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
+    return swapped
+
+
+MIRROR = tuple(LANDMARKS.index(_other_side(name)) for name in LANDMARKS)
+"""The landmark on the other side of the body for each landmark; the nose maps to itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewLandmarks:
+    """The 33 landmarks of a person in each view of each of n instants; NaN where a view or a landmark is missing."""
+
+    instants: Instants
+    """The instants and views of the capture, in the order of the arrays."""
+    image: Float32[np.ndarray, "n views 33 2"]
+    """x and y in pixels of the source image, which is the image that the camera took and not the crop."""
+    world: Float32[np.ndarray, "n views 33 3"]
+    """Millimetres along the axes of the view's camera (x right, y down, z away), the middle of the hips at 0."""
+    visibility: Float32[np.ndarray, "n views 33"]
+    """Confidence that a landmark lies within the image and is not hidden, from 0 to 1; 0 where it is missing."""
+    presence: Float32[np.ndarray, "n views"]
+    """Confidence that the image shows a person, from 0 to 1; 0 for a missing view."""
+    image_size: Float64[np.ndarray, "views 2"]
+    """Width and height in pixels of each view's source images; NaN where they are not known."""
+    detector: str = "blazepose"
+    """What found the landmarks."""
+
+    def __len__(self) -> int:
+        return len(self.instants)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the views."""
+        return self.instants.views
+
+    @property
+    def seen(self) -> Bool[np.ndarray, "n views"]:
+        """Views with landmarks in 3D."""
+        seen: Bool[np.ndarray, "n views"] = np.isfinite(self.world).all(axis=3).any(axis=2)
+        return seen
+
+    def take(self, index: Shaped[np.ndarray, " k"]) -> "ViewLandmarks":
+        """The landmarks of the instants at `index` (positions or a mask), in its order."""
+        return replace(
+            self,
+            instants=self.instants.take(index),
+            image=self.image[index],
+            world=self.world[index],
+            visibility=self.visibility[index],
+            presence=self.presence[index],
+        )
