@@ -172,7 +172,7 @@ def read_joints(path: Path, smooth: bool) -> Float64[np.ndarray, "t 17 3"]:
         raise SourceError(f"{path}: {what}; unpack the joints (keypoints3d.zip) again")
     try:
         with path.open("rb") as file:
-            joints = number_array(load_arrays(file)[key])
+            joints = number_array(load_arrays(file, path.stat().st_size)[key])
     except Exception as error:  # whatever the bytes of a damaged file lead to
         raise SourceError(
             f"{path}: expected a pickle of the array {key}, got something that cannot be read "

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from mcss.errors import SourceError
 from mcss.skeletons import HUMAN36M_32
 from mcss.sources.hdf5 import load_h5py
-from mcss.sources.pickles import load_arrays
+from mcss.sources.pickles import load_arrays, number_array
 from mcss.sources.rows import check_height
 
 JOINTS_32 = 32
@@ -20,6 +20,10 @@ JOINTS_32 = 32
 
 SILHOUETTE = 1.2
 """Size of a person divided by that of the box around all 32 joints, which lie within the body. Chosen for mcss."""
+
+MOST_BYTES, MOST_COMPRESSION = 2_000_000_000, 100
+"""Limits of the poses of the whole data set, unpacked: 0.9 million poses as float64 take 700 MB, and numbers hardly
+compress."""
 
 Poses = Float64[np.ndarray, "t 32 3"]
 """World mm, +Z up; NaN where the file has no number."""
@@ -102,14 +106,14 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
     _check_not_empty(path, "VideoPose3D's data_3d_h36m.npz", "make it again with VideoPose3D's prepare_data_h36m.py")
     try:
         with zipfile.ZipFile(path) as archive, archive.open("positions_3d.npy") as file:
+            size = _checked_size(archive.getinfo("positions_3d.npy"))
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
-            table = load_arrays(file).item()
-        sequences = {
-            (str(subject), str(name)): np.asarray(positions, np.float64) * 1000
-            for subject, by_name in table.items()
-            for name, positions in by_name.items()
-        }
+            table = load_arrays(file, size).item()
+        arrays = {(str(s), str(name)): array for s, by_name in table.items() for name, array in by_name.items()}
+        if sum(array.nbytes for array in arrays.values()) > size:
+            raise ValueError("it states the same array for many sequences")
+        sequences = {key: number_array(array) * 1000 for key, array in arrays.items()}
     except Exception as error:  # whatever the bytes of a damaged file lead to
         raise SourceError(
             f"{path}: expected VideoPose3D's data_3d_h36m.npz with positions_3d by subject and sequence, got "
@@ -124,6 +128,13 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
             )
         check_height(f"{path} ({subject}/{name})", poses[:, HUMAN36M_32])
     return sequences
+
+
+def _checked_size(member: zipfile.ZipInfo) -> int:
+    """Return the size of a file in a zip archive, unless it is one made to fill the memory."""
+    if member.file_size > MOST_BYTES or member.file_size > MOST_COMPRESSION * max(member.compress_size, 1):
+        raise ValueError(f"{member.filename} states {member.file_size:,} bytes, compressed to {member.compress_size:,}")
+    return member.file_size
 
 
 def _check_not_empty(path: Path, what: str, way_out: str) -> None:
