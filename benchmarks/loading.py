@@ -24,9 +24,10 @@ import torch
 from torch import Tensor, nn
 
 from mcss.data.augmentation import AugmentationSettings
-from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, StreamedPixels, prefetched
+from mcss.data.batches import AugmentedPixels, BatchSource, prefetched
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels, labelled_images
+from mcss.data.pixels import DecodedPixels, StreamedPixels
 from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.data.writer import CaptureWriter

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.connection import wait
+from pathlib import Path
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -15,6 +16,37 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NU
 def processors() -> int:
     """Return the number of processors that this process may use; all of the machine's if the system does not say."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that are free for this process; 4 GB where the system does not say."""
+    free = [4_000_000_000]
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")] or free
+    except OSError:  # not Linux
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2]
+    group = Path("/sys/fs/cgroup")  # a container may be allowed less than the machine has
+    try:
+        limit = (group / "memory.max").read_text(encoding="ascii").strip()
+        used = dict(line.split() for line in (group / "memory.stat").read_text(encoding="ascii").splitlines())
+        if limit != "max":
+            free.append(max(0, int(limit) - int(used["anon"]) - int(used.get("shmem", 0))))
+    except (OSError, KeyError, ValueError):
+        pass
+    return min(free)
+
+
+def is_running(process: int) -> bool:
+    """Return whether there is a process with this number."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def one_thread_each() -> AbstractContextManager[None]:

@@ -1,7 +1,8 @@
 """Random changes of images that keep the pose, and the normalisation that networks expect.
 
-Everything runs on the CPU beside training: one affine warp and one colour matrix per image, by OpenCV, which is two to
-five times as fast there as `torch.nn.functional.grid_sample` and leaves torch's threads to the network.
+`augment` runs on the CPU beside training: one affine warp and one colour matrix per image, by OpenCV, which is two to
+five times as fast there as `torch.nn.functional.grid_sample` and leaves torch's threads to the network. On a GPU,
+`mcss.data.device_augmentation` makes the same changes.
 """
 
 from dataclasses import dataclass
@@ -120,8 +121,8 @@ def augment(
     images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, _ = images.shape
     size = size or height
-    warps = _warps(settings, rng, count, (height, width), size, mirror)
-    colours = _colours(settings, rng, count)
+    warps = drawn_warps(settings, rng, count, (height, width), size, mirror)
+    colours = drawn_colours(settings, rng, count)
     blurred = np.less(rng.random(count), settings.blur)
     noisy = np.less(rng.random(count), settings.noise)
     hidden = np.less(rng.random(count), settings.cutout)
@@ -162,7 +163,7 @@ def mirrored_canonical(pose: Float[Tensor, "*batch 17 3"]) -> Float[Tensor, "*ba
     return canonical_pose(mirrored(pose, axis=0))
 
 
-def _warps(
+def drawn_warps(
     settings: AugmentationSettings,
     rng: np.random.Generator,
     count: int,
@@ -184,7 +185,7 @@ def _warps(
     return np.concatenate([linear, (middle - linear.sum(-1) * (size - 1) / 2)[..., None]], -1)
 
 
-def _colours(settings: AugmentationSettings, rng: np.random.Generator, count: int) -> Float32[np.ndarray, "n 3 4"]:
+def drawn_colours(settings: AugmentationSettings, rng: np.random.Generator, count: int) -> Float32[np.ndarray, "n 3 4"]:
     """Return for each image the matrix from RGB in 0..255 to changed and normalised colours."""
     brightness = rng.uniform(1 - settings.brightness, 1 + settings.brightness, (count, 1, 1))
     contrast = rng.uniform(1 - settings.contrast, 1 + settings.contrast, (count, 1, 1))

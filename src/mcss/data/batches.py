@@ -8,97 +8,16 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
 from mcss.data.augmentation import AugmentationSettings, augment, mirrored_canonical
 from mcss.data.capture import Capture
+from mcss.data.device_augmentation import Changes, UnchangedImages, changed, drawn_changes
 from mcss.data.instants import Instants
+from mcss.data.pixels import Pixels
 from mcss.data.sampling import MetricPlan, PosePlan, generator, metric_batch, pose_batch
-from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
-
-_CHUNK = 1024
-
-
-@dataclass(frozen=True, eq=False)
-class DecodedPixels:
-    """Decoded images of a capture in memory."""
-
-    pixels: UInt8[Tensor, "n 3 size size"]
-    """RGB, in the channels_last memory format."""
-    index_of: Int64[np.ndarray, " rows"]
-    """Index in `pixels` of each row of the capture; -1 if it was not decoded."""
-
-    @classmethod
-    def decode(
-        cls,
-        capture: Capture,
-        rows: Int[np.ndarray, "..."],
-        size: int | None = None,
-        budget_gb: float = 4.0,
-        threads: int = 2,
-        progress: Progress = NO_PROGRESS,
-    ) -> "DecodedPixels":
-        """Decode some rows, each once.
-
-        Args:
-            capture: Where the images are.
-            rows: Row numbers such as `Instants.rows`; -1 (a missing view) is skipped.
-            size: Width and height to scale to; None keeps the capture's.
-            budget_gb: Most memory (10⁹ bytes) that the images may take.
-            threads: Images decoded at a time.
-            progress: Notified of every image.
-
-        Raises:
-            ValueError: The images need more memory than the budget.
-            CaptureError: An image is broken; the message names it.
-        """
-        size = size or capture.info.image_size
-        rows = np.unique(rows[rows >= 0])
-        need = len(rows) * 3 * size * size / 1e9
-        if need > budget_gb:
-            fits = int((budget_gb * 1e9 / max(len(rows), 1) / 3) ** 0.5) // 16 * 16
-            raise ValueError(
-                f"memory: {len(rows):,} images of {size}×{size} pixels need {need:.1f} GB, the budget is "
-                f"{budget_gb:g} GB; raise the budget, decode each batch anew (StreamedPixels)"
-                + (f", or choose a size of at most {fits}" if fits else "")
-            )
-        pixels = torch.empty((len(rows), size, size, 3), dtype=torch.uint8)
-        with progress.task("Decoding images", len(rows)) as task:
-            for start in range(0, len(rows), _CHUNK):
-                chunk = rows[start : start + _CHUNK]
-                pixels[start : start + len(chunk)] = torch.from_numpy(capture.decode(chunk, size, threads))
-                task.advance(len(chunk))
-        index_of = np.full(len(capture), -1, np.int64)
-        index_of[rows] = np.arange(len(rows))
-        return cls(pixels=pixels.permute(0, 3, 1, 2), index_of=index_of)
-
-    def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """Return the images of some rows of the capture.
-
-        Raises:
-            ValueError: A row was not decoded.
-        """
-        indices = self.index_of[rows]
-        if (rows < 0).any() or (indices < 0).any():
-            absent = int(rows[(rows < 0) | (indices < 0)][0])
-            raise ValueError(f"row {absent} of the capture was not decoded; decode all rows that are used")
-        # As numpy, colours last as they lie in memory: twenty times as fast as indexing the tensor.
-        return torch.from_numpy(self.pixels.permute(0, 2, 3, 1).numpy()[indices]).permute(0, 3, 1, 2)
-
-
-@dataclass(frozen=True, eq=False)
-class StreamedPixels:
-    """Images of a capture that are read and decoded for every batch, where memory cannot hold them all."""
-
-    capture: Capture
-    size: int | None = None
-    threads: int = 2
-
-    def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """Return the images of some rows of the capture."""
-        return torch.from_numpy(self.capture.decode(rows, self.size, self.threads)).permute(0, 3, 1, 2)
 
 
 @runtime_checkable
@@ -110,8 +29,8 @@ class ImageSource(Protocol):
         """The backbone stage that the images are fed to; 0 for images."""
 
     def images(
-        self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
-    ) -> Float[Tensor, "n channels side side"]:
+        self, rows: Int64[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
+    ) -> Float[Tensor, "n channels side side"] | UnchangedImages:
         """Return network inputs for some rows of the capture; those under `mirror` are mirrored."""
 
 
@@ -119,17 +38,24 @@ class ImageSource(Protocol):
 class AugmentedPixels:
     """Images, augmented and normalised."""
 
-    pixels: DecodedPixels | StreamedPixels
+    pixels: Pixels
     augmentation: AugmentationSettings
     size: int | None = None
     """Width and height of the network's input; None keeps the size of the pixels."""
     first_stage: int = 0
+    on_device: bool = False
+    """Leave the augmentation to the device that `Batch.to` moves the images to, for GPUs."""
 
     def images(
-        self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
-    ) -> Float[Tensor, "n 3 size size"]:
+        self, rows: Int64[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
+    ) -> Float[Tensor, "n 3 size size"] | UnchangedImages:
         """Return the images of some rows as the network takes them."""
-        return augment(self.pixels.take(rows), self.augmentation, rng, self.size, mirror)
+        pixels = self.pixels.take(rows)
+        if not self.on_device:
+            return augment(pixels, self.augmentation, rng, self.size, mirror)
+        height, width = pixels.shape[-2:]
+        changes = drawn_changes(self.augmentation, rng, len(pixels), (height, width), self.size or height, mirror)
+        return UnchangedImages(pixels.pin_memory() if torch.cuda.is_available() else pixels, changes)
 
 
 Extra = tuple[Tensor, ...]
@@ -148,8 +74,9 @@ class Extras(Protocol):
 class Batch:
     """What one training step consumes: unlabelled images of several views first, then labelled ones."""
 
-    images: Float[Tensor, "images channels size size"]
-    """Network inputs, channels_last: the p views of the first metric instant, of the second …, then the labelled."""
+    images: Shaped[Tensor, "images channels _ _"]
+    """Network inputs, channels_last: the p views of the first metric instant, of the second …, then the labelled. With
+    `changes`, pixels from which `to` makes them."""
     metric_shape: tuple[int, int]
     """Instants k and views p of each; they are the first k·p images. (0, 0) without a metric batch."""
     poses: Float[Tensor, "labelled 17 3"]
@@ -158,13 +85,18 @@ class Batch:
     """The backbone stage that the images are fed to; 0 for images."""
     extra: Extra | None = None
     """What the method alone learns from; None for most methods."""
+    changes: Changes | None = None
+    """How the images are still to be augmented; None if they are."""
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the same batch with its tensors on a device."""
+        """Return the same batch with its tensors on a device, its images augmented."""
         extra = self.extra
         if extra is not None:
             extra = type(extra)(*(tensor.to(device) for tensor in extra))  # a NamedTuple
-        return replace(self, images=self.images.to(device), poses=self.poses.to(device), extra=extra)
+        images = self.images.to(device, non_blocking=True)
+        if self.changes is not None:
+            images = changed(images, self.changes)
+        return replace(self, images=images, poses=self.poses.to(device), extra=extra, changes=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +135,8 @@ class BatchSource:
     """World to camera, of every labelled image; needed in camera space alone."""
     extras: Extras | None = None
     """For methods that learn from more than images and 3D labels."""
+    workers: int = 1
+    """Batches that `prefetched` makes at a time; they do not change what a batch holds."""
 
     def __post_init__(self) -> None:
         if self.metric is None and self.pose is None:
@@ -237,8 +171,10 @@ class BatchSource:
         chosen = self.selection(step)
         instants, views = chosen.instants, chosen.views
         metric, labelled = np.split(np.arange(len(instants)), [chosen.metric_shape[0] * chosen.metric_shape[1]])
+        images = self.images.images(self.instants.rows[instants, views], chosen.rng, chosen.mirrored)
         return Batch(
-            images=self.images.images(self.instants.rows[instants, views], chosen.rng, chosen.mirrored),
+            images=images.pixels if isinstance(images, UnchangedImages) else images,
+            changes=images.changes if isinstance(images, UnchangedImages) else None,
             metric_shape=chosen.metric_shape,
             poses=self._poses(instants[labelled], views[labelled], chosen.mirrored[labelled]),
             first_stage=self.images.first_stage,
@@ -278,13 +214,33 @@ def camera_rotations(
     return torch.from_numpy(rotations)
 
 
-def prefetched(source: BatchSource, steps: Iterable[int]) -> Iterator[Batch]:
-    """Yield the batches of `steps` in order, preparing the next one in the background."""
-    with ThreadPoolExecutor(1, thread_name_prefix="batches") as background:
+@runtime_checkable
+class StepBatches(Protocol):
+    """Makes the batch of any step."""
+
+    @property
+    def workers(self) -> int:
+        """Batches that `prefetched` makes at a time."""
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of step `step`."""
+
+
+def prefetched(source: StepBatches, steps: Iterable[int]) -> Iterator[Batch]:
+    """Yield the batches of `steps` in order, preparing the next ones in the background.
+
+    As many are prepared at a time as `source` has workers, and one more waits: decoding and warping leave Python's
+    lock to others.
+    """
+    with ThreadPoolExecutor(source.workers, thread_name_prefix="batches") as background:
         waiting: deque[Future[Batch]] = deque()
-        for step in steps:
-            waiting.append(background.submit(source.batch, step))
-            if len(waiting) > 1:
+        try:
+            for step in steps:
+                waiting.append(background.submit(source.batch, step))
+                if len(waiting) > source.workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            for batch in waiting:
+                batch.cancel()

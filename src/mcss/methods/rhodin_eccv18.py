@@ -47,9 +47,10 @@ from torch import Tensor
 
 from mcss.data.augmentation import normalise
 from mcss.data.backgrounds import BackgroundCrops
-from mcss.data.batches import Batch, DecodedPixels, camera_rotations
+from mcss.data.batches import Batch, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.data.pixels import Pixels, pixels_of
 from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
 from mcss.methods.method import Information, Losses
 from mcss.methods.recipe import Recipe, RecipeName
@@ -77,7 +78,7 @@ class AllDrawnViews:
     """What the decoder is to draw of all training images."""
 
     instants: Instants
-    pixels: DecodedPixels
+    pixels: Pixels
     backgrounds: BackgroundCrops
     rotations: Float[Tensor, "instants views 3 3"]
     """World to camera; NaN where there is no image."""
@@ -139,11 +140,11 @@ class NovelViewSynthesis(CloudRepresentation):
         return NovelViewNetwork(config, self.synthesis, weights)
 
     def extras(self, capture: Capture, instants: Instants, progress: Progress) -> AllDrawnViews:
-        """Read rotations and backgrounds, and decode the images at the size at which they are drawn."""
+        """Read rotations and backgrounds, and the images at the size at which they are drawn."""
         rotations = camera_rotations(capture, instants, instants.rows >= 0, self.name)
         size = self.synthesis.drawn_size
         backgrounds = BackgroundCrops.read(capture, instants, size, self.name)
-        pixels = DecodedPixels.decode(capture, instants.rows, size, progress=progress)
+        pixels = pixels_of(capture, instants.rows, size, progress=progress)
         return AllDrawnViews(instants, pixels, backgrounds, rotations)
 
     def blank_extra(self, images: int) -> DrawnViews:
@@ -152,7 +153,7 @@ class NovelViewSynthesis(CloudRepresentation):
         return DrawnViews(noise, noise, torch.eye(3).expand(images, 3, 3))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "NovelViewLosses":
         """Draw every view from another one and return the differences."""
         assert isinstance(network, NovelViewNetwork)

@@ -1,6 +1,6 @@
 """What a run trains on: the batches of its capture, with everything that its method needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,16 +8,21 @@ from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from mcss.data.augmentation import source_size
-from mcss.data.batches import AugmentedPixels, BatchSource, DecodedPixels, Extras, ImageSource, camera_rotations
+from mcss.data.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants
+from mcss.data.instants import Instants, ends_of_sequences
 from mcss.data.labels import Labels, labelled_images
+from mcss.data.pixels import StreamedPixels, pixels_of
 from mcss.data.sampling import MetricPlan, metric_plan, pose_plan
 from mcss.models.pose_network import PoseEstimator
-from mcss.progress import Progress
+from mcss.processes import processors
+from mcss.progress import Progress, say
 from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 from mcss.training.feature_cache import FrozenStages, cache_stages
 from mcss.training.settings import TrainSettings
+
+MOST_WORKERS = 16
+"""Batches that are made at a time for a GPU, at most; a batch of 88 images at 256 px takes 17 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,8 @@ class TrainingData:
         """
         method = settings.method
         instants = capture.instants(settings.split)
+        if settings.hold_out:
+            instants = instants.take(~ends_of_sequences(instants, settings.hold_out))
         labelled = labelled_images(instants, Labels.parse(settings.labels), settings.label_views or None)
         if method.needs_labels and not labelled.any():
             raise ValueError(
@@ -82,6 +89,7 @@ class TrainingData:
             frame=method.frame,
             rotations=self.rotations,
             extras=self.extras,
+            workers=_workers(images),
         )
 
 
@@ -109,5 +117,22 @@ def images_of(
         frozen = FrozenStages(settings.frozen_stages, size, settings.augmentation, settings.variants)
         return cache_stages(network.backbone.eval(), frozen, capture, instants.rows, progress=progress)
     rows = instants.rows if settings.method.multi_view is not None else np.where(labelled, instants.rows, -1)
-    pixels = DecodedPixels.decode(capture, rows, source_size(capture.info.image_size, size), progress=progress)
-    return AugmentedPixels(pixels, settings.augmentation, size)
+    if capture.info.image_size < size:
+        say(
+            progress,
+            f"The images of {capture.uri} are {capture.info.image_size} pixels wide and the network takes {size}: they "
+            f"are enlarged. Import the footage with --size {size} or more, or train with --image-size "
+            f"{capture.info.image_size}.",
+        )
+    pixels = pixels_of(capture, rows, source_size(capture.info.image_size, size), progress=progress)
+    on_device = next(network.parameters()).device.type == "cuda"
+    if on_device and isinstance(pixels, StreamedPixels):
+        pixels = replace(pixels, threads=1)  # a worker for each of several batches instead, see `_workers`
+    return AugmentedPixels(pixels, settings.augmentation, size, on_device=on_device)
+
+
+def _workers(images: ImageSource) -> int:
+    """Return how many batches to make at a time: one beside a CPU, which has the network to compute, else several."""
+    if not (isinstance(images, AugmentedPixels) and images.on_device):
+        return 1
+    return max(2, min(MOST_WORKERS, processors() // max(1, torch.cuda.device_count())))
