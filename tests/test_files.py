@@ -109,3 +109,43 @@ def test_a_folder_that_cannot_be_made_names_the_file_that_was_to_go_there(tmp_pa
     (tmp_path / "taken").write_text("a file where a folder is wanted")
     with pytest.raises(OSError, match=r"taken/new\.txt could not be written"):
         write_text(tmp_path / "taken" / "new.txt", "x")
+
+
+def test_what_a_killed_process_left_is_gone_after_the_next_writing(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert names(tmp_path) == [".kept.txt.part"]
+    write_text(path, "new")
+    assert names(tmp_path) == ["kept.txt"]
+    assert path.read_text() == "new"
+
+
+def test_two_writers_of_one_file_do_not_write_into_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    with replacing(path) as first:
+        first.write_text("first")
+        write_text(path, "second")
+        assert path.read_text() == "second"
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["kept.txt"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_who_may_read_a_file_is_what_the_user_has_set(mask: int, mode: int, tmp_path: Path) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+        with replacing(tmp_path / "b.txt") as first:
+            write_text(tmp_path / "b.txt", "x")
+            assert (tmp_path / "b.txt").stat().st_mode & 0o777 == mode
+            first.write_text("y")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode
+
+
+def test_a_link_where_the_temporary_file_would_be_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("not ours")
+    (tmp_path / ".kept.txt.part").symlink_to(tmp_path / "other.txt")
+    write_text(tmp_path / "kept.txt", "new")
+    assert (tmp_path / "other.txt").read_text() == "not ours"

@@ -1,31 +1,40 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one, never half of one."""
 
 import contextlib
+import errno
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when a disk is full, or a user's share of it."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; the file written there replaces `path` when the block ends without error.
 
+    What a killed process left there is written over by the next one that writes `path`.
+
     Raises:
         OSError: The disk is full or the folder is not writable; the message names `path`, which stays as it was.
     """
     temporary: Path | None = None
+    handle = -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        temporary, handle = _own_file_beside(path)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise OSError(
@@ -36,6 +45,30 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _own_file_beside(path: Path) -> tuple[Path, int]:
+    """Create an empty file beside `path` that no other process writes, and keep it open, which keeps it locked."""
+    usual = path.with_name(f".{path.name}.part")
+    if fcntl is not None:
+        try:
+            while True:
+                handle = os.open(usual, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if usual.exists() and os.path.samestat(os.fstat(handle), usual.stat(follow_symlinks=False)):
+                        os.ftruncate(handle, 0)
+                        return usual, handle
+                except BaseException:
+                    os.close(handle)
+                    raise
+                os.close(handle)  # its owner has just given it its name
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.ELOOP, errno.EACCES, errno.ENOLCK, errno.ENOTSUP):
+                raise
+    other = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    return other, os.open(other, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,3 +80,8 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write an indented JSON file, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files in a folder, in bytes."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -7,11 +7,14 @@ starts at the first trainable stage, several times as fast.
 
 import hashlib
 import json
+import math
 import os
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +25,13 @@ from torch import Tensor
 from mcss.data.augmentation import AugmentationSettings, augment, normalise, source_size
 from mcss.data.capture import Capture
 from mcss.data.sampling import generator
-from mcss.files import write_json
+from mcss.files import FULL, write_json
 from mcss.models.backbones import Backbone
 from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
 
 _CHUNK = 64
-_FORMAT = 2
+_FORMAT = 3
 
 
 def default_cache() -> Path:
@@ -83,7 +86,8 @@ def cache_stages(
     """Compute feature maps of the first stages of `backbone`, or map those that were computed before.
 
     The computation can be stopped at any moment and resumes where it was; its result depends on the capture, the
-    backbone's weights and the arguments alone, so that several runs share it.
+    backbone's weights and the arguments alone, so that several runs share it. Maps that were computed before are held
+    against their checksums, and those that have been damaged are computed again.
 
     Args:
         backbone: A backbone in evaluation mode, its BatchNorm statistics fixed.
@@ -115,35 +119,50 @@ def cache_stages(
     folder.mkdir(parents=True, exist_ok=True)
     data, state = folder / f"{name}.f16", folder / f"{name}.json"
     shape = (len(rows), frozen.variants, side, side, channels)
-    done = json.loads(state.read_text())["done"] if state.exists() and data.exists() else 0
-    _reserve(data, shape)
+    is_whole = data.exists() and data.stat().st_size == _bytes(shape)
+    starts = range(0, len(rows), _CHUNK)
+    sums = _read_sums(state, key, len(starts)) if is_whole else [None] * len(starts)
+    if not is_whole:
+        _reserve(data, shape)
     maps = np.memmap(data, np.float16, "r+", shape=shape)
 
     def fill(start: int) -> int:
-        """Compute the maps of one chunk and return where the next begins."""
+        """Compute the maps of one chunk."""
         chunk = rows[start : start + _CHUNK]
         for variant, computed in enumerate(_chunk_maps(backbone, frozen, capture, chunk, start)):
             maps[start : start + len(chunk), variant] = computed
-        return start + len(chunk)
+        return start
 
-    if done < len(rows):
-        threads = torch.get_num_threads()
-        # A chunk a thread is twice as fast as all threads on one chunk: a backbone's layers are too small to share out.
-        with (
-            progress.task("Caching frozen stages", len(rows) * frozen.variants, done * frozen.variants) as task,
-            ThreadPoolExecutor(threads, "stages", torch.set_num_threads, (1,)) as pool,
-        ):
-            try:
-                for stop in pool.map(fill, range(done, len(rows), _CHUNK)):
-                    maps.flush()
-                    write_json(state, {**key, "done": stop})
-                    task.advance((stop - done) * frozen.variants)
-                    done = stop
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-            finally:
-                torch.set_num_threads(threads)  # a thread's setting applies in part to all threads
+    def checksum(start: int) -> int:
+        return zlib.crc32(maps[start : start + _CHUNK])
+
+    threads = torch.get_num_threads()
+    # A chunk a thread is twice as fast as all threads on one chunk: a backbone's layers are too small to share out.
+    with ThreadPoolExecutor(threads, "stages", torch.set_num_threads, (1,)) as pool:
+        try:
+            present = [start for start, known in zip(starts, sums, strict=True) if known is not None]
+            with progress.task("Checking cached stages", len(present)) as task:
+                for start, found in zip(present, pool.map(checksum, present), strict=True):
+                    if found != sums[start // _CHUNK]:
+                        sums[start // _CHUNK] = None
+                    task.advance()
+            missing = [start for start, known in zip(starts, sums, strict=True) if known is None]
+            if missing:
+                images = {start: min(_CHUNK, len(rows) - start) for start in starts}
+                done = len(rows) - sum(images[start] for start in missing)
+                with progress.task(
+                    "Caching frozen stages", len(rows) * frozen.variants, done * frozen.variants
+                ) as task:
+                    for start in pool.map(fill, missing):
+                        maps.flush()
+                        sums[start // _CHUNK] = checksum(start)
+                        write_json(state, {"of": key, "sums": sums})
+                        task.advance(images[start] * frozen.variants)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        finally:
+            torch.set_num_threads(threads)  # a thread's setting applies in part to all threads
     index_of = np.full(len(capture), -1, np.int64)
     index_of[rows] = np.arange(len(rows))
     return CachedStages(np.memmap(data, np.float16, "r", shape=shape), index_of, frozen.stages)
@@ -180,12 +199,26 @@ def _digest(backbone: Backbone, stages: int) -> str:
     return digest.hexdigest()
 
 
+def _bytes(shape: tuple[int, ...]) -> int:
+    return math.prod(shape) * 2
+
+
+def _read_sums(path: Path, key: dict[str, Any], count: int) -> list[int | None]:
+    """Read the checksum of each chunk; None for those that are not computed yet, and for all if the file is damaged."""
+    try:
+        state = json.loads(path.read_bytes())
+        sums = state["sums"] if state["of"] == key else []
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        sums = []
+    valid = isinstance(sums, list) and len(sums) == count and all(type(one) is int or one is None for one in sums)
+    return sums if valid else [None] * count
+
+
 def _reserve(path: Path, shape: tuple[int, ...]) -> None:
     """Allocate all of the disk space at once, so that a full disk is an error before the work and not within it."""
-    size = int(np.prod(shape)) * 2
-    if path.exists() and path.stat().st_size == size:
-        return
+    size = _bytes(shape)
     try:
+        path.unlink(missing_ok=True)  # another run may be reading it
         with path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -193,8 +226,10 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
                 file.truncate(size)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise OSError(
-            error.errno,
-            f"cache: {size / 1e9:.1f} GB for the maps of the frozen stages do not fit on the disk of {path.parent} "
-            f"({error.strerror}). Make room, set MCSS_CACHE to another folder, or use fewer --variants",
-        ) from error
+        if error.errno in FULL:
+            what = f"{size / 1e6:,.0f} MB for the maps of the frozen stages do not fit on the disk of {path.parent}"
+            way_out = "Make room, set MCSS_CACHE to another folder, or use fewer --variants"
+        else:
+            what = f"the maps of the frozen stages cannot be kept in {path.parent}"
+            way_out = "Gain access, or set MCSS_CACHE to another folder"
+        raise OSError(error.errno, f"cache: {what} ({error.strerror}). {way_out}") from error
