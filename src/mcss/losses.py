@@ -97,3 +97,23 @@ def pose_l1(
         so that L_cnstr, whose distances are at most 2, is the smaller part of the total.
     """
     return (predicted - target).abs().sum(dim=-1)
+
+
+def fused_views(
+    poses: Float[Tensor, "instants views joints 3"], outlying: float = 60.0, rounds: int = 3
+) -> Float[Tensor, "instants joints 3"]:
+    """Average canonical poses over the views of each instant; a view that puts a joint far from the mean counts less.
+
+    Canonical poses of one instant are equal in all views, so no camera needs to be known. Not in the paper.
+
+    Args:
+        poses: Canonical poses in mm.
+        outlying: Distance in mm from the mean beyond which a view's joint has less weight (Huber).
+        rounds: Rounds of reweighting.
+    """
+    mean = poses.mean(dim=1)
+    for _ in range(rounds):
+        distance = (poses - mean[:, None]).norm(dim=-1, keepdim=True)
+        weight = outlying / distance.clamp(min=outlying)
+        mean = (weight * poses).sum(dim=1) / weight.sum(dim=1)
+    return mean

@@ -102,7 +102,7 @@ class AgreeingViews(Method):
         return SubjectNumbers(torch.zeros(images, dtype=torch.int64))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "AgreementLosses":
         """Return L_pose and the disagreement of the views."""
         assert isinstance(batch.extra, SubjectNumbers)

@@ -100,6 +100,16 @@ class Instants:
         return f"{subject}/{sequence} frame {self.frame[instant]}"
 
 
+def ends_of_sequences(instants: Instants, share: float) -> Bool[np.ndarray, " n"]:
+    """Which instants lie in the last `share` of their subject's sequence, rounded to whole instants."""
+    chosen = np.zeros(len(instants), bool)
+    for subject, sequence in np.unique(np.stack([instants.subject, instants.sequence]), axis=1).T.tolist():
+        own = np.flatnonzero((instants.subject == subject) & (instants.sequence == sequence))
+        count = round(share * len(own))
+        chosen[own[np.argsort(instants.time[own], kind="stable")][len(own) - count :]] = True
+    return chosen
+
+
 def natural_order(name: str) -> tuple[tuple[int, int, str], ...]:
     """A sorting key that puts ``S2`` before ``S10``."""
     parts = re.findall(r"\d+|\D+", name)

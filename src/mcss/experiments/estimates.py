@@ -80,13 +80,13 @@ def _timed_step(settings: TrainSettings) -> float:
         network.freeze_encoder()
     maps = network.backbone(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen)
     batch = _noise_batch(settings, maps.shape[1:])
-    initial = copy.deepcopy(network) if method.needs_initial else None
+    reference = None if method.reference == "none" else copy.deepcopy(network)
     optimiser = torch.optim.AdamW([value for value in network.parameters() if value.requires_grad], lr=1e-9)
     network.train()
     started = 0.0
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
-        losses = method.step(network, network, batch, initial)
+        losses = method.step(network, network, batch, reference)
         optimiser.zero_grad()
         torch.autograd.backward(losses.total)
         optimiser.step()

@@ -139,7 +139,7 @@ class SkeletonMapSynthesis(CloudRepresentation):
         return SeenSkeletons(torch.randn(images, 17, 2), torch.eye(3).expand(images, 3, 3))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "SkeletonMapLosses":
         """Draw the skeleton of every view from another one and return the differences."""
         assert isinstance(network, SkeletonMapNetwork)

@@ -83,7 +83,7 @@ class CloudRegression(Method):
         return self.representation.build(config, weights)
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "RegressionLosses":
         """Return the error of the poses read off the cloud."""
         return regression_losses(network, model(batch.images, batch.first_stage), batch)

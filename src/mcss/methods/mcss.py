@@ -5,12 +5,20 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mcss.data.batches import Batch
 from mcss.data.sampling import MetricSettings
-from mcss.losses import hardest_negative, multiview_contrastive, multiview_infonce, pair_distances, pose_l1
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.losses import (
+    fused_views,
+    hardest_negative,
+    multiview_contrastive,
+    multiview_infonce,
+    pair_distances,
+    pose_l1,
+)
+from mcss.methods.method import Information, Losses, Method, Reference, Sweep
 from mcss.methods.recipe import RecipeName
 from mcss.methods.supervised import Supervised
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
@@ -45,6 +53,12 @@ class MCSS(Method):
     """Weight of the metric loss relative to L_pose; the paper's sum has none."""
     pose_images: int = 22
     """Labelled images in a step."""
+    teacher: Reference = "none"
+    """Network whose poses, averaged over the views of an unlabelled instant, are the target of each of its views: the
+    ``average`` of the weights so far, or the ``initial`` network of --init. Not in the paper: it holds the pose head
+    while L_cnstr moves the embedding on footage without labels."""
+    teacher_weight: float = 1.0
+    """Weight of the distance to that target relative to L_pose."""
     frame: Literal["canonical", "world"] = "canonical"
     """Coordinate frame of the predicted poses: ``canonical`` turns every pose to face a fixed way, ``world`` keeps its
     heading in the room (the "global" pose of Table 2)."""
@@ -66,6 +80,11 @@ class MCSS(Method):
         return Information(labels=True, views=True)
 
     @property
+    def reference(self) -> Reference:
+        """The teacher."""
+        return self.teacher
+
+    @property
     def multi_view(self) -> MetricSettings:
         """Every step compares views."""
         return MetricSettings(self.instants, self.views, self.min_gap)
@@ -80,10 +99,13 @@ class MCSS(Method):
                 return cls(metric_loss="infonce", instants=32, views=4, metric_weight=5.0)
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "MCSSLosses":
-        """Return L_cnstr + L_pose of a batch."""
-        return losses(self, network, model(batch.images, batch.first_stage), batch)
+        """Return L_cnstr + L_pose of a batch, and the distance to the teacher's poses where there is one."""
+        target = None
+        if reference is not None and batch.metric_shape[0]:
+            target = _taught(reference, batch)
+        return losses(self, network, model(batch.images, batch.first_stage), batch, target)
 
     @property
     def sweep(self) -> Sweep:
@@ -106,14 +128,40 @@ class MCSSLosses(Losses):
     metric: Tensor
     pose: Tensor | None
     """None without labels."""
+    taught: Tensor | None
+    """Distance to the teacher's poses; None without a teacher."""
     positive_distance: Tensor
     """Mean distance of the first two views of an instant."""
     negative_distance: Tensor
     """Mean distance of the hardest negative beyond β, over the pairs that have one; NaN if none has."""
 
 
-def losses(settings: MCSS, network: PoseEstimator, output: NetworkOutput, batch: Batch) -> MCSSLosses:
-    """Return L_cnstr + L_pose of a batch, and the distances within and between instants."""
+def _taught(teacher: PoseEstimator, batch: Batch) -> Float[Tensor, "images 17 3"]:
+    """Return the teacher's poses of the unlabelled images in mm, averaged over the views of each instant."""
+    instants, views = batch.metric_shape
+    teacher.eval()
+    with torch.no_grad():
+        output = teacher(batch.images[: instants * views], batch.first_stage)
+        poses = teacher.denormalised(output.coordinates).reshape(instants, views, -1, 3)
+        return fused_views(poses).repeat_interleave(views, dim=0)
+
+
+def losses(
+    settings: MCSS,
+    network: PoseEstimator,
+    output: NetworkOutput,
+    batch: Batch,
+    target: Float[Tensor, "images 17 3"] | None = None,
+) -> MCSSLosses:
+    """Return L_cnstr + L_pose of a batch, and the distances within and between instants.
+
+    Args:
+        settings: The method's settings.
+        network: The network that is trained.
+        output: What it predicts for all images of the batch.
+        batch: The batch.
+        target: The teacher's poses of the unlabelled images in mm; None without a teacher.
+    """
     instants, views = batch.metric_shape
     embedding = output.embedding[: instants * views].reshape(instants, views, -1)
     anchor, positive = embedding[:, 0], embedding[:, 1]
@@ -127,6 +175,10 @@ def losses(settings: MCSS, network: PoseEstimator, output: NetworkOutput, batch:
     if len(batch.poses):
         pose = pose_l1(output.coordinates[instants * views :], network.normalised(batch.poses)).mean()
         total = total + pose
+    taught = None
+    if target is not None:
+        taught = pose_l1(output.coordinates[: instants * views], network.normalised(target)).mean()
+        total = total + settings.teacher_weight * taught
     with torch.no_grad():
         distances = pair_distances(anchor.float(), positive.float())
         negative = hardest_negative(distances, settings.beta)
@@ -134,6 +186,7 @@ def losses(settings: MCSS, network: PoseEstimator, output: NetworkOutput, batch:
         total=total,
         metric=metric.detach(),
         pose=None if pose is None else pose.detach(),
+        taught=None if taught is None else taught.detach(),
         positive_distance=distances.diagonal().mean(),
         negative_distance=negative[negative.isfinite()].mean(),
     )

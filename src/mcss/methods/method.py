@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -20,6 +20,10 @@ from mcss.methods.recipe import Recipe, RecipeName
 from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
 from mcss.progress import Progress
 from mcss.skeletons import PoseFrame
+
+Reference = Literal["none", "initial", "average"]
+"""Another state of the network that is trained: none; the ``initial`` one, as the first stage or the run --init left
+it; or the moving ``average`` of the weights so far."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,6 @@ class Method(ABC):
     """Whether the trained network predicts 3D poses, so that tables compare it with others."""
     needs_labels: ClassVar[bool] = True
     """Whether there is nothing to learn without 3D labels."""
-    needs_initial: ClassVar[bool] = False
-    """Whether a step needs the network of the first stage as it was at its end."""
     freezes_encoder: ClassVar[bool] = False
     """Whether only the pose head is trained, on what the first stage has learned."""
 
@@ -105,6 +107,11 @@ class Method(ABC):
     def multi_view(self) -> MetricSettings | None:
         """How many instants and views of each a step takes; None for a method that sees labelled images alone."""
         return None
+
+    @property
+    def reference(self) -> Reference:
+        """Which other state of the network a step compares it with."""
+        return "none"
 
     @property
     def fixed_orientation(self) -> str | None:
@@ -165,7 +172,7 @@ class Method(ABC):
 
     @abstractmethod
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> Losses:
         """Run the network on a batch and return the losses.
 
@@ -173,7 +180,7 @@ class Method(ABC):
             model: The network to call, wrapped where several devices train together.
             network: The network itself.
             batch: Unlabelled images of several views, labelled images, or both.
-            initial: The trained network of the first stage, for methods with `needs_initial`.
+            reference: Another state of the network, see the property `reference`.
         """
 
     @property

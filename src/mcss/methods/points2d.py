@@ -122,7 +122,7 @@ class Points2D(Method):
         return JointPoints(torch.randn(images, 17, 2))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "Points2DLosses":
         """Return the error of the located joints."""
         assert isinstance(batch.extra, JointPoints)

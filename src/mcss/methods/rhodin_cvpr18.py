@@ -39,7 +39,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.sampling import MetricSettings
 from mcss.losses import pose_l1
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.method import Information, Losses, Method, Reference, Sweep
 from mcss.methods.recipe import RecipeName
 from mcss.methods.supervised import PoseLosses, pose_losses
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
@@ -93,7 +93,7 @@ class InitialTraining(Method):
         return cls()
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> PoseLosses:
         """Return L_pose of a batch."""
         return pose_losses(network, model(batch.images, batch.first_stage), batch)
@@ -112,7 +112,6 @@ class RhodinCVPR18(Method):
         "It needs the cameras' rotations and predicts in camera space. The folder `first` of a run holds the initial "
         "network; pass it to --init to train it once for several runs."
     )
-    needs_initial: ClassVar[bool] = True
 
     rotations: Literal["cameras", "procrustes"] = "cameras"
     """Rotations between unlabelled views: known from the ``cameras``, or solved in every step by ``procrustes``."""
@@ -166,6 +165,11 @@ class RhodinCVPR18(Method):
                 return cls(instants=32, views=4)
 
     @property
+    def reference(self) -> Reference:
+        """The initial network, from which the trained one must not drift away."""
+        return "initial"
+
+    @property
     def first_stage(self) -> InitialTraining:
         """The initial network."""
         return InitialTraining(self.pose_images)
@@ -188,14 +192,14 @@ class RhodinCVPR18(Method):
         return None if self.rotations == "procrustes" else ViewRotations(torch.eye(3).expand(images, 3, 3))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "RhodinCVPR18Losses":
         """Return L_pose, disagreement and drift of a batch."""
-        assert initial is not None
+        assert reference is not None
         output = model(batch.images, batch.first_stage)
         with torch.no_grad():
-            before = initial(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
-            poses = initial.denormalised(before.coordinates)
+            before = reference(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
+            poses = reference.denormalised(before.coordinates)
         return losses(self, network, output, batch, poses)
 
     @property

@@ -38,7 +38,7 @@ class Supervised(Method):
         return cls()
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, initial: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
     ) -> "PoseLosses":
         """Return L_pose of a batch."""
         return pose_losses(network, model(batch.images, batch.first_stage), batch)

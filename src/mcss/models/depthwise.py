@@ -53,7 +53,7 @@ class Depthwise(nn.Conv2d):
         """Apply the convolution."""
         if self.training and images.device.type == "cpu" and max(images.shape[2:]) <= LARGEST_SIDE:
             maps: Tensor = _SmallDepthwise.apply(images, self.weight)
-            return maps
+            return maps if self.bias is None else maps + self.bias[:, None, None]
         return super().forward(images)
 
 
@@ -65,6 +65,5 @@ def speed_up_depthwise(net: nn.Module) -> None:
             and module.groups == module.in_channels == module.out_channels > 1
             and module.stride == (1, 1)
             and module.kernel_size[0] == module.kernel_size[1] == 2 * int(module.padding[0]) + 1
-            and module.bias is None
         ):
             module.__class__ = Depthwise

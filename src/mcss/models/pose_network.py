@@ -31,6 +31,8 @@ class NetworkConfig:
     """Size of the embedding φ (dim φ in the paper)."""
     embedding_norm: bool = False
     """BatchNorm without scale and shift before the L2-normalisation, to keep φ from collapsing. Not in the paper."""
+    embedding_hidden: int = 0
+    """Width of a hidden layer with BatchNorm in the embedding head G; 0 for the paper's single layer."""
     scaled_embedding: bool = False
     """Feed √dim·φ to the pose head H, so that its inputs have unit variance. Not in the paper, whose H learns
     slowly."""
@@ -57,7 +59,9 @@ class NetworkOutput(NamedTuple):
     """H's normalised joint coordinates; `PoseNetwork.denormalised` turns them into mm."""
 
 
-EMBEDDING_CONFIG = frozenset({"dim", "embedding_norm", "scaled_embedding", "head_hidden", "dropout"})
+EMBEDDING_CONFIG = frozenset(
+    {"dim", "embedding_norm", "embedding_hidden", "scaled_embedding", "head_hidden", "dropout"}
+)
 """Fields of `NetworkConfig` that describe G and H, for networks without them."""
 
 
@@ -162,6 +166,11 @@ class PoseEstimator(nn.Module):
         self.pose_mean.copy_(body.mean(dim=0))
         self.pose_std.copy_(body.std(dim=0, correction=0).clamp(min=1.0))
 
+    @property
+    def has_pose_statistics(self) -> bool:
+        """Whether mean and standard deviation of the joint coordinates have been set."""
+        return not bool((self.pose_std == 1).all())
+
     def normalised(self, poses: Float[Tensor, "batch 17 3"]) -> Float[Tensor, "batch 48"]:
         """Return joint coordinates in standard deviations from the mean of the labelled training poses."""
         return ((poses[:, 1:] - self.pose_mean) / self.pose_std).flatten(1)
@@ -185,7 +194,13 @@ class PoseNetwork(PoseEstimator):
         super().__init__(config, weights, frame)
         side = self.feature_side()
         self.dropout = nn.Dropout2d(config.dropout)
-        self.embedding_head = nn.Linear(self.backbone.channels * side * side, config.dim)
+        features = self.backbone.channels * side * side
+        if hidden := config.embedding_hidden:
+            self.embedding_head: nn.Module = nn.Sequential(
+                nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, config.dim)
+            )
+        else:
+            self.embedding_head = nn.Linear(features, config.dim)
         self.embedding_norm = nn.BatchNorm1d(config.dim, affine=False) if config.embedding_norm else nn.Identity()
         outputs = OUTPUT_JOINTS * 3
         if config.head_hidden:

@@ -87,6 +87,8 @@ def _described(settings: TrainSettings, capture: Capture) -> dict[str, Any]:
     plain = {**asdict(settings), "method_name": settings.method.name, "capture_fingerprint": capture.fingerprint}
     if listed := Labels.parse(settings.labels).listed:  # the file may change while a run is stopped
         plain["label_instants"] = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+    if settings.beside:
+        plain["beside_fingerprints"] = [Capture.open(address).fingerprint for address in settings.beside]
     if contents := [hashlib.sha256(file.read_bytes()).hexdigest() for file in settings.method.files if file.is_file()]:
         plain["files"] = contents
     return plain

@@ -29,6 +29,12 @@ class TrainSettings:
     """Use the labels of these views alone, such as 1,2,3; all views by default."""
     split: str = "train"
     """Split whose images are trained on."""
+    hold_out: float = 0.0
+    """Share of each sequence, at its end, that is kept from training."""
+    beside: tuple[str, ...] = ()
+    """Further captures to train on, with all of their labels: views from one capture, labels from another."""
+    beside_share: float = 0.5
+    """Share of the steps, and of the labelled images in a step, that the captures of --beside get."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """The network."""
     weights: str = "imagenet"
@@ -66,6 +72,15 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         rotation, mirror = self.augmentation.rotation, self.augmentation.mirror
+        if not 0 <= self.hold_out < 1:
+            raise ValueError(f"hold_out: expected a share of at least 0 and below 1, got {self.hold_out:g}.")
+        if not 0 < self.beside_share < 1:
+            raise ValueError(f"beside_share: expected a share between 0 and 1, got {self.beside_share:g}.")
+        if self.method.reference == "average" and not self.optimiser.average:
+            raise ValueError(
+                "teacher: expected a moving average of the weights for the teacher average, got average = 0. Set "
+                "average to 0.99, or take the teacher initial."
+            )
         if self.variants and not self.frozen_stages:
             raise ValueError(
                 f"variants: expected 0 without frozen stages, got {self.variants}; only frozen stages can be computed "
