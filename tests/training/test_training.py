@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.augmentation import mirrored_canonical, normalise
+from mcss.data.augmentation import AugmentationSettings, mirrored_canonical, normalise
 from mcss.data.batches import Batch
 from mcss.data.capture import Capture
 from mcss.data.writer import CaptureWriter
@@ -281,7 +281,9 @@ def test_paper_recipe_is_the_papers_and_both_methods_share_all_but_the_loss() ->
     assert paper.network == NetworkConfig(backbone="resnet18", batchnorm_affine=False, dim=128, image_size=224)
     assert paper.method == MCSS(metric_loss="contrastive", instants=33, views=2, alpha=0.6, beta=0.3)
     assert (paper.optimiser.betas, paper.optimiser.lr) == ((0.9, 0.99), 1e-3)
-    for name in ("paper", "fast"):
+    assert set(asdict(paper.augmentation).values()) == {0.0}
+    assert recipe("paper+aug", MCSS, "c") == replace(paper, augmentation=AugmentationSettings())
+    for name in ("paper", "paper+aug", "fast"):
         ours, baseline = (asdict(recipe(name, method, "c")) for method in (MCSS, Supervised))
         assert ours.pop("method")["pose_images"] == baseline.pop("method")["pose_images"]
         assert ours == baseline

@@ -79,6 +79,9 @@ _LIMITS = {
     "mirror": 1.0,
 }
 
+NO_CHANGES = AugmentationSettings(**dict.fromkeys(_LIMITS, 0.0))
+"""Leaves images as they are."""
+
 
 def normalise(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size size"]:
     """Normalise images as the backbones expect them, without augmentation. Keeps the memory format."""

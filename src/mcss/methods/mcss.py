@@ -51,6 +51,9 @@ class MCSS(Method):
     """Temperature of the ``infonce`` loss."""
     metric_weight: float = 1.0
     """Weight of the metric loss relative to L_pose; the paper's sum has none."""
+    pose_loss: Literal["sum", "mean"] = "sum"
+    """L_pose is the ``sum`` over the 48 normalised coordinates, the norm that the paper prints, or their ``mean``, with
+    which L_cnstr weighs 48 times as much."""
     pose_images: int = 22
     """Labelled images in a step."""
     teacher: Reference = "none"
@@ -93,7 +96,7 @@ class MCSS(Method):
     def in_recipe(cls, recipe: RecipeName) -> "MCSS":
         """Return the paper's settings, or those for small batches; docs/method.md ablates the difference."""
         match recipe:
-            case "paper":
+            case "paper" | "paper+aug":
                 return cls()
             case "fast":
                 return cls(metric_loss="infonce", instants=32, views=4, metric_weight=5.0)
@@ -174,6 +177,8 @@ def losses(
     pose = None
     if len(batch.poses):
         pose = pose_l1(output.coordinates[instants * views :], network.normalised(batch.poses)).mean()
+        if settings.pose_loss == "mean":
+            pose = pose / output.coordinates.shape[-1]
         total = total + pose
     taught = None
     if target is not None:

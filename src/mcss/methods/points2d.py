@@ -108,7 +108,7 @@ class Points2D(Method):
     def in_recipe(cls, recipe: RecipeName) -> "Points2D":
         """Return settings with as many images in a step as MCSS has."""
         match recipe:
-            case "paper":
+            case "paper" | "paper+aug":
                 return cls(instants=33)
             case "fast":
                 return cls(views=4)

@@ -159,7 +159,7 @@ class RhodinCVPR18(Method):
     def in_recipe(cls, recipe: RecipeName) -> "RhodinCVPR18":
         """Return settings with as many images in a step as MCSS has."""
         match recipe:
-            case "paper":
+            case "paper" | "paper+aug":
                 return cls(instants=33, views=2)
             case "fast":
                 return cls(instants=32, views=4)

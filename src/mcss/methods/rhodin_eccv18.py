@@ -130,7 +130,7 @@ class NovelViewSynthesis(CloudRepresentation):
     def in_recipe(cls, recipe: RecipeName) -> "NovelViewSynthesis":
         """Return the paper's settings, or those for small images and batches."""
         match recipe:
-            case "paper":
+            case "paper" | "paper+aug":
                 return cls(instants=33, synthesis=SynthesisConfig(drawn_size=128))
             case "fast":
                 return cls(synthesis=SynthesisConfig(drawn_size=32), differences="squared", own_share=0.5)
@@ -187,7 +187,7 @@ class RhodinECCV18(CloudRegression):
         """Return the paper's settings; small images and batches take as many more steps."""
         representation = NovelViewSynthesis.in_recipe(recipe)
         match recipe:
-            case "paper":
+            case "paper" | "paper+aug":
                 return cls(representation)
             case "fast":
                 return cls(representation, representation_length=2.0)
