@@ -1,5 +1,8 @@
 """Errors that a user can fix. Every message names the place, what was expected, what was found, and the way out."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 
 class MCSSError(ValueError):
     """An input to mcss is missing, damaged or of the wrong kind."""
@@ -35,3 +38,33 @@ class SourceError(MCSSError):
 
 class WeightsError(MCSSError):
     """The requested weights are not available or do not fit the network."""
+
+
+@contextlib.contextmanager
+def damage_as(kind: type[MCSSError], message: Callable[[str], str]) -> Iterator[None]:
+    """Turn whatever error the bytes of a damaged file lead to into the file's own.
+
+    Errors of mcss, missing packages and requests to stop the program stay what they are. Libraries written in Rust
+    raise errors that are no `Exception`.
+
+    Args:
+        kind: The file's own error.
+        message: Makes its message from what went wrong.
+    """
+    try:
+        yield
+    except (MCSSError, ImportError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise kind(message(reason(error))) from error
+
+
+def reason(error: BaseException) -> str:
+    """Say in one line of a message what went wrong."""
+    if isinstance(error, MemoryError):
+        return "there is too little memory for what it states"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = " ".join(str(error).split())
+    shown = text if len(text) <= 300 else text[:299] + "…"
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__

@@ -18,6 +18,9 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when a disk is full, or a user's share of it."""
 
 
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; the file written there replaces `path` when the block ends without error.
@@ -51,24 +54,38 @@ def replacing(path: Path) -> Iterator[Path]:
 def _own_file_beside(path: Path) -> tuple[Path, int]:
     """Create an empty file beside `path` that no other process writes, and keep it open, which keeps it locked."""
     usual = path.with_name(f".{path.name}.part")
-    if fcntl is not None:
-        try:
-            while True:
-                handle = os.open(usual, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    if usual.exists() and os.path.samestat(os.fstat(handle), usual.stat(follow_symlinks=False)):
-                        os.ftruncate(handle, 0)
-                        return usual, handle
-                except BaseException:
-                    os.close(handle)
-                    raise
-                os.close(handle)  # its owner has just given it its name
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.ELOOP, errno.EACCES, errno.ENOLCK, errno.ENOTSUP):
-                raise
+    try:
+        handle = locked(usual)
+        os.ftruncate(handle, 0)
+        return usual, handle
+    except OSError as error:
+        if error.errno not in (*_TAKEN, errno.ELOOP, errno.EACCES, errno.ENOLCK, errno.ENOTSUP):
+            raise
     other = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
     return other, os.open(other, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def locked(path: Path) -> int:
+    """Open a file, which is created if there is none, and lock it until it is closed or the process ends.
+
+    Remove the file only while it is locked.
+
+    Raises:
+        BlockingIOError: Another process, or another part of this one, has locked it.
+        OSError: It cannot be opened, or the file system has no locks.
+    """
+    if fcntl is None:
+        raise OSError(errno.ENOLCK, "this system has no such locks")
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False)):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # its owner has just renamed or removed it
 
 
 def write_text(path: Path, text: str) -> None:

@@ -224,7 +224,7 @@ def test_a_full_disk_ends_the_import_and_says_so(tmp_path: Path, monkeypatch: py
         raise OSError("No space left on device")
 
     monkeypatch.setattr("mcss.data.storage.write_fragments", full)
-    with pytest.raises(CaptureError, match=r"No space left on device\. What was finished before stays: make room"):
+    with pytest.raises(CaptureError, match=r"\(No space left on device\)\. What was written before stays: make room"):
         assemble(parts(), tmp_path / "capture", INFO, processes=1)
 
 

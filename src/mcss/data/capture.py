@@ -6,6 +6,7 @@ It is written part by part by `mcss.data.writer`, and writing can be continued a
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from jaxtyping import Float32, Int, UInt8
 
 from mcss.data.cameras import Cameras, are_rotations, in_crops
 from mcss.data.instants import INSTANT_COLUMNS, Instants, instants_of
-from mcss.data.schema import CaptureInfo, Splits, list_column_values
+from mcss.data.schema import CaptureInfo, Splits, list_column_values, unsafe_name
 from mcss.data.storage import (
     FINGERPRINT,
     capture_address,
@@ -25,6 +26,7 @@ from mcss.data.storage import (
     distinct_pairs,
     metadata_of,
     open_table,
+    reading_capture,
     table_uri,
 )
 from mcss.errors import CaptureError
@@ -38,7 +40,8 @@ class Capture:
         self.uri = uri
         self._dataset = dataset
         metadata = metadata_of(dataset)
-        self.info = CaptureInfo.from_metadata(metadata)
+        with self._reading():
+            self.info = CaptureInfo.from_metadata(metadata)
         self.fingerprint = metadata[FINGERPRINT]
         """Identifies all rows and splits, however the parts were ordered when they were written. If settings determine
         the content (`CaptureInfo.computed`) it identifies these and which rows there are: the same on every machine."""
@@ -67,7 +70,8 @@ class Capture:
         return cls(address, dataset)
 
     def __len__(self) -> int:
-        return int(self._dataset.count_rows())
+        with self._reading():
+            return int(self._dataset.count_rows())
 
     @property
     def splits(self) -> Splits:
@@ -81,10 +85,15 @@ class Capture:
 
     @cached_property
     def _instants(self) -> Instants:
-        try:
-            return instants_of(self._dataset.to_table(columns=list(INSTANT_COLUMNS)), self.info.outfits)
-        except OSError as error:
-            raise CaptureError(f"the capture at {self.uri} cannot be read: {error}") from error
+        with self._reading():
+            instants = instants_of(self._dataset.to_table(columns=list(INSTANT_COLUMNS)), self.info.outfits)
+        for name in (*instants.subjects, *instants.sequences, *instants.views):
+            if unsafe_name(name):
+                raise CaptureError(
+                    f"the capture at {self.uri} has the name {name[:80]!r}, which could lead out of the folder of "
+                    "results: it was made by another program; make it again with names without / and \\"
+                )
+        return instants
 
     def instants(self, split: str | None = None) -> Instants:
         """All instants, or those of one split.
@@ -199,7 +208,8 @@ class Capture:
     def backgrounds(self) -> dict[tuple[str, str], bytes]:
         """JPEG of each (stage, view) without a person, if known; see `CaptureWriter.add_backgrounds`."""
         dataset = open_table(table_uri(self.uri, "backgrounds"))
-        rows = [] if dataset is None else dataset.to_table().to_pylist()
+        with self._reading():
+            rows = [] if dataset is None else dataset.to_table().to_pylist()
         return {(r["stage"], r["view"]): r["image"] for r in rows}
 
     def background(self, view: str, subject: str = "", sequence: str = "") -> bytes | None:
@@ -214,7 +224,9 @@ class Capture:
                 f"rows: expected numbers in 0..{count - 1}, got {rows.min()}..{rows.max()}; "
                 "-1 in Instants.rows stands for a missing view"
             )
-        try:
+        with self._reading():
             return self._dataset.take(pa.array(rows, pa.int64()), columns=columns)
-        except OSError as error:
-            raise CaptureError(f"the capture at {self.uri} cannot be read: {error}") from error
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """Turn whatever damaged files of the table lead to into the capture's error."""
+        return reading_capture(self.uri)

@@ -100,6 +100,11 @@ class Selector:
         return self.sequences is None or any(fnmatch.fnmatchcase(name, glob) for glob in self.sequences)
 
 
+def unsafe_name(name: str) -> bool:
+    """Whether a name of a subject, sequence or view could lead out of a folder that is named after it."""
+    return name in (".", "..") or len(name.encode(errors="replace")) > 200 or any(c in "/\\" or c < " " for c in name)
+
+
 Splits = Mapping[str, tuple[Selector, ...]]
 """Selectors by the name of the split; an instant belongs to a split if any of its selectors picks it."""
 
@@ -214,6 +219,12 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
         if (f.frame, f.view) in seen:
             raise CaptureError(f"{where} is there twice; expected one image of each frame and view")
         seen.add((f.frame, f.view))
+        for name in (f.subject, f.sequence, f.view):
+            if unsafe_name(name):
+                raise CaptureError(
+                    f"the name {name[:80]!r} of {where[:200]!r}: expected names of subjects, sequences and views of at "
+                    "most 200 bytes, other than . and .., without /, \\ and control characters: rename it"
+                )
         size = jpeg_size(f.image)
         if size != (image_size, image_size):
             got = "something else (or a JPEG cut short)" if size is None else f"{size[0]}×{size[1]}"

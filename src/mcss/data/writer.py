@@ -11,17 +11,22 @@ from mcss.data.capture import Capture
 from mcss.data.schema import BACKGROUNDS, SCHEMA, CaptureInfo, Frame, frames_table
 from mcss.data.storage import (
     FINGERPRINT,
+    WritingLock,
     capture_address,
     checked_metadata,
     commit_pieces,
     distinct_pairs,
     fingerprint_of,
     metadata_of,
+    not_written,
     open_table,
+    reading_capture,
     sweep,
     table_uri,
+    why_not_written,
+    write_pieces,
 )
-from mcss.errors import CaptureError
+from mcss.errors import CaptureError, damage_as
 from mcss.images import jpeg_size
 from mcss.progress import NO_PROGRESS, Progress
 
@@ -29,8 +34,9 @@ from mcss.progress import NO_PROGRESS, Progress
 class CaptureWriter:
     """Writes a capture part by part. Parts that were appended stay, whatever happens afterwards."""
 
-    def __init__(self, uri: str, info: CaptureInfo, dataset: Any) -> None:
+    def __init__(self, uri: str, info: CaptureInfo, dataset: Any, lock: WritingLock | None) -> None:
         self.uri = uri
+        self._lock = lock
         self.info = info
         self._dataset = dataset
         self._done = distinct_pairs(dataset, "subject", "sequence")
@@ -41,16 +47,18 @@ class CaptureWriter:
         """Begin a capture, or continue one that was begun with the same `info` (finished or not).
 
         Raises:
-            CaptureError: A capture that was begun with other settings is there, or the place cannot be written.
+            CaptureError: A capture that was begun with other settings is there, another process is writing it, or the
+                place cannot be written.
         """
         address = capture_address(uri)
+        lock = WritingLock.take(address)
         dataset = open_table(table_uri(address, "frames"))
         if dataset is None:
             schema = SCHEMA.with_metadata(info.metadata())
             try:
                 dataset = lance.write_dataset(schema.empty_table(), table_uri(address, "frames"), schema=schema)
-            except (OSError, ValueError) as error:
-                raise CaptureError(f"no capture can be written at {address}: {error}") from error
+            except (OSError, ValueError, RuntimeError) as error:
+                raise CaptureError(f"no capture can be written at {address} ({why_not_written(error)})") from error
         else:
             existing = CaptureInfo.from_metadata(checked_metadata(address, dataset))
             different = existing.differences(info)
@@ -66,7 +74,7 @@ class CaptureWriter:
                     f"the capture at {address} was begun with other settings ({'; '.join(different)}): "
                     "use the same settings to continue it, or write to another place"
                 )
-        return cls(address, info, dataset)
+        return cls(address, info, dataset, lock)
 
     def done(self) -> frozenset[tuple[str, str]]:
         """The (subject, sequence) parts that are in the table."""
@@ -83,8 +91,7 @@ class CaptureWriter:
         table = frames_table(frames, self.info.image_size)
         part = (frames[0].subject, frames[0].sequence)
         self._begin(part)
-        self._dataset = self._write(f"{part[0]}/{part[1]}", table, self._dataset)
-        self._done |= {part}
+        self._commit(part, write_pieces(self.uri, table, f"{part[0]}/{part[1]}"))
 
     def append_pieces(self, subject: str, sequence: str, pieces: Sequence[Any]) -> None:
         """Add one part that `mcss.data.storage.write_pieces` wrote, in this process or another: all of it or nothing.
@@ -93,15 +100,21 @@ class CaptureWriter:
             CaptureError: The part is there already, or cannot be written.
         """
         self._begin((subject, sequence))
+        self._commit((subject, sequence), pieces)
+
+    def _commit(self, part: tuple[str, str], pieces: Sequence[Any]) -> None:
+        known = self._dataset.version
         try:
-            self._dataset = commit_pieces(self.uri, self._dataset, list(pieces))
-        except OSError as error:
-            raise self._write_error(f"{subject}/{sequence}", error) from error
-        self._done |= {(subject, sequence)}
+            self._dataset = commit_pieces(self.uri, self._dataset, part, list(pieces))
+        except (OSError, RuntimeError) as error:
+            raise not_written(f"{part[0]}/{part[1]}", self.uri, error) from error
+        alone = self._dataset.version == known + 1
+        self._done = self._done | {part} if alone else distinct_pairs(self._dataset, "subject", "sequence")
 
     def sweep(self) -> None:
         """Remove what unfinished parts left on the disk. Do not call this while a part is being written."""
-        sweep(self._dataset)
+        with damage_as(CaptureError, lambda why: f"what unfinished parts left in {self.uri} cannot be removed ({why})"):
+            sweep(self._dataset)
 
     def add_backgrounds(self, images: Mapping[str, bytes], stage: str = "") -> None:
         """Add what cameras see without a person, as whole source images; backgrounds that are there already stay.
@@ -113,6 +126,7 @@ class CaptureWriter:
         new = {view: image for view, image in images.items() if (stage, view) not in self._backgrounds}
         if not new:
             return
+        self._hold()
         for view, image in new.items():
             if jpeg_size(image) is None:
                 raise CaptureError(
@@ -130,31 +144,31 @@ class CaptureWriter:
         if not count:
             raise CaptureError(f"the capture at {self.uri} has no frames yet; append at least one sequence")
         backgrounds = open_table(table_uri(self.uri, "backgrounds"))
-        with progress.task("Checking the capture", count) as task:
+        with progress.task("Checking the capture", count) as task, reading_capture(self.uri):
             fingerprint = fingerprint_of(self.info, self._dataset, backgrounds, task)
         try:
             self._dataset.update_schema_metadata({FINGERPRINT: fingerprint})
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise CaptureError(
-                f"the capture at {self.uri} could not be finished: {error}; all its parts are written: "
-                "make room and run the same command again"
+                f"the capture at {self.uri} could not be finished ({why_not_written(error)}); all its parts are "
+                "written: make room and run the same command again"
             ) from error
+        self._lock = None
         return Capture.open(self.uri)
+
+    def _hold(self) -> None:
+        """Take the lock again if the capture has been finished in between."""
+        self._lock = self._lock or WritingLock.take(self.uri)
 
     def _begin(self, part: tuple[str, str]) -> None:
         if part in self._done:
             raise CaptureError(f"{part[0]}/{part[1]} is in the capture at {self.uri} already; skip the parts in done()")
+        self._hold()
         if FINGERPRINT in metadata_of(self._dataset):  # a capture that grows is unfinished again
             self._dataset.update_schema_metadata({FINGERPRINT: None})
 
     def _write(self, what: str, table: Any, target: Any) -> Any:
         try:
             return lance.write_dataset(table, target, mode="create" if isinstance(target, str) else "append")
-        except OSError as error:
-            raise self._write_error(what, error) from error
-
-    def _write_error(self, what: str, error: OSError) -> CaptureError:
-        return CaptureError(
-            f"{what} could not be written to {self.uri}: {error}. What was written before stays: make "
-            "room (or correct the access rights) and run the same command again"
-        )
+        except (OSError, RuntimeError) as error:
+            raise not_written(what, self.uri, error) from error
