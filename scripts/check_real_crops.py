@@ -6,7 +6,7 @@
 
 If a detector found the people, this writes only the table of that detector:
 
-    mcss import videos footage captures/blazepose --find blazepose --detector-weights pose_detection.tflite
+    mcss import videos footage captures/blazepose --find blazepose
     python scripts/check_real_crops.py captures/blazepose keypoints --find blazepose
 """
 

@@ -19,7 +19,6 @@ HEAVY = {"torch", "torchvision", "timm", "lance", "pyarrow", "numpy", "cv2", "nu
 
 EXTRAS = {
     "anny",
-    "ai_edge_litert",
     "av",
     "cdflib",
     "c3d",

@@ -4,16 +4,15 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tflite_writing import answering, write_constant_network
 from torchvision.models import get_model
 
 from mcss.errors import SourceError, WeightsError
 from mcss.video.detectors import BlazePoseDetector, PersonDetector, TorchvisionDetector, person_detector
+from mcss.video.person_network import RawDetections, anchors
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (120, 200, 3), np.uint8)
 
@@ -97,31 +96,77 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_the_way_out(monkeypatch: 
         person_detector("ssdlite320_mobilenet_v3_large")
 
 
-def test_blazepose_gives_the_square_around_the_circle_that_its_points_span(tmp_path: Path) -> None:
-    # An image of 448 × 224 is halved and placed 56 pixels below the upper edge of the network's input.
-    path = answering(tmp_path / "pose_detection.tflite", [(3, 3, 50, 3), (3, 6, 40, 2), (3, 5, 46, -1)])
-    detector = person_detector("blazepose", path)
-    assert isinstance(detector, BlazePoseDetector)
-    (found,) = detector.detect([np.zeros((224, 448, 3), np.uint8)])
-    np.testing.assert_allclose(found.boxes, [[124, 12, 324, 212], [336, 32, 448, 192]], atol=1e-3)
-    np.testing.assert_allclose(found.scores, 1 / (1 + np.exp([-3.0, -2.0])), atol=1e-6)
+class Told:
+    """A network that answers for each image in turn: the column, row, radius in pixels (of 224) and logit of people."""
+
+    def __init__(self, *answers: list[tuple[float, float, float, float]]) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    def __call__(self, images: torch.Tensor) -> RawDetections:
+        count, number = len(images), len(anchors())
+        logits, hips = torch.full((count, number), -9.0), torch.zeros(count, number, 2)
+        reach = torch.zeros(count, number, 2)
+        for image in range(count):
+            self.asked += 1
+            for k, (x, y, radius, logit) in enumerate(self._answers.pop(0) if self._answers else []):
+                anchor = 28 * 28 * 2 + 14 * 14 * 2 + 6 * 24 + k  # the middle of the image, (112, 112)
+                logits[image, anchor] = logit
+                hips[image, anchor] = torch.tensor([x - 112, y - 112])
+                reach[image, anchor] = hips[image, anchor] + torch.tensor([0.6, -0.8]) * radius
+        return RawDetections(logits, hips, reach)
 
 
-def test_blazepose_counts_one_person_once_and_nobody_as_nobody(tmp_path: Path) -> None:
-    twice = answering(tmp_path / "twice.tflite", [(3, 3, 50, 1), (2, 3, 55, 3)])
-    assert len(person_detector("blazepose", twice).detect([IMAGE])[0].boxes) == 1
-    nobody = answering(tmp_path / "nobody.tflite", [])
-    assert person_detector("blazepose", nobody).detect([IMAGE])[0].boxes.shape == (0, 4)
+def told(*answers: list[tuple[float, float, float, float]]) -> tuple[BlazePoseDetector, Told]:
+    detector = BlazePoseDetector()
+    network = Told(*answers)
+    detector._net = network  # type: ignore[assignment]
+    return detector, network
 
 
-def test_blazepose_without_its_file_or_with_another_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"--detector-weights must name .*pose_detection\.tflite.*real_footage"):
-        person_detector("blazepose")
-    with pytest.raises(WeightsError, match="no such file; expected pose_detection"):
-        person_detector("blazepose", tmp_path / "nowhere.tflite")
-    cv2.imwrite(str(tmp_path / "image.png"), IMAGE)
-    with pytest.raises(WeightsError, match=r"image\.png: LiteRT cannot read it"):
-        person_detector("blazepose", tmp_path / "image.png")
-    other = write_constant_network(tmp_path / "o.tflite", (1, 64, 64, 3), [np.zeros((1, 10), np.float32)])
-    with pytest.raises(WeightsError, match=r"got a network that maps \[\(1, 64, 64, 3\)\] to \[\(1, 10\)\]"):
-        person_detector("blazepose", other)
+def test_blazepose_gives_the_square_around_the_circle_of_the_second_look() -> None:
+    # The image is twice as large as the network's. First the hips are at (200, 224) and the circle's radius is 100; the
+    # close-up then has its corner at (60, 84) and a side of 280 pixels, 1.25 for each of the network's.
+    detector, network = told([(100, 112, 50, 3)], [(120, 112, 80, 2)])
+    (found,) = detector.detect([np.zeros((448, 448, 3), np.uint8)])
+    np.testing.assert_allclose(found.boxes, [[110, 124, 310, 324]], atol=1e-4)
+    np.testing.assert_allclose(found.scores, [1 / (1 + np.exp(-2.0))], atol=1e-6)
+    assert network.asked == 2
+
+
+def test_what_the_second_look_does_not_confirm_is_nobody() -> None:
+    square = np.zeros((448, 448, 3), np.uint8)
+    elsewhere = [(220.0, 220.0, 80.0, 3.0)]
+    for again in ([], elsewhere, [(112.0, 112.0, 200.0, 3.0)], [(112.0, 112.0, 80.0, -1.0)]):
+        detector, _ = told([(100, 112, 50, 3)], again)
+        assert detector.detect([square])[0].boxes.shape == (0, 4)
+
+
+def test_blazepose_looks_at_parts_of_an_oblong_image_when_the_whole_shows_nobody() -> None:
+    # 400 × 200: the whole, then squares of 200 from x = 0, 100 and 200; somebody is in the last, at (300, 100).
+    detector, network = told([], [], [], [(112, 112, 56, 3)], [(112, 112, 80, 3)])
+    (found,) = detector.detect([np.zeros((200, 400, 3), np.uint8)])
+    np.testing.assert_allclose(found.boxes, [[250, 50, 350, 150]], atol=1e-4)
+    assert network.asked == 5
+
+
+def test_blazepose_cuts_boxes_off_at_the_border_and_scales_them_to_large_images() -> None:
+    # 2,560 pixels are considered as 640, in which the network's are 640 / 224 wide; the box reaches beyond the image.
+    detector, _ = told([(112, 112, 112, 3)], [(112, 112, 112, 3)])
+    (found,) = detector.detect([np.zeros((2560, 2560, 3), np.uint8)])
+    np.testing.assert_allclose(found.boxes, [[0, 0, 2560, 2560]], atol=1e-3)
+
+
+def test_blazepose_counts_one_person_once_and_nobody_as_nobody() -> None:
+    detector, _ = told([(112, 112, 50, 1), (116, 112, 55, 3)], [(112, 112, 80, 3), (114, 112, 82, 1)])
+    assert len(detector.detect([np.zeros((224, 224, 3), np.uint8)])[0].boxes) == 1
+    assert BlazePoseDetector().detect([IMAGE, IMAGE[:1, :1]])[1].boxes.shape == (0, 4)
+
+
+def test_blazepose_comes_with_its_weights_and_refuses_others(tmp_path: Path) -> None:
+    assert isinstance(person_detector("blazepose"), BlazePoseDetector)
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors: no such file"):
+        person_detector("blazepose", tmp_path / "nowhere.safetensors")
+    save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match=r"these are not the weights of blazepose: .* another --find"):
+        person_detector("blazepose", tmp_path / "other.safetensors")

@@ -1,4 +1,4 @@
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from crowds import Crowd, Walker
 from filming import Room, write_video
-from tflite_writing import answering
 
 from mcss.cli import main
 from mcss.errors import CaptureError, SourceError
 from mcss.sources.videos.video_folder import Videos
+from mcss.video import person_crops
+from mcss.video.detectors import Detections
 from mcss.video.recordings import find_recordings
 from mcss.video.target import ClickedPoint, clicked_points
 
@@ -151,15 +152,27 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
         Videos(find="blazepose", background=tmp_path)
 
 
-def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path) -> None:
-    weights = answering(tmp_path / "pose_detection.tflite", [(3, 4, 50, 3)])
+class SameEverywhere:
+    """A detector that finds the same box, as shares of width and height, in every image, or nobody."""
+
+    def __init__(self, *share: float) -> None:
+        self._share = share
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
+        sides = [(image.shape[1], image.shape[0]) * 2 for image in images]
+        boxes = [[np.multiply(self._share, side)] if self._share else [] for side in sides]
+        return [Detections.from_lists(box, [0.9] * len(box)) for box in boxes]
+
+
+def test_a_camera_that_moves_is_no_trouble_for_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for k, room in enumerate(Room(seed=k, width=160, height=120, count=12) for k in range(2)):
         panned = [np.roll(image, 5 * i, axis=1) for i, image in enumerate(room.images())]
         write_video(tmp_path / "footage" / f"cam{k}.mp4", panned)
-    settings = Videos(size=48, find="blazepose", detector_weights=weights, test_fraction=0.0)
+    settings = Videos(size=48, find="blazepose", test_fraction=0.0)
+    monkeypatch.setattr(person_crops, "_loaded_detector", lambda name, weights: SameEverywhere(0.5, 0.1, 0.8, 0.9))
     settings.import_to(tmp_path / "capture", tmp_path / "footage", workers=1)
     boxes = boxes_of(tmp_path / "capture", "cam0")
-    np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, 144 / 224 * 160, atol=20)
-    none = replace(settings, detector_weights=answering(tmp_path / "nobody.tflite", []))
+    np.testing.assert_allclose((boxes[:, 0] + boxes[:, 2]) / 2, 0.65 * 160, atol=2)
+    monkeypatch.setattr(person_crops, "_loaded_detector", lambda name, weights: SameEverywhere())
     with pytest.raises(SourceError, match=r"no person was found in it \(by blazepose\); .*motion or another det"):
-        none.import_to(tmp_path / "none", tmp_path / "footage", workers=1)
+        settings.import_to(tmp_path / "none", tmp_path / "footage", workers=1)

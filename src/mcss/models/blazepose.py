@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from mcss.mobilenet import Convolution, InvertedResidual
 from mcss.weights import load_strictly, read_weights
 
 IMAGE_SIZE = 256
@@ -23,43 +24,14 @@ LANDMARKS = 39
 """33 body landmarks and 6 auxiliary points, of which the first two describe the crop that the network expects."""
 
 
-class _Convolution(nn.Sequential):
-    """A convolution with bias and half a kernel of padding, followed by ReLU6 or by nothing."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, depthwise: bool = False, relu: bool = True
-    ) -> None:
-        groups = inputs if depthwise else 1
-        convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
-        super().__init__(convolution, nn.ReLU6() if relu else nn.Identity())
-
-
-class _InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution and projection; with a shortcut where the shape stays the same."""
-
-    def __init__(self, inputs: int, expanded: int, outputs: int, kernel: int, stride: int = 1) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            _Convolution(inputs, expanded),
-            _Convolution(expanded, expanded, kernel, stride, depthwise=True),
-            _Convolution(expanded, outputs, relu=False),
-        )
-        self.shortcut = stride == 1 and inputs == outputs
-
-    def forward(self, maps: Float[Tensor, "batch _ height width"]) -> Float[Tensor, "batch _ _ _"]:
-        """The maps of the next layer."""
-        projected: Tensor = self.body(maps)
-        return maps + projected if self.shortcut else projected
-
-
 class _Residual(nn.Module):
     """A depthwise and a pointwise convolution beside a shortcut, which is max-pooled where the stride is 2."""
 
     def __init__(self, channels: int, stride: int = 1) -> None:
         super().__init__()
         # "Same" padding of an even map at stride 2 adds a row below and a column on the right, and none before.
-        self.pad = nn.ZeroPad2d((0, 1, 0, 1) if stride == 2 else 1)
-        self.depthwise = nn.Conv2d(channels, channels, 3, stride, groups=channels)
+        self.pad = nn.ZeroPad2d((0, 1, 0, 1)) if stride == 2 else nn.Identity()
+        self.depthwise = nn.Conv2d(channels, channels, 3, stride, 0 if stride == 2 else 1, groups=channels)
         self.pointwise = nn.Conv2d(channels, channels, 1)
         self.pool = nn.MaxPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
 
@@ -82,7 +54,7 @@ class _Stem(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).reshape(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).reshape(3, 1, 1), persistent=False)
         self.layers = nn.Sequential(
-            _Convolution(3, 24, 3, 2), _Convolution(24, 24, 3, depthwise=True), _Convolution(24, 16, relu=False)
+            Convolution(3, 24, 3, 2), Convolution(24, 24, 3, depthwise=True), Convolution(24, 16, relu=False)
         )
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 16 _ _"]:
@@ -97,8 +69,8 @@ class _LandmarkStage(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            _Convolution(864, 864, 3, depthwise=True),
-            _Convolution(864, 288),
+            Convolution(864, 864, 3, depthwise=True),
+            Convolution(864, 288),
             _Residual(288, 2),
             *(_Residual(288) for _ in range(4)),
             _Residual(288, 2),
@@ -125,19 +97,19 @@ def blazepose_stages(mean: tuple[float, float, float], std: tuple[float, float, 
     """
     return [
         _Stem(mean, std),
-        nn.Sequential(_InvertedResidual(16, 64, 24, 3, 2), _InvertedResidual(24, 144, 24, 3)),
-        nn.Sequential(_InvertedResidual(24, 144, 32, 5, 2), _InvertedResidual(32, 192, 32, 5)),
+        nn.Sequential(InvertedResidual(16, 64, 24, 3, 2), InvertedResidual(24, 144, 24, 3)),
+        nn.Sequential(InvertedResidual(24, 144, 32, 5, 2), InvertedResidual(32, 192, 32, 5)),
         nn.Sequential(
-            _InvertedResidual(32, 192, 64, 3, 2),
-            *(_InvertedResidual(64, 384, 64, 3) for _ in range(2)),
-            _InvertedResidual(64, 384, 88, 5),
-            *(_InvertedResidual(88, 528, 88, 5) for _ in range(2)),
+            InvertedResidual(32, 192, 64, 3, 2),
+            *(InvertedResidual(64, 384, 64, 3) for _ in range(2)),
+            InvertedResidual(64, 384, 88, 5),
+            *(InvertedResidual(88, 528, 88, 5) for _ in range(2)),
         ),
         nn.Sequential(
-            _InvertedResidual(88, 528, 144, 5, 2),
-            *(_InvertedResidual(144, 864, 144, 5) for _ in range(3)),
-            _Convolution(144, 864),
-            _Convolution(864, 864, 3, depthwise=True),
+            InvertedResidual(88, 528, 144, 5, 2),
+            *(InvertedResidual(144, 864, 144, 5) for _ in range(3)),
+            Convolution(144, 864),
+            Convolution(864, 864, 3, depthwise=True),
         ),
         _LandmarkStage(),
     ]

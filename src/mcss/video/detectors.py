@@ -1,33 +1,33 @@
 """Person detectors: networks that find people in single images, so that cameras and people may move freely.
 
-torchvision's detectors, trained on COCO, need no further package; their weights are downloaded from its hub or read
-from a file. MediaPipe's person detector is a file of 3 MB that LiteRT runs. Its box is the square around a circle that
-contains the whole body including the arms, and it is designed for the one or two people nearest to the camera.
+BlazePose's detector comes with the package. Its box is the square around a circle that contains the whole body
+including the arms, and it is designed for the one or two people nearest to the camera. torchvision's detectors, trained
+on COCO, find people of all sizes; their weights are downloaded from its hub or read from a file.
 
 Reference:
-    Lin et al., "Microsoft COCO", ECCV 2014; Ren et al., "Faster R-CNN", NeurIPS 2015; Bazarevsky et al., "BlazePose:
-    On-device real-time body pose tracking", CVPR workshops 2020 (the anchors of its detector are those of MediaPipe's
-    graph ``pose_detection_cpu``).
+    Bazarevsky et al., "BlazePose: On-device real-time body pose tracking", CVPR workshops 2020; Lin et al., "Microsoft
+    COCO", ECCV 2014; Ren et al., "Faster R-CNN", NeurIPS 2015.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from mcss.errors import SourceError
-from mcss.images import AnySizeImage
+from mcss.images import AnySizeImage, cut_out
 
 DetectorName = Literal[
+    "blazepose",
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
     "fasterrcnn_resnet50_fpn_v2",
     "ssdlite320_mobilenet_v3_large",
-    "blazepose",
 ]
 DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
 
@@ -39,9 +39,6 @@ MIN_SCORE = 0.5
 
 MAX_OVERLAP = 0.45
 """Boxes with a larger intersection over union show the same person."""
-
-_SIDE = 224
-"""Side in pixels of the square input of MediaPipe's detector."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,24 +69,16 @@ def person_detector(name: DetectorName, weights: Path | None = None) -> PersonDe
 
     Args:
         name: The detector's name.
-        weights: File of its weights (.safetensors or .pth, or .tflite for blazepose); None downloads those of
-            torchvision's hub, which has none for blazepose.
+        weights: File of its weights, .safetensors or .pth; None takes those that come with the package (blazepose) or
+            downloads those of torchvision's hub.
 
     Raises:
-        SourceError: blazepose without a file, or the hub cannot be reached.
+        SourceError: The hub cannot be reached.
         mcss.errors.WeightsError: The file cannot be read, or holds other weights.
-        ImportError: LiteRT is not installed; the message names the extra.
     """
     if name not in DETECTORS:
         raise ValueError(f"expected one of the detectors {', '.join(DETECTORS)}, got {name!r}")
-    if name != "blazepose":
-        return TorchvisionDetector(name, weights)
-    if weights is None:
-        raise SourceError(
-            "blazepose: its weights cannot be downloaded, so --detector-weights must name the file "
-            "pose_detection.tflite from the package mediapipe 0.10.21; docs/real_footage.md says how to get it"
-        )
-    return BlazePoseDetector(weights)
+    return BlazePoseDetector(weights) if name == "blazepose" else TorchvisionDetector(name, weights)
 
 
 class TorchvisionDetector:
@@ -133,70 +122,112 @@ class TorchvisionDetector:
         return detections
 
 
+_Square = Float64[np.ndarray, " 4"]
+"""x0, y0, x1, y1."""
+
+_CLOSE_UP = 1.4
+"""Side of the square for the second look, relative to the box that the first one gave."""
+
+_MOVED, _GROWN = 0.35, 2.0
+"""By how much of its side, and by which factor, a box may differ after the second look and still mean the same."""
+
+_SMALLEST, _LARGEST = 8.0, 4.0
+"""Boxes that are looked at again: the smallest in pixels, the largest relative to the image's longer side."""
+
+_CONSIDERED = 640
+"""Longer side in pixels to which larger images are scaled down first."""
+
+_OBLONG = 1.25
+"""From this ratio of its sides on, squares of an image's shorter side are looked at where the whole shows nobody."""
+
+
 class BlazePoseDetector:
-    """MediaPipe's person detector, run by LiteRT."""
+    """BlazePose's person detector, whose weights come with the package; runs on a GPU if there is one."""
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path | None = None) -> None:
         """Load the detector; see `person_detector`."""
-        from mcss.errors import WeightsError
+        import torch
 
-        expected = "expected pose_detection.tflite of mediapipe 0.10.21"
-        if not weights.is_file():
-            raise WeightsError(f"--detector-weights {weights}: no such file; {expected}")
-        try:
-            self._net = _litert()(model_content=weights.read_bytes(), num_threads=1)
-            self._net.allocate_tensors()
-            outputs = {tuple(tensor["shape"].tolist()): tensor["index"] for tensor in self._net.get_output_details()}
-            inputs = {tuple(tensor["shape"].tolist()): tensor["index"] for tensor in self._net.get_input_details()}
-        except (ValueError, RuntimeError) as error:
-            raise WeightsError(f"--detector-weights {weights}: LiteRT cannot read it ({error}); {expected}") from error
-        self._anchors = _anchors()
-        count = len(self._anchors)
-        if set(outputs) != {(1, count, 12), (1, count, 1)} or set(inputs) != {(1, _SIDE, _SIDE, 3)}:
-            raise WeightsError(
-                f"--detector-weights {weights}: {expected}, got a network that maps {sorted(inputs)} to "
-                f"{sorted(outputs)}"
-            )
-        self._input = inputs[1, _SIDE, _SIDE, 3]
-        self._points, self._logits = outputs[1, count, 12], outputs[1, count, 1]
+        from mcss.video.person_network import WEIGHTS, PersonNetwork, anchors
+        from mcss.weights import load_strictly, read_weights
+
+        path = WEIGHTS if weights is None else weights
+        state = {name: value.float() for name, value in read_weights(path, "--detector-weights", "").items()}
+        net = PersonNetwork()
+        load_strictly(net, state, str(path), "blazepose", "--detector-weights", "--find")
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._net = net.eval().to(self._device)
+        self._anchors = anchors()
 
     def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect the people in each image."""
         return [self._detect(image) for image in images]
 
     def _detect(self, image: AnySizeImage) -> Detections:
-        height, width = image.shape[:2]
-        scale = _SIDE / max(height, width)
-        small = np.zeros((_SIDE, _SIDE, 3), np.float32)
-        w, h = max(1, round(width * scale)), max(1, round(height * scale))
-        left, top = (_SIDE - w) // 2, (_SIDE - h) // 2
-        small[top : top + h, left : left + w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA)
-        self._net.set_tensor(self._input, small[None] / 127.5 - 1)
-        self._net.invoke()
-        logits = self._net.get_tensor(self._logits)[0, :, 0].astype(np.float64)
-        scores = 1 / (1 + np.exp(-logits.clip(-50, 50)))
-        sure = scores >= MIN_SCORE
-        # Each detection has a box of the face, then four points; the first is the middle of the hips, the second lies
-        # on the circle around the whole body.
-        points = self._net.get_tensor(self._points)[0, sure, 4:8].reshape(-1, 2, 2) + self._anchors[sure, None] * _SIDE
-        centre = (points[:, 0] - (left, top)) / scale
-        radius = np.linalg.norm(points[:, 1] - points[:, 0], axis=1, keepdims=True) / scale
-        boxes = np.concatenate([centre - radius, centre + radius], axis=1).astype(np.float64)
-        people = _without_duplicates(boxes, scores[sure])
-        clipped = np.clip(people.boxes, 0, [width, height, width, height])
+        scale = max(1.0, max(image.shape[:2]) / _CONSIDERED)
+        height, width = (max(1, round(side / scale)) for side in image.shape[:2])
+        if scale > 1:
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        found = Detections.from_lists([], [])
+        for squares in _views(width, height):
+            found = self._confirmed(image, self._seen(image, squares))
+            if len(found.boxes):
+                break
+        clipped = np.clip(found.boxes, 0, [width, height, width, height])
         visible = (clipped[:, 2:] - clipped[:, :2]).min(axis=1) > 1
-        return Detections(clipped[visible], people.scores[visible])
+        return Detections(scale * clipped[visible], found.scores[visible])
+
+    def _confirmed(self, image: AnySizeImage, seen: Detections) -> Detections:
+        """Look at everybody again from close up, which places them better and rejects what only looked like a person.
+
+        The network sees 224 pixels, so people who are small in the image are better seen in a square around them.
+        """
+        height, width = image.shape[:2]
+        sides = seen.boxes[:, 2] - seen.boxes[:, 0]
+        middles = (seen.boxes[:, :2] + seen.boxes[:, 2:]) / 2
+        near = (seen.boxes[:, :2] < [width, height]).all(axis=1) & (seen.boxes[:, 2:] > 0).all(axis=1)
+        near &= (sides > _SMALLEST) & (sides < _LARGEST * max(width, height))
+        boxes, scores = [], []
+        for middle, side in zip(middles[near], sides[near], strict=True):
+            half = _CLOSE_UP / 2 * side
+            again = self._seen(image, [np.concatenate([middle - half, middle + half])])
+            moved = np.linalg.norm((again.boxes[:, :2] + again.boxes[:, 2:]) / 2 - middle, axis=1) / side
+            grown = (again.boxes[:, 2] - again.boxes[:, 0]) / side
+            same = np.flatnonzero((moved < _MOVED) & (grown > 1 / _GROWN) & (grown < _GROWN))[:1]  # the best one
+            boxes += list(again.boxes[same])
+            scores += list(again.scores[same])
+        people = Detections.from_lists(boxes, scores)
+        return _without_duplicates(people.boxes, people.scores)
+
+    def _seen(self, image: AnySizeImage, squares: Sequence[_Square]) -> Detections:
+        """Detect people in squares of an image, which may reach beyond it; boxes are not cut off at its border."""
+        import torch
+
+        from mcss.video.person_network import SIDE
+
+        whole = [np.rint(square).astype(np.int64) for square in squares]
+        pixels = torch.from_numpy(np.stack([cut_out(image, square, SIDE) for square in whole]))
+        with torch.inference_mode():
+            found = self._net((pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(self._device))
+        scores = torch.sigmoid(found.logits).double().cpu().numpy()
+        number, anchor = np.nonzero(scores >= MIN_SCORE)
+        hips, reach = (values.cpu().numpy()[number, anchor].astype(np.float64) for values in (found.hips, found.reach))
+        corners = np.stack(whole)[number].astype(np.float64)
+        scale = (corners[:, 2:3] - corners[:, :1]) / SIDE
+        centre = corners[:, :2] + scale * (self._anchors[anchor] + hips)
+        radius = scale * np.linalg.norm(reach - hips, axis=1, keepdims=True)
+        return _without_duplicates(np.concatenate([centre - radius, centre + radius], axis=1), scores[number, anchor])
 
 
-def _anchors() -> Float32[np.ndarray, "anchors 2"]:
-    """Return the detector's reference points as shares of the side: 2, 2 and 6 per cell of three grids."""
-    anchors = []
-    for stride, each in ((8, 2), (16, 2), (32, 6)):
-        cells = _SIDE // stride
-        y, x = np.indices((cells, cells))
-        middle = (np.stack([x, y], axis=-1).reshape(-1, 2) + 0.5) / cells
-        anchors.append(np.repeat(middle, each, axis=0))
-    return np.concatenate(anchors).astype(np.float32)
+def _views(width: int, height: int) -> Iterator[list[_Square]]:
+    """The squares to look at until somebody is found: the whole image, then overlapping squares of its short side."""
+    side, short = max(width, height), min(width, height)
+    corner = np.array([width - side, height - side]) / 2
+    yield [np.concatenate([corner, corner + side])]
+    if side >= _OBLONG * short:
+        steps = np.linspace(0, side - short, 1 + math.ceil(2 * (side - short) / short))
+        corners = [np.array([step, 0.0] if width > height else [0.0, step]) for step in steps]
+        yield [np.concatenate([corner, corner + short]) for corner in corners]
 
 
 def _without_duplicates(boxes: Float64[np.ndarray, "n 4"], scores: Float64[np.ndarray, " n"]) -> Detections:
@@ -206,16 +237,3 @@ def _without_duplicates(boxes: Float64[np.ndarray, "n 4"], scores: Float64[np.nd
     sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     kept = np.asarray(cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, MAX_OVERLAP), np.int64).reshape(-1)
     return Detections(boxes[kept], scores[kept])
-
-
-def _litert() -> Any:
-    """Import LiteRT's interpreter, which is an optional dependency.
-
-    Raises:
-        ImportError: LiteRT is not installed; the message names the extra.
-    """
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise ImportError("blazepose needs LiteRT: install it with `pip install 'mcss[detector]'`") from error
-    return Interpreter
