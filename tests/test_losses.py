@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mcss.losses import (
+    fused_views,
     hardest_negative,
     multiview_contrastive,
     multiview_infonce,
@@ -172,3 +173,13 @@ def test_gradcheck_of_every_loss() -> None:
     predicted = torch.randn(3, 48, generator=generator, dtype=torch.float64, requires_grad=True)
     target = torch.randn(3, 48, generator=generator, dtype=torch.float64)
     assert torch.autograd.gradcheck(pose_l1, (predicted, target))
+
+
+def test_the_mean_over_views_hardly_follows_a_view_that_is_far_off() -> None:
+    poses = torch.zeros(1, 4, 1, 3)
+    poses[0, 3, 0, 0] = 1000.0
+    # Weighted by 60 mm / distance: m = 1000 w / (3 v + w) with w = 60 / (1000 - m) and v = 60 / m at most 1, so that
+    # m falls from 250 to 100 in the first round, where v = 60/250 and w = 60/750: 1000 × 0.08 / (0.72 + 0.08).
+    assert fused_views(poses, outlying=60.0, rounds=1)[0, 0, 0].item() == pytest.approx(100.0)
+    assert fused_views(poses, outlying=60.0, rounds=3)[0, 0, 0].item() < 30.0
+    assert fused_views(poses, outlying=2000.0)[0, 0, 0].item() == pytest.approx(250.0)

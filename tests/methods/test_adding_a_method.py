@@ -25,7 +25,7 @@ from mcss.experiments.study import Budget, Study
 from mcss.experiments.tuning import trials_of
 from mcss.losses import pose_l1
 from mcss.methods import registry
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
 from mcss.methods.recipe import Recipe, RecipeName
 from mcss.models.pose_network import NetworkConfig, PoseEstimator
 from mcss.progress import Progress
@@ -102,7 +102,7 @@ class AgreeingViews(Method):
         return SubjectNumbers(torch.zeros(images, dtype=torch.int64))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "AgreementLosses":
         """Return L_pose and the disagreement of the views."""
         assert isinstance(batch.extra, SubjectNumbers)

@@ -52,6 +52,10 @@ class AugmentationSettings:
     """Share of images that get sensor noise."""
     cutout: float = 0.3
     """Share of images in which a rectangle is hidden."""
+    low_resolution: float = 0.0
+    """Share of images that are shrunk to a fifth to two thirds of their size and enlarged again: distant people."""
+    compression: float = 0.0
+    """Share of images that are compressed as JPEG of quality 15 to 80, which leaves blocks like those of videos."""
     mirror: float = 0.0
     """Share of instants whose images, in all views, and poses are mirrored, which turns right-handed people into
     left-handed ones; with canonical poses only."""
@@ -76,6 +80,8 @@ _LIMITS = {
     "blur": 1.0,
     "noise": 1.0,
     "cutout": 1.0,
+    "low_resolution": 1.0,
+    "compression": 1.0,
     "mirror": 1.0,
 }
 
@@ -121,7 +127,7 @@ def augment(
         mirror: Which images to mirror; None for none. ``settings.mirror`` is for the caller, which knows which images
             belong together.
     """
-    images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    images = degraded(pixels, settings, rng).permute(0, 2, 3, 1).contiguous().numpy()
     count, height, width, _ = images.shape
     size = size or height
     warps = drawn_warps(settings, rng, count, (height, width), size, mirror)
@@ -152,6 +158,25 @@ def augment(
             bottom, right = (top + int(extent[0]), left + int(extent[1]))
             out[n, top:bottom, left:right] = rng.uniform(-2, 2, 3)
     return torch.from_numpy(out).permute(0, 3, 1, 2)
+
+
+def degraded(
+    pixels: UInt8[Tensor, "n 3 height width"], settings: AugmentationSettings, rng: np.random.Generator
+) -> UInt8[Tensor, "n 3 height width"]:
+    """Take detail away from some images, as distance and compression do."""
+    if not (settings.low_resolution or settings.compression):
+        return pixels
+    images = pixels.permute(0, 2, 3, 1).contiguous().numpy().copy()
+    for n, image in enumerate(images):
+        side = image.shape[0]
+        if rng.random() < settings.low_resolution:
+            small = max(8, round(side * rng.uniform(0.2, 0.67)))
+            shrunk = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+            images[n] = cv2.resize(shrunk, (image.shape[1], side), interpolation=cv2.INTER_LINEAR)
+        if rng.random() < settings.compression:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 81))]
+            images[n] = cv2.imdecode(cv2.imencode(".jpg", images[n], quality)[1], cv2.IMREAD_UNCHANGED)
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
 def mirrored_canonical(pose: Float[Tensor, "*batch 17 3"]) -> Float[Tensor, "*batch 17 3"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
-from mcss.data.augmentation import AugmentationSettings, augment, mirrored_canonical
+from mcss.data.augmentation import AugmentationSettings, augment, degraded, mirrored_canonical
 from mcss.data.capture import Capture
 from mcss.data.device_augmentation import Changes, UnchangedImages, changed, drawn_changes
 from mcss.data.instants import Instants
@@ -53,6 +53,7 @@ class AugmentedPixels:
         pixels = self.pixels.take(rows)
         if not self.on_device:
             return augment(pixels, self.augmentation, rng, self.size, mirror)
+        pixels = degraded(pixels, self.augmentation, rng)
         height, width = pixels.shape[-2:]
         changes = drawn_changes(self.augmentation, rng, len(pixels), (height, width), self.size or height, mirror)
         return UnchangedImages(pixels.pin_memory() if torch.cuda.is_available() else pixels, changes)

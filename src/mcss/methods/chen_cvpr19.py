@@ -48,7 +48,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import BONES, LABELS, keypoints_of, skeleton_maps
 from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
-from mcss.methods.method import Information, Losses
+from mcss.methods.method import Information, Losses, Teacher
 from mcss.methods.points2d import FIXED_ORIENTATION, mean_of_known, point_error, point_files
 from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import NetworkConfig, PoseEstimator
@@ -139,7 +139,7 @@ class SkeletonMapSynthesis(CloudRepresentation):
         return SeenSkeletons(torch.randn(images, 17, 2), torch.eye(3).expand(images, 3, 3))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "SkeletonMapLosses":
         """Draw the skeleton of every view from another one and return the differences."""
         assert isinstance(network, SkeletonMapNetwork)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mcss.data.batches import Batch
 from mcss.data.sampling import MetricSettings
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator
 from mcss.skeletons import PoseFrame
 
@@ -83,7 +83,7 @@ class CloudRegression(Method):
         return self.representation.build(config, weights)
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "RegressionLosses":
         """Return the error of the poses read off the cloud."""
         return regression_losses(network, model(batch.images, batch.first_stage), batch)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
 
 from mcss.data.batches import Batch
 from mcss.data.sampling import MetricSettings
@@ -18,10 +18,13 @@ from mcss.losses import (
     pair_distances,
     pose_l1,
 )
-from mcss.methods.method import Information, Losses, Method, Reference, Sweep
+from mcss.methods.method import Information, Losses, Method, Reference, Sweep, Teacher
 from mcss.methods.recipe import RecipeName
 from mcss.methods.supervised import Supervised
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
+
+TRUSTED = 160.0
+"""MPJPE in mm, against the label of an image, below which BlazePose's landmarks are a target beside the label."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,12 @@ class MCSS(Method):
     pose_images: int = 22
     """Labelled images in a step."""
     teacher: Reference = "none"
-    """Network whose poses, averaged over the views of an unlabelled instant, are the target of each of its views: the
-    ``average`` of the weights so far, or the ``initial`` network of --init. Not in the paper: it holds the pose head
-    while L_cnstr moves the embedding on footage without labels."""
+    """Network whose poses are further targets; not in the paper. Those of the ``average`` of the weights so far, or of
+    the ``initial`` network of --init, are averaged over the views of each unlabelled instant, which holds the pose head
+    while L_cnstr moves the embedding. Those of BlazePose's own ``landmarks`` are taken image by image, where they agree
+    with a label: what it knows of real people then outlives training on rendered ones."""
     teacher_weight: float = 1.0
-    """Weight of the distance to that target relative to L_pose."""
+    """Weight of the distance to the teacher's poses relative to L_pose."""
     frame: Literal["canonical", "world"] = "canonical"
     """Coordinate frame of the predicted poses: ``canonical`` turns every pose to face a fixed way, ``world`` keeps its
     heading in the room (the "global" pose of Table 2)."""
@@ -102,12 +106,10 @@ class MCSS(Method):
                 return cls(metric_loss="infonce", instants=32, views=4, metric_weight=5.0)
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "MCSSLosses":
         """Return L_cnstr + L_pose of a batch, and the distance to the teacher's poses where there is one."""
-        target = None
-        if reference is not None and batch.metric_shape[0]:
-            target = _taught(reference, batch)
+        target = None if reference is None else taught_poses(self, reference, batch)
         return losses(self, network, model(batch.images, batch.first_stage), batch, target)
 
     @property
@@ -139,14 +141,32 @@ class MCSSLosses(Losses):
     """Mean distance of the hardest negative beyond β, over the pairs that have one; NaN if none has."""
 
 
-def _taught(teacher: PoseEstimator, batch: Batch) -> Float[Tensor, "images 17 3"]:
-    """Return the teacher's poses of the unlabelled images in mm, averaged over the views of each instant."""
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A teacher's poses of the images of a batch."""
+
+    poses: Float[Tensor, "images 17 3"]
+    """In mm; of the unlabelled images, or of all."""
+    trusted: Bool[Tensor, " images"]
+    """Which of them are targets."""
+
+
+def taught_poses(settings: MCSS, teacher: Teacher, batch: Batch) -> Taught:
+    """Return the teacher's poses: averaged over the views of unlabelled instants, or image by image."""
     instants, views = batch.metric_shape
-    teacher.eval()
+    unlabelled = instants * views
+    if isinstance(teacher, nn.Module):
+        teacher.eval()
     with torch.no_grad():
-        output = teacher(batch.images[: instants * views], batch.first_stage)
-        poses = teacher.denormalised(output.coordinates).reshape(instants, views, -1, 3)
-        return fused_views(poses).repeat_interleave(views, dim=0)
+        if settings.teacher == "landmarks":
+            poses = teacher.poses(batch.images, batch.first_stage)
+            trusted = torch.ones(len(poses), dtype=torch.bool, device=poses.device)
+            error = (poses[unlabelled:] - batch.poses)[:, 1:].norm(dim=-1).mean(dim=-1)
+            trusted[unlabelled:] = error < TRUSTED
+            return Taught(poses, trusted)
+        poses = teacher.poses(batch.images[:unlabelled], batch.first_stage)
+        fused = fused_views(poses.reshape(instants, views, -1, 3)).repeat_interleave(views, dim=0)
+        return Taught(fused, torch.ones(unlabelled, dtype=torch.bool, device=fused.device))
 
 
 def losses(
@@ -154,7 +174,7 @@ def losses(
     network: PoseEstimator,
     output: NetworkOutput,
     batch: Batch,
-    target: Float[Tensor, "images 17 3"] | None = None,
+    target: Taught | None = None,
 ) -> MCSSLosses:
     """Return L_cnstr + L_pose of a batch, and the distances within and between instants.
 
@@ -163,7 +183,7 @@ def losses(
         network: The network that is trained.
         output: What it predicts for all images of the batch.
         batch: The batch.
-        target: The teacher's poses of the unlabelled images in mm; None without a teacher.
+        target: The teacher's poses; None without a teacher.
     """
     instants, views = batch.metric_shape
     embedding = output.embedding[: instants * views].reshape(instants, views, -1)
@@ -181,8 +201,9 @@ def losses(
             pose = pose / output.coordinates.shape[-1]
         total = total + pose
     taught = None
-    if target is not None:
-        taught = pose_l1(output.coordinates[: instants * views], network.normalised(target)).mean()
+    if target is not None and target.trusted.any():
+        predicted = output.coordinates[: len(target.poses)][target.trusted]
+        taught = pose_l1(predicted, network.normalised(target.poses[target.trusted])).mean()
         total = total + settings.teacher_weight * taught
     with torch.no_grad():
         distances = pair_distances(anchor.float(), positive.float())

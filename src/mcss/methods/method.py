@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float
 from torch import Tensor
 
 from mcss.data.batches import Batch, Extra, Extras
@@ -21,9 +22,17 @@ from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
 from mcss.progress import Progress
 from mcss.skeletons import PoseFrame
 
-Reference = Literal["none", "initial", "average"]
-"""Another state of the network that is trained: none; the ``initial`` one, as the first stage or the run --init left
-it; or the moving ``average`` of the weights so far."""
+Reference = Literal["none", "initial", "average", "landmarks"]
+"""Another network that a step compares with: none; the ``initial`` one, as the first stage or the run --init left it;
+the moving ``average`` of the weights so far; or BlazePose with its own ``landmarks``, for the backbone blazepose."""
+
+
+@runtime_checkable
+class Teacher(Protocol):
+    """Anything that predicts poses from the inputs of a step."""
+
+    def poses(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> Float[Tensor, "batch 17 3"]:
+        """Return poses in mm of images, or of what stage `first` of the backbone takes."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +119,7 @@ class Method(ABC):
 
     @property
     def reference(self) -> Reference:
-        """Which other state of the network a step compares it with."""
+        """Which other network a step compares with."""
         return "none"
 
     @property
@@ -172,7 +181,7 @@ class Method(ABC):
 
     @abstractmethod
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> Losses:
         """Run the network on a batch and return the losses.
 
@@ -180,7 +189,7 @@ class Method(ABC):
             model: The network to call, wrapped where several devices train together.
             network: The network itself.
             batch: Unlabelled images of several views, labelled images, or both.
-            reference: Another state of the network, see the property `reference`.
+            reference: Another network to compare with, see the property `reference`.
         """
 
     @property

@@ -26,7 +26,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import LABELS, keypoints_of
 from mcss.data.sampling import MetricSettings
-from mcss.methods.method import Information, Losses, Method
+from mcss.methods.method import Information, Losses, Method, Teacher
 from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import OUTPUT_JOINTS, NetworkOutput, PoseEstimator
 from mcss.progress import Progress
@@ -122,7 +122,7 @@ class Points2D(Method):
         return JointPoints(torch.randn(images, 17, 2))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "Points2DLosses":
         """Return the error of the located joints."""
         assert isinstance(batch.extra, JointPoints)

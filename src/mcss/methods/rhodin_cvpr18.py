@@ -39,7 +39,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.sampling import MetricSettings
 from mcss.losses import pose_l1
-from mcss.methods.method import Information, Losses, Method, Reference, Sweep
+from mcss.methods.method import Information, Losses, Method, Reference, Sweep, Teacher
 from mcss.methods.recipe import RecipeName
 from mcss.methods.supervised import PoseLosses, pose_losses
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
@@ -93,7 +93,7 @@ class InitialTraining(Method):
         return cls()
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> PoseLosses:
         """Return L_pose of a batch."""
         return pose_losses(network, model(batch.images, batch.first_stage), batch)
@@ -192,14 +192,13 @@ class RhodinCVPR18(Method):
         return None if self.rotations == "procrustes" else ViewRotations(torch.eye(3).expand(images, 3, 3))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "RhodinCVPR18Losses":
         """Return L_pose, disagreement and drift of a batch."""
         assert reference is not None
         output = model(batch.images, batch.first_stage)
         with torch.no_grad():
-            before = reference(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
-            poses = reference.denormalised(before.coordinates)
+            poses = reference.poses(batch.images[: math.prod(batch.metric_shape)], batch.first_stage)
         return losses(self, network, output, batch, poses)
 
     @property

@@ -52,7 +52,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.pixels import Pixels, pixels_of
 from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
-from mcss.methods.method import Information, Losses
+from mcss.methods.method import Information, Losses, Teacher
 from mcss.methods.recipe import Recipe, RecipeName
 from mcss.models.novel_view_network import NovelViewNetwork, SynthesisConfig
 from mcss.models.pose_network import NetworkConfig, PoseEstimator
@@ -153,7 +153,7 @@ class NovelViewSynthesis(CloudRepresentation):
         return DrawnViews(noise, noise, torch.eye(3).expand(images, 3, 3))
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "NovelViewLosses":
         """Draw every view from another one and return the differences."""
         assert isinstance(network, NovelViewNetwork)

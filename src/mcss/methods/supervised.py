@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mcss.data.batches import Batch
 from mcss.losses import pose_l1
-from mcss.methods.method import Information, Losses, Method, Sweep
+from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
 from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
 
@@ -38,7 +38,7 @@ class Supervised(Method):
         return cls()
 
     def step(
-        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: PoseEstimator | None
+        self, model: Callable[..., Any], network: PoseEstimator, batch: Batch, reference: Teacher | None
     ) -> "PoseLosses":
         """Return L_pose of a batch."""
         return pose_losses(network, model(batch.images, batch.first_stage), batch)

@@ -180,6 +180,11 @@ class PoseEstimator(nn.Module):
         poses = coordinates.reshape(-1, OUTPUT_JOINTS, 3) * self.pose_std + self.pose_mean
         return nn.functional.pad(poses, (0, 0, 1, 0))
 
+    def poses(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> Float[Tensor, "batch 17 3"]:
+        """Return poses in mm of images, or of what stage `first` of the backbone takes."""
+        poses: Tensor = self.denormalised(self(images, first).coordinates)
+        return poses
+
 
 class PoseNetwork(PoseEstimator):
     """F, G and H of the paper: image → feature map Ψ → embedding φ → pose.

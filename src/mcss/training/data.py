@@ -40,8 +40,15 @@ class TrainingData:
     """What the method alone learns from."""
 
     @classmethod
-    def read(cls, settings: TrainSettings, capture: Capture, progress: Progress) -> "TrainingData":
+    def read(cls, settings: TrainSettings, capture: Capture, progress: Progress, few: bool = False) -> "TrainingData":
         """Read the split that is trained on.
+
+        Args:
+            settings: The run's settings.
+            capture: Where the images are.
+            progress: Notified of reading.
+            few: Read what the method alone learns from (`extras`) for a few instants of each sequence, to find out
+                whether the capture has it; such data cannot be trained on.
 
         Raises:
             CaptureError: The capture lacks a split, or cameras or backgrounds that the method needs.
@@ -62,7 +69,7 @@ class TrainingData:
             instants=instants,
             labelled=labelled,
             metric=None if views is None else metric_plan(instants, views),
-            extras=method.extras(capture, instants, progress),
+            extras=method.extras(capture, _few_of_each_sequence(instants) if few else instants, progress),
             rotations=camera_rotations(capture, instants, labelled, method.name) if in_cameras else None,
         )
 
@@ -91,6 +98,15 @@ class TrainingData:
             extras=self.extras,
             workers=_workers(images),
         )
+
+
+def _few_of_each_sequence(instants: Instants) -> Instants:
+    """Return at most four instants of each sequence, evenly spread."""
+    chosen: list[int] = []
+    for part in np.unique(np.stack([instants.subject, instants.sequence]), axis=1).T:
+        own = np.flatnonzero((instants.subject == part[0]) & (instants.sequence == part[1]))
+        chosen += own[np.unique(np.linspace(0, len(own) - 1, 4).round().astype(int))].tolist()
+    return instants.take(np.array(sorted(chosen), np.int64))
 
 
 def images_of(

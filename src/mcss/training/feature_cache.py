@@ -179,8 +179,15 @@ def _chunk_maps(
         rng = generator(variant, "cached stages", start)
         images = normalise(pixels) if settings is None else augment(pixels, settings, rng, frozen.size)
         with torch.inference_mode():
-            maps = backbone(images.to(device), 0, frozen.stages).half().cpu()
+            few = _few_images(frozen.size, device)
+            parts = [backbone(part.to(device), 0, frozen.stages).half().cpu() for part in torch.split(images, few)]
+        maps = torch.cat(parts)
         yield maps.permute(0, 2, 3, 1).numpy()
+
+
+def _few_images(size: int, device: torch.device) -> int:
+    """Return how many large images a CPU takes at a time: with more, maps leave its cache, at twice the time."""
+    return _CHUNK if device.type != "cpu" or size <= 128 else max(1, 4 * 256**2 // size**2)
 
 
 def _shape(backbone: Backbone, frozen: FrozenStages) -> tuple[int, int]:

@@ -255,18 +255,30 @@ def train_uncertainty(
     Raises:
         CaptureError: The capture has no such people, or none of them is labelled.
     """
-    labelled = instants.take(instants.heading_valid)
-    kept = labelled.take(_evenly_spread(len(labelled), settings.reference))
-    views = [np.flatnonzero(row >= 0) for row in kept.rows]
-    rows = np.array([kept.rows[i, present[i % len(present)]] for i, present in enumerate(views)], np.int64)
-    known = torch.from_numpy(_predicted(model, capture, rows, progress).embedding)
-    poses = target_poses(kept).float()
     others = LabelledImages.of(capture.instants(settings.validation), settings.calibration)
     if not len(others):
         raise CaptureError(
             f"the split {settings.validation!r} of {capture.uri} has no labelled instants to fit expected errors on; "
             "choose another with --validation"
         )
+    return expected_errors(model, capture, instants, others, settings, progress)
+
+
+def expected_errors(
+    model: Model,
+    capture: Capture,
+    instants: Instants,
+    others: LabelledImages,
+    settings: EquipSettings,
+    progress: Progress = NO_PROGRESS,
+) -> UncertaintyHead:
+    """Fit an uncertainty head to labelled instants, one image of each, and to `others` that were not in training."""
+    labelled = instants.take(instants.heading_valid)
+    kept = labelled.take(_evenly_spread(len(labelled), settings.reference))
+    views = [np.flatnonzero(row >= 0) for row in kept.rows]
+    rows = np.array([kept.rows[i, present[i % len(present)]] for i, present in enumerate(views)], np.int64)
+    known = torch.from_numpy(_predicted(model, capture, rows, progress).embedding)
+    poses = target_poses(kept).float()
     predictions = _predicted(model, capture, others.rows, progress)
     pose, true = torch.from_numpy(predictions.pose), target_poses(others.instants).float()
     error = mpjpe(pose[:, 1:], true[:, 1:]).numpy()

@@ -4,20 +4,28 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import Logger, TensorBoardLogger
 from timm.utils.model_ema import ModelEmaV3
 
 from mcss.data.batches import BatchSource, prefetched
 from mcss.data.capture import Capture
+from mcss.data.joined_batches import JoinedBatches
+from mcss.data.pixels import limited_memory, shared_images
 from mcss.errors import CheckpointError
+from mcss.methods.method import Teacher
 from mcss.methods.registry import load_estimator
+from mcss.models.blazepose import IMAGE_SIZE
+from mcss.models.landmark_teacher import LandmarkTeacher
 from mcss.models.model_file import CHECKPOINT, MODEL, save_model
 from mcss.models.pose_network import PoseEstimator
 from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.training.beside import Beside, joined
 from mcss.training.checkpoints import CONFIG, METRICS, load_checkpoint, save_checkpoint
 from mcss.training.data import TrainingData, images_of
 from mcss.training.metrics_log import RunLog, rewind
@@ -39,12 +47,19 @@ class Machine:
     """Devices to use on each machine."""
     nodes: int = 1
     """Machines to use."""
+    memory_gb: float | None = None
+    """Memory (10⁹ bytes) for decoded images, by default half of what is free. If the images of a run need more, every
+    step decodes its own; the result is the same."""
+    logger: Literal["none", "tensorboard"] = "none"
+    """Where the figures in metrics.jsonl also go: tensorboard writes event files to the run folder, which `tensorboard
+    --logdir RUN` shows (needs the extra `tensorboard`)."""
 
-    def fabric(self, precision: str) -> Fabric:
-        """Return a Fabric for these devices.
+    def fabric(self, precision: str, out: Path) -> Fabric:
+        """Return a Fabric for these devices, which logs to the run folder `out`.
 
         Raises:
             ValueError: This machine does not have them.
+            ImportError: The package of the logger is not installed.
         """
         several = self.devices * self.nodes > 1
         try:
@@ -55,12 +70,33 @@ class Machine:
                 # Without labels the pose head has no gradient.
                 strategy="ddp_find_unused_parameters_true" if several else "auto",
                 precision=precision,  # type: ignore[arg-type]
+                loggers=self._loggers(out),
             )
         except RuntimeError as error:
             raise ValueError(
                 f"accelerator: this machine does not have {self.devices} × {self.accelerator}; "
                 "choose another one with --accelerator, or leave it out"
             ) from error
+
+    def _loggers(self, out: Path) -> list[Logger]:
+        if self.logger == "none":
+            return []
+        try:
+            return [TensorBoardLogger(out, name="", version="")]
+        except ImportError as error:
+            extra = 'the extra tensorboard: pip install "mcss[tensorboard]"'
+            raise ImportError(f"--logger tensorboard needs {extra}") from error
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Looks at the network while it is trained, and may end the training."""
+
+    def __call__(self, step: int, network: PoseEstimator) -> bool:
+        """Look at the network (or the average of its weights) after `step` steps; return whether to stop.
+
+        It is called at every point of the learning curve.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +109,12 @@ class Run:
     digest: str
     """Identifies the settings and the capture, so that no other run's checkpoint is resumed."""
     network: PoseEstimator
-    initial: PoseEstimator | None
-    """The network at the end of the first stage, for methods that need it."""
-    source: BatchSource
+    reference: Teacher | None
+    """The network that steps compare with, unless it is the average of the weights; None for most methods."""
+    source: BatchSource | JoinedBatches
     validate: LearningCurve | None
     """None where the capture lacks the split, and in all processes but the first."""
+    watch: Watch | None
 
 
 def train(
@@ -86,6 +123,7 @@ def train(
     resume: bool = False,
     machine: Machine | None = None,
     progress: Progress = NO_PROGRESS,
+    watch: Watch | None = None,
 ) -> Path:
     """Train with some settings, leave a run folder and return it.
 
@@ -97,19 +135,31 @@ def train(
         resume: Go on with the run in `out`; the result is bit-identical to an uninterrupted run.
         machine: Where to compute.
         progress: Notified of every step.
+        watch: Looks at the network now and then, and may end the training early; for a single process.
 
     Raises:
         CheckpointError: `out` holds a run and `resume` is off, or a run with other settings.
-        ValueError: The capture does not allow the labels, batch sizes or splits.
+        ValueError: The capture does not allow the labels, batch sizes or splits, or the device has too little memory.
     """
     keep_freed_memory()
-    fabric = (machine or Machine()).fabric(settings.precision)
-    fabric.launch()
-    _train(fabric, settings, out, resume, progress)
+    machine = machine or Machine()
+    with limited_memory(machine.memory_gb), shared_images(machine.devices):
+        fabric = machine.fabric(settings.precision, out)
+        fabric.launch()
+        try:
+            _train(fabric, settings, out, resume, progress, watch)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"{fabric.device}: its memory does not suffice for a step of {settings.method.name} at "
+                f"{settings.network.image_size} pixels ({str(error).splitlines()[0]}). Take fewer --instants and "
+                "--pose-images, a smaller --image-size, or --precision bf16-mixed."
+            ) from error
     return out
 
 
-def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, progress: Progress) -> None:
+def _train(
+    fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, progress: Progress, watch: Watch | None = None
+) -> None:
     """Prepare a run, with its first stage where there are two, and run the loop."""
     capture, whole = Capture.open(settings.capture), settings
     digest = _checked(fabric, out, whole, capture, resume)
@@ -124,17 +174,20 @@ def _train(fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, pro
         fabric.barrier()
     torch.manual_seed(settings.seed)
     network = _network(settings, start)
-    if data.labelled.any():
-        network.set_pose_statistics(data.labelled_poses(network.frame))
+    beside = tuple(Beside.read(settings, address, progress) for address in settings.beside)
+    if not (start is not None and network.has_pose_statistics):  # the pose head that goes on was trained with its own
+        labelled = [each for each in (data, *(other.data for other in beside)) if each.labelled.any()]
+        if labelled:
+            network.set_pose_statistics(torch.cat([each.labelled_poses(network.frame) for each in labelled]))
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
     with fabric.rank_zero_first():  # computes the maps of frozen stages, which the other processes then find
         images = images_of(settings, network, capture, data.instants, data.labelled, progress)
-    source = data.source(settings, images)
+    source = joined(data.source(settings, images), beside, settings, network, progress)
     validate = learning_curve(settings, network, capture, progress) if fabric.is_global_zero else None
-    initial = _initial(settings, start, fabric)
+    reference = _reference(settings, start, fabric)
     if fabric.is_global_zero:
         write_config(out, whole, capture)
-    _fit(Run(settings, out, digest, network, initial, source, validate), fabric, resume, progress)
+    _fit(Run(settings, out, digest, network, reference, source, validate, watch), fabric, resume, progress)
 
 
 def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
@@ -142,8 +195,14 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     settings, method, network, out = run.settings, run.settings.method, run.network, run.out
     schedule, world = settings.optimiser, fabric.world_size
     parameters = [value for value in network.parameters() if value.requires_grad]
+    fused = fabric.device.type == "cuda"
     optimiser = torch.optim.AdamW(
-        parameters, lr=schedule.lr, betas=schedule.betas, weight_decay=schedule.weight_decay, fused=False, foreach=True
+        parameters,
+        lr=schedule.lr,
+        betas=schedule.betas,
+        weight_decay=schedule.weight_decay,
+        fused=fused,
+        foreach=not fused,
     )
     average = _average(network, schedule.average) if schedule.average else None
     evaluated = network if average is None else average.module
@@ -154,8 +213,10 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
             start = load_checkpoint(out / CHECKPOINT, network, kept, optimiser, run.digest)
         seen = rewind(out / METRICS, start)
     model, optimiser = fabric.setup(network, optimiser)
-    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero)
+    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=fabric.log_dict)
     saved = time.monotonic()
+
+    reference: Teacher | None = evaluated if method.reference == "average" else run.reference
 
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(
@@ -168,7 +229,7 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
             torch.manual_seed(_step_seed(settings.seed, step * world + fabric.global_rank))  # for dropout
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step)
-            losses = method.step(model, network, batch.to(fabric.device), run.initial)
+            losses = method.step(model, network, batch.to(fabric.device), reference)
             optimiser.zero_grad()
             fabric.backward(losses.total)
             optimiser.step()
@@ -189,11 +250,15 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
                 task.note(log.training(done, losses, schedule.rate(step)))
             if run.validate is not None and (done % settings.validate_every == 0 or last):
                 log.validation(done, run.validate(evaluated), with_pose=run.source.pose is not None)
+            stopped = run.watch is not None and (done % settings.validate_every == 0 or last)
+            stopped = stopped and run.watch is not None and run.watch(done, evaluated)
             late = logged and time.monotonic() - saved > CHECKPOINT_SECONDS  # a logged loss is finite
             if (done % settings.checkpoint_every == 0 or last or late) and fabric.is_global_zero:
                 kept = None if average is None else evaluated
                 save_checkpoint(out / CHECKPOINT, done, network, kept, optimiser, run.digest)
                 saved = time.monotonic()
+            if stopped:
+                break
     fabric.barrier()
     if fabric.is_global_zero:
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
@@ -229,12 +294,30 @@ def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
     return network
 
 
-def _initial(settings: TrainSettings, start: Path | None, fabric: Fabric) -> PoseEstimator | None:
-    """Return the network as the first stage left it; None for methods that do not need it."""
-    if start is None or not settings.method.needs_initial:
+def _reference(settings: TrainSettings, start: Path | None, fabric: Fabric) -> Teacher | None:
+    """Return the network that steps compare with, unless it is the average of the weights; None for most methods."""
+    if settings.method.reference == "landmarks":
+        return _landmark_teacher(settings, fabric)
+    if settings.method.reference != "initial":
         return None
+    if start is None:
+        raise ValueError("teacher: the teacher initial is the network that training starts from; name it with --init.")
     initial = load_estimator(start).requires_grad_(False)
     return initial.to(fabric.device).to(memory_format=torch.channels_last)
+
+
+def _landmark_teacher(settings: TrainSettings, fabric: Fabric) -> LandmarkTeacher:
+    """Return BlazePose with its own heads, which takes the same inputs as a network that keeps its first stages."""
+    network, first = settings.network, settings.frozen_stages if settings.variants else 0
+    if (network.backbone, network.image_size) != ("blazepose", IMAGE_SIZE):
+        raise ValueError(
+            f"teacher: BlazePose's landmarks need --backbone blazepose at --image-size {IMAGE_SIZE}, got "
+            f"{network.backbone} at {network.image_size}."
+        )
+    if first and settings.weights != "mediapipe" and settings.init is None:
+        raise ValueError(f"teacher: BlazePose's landmarks need --weights mediapipe, got {settings.weights}.")
+    teacher = LandmarkTeacher().requires_grad_(False).eval()
+    return teacher.to(fabric.device).to(memory_format=torch.channels_last)
 
 
 def _freeze_statistics(network: PoseEstimator, stages: int | None) -> None:
