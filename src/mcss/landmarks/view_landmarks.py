@@ -46,8 +46,7 @@ LANDMARKS = (
 
 
 def _other_side(name: str) -> str:
-    swapped = name.replace("left", "\0").replace("right", "left").replace("\0", "right")
-    return swapped
+    return name.replace("left", "\0").replace("right", "left").replace("\0", "right")
 
 
 MIRROR = tuple(LANDMARKS.index(_other_side(name)) for name in LANDMARKS)

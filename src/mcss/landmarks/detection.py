@@ -1,0 +1,213 @@
+"""Detection of the landmarks of a person in the images of a capture, with the network that is shipped.
+
+The network was trained on crops in which hips→shoulders points up and whose size follows from the person's extent. It
+tells where such a crop lies (`mcss.models.blazepose.Landmarks.alignment`), so every image is looked at twice: first the
+whole crop of the capture with some room around it, and then the crop that the network asked for, turned upright. The
+second crop is looked at in a mirror as well, and the two answers are averaged.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from torch import Tensor, nn
+
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.landmarks.view_landmarks import MIRROR, ViewLandmarks
+from mcss.models.blazepose import IMAGE_SIZE, blazepose_stages, load_landmark_heads, shipped_weights
+from mcss.models.depthwise import speed_up_depthwise
+from mcss.models.prediction import predict_rows
+from mcss.progress import NO_PROGRESS, Progress
+from mcss.weights import load_strictly
+
+LARGEST_DECODED = 2 * IMAGE_SIZE
+"""Larger crops are scaled down to this side before they are warped, so that warping does not skip pixels."""
+
+BATCH_SIZE = 32
+
+MIN_PRESENCE = 0.5
+"""The first look's opinion of where the person is counts only from this presence on."""
+
+Transforms = Float64[np.ndarray, "n 2 3"]
+"""Affine maps: from pixels of the network's image to shares (0 to 1) of the capture's crop."""
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How the detector is asked."""
+
+    room: float = 1.25
+    """Side of what the detector sees first, divided by the side of the capture's crop; beyond the crop its border is
+    repeated."""
+    aligned: bool = True
+    """Look a second time, at the crop that the first look asks for: turned upright, and of the person's size."""
+    mirrored: bool = True
+    """Look in a mirror as well, and average."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.room <= 3:
+            raise ValueError(f"room: expected 1 to 3 times the side of the crop, got {self.room}.")
+
+
+@dataclass(frozen=True, eq=False)
+class CropLandmarks:
+    """What was found in some images of a capture."""
+
+    image: Float64[np.ndarray, "n 33 2"]
+    """Shares of the capture's crop: 0 to 1 lies inside."""
+    world: Float64[np.ndarray, "n 33 3"]
+    """Millimetres along the camera's axes."""
+    visibility: Float64[np.ndarray, "n 33"]
+    presence: Float64[np.ndarray, " n"]
+    aligned: Transforms
+    """From the network's image to the crop that the network asks for."""
+
+
+class LandmarkDetector:
+    """BlazePose's landmark network with its shipped weights."""
+
+    def __init__(self, settings: DetectionSettings) -> None:
+        self.settings = settings
+        net = nn.Module()
+        net.stages = nn.ModuleList(blazepose_stages((0.0,) * 3, (1.0,) * 3))
+        load_strictly(net, shipped_weights("stages."), source="mediapipe", name="blazepose")
+        speed_up_depthwise(net)
+        net.heads = load_landmark_heads()
+        self._net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def __call__(self, crops: UInt8[np.ndarray, "n size size 3"]) -> CropLandmarks:
+        """Find the landmarks of the person in square crops, RGB."""
+        first = _enlarged(len(crops), self.settings.room)
+        if not self.settings.aligned:
+            return self._look(crops, first, self.settings.mirrored)
+        rough = self._look(crops, first, mirrored=False)
+        sure = rough.presence >= MIN_PRESENCE
+        second = np.where(sure[:, None, None], rough.aligned, first)
+        return self._look(crops, second, self.settings.mirrored)
+
+    def _look(self, crops: UInt8[np.ndarray, "n size size 3"], to_crop: Transforms, mirrored: bool) -> CropLandmarks:
+        seen = _warped(crops, to_crop)
+        found = self._found(seen, to_crop)
+        if not mirrored:
+            return found
+        flip = np.array([[-1.0, 0, IMAGE_SIZE], [0, 1, 0], [0, 0, 1]])
+        other = self._found(seen.flip(-1), to_crop @ flip, mirrored=True)
+        return CropLandmarks(
+            image=(found.image + other.image) / 2,
+            world=(found.world + other.world) / 2,
+            visibility=(found.visibility + other.visibility) / 2,
+            presence=(found.presence + other.presence) / 2,
+            aligned=found.aligned,
+        )
+
+    def _found(self, images: Tensor, to_crop: Transforms, mirrored: bool = False) -> CropLandmarks:
+        """Ask the network, and express its answer along the axes of the camera and in shares of the capture's crop."""
+        with torch.inference_mode():
+            maps = images.contiguous(memory_format=torch.channels_last)
+            for stage in self._net.stages:  # type: ignore[union-attr]
+                maps = stage(maps)
+            found = self._net.heads(maps)  # type: ignore[operator]
+        image, world = (part.double().numpy() for part in (found.image[..., :2], found.world))
+        visibility = found.visibility.double().numpy()
+        if mirrored:
+            image, world, visibility = (part[:, MIRROR] for part in (image, world, visibility))
+        # Turning (and mirroring) the image turns what the network says about x and y, and leaves the depth.
+        turn = to_crop[:, :, :2] / np.sqrt(np.abs(np.linalg.det(to_crop[:, :, :2])))[:, None, None]
+        world[..., :2] = world[..., :2] @ turn.transpose(0, 2, 1)
+        return CropLandmarks(
+            image=_mapped(image, to_crop),
+            world=world,
+            visibility=visibility,
+            presence=found.presence.double().numpy(),
+            aligned=_aligned(_mapped(found.alignment.double().numpy(), to_crop)),
+        )
+
+
+def detect_landmarks(
+    capture: Capture,
+    instants: Instants,
+    settings: DetectionSettings = DetectionSettings(),  # noqa: B008 (frozen)
+    progress: Progress = NO_PROGRESS,
+) -> ViewLandmarks:
+    """Find the landmarks of the person in every image of some instants of a capture.
+
+    Raises:
+        CaptureError: An image is broken.
+    """
+    detector = LandmarkDetector(settings)
+    size = min(capture.info.image_size, LARGEST_DECODED)
+
+    def found(rows: Int64[np.ndarray, " batch"]) -> CropLandmarks:
+        return detector(capture.decode(rows, size))
+
+    there = instants.rows >= 0
+    rows = instants.rows[there]
+    with progress.task("Finding landmarks", len(rows)) as task:
+        parts = predict_rows(found, rows, task, BATCH_SIZE)
+    boxes = capture.boxes(rows)[:, None]
+    shares = np.concatenate([part.image for part in parts])
+    landmarks = ViewLandmarks(
+        instants=instants,
+        image=np.full((*there.shape, 33, 2), np.nan, np.float32),
+        world=np.full((*there.shape, 33, 3), np.nan, np.float32),
+        visibility=np.zeros((*there.shape, 33), np.float32),
+        presence=np.zeros(there.shape, np.float32),
+        image_size=np.full((len(instants.views), 2), np.nan),
+    )
+    landmarks.image[there] = boxes[..., :2] + shares * (boxes[..., 2:] - boxes[..., :2])
+    landmarks.world[there] = np.concatenate([part.world for part in parts])
+    landmarks.visibility[there] = np.concatenate([part.visibility for part in parts])
+    landmarks.presence[there] = np.concatenate([part.presence for part in parts])
+    return landmarks
+
+
+def _enlarged(count: int, room: float) -> Transforms:
+    """From the network's image to the capture's crop with room around it."""
+    scale = room / IMAGE_SIZE
+    one = np.array([[scale, 0, (1 - room) / 2], [0, scale, (1 - room) / 2]])
+    return np.broadcast_to(one, (count, 2, 3))
+
+
+def _aligned(points: Float64[np.ndarray, "n 2 2"]) -> Transforms:
+    """From the network's image to the crop that it asks for.
+
+    Args:
+        points: The middle of the hips, and a point above it on the circle around the person, in shares of the crop.
+
+    Reference:
+        pose_landmarks_to_roi.pbtxt of MediaPipe 0.10: the crop is turned until the second point lies above the first,
+        and is 1.25 times as wide as the circle.
+    """
+    centre, up = points[:, 0], points[:, 0] - points[:, 1]
+    scale = 2 * 1.25 / IMAGE_SIZE
+    down = up * scale  # the crop's y axis, as long as a pixel of the network's image
+    right = np.stack([down[:, 1], -down[:, 0]], axis=1)
+    axes = np.stack([right, down], axis=2)
+    corner = centre - axes @ np.full(2, IMAGE_SIZE / 2)
+    return np.concatenate([axes, corner[..., None]], axis=2)
+
+
+def _mapped(points: Float64[np.ndarray, "n points 2"], transform: Transforms) -> Float64[np.ndarray, "n points 2"]:
+    return points @ transform[:, :, :2].transpose(0, 2, 1) + transform[:, None, :, 2]
+
+
+def _warped(crops: UInt8[np.ndarray, "n size size 3"], to_crop: Transforms) -> Float32[Tensor, "n 3 256 256"]:
+    """Cut the network's images, RGB in 0..1, out of crops; beyond its border a crop is continued by it."""
+    size = crops.shape[1]
+    images = np.empty((len(crops), IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
+    for image, crop, transform in zip(images, crops, to_crop, strict=True):
+        # From the centres of pixels to their corners, and back: OpenCV counts from the centre of the first pixel.
+        matrix = transform * size
+        matrix = np.concatenate([matrix[:, :2], matrix[:, :2].sum(axis=1, keepdims=True) / 2 + matrix[:, 2:] - 0.5], 1)
+        cv2.warpAffine(
+            crop,
+            matrix,
+            (IMAGE_SIZE, IMAGE_SIZE),
+            dst=image,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
