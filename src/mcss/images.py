@@ -1,11 +1,11 @@
 """Encoding, decoding and cropping of images: upright RGB pixels in memory, JPEG or PNG on disk."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped, UInt8
 
 from mcss.errors import ImageError
 from mcss.files import replacing
@@ -56,8 +56,8 @@ def decode_image(data: bytes, name: str) -> Image:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
     array = np.frombuffer(data, np.uint8)
     try:
-        # IMREAD_UNCHANGED keeps transparency but ignores the EXIF orientation, so images that may have an alpha
-        # channel (not JPEG) are decoded in both ways.
+        # IMREAD_UNCHANGED keeps transparency but ignores the EXIF orientation, which is applied below; images that may
+        # have an alpha channel (not JPEG) are decoded in both ways.
         upright = cv2.imdecode(array, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         with_alpha = None
         if upright is not None and upright.size <= 3 * MOST_PIXELS and not data.startswith(b"\xff\xd8"):
@@ -65,15 +65,52 @@ def decode_image(data: bytes, name: str) -> Image:
     except cv2.error as error:  # more pixels than OpenCV decodes
         raise ImageError(f"{name}: cannot be decoded ({error.err}); save it again at a smaller size") from error
     if upright is None:
-        raise ImageError(f"{name}: not a readable image, or a damaged one; expected JPEG, PNG, WebP, BMP or TIFF")
+        raise ImageError(f"{name}: {_other_kind(data)}")
     if upright.size > 3 * MOST_PIXELS:
         raise ImageError(
             f"{name}: expected at most {MOST_PIXELS // 10**6} million pixels, got "
             f"{upright.shape[1]}×{upright.shape[0]}; save it again at a smaller size"
         )
-    if with_alpha is not None and with_alpha.shape == (*upright.shape[:2], 4):
-        return as_rgb(cv2.cvtColor(with_alpha, cv2.COLOR_BGRA2RGBA), name)
+    if with_alpha is not None and with_alpha.ndim == 3 and with_alpha.shape[2] == 4:
+        turned = _turned_upright(cv2.cvtColor(with_alpha, cv2.COLOR_BGRA2RGBA), _exif_orientation(data))
+        if turned.shape[:2] == upright.shape[:2]:
+            return as_rgb(turned, name)
     return as_rgb(cv2.cvtColor(upright, cv2.COLOR_BGR2RGB), name)
+
+
+def _exif_orientation(data: bytes) -> int:
+    """Return the EXIF orientation (1 to 8) of a PNG, WebP or TIFF; 1 if it states none."""
+    for mark in (b"", b"eXIf", b"EXIF"):  # TIFF itself, the chunk of PNG, and that of WebP (after its length)
+        at = data.find(mark) + len(mark)
+        at += 4 if mark == b"EXIF" else 0
+        head = data[at : at + 4] if mark in data else b""
+        order: Literal["little", "big"] = "little" if head == b"II*\0" else "big"
+        if head not in (b"II*\0", b"MM\0*"):
+            continue
+        table = at + int.from_bytes(data[at + 4 : at + 8], order)
+        for entry in range(table + 2, table + 2 + 12 * int.from_bytes(data[table : table + 2], order), 12):
+            if int.from_bytes(data[entry : entry + 2], order) == 0x0112:
+                orientation = int.from_bytes(data[entry + 8 : entry + 10], order)
+                return orientation if 1 <= orientation <= 8 else 1
+    return 1
+
+
+def _turned_upright(pixels: Shaped[np.ndarray, "_ _ 4"], orientation: int) -> Shaped[np.ndarray, "_ _ 4"]:
+    """Turn stored pixels upright as an EXIF orientation says."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    mirrored_x, mirrored_y = orientation in (2, 3, 6, 7), orientation in (3, 4, 7, 8)
+    return pixels[:: -1 if mirrored_y else 1, :: -1 if mirrored_x else 1]
+
+
+def _other_kind(data: bytes) -> str:
+    """Say what a file is that cannot be decoded as an image, as far as its first bytes tell."""
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"heif", b"avif"):
+        return "an image in HEIC or AVIF, which cannot be read; save it as JPEG"
+    video = data[4:8] == b"ftyp" or data.startswith(b"\x1aE\xdf\xa3") or (data[:4], data[8:12]) == (b"RIFF", b"AVI ")
+    if video:
+        return "this is a video, and an image is expected; `mcss predict VIDEO` and `mcss.predict_video` take videos"
+    return "not a readable image, or a damaged one; expected JPEG, PNG, WebP, BMP or TIFF"
 
 
 def as_rgb(array: Any, name: str = "the image") -> Image:

@@ -325,12 +325,6 @@ def test_a_few_missing_images_are_clipped_with_a_warning_and_many_are_an_error(o
     assert (summary.capture.instants().rows >= 0).all()
 
 
-def test_views_with_other_frame_rates_are_refused(own: Path, tmp_path: Path) -> None:
-    write_video(own / "Ann" / "walk 1" / "cam2.mp4", Room(seed=1, **SMALL).images(), rate=30.0)
-    with pytest.raises(SourceError, match=r"cam1\.mp4 has 25 images per second, .*cam2\.mp4 30; expected one rate"):
-        FAST.import_to(tmp_path / "capture", own)
-
-
 def test_a_recording_too_short_to_hold_a_part_out_is_refused(tmp_path: Path) -> None:
     film(tmp_path / "footage", width=160, height=120, count=3)
     with pytest.raises(SourceError, match="3 images are too few to hold out the last 30%"):

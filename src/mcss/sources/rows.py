@@ -29,6 +29,8 @@ class SequenceInstants:
     """The action at each instant."""
     poses: Float[np.ndarray, "n 17 3"] | None = None
     """World millimetres, +Z up, NaN where a joint is unknown; None without labels."""
+    times: Float64[np.ndarray, " n"] | None = None
+    """Seconds of each instant; None if instant i is at i / `rate`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,7 @@ def multi_view_rows(
                     sequence=sequence.sequence,
                     action=instants.actions[index],
                     frame=frame_number,
-                    time=frame_number / instants.rate,
+                    time=frame_number / instants.rate if instants.times is None else float(instants.times[index]),
                     view=view.name,
                     image=encode_jpeg(crop.pixels, quality),
                     box=crop.box,

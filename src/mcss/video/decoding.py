@@ -1,9 +1,11 @@
 """Video files: their properties, and their images one after the other."""
 
+import itertools
 import math
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,8 +15,20 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.images import Image
+from mcss.video.chapters import chapters_of
+from mcss.video.display import Display, Picture
+from mcss.video.stamps import EVEN, is_even, nearest, rate_of_stamps
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"})
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".ts", ".3gp", ".3g2"}
+    | {".mxf", ".flv", ".ogv", ".vob", ".dv", ".mod", ".tod"}
+)
+
+MOST_REORDERED = 64
+"""Number of images by which the order of a file may differ from that in which its images are shown."""
+
+LEAP = 20
+"""A recording that would last this many times as long at its usual rate has a clock that leaps."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +37,41 @@ class VideoFile:
 
     path: Path
     width: int
-    """Width of the upright image in pixels: the rotation that a phone records is applied."""
+    """Width of the displayed image in pixels: upright, with square pixels (`mcss.video.display`)."""
     height: int
-    """Height of the upright image in pixels."""
+    """Height of the displayed image in pixels."""
     rate: float
-    """Images per second."""
+    """Images per second: one over the median step of the time stamps."""
     count: int
     """Number of images in the container; decoding a damaged file may yield fewer."""
     evenly_timed: bool
-    """Whether the time stamps are evenly spaced (to one and a half images), as those of synchronised cameras are."""
+    """Whether image i was taken at i / `rate` seconds, by the time stamps."""
     keyframes: int = 0
     """Number of images that can be decoded without those before them."""
+    stamps: Float64[np.ndarray, " images"] | None = field(default=None, compare=False, repr=False)
+    """Seconds of each image after the first one; None if the container has no usable time stamps."""
+    origins: tuple[float, ...] = (0.0,)
+    """For each file of the take (`mcss.video.chapters`), what its time stamps show at the take's first image."""
+    mirrored: bool = False
+    """Whether the file says that its images are shown mirrored, so that left and right are exchanged."""
 
     @property
     def name(self) -> str:
-        """The view's name: the file's name without its suffix."""
-        return self.path.stem
+        """The view's name: the file's name without its suffix, composed (NFC) however the file system spells it."""
+        return unicodedata.normalize("NFC", self.path.stem)
+
+    @property
+    def seconds(self) -> Float64[np.ndarray, " images"]:
+        """The time of each image in seconds after the first one."""
+        if self.stamps is None or self.evenly_timed:
+            return np.arange(self.count, dtype=np.float64) / self.rate
+        return self.stamps
+
+    def image_at(self, seconds: float) -> int:
+        """Return the number of the image nearest to a time; past the end, the number that it would have."""
+        if self.evenly_timed or not 0 <= seconds <= self.seconds[-1] + 0.5 / self.rate:
+            return round(seconds * self.rate) if self.evenly_timed else self.count
+        return int(nearest(self.seconds, np.array([seconds]))[0])
 
 
 def probe(path: Path) -> VideoFile:
@@ -47,32 +80,21 @@ def probe(path: Path) -> VideoFile:
     Raises:
         SourceError: The file is missing, empty, not a video, or was cut off so that its index is lost.
     """
-    av = load_av()
     _check_not_empty(path)
-    stamps: list[int] = []
-    count = keyframe_count = 0
-    try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    count += 1
-                    keyframe_count += packet.is_keyframe
-                    if packet.pts is not None:
-                        stamps.append(packet.pts)
-            rate = float(stream.average_rate or stream.guessed_rate or 0)
-            tick = float(stream.time_base or 0)
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
-    first = next(images(path), None)
+    parts = [_scanned(part) for part in chapters_of(path)]
+    count, keyframe_count = sum(len(part.stamps) for part in parts), sum(part.keyframes for part in parts)
+    rates = parts[0].rates
+    first = next(decoded_frames(path), None)
     if first is None or not count:
         raise SourceError(f"{path}: no image can be decoded; the file is damaged: copy it again, or remove it")
+    origins, seconds = _joined_times(parts)
+    rate = rate_of_stamps(np.zeros(0) if seconds is None else seconds, rates)
     if not (math.isfinite(rate) and rate > 0):
         raise SourceError(f"{path}: the file does not state its frame rate; convert it to mp4, or remove it")
-    height, width = first.shape[:2]
-    return VideoFile(
-        path, width, height, rate, count, _evenly_timed(np.array(stamps, np.float64) * tick, rate), keyframe_count
-    )
+    width, height = first.size
+    even = seconds is None or is_even(seconds, rate)
+    mirrored = first.orientation.mirrors
+    return VideoFile(path, width, height, rate, count, even, keyframe_count, seconds, origins, mirrored)
 
 
 def _check_not_empty(path: Path) -> None:
@@ -82,11 +104,67 @@ def _check_not_empty(path: Path) -> None:
         raise SourceError(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
 
 
-def _evenly_timed(seconds: Float64[np.ndarray, " images"], rate: float) -> bool:
-    if not len(seconds):  # a container without time stamps: its images are evenly spaced
-        return True
-    delay = np.sort(seconds) - seconds.min() - np.arange(len(seconds)) / rate
-    return bool(np.abs(delay).max() <= 1.5 / rate)
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """What one file of a take holds."""
+
+    stamps: Sequence[int | None]
+    """The time stamp of each image, in the file's order."""
+    tick: float
+    """Seconds that a stamp counts."""
+    keyframes: int
+    rates: Sequence[float]
+    """Images per second that the file states, the best first."""
+
+
+def _scanned(path: Path) -> _Scan:
+    av = load_av()
+    stamps: list[int | None] = []
+    keyframe_count = 0
+    try:
+        with _opened(path) as (container, stream):
+            for packet in container.demux(stream):
+                if packet.size and not packet.is_discard:
+                    stamps.append(packet.pts)
+                    keyframe_count += packet.is_keyframe
+            rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
+            return _Scan(stamps, float(stream.time_base or 0), keyframe_count, rates)
+    except av.error.FFmpegError as error:
+        raise _unreadable(path, error) from error
+
+
+def _joined_times(parts: Sequence[_Scan]) -> tuple[tuple[float, ...], Float64[np.ndarray, " images"] | None]:
+    """Return what the clock of each file shows at the take's first image, and the times of all images after it."""
+    origins: list[float] = []
+    joined: list[Float64[np.ndarray, " images"]] = []
+    begins = 0.0
+    for part in parts:
+        origin, seconds = _times(part.stamps, part.tick)
+        if seconds is None:
+            return (0.0,) * len(parts), None
+        origins.append(origin - begins)
+        joined.append(seconds + begins)
+        step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1 / max(next(iter(part.rates), 25.0), 1e-3)
+        begins = float(joined[-1][-1]) + step
+    return tuple(origins), np.concatenate(joined)
+
+
+def _times(stamps: Sequence[int | None], tick: float) -> tuple[float, Float64[np.ndarray, " images"] | None]:
+    """Return the time of a video's first image, and those of all images after it in the order in which they are shown.
+
+    There are no usable times (None) if images lack a stamp or share one, if the clock starts again in the middle, or if
+    it leaps.
+    """
+    if not tick or None in stamps or not stamps:
+        return 0.0, None
+    ticks = np.array(stamps, np.float64)
+    order = np.argsort(ticks, kind="stable")
+    seconds = (ticks[order] - ticks[order[0]]) * tick
+    steps = np.diff(seconds)
+    restarts = np.abs(order - np.arange(len(order))).max() > MOST_REORDERED
+    if restarts or (len(steps) and (steps.min() <= 0 or seconds[-1] > LEAP * len(steps) * np.median(steps))):
+        return 0.0, None
+    return float(ticks[order[0]] * tick), np.asarray(seconds, np.float64)
 
 
 def stated_count(path: Path) -> int:
@@ -98,8 +176,11 @@ def stated_count(path: Path) -> int:
     av = load_av()
     _check_not_empty(path)
     try:
-        with av.open(str(path)) as container:
-            return int(_video_stream(container, path).frames)
+        count = 0
+        for file in chapters_of(path):
+            with _opened(file) as (_, stream):
+                count += int(stream.frames)
+        return count
     except av.error.FFmpegError as error:
         raise _unreadable(path, error) from error
 
@@ -117,9 +198,9 @@ def images(path: Path, long_side: int | None = None, every: int = 1) -> Iterator
     Raises:
         SourceError: The file cannot be opened at all.
     """
-    for index, frame in enumerate(decoded_frames(path)):
+    for index, picture in enumerate(decoded_frames(path)):
         if index % every == 0:
-            yield _upright_rgb(frame, long_side)
+            yield picture.rgb(long_side)
 
 
 def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
@@ -136,10 +217,10 @@ def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
     number = next(wanted, None)
     if number is None:
         return
-    for index, frame in enumerate(decoded_frames(path)):
+    for index, picture in enumerate(decoded_frames(path)):
         if index < number:
             continue
-        image = _upright_rgb(frame, None)
+        image = picture.rgb()
         while number == index:
             yield image
             number = next(wanted, None)
@@ -155,7 +236,8 @@ def times_of(path: Path) -> Float64[np.ndarray, " images"]:
     Raises:
         SourceError: The file cannot be opened at all.
     """
-    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in decoded_frames(path)]
+    frames = (picture.frame for picture in decoded_frames(path))
+    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in frames]
     seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
     if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
         return np.asarray(seconds - seconds[0], np.float64)
@@ -171,15 +253,21 @@ def decoded_count(path: Path) -> int:
     return sum(1 for _ in decoded_frames(path))
 
 
-def keyframes(path: Path, count: int) -> Iterator[Any]:
-    """Yield up to `count` keyframes spread over a video, as PyAV's frames, decoding nothing else.
+def keyframes(path: Path, count: int) -> Iterator[Picture]:
+    """Yield up to `count` keyframes spread over a video, decoding nothing else; their numbers are not known (-1).
 
     Raises:
         SourceError: The file cannot be opened at all.
     """
+    files = chapters_of(path)
+    for file in files:
+        yield from _keyframes(file, -(-count // len(files)))
+
+
+def _keyframes(path: Path, count: int) -> Iterator[Picture]:
     av = load_av()
     with _opened(path) as (container, stream):
-        decoder = stream.codec_context
+        decoder, display = stream.codec_context, Display(path, stream)
         seen = set()
         for position in (np.arange(count) + 0.5) / count:
             try:
@@ -192,67 +280,98 @@ def keyframes(path: Path, count: int) -> Iterator[Any]:
                 frames = decoder.decode(packet) or decoder.decode(None)
             except av.error.FFmpegError:
                 continue
-            yield from frames[:1]
+            yield from (display.picture(frame, -1) for frame in frames[:1])
 
 
-def decoded_frames(path: Path) -> Iterator[Any]:
-    """Yield the images of a video in order, as PyAV's frames; a damaged file ends where it cannot be decoded further.
+def decoded_frames(path: Path) -> Iterator[Picture]:
+    """Yield the images of a video in order; a damaged file ends where it cannot be decoded further.
 
     Raises:
-        SourceError: The file cannot be opened at all.
+        SourceError: The file cannot be opened at all, or the shape of its images changes.
     """
     av = load_av()
-    with _opened(path) as (container, stream):
-        stream.thread_type = "AUTO"
-        frames = container.decode(stream)
-        while True:
-            try:
-                frame = next(frames, None)
-            except av.error.FFmpegError:
-                return
-            if frame is None:
-                return
-            yield frame
+    number = itertools.count()
+    display: Display | None = None
+    for part, file in enumerate(chapters_of(path)):
+        with _opened(file) as (container, stream):
+            stream.thread_type = "AUTO"
+            display = Display(file, stream) if display is None else display.continued(file, stream)
+            frames = container.decode(stream)
+            while True:
+                try:
+                    frame = next(frames, None)
+                except av.error.FFmpegError:
+                    frame = None
+                if frame is None:
+                    break
+                yield display.picture(frame, next(number), part)
+
+
+def pictures_of(video: VideoFile) -> Iterator[Picture]:
+    """Yield the images of a video, numbered by their time stamps: one that cannot be decoded leaves a gap.
+
+    Raises:
+        SourceError: The file cannot be opened at all, or the shape of its images changes.
+    """
+    number = -1
+    for picture in decoded_frames(video.path):
+        stamp = picture.frame.pts
+        following = number + 1
+        if video.stamps is not None and stamp is not None:
+            at = float(stamp * picture.frame.time_base) - video.origins[picture.part]
+            here = int(nearest(video.stamps, np.array([at]))[0])
+            if abs(video.stamps[here] - at) < EVEN / video.rate and here > number:
+                following = here
+        number = following
+        yield replace(picture, number=number)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container and its video stream."""
-    av = load_av()
-    try:
-        container = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
+    container = open_container(path)
     with container:
         yield container, _video_stream(container, path)
 
 
-def start_time(path: Path) -> float:
-    """Return the time stamp of a video's first image in seconds, on the clock of its sound's time stamps."""
+def open_container(path: Path) -> Any:
+    """Open a file with PyAV.
+
+    The path is made absolute, because FFmpeg takes what stands before a colon in a relative path for a protocol. Text
+    in the file that is not UTF-8 is of no interest here.
+
+    Raises:
+        SourceError: The file cannot be opened.
+    """
     av = load_av()
     try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            first = next(container.decode(stream), None)
-            return float(first.pts * first.time_base) if first is not None and first.pts is not None else 0.0
-    except av.error.FFmpegError as error:
+        return av.open(str(path.absolute()), metadata_errors="replace")
+    except (av.error.FFmpegError, UnicodeError) as error:
         raise _unreadable(path, error) from error
 
 
-def _upright_rgb(frame: Any, long_side: int | None) -> Image:
-    if long_side is not None and max(frame.width, frame.height) > long_side:
-        scale = long_side / max(frame.width, frame.height)
-        width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-        frame = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA")
-    image: Image = frame.to_ndarray(format="rgb24")
-    quarter_turns = round(frame.rotation / 90) % 4  # the container states degrees counter-clockwise
-    return np.ascontiguousarray(np.rot90(image, quarter_turns)) if quarter_turns else image
+def start_time(path: Path) -> float:
+    """Return the time stamp of a video's first image in seconds, on the clock of its sound's time stamps."""
+    picture = next(decoded_frames(path), None)
+    if picture is None or picture.frame.pts is None:
+        return 0.0
+    return float(picture.frame.pts * picture.frame.time_base)
 
 
 def _video_stream(container: Any, path: Path) -> Any:
-    if not container.streams.video:
+    """Return the stream that shows the scene: not the cover picture or the thumbnails that some cameras add."""
+    attached, thumbnails = 0x400, 0x800  # FFmpeg's dispositions
+    streams = container.streams.video
+    if not streams:
         raise SourceError(f"{path}: the file contains no video (sound only?); remove it from the folder")
-    return container.streams.video[0]
+
+    def worth(stream: Any) -> tuple[bool, bool, bool, int]:
+        disposition = int(stream.disposition)
+        moving = not disposition & (attached | thumbnails) and stream.frames != 1
+        size = stream.width * stream.height if stream.codec_context is not None else 0
+        return stream.codec_context is not None, moving, bool(disposition & 1), size
+
+    return max(streams, key=worth)  # of equals, the first
 
 
 def _unreadable(path: Path, error: Exception) -> SourceError:

@@ -7,7 +7,7 @@ has been seen, the person is chosen and the crops are cut out.
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Set
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,8 +22,9 @@ from mcss.images import Image, encode_jpeg
 from mcss.video.background import EmptyScene, empty_scene
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.crops import Crop, CropSettings
-from mcss.video.decoding import VideoFile, decoded_frames, images, keyframes
+from mcss.video.decoding import VideoFile, decoded_frames, images, keyframes, pictures_of
 from mcss.video.detectors import DetectorName, PersonDetector, person_detector
+from mcss.video.display import Picture
 from mcss.video.people import MotionDetector, ViewTracker
 from mcss.video.spool import Rectangle, SurroundingsSpool, surroundings
 from mcss.video.target import ClickedPoint, Target, choose_target
@@ -104,11 +105,11 @@ class ViewToCrop:
             detector, long_side = MotionDetector(scene), MOTION_SIDE
         spool = SurroundingsSpool(self.crop.size, self.crop.margin, self.video.width, self.video.height)
         try:
-            target, boxes = yield from self._tracked_target(detector, long_side, spool, note)
+            target, boxes, lost = yield from self._tracked_target(detector, long_side, spool, note)
         except BaseException:
             spool.close()
             raise
-        return ViewCrops(self, boxes, spool, target)
+        return ViewCrops(self, boxes, spool, target, lost)
 
     def check_decoded(self, count: int, note: Note) -> None:
         """Report how many images could not be decoded.
@@ -117,23 +118,24 @@ class ViewToCrop:
             SourceError: Too many could not.
         """
         lost = self.video.count - count
+        lacking = "the instants of these images lack this view"
+        if self.video.stamps is None:
+            lacking = f"from there on it is {lost} images ahead of the other views, unless they are the last ones"
         if lost > self.crop.max_missing or not count:
             raise SourceError(
                 f"{self.video.path}: only {count} of its {self.video.count} images can be decoded; the file is "
                 "damaged or was cut off: copy it again, or cut all views of the sequence to the undamaged part"
             )
         if lost > 0:
-            note(
-                f"{self.video.path}: {lost} of its {self.video.count} images cannot be decoded; from there on it is "
-                f"{lost} images ahead of the other views, unless they are the last ones"
-            )
+            note(f"{self.video.path}: {lost} of its {self.video.count} images cannot be decoded; {lacking}")
 
     def _tracked_target(
         self, detector: PersonDetector, long_side: int, spool: SurroundingsSpool, note: Note
-    ) -> Generator[int, None, tuple[Target, Float64[np.ndarray, "m 4"]]]:
+    ) -> Generator[int, None, tuple[Target, Float64[np.ndarray, "m 4"], Set[int]]]:
         """Track people, keep the surroundings of all detections, and return the target with its boxes.
 
-        There is a box for each wanted image that can be decoded.
+        There is a box for each wanted image up to the last that can be decoded; the numbers of those before it that
+        cannot are returned too.
         """
         step = max(1, int(self.rate / MIN_DETECTION_RATE))
         around = max(step, round(AROUND * self.rate))
@@ -141,7 +143,7 @@ class ViewToCrop:
         tracker = ViewTracker(detector, self.rate / step, -(-len(self.image_numbers) // step))
         detected: list[Float64[np.ndarray, "n 4"]] = []
         waiting: deque[YuvImage] = deque()
-        reader = FrameReader(self.video.path)
+        reader = FrameReader(self.video)
 
         @lru_cache(maxsize=1)  # images between two detections have the same surroundings
         def surroundings_of(first: int, last: int) -> list[tuple[Rectangle, float]]:
@@ -160,11 +162,6 @@ class ViewToCrop:
                 if index % step == 0:
                     small = image.thumbnail(long_side)
                     height, width = small.shape[:2]
-                    if detected and tracker.size != (width, height):
-                        raise SourceError(
-                            f"{self.video.path}: its image {number} has another shape than those before; cut the "
-                            "video where the shape changes"
-                        )
                     scale = np.array([self.video.width / width, self.video.height / height] * 2)
                     detected.append(tracker.update(small).boxes * scale)
                 waiting.append(image)
@@ -187,7 +184,7 @@ class ViewToCrop:
             note(f"{self.video.path}: no person seen in {1 - seen:.0%} of its images; boxes are interpolated there")
         boxes = np.full((len(spool), 4), np.nan)
         boxes[::step] = target.boxes
-        return target, interpolated_boxes(boxes)
+        return target, interpolated_boxes(boxes), reader.lost
 
     def _nobody_found(self) -> SourceError:
         find = self.search.find
@@ -205,13 +202,13 @@ class ViewToCrop:
     def _scene_samples(self) -> Generator[int, None, list[Image]]:
         """Collect small images spread over the video."""
         if self.video.keyframes >= MIN_KEYFRAMES:
-            samples = [yuv_of(frame).thumbnail(MOTION_SIDE) for frame in keyframes(self.video.path, SCENE_SAMPLES)]
+            samples = [yuv_of(picture).thumbnail(MOTION_SIDE) for picture in keyframes(self.video.path, SCENE_SAMPLES)]
             if len(samples) >= MIN_KEYFRAMES:
                 return samples
         samples = []
         last = len(self.image_numbers) - 1
         spread = np.unique(self.image_numbers[np.linspace(0, last, SCENE_SAMPLES).round().astype(int)])
-        with closing(FrameReader(self.video.path)) as reader:
+        with closing(FrameReader(self.video)) as reader:
             for number in spread.tolist():
                 image = reader.image(number)
                 if image is None:
@@ -226,7 +223,7 @@ class ViewToCrop:
         path = self.search.empty_scene
         if path is None:
             return None
-        first = next((yuv_of(frame).thumbnail(MOTION_SIDE) for frame in decoded_frames(self.video.path)), None)
+        first = next((yuv_of(picture).thumbnail(MOTION_SIDE) for picture in decoded_frames(self.video.path)), None)
         scenes = list(itertools.islice(images(path, MOTION_SIDE), 25))
         if first is None or not scenes or scenes[0].shape != first.shape:
             expected = f"{first.shape[1]}×{first.shape[0]}" if first is not None else "unknown"
@@ -248,29 +245,38 @@ def _loaded_detector(name: DetectorName, weights: Path | None) -> PersonDetector
 class FrameReader:
     """Reads a video's images by their numbers, which must not decrease."""
 
-    def __init__(self, path: Path) -> None:
-        self._frames = decoded_frames(path)
-        self._latest: YuvImage | None = None
+    def __init__(self, video: VideoFile) -> None:
+        self._pictures = pictures_of(video)
+        self._number = -1
+        self._picture: Picture | None = None
+        self._image: YuvImage | None = None
         self.count = 0
         """Number of images decoded so far."""
+        self.lost: set[int] = set()
+        """Numbers of the images that were asked for but cannot be decoded; the ones after them stand in for them."""
 
     def image(self, number: int) -> YuvImage | None:
-        """Return an image; None if the video ends before it."""
-        while self.count <= number:
-            frame = next(self._frames, None)
-            if frame is None:
+        """Return an image, or the one after it if it cannot be decoded; None if the video ends before it."""
+        while self._number < number:
+            self._picture = next(self._pictures, None)
+            self._image = None
+            if self._picture is None:
                 return None
+            self._number = self._picture.number
             self.count += 1
-            self._latest = yuv_of(frame) if self.count == number + 1 else None
-        return self._latest
+        if self._number > number:
+            self.lost.add(number)
+        if self._image is None and self._picture is not None:
+            self._image = yuv_of(self._picture)
+        return self._image
 
     def read_to_end(self) -> None:
         """Decode the rest of the video in order to count its images."""
-        self.count += sum(1 for _ in self._frames)
+        self.count += sum(1 for _ in self._pictures)
 
     def close(self) -> None:
         """Close the file."""
-        close = getattr(self._frames, "close", None)
+        close = getattr(self._pictures, "close", None)
         if close is not None:
             close()
 
@@ -284,11 +290,12 @@ class ViewCrops:
         boxes: Float64[np.ndarray, "n 4"],
         spool: SurroundingsSpool | None = None,
         target: Target | None = None,
+        lost: Set[int] = frozenset(),
     ) -> None:
         video = view.video
         self.target = target
         """The person who was found; None if the boxes were given."""
-        self._view, self._spool = view, spool
+        self._view, self._spool, self._lost = view, spool, lost
         self._crop_boxes = steady_crop_boxes(boxes, view.rate, view.crop.margin, video.width, video.height)
         self.decoded_again = 0
         """Number of crops for which an image had to be decoded a second time."""
@@ -296,21 +303,28 @@ class ViewCrops:
     def __len__(self) -> int:
         return len(self._crop_boxes)
 
-    def crops(self, count: int, note: Note) -> Generator[Crop]:
-        """Yield the first crops.
+    def crops(self, count: int, note: Note) -> Generator[Crop | None]:
+        """Yield the first crops; None where an image cannot be decoded.
 
         Raises:
             SourceError: The video is damaged.
         """
         view = self._view
-        with closing(FrameReader(view.video.path)) as reader:
+        with closing(FrameReader(view.video)) as reader:
             for index, crop_box in enumerate(self._crop_boxes[:count]):
+                number = int(view.image_numbers[index])
+                if number in self._lost:
+                    yield None
+                    continue
                 source = self._spool.part_with(index, crop_box) if self._spool is not None else None
                 if source is None:
-                    image = reader.image(int(view.image_numbers[index]))
+                    image = reader.image(number)
                     if image is None:
                         view.check_decoded(reader.count, note)
                         return
+                    if number in reader.lost:
+                        yield None
+                        continue
                     self.decoded_again += 1
                     source = image, crop_box
                 pixels, (x0, y0, x1, y1) = source[0].crop(source[1], view.crop.size)
@@ -323,7 +337,7 @@ class ViewCrops:
 
 
 def all_crops(view: ViewToCrop, note: Note, advance: Callable[[int], None]) -> Iterator[bytes]:
-    """Yield all crops of a view that need not stay in step with other views, as JPEG."""
+    """Yield all crops of a view as JPEG; where an image cannot be decoded, the crop before it stands in for it."""
     search = view.find_person(note)
     while True:
         try:
@@ -332,6 +346,9 @@ def all_crops(view: ViewToCrop, note: Note, advance: Callable[[int], None]) -> I
             view_crops: ViewCrops = end.value
             break
     with closing(view_crops):
+        data = b""
         for crop in view_crops.crops(len(view_crops), note):
             advance(1)
-            yield encode_jpeg(crop.pixels, view.crop.quality)
+            data = encode_jpeg(crop.pixels, view.crop.quality) if crop is not None else data
+            if data:
+                yield data

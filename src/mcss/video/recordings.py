@@ -2,14 +2,26 @@
 
 import filecmp
 import itertools
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mcss.data.instants import natural_order
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
+from mcss.video.chapters import is_later_chapter
 from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile, probe
+
+BESIDE_VIDEOS = frozenset(
+    {".json", ".toml", ".txt", ".md", ".csv", ".yaml", ".yml", ".ini", ".log", ".xml", ".db", ".lnk", ".png", ".jpg"}
+    | {".jpeg", ".pdf", ".wav", ".thm", ".srt", ".npz", ".npy", ".c3d", ".trc", ".bvh", ".zip", ".html"}
+)
+"""Endings of files that may lie beside videos without being taken for views that were forgotten."""
+
+NUMBERED = re.compile(r"(.*?)(\d{4,})([_-]?\w?)", re.DOTALL)
+"""A name with the running number that a camera gives to its clips."""
 
 ViewName = tuple[str, str, str]
 """Subject, sequence, view."""
@@ -55,7 +67,7 @@ def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Rec
     for (subject, sequence), paths in video_files(folder).items():
         try:
             _check_names(paths, subject, sequence)
-            recordings.append(Recording(subject, sequence, tuple(map(probe, paths))))
+            recordings.append(Recording(subject, sequence, tuple(map(_probed, paths))))
         except SourceError as problem:
             faults.append(str(problem))
     if faults and (problems is None or not recordings):
@@ -63,6 +75,35 @@ def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Rec
     if problems is not None:
         problems += faults
     return recordings
+
+
+def left_out_files(folder: Path) -> list[str]:
+    """Return the files in a folder of videos that are neither videos nor anything that belongs beside them."""
+    found = []
+    for path in sorted(folder.rglob("*"), key=lambda p: natural_order(str(p))):
+        within = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in within.parts)
+        known = path.suffix.lower() in VIDEO_SUFFIXES | BESIDE_VIDEOS or path.stem.lower() == "poses"
+        if path.is_file() and not hidden and not known:
+            found.append(str(within))
+    return found
+
+
+def left_out_note(folder: Path) -> list[str]:
+    """Return a note that names the files left out of a folder of videos; none if there are none."""
+    files = left_out_files(folder)
+    if not files:
+        return []
+    more = f" and {len(files) - 6} more" if len(files) > 6 else ""
+    return [
+        f"{folder}: left out, as their endings are not those of videos: {', '.join(files[:6])}{more}; convert them to "
+        "mp4 if they are views"
+    ]
+
+
+def _probed(path: Path) -> VideoFile:
+    with damage_as(SourceError, lambda why: f"{path}: cannot be read as a video ({why}); copy it again, or remove it"):
+        return probe(path)
 
 
 def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
@@ -77,15 +118,16 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
     layout = "expected subject/sequence/view.mp4, or the views of one recording directly in the folder"
     files: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*"), key=lambda p: natural_order(str(p))):
-        within = path.relative_to(folder).parts
-        if path.suffix.lower() in VIDEO_SUFFIXES and not any(part.startswith(".") for part in within):
+        within = tuple(unicodedata.normalize("NFC", part) for part in path.relative_to(folder).parts)
+        hidden = any(part.startswith(".") for part in within)
+        if path.suffix.lower() in VIDEO_SUFFIXES and not hidden and not is_later_chapter(path):
             files[within[:-1]].append(path)
     if not files:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise SourceError(f"{folder}: there are no videos ({kinds}) in it; {layout}")
     depths = {len(parents) for parents in files}
     if depths == {0}:
-        name = folder.resolve().name or "recording"
+        name = unicodedata.normalize("NFC", folder.resolve().name) or "recording"
         return {(name, name): files[()]}
     if depths != {2}:
         misplaced = next(path for parents, paths in files.items() for path in paths if len(parents) != 2)
@@ -105,8 +147,31 @@ def _check_names(paths: Sequence[Path], subject: str, sequence: str) -> None:
             f"{folder}: expected two or more synchronised views of the same scene, got only {paths[0].name}; mcss "
             "learns from what the views of one instant have in common"
         )
+    _check_not_clips_of_one_camera(paths)
     for a, b in itertools.combinations(paths, 2):
         if a.stem.casefold() == b.stem.casefold():
             raise SourceError(f"{folder}: {a.name} and {b.name} are the same view twice; remove or rename one")
         if a.stat().st_size == b.stat().st_size > 0 and filecmp.cmp(a, b, shallow=False):
             raise SourceError(f"{folder}: {a.name} and {b.name} hold the same video; each view needs its own camera")
+
+
+def _check_not_clips_of_one_camera(paths: Sequence[Path]) -> None:
+    """Refuse clips that one camera seems to have recorded one after the other, such as DJI_0001 and DJI_0002.
+
+    AVCHD cameras (00000.MTS, 00001.MTS) and DJI's split long takes into such clips.
+    """
+    parts = [NUMBERED.fullmatch(path.stem) for path in paths]
+    if not all(parts):
+        return
+    named = [part for part in parts if part is not None]
+    prefixes = {(part[1], part[3], path.suffix.lower()) for part, path in zip(named, paths, strict=True)}
+    numbers = sorted(int(part[2]) for part in named)
+    prefix, _, suffix = next(iter(prefixes))
+    splits = prefix.upper().startswith("DJI_") or (not prefix and suffix in (".mts", ".m2ts"))
+    if len(prefixes) == 1 and splits and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+        names = ", ".join(path.name for path in paths)
+        raise SourceError(
+            f"{paths[0].parent}: {names} are numbered like clips that one camera recorded one after the other; if they "
+            "are parts of one take, join them without encoding them again (ffmpeg -f concat -safe 0 -i LIST -c copy "
+            "left.mp4, where LIST has a line file 'NAME' for each part); if they are views, name them after the cameras"
+        )

@@ -1,6 +1,7 @@
 """Which of several people in a view is wanted: the largest, or the person whom the user points at."""
 
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,11 +57,11 @@ class ClickedPoint:
             x = y = time = math.nan
         if not name or not all(map(math.isfinite, (x, y, time))) or not (in_seconds or time.is_integer()):
             raise ValueError(f"click: expected {SYNTAX}, got {text!r}")
-        return cls(name, x, y, time, in_seconds)
+        return cls(unicodedata.normalize("NFC", name), x, y, time, in_seconds)
 
     def image_number(self, video: VideoFile) -> int:
         """Return the number of the image in the view's video."""
-        return round(self.when * video.rate) if self.in_seconds else int(self.when)
+        return video.image_at(self.when) if self.in_seconds else int(self.when)
 
     def __str__(self) -> str:
         return f"{self.x:g},{self.y:g}@{self.when:g}{'s' if self.in_seconds else ''}"

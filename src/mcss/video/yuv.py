@@ -6,13 +6,13 @@ are cropped and scaled first, and only the result is converted to RGB.
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from mcss.images import Image
+from mcss.video.display import Picture
 
 Plane = UInt8[np.ndarray, "_ _"]
 
@@ -109,9 +109,11 @@ class YuvImage:
         return _rgb(planes, self.colours)
 
 
-def yuv_of(frame: Any) -> YuvImage:
-    """Return the planes of a frame decoded by PyAV, turned upright. They share the frame's memory."""
-    name, space, value_range = frame.format.name, int(frame.colorspace), int(frame.color_range)
+def yuv_of(picture: Picture) -> YuvImage:
+    """Return the planes of a decoded picture, upright and with square pixels. They may share the frame's memory."""
+    space, value_range = int(picture.frame.colorspace), int(picture.frame.color_range)
+    frame = picture.square_frame
+    name = frame.format.name
     if name in _PLAIN:
         planes = [
             np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
@@ -120,10 +122,7 @@ def yuv_of(frame: Any) -> YuvImage:
         colours = space, _FULL_RANGE if name == "yuvj420p" else value_range
     else:
         planes, colours = _from_rgb(frame.to_ndarray(format="rgb24")), (5, 1)
-    quarter_turns = round(frame.rotation / 90) % 4  # the container states degrees counter-clockwise
-    if quarter_turns:
-        planes = [np.rot90(plane, quarter_turns) for plane in planes]
-    y, u, v = planes
+    y, u, v = map(picture.orientation.applied, planes)
     return YuvImage(y, u, v, colours=colours)
 
 

@@ -1,6 +1,7 @@
 """The person's boxes as given by the user in a CSV file."""
 
 import math
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def read_boxes(
 def _parsed(
     where: str, line: Mapping[str, str], sizes: Mapping[ViewName, tuple[int, int, int]]
 ) -> tuple[ViewName, int, tuple[float, ...]]:
-    view = (line["subject"], line["sequence"], line["view"])
+    subject, sequence, name = (unicodedata.normalize("NFC", line[key]) for key in ("subject", "sequence", "view"))
+    view = (subject, sequence, name)
     if view not in sizes:
         known = ", ".join("/".join(name) for name in sorted(sizes)[:12]) + (", …" if len(sizes) > 12 else "")
         raise SourceError(f"{where}: there is no video of subject/sequence/view {'/'.join(view)}; there are: {known}")

@@ -16,7 +16,7 @@ from jaxtyping import Float32, Float64, Int64
 from mcss.data.formats.joint_names import JointMapping, JointSource, joint_positions, joints_of
 from mcss.data.formats.pose_files import POSE_SUFFIXES, read_pose_file
 from mcss.data.formats.trajectories import Trajectories
-from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up
+from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up, without_broken_bones
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 
@@ -97,9 +97,15 @@ def pose_file(folder: Path) -> Path | None:
 
 
 def read_labels(
-    path: Path, count: int, rate: float, settings: PoseSettings | None = None, first: int = 0
+    path: Path,
+    count: int,
+    rate: float,
+    settings: PoseSettings | None = None,
+    first: int = 0,
+    times: Float64[np.ndarray, " instants"] | None = None,
+    image_seconds: Float64[np.ndarray, " images"] | None = None,
 ) -> RecordingLabels:
-    """Read the pose of each of `count` instants, of which there are `rate` per second.
+    """Read the pose of each of `count` instants, of which there are about `rate` per second.
 
     Between two samples at most `max_gap` apart, joints are interpolated linearly. Elsewhere, a sample within a quarter
     of a frame is used as it is. Otherwise, and if a joint is missing, there is no pose.
@@ -110,6 +116,9 @@ def read_labels(
         rate: Instants per second.
         settings: How the file is read; a file beside it takes precedence. None uses the defaults.
         first: Number of the first instant that the capture takes; labels may be missing before it.
+        times: Seconds of each instant; None if instant i is at i / `rate`.
+        image_seconds: Seconds of each image of the first view, for files that count images; None if they are evenly
+            spaced.
 
     Raises:
         SourceError: The file cannot be read, lacks joints, fits no person in any unit or axis, or has no sample in
@@ -118,20 +127,27 @@ def read_labels(
     settings, mapping = _settings_for(path, settings or PoseSettings())
     source = read_pose_file(path)
     joints = joints_of(path, source.names, mapping)
-    positions = joint_positions(source.points, joints)
+    positions, broken = without_broken_bones(joint_positions(source.points, joints))
     if not np.isfinite(positions).all(axis=(1, 2)).any():
         raise SourceError(
             f"{path}: none of its {len(source)} samples has all joints ({_rarest_joints(positions)}); fill the gaps, "
             "or name other points in a mapping file (setting poses.joints)"
         )
     upright, notes = _in_world(path, positions, source, settings)
-    seconds = _seconds(source, rate, settings)
-    poses = sampled(upright, seconds, np.arange(count) / rate, settings.max_gap, 0.25 / rate)
+    notes = [*(f"{path}: {note}" for note in source.notes), *notes]
+    if broken:
+        notes.append(
+            f"{path}: {broken:,} of its {len(source):,} samples have a bone of impossible length (a marker that was "
+            "lost, or a code for one, such as 9999999), so they give no label"
+        )
+    seconds = _seconds(source, rate, settings, image_seconds)
+    times = np.arange(count) / rate if times is None else times
+    poses = sampled(upright, seconds, times, settings.max_gap, 0.25 / rate)
     labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
     if not labelled:
         raise SourceError(
             f"{path}: no image has a label: its samples lie between {seconds[0]:.3f} s and {seconds[-1]:.3f} s, the "
-            f"images between {first / rate:.3f} and {(count - 1) / rate:.3f} s, and gaps of more than "
+            f"images between {times[first]:.3f} and {times[-1]:.3f} s, and gaps of more than "
             f"{settings.max_gap:g} s are not bridged; check the settings poses.offset, poses.rate and poses.max_gap"
         )
     if labelled < 0.9 * (count - first):
@@ -191,7 +207,13 @@ def _in_world(
     return upright, [f"{path}: {note}" for note in (unit_note, up_note) if note]
 
 
-def _seconds(source: Trajectories, rate: float, settings: PoseSettings) -> Float64[np.ndarray, " samples"]:
+def _seconds(
+    source: Trajectories,
+    rate: float,
+    settings: PoseSettings,
+    image_seconds: Float64[np.ndarray, " images"] | None,
+) -> Float64[np.ndarray, " samples"]:
+    """Return the time of each sample on the clock of the videos."""
     if settings.rate is not None:
         return np.arange(len(source)) / settings.rate + settings.offset
     if source.times is None:
@@ -199,7 +221,13 @@ def _seconds(source: Trajectories, rate: float, settings: PoseSettings) -> Float
             f"{source.path}: the file does not state how many samples per second it has; add times, or use the setting "
             "poses.rate"
         )
-    return (source.times / rate if source.clock == "images" else source.times) + settings.offset
+    if source.clock != "images":
+        return source.times + settings.offset
+    if image_seconds is None or len(image_seconds) < 2:
+        return source.times / rate + settings.offset
+    inside = source.times.clip(0, len(image_seconds) - 1)
+    at = np.interp(inside, np.arange(len(image_seconds)), image_seconds)
+    return at + (source.times - inside) / rate + settings.offset
 
 
 def _settings_for(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping]:
@@ -245,7 +273,7 @@ def _table(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:  # syntax and encoding errors are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # syntax and encoding errors are ValueErrors
         raise SourceError(f"{path}: cannot be read as TOML or JSON ({error}); correct it") from error
     if not isinstance(table, dict):
         raise SourceError(f"{path}: expected a table of names and values, got a {type(table).__name__}")

@@ -6,8 +6,10 @@ beside the videos (`mcss.sources.videos.pose_labels`).
 """
 
 import glob
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,17 +18,17 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.schema import CaptureInfo, Selector
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
 from mcss.progress import Progress
 from mcss.sources.source import FolderContents, Source
 from mcss.sources.videos.given_boxes import read_boxes
 from mcss.sources.videos.pose_labels import PoseSettings, RecordingLabels, pose_file, read_labels
-from mcss.sources.videos.video_sequence import VideoSequence, clock_warnings, timing_warnings, views_in_step
+from mcss.sources.videos.video_sequence import VideoSequence, clock_warnings, timing_notes, views_in_step
 from mcss.video.boxes import interpolated_boxes
 from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile
 from mcss.video.detectors import DetectorName, person_detector
 from mcss.video.person_crops import PersonSearch, ViewToCrop
-from mcss.video.recordings import Recording, ViewName, find_recordings, video_files
+from mcss.video.recordings import Recording, ViewName, find_recordings, left_out_note, video_files
 from mcss.video.sync.clocks import Clocks, Timeline, read_clocks, timeline
 from mcss.video.target import ClickedPoint, clicked_points, clicks_as_settings
 
@@ -53,8 +55,8 @@ class Videos(Source):
     find: Literal["motion"] | DetectorName = "motion"
     """How people are found: by their motion in front of a static camera, or by a detector, for moving cameras."""
     detector_weights: Path | None = None
-    """A file of the detector's weights: .safetensors or .pth; .tflite for blazepose. By default they are downloaded
-    from torchvision's hub."""
+    """A file of the detector's weights, .safetensors or .pth. By default they come with mcss (blazepose) or from
+    torchvision's hub."""
     click: tuple[str, ...] = ()
     """Which of several people to use: VIEW=X,Y@WHEN, such as left=640,380@12 (image 12) or left=640,380@0.5s."""
     boxes: Path | None = None
@@ -87,7 +89,8 @@ class Videos(Source):
         usable: list[_UsableRecording] = []
         for recording in recordings:
             try:
-                usable.append(self._checked(recording, clocks.get(recording.name)))
+                with _faults_of(recording):
+                    usable.append(self._checked(recording, clocks.get(recording.name)))
             except SourceError as problem:
                 problems.append(str(problem))
         if not usable:
@@ -103,6 +106,7 @@ class Videos(Source):
             [self._sequence(recording, boxes, clicks, out) for recording in usable],
             self._info(usable, clocks, labelled, clicks),
             problems,
+            left_out_note(folder),
             expected=Counter(subject for subject, _ in video_files(folder)),
         )
 
@@ -114,7 +118,7 @@ class Videos(Source):
         """
         line = timeline(recording, clocks, self.every)
         notes = views_in_step(recording, self.max_missing) if clocks is None else clock_warnings(recording, clocks)
-        notes += timing_warnings(recording)
+        notes += timing_notes(recording, line)
         if not self.test_subjects and self.test_fraction and self._train_stop(line) < line.first + 1:
             shortest = min(recording.views, key=lambda view: view.count)
             raise SourceError(
@@ -130,7 +134,10 @@ class Videos(Source):
         Their time is counted from instant 0: the first image, or with `mcss sync` that of the reference view.
         """
         path = pose_file(recording.views[0].path.parent) if self.poses.read else None
-        return None if path is None else read_labels(path, line.first + line.count, line.rate, self.poses, line.first)
+        if path is None:
+            return None
+        count, images = line.first + line.count, recording.views[0].seconds
+        return read_labels(path, count, line.rate, self.poses, line.first, line.time_of(np.arange(count)), images)
 
     def _given_boxes(self, recordings: Sequence[Recording]) -> Mapping[ViewName, Float64[np.ndarray, "frames 4"]]:
         if self.boxes is None:
@@ -161,6 +168,8 @@ class Videos(Source):
             tuple(views),
             line.frames,
             line.rate,
+            line.times,
+            line.seen,
             usable.labels,
             usable.notes,
             _track_sheet(out, recording),
@@ -170,9 +179,12 @@ class Videos(Source):
         """Return the user's image or video of the empty scene of a view, if there is one."""
         if self.background is None:
             return None
-        for place in (f"{recording.subject}/{recording.sequence}", recording.subject, "."):
-            for path in sorted((self.background / place).glob(f"{glob.escape(video.name)}.*")):
-                if path.suffix.lower() in BACKGROUND_SUFFIXES:
+        within = recording.views[0].path.parent.parts[-2:]
+        for place in (Path(*within), Path(*within[:1]), Path(recording.subject, recording.sequence), Path()):
+            beside = sorted((self.background / place).glob("*"))
+            for path in beside:
+                named = unicodedata.normalize("NFC", path.stem) == video.name
+                if named and path.suffix.lower() in BACKGROUND_SUFFIXES:
                     return path
         return None
 
@@ -206,8 +218,9 @@ class Videos(Source):
     def _splits(self, usable: Sequence["_UsableRecording"]) -> dict[str, tuple[Selector, ...]]:
         if self.test_subjects:
             subjects = tuple(dict.fromkeys(u.recording.subject for u in usable))
-            unknown = sorted(set(self.test_subjects) - set(subjects))
-            train_subjects = tuple(subject for subject in subjects if subject not in self.test_subjects)
+            held_out = tuple(unicodedata.normalize("NFC", subject) for subject in self.test_subjects)
+            unknown = sorted(set(held_out) - set(subjects))
+            train_subjects = tuple(subject for subject in subjects if subject not in held_out)
             if unknown or not train_subjects:
                 raise SourceError(
                     f"test_subjects {', '.join(self.test_subjects)}: expected some, not all, of the subjects: "
@@ -215,7 +228,7 @@ class Videos(Source):
                 )
             return {  # one selector each, so that subjects whose files are corrected later can be added
                 "train": tuple(Selector(subjects=(subject,)) for subject in train_subjects),
-                "test": tuple(Selector(subjects=(subject,)) for subject in self.test_subjects),
+                "test": tuple(Selector(subjects=(subject,)) for subject in held_out),
             }
         if not self.test_fraction:
             return {"train": (Selector(),)}
@@ -237,6 +250,11 @@ class _UsableRecording:
     line: Timeline
     labels: RecordingLabels | None
     notes: tuple[str, ...]
+
+
+def _faults_of(recording: Recording) -> AbstractContextManager[None]:
+    """Report whatever goes wrong with the files of a recording as a fault of that recording."""
+    return damage_as(SourceError, lambda why: f"{recording.name}: its files cannot be used ({why}); copy them again")
 
 
 def _track_sheet(out: str | Path, recording: Recording) -> Path | None:

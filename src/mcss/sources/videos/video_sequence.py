@@ -1,22 +1,23 @@
 """One recording of a folder of videos: whether its views fit together, and the rows that it gives a capture."""
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float64, Int64
 
 from mcss.data.schema import Frame
 from mcss.errors import SourceError
 from mcss.sources.assembly import Note
 from mcss.sources.rows import SequenceInstants, SequenceView, multi_view_rows
 from mcss.sources.videos.pose_labels import RecordingLabels
+from mcss.video.crops import Crop
 from mcss.video.person_crops import ViewToCrop
 from mcss.video.recordings import Recording
-from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, SYNC_FILE, Clocks
+from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, SYNC_FILE, Clocks, Timeline, in_step
 from mcss.video.track_sheet import report_targets
 
 
@@ -24,32 +25,37 @@ def views_in_step(recording: Recording, max_missing: int) -> list[str]:
     """Check that the views of a recording without clocks can be in step.
 
     Returns:
-        A note if longer views are cut.
+        A note if longer views are cut, or if their rates differ.
 
     Raises:
-        SourceError: The views differ in frame rate, or by more than `max_missing` images.
+        SourceError: The views differ in length by more than `max_missing` images.
     """
-    short = min(recording.views, key=lambda view: view.count)
-    long = max(recording.views, key=lambda view: view.count)
+    short = min(recording.views, key=lambda view: float(view.seconds[-1]))
+    long = max(recording.views, key=lambda view: float(view.seconds[-1]))
     slow = min(recording.views, key=lambda view: view.rate)
     fast = max(recording.views, key=lambda view: view.rate)
-    if fast.rate - slow.rate > 1e-3 * fast.rate:
-        raise SourceError(
-            f"{slow.path} has {slow.rate:.5g} images per second, {fast.path} {fast.rate:.5g}; expected one rate: "
-            "let `mcss sync` find out how they fit together, or convert them to one frame rate first"
+    notes = []
+    if all(view.evenly_timed for view in recording.views) and not in_step(recording):
+        notes.append(
+            f"{recording.name}: {slow.path.name} has {slow.rate:.5g} images per second, {fast.path.name} "
+            f"{fast.rate:.5g}: each instant takes the image of every view that is nearest in time, as if all cameras "
+            "had started together; let `mcss sync` find out whether they did"
         )
-    if long.count - short.count > max_missing:
+    lacking = round((float(long.seconds[-1]) - float(short.seconds[-1])) * slow.rate)
+    if in_step(recording):
+        lacking = long.count - short.count
+    if lacking > max_missing:
         raise SourceError(
             f"{short.path} has {short.count} images, {long.path} {long.count}; expected views of one recording to "
             f"differ by at most {max_missing}: cut them to the same start and end, raise max_missing if they start "
             "together, or let `mcss sync` find their offsets"
         )
-    if long.count == short.count:
-        return []
-    return [
-        f"{recording.name}: clipped to the {short.count} images of {short.path.name} "
-        f"({long.path.name} has {long.count})"
-    ]
+    if lacking > 0:
+        notes.append(
+            f"{recording.name}: clipped to the {short.count} images of {short.path.name} "
+            f"({long.path.name} has {long.count})"
+        )
+    return notes
 
 
 def clock_warnings(recording: Recording, clocks: Clocks) -> list[str]:
@@ -62,14 +68,23 @@ def clock_warnings(recording: Recording, clocks: Clocks) -> list[str]:
     ]
 
 
-def timing_warnings(recording: Recording) -> list[str]:
-    """Return a warning for each view whose images are not evenly spaced in time."""
-    return [
-        f"{view.path}: its images are not evenly spaced in time (dropped ones, or a variable frame rate), so it may "
-        "be out of step with the other views; convert it to a constant frame rate if crops of one instant do not agree"
-        for view in recording.views
-        if not view.evenly_timed
-    ]
+def timing_notes(recording: Recording, line: Timeline) -> list[str]:
+    """Return a note for each view whose images are not evenly spaced in time, or that is shown mirrored."""
+    notes = []
+    for view in recording.views:
+        if not view.evenly_timed:
+            missing = int((~line.seen[view.name]).sum())
+            notes.append(
+                f"{view.path}: its images are not evenly spaced in time (lost ones, or a variable frame rate); they "
+                f"are matched with those of the other views by their time stamps"
+                + (f", and {missing:,} of {len(line.frames):,} instants lack this view" if missing else "")
+            )
+        if view.mirrored:
+            notes.append(
+                f"{view.path}: the file says that its images are shown mirrored, which was done; if left and right are "
+                "exchanged in the crops, remove the mirroring from the file (its display matrix)"
+            )
+    return notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +98,10 @@ class VideoSequence:
     """Numbers of the instants."""
     rate: float
     """Frames per second."""
+    times: Float64[np.ndarray, " n"]
+    """Seconds at which the instants were recorded."""
+    seen: Mapping[str, Bool[np.ndarray, " n"]]
+    """For each view, whether it has an image of each instant."""
     labels: RecordingLabels | None
     notes: tuple[str, ...]
     """What is already known to be unusual."""
@@ -92,7 +111,7 @@ class VideoSequence:
     @property
     def images(self) -> int:
         """Number of rows that the files promise."""
-        return min(len(view.image_numbers) for view in self.views) * len(self.views)
+        return sum(int(mask.sum()) for mask in self.seen.values())
 
     @property
     def steps(self) -> int:
@@ -115,12 +134,32 @@ class VideoSequence:
                 stack.callback(view_crops[-1].close)
             targets = [crops.target for crops in view_crops if crops.target is not None]
             report_targets(targets, f"{self.subject}/{self.sequence}", self.track_sheet, note)
-            count = min(len(self.frame_numbers), *map(len, view_crops))
+            count = min(
+                _instants_until(self.seen[view.video.name], len(crops))
+                for view, crops in zip(self.views, view_crops, strict=True)
+            )
             frame_numbers = self.frame_numbers[:count]
             poses = None if self.labels is None else self.labels.poses_at(frame_numbers)
-            instants = SequenceInstants(frame_numbers, self.rate, [action] * count, poses)
-            views = [
-                SequenceView(view.video.name, crops.crops(count, note))
-                for view, crops in zip(self.views, view_crops, strict=True)
-            ]
+            instants = SequenceInstants(frame_numbers, self.rate, [action] * count, poses, self.times[:count])
+            views = []
+            for view, crops in zip(self.views, view_crops, strict=True):
+                mask = self.seen[view.video.name][:count]
+                views.append(SequenceView(view.video.name, _with_gaps(crops.crops(int(mask.sum()), note), mask)))
             yield from multi_view_rows(self, instants, views, self.views[0].crop.quality, end_together=True)
+
+
+def _instants_until(seen: Bool[np.ndarray, " n"], images: int) -> int:
+    """Return the number of instants before the first one for which a view has fewer images than it should."""
+    return int(np.searchsorted(np.cumsum(seen), images, side="right"))
+
+
+def _with_gaps(crops: Iterator[Crop | None], seen: Bool[np.ndarray, " n"]) -> Iterator[Crop | None]:
+    """Yield a view's crops, and None for the instants of which it has no image."""
+    for there in seen.tolist():
+        if not there:
+            yield None
+            continue
+        try:
+            yield next(crops)
+        except StopIteration:
+            return

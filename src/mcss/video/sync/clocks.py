@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.files import write_json
+from mcss.video.decoding import VideoFile
 from mcss.video.recordings import Recording
+from mcss.video.stamps import fastest_rate, nearest
 
 SYNC_FILE = "sync.json"
 
@@ -33,7 +35,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Clock:
-    """The clock of one view: image i was taken at ``start + pace · i / rate`` seconds on the reference's clock."""
+    """The clock of one view: the time t of an image is ``start + pace · t`` seconds on the reference's clock."""
 
     start: float
     """Seconds after the reference's first image; negative if this camera started earlier."""
@@ -46,6 +48,10 @@ class Clock:
     confidence: float
     """0 (a guess) to 1."""
     evidence: Evidence
+
+    def at(self, seconds: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return the reference's time of some times of this camera, in seconds after its first image."""
+        return np.asarray(self.start + self.pace * seconds, np.float64)
 
 
 Clocks = Mapping[str, Clock]
@@ -66,27 +72,48 @@ class Timeline:
     """The numbers of the images taken from each view, in order. Without clocks, a longer view has more of them."""
     frames: Int64[np.ndarray, " taken"]
     """The numbers of the instants taken."""
+    times: Float64[np.ndarray, " taken"]
+    """Seconds at which these instants were recorded, on the reference's clock."""
+    seen: Mapping[str, Bool[np.ndarray, " taken"]]
+    """For each view, whether it has an image of each instant: a picture that a camera lost is a missing view."""
+
+    def shown(self, view: str, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Return the numbers of a view's images at some instants taken; the one before stands in for a lost one."""
+        place = np.cumsum(self.seen[view])[places] - 1
+        return self.images[view][place.clip(0)]
+
+    def time_of(self, instants: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+        """Return the times of instants, of those that are not taken by their number."""
+        times = instants / self.rate
+        place = np.searchsorted(self.frames, instants).clip(0, len(self.frames) - 1)
+        taken = self.frames[place] == instants
+        times[taken] = self.times[place[taken]]
+        return np.asarray(times, np.float64)
 
 
 def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timeline:
     """Find the instants of a recording that all views saw, at the rate of the slowest view.
 
+    Every image belongs to the instant that is nearest to its time stamp. So a view that lost a picture lacks that
+    instant, and views of different rates stay in step.
+
     Args:
         recording: The recording.
-        clocks: Its clocks; None if image i of every view shows the same instant.
+        clocks: Its clocks; None if all views start together.
         every: Take every n-th instant.
 
     Raises:
         SourceError: There is no time that all views saw.
     """
-    if clocks is None:
+    if clocks is None and in_step(recording):
         images = {view.name: np.arange(0, view.count, every) for view in recording.views}
-        return Timeline(recording.rate, 0, recording.count, images, np.arange(0, recording.count, every))
-    rate = min(view.rate / clocks[view.name].pace for view in recording.views)
-    starts = [clocks[view.name].start for view in recording.views]
-    stops = [
-        clocks[view.name].start + clocks[view.name].pace * (view.count - 1) / view.rate for view in recording.views
-    ]
+        frames = np.arange(0, recording.count, every)
+        seen = {view.name: np.ones(len(frames), bool) for view in recording.views}
+        return Timeline(recording.rate, 0, recording.count, images, frames, frames / recording.rate, seen)
+    clock_of = clocks or {view.name: Clock(0.0, 1.0, view.rate, view.count, 1.0, "hand") for view in recording.views}
+    rate = min(_usual_rate(view) / clock_of[view.name].pace for view in recording.views)
+    starts = [clock_of[view.name].start for view in recording.views]
+    stops = [clock_of[view.name].at(view.seconds[-1:])[0] for view in recording.views]
     first, last = math.ceil((max(starts) - 1e-6) * rate), math.floor((min(stops) + 1e-6) * rate)
     if last - first < 2:
         raise SourceError(
@@ -94,12 +121,64 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
             f"{max(starts):.2f} s, the first one ends at {min(stops):.2f} s); {REMEDY}"
         )
     frames = np.arange(-(-first // every) * every, last + 1, every)
-    images = {}
+    numbers, seen = {}, {}
     for view in recording.views:
-        clock = clocks[view.name]
-        at = (frames / rate - clock.start) / clock.pace * view.rate
-        images[view.name] = np.rint(at).astype(np.int64).clip(0, view.count - 1)
-    return Timeline(rate, first, last + 1 - first, images, frames)
+        own = (frames / rate - clock_of[view.name].start) / clock_of[view.name].pace
+        if view.evenly_timed:
+            numbers[view.name] = np.rint(own * view.rate).astype(np.int64).clip(0, view.count - 1)
+            seen[view.name] = np.ones(len(frames), bool)
+        else:
+            numbers[view.name] = nearest(view.seconds, own)
+            apart = np.abs(view.seconds[numbers[view.name]] - own)
+            seen[view.name] = apart <= (0.5 + 1e-3) / (rate * clock_of[view.name].pace)
+    frames, times, seen, numbers = _with_times(recording, clock_of, rate, frames, numbers, seen)
+    images = {name: taken[seen[name]] for name, taken in numbers.items()}
+    return Timeline(rate, first, last + 1 - first, images, frames, times, seen)
+
+
+def in_step(recording: Recording) -> bool:
+    """Whether image i of every view shows instant i: evenly timed views whose rates differ by nothing that shows."""
+    if not all(view.evenly_timed for view in recording.views):
+        return False
+    slow, fast = (pick(view.rate for view in recording.views) for pick in (min, max))
+    return (fast / slow - 1) * recording.count <= 0.5
+
+
+def _usual_rate(view: VideoFile) -> float:
+    return view.rate if view.evenly_timed else fastest_rate(view.seconds, view.rate)
+
+
+def _with_times(
+    recording: Recording,
+    clocks: Clocks,
+    rate: float,
+    frames: Int64[np.ndarray, " n"],
+    numbers: Mapping[str, Int64[np.ndarray, " n"]],
+    seen: Mapping[str, Bool[np.ndarray, " n"]],
+) -> tuple[
+    Int64[np.ndarray, " m"],
+    Float64[np.ndarray, " m"],
+    dict[str, Bool[np.ndarray, " m"]],
+    dict[str, Int64[np.ndarray, " m"]],
+]:
+    """Leave out instants that no view saw, and state when the others were recorded.
+
+    If a view is not evenly timed, that is the stamp of the first view that saw the instant.
+    """
+    times = frames / rate
+    if not all(view.evenly_timed for view in recording.views):
+        for view in reversed(recording.views):
+            there = seen[view.name]
+            times[there] = clocks[view.name].at(view.seconds[numbers[view.name][there]])
+        if (np.diff(times) <= 0).any():
+            times = frames / rate
+    kept = np.any(list(seen.values()), axis=0)
+    return (
+        frames[kept],
+        times[kept],
+        {name: mask[kept] for name, mask in seen.items()},
+        {name: taken[kept] for name, taken in numbers.items()},
+    )
 
 
 def write_clocks(folder: Path, clocks: Mapping[str, Clocks]) -> Path:

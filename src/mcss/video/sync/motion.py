@@ -71,6 +71,8 @@ class MotionProfile:
     speed: Float32[np.ndarray, "rolls samples heights"]
     """Body sizes per second along each of `ROLLS`, positive downwards in the image; 0 where nobody is seen. Areas are
     relative to the median area that moves, divided by the number of heights."""
+    seconds: Float64[np.ndarray, " samples"] | None = None
+    """Time of each sample after the first image; None if sample i lies at (i + 0.5) / `rate`."""
 
     @property
     def moves(self) -> bool:
@@ -79,8 +81,10 @@ class MotionProfile:
 
     def at_rate(self, rate: float) -> Float64[np.ndarray, "rolls samples heights"]:
         """Resample the profile; sample j lies j / rate seconds after the first image."""
-        old_times = (np.arange(self.speed.shape[1]) + 0.5) / self.rate
-        new_times = np.arange(int((self.speed.shape[1] + 1) / self.rate * rate)) / rate
+        count = self.speed.shape[1]
+        old_times = (np.arange(count) + 0.5) / self.rate if self.seconds is None else self.seconds
+        length = (count + 1) / self.rate if self.seconds is None else float(self.seconds[-1]) + 1.5 / self.rate
+        new_times = np.arange(int(length * rate)) / rate
         flat = self.speed.transpose(1, 0, 2).reshape(len(old_times), -1)
         columns = [np.interp(new_times, old_times, flat[:, k]) for k in range(flat.shape[1])]
         return np.stack(columns, axis=1).reshape(len(new_times), len(ROLLS), -1).transpose(1, 0, 2)
@@ -104,7 +108,7 @@ def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile
         SourceError: Fewer than three images can be decoded.
     """
     with closing(ImageSpool()) as spool:
-        for image in islice(images(view.path, IMAGE_SIDE), max(2, round(seconds * view.rate))):
+        for image in islice(images(view.path, IMAGE_SIDE), max(2, min(view.image_at(seconds), view.count))):
             spool.append(image)
             task.advance()
         if len(spool) < 3:
@@ -112,12 +116,22 @@ def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile
                 f"{view.path}: only {len(spool)} of its {view.count} images can be decoded, too few to align it by "
                 "motion; the file is damaged or was cut off: copy it again, or remove it"
             )
-        return profile_of(spool, view.rate)
+        return profile_of(spool, view.rate, None if view.evenly_timed else view.seconds[: len(spool)])
 
 
-def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfile:
-    """Measure the profile of the person who shows most foreground in small images of a static camera."""
+def profile_of(
+    shots: Sequence[Image] | ImageSpool, rate: float, seconds: Float64[np.ndarray, " images"] | None = None
+) -> MotionProfile:
+    """Measure the profile of the person who shows most foreground in small images of a static camera.
+
+    Args:
+        shots: The images.
+        rate: Images per second.
+        seconds: The time of each image; None if they are evenly spaced.
+    """
     count = len(shots)
+    rates = np.full(count - 1, rate) if seconds is None else 1 / np.diff(seconds)
+    middles = None if seconds is None else (seconds[1:] + seconds[:-1]) / 2
     samples = np.unique(np.linspace(0, count - 1, SCENE_SAMPLES).round().astype(int))
     foreground = Foreground(empty_scene([shots[int(i)] for i in samples]))
     packed_masks, groups = [], []
@@ -128,7 +142,7 @@ def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfil
     speed = np.zeros((len(ROLLS), count - 1, sum(PARTS)), np.float32)
     boxes = largest_path(groups)
     if not np.isfinite(boxes).any():
-        return MotionProfile(rate, speed)
+        return MotionProfile(rate, speed, middles)
     size = float(np.nanmedian((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     before = cv2.cvtColor(shots[0], cv2.COLOR_RGB2GRAY)
@@ -138,11 +152,11 @@ def profile_of(shots: Sequence[Image] | ImageSpool, rate: float) -> MotionProfil
         mask = np.unpackbits(packed_masks[i], axis=1, count=before.shape[1]).astype(bool)
         motion = np.asarray(flow.calc(before, after, None))  # type: ignore[call-overload]
         y, x = _moving_pixels(mask, motion, boxes[i])
-        moving.append((np.stack([x, y], axis=1).astype(np.float32), motion[y, x] * np.float32(rate / size)))
+        moving.append((np.stack([x, y], axis=1).astype(np.float32), motion[y, x] * np.float32(rates[i] / size)))
         before = after
     for k, roll in enumerate(ROLLS):
         speed[k] = _speeds(moving, np.array([np.sin(roll), np.cos(roll)], np.float32), rate)
-    return MotionProfile(rate, speed)
+    return MotionProfile(rate, speed, middles)
 
 
 def largest_path(groups: Sequence[Sequence[ForegroundGroup]]) -> Boxes:

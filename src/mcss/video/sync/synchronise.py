@@ -6,6 +6,7 @@ views together. A trained embedding can refine the result: the views' embeddings
 
 import itertools
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -22,6 +23,7 @@ from mcss.video.crops import CropSettings
 from mcss.video.decoding import VideoFile, images
 from mcss.video.person_crops import ViewToCrop, all_crops
 from mcss.video.recordings import Recording, find_recordings
+from mcss.video.stamps import nearest
 from mcss.video.sync.alignment import Agreement, AgreementCurve, agreement, offsets
 from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, Clock, Clocks, Evidence, timeline, write_clocks
 from mcss.video.sync.motion import MotionProfile, motion_profile
@@ -135,7 +137,7 @@ def synchronise(
 
 def alignment_image(folder: Path, recording: Recording, several: bool) -> Path:
     """Return the path of a recording's alignment image: in the folder, or beside the videos of several recordings."""
-    return folder / recording.subject / recording.sequence / "sync.png" if several else folder / "sync.png"
+    return recording.views[0].path.parent / "sync.png" if several else folder / "sync.png"
 
 
 def _draw(path: Path, result: SyncResult, settings: SyncSettings) -> None:
@@ -146,7 +148,7 @@ def _draw(path: Path, result: SyncResult, settings: SyncSettings) -> None:
     rows = []
     for view in result.recording.views:
         clock = result.clocks[view.name]
-        numbers = line.images[view.name][shown].tolist()
+        numbers = line.shown(view.name, shown).tolist()
         image_of = {i: image for i, image in enumerate(islice(images(view.path, 200), numbers[-1] + 1)) if i in numbers}
         last = max(image_of)  # a damaged video may end early
         strip = np.hstack([image_of.get(i, np.zeros_like(image_of[last])) for i in numbers])
@@ -165,20 +167,21 @@ def _parsed_offset(text: str) -> tuple[str, float]:
         value = math.nan
     if not name or not math.isfinite(value):
         raise ValueError(f"offsets: expected VIEW=SECONDS such as left=-0.52, got {text!r}")
-    return name, value
+    return unicodedata.normalize("NFC", name), value
 
 
 def _check_names(recordings: list[Recording], settings: SyncSettings) -> None:
     views = {name for r in recordings for v in r.views for name in (v.name, f"{r.name}/{v.name}")}
     for name in (settings.reference, *(_parsed_offset(text)[0] for text in settings.offsets)):
-        if name is not None and name not in views:
+        if name is not None and unicodedata.normalize("NFC", name) not in views:
             known = ", ".join(dict.fromkeys(v.name for r in recordings for v in r.views))
             raise SourceError(f"there is no view {name!r}; the views are: {known}")
 
 
 def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> SyncResult:
     names = [view.name for view in recording.views]
-    first = names.index(settings.reference) if settings.reference in names else 0
+    reference = unicodedata.normalize("NFC", settings.reference or "")
+    first = names.index(reference) if reference in names else 0
     views = [recording.views[first], *(v for i, v in enumerate(recording.views) if i != first)]
     known_offsets = dict(map(_parsed_offset, settings.offsets))
     clocks = {views[0].name: reference_clock(views[0])}
@@ -322,9 +325,9 @@ def _refined(result: SyncResult, embed_crops: EmbedCrops, settings: SyncSettings
     embeddings = []
     for view in views:
         clock = result.clocks[view.name]
-        count = min(view.count, round(settings.seconds * view.rate))
-        numbers = np.rint(np.arange(int((count - 1) / view.rate * rate * clock.pace)) / rate / clock.pace * view.rate)
-        view_to_crop = ViewToCrop(view, numbers.astype(np.int64), rate, crop_settings)
+        length = min(float(view.seconds[-1]), settings.seconds)
+        numbers = nearest(view.seconds, np.arange(int(length * rate * clock.pace)) / rate / clock.pace)
+        view_to_crop = ViewToCrop(view, numbers, rate, crop_settings)
         crops = [decode_jpeg(crop) for crop in all_crops(view_to_crop, lambda _: None, task.advance)]
         embeddings.append(embed_crops(crops).astype(np.float64))
     coarse = np.array([result.clocks[view.name].start * rate for view in views])
