@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.spatial.transform import Rotation
 
-from mcss.data.formats.trajectories import Trajectories, trajectories
+from mcss.data.formats.trajectories import Trajectories, read_text, trajectories
 from mcss.errors import SourceError
 from mcss.files import write_text
 from mcss.skeletons import JOINTS, PARENTS, bone_lengths
@@ -71,7 +71,7 @@ def read_bvh(path: Path) -> Trajectories:
         SourceError: The file is not BVH, is cut short, or has values that are not numbers.
     """
     try:
-        words = iter(path.read_text(encoding="utf-8-sig", errors="strict").split())
+        words = _words(read_text(path))
         joints = _read_hierarchy(words)
         count, seconds, values = _read_motion(words)
     except (StopIteration, ValueError, IndexError) as error:
@@ -81,13 +81,14 @@ def read_bvh(path: Path) -> Trajectories:
             "with Frames, Frame Time and a line of numbers for each frame: export it again"
         ) from error
     channels = sum(len(joint.channels) for joint in joints)
-    if len(values) != count * channels:
+    if not channels or len(values) != count * channels:  # without channels any number of frames would fit
         raise SourceError(
             f"{path}: expected {count} frames of {channels} numbers, got {len(values)} numbers; the file was cut "
             "short or its header is wrong: export it again"
         )
     points = _forward_kinematics(joints, values.reshape(count, channels))
-    return trajectories(path, [joint.name for joint in joints], points, np.arange(count) * seconds)
+    names = [joint.name for joint in joints]
+    return trajectories(path, names, points, np.arange(count) * seconds, zero_is_missing=False)
 
 
 def write_bvh(path: Path, pose: Float[np.ndarray, "n 17 3"], rate: float) -> None:
@@ -129,6 +130,19 @@ def with_fixed_bones(pose: Float[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "
         if parent >= 0:
             fixed[:, joint] = fixed[:, parent] + lengths[joint] * _unit(pose[:, joint] - pose[:, parent])
     return fixed
+
+
+def _words(text: str) -> Iterator[str]:
+    """Split a file into words; the name of a joint runs to the end of its line, or to the brace there."""
+    for line in text.split("\n"):
+        kind = line.split(maxsplit=1)
+        if len(kind) == 2 and kind[0] in ("ROOT", "JOINT"):
+            name, brace, rest = kind[1].partition("{")
+            yield kind[0]
+            yield name.strip()
+            yield from [brace] * bool(brace) + rest.split()
+        else:
+            yield from line.split()
 
 
 def _read_hierarchy(words: Iterator[str]) -> list[_BvhJoint]:

@@ -16,7 +16,9 @@ _MIPS = 86
 
 
 def read_c3d(path: Path) -> Trajectories:
-    """Read the points of a C3D file; the unit is POINT:UNITS and the up axis POINT:Y_SCREEN, if it has them.
+    """Read the points of a C3D file that have names; the unit is POINT:UNITS.
+
+    POINT:Y_SCREEN states the axis that points up, but not in which direction: Qualisys writes −Z where +Z is up.
 
     The package c3d is pure Python: compiled readers crash or hang on damaged files.
 
@@ -26,14 +28,25 @@ def read_c3d(path: Path) -> Trajectories:
     """
     c3d = _c3d()
     try:
+        data = path.read_bytes()
+        stated = _stated_frames(data)
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # there are no analog data; a file that ends too early is caught below
             reader = c3d.Reader(file)
-            names = [name.strip() for name in reader.point_labels][: reader.point_used]
+            if not reader.point_used:
+                raise SourceError(_without_points(path, reader))
+            if stated is None:
+                stated = _long_trial(reader)
+                count = stated or _frames_that_fit(reader, len(data))
+                long_reader = type("LongReader", (c3d.Reader,), {"first_frame": 1, "last_frame": count})
+                file.seek(0)
+                reader = long_reader(file)
+            names = _names(reader)
             rate = float(reader.point_rate)
             samples = [points[:, :4].copy() for _, points, _ in reader.read_frames()]
             unit, up = _parameter(reader, "POINT:UNITS"), _parameter(reader, "POINT:Y_SCREEN")
-        stated = _stated_frames(path.read_bytes())
+    except SourceError:
+        raise
     except Exception as error:  # the bytes of a damaged file can lead to any error
         raise SourceError(
             f"{path}: cannot be read as C3D ({type(error).__name__}: {error}); export it again, or remove it"
@@ -44,12 +57,40 @@ def read_c3d(path: Path) -> Trajectories:
             "short: copy it again"
         )
     points = np.array(samples, np.float64)
-    if len(names) != points.shape[1]:
-        raise SourceError(f"{path}: expected a name for each point, got {len(names)} for {points.shape[1]}; name them")
+    if not any(names):
+        raise SourceError(f"{path}: none of its {points.shape[1]} points has a name; name them")
     if not (math.isfinite(rate) and rate > 0):
         raise SourceError(f"{path}: expected a positive POINT:RATE, got {rate}; state the rate in the file")
     points[points[..., 3] < 0] = np.nan  # a negative residual means that the point was not seen
-    return trajectories(path, names, points[..., :3], np.arange(len(points)) / rate, unit, up)
+    named = [k for k, name in enumerate(names) if name]
+    axis = None if up is None else "±" + up[-1:]
+    times = np.arange(len(points)) / rate
+    return trajectories(path, [names[k] for k in named], points[:, named, :3], times, unit, axis)
+
+
+def _names(reader: Any) -> list[str]:
+    """Return a name for each point, empty if it has none: LABELS holds up to 255, LABELS2 the next ones, and so on."""
+    names: list[str] = []
+    for suffix in ("", *map(str, range(2, 256))):
+        parameter = reader.get(f"POINT:LABELS{suffix}")
+        if parameter is None:
+            break
+        names += [name.strip() for name in parameter.string_array]
+    count = int(reader.point_used)
+    return (names + [""] * count)[:count]
+
+
+def _without_points(path: Path, reader: Any) -> str:
+    """Return the message for a file that has no points."""
+    parts = []
+    rotations = reader.get("ROTATION:USED")
+    if rotations is not None and rotations.uint16_value:
+        parts.append("rotations")
+    if reader.analog_used:
+        parts.append("analog signals")
+    kinds = " and ".join(parts)
+    holds = f"it holds {kinds} alone" if kinds else "it holds none"
+    return f"{path}: expected 3D points, but {holds}; export the joints' positions as points (markers) too"
 
 
 def _parameter(reader: Any, name: str) -> str | None:
@@ -64,7 +105,26 @@ def _stated_frames(data: bytes) -> int | None:
     """
     order: Literal["big", "little"] = "big" if data[(data[0] - 1) * 512 + 3] == _MIPS else "little"
     first, last = int.from_bytes(data[6:8], order), int.from_bytes(data[8:10], order)
-    return last - first + 1 if last < 65535 else None
+    return last - first + 1 if first <= last < 65535 else None
+
+
+def _long_trial(reader: Any) -> int | None:
+    """Return the number of frames that two words of TRIAL state, the lower one first; None if they do not."""
+    ends = []
+    for name in ("TRIAL:ACTUAL_START_FIELD", "TRIAL:ACTUAL_END_FIELD"):
+        parameter = reader.get(name)
+        words = [] if parameter is None else [int(word) for word in parameter.uint16_array]
+        if len(words) < 2:
+            return None
+        ends.append(words[0] + 65536 * words[1])
+    return ends[1] - ends[0] + 1 if ends[1] >= ends[0] else None
+
+
+def _frames_that_fit(reader: Any, size: int) -> int:
+    """Return the number of frames that a file of a size in bytes holds, from the length of one."""
+    word = 4 if reader.point_scale < 0 else 2
+    frame = word * (4 * int(reader.point_used) + int(reader.analog_used) * int(reader.analog_per_frame))
+    return int((size - (int(reader.header.data_block) - 1) * 512) // frame)
 
 
 def _c3d() -> ModuleType:

@@ -2,8 +2,9 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ class CsvRow:
     """Number of the line in the file, counted from 1."""
     cells: tuple[str, ...]
     """Without the spaces around them."""
+    delimiter: str = ","
+    """What separates them in the file."""
 
     def named(self, header: Sequence[str]) -> dict[str, str]:
         """The cells by the names in the header; cells that the line lacks are empty."""
@@ -38,14 +41,21 @@ class CsvTable:
 
 
 def read_csv_table(path: Path) -> CsvTable:
-    """Read a CSV in UTF-8, with or without a byte-order mark.
+    """Read a table of commas, semicolons or tabs, whichever its first line has most of, or names (``sep=;``).
+
+    The text is UTF-8, with or without a byte-order mark, or UTF-16.
 
     Raises:
-        SourceError: The file is not text in UTF-8, or not CSV.
+        SourceError: The file is not such text, or not CSV.
     """
-    reader = csv.reader(read_text(path).splitlines(), skipinitialspace=True)
+    lines = read_text(path).split("\n")
+    given = re.fullmatch(r"\s*sep=(.)\s*", lines[0], re.IGNORECASE)
+    skipped = 1 if given else 0
+    head = lines[skipped] if len(lines) > skipped else ""
+    delimiter = given[1] if given else max(",;\t", key=head.count)
+    reader = csv.reader(lines[skipped:], skipinitialspace=delimiter != "\t", delimiter=delimiter)
     try:
-        rows = [CsvRow(reader.line_num, tuple(cell.strip() for cell in cells)) for cells in reader]
+        rows = [CsvRow(reader.line_num + skipped, tuple(cell.strip() for cell in cells), delimiter) for cells in reader]
     except csv.Error as error:
         raise SourceError(f"{path}: not a readable CSV ({error}); save it as comma-separated text") from error
     return CsvTable(rows[0].cells if rows else (), tuple(row for row in rows[1:] if any(row.cells)))
@@ -55,21 +65,30 @@ def read_csv(path: Path) -> Trajectories:
     """Read points from the columns ``frame`` or ``time``, and ``NAME.x``, ``NAME.y``, ``NAME.z`` of each point.
 
     ``frame`` is the number of an image of the videos, counted from 0; ``time`` is in seconds from their first image.
-    Not every image needs a line; points whose cells are empty are missing.
+    Not every image needs a line; points whose cells are empty are missing. Capitals do not matter in these names, and
+    the axis may follow an underscore or a space.
 
     Raises:
         SourceError: A column is missing, or a line is not as expected.
     """
-    table = read_csv_table(path)
-    header = table.header
+    table = _with_one_header(read_csv_table(path))
+    header = tuple(map(_column_name, table.header))
     clock = next((name for name in ("time", "frame") if name in header), None)
+    notes = []
+    if clock is None and not any(name[-2:] in (".x", ".y", ".z") for name in table.header):
+        # Tools that spell NAME_x, such as FreeMoCap, write a line per image.
+        clock, header = "frame", ("frame", *header)
+        rows = (replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows))
+        table = CsvTable(header, tuple(rows))
+        notes.append("it has no column time or frame, so each line is taken as one image")
     names = list(dict.fromkeys(cell[:-2] for cell in header if cell[-2:] in (".x", ".y", ".z")))
     wanted = [f"{name}.{axis}" for name in names for axis in "xyz"]
     missing = [name for name in wanted if name not in header]
-    if clock is None or not names or missing or len(set(header)) < len(header):
+    used = [cell for cell in header if cell in (clock, *wanted)]
+    if clock is None or not names or missing or len(set(used)) < len(used):
         raise SourceError(
             f"{path}: expected the columns time (seconds) or frame, and NAME.x, NAME.y, NAME.z for each point, each "
-            f"once; got {','.join(header)[:200] or 'an empty file'}"
+            f"once; got {','.join(table.header)[:200] or 'an empty file'}"
             + (f"; missing: {', '.join(missing[:6])}" if missing else "")
         )
     columns = [header.index(name) for name in (clock, *wanted)]
@@ -79,10 +98,38 @@ def read_csv(path: Path) -> Trajectories:
             raise SourceError(
                 f"{path} line {row.line}: expected {len(header)} cells, got {len(row.cells)}; correct the line"
             )
-        rows.append([to_number(row.cells[column], path, row.line) for column in columns])
+        comma = row.delimiter != ","
+        rows.append([to_number(row.cells[column], path, row.line, comma) for column in columns])
     values = np.array(rows, np.float64).reshape(len(rows), len(columns))
     points = values[:, 1:].reshape(len(rows), len(names), 3)
-    return trajectories(path, names, points, values[:, 0], clock="images" if clock == "frame" else "video")
+    if clock == "frame" and len(values) > 1 and values[:, 0].min() == 1:
+        notes.append(
+            "its frames begin with 1, and are taken as numbers that count from 0, so that the first image has no "
+            "label; if they count from 1, subtract 1 from them, or set poses.offset to minus the time of one image"
+        )
+    times = values[:, 0]
+    return trajectories(path, names, points, times, clock="images" if clock == "frame" else "video", notes=notes)
+
+
+def _with_one_header(table: CsvTable) -> CsvTable:
+    """Join the three lines of DeepLabCut's header (scorer, bodyparts, coords) to names such as ``nose.x``."""
+    if not table.header or table.header[0].lower() != "scorer":
+        return table
+    lines = {row.cells[0].lower(): row.cells for row in table.rows[:3]}
+    if not {"bodyparts", "coords"} <= lines.keys():
+        return table
+    names = zip(lines["bodyparts"][1:], lines["coords"][1:], strict=False)
+    rows = tuple(row for row in table.rows if row.cells[0].lower() not in ("individuals", "bodyparts", "coords"))
+    return CsvTable(("frame", *(f"{part}.{axis}" for part, axis in names)), rows)
+
+
+def _column_name(cell: str) -> str:
+    """Return ``time``, ``frame``, ``NAME.x`` and so on for the spellings of a column's name; others as they are."""
+    plain = re.sub(r"[\s_]*[(\[].*[)\]]$", "", cell.strip().lower())
+    if plain in ("time", "frame", "fnum"):  # the last is Anipose's
+        return plain.replace("fnum", "frame")
+    axis = re.fullmatch(r"(.*\S)\s*[._ ]\s*([xyzXYZ])", cell.strip())
+    return f"{axis[1]}.{axis[2].lower()}" if axis else cell
 
 
 def write_csv(

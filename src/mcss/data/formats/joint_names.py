@@ -14,12 +14,15 @@ from mcss.skeletons import JOINTS
 JointMapping = Mapping[str, str | Sequence[str]]
 """The point of each mapped joint of `JOINTS`, or several points whose mean it is."""
 
+COMMON = 0.8
+"""If this share of the names begins with the same word, it says nothing about the joint."""
+
 _SIDED = {
     "Hip": ("upleg", "upperleg", "thigh", "hip", "hipjoint", "hjc"),  # BVH's LHipJoint lies in the pelvis
     "Knee": ("knee", "leg", "lowerleg", "lowleg", "shin", "calf", "kjc"),
     "Foot": ("ankle", "foot", "ajc"),
-    "Shoulder": ("arm", "upperarm", "uparm", "shoulder", "sjc"),  # BVH's LeftShoulder is a collar bone
-    "Elbow": ("elbow", "forearm", "lowerarm", "lowarm", "ejc"),
+    "Shoulder": ("arm", "upperarm", "uparm", "uarm", "shoulder", "sjc"),  # BVH's LeftShoulder is a collar bone
+    "Elbow": ("elbow", "forearm", "lowerarm", "lowarm", "farm", "ejc"),
     "Wrist": ("wrist", "hand", "wjc"),
 }
 
@@ -49,10 +52,10 @@ class JointSource:
 def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = None) -> tuple[JointSource, ...]:
     """Find the points of a file that make up each of `JOINTS`.
 
-    A file that names all 17 joints as mcss does is used as it is. In other files, names such as ``LHip``, ``left_hip``,
-    ``LeftUpLeg``, ``thigh_l`` and ``mixamorig:LeftUpLeg`` are understood. The pelvis is the mean of the hips; ``Neck``
-    is the base of the neck, which mcss calls Thorax; and ``Nose`` (or else ``Head``, below the end of the head) is what
-    mcss calls Neck.
+    A file that names all 17 joints as mcss does, in capitals or not, is used as it is. In other files, names such as
+    ``LHip``, ``left_hip``, ``LeftUpLeg``, ``thigh_l`` and ``mixamorig:LeftUpLeg`` are understood. The pelvis is the
+    mean of the hips; ``Neck`` is the base of the neck, which mcss calls Thorax; and ``Nose`` (or else ``Head``, below
+    the end of the head) is what mcss calls Neck. The top of a head that has ears but no top is computed from them.
 
     Args:
         path: The file, for messages.
@@ -64,8 +67,9 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
     """
     mapping = mapping or {}
     _check(path, names, mapping)
-    if not mapping and set(JOINTS) <= set(names):
-        return tuple(_mean([_point(names.index(joint))]) for joint in JOINTS)
+    plain_names = [name.casefold() for name in names]
+    if not mapping and all(plain_names.count(joint.casefold()) == 1 for joint in JOINTS):
+        return tuple(_mean([_point(plain_names.index(joint.casefold()))]) for joint in JOINTS)
     known = _Names(path, names)
     sources = {
         joint: _mean([_point(names.index(point)) for point in ([value] if isinstance(value, str) else value)])
@@ -84,6 +88,8 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
             if all(parts):
                 sources[joint] = _mean([part for part in parts if part])
                 break
+    if "Head" not in sources and (top := _head_above_ears(known, sources)):
+        sources["Head"] = top
     absent = [joint for joint in JOINTS if joint not in sources]
     if absent:
         raise SourceError(
@@ -92,6 +98,22 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
             "names, whose mean is used"
         )
     return tuple(sources[joint] for joint in JOINTS)
+
+
+def _head_above_ears(known: "_Names", sources: Mapping[str, JointSource]) -> JointSource | None:
+    """Return the top of the head from ears, nose and shoulders; None without them.
+
+    It is as far above the ears as they are above the chin, times 0.8; the chin lies at 0.7 of the way from the middle
+    of the shoulders to the middle of the face (as `mcss.models.landmark_teacher` assumes too).
+    """
+    ears, nose = (known.point("leftear"), known.point("rightear")), known.point("nose")
+    shoulders = sources.get("LShoulder"), sources.get("RShoulder")
+    if nose is None or None in (*ears, *shoulders):
+        return None
+    parts = ((ears[0], 0.76), (ears[1], 0.76), (shoulders[0], -0.12), (shoulders[1], -0.12), (nose, -0.28))
+    points = tuple(point for part, _ in parts if part for point in part.points)
+    weights = tuple(share * weight for part, weight in parts if part for share in part.weights)
+    return JointSource(points, weights, made=True)
 
 
 def joint_positions(
@@ -133,7 +155,7 @@ class _Names:
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self._path, self._names = path, names
         self._indices: dict[str, list[int]] = {}
-        for index, name in enumerate(names):
+        for index, name in enumerate(_without_common_word(names)):
             self._indices.setdefault(_plain(name), []).append(index)
 
     def has(self, plain: str) -> bool:
@@ -149,6 +171,15 @@ class _Names:
                 "(setting poses.joints)"
             )
         return _point(indices[0]) if indices else None
+
+
+def _without_common_word(names: Sequence[str]) -> list[str]:
+    """Leave out the first word of the names if nearly all begin with it, such as ``Bip01`` or a subject's name."""
+    words = [match[1] if (match := re.match(r"([^\s_:.\-]+[\s_:.\-]+)\S", name)) else "" for name in names]
+    common = max(dict.fromkeys(words), key=words.count)
+    if len(names) < 4 or words.count(common) < COMMON * len(names):
+        return list(names)
+    return [name.removeprefix(common) for name in names]
 
 
 def _plain(name: str) -> str:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 
 from mcss.data.formats.trajectories import Clock, Trajectories, trajectories
 from mcss.errors import SourceError
-from mcss.files import replacing
+from mcss.files import checked_member, replacing
 from mcss.skeletons import JOINTS
 
 _ARRAYS = ("poses", "names", "rate", "times", "units", "up")
@@ -91,6 +91,8 @@ def _arrays(path: Path) -> Mapping[str, Any]:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is not a zip archive")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            for member in archive.zip.infolist():
+                checked_member(member)
             return {name: archive[name] for name in archive.files if name in _ARRAYS}
     except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
         if "pickle" in str(error):

@@ -1,4 +1,4 @@
-"""Files of 3D labels, read as named points through time whatever their format: C3D, TRC, BVH, CSV and NPZ.
+"""Files of 3D labels, read as named points through time whatever their format.
 
 No such file is trusted: nothing in it is executed (no pickles), and no name in it becomes a path.
 """
@@ -8,12 +8,13 @@ from pathlib import Path
 from mcss.data.formats.bvh import read_bvh
 from mcss.data.formats.c3d import read_c3d
 from mcss.data.formats.csv import read_csv
+from mcss.data.formats.npy import read_npy
 from mcss.data.formats.npz import read_npz
 from mcss.data.formats.trajectories import Trajectories
 from mcss.data.formats.trc import read_trc
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
 
-READERS = {".c3d": read_c3d, ".trc": read_trc, ".bvh": read_bvh, ".csv": read_csv, ".npz": read_npz}
+READERS = {".c3d": read_c3d, ".trc": read_trc, ".bvh": read_bvh, ".csv": read_csv, ".npz": read_npz, ".npy": read_npy}
 
 POSE_SUFFIXES = tuple(READERS)
 
@@ -34,4 +35,8 @@ def read_pose_file(path: Path) -> Trajectories:
             f"{path}: 3D labels cannot be read from {suffix or 'a file without a suffix'}; expected one of "
             + ", ".join(POSE_SUFFIXES)
         )
-    return READERS[suffix](path)
+    with damage_as(
+        SourceError,
+        lambda why: f"{path}: cannot be read as {suffix[1:].upper()} ({why}); export it again, or remove it",
+    ):
+        return READERS[suffix](path)

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from mcss.errors import SourceError
 
 Clock = Literal["own", "video", "images"]
 """What times count: seconds from the first sample, which belongs to the first image of the videos (``own``); seconds
 from that image (``video``); or numbers of images, from 0 (``images``)."""
+
+ROOT_NAMES = frozenset({"hip", "hips", "pelvis", "root", "midhip", "mid_hip"})
+"""Names of points to which poses may be relative, in lower case."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +32,10 @@ class Trajectories:
     unit: str | None = None
     """The unit that the file states, such as ``mm`` or ``m``; None if it states none."""
     up: str | None = None
-    """The up axis that the file states, such as ``+y``; None if it states none."""
+    """The up axis that the file states, such as ``+y``, or ``±y`` if only the axis; None if it states none."""
     clock: Clock = "own"
+    notes: tuple[str, ...] = ()
+    """What is unusual about the file."""
 
     def __len__(self) -> int:
         return len(self.points)
@@ -44,8 +49,23 @@ def trajectories(
     unit: str | None = None,
     up: str | None = None,
     clock: Clock = "own",
+    notes: Sequence[str] = (),
+    zero_is_missing: bool = True,
 ) -> Trajectories:
     """Check the contents of a file; points at exactly (0, 0, 0) become missing, as many programs write them so.
+
+    A pelvis that lies there in every sample, within the body, is the root of poses that are relative to it.
+
+    Args:
+        path: The file, for messages.
+        names: Names of the points.
+        points: Their places; NaN where one is missing.
+        times: Time of each sample.
+        unit: The unit that the file states.
+        up: The up axis that the file states.
+        clock: What the times count.
+        notes: What is unusual about the file.
+        zero_is_missing: Whether a point at (0, 0, 0) may be one that was lost.
 
     Raises:
         SourceError: There are no samples, a name comes twice, times go backwards, or no point is finite.
@@ -61,31 +81,61 @@ def trajectories(
             f"{path}: expected times that grow from sample to sample, got {times[late]:g} and then "
             f"{times[late + 1]:g} (samples {late} and {late + 1}, counted from 0); sort or correct them"
         )
-    missing = ~np.isfinite(points).all(axis=-1) | (points == 0).all(axis=-1)
+    missing = ~np.isfinite(points).all(axis=-1)
+    if zero_is_missing:
+        zero = (points == 0).all(axis=-1)
+        zero[:, [k for k, name in enumerate(names) if _is_root(name, k, zero, points)]] = False
+        missing |= zero
     if missing.all():
         raise SourceError(f"{path}: not one point of its {len(points)} samples is known (NaN or 0 everywhere)")
     known = np.where(missing[..., None], np.nan, points)
-    return Trajectories(path, tuple(names), known, times, unit, up, clock)
+    return Trajectories(path, tuple(names), known, times, unit, up, clock, tuple(notes))
 
 
-def read_text(path: Path) -> str:
-    """Read a text file in UTF-8, with or without a byte-order mark.
+def _is_root(
+    name: str,
+    index: int,
+    zero: Bool[np.ndarray, "samples names"],
+    points: Float64[np.ndarray, "samples names 3"],
+) -> bool:
+    """Whether a point is the root of poses relative to it: always at the origin, which lies within the body."""
+    if name.rpartition(":")[2].strip().lower() not in ROOT_NAMES or not zero[:, index].all():
+        return False
+    others = np.where((zero | ~np.isfinite(points).all(axis=-1))[..., None], np.nan, points)
+    complete = others[np.isfinite(others).all(axis=-1).sum(axis=1) >= 4]
+    if not len(complete):
+        return False
+    inside = (np.nanmin(complete, axis=1) < 0) & (np.nanmax(complete, axis=1) > 0)
+    return bool((inside.sum(axis=1) >= 2).mean() > 0.9)
+
+
+def read_text(path: Path, lenient: bool = False) -> str:
+    """Read a text file in UTF-8, or in UTF-16 if it begins with a byte-order mark.
+
+    Args:
+        path: The file.
+        lenient: Replace other bytes, for files in which only names of no importance may hold some.
 
     Raises:
         SourceError: The bytes are not UTF-8.
     """
+    data = path.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = data.decode(encoding, errors="replace" if lenient else "strict")
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: expected text in UTF-8, got other bytes ({error}); save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def to_number(cell: str, path: Path, line: int) -> float:
+def to_number(cell: str, path: Path, line: int, decimal_comma: bool = False) -> float:
     """Convert a cell to a number; NaN if it is empty.
 
     Raises:
         SourceError: The cell holds something else.
     """
+    if decimal_comma and "." not in cell:
+        cell = cell.replace(",", ".")
     try:
         return float(cell) if cell else math.nan
     except ValueError:

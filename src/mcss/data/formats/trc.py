@@ -14,20 +14,24 @@ from mcss.skeletons import JOINTS
 def read_trc(path: Path) -> Trajectories:
     """Read the markers of a TRC file; times count from its first line.
 
+    Programs separate the cells by single tabs, by several, or by spaces; what the line of marker names uses tells
+    which. Times that are rounded, or do not grow, are replaced by those that DataRate gives.
+
     Raises:
         SourceError: The file is not TRC, is cut short, or holds something that is not a number.
     """
-    lines = read_text(path).splitlines()
+    lines = read_text(path, lenient=True).split("\n")
     if len(lines) < 6 or not lines[0].startswith("PathFileType"):
         raise SourceError(
             f"{path}: cannot be read as TRC; expected a first line PathFileType, a header of five lines and then a "
             f"line per frame, got {len(lines)} lines, the first {lines[0][:30] if lines else ''!r}: export it again"
         )
-    header = dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=False))
-    names = [cell.strip() for cell in lines[3].rstrip("\r\n").split("\t")[2:] if cell.strip()]
-    rows, times = [], []
+    separator = "\t" if "\t" in lines[3] else None  # None: any number of spaces
+    header = _header(lines[1], lines[2])
+    names = [cell.strip() for cell in lines[3].split(separator) if cell.strip()][2:]
+    rows, frames, times = [], [], []
     for number, line in enumerate(lines[5:], start=6):
-        cells = [cell.strip() for cell in line.split("\t")]
+        cells = [cell.strip() for cell in line.split(separator)]
         if not any(cells):
             continue
         coordinates = cells[2:] + [""] * (2 + 3 * len(names) - len(cells))
@@ -36,16 +40,71 @@ def read_trc(path: Path) -> Trajectories:
                 f"{path} line {number}: expected {3 * len(names)} coordinates of {len(names)} markers, got "
                 f"{len(cells) - 2}; the file was cut short, or a marker has no name: export it again"
             )
-        rows.append([to_number(cell, path, number) for cell in coordinates[: 3 * len(names)]])
-        times.append(to_number(cells[1], path, number))
-    stated = header.get("NumFrames", "").strip()
-    if stated.isdigit() and int(stated) != len(rows):
+        rows.append([to_number(cell, path, number, True) for cell in coordinates[: 3 * len(names)]])
+        frames.append(to_number(cells[0], path, number, True))
+        times.append(to_number(cells[1], path, number, True))
+    stated, notes = header.get("numframes", ""), []
+    if stated.isdecimal() and int(stated) > len(rows):
         raise SourceError(
             f"{path}: expected {stated} frames (NumFrames), got {len(rows)}; the file was cut short: copy it again"
         )
+    if stated.isdecimal() and int(stated) < len(rows):
+        notes.append(f"its header states {stated} frames (NumFrames), it has {len(rows)}; all are read")
     points = np.array(rows, np.float64).reshape(len(rows), len(names), 3)
-    seconds = np.array(times, np.float64)
-    return trajectories(path, names, points, seconds - seconds[:1], header.get("Units", "").strip().lower() or None)
+    seconds, note = _seconds(path, np.array(times, np.float64), np.array(frames, np.float64), header.get("datarate"))
+    notes += [note] if note else []
+    return trajectories(path, names, points, seconds, header.get("units"), notes=notes)
+
+
+def _header(keys: str, values: str) -> dict[str, str]:
+    """Return the values of the header by their lower-case names, whatever separates them; a unit is never a number."""
+    names, cells = keys.lower().split(), values.split()
+    header = dict(zip(names, cells, strict=False))
+    if len(names) != len(cells) and "\t" in keys:  # a value is empty
+        by_tab = [[cell.strip() for cell in line.split("\t")] for line in (keys.lower(), values)]
+        header = dict(zip(*by_tab, strict=False))
+    unit = header.get("units", "").lower()
+    header["units"] = "" if _as_number(unit) is not None else unit
+    return {name: value for name, value in header.items() if value}
+
+
+def _seconds(
+    path: Path,
+    times: Float64[np.ndarray, " n"],
+    frames: Float64[np.ndarray, " n"],
+    data_rate: str | None,
+) -> tuple[Float64[np.ndarray, " n"] | None, str | None]:
+    """Return the time of each line after the first one, and a note if they are not those that the file states.
+
+    Raises:
+        SourceError: The times go backwards, and no DataRate stands in for them.
+    """
+    seconds = times - times[:1]
+    rate = _as_number(data_rate or "") or 0.0
+    grows = bool(np.isfinite(seconds).all() and (np.diff(seconds) > 0).all())
+    if rate <= 0:
+        return seconds, None
+    steady = np.isfinite(frames).all() and (np.diff(frames) > 0).all()
+    by_rate = (frames - frames[:1] if steady else np.arange(len(times), dtype=np.float64)) / rate
+    if not grows:
+        return by_rate, f"its times do not grow from line to line; its DataRate of {rate:g} per second is used"
+    digits = min(2.0, _rounding(times)) * 0.51
+    return (by_rate if np.abs(by_rate - seconds).max() <= 2 * digits else seconds), None
+
+
+def _rounding(times: Float64[np.ndarray, " n"]) -> float:
+    """Return the unit to which times were rounded, from 0.1 s to a microsecond."""
+    for digits in range(1, 6):
+        if np.abs(np.round(times, digits) - times).max() < 1e-9:
+            return float(10.0**-digits)
+    return 1e-6
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text.replace(",", "."))
+    except ValueError:
+        return None
 
 
 def write_trc(path: Path, pose: Float[np.ndarray, "n 17 3"], times: Float64[np.ndarray, " n"], rate: float) -> None:

@@ -29,10 +29,30 @@ _SPELLINGS = {
     "inch": "in",
 }
 
+BROKEN = 4.0
+"""A bone this many times as long as usual is none."""
+
 _UPRIGHT = 0.5
 """The mean direction from feet to head must have at least this component along the up axis to determine it."""
 
 JointPositions = Float64[np.ndarray, "samples 17 3"]
+
+
+def without_broken_bones(joints: JointPositions) -> tuple[JointPositions, int]:
+    """Return the joints with NaN in samples that have an impossible bone, and the number of those samples.
+
+    Programs write numbers such as 9999999, or the end of their range, for a marker that was lost: a bone to it is many
+    times as long as usual, and if all were lost, all bones have no length.
+    """
+    lengths = bone_lengths(joints)
+    known = np.isfinite(lengths).all(axis=1)
+    if not known.any():
+        return joints, 0
+    usual = np.percentile(lengths[known], 25, axis=0)
+    size = float(np.median(usual))
+    long = lengths > BROKEN * np.maximum(usual, 0.3 * size)
+    broken = known & (long.any(axis=1) | (np.median(lengths, axis=1) < size / BROKEN))
+    return np.where(broken[:, None, None], np.nan, joints), int(broken.sum())
 
 
 def find_unit(path: Path, joints: JointPositions, stated: str | None) -> tuple[float, str | None]:
@@ -70,7 +90,8 @@ def find_up(path: Path, joints: JointPositions, stated: str | None, by_user: boo
     Args:
         path: The file, for messages.
         joints: Joints in the file's axes.
-        stated: An axis such as ``z`` or ``+z``; None or an unknown word to find it by where heads are.
+        stated: An axis such as ``z`` or ``+z``, or ``±z`` if its direction is not known; None or an unknown word to
+            find it by where heads are.
         by_user: Whether the user stated it, who may know that the person lies; what a file states must fit.
 
     Raises:
@@ -85,6 +106,15 @@ def find_up(path: Path, joints: JointPositions, stated: str | None, by_user: boo
     seen: Up = get_args(Up)[strongest + (3 if mean[strongest] < 0 else 0)]
     sure = abs(mean[strongest]) >= _UPRIGHT and abs(mean[strongest]) > 1.5 * np.sort(np.abs(mean))[1]
     axis = (stated or "").removeprefix("+")
+    if axis.startswith("±") and axis[1:] in get_args(Up):
+        along = float(mean["xyz".index(axis[1:])])
+        if abs(along) < _UPRIGHT and not sure:
+            raise SourceError(
+                f"{path}: the file says that up is along {axis[1:]}, but not in which direction, and the person stands "
+                f"too little along it to tell (mean direction from feet to head: {axis[1:]} {along:+.2f}); state the "
+                f"setting poses.up ({axis[1:]} or -{axis[1:]})"
+            )
+        axis = axis[1:] if along >= 0 else "-" + axis[1:]
     if axis in get_args(Up):
         known: Up = get_args(Up)[get_args(Up).index(axis)]
         along = float(mean["xyz".index(known[-1])]) * (-1 if known.startswith("-") else 1)

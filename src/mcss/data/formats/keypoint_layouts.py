@@ -1,0 +1,54 @@
+"""The order of the keypoints that common tools write without names, and which number of points means which order."""
+
+_COCO = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
+    "right_ankle",
+)
+_FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
+
+BODY_25 = (
+    *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
+    *("mid_hip", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye"),
+    *("left_eye", "right_ear", "left_ear", *_FEET),
+)
+"""OpenPose's BODY_25."""
+
+OPENPOSE_18 = (
+    *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
+    *("right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye"),
+    *("right_ear", "left_ear"),
+)
+"""OpenPose's older order, which it calls COCO."""
+
+BLAZEPOSE = (
+    *("nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer"),
+    *("left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index"),
+    *("left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+    *("left_heel", "right_heel", "left_foot_index", "right_foot_index"),
+)
+"""MediaPipe's, and so FreeMoCap's body."""
+
+HALPE_26 = (*_COCO, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+            "left_heel", "right_heel")  # fmt: skip
+"""RTMPose's body with feet (Halpe), which Pose2Sim and Sports2D use; its head is the top of the head."""
+
+_WHOLE_BODY = (*_COCO, *_FEET)
+_BY_COUNT = {17: _COCO, 18: OPENPOSE_18, 23: _WHOLE_BODY, 25: BODY_25, 26: HALPE_26, 33: BLAZEPOSE, 133: _WHOLE_BODY}
+
+LAYOUTS = ", ".join(
+    (
+        "17 (COCO), 18 (OpenPose, older), 23 or 133 (COCO-WholeBody), 25 (OpenPose BODY_25)",
+        "26 (Halpe), 33 (MediaPipe, FreeMoCap), or more than 133 (FreeMoCap with hands and face)",
+    )
+)
+"""The numbers of points that are understood, for messages."""
+
+
+def names_by_count(count: int) -> tuple[str, ...] | None:
+    """Return the names of the first points of a skeleton with so many; None if no tool writes that many.
+
+    FreeMoCap appends hands and face to MediaPipe's body, COCO-WholeBody to COCO's.
+    """
+    return BLAZEPOSE if count > 133 else _BY_COUNT.get(count)
