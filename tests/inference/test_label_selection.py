@@ -7,7 +7,7 @@ import pytest
 
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
-from mcss.data.labels import Labels, read_instants, select_labels, write_instants
+from mcss.data.labels import Labels, select_labels, write_instants
 from mcss.data.writer import CaptureWriter
 from mcss.evaluation.predictions import target_poses
 from mcss.inference.label_selection import SelectSettings, k_center, select_instants
@@ -163,7 +163,7 @@ def test_lists_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> N
     path = tmp_path / "list.csv"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_instants(path)
+        Labels.parse(f"@{path}")
 
 
 def test_lists_of_other_files_and_other_captures(tiny_capture: Capture, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_lists_of_other_files_and_other_captures(tiny_capture: Capture, tmp_path
     path = tmp_path / "list.csv"
     path.write_bytes(os.urandom(64) + b"\xff\xfe")
     with pytest.raises(ValueError, match=r"expected text in UTF-8|lacks the columns"):
-        read_instants(path)
+        Labels.parse(f"@{path}")
     path.write_text("subject,sequence,frame,time\nS1,Walking 1,3,0.3\nS3,Walking 1,4,0.4\n")
     with pytest.raises(ValueError, match=r"1 of the 2 instants .* such as S3/Walking 1 frame 4"):
         select_labels(tiny_capture.instants("train"), Labels.parse(f"@{path}"))

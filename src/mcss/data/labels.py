@@ -2,20 +2,29 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
+import torch
+from jaxtyping import Bool, Float, Float32, Int64
 
-from mcss.data.formats.csv import read_csv_table
+from mcss.data.formats.csv import CsvRow, read_csv_table
 from mcss.data.instants import Instants
 from mcss.errors import SourceError
 from mcss.files import write_text
+from mcss.skeletons import JOINTS, heading_valid
 
 COLUMNS = ("subject", "sequence", "frame", "time")
 """The header of a CSV that lists instants; the time, in seconds, is for readers and is ignored."""
+
+CONFIDENCE = "confidence"
+"""The column, from 0 to 1, of a CSV that gives poses as well."""
+
+POSE_COLUMNS = tuple(f"{joint}.{axis}" for joint in JOINTS for axis in "xyz")
+"""The columns of a CSV that gives poses as well: mm, +Z up."""
 
 _FORMS = "write subjects with an optional share such as S1, S1:0.1 or S1,S5, or all, or none, or @FILE.csv"
 
@@ -30,6 +39,9 @@ class Labels:
     """(subject, sequence, frame) of instants listed in a file; there are no shares then."""
     file: str = ""
     """The file that lists the instants."""
+    poses: Float32[np.ndarray, "listed 17 3"] | None = field(default=None, compare=False)
+    """The poses (mm, +Z up) that the file gives for the listed instants, in place of the capture's; None if it does
+    not."""
 
     @classmethod
     def parse(cls, text: str) -> "Labels":
@@ -45,7 +57,7 @@ class Labels:
         if text.strip() == "none":
             return cls(())
         if text.startswith("@"):
-            return cls((), read_instants(Path(text[1:])), text[1:])
+            return _read_file(text[1:])
         shares = []
         for part in text.split(","):
             name, colon, share = part.strip().partition(":")
@@ -71,14 +83,15 @@ class Labels:
         return ",".join(shares) or "none"
 
 
-def read_instants(path: Path) -> tuple[tuple[str, str, int], ...]:
-    """Read the (subject, sequence, frame) of each line of a CSV such as `mcss select` writes.
+def _read_file(name: str) -> Labels:
+    """Read a CSV that lists instants, and their poses if it has them.
 
     Raises:
         ValueError: There is no such file, or it is not such a CSV; the message names the line.
     """
+    path = Path(name)
     if not path.is_file():
-        raise ValueError(f"labels: there is no file {path}; `mcss select` writes such a CSV")
+        raise ValueError(f"labels: there is no file {path}; `mcss select` writes such a CSV, and `mcss label` another")
     try:
         table = read_csv_table(path)
     except SourceError as error:
@@ -88,7 +101,13 @@ def read_instants(path: Path) -> tuple[tuple[str, str, int], ...]:
         raise ValueError(
             f"labels: {path} lacks the columns {', '.join(missing)}; expected the header {','.join(COLUMNS)}"
         )
-    instants = []
+    absent = [name for name in POSE_COLUMNS if name not in table.header]
+    if absent and len(absent) < len(POSE_COLUMNS):
+        raise ValueError(
+            f"labels: {path} has poses, but lacks the columns {', '.join(absent[:6])}{', …' if absent[6:] else ''}; "
+            "expected x, y and z of all 17 joints in mm, +Z up, as `mcss label` writes them, or none of them"
+        )
+    poses: dict[tuple[str, str, int], list[float]] = {}
     for row in table.rows:
         cells = row.named(table.header)
         if not (cells["subject"] and cells["sequence"] and cells["frame"].isdecimal()):
@@ -96,20 +115,84 @@ def read_instants(path: Path) -> tuple[tuple[str, str, int], ...]:
                 f"labels: {path}, line {row.line}: expected a subject, a sequence and a frame number, "
                 f"got {[cells[name] for name in COLUMNS[:3]]}"
             )
-        instants.append((cells["subject"], cells["sequence"], int(cells["frame"])))
-    if not instants:
+        instant = (cells["subject"], cells["sequence"], int(cells["frame"]))
+        if instant in poses and not absent:
+            raise ValueError(
+                f"labels: {path}, line {row.line}: {instant[0]}/{instant[1]} frame {instant[2]} has two poses; "
+                "leave one out"
+            )
+        poses[instant] = [] if absent else _coordinates(path, row, table.header)
+    if not poses:
         raise ValueError(f"labels: {path} lists no instants; write none for no labels")
-    return tuple(dict.fromkeys(instants))
+    given = None if absent else np.array(list(poses.values()), np.float32).reshape(-1, 17, 3)
+    return Labels((), tuple(poses), name, given)
+
+
+def _coordinates(path: Path, row: CsvRow, header: Sequence[str]) -> list[float]:
+    cells = row.named(header)
+    try:
+        values = [float(cells[name]) for name in POSE_COLUMNS]
+    except ValueError:
+        values = [math.nan]
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"labels: {path}, line {row.line}: expected a number of mm for every joint; leave out lines of instants "
+            "without a complete pose"
+        )
+    return values
+
+
+def with_label_poses(instants: Instants, labels: Labels) -> Instants:
+    """Put the poses that a file of labels gives in place of those of the capture; other instants stay as they are.
+
+    Instants of the file that are not among `instants`, such as those of another split, are passed over.
+    """
+    if labels.poses is None:
+        return instants
+    index_of = _index_of(instants)
+    there = [(index_of[instant], k) for k, instant in enumerate(labels.listed) if instant in index_of]
+    at, given = np.array(there, np.int64).reshape(-1, 2).T
+    pose, heading = instants.pose.copy(), instants.heading_valid.copy()
+    pose[at] = labels.poses[given]
+    heading[at] = heading_valid(torch.from_numpy(labels.poses[given])).numpy()
+    return replace(instants, pose=pose, heading_valid=heading)
+
+
+def _index_of(instants: Instants) -> dict[tuple[str, str, int], int]:
+    names = zip(instants.subject, instants.sequence, instants.frame, strict=True)
+    return {(instants.subjects[s], instants.sequences[q], int(f)): i for i, (s, q, f) in enumerate(names)}
 
 
 def write_instants(path: Path, instants: Instants) -> None:
     """Write a CSV of instants, in their order, that ``--labels @FILE.csv`` reads."""
+    _write(path, instants, COLUMNS, [[] for _ in range(len(instants))])
+
+
+def write_poses(
+    path: Path, instants: Instants, poses: Float[np.ndarray, "n 17 3"], confidence: Float[np.ndarray, " n"]
+) -> None:
+    """Write a CSV of instants and their poses (mm, +Z up) that ``--labels @FILE.csv`` reads, completely or not at all.
+
+    Args:
+        path: The file.
+        instants: The labelled instants.
+        poses: A pose of each.
+        confidence: How sure each pose is, from 0 to 1; for readers.
+    """
+    cells = [
+        [f"{sure:.3f}", *(f"{value:.1f}" for value in pose.ravel())]
+        for sure, pose in zip(confidence, poses, strict=True)
+    ]
+    _write(path, instants, (*COLUMNS, CONFIDENCE, *POSE_COLUMNS), cells)
+
+
+def _write(path: Path, instants: Instants, header: Sequence[str], more: Sequence[Sequence[str]]) -> None:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(COLUMNS)
-    for i in range(len(instants)):
+    lines.writerow(header)
+    for i, cells in enumerate(more):
         subject, sequence = instants.subjects[instants.subject[i]], instants.sequences[instants.sequence[i]]
-        lines.writerow([subject, sequence, int(instants.frame[i]), f"{instants.time[i]:.4f}"])
+        lines.writerow([subject, sequence, int(instants.frame[i]), f"{instants.time[i]:.4f}", *cells])
     write_text(path, text.getvalue())
 
 
@@ -157,18 +240,20 @@ def select_labels(instants: Instants, labels: Labels, views: Sequence[str] | Non
 
 
 def _select_listed(instants: Instants, labels: Labels, usable: Bool[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-    """Select the usable instants of a list; all of its instants must exist, and at least one must be usable."""
-    names = zip(instants.subject, instants.sequence, instants.frame, strict=True)
-    index_of = {(instants.subjects[s], instants.sequences[q], int(f)): i for i, (s, q, f) in enumerate(names)}
+    """Select the usable instants of a list, of which at least one must be usable.
+
+    All instants of a list must exist. A file of poses may have others as well, since it is made for a whole capture.
+    """
+    index_of = _index_of(instants)
     missing = [instant for instant in labels.listed if instant not in index_of]
-    if missing:
+    if missing and (labels.poses is None or len(missing) == len(labels.listed)):
         subject, sequence, frame = missing[0]
         raise ValueError(
             f"labels: {len(missing)} of the {len(labels.listed)} instants of {labels.file} are not there to train on, "
             f"such as {subject}/{sequence} frame {frame}; choose instants of this capture and split"
         )
     selected = np.zeros(len(instants), bool)
-    selected[[index_of[instant] for instant in labels.listed]] = True
+    selected[[index_of[instant] for instant in labels.listed if instant in index_of]] = True
     selected &= usable
     if not selected.any():
         raise ValueError(

@@ -11,7 +11,7 @@ from mcss.data.augmentation import source_size
 from mcss.data.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants, ends_of_sequences
-from mcss.data.labels import Labels, labelled_images
+from mcss.data.labels import Labels, labelled_images, with_label_poses
 from mcss.data.pixels import StreamedPixels, pixels_of
 from mcss.data.sampling import MetricPlan, metric_plan, pose_plan
 from mcss.models.pose_network import PoseEstimator
@@ -58,7 +58,9 @@ class TrainingData:
         instants = capture.instants(settings.split)
         if settings.hold_out:
             instants = instants.take(~ends_of_sequences(instants, settings.hold_out))
-        labelled = labelled_images(instants, Labels.parse(settings.labels), settings.label_views or None)
+        labels = Labels.parse(settings.labels)
+        instants = with_label_poses(instants, labels)
+        labelled = labelled_images(instants, labels, settings.label_views or None)
         if method.needs_labels and not labelled.any():
             raise ValueError(
                 f"labels: {method.name} cannot learn without labels, and {settings.labels!r} gives none; "
