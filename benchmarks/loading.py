@@ -1,11 +1,16 @@
 """Does loading slow training down? Compare a step through the real data path with the bare network, in one run.
 
     python benchmarks/loading.py [--capture CAPTURE] [--json FILE]
+    python benchmarks/loading.py --feed --size 224 [--capture CAPTURE]      # images for a GPU, of each core
 
 Bare: the forward and backward pass of the network on one batch in memory. Through the data path: the same network,
 but every step gets its own batch from a capture, with sampling, the pixel store and augmentation, and with one batch
 prepared ahead in the background. Blocks of both alternate, so that other work on the machine affects both; the ratio
 of each pair of blocks is taken, and the median of the ratios is reported. The aim is at most 1.05.
+
+With --feed: how many images a second of processor time the streamed path delivers, read and decoded, for a GPU that
+augments them itself, and augmented by the processor. A GPU that takes n images a second needs n divided by that many
+cores.
 """
 
 import argparse
@@ -23,7 +28,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mcss.data.augmentation import AugmentationSettings
+from mcss.data.augmentation import AugmentationSettings, source_size
 from mcss.data.batches import AugmentedPixels, BatchSource, prefetched
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels, labelled_images
@@ -71,6 +76,23 @@ def seconds(make: Callable[[], object], repeats: int = 5) -> float:
         make()
         times.append(time.perf_counter() - start)
     return statistics.median(times)
+
+
+def fed(capture: Capture, size: int, instants: int, labelled: int, steps: int) -> dict[str, float]:
+    """Return images a second of processor time, left to a GPU to augment and augmented here."""
+    chosen = capture.instants("train")
+    metric = metric_plan(chosen, MetricSettings(instants=instants))
+    pose = pose_plan(labelled_images(chosen, Labels.parse("all")))
+    pixels = StreamedPixels(capture, source_size(capture.info.image_size, size), threads=1)
+    figures = {}
+    for name, on_device in (("raw", True), ("augmented", False)):
+        images = AugmentedPixels(pixels, AugmentationSettings(), size, on_device=on_device)
+        source = BatchSource(chosen, images, 0, metric, pose, labelled)
+        source.batch(0)
+        start = time.process_time()
+        count = sum(len(source.batch(step).images) for step in range(1, steps + 1))
+        figures[f"{name}_images_per_core_s"] = count / (time.process_time() - start)
+    return figures
 
 
 def measure(capture: Capture, size: int, instants: int, labelled: int, steps: int, rounds: int) -> dict[str, object]:
@@ -134,10 +156,14 @@ def main() -> None:
     parser.add_argument("--labelled", type=int, default=22, help="labelled images in a batch")
     parser.add_argument("--steps", type=int, default=2, help="steps in a block")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--feed", action="store_true", help="measure only what the streamed path delivers of each core")
     parser.add_argument("--json", type=Path, help="write the figures there")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         capture = Capture.open(a.capture) if a.capture else made_capture(Path(folder), a.size)
+        if a.feed:
+            print(json.dumps(fed(capture, a.size, a.instants, a.labelled, a.steps)))
+            return
         figures = measure(capture, a.size, a.instants, a.labelled, a.steps, a.rounds)
     if a.json:
         a.json.write_text(json.dumps(figures, indent=2) + "\n")

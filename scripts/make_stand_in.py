@@ -1,4 +1,4 @@
-"""Make a capture of the size and shape of Human3.6M from a few images, to try on it what only the real one's size shows.
+"""Make a capture of the size and shape of Human3.6M from a few images, to try what only the real one's size shows.
 
     mcss synthetic build captures/few --size 256 --subjects 7 --instants 128 --takes 1 --outfits 1 --no-new-motion
     python scripts/make_stand_in.py captures/few captures/stand_in
@@ -91,13 +91,10 @@ def make(source: Capture, out: str, share: float, backgrounds: bool) -> Capture:
                     for view, name in enumerate(VIEWS):
                         flat = shown * len(VIEWS) + view
                         frame = STEP[subject] * index
-                        frames.append(
-                            Frame(
-                                subject, action + take, action, frame, frame / RATE, name,
-                                images[shown][variant][view], tuple(map(float, boxes[flat])), pose,
-                                Camera(cameras.rotation[flat], cameras.translation[flat], cameras.intrinsics[flat]),
-                            )  # fmt: skip
-                        )
+                        camera = Camera(cameras.rotation[flat], cameras.translation[flat], cameras.intrinsics[flat])
+                        box, image = tuple(map(float, boxes[flat])), images[shown][variant][view]
+                        labels = (subject, action + take, action)
+                        frames.append(Frame(*labels, frame, frame / RATE, name, image, box, pose, camera))
                 writer.append(frames)
                 if backgrounds:
                     scenes = {name: source.background(actor.views[view]) for view, name in enumerate(VIEWS)}

@@ -4,7 +4,9 @@ Axis words: ``queries`` × ``gallery`` pairs. The matrix `allowed` says which ga
 entries of equal distance, the one that comes first in the gallery is nearer.
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import comb
 
@@ -14,12 +16,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mcss.metrics import pairwise_pa_mpjpe, torso_length
+from mcss.progress import NO_PROGRESS, Progress, say
 
 KS = (1, 2, 5, 10, 20)
 """The numbers of neighbours for which scores are reported."""
 
 CHUNK_PAIRS = 16_000_000
 """Number of pairs that are scored together: about a gigabyte, whatever the size of the test set."""
+
+TOLD_BEFOREHAND = 120.0
+"""A comparison that will take longer than this many seconds says so when it begins."""
+
+Scores = tuple[Tensor, Tensor, Tensor]
+"""For each query: the errors of what is found, those of the best, and the mean error of all."""
 
 POSE_HIT = 0.1
 """Normalised Procrustes error up to which a neighbour counts as showing the query's pose."""
@@ -241,6 +250,8 @@ def retrieve_poses(
     cross_subject: bool,
     ks: Sequence[int] = KS,
     pairs: int = CHUNK_PAIRS,
+    workers: int | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> PoseRetrieval | None:
     """Score the retrieval of similar poses; None if some query has no allowed entry.
 
@@ -250,20 +261,27 @@ def retrieve_poses(
         cross_subject: Whether to leave out the query's own subject as well as its own view (case 2).
         ks: Numbers of neighbours; those for which some query has too few allowed entries are left out.
         pairs: Number of pairs that are scored together; it bounds memory and does not change the result.
+        workers: Threads over which the queries are spread, by default as many as torch uses.
+        progress: Notified of every query, and told beforehand how long a long comparison will take.
     """
     counts = [allowed_pairs(chunk, gallery, cross_subject).sum(1) for chunk in in_chunks(queries, gallery, pairs)]
     fewest = int(torch.cat(counts).min()) if counts else 0
     ks = [k for k in ks if k <= fewest]
     if not ks:
         return None
-    retrieved, best, random = [], [], []
-    for chunk in in_chunks(queries, gallery, pairs):
+
+    def scored(chunk: EmbeddedImages) -> tuple[Tensor, Tensor, Tensor]:
         allowed = allowed_pairs(chunk, gallery, cross_subject)
         neighbours = nearest(embedding_distances(chunk.embedding, gallery.embedding), allowed, max(ks))
         errors = pair_errors(chunk, gallery)
-        retrieved.append(errors.gather(1, neighbours))
-        best.append(errors.gather(1, nearest(errors, allowed, max(ks))))
-        random.append(errors.masked_fill_(~allowed, 0).sum(1).div(allowed.sum(1)))
+        found = errors.gather(1, neighbours)
+        closest = errors.gather(1, nearest(errors, allowed, max(ks)))
+        return found, closest, errors.masked_fill_(~allowed, 0).sum(1).div(allowed.sum(1))
+
+    workers = workers or torch.get_num_threads()
+    chunks = list(in_chunks(queries, gallery, max(1, pairs // workers)))
+    results = list(_spread(scored, chunks, workers, len(gallery), progress))
+    retrieved, best, random = zip(*results, strict=True)
     retrieved_errors, best_errors = torch.cat(retrieved), torch.cat(best)
     same_pose = POSE_HIT * torso_length(queries.pose)[:, None]
     return PoseRetrieval(
@@ -281,6 +299,33 @@ def retrieve_poses(
             for k in ks
         ),
     )
+
+
+def _spread(
+    scored: Callable[[EmbeddedImages], Scores],
+    chunks: Sequence[EmbeddedImages],
+    workers: int,
+    gallery: int,
+    progress: Progress,
+) -> Iterator[Scores]:
+    """Yield the scores of all chunks in order, computed by several threads: torch leaves Python's lock to others."""
+    queries, started = sum(map(len, chunks)), time.perf_counter()
+    with progress.task("Comparing poses", queries) as task:
+        first = scored(chunks[0])
+        rounds = -(-(len(chunks) - 1) // workers)
+        seconds = (time.perf_counter() - started) * rounds
+        if seconds > TOLD_BEFOREHAND:
+            say(
+                progress,
+                f"Comparing the poses of {queries:,} queries with {gallery:,} images takes about "
+                f"{seconds / 3600:.1f} h; --max-queries and --max-gallery make it less.",
+            )
+        task.advance(len(chunks[0]))
+        yield first
+        with ThreadPoolExecutor(workers, "retrieval") as pool:
+            for chunk, scores in zip(chunks[1:], pool.map(scored, chunks[1:]), strict=True):
+                task.advance(len(chunk))
+                yield scores
 
 
 def retrieve_instants(

@@ -10,13 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from captures_for_tests import INFO, VIEWS, empty_scene, stick_part
 from mcss.data.capture import Capture
-from mcss.data.schema import Selector
-from mcss.data.writer import CaptureWriter
 from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.experiments import pose_tables
 from mcss.experiments import reproduce as module
 from mcss.experiments import study as studies
 from mcss.experiments.landmarks import COLUMNS, KEPT, MILLISECONDS, PROGRAM, landmark_rows, read_landmarks
@@ -27,6 +23,7 @@ from mcss.experiments.reproduce import (
     PaperPart,
     ReproducePlan,
     Wanted,
+    checked,
     estimate,
     reproduce,
     wanted_parts,
@@ -34,39 +31,10 @@ from mcss.experiments.reproduce import (
 from mcss.experiments.rows import CellRow, PoseRow
 from mcss.experiments.study import Budget, Study
 from mcss.experiments.tables import PartName
-from mcss.methods.chen_cvpr19 import ChenCVPR19, SkeletonMapConfig, SkeletonMapSynthesis
 from mcss.methods.mcss import MCSS
-from mcss.methods.method import Method
-from mcss.methods.points2d import Points2D
-from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
-from mcss.methods.rhodin_eccv18 import NovelViewSynthesis, RhodinECCV18, SynthesisConfig
 from mcss.methods.supervised import Supervised
-from mcss.models.pose_network import NetworkConfig
 from mcss.skeletons import JOINTS
-from mcss.training.settings import TrainSettings
-from runs_for_tests import NO_AUGMENTATION
-
-METHODS_BY_NAME: dict[str, Method] = {
-    "mcss": MCSS(metric_loss="infonce", instants=4, min_gap=0.2, pose_images=4),
-    "supervised": Supervised(pose_images=4),
-    "rhodin_cvpr18": RhodinCVPR18(instants=4, views=2, min_gap=0.2, pose_images=4),
-    "rhodin_eccv18": RhodinECCV18(
-        NovelViewSynthesis(3, 2, 0.2, synthesis=SynthesisConfig(8, 4, 16, 32, 1, 16)), pose_images=4
-    ),
-    "chen_cvpr19": ChenCVPR19(
-        SkeletonMapSynthesis("labels", 3, 2, 0.2, maps=SkeletonMapConfig(8, 8, 0.4, 32, 16)),
-        pose_images=4,
-    ),
-    "points2d": Points2D(instants=4, views=2, min_gap=0.2),
-}
-
-
-def tiny_recipe(name: str, method: type[Method], capture: str) -> TrainSettings:
-    network = NetworkConfig(dim=16, image_size=32, embedding_norm=True, batchnorm_affine=True)
-    return TrainSettings(
-        capture, network=network, weights="random", validation=None, method=METHODS_BY_NAME[method.name],
-        augmentation=NO_AUGMENTATION, labels="S1" if method.predicts_poses else "none",
-    )  # fmt: skip
+from methods_for_tests import METHODS_BY_NAME, made, tiny_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -75,15 +43,6 @@ def _tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "recipe", tiny_recipe)
     looked = EvaluationSettings(max_instants=12)
     monkeypatch.setattr(module, "BUDGETS", {"small": Budget(steps=2, evaluation=looked)})
-
-
-def made(place: Path, test: tuple[str, ...]) -> Capture:
-    splits = {"train": (Selector(subjects=("S1",)),), "test": (Selector(subjects=test),)}
-    writer = CaptureWriter.open(place, info=replace(INFO, splits=splits))
-    for subject in range(3):
-        writer.append(stick_part(subject, 0, instants=14))
-    writer.add_backgrounds({view: empty_scene() for view in VIEWS})
-    return writer.finish()
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +62,11 @@ def test_all_parts_are_measured_written_and_continued(
 ) -> None:
     capture, other = two_captures
 
-    def lacking(*_: object) -> None:
-        raise WeightsError("no hub here.")
+    def lacking(name: str, *_: object) -> None:
+        if name == "resnet34":
+            raise WeightsError("no hub here.")
 
-    monkeypatch.setattr(pose_tables, "build_backbone", lacking)
+    monkeypatch.setattr("mcss.experiments.needs.build_backbone", lacking)
     monkeypatch.setattr("mcss.experiments.estimates.step_seconds", lambda _: 1.0)  # tested by itself
     plan = ReproducePlan(seeds=1, trials=0, other=other.uri)
     study = plan.study(capture.uri, tmp_path)
@@ -114,6 +74,9 @@ def test_all_parts_are_measured_written_and_continued(
     parts, notes = wanted_parts(["all"], study)
     assert (tuple(parts), notes) == (PARTS, [])
     assert get_args(PartName) == PART_NAMES
+    lacks: list[str] = []
+    parts, study, trials = checked(parts, study, 0, lacks.append)
+    assert (len(parts), trials, lacks) == (len(PARTS), 0, ["Not available: MCSS: no hub here."])
     left = estimate(parts, study, 0)
     assert {one.system.split(",")[0] for one in left} == set(METHODS_BY_NAME)
     told: list[str] = []
@@ -144,8 +107,9 @@ def test_all_parts_are_measured_written_and_continued(
     assert [(row["variant"], row["frame"]) for row in table2] == [
         ("canonical pose", "canonical"), ("global pose", "world"), ("canonical pose, resnet34", None),
     ]  # fmt: skip
-    assert table2[2]["missing"] == "not measured, see below"
-    assert about2["notes"][-1] == "resnet34 is not measured: no hub here."
+    assert table2[2]["missing"] == "not available: no hub here."
+    assert about2["notes"][-1] == "Not available: MCSS, canonical pose, resnet34 (S1): no hub here."
+    assert about2["table"][3][2] == "not available, see below"
     assert table2[0]["cell"] == table1["rows"][2]["cell"], "cells are shared"
     table3 = json.loads((tmp_path / "table3.json").read_text())["rows"]
     assert [row["variant"] for row in table3[:3]] == [
@@ -153,7 +117,7 @@ def test_all_parts_are_measured_written_and_continued(
     ]  # fmt: skip
     assert table3[0]["cell"] == table2[0]["cell"]
     sweep = json.loads((tmp_path / "fig3.json").read_text())["rows"]
-    assert [row["labels"] for row in sweep[::2]] == ["S1:0.05", "S1:0.1", "S1:0.5", "S1", "all"]
+    assert [row["labels"] for row in sweep[::4]] == ["S1:0.05", "S1:0.1", "S1:0.5", "S1", "all"]
     fig5 = json.loads((tmp_path / "fig5.json").read_text())["rows"]
     assert {row["case"] for row in fig5} == {"all_subjects", "cross_subject"}
     assert all(row["above_oracle"] == pytest.approx(row["mean_pa_mpjpe"] - row["oracle"]) for row in fig5)
@@ -191,10 +155,10 @@ def test_tables_can_be_written_before_all_is_trained(two_captures: tuple[Capture
     study.train_cells([study.cell(Supervised, seed=1)])
     told: list[str] = []
     found = reproduce(
-        parts_named(study, "table1", "table3", "fig5"), study, 0, "mcss reproduce --no-train", told.append
+        parts_named(study, "table1", "table3", "retrieval"), study, 0, "mcss reproduce --no-train", told.append
     )
     assert [part.name for part in found] == ["table1", "table3"]
-    assert told[-1].startswith("fig5 is left out: mcss-S1-seed0-")
+    assert told[-1].startswith("retrieval is left out: mcss-S1-seed0-")
     lines = {(line[0], line[1]): line for line in found[0].table}
     assert lines["MCSS", "S1"] == ["MCSS", "S1", "not trained yet", "–", "0", "–", "–", "–"]
     assert lines["Supervised baseline", "S1"][2:5] == ["3D labels", "canonical", "1"]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings, read_predictions
 from mcss.experiments import study as studies
-from mcss.experiments.estimates import estimates, step_seconds
+from mcss.experiments.estimates import estimates, run_bytes, step_seconds
 from mcss.experiments.runs import (
     Cell,
     cell_predictions,
@@ -117,6 +117,8 @@ def test_cells_are_trained_once_in_order_and_their_results_kept(tiny_capture: Ca
     assert [(one.cells, one.steps, one.known) for one in left] == [(2, 4, False)]
     train_cells(cells, tmp_path, processes=1)
     assert unfinished(cells, tmp_path) == []
+    written = sum(path.stat().st_size for path in (tmp_path / first.name).rglob("*") if path.is_file())
+    assert run_bytes(first.settings) == pytest.approx(written, rel=0.05)
     assert estimates(unfinished(cells, tmp_path), cells, tmp_path) == []
     assert (seconds_of(first, tmp_path) or 0) > 0
     more = tiny_cell(tiny_capture, MCSS, seed=2)

@@ -14,8 +14,9 @@ from mcss.cli import main
 from mcss.data.capture import Capture
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
+from mcss.progress import NO_PROGRESS
 from mcss.skeletons import JOINTS
-from mcss.sources.aspset import Aspset, read_splits
+from mcss.sources.aspset import CAMERAS, Aspset, read_splits
 
 COUNT = 20
 FAST = Aspset(every=2, size=48)
@@ -170,6 +171,18 @@ def test_other_units_axes_names_and_columns_are_refused(own: Path, tmp_path: Pat
     rows = [list(map(float, line.split(","))) for line in boxes.read_text().splitlines()[1:]]
     boxes.write_text("x,y,w,h\n" + "\n".join(f"0,0,{x1 - x0},{(y1 - y0) / 4}" for x0, y0, x1, y1 in rows))
     refused(own, tmp_path, r"04ac-0026-mid\.csv: the person's pelvis is inside the box in only 0%")
+
+
+def test_a_test_clip_has_the_camera_that_the_list_of_clips_states(tmp_path: Path) -> None:
+    path = tmp_path / "splits.csv"
+    path.write_text("subject_id,clip_id,split,camera_id\n04ac,0026,train,all\n1e28,0001,test,mid\n77ff,0003,val\n")
+    assert [clip.cameras for clip in read_splits(path)] == [CAMERAS, ("mid",), CAMERAS]
+    write_clip(tmp_path / "test", "1e28", "0001", ("left", "mid"))
+    contents = Aspset(size=48).list_contents(tmp_path, tmp_path / "out", NO_PROGRESS)
+    assert [clip.cameras for clip in contents.sequences] == [("mid",)]  # type: ignore[attr-defined]
+    path.write_text("1e28,0001,test,top\n")
+    with pytest.raises(SourceError, match=r"splits\.csv line 1: expected the camera all, left, mid, right, got 'top'"):
+        read_splits(path)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import os
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -27,10 +28,12 @@ from human36m_files import (
 )
 
 from mcss.cli import main
+from mcss.data.schema import Selector
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.skeletons import HUMAN36M_32
 from mcss.sources.assembly import ImportResult, SubjectCount
+from mcss.sources.held_out import train_and_validation
 from mcss.sources.human36m import faults
 from mcss.sources.human36m.annotations import mask_boxes, read_poses, read_videopose3d
 from mcss.sources.human36m.metadata import ListedSequence, read_metadata
@@ -40,7 +43,7 @@ from mcss.sources.human36m.sequences import Human36MSequence, squares_around
 ONE = {(1, 1): "_ALL 1", (2, 1): "Directions 1"}
 """A release with a single sequence for each subject."""
 
-S1 = Human36M(size=32, subjects=("S1",))
+S1 = Human36M(size=32, subjects=("S1",), leave_out_damaged_views=False)
 
 
 @pytest.fixture(scope="module")
@@ -373,6 +376,59 @@ def test_poses_outside_the_view_of_the_cameras_are_refused(own: Path, tmp_path: 
     assert "lies outside the 160×160 pixels of the image; use images, boxes and cameras of the same sequence" in found
 
 
+# Damaged views, validation and empty scenes
+
+
+def test_a_damaged_view_costs_that_view_and_is_named(own: Path, tmp_path: Path) -> None:
+    settings = replace(S1, leave_out_damaged_views=True)
+    video(own).write_bytes(b"")
+    masks(own, CAMERAS[1]).unlink()
+    write_video(video(own, CAMERAS[2]), shots_of(2, 1, walk(), 50), rate=50.0)
+    done = imported(own, tmp_path / "capture", settings)
+    assert (done.problems, done.imported) == ((), ("S1/Directions 1",))
+    instants = done.capture.instants()
+    assert instants.views == CAMERAS[3:]
+    assert (instants.rows >= 0).all()
+    assert len(instants) == LENGTH // 5
+    assert [note.split(" is left out")[0] for note in done.notes] == [
+        f"S1/Directions 1: camera {name}" for name in CAMERAS[:3]
+    ]
+    assert "54138969.mp4: the file is empty (0 bytes)" in done.notes[0]
+    for name in CAMERAS[1:]:
+        video(own, name).unlink(missing_ok=True)
+    assert "54138969.mp4: the file is empty" in problem(own, tmp_path / "all", settings)
+
+
+def test_a_subject_or_sequences_are_held_out_for_validation(whole: Path, tmp_path: Path) -> None:
+    info = Human36M(validation=("S8", "S1/Directions*"))._info(read_metadata(whole / "metadata.xml"))
+    assert info.splits["train"] == (Selector(subjects=("S5", "S6", "S7")),)
+    assert info.splits["validation"] == (
+        Selector(subjects=("S8",)),
+        Selector(subjects=("S1",), sequences=("Directions*",)),
+    )
+    several = [("S1", "Walking"), ("S1", "Walking 1"), ("S1", "Eating"), ("S5", "Eating")]
+    splits = train_and_validation(("S1", "S5"), ("S1/Walking*",), several)
+    assert splits["train"] == (Selector(subjects=("S5",)), Selector(subjects=("S1",), sequences=("Eating",)))
+    assert set(train_and_validation(("S1",), (), several)) == {"train"}
+    for held_out, message in (
+        (("S9",), r"validation: expected training subjects \(S1, S5\) or SUBJECT/SEQUENCE, got 'S9'"),
+        (("S1/Jump",), "validation: no sequence of S1 is called Jump"),
+        (("S1", "S5"), "validation: nothing is left to train on"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train_and_validation(("S1", "S5"), held_out, several)
+
+
+def test_the_empty_scene_of_each_camera_and_sequence_comes_along(whole: Path, tmp_path: Path) -> None:
+    done = imported(whole, tmp_path / "capture")
+    assert set(done.capture.backgrounds) == {("S1/Directions 1", name) for name in CAMERAS}
+    scene = decode_jpeg(done.capture.backgrounds["S1/Directions 1", CAMERAS[0]])
+    assert scene.shape == (SIZE, SIZE, 3)
+    assert np.abs(scene[20:].astype(int) - 90).max() < 12, "the white disc that moves is gone"
+    without = imported(whole, tmp_path / "without", replace(S1, backgrounds=False))
+    assert without.capture.backgrounds == {}
+
+
 # The known faults
 
 
@@ -415,13 +471,13 @@ def test_s11_directions_is_imported_without_its_corrupt_video(tmp_path: Path) ->
     assert done.notes == ("S11/Directions: imported without camera 54138969, whose video is corrupt",)
     assert done.capture.views == CAMERAS[1:]
     assert done.counts == (SubjectCount("S11", 1, 1, 6, 6),)
-    strict = Human36M(size=32, subjects=("S11",), leave_out_corrupt_videos=False)
+    strict = replace(settings, leave_out_corrupt_videos=False, leave_out_damaged_views=False)
     assert "Directions.54138969.mp4: no such file" in problem(root, tmp_path / "strict", strict)
 
 
 def test_a_video_that_goes_on_after_its_annotation_is_clipped_or_refused(own: Path, tmp_path: Path) -> None:
     write_video(video(own), shots_of(0, 1, walk(), 120), rate=50.0)
-    strict = Human36M(size=32, subjects=("S1",), clip_to_annotation=False)
+    strict = replace(S1, clip_to_annotation=False)
     assert "expected 70 images, as many as there are poses, got 120" in problem(own, tmp_path, strict)
     done = imported(own, tmp_path / "clipped")
     assert done.notes == (f"{video(own)}: clipped from 120 images to the 70 that have poses",)

@@ -23,7 +23,7 @@ class BackgroundCrops:
     """Images of the empty scene, and the crop box of each image of a person."""
 
     scenes: tuple[tuple[UInt8[np.ndarray, "_ _ 3"], ...], ...]
-    """RGB images of the size of the source images, and their `halvings`."""
+    """RGB images of the size of the source images, and their `halvings`; those too fine for any crop have no pixels."""
     scene: Int64[np.ndarray, "n views"]
     """Index of the scene behind each image; -1 where there is no image."""
     boxes: Float32[np.ndarray, "n views 4"]
@@ -64,7 +64,11 @@ class BackgroundCrops:
                 scene[seen, view] = index_of.setdefault(image, len(index_of))
         boxes = np.full((*instants.rows.shape, 4), np.nan, np.float32)
         boxes[instants.rows >= 0] = capture.boxes(instants.rows[instants.rows >= 0])
-        return cls(tuple(halvings(decode_jpeg(image)) for image in index_of), scene, boxes, size)
+        scenes = []
+        for number, image in enumerate(index_of):
+            sides = (boxes[scene == number][:, 2:] - boxes[scene == number][:, :2]).max(axis=1)
+            scenes.append(_without_finer(halvings(decode_jpeg(image)), float(sides.min()), size))
+        return cls(tuple(scenes), scene, boxes, size)
 
     def take(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
         """Return the crops behind some images; beyond its border a scene continues with its border pixels."""
@@ -83,13 +87,31 @@ def halvings(scene: UInt8[np.ndarray, "_ _ 3"]) -> tuple[UInt8[np.ndarray, "_ _ 
     return tuple(levels)
 
 
+def _level(side: float, size: int, levels: int) -> int:
+    """Return the halving from which a crop box of a side is cut: the smallest that has all of the pixels it needs."""
+    step = max(side, 1) / (2 * size)
+    return min(max(int(math.log2(step)), 0), levels - 1)
+
+
+def _without_finer(
+    levels: tuple[UInt8[np.ndarray, "_ _ 3"], ...], smallest: float, size: int
+) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
+    """Drop the pixels of the halvings that no crop box needs, of which the `smallest` has that side.
+
+    A data set has hundreds of scenes, and whole they would take gigabytes. What is dropped keeps its shape.
+    """
+    needed = _level(smallest, size, len(levels))
+    nothing = np.zeros((), np.uint8)
+    return tuple(np.broadcast_to(nothing, image.shape) if n < needed else image for n, image in enumerate(levels))
+
+
 def _cropped(
     levels: tuple[UInt8[np.ndarray, "_ _ 3"], ...], box: list[float], size: int
 ) -> UInt8[np.ndarray, "size size 3"]:
     x0, y0, x1, y1 = box
     side = 2 * size  # halved at the end, which keeps the border of a scene sharp
     steps = [max(x1 - x0, 1) / side, max(y1 - y0, 1) / side]  # source pixels from one pixel of the cut to the next
-    level = levels[min(max(int(math.log2(max(steps))), 0), len(levels) - 1)]
+    level = levels[_level(max(x1 - x0, y1 - y0), size, len(levels))]
     rows = []
     for axis, (start, step) in enumerate(zip((x0, y0), steps, strict=True)):
         scale = level.shape[1 - axis] / levels[0].shape[1 - axis]

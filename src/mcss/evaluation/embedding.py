@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from mcss.retrieval import EmbeddedImages, embedding_distances, in_chunks, pair_errors
+from mcss.skeletons import canonical_pose
 
 BIN_MM = 20.0
 """Width of the bins of pose distance."""
@@ -27,7 +28,7 @@ class DistanceCurve:
     rho: float
     """Spearman's rank correlation of the two distances."""
     pose_mm: tuple[float, ...]
-    """PA-MPJPE at the centre of each bin."""
+    """Difference of the poses at the centre of each bin."""
     mean: tuple[float, ...]
     """Mean embedding distance in each bin."""
     deviation: tuple[float, ...]
@@ -46,12 +47,16 @@ def random_queries(gallery: EmbeddedImages, per_subject: int, seed: int) -> Int6
     return np.concatenate(chosen).astype(np.int64)
 
 
-def distance_curves(gallery: EmbeddedImages, queries: Int64[np.ndarray, " queries"]) -> tuple[DistanceCurve, ...]:
+def distance_curves(
+    gallery: EmbeddedImages, queries: Int64[np.ndarray, " queries"], within_subject: bool = False
+) -> tuple[DistanceCurve, ...]:
     """Compute the curves of pairs from the same view and from different views; no image is paired with itself.
 
     Args:
         gallery: Labelled images.
         queries: Indices of the images that are paired with all others.
+        within_subject: Pair images of the same subject alone and measure poses by the MPJPE between the canonical
+            poses, as in the paper; otherwise everybody's, by PA-MPJPE.
 
     Raises:
         ValueError: There are no two labelled images.
@@ -63,9 +68,11 @@ def distance_curves(gallery: EmbeddedImages, queries: Int64[np.ndarray, " querie
         itself = torch.from_numpy(queries[start : start + len(chunk)])[:, None] == indices
         start += len(chunk)
         distances = embedding_distances(chunk.embedding, gallery.embedding)
-        errors = pair_errors(chunk, gallery)
+        errors = canonical_errors(chunk, gallery) if within_subject else pair_errors(chunk, gallery)
+        if within_subject:
+            itself |= chunk.subject[:, None] != gallery.subject[None, :]
         same = chunk.view[:, None] == gallery.view[None, :]
-        for name, kind in (("same view", same & ~itself), ("different view", ~same)):
+        for name, kind in (("same view", same & ~itself), ("different view", ~same & ~itself)):
             kept = kind & errors.isfinite()
             apart[name].append(distances[kept].float())
             poses[name].append(errors[kept].float())
@@ -74,6 +81,15 @@ def distance_curves(gallery: EmbeddedImages, queries: Int64[np.ndarray, " querie
     if not curves:
         raise ValueError("distance curves: expected at least two labelled images to compare, got fewer.")
     return curves
+
+
+def canonical_errors(queries: EmbeddedImages, gallery: EmbeddedImages) -> Float[Tensor, "queries gallery"]:
+    """MPJPE in mm between the canonical poses of all pairs, over the 16 joints without the root."""
+    one, other = (canonical_pose(images.pose.double())[:, 1:] for images in (queries, gallery))
+    total = torch.zeros(len(one), len(other), dtype=torch.float64)
+    for joint in range(one.shape[1]):
+        total += torch.cdist(one[:, joint], other[:, joint], compute_mode="donot_use_mm_for_euclid_dist")
+    return total / one.shape[1]
 
 
 def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:

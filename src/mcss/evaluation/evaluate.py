@@ -142,11 +142,15 @@ def evaluate(
     """
     settings = settings or EvaluationSettings()
     predictions = predict_split(predict, capture, split, settings, progress)
-    return evaluate_predictions(predictions, capture.fingerprint, split, settings)
+    return evaluate_predictions(predictions, capture.fingerprint, split, settings, progress)
 
 
 def evaluate_predictions(
-    predictions: SplitPrediction, fingerprint: str, split: str, settings: EvaluationSettings
+    predictions: SplitPrediction,
+    fingerprint: str,
+    split: str,
+    settings: EvaluationSettings,
+    progress: Progress = NO_PROGRESS,
 ) -> Evaluation:
     """Measure the predictions of a split.
 
@@ -155,6 +159,7 @@ def evaluate_predictions(
         fingerprint: Fingerprint of the capture.
         split: Name of the split.
         settings: How the split is evaluated; they have to be those that the predictions were made with.
+        progress: Notified of every query of the retrieval.
     """
     instants = predictions.instants
     labelled = ~np.isnan(instants.pose).any(axis=(1, 2))
@@ -167,7 +172,7 @@ def evaluate_predictions(
         without_heading=int((labelled & ~instants.heading_valid).sum()),
         settings=settings,
         pose=_evaluate_poses(predictions),
-        retrieval=_evaluate_retrieval(predictions, settings),
+        retrieval=_evaluate_retrieval(predictions, settings, progress),
     )
 
 
@@ -232,7 +237,9 @@ def _evaluate_poses(predictions: SplitPrediction) -> PoseEvaluation | None:
     )
 
 
-def _evaluate_retrieval(predictions: SplitPrediction, settings: EvaluationSettings) -> RetrievalEvaluation | None:
+def _evaluate_retrieval(
+    predictions: SplitPrediction, settings: EvaluationSettings, progress: Progress
+) -> RetrievalEvaluation | None:
     if predictions.embedding is None:
         return None
     random = np.random.default_rng(np.random.SeedSequence([settings.seed, len(predictions)]))
@@ -242,8 +249,8 @@ def _evaluate_retrieval(predictions: SplitPrediction, settings: EvaluationSettin
     labelled = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
     labelled_queries = queries.take((~queries.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
     return RetrievalEvaluation(
-        all_subjects=retrieve_poses(labelled_queries, labelled, cross_subject=False, ks=KS),
-        cross_subject=retrieve_poses(labelled_queries, labelled, cross_subject=True, ks=KS),
+        all_subjects=retrieve_poses(labelled_queries, labelled, cross_subject=False, ks=KS, progress=progress),
+        cross_subject=retrieve_poses(labelled_queries, labelled, cross_subject=True, ks=KS, progress=progress),
         same_instant=retrieve_instants(queries, gallery, settings.tolerance),
     )
 

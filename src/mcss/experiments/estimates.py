@@ -27,6 +27,8 @@ class Estimate:
     """On one process; processes that run in parallel take longer each."""
     known: bool
     """Measured in finished runs; otherwise in one step that was tried."""
+    gigabytes: float
+    """Disk (10⁹ bytes) for the networks and checkpoints of all cells."""
 
     @property
     def hours(self) -> float:
@@ -57,12 +59,26 @@ def estimates(waiting: Sequence[Cell], cells: Sequence[Cell], folder: Path) -> l
         else:
             seconds_per_step = step_seconds(left[0].settings)
         steps = sum(cell.settings.optimiser.steps for cell in left)
-        result.append(Estimate(", ".join(kind), len(left), steps, seconds_per_step, bool(finished)))
+        disk = len(left) * run_bytes(left[0].settings) / 1e9
+        result.append(Estimate(", ".join(kind), len(left), steps, seconds_per_step, bool(finished), disk))
     return result
 
 
 def _kind(cell: Cell) -> tuple[str, str]:
     return cell.system, cell.settings.network.backbone
+
+
+def run_bytes(settings: TrainSettings) -> int:
+    """Bytes of a finished run: the network of each stage, and its checkpoint with two moments of what is trained."""
+    total = 0
+    for stage in stages(settings):
+        if stage is not None:
+            network = stage.method.build(stage.network, "random")
+            network.backbone.stages[: stage.frozen_stages].requires_grad_(False)
+            size = sum(value.nbytes for value in network.state_dict().values())
+            trained = sum(value.nbytes for value in network.parameters() if value.requires_grad)
+            total += (3 if stage.optimiser.average else 2) * size + 2 * trained
+    return total
 
 
 def step_seconds(settings: TrainSettings) -> float:

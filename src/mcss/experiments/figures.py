@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 
 from mcss.data.instants import Instants
 from mcss.evaluation.embedding import DistanceCurve
-from mcss.evaluation.examples import RetrievalExample
+from mcss.evaluation.examples import PoseExample, RetrievalExample
 from mcss.evaluation.predictions import SplitPrediction
 from mcss.experiments.rows import CASES, PoseRow, RetrievalRow
 from mcss.experiments.tables import values_of
 from mcss.images import decode_jpeg
 from mcss.viz.plots import Line, ScatterPanel, SheetImage, image_figure, line_figure, scatter_figure
+from mcss.viz.skeleton import draw_skeleton, front_view
 from mcss.viz.style import GREY, MARKS, PALETTE
 
 _IMAGE_SIDE = 112
@@ -59,7 +60,7 @@ def _in_words(labels: str) -> str:
 
 
 def retrieval_curves(name: str, rows: Sequence[RetrievalRow]) -> dict[str, Figure]:
-    """Draw Mean-PA-MPJPE@K of every system beside the oracle's, a figure for each case (Fig. 5).
+    """Draw Mean-PA-MPJPE@K of every system beside the oracle's, a figure for each case.
 
     Returns:
         Figures by file name, which begins with `name`.
@@ -92,31 +93,81 @@ def _means_by_k(rows: Sequence[RetrievalRow], measure: str) -> tuple[list[int], 
 
 
 def retrieved_images(examples: Sequence[RetrievalExample], system: str, neighbours: int) -> Figure:
-    """Draw queries and the nearest images that a system finds (Fig. 4)."""
+    """Draw queries and the nearest images that a system finds."""
     sheet = []
     for example in examples:
         found = example.neighbours[system]
         sheet.append(
-            [SheetImage(_small(example.image), "")]
+            [SheetImage(small_image(example.image), "")]
             + [
-                SheetImage(_small(n.image), "" if n.pa_mpjpe is None else f"{n.pa_mpjpe:.0f} mm", n.correct)
+                SheetImage(small_image(n.image), "" if n.pa_mpjpe is None else f"{n.pa_mpjpe:.0f} mm", n.correct)
                 for n in found
             ]
         )
     return image_figure(sheet, ["query", *(str(k + 1) for k in range(neighbours))])
 
 
-def _small(image: bytes) -> UInt8[np.ndarray, "side side 3"]:
+def small_image(image: bytes) -> UInt8[np.ndarray, "side side 3"]:
+    """Return an image at the size that it has in a figure."""
     return np.asarray(cv2.resize(decode_jpeg(image), (_IMAGE_SIDE, _IMAGE_SIDE), interpolation=cv2.INTER_AREA))
 
 
-def distance_curves_figure(title: str, curves: Sequence[DistanceCurve]) -> Figure:
-    """Draw distance in the embedding against distance of poses, with one standard deviation around (Fig. 6)."""
+def distance_curves_figure(
+    title: str, curves: Sequence[DistanceCurve], x_label: str = "PA-MPJPE of the two poses, mm"
+) -> Figure:
+    """Draw distance in the embedding against difference of poses, with one standard deviation around (Fig. 6)."""
     lines = [  # curves of an embedding that ignores the view nearly coincide, so the second one is dashed
         Line(curve.name, curve.pose_mm, curve.mean, PALETTE[i], curve.deviation, dashed=i > 0, mark=MARKS[i])
         for i, curve in enumerate(curves)
     ]
-    return line_figure(lines, x_label="PA-MPJPE of the two poses, mm", y_label=f"{title}: distance in the embedding")
+    return line_figure(lines, x_label=x_label, y_label=f"{title}: distance in the embedding")
+
+
+def relative_curves(rows: Sequence[RetrievalRow]) -> Figure:
+    """Draw Mean-PA-MPJPE@K above the oracle's of every system in both cases, as the paper does (Fig. 5)."""
+    lines = []
+    for case, prefix in (("all_subjects", ""), ("cross_subject", "Cross: ")):
+        for label in dict.fromkeys(row.label for row in rows):
+            chosen = [row for row in rows if row.label == label and row.case == case]
+            if not chosen:
+                continue
+            ks, means = _means_by_k(chosen, "above_oracle")
+            number = len(lines)
+            mark = MARKS[number % len(MARKS)]
+            lines.append(Line(prefix + label, ks, means, PALETTE[number], dashed=bool(prefix), mark=mark))
+    return line_figure(
+        lines,
+        x_label="K neighbours",
+        y_label="Mean-PA-MPJPE@K above the oracle, mm",
+        x_ticks=sorted({row.k for row in rows}),
+    )
+
+
+def pose_sheet(examples: Sequence[PoseExample], systems: Mapping[str, str]) -> Figure:
+    """Draw images, the true pose and what systems predict, with the N-MPJPE below each (Fig. 4).
+
+    Args:
+        examples: The images.
+        systems: Title of each system, by name.
+    """
+    sheet = []
+    for example in examples:
+        assert example.true is not None
+        line = [SheetImage(small_image(example.image), ""), SheetImage(_drawn(example.true, example.true), "")]
+        for name in systems:
+            predicted = example.predicted[name]
+            caption = "" if predicted.n_mpjpe is None else f"{predicted.n_mpjpe:.0f} mm"
+            line.append(SheetImage(_drawn(predicted.pose, example.true), caption))
+        sheet.append(line)
+    return image_figure(sheet, ["image", "true pose", *systems.values()])
+
+
+def _drawn(pose: Float[np.ndarray, "17 3"], framed: Float[np.ndarray, "17 3"]) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw a canonical pose on white; the drawing is centred on the pose `framed`, and 2 m are its width."""
+    image = np.full((2 * _IMAGE_SIDE, 2 * _IMAGE_SIDE, 3), 255, np.uint8)
+    centre = (framed.min(axis=0) + framed.max(axis=0)) / 2
+    draw_skeleton(image, front_view(pose - centre)[0] / 2000 + 0.5)
+    return image
 
 
 def embedding_scatter(

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
+from mcss.evaluation.report import MEAN_POSE
 from mcss.experiments.figures import error_by_labels
 from mcss.experiments.landmarks import landmark_rows
 from mcss.experiments.paper import RATIOS, TABLE1, TABLE2, TABLE3
-from mcss.experiments.rows import MissingRow, PoseRow, mean_pose_row, missing_row
+from mcss.experiments.rows import NOT_AVAILABLE, MissingRow, PoseRow, mean_pose_row
 from mcss.experiments.runs import Cell, started_from
 from mcss.experiments.study import Study
 from mcss.experiments.tables import MeasuredPart, mean_of, pose_table
@@ -17,11 +17,15 @@ from mcss.methods.method import Method
 from mcss.methods.points2d import Points2D
 from mcss.methods.registry import compared_methods, title_of
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
+from mcss.methods.rhodin_eccv18 import RhodinECCV18
 from mcss.methods.supervised import Supervised
-from mcss.models.backbones import build_backbone
+from mcss.models.backbones import BackboneName
 
 MAIN_METHODS: tuple[type[Method], ...] = (MCSS, Supervised)
 """MCSS and its baseline, which all parts compare."""
+
+FIG3_METHODS: tuple[type[Method], ...] = (*MAIN_METHODS, RhodinCVPR18, RhodinECCV18)
+"""The systems whose error the paper draws against the amount of labels."""
 
 FRAME_NOTE = (
     "Canonical: the pose is rotated so that the hips face a fixed direction. Camera: along the axes of the camera, so "
@@ -49,12 +53,31 @@ def table1_cells(study: Study) -> list[Cell]:
         *(study.cell(method, seed=seed) for method in methods for seed in study.seeds),
         *(pretrained_cell(study, seed) for seed in study.seeds),
         *(study.cell(method, "all") for method in methods),
+        *([] if study.weights50 is None else [resnet50_cell(study)]),
     ]
+
+
+def resnet50_cell(study: Study) -> Cell:
+    """The geometry-aware representation with ResNet-50, as its authors have it."""
+    assert study.weights50 is not None
+    return _with_backbone(study.cell(RhodinECCV18, variant="ResNet-50"), "resnet50", study.weights50)
+
+
+def _with_backbone(cell: Cell, backbone: BackboneName, weights: str) -> Cell:
+    """The cell with another backbone, all of whose stages are trained: a recipe freezes stages of its own alone."""
+    settings = replace(
+        cell.settings,
+        network=replace(cell.settings.network, backbone=backbone),
+        weights=weights,
+        frozen_stages=0,
+        variants=0,
+    )
+    return replace(cell, settings=settings)
 
 
 def table1(study: Study) -> MeasuredPart:
     """Compare all methods."""
-    rows: list[PoseRow] = [mean_pose_row(study.mean_pose(in_cameras=in_cameras)) for in_cameras in (False, True)]
+    rows: list[PoseRow] = [_mean_pose(study, in_cameras) for in_cameras in (False, True)]
     rows += [study.row(cell) for cell in table1_cells(study)]
     rows += landmark_rows(study, study.cell(MCSS))
     notes = [FRAME_NOTE]
@@ -67,6 +90,20 @@ def table1(study: Study) -> MeasuredPart:
                 f"{study.labels}; in the paper {paper:.2f}." + _frame_caveat(rows, other)
             )
     return MeasuredPart("table1", "Table 1: MCSS and other systems", rows, pose_table(rows), TABLE1, notes)
+
+
+def _mean_pose(study: Study, in_cameras: bool) -> PoseRow:
+    """The row of the mean pose, which needs the cameras where it is along their axes."""
+    try:
+        return mean_pose_row(study.mean_pose(in_cameras=in_cameras))
+    except ValueError as error:
+        return MissingRow(
+            title="Mean pose",
+            system=MEAN_POSE,
+            variant="in camera space" if in_cameras else "",
+            labels=study.labels,
+            missing=f"{NOT_AVAILABLE}{error}",
+        )
 
 
 def _frame_caveat(rows: Sequence[PoseRow], other: str) -> str:
@@ -126,11 +163,11 @@ def label_budgets(study: Study) -> list[str]:
 
 
 def fig3_cells(study: Study) -> list[Cell]:
-    """MCSS and the baseline with every label budget."""
+    """MCSS, the baseline and both systems of Rhodin et al. with every label budget."""
     return [
         study.cell(method, labels, seed)
         for labels in label_budgets(study)
-        for method in MAIN_METHODS
+        for method in FIG3_METHODS
         for seed in (study.seeds if labels.partition(":")[0] == study.labels else study.seeds[:1])
     ]
 
@@ -141,17 +178,18 @@ def fig3(study: Study) -> MeasuredPart:
     measured = {row.labels for row in rows if not isinstance(row, MissingRow)}
     budgets = [labels for labels in label_budgets(study) if labels in measured]
     mean_pose = mean_pose_row(study.mean_pose())
-    figure = error_by_labels(rows, [method.name for method in MAIN_METHODS], budgets, mean_pose)
+    figure = error_by_labels(rows, [method.name for method in FIG3_METHODS], budgets, mean_pose)
     notes = [
         f"{len(study.seeds)} seeds with labels of {study.labels}, one elsewhere. The baseline's learning rate and "
         f"number of steps are those that did best with the labels of {study.labels}; with more people's labels it "
-        "takes all steps. Bars are standard deviations over seeds."
+        "takes all steps. Bars are standard deviations over seeds. The systems of Rhodin et al. are scored in camera "
+        "space."
     ]
     return MeasuredPart("fig3", "Figure 3: amount of labels", rows, pose_table(rows), (), notes, {"fig3": figure})
 
 
 def table2_cells(study: Study) -> list[Cell]:
-    """MCSS with a canonical and a global target, and with ResNet-34 if its weights are available."""
+    """MCSS with a canonical and a global target, and with ResNet-34."""
     cells = []
     for seed in study.seeds:
         canonical = study.cell(MCSS, seed=seed, variant="canonical pose")
@@ -162,30 +200,13 @@ def table2_cells(study: Study) -> list[Cell]:
             canonical,
             replace(canonical, settings=replace(canonical.settings, method=method), variant="global pose"),
         ]
-    return [*cells, *([resnet34_cell(study)] if _why_no_resnet34(study) is None else [])]
+    return [*cells, resnet34_cell(study)]
 
 
 def resnet34_cell(study: Study) -> Cell:
-    """MCSS with ResNet-34, all of whose stages are trained: the recipe freezes stages of its own backbone only."""
+    """MCSS with ResNet-34."""
     cell = study.cell(MCSS, variant="canonical pose, resnet34")
-    settings = replace(
-        cell.settings,
-        network=replace(cell.settings.network, backbone="resnet34"),
-        weights=study.resnet34,
-        frozen_stages=0,
-        variants=0,
-    )
-    return replace(cell, settings=settings)
-
-
-def _why_no_resnet34(study: Study) -> str | None:
-    """Why the weights of ResNet-34 are not available; None if they are."""
-    settings = resnet34_cell(study).settings
-    try:
-        build_backbone("resnet34", settings.weights, settings.network.batchnorm_affine)
-    except WeightsError as error:
-        return str(error)
-    return None
+    return _with_backbone(cell, "resnet34", study.weights34)
 
 
 def table2(study: Study) -> MeasuredPart:
@@ -195,9 +216,6 @@ def table2(study: Study) -> MeasuredPart:
         "A global pose keeps the heading that it has in the room and is scored with it: the network has to infer from "
         "the image how the camera stands. PA-MPJPE ignores the heading."
     ]
-    if (why := _why_no_resnet34(study)) is not None:
-        rows.append(missing_row(resnet34_cell(study), "not measured, see below"))
-        notes.append(f"resnet34 is not measured: {why}")
     return MeasuredPart("table2", "Table 2: target pose and backbone", rows, pose_table(rows), TABLE2, notes)
 
 

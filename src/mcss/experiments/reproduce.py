@@ -8,11 +8,12 @@ from typing import Literal
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.experiments import pose_tables, retrieval_tables
+from mcss.experiments import paper_figures, pose_tables, retrieval_tables
 from mcss.experiments.estimates import Estimate, estimates
-from mcss.experiments.runs import Cell, Enough, unfinished, weights_needed
+from mcss.experiments.needs import Needs
+from mcss.experiments.runs import Cell, Enough, finished, unfinished, weights_needed
 from mcss.experiments.study import Budget, Study
-from mcss.experiments.tables import MeasuredPart, PartName, reproduction_page
+from mcss.experiments.tables import MeasuredPart, PartName, missing_notes, reproduction_page
 from mcss.experiments.tuning import choose_settings, sweep_of, trial_cells, untried
 from mcss.files import write_json, write_text
 from mcss.methods.method import Method
@@ -26,9 +27,9 @@ Wanted = Literal[PartName, "all"]
 
 BUDGETS = {
     "small": Budget(steps=1000, recipe="fast", evaluation=EvaluationSettings(max_instants=500)),
-    "paper": Budget(steps=194_000, recipe="paper", evaluation=EvaluationSettings(max_gallery=10**9)),
+    "paper": Budget(steps=0, epochs=40, recipe="paper", evaluation=EvaluationSettings(max_gallery=10**9)),
 }
-"""``paper``: 40 epochs of Human3.6M's 320,000 training images, 66 a step."""
+"""``paper``: 40 epochs, 189,000 steps of MCSS on Human3.6M's 312,000 training images, 66 a step."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,22 @@ class PaperPart:
         return study.enough(study.other if self.needs_other else None, self.evaluation(study))
 
     def untrained(self, study: Study) -> list[Cell]:
-        """The cells that are still to be trained."""
-        return unfinished(self.cells(study), study.cells, self.enough(study))
+        """The cells that are still to be trained, without those that cannot be."""
+        cells = [cell for cell in self.cells(study) if cell.name not in study.unavailable]
+        return unfinished(cells, study.cells, self.enough(study))
+
+    def gone(self, study: Study) -> str | None:
+        """Why the part cannot be measured at all: a cell that it needs is not available. None if it can be."""
+        cells = [] if self.by_row else [cell for cell in self.cells(study) if cell.name in study.unavailable]
+        left = unfinished(cells, study.cells, self.enough(study))
+        return None if not left else f"{left[0].title} ({left[0].settings.labels}): {study.unavailable[left[0].name]}"
 
 
 PARTS = (
     PaperPart("table1", pose_tables.table1_cells, pose_tables.table1, methods=compared_methods, by_row=True),
     PaperPart("signals", pose_tables.signals_cells, pose_tables.signals, methods=compared_methods, by_row=True),
-    PaperPart("fig3", pose_tables.fig3_cells, pose_tables.fig3, by_row=True),
+    PaperPart("fig1b", paper_figures.mcss_cell, paper_figures.fig1b, needs_networks=True),
+    PaperPart("fig3", pose_tables.fig3_cells, pose_tables.fig3, methods=lambda: pose_tables.FIG3_METHODS, by_row=True),
     PaperPart("table2", pose_tables.table2_cells, pose_tables.table2, by_row=True),
     PaperPart(
         "table3",
@@ -74,10 +83,13 @@ PARTS = (
         evaluation=pose_tables.table3_evaluation,
         by_row=True,
     ),
-    PaperPart("fig4", retrieval_tables.embedding_cells, retrieval_tables.fig4, needs_networks=True),
-    PaperPart("fig5", retrieval_tables.fig5_cells, retrieval_tables.fig5),
+    PaperPart("fig4", retrieval_tables.embedding_cells, paper_figures.fig4, needs_networks=True),
+    PaperPart("fig5", paper_figures.fig5_cells, paper_figures.fig5),
+    PaperPart("retrieval", retrieval_tables.retrieval_cells, retrieval_tables.retrieval),
+    PaperPart("found", retrieval_tables.embedding_cells, retrieval_tables.found, needs_networks=True),
     PaperPart("table4", retrieval_tables.other_cells, retrieval_tables.table4, needs_other=True),
-    PaperPart("fig6", retrieval_tables.embedding_cells, retrieval_tables.fig6, needs_networks=True),
+    PaperPart("fig6", paper_figures.mcss_cell, paper_figures.fig6, needs_networks=True),
+    PaperPart("distances", retrieval_tables.embedding_cells, retrieval_tables.distances, needs_networks=True),
     PaperPart("tsne", retrieval_tables.embedding_cells, retrieval_tables.tsne, needs_networks=True),
     PaperPart("generalisation", retrieval_tables.other_cells, retrieval_tables.generalisation, needs_other=True),
 )
@@ -102,8 +114,15 @@ class ReproducePlan:
     """The one labelled subject; by default the first of the training split."""
     other: str | None = None
     """A second capture with other people, cameras and scenes, for table4 and generalisation."""
-    resnet34: str = "imagenet"
-    """Weights of Table 2's second backbone: imagenet to download them, or a .safetensors or .pth file."""
+    weights: str | None = None
+    """Start of every backbone: imagenet, random, or a .safetensors or .pth file; by default the recipe's."""
+    weights34: str = "imagenet"
+    """Weights of ResNet-34 in Table 2: imagenet to download them, or a .safetensors or .pth file."""
+    weights50: str | None = None
+    """Weights of ResNet-50, for a further row of Rhodin et al., ECCV 2018, in Table 1: imagenet, or a file. The budget
+    paper has this row by default."""
+    memory_gb: float | None = None
+    """Memory (10⁹ bytes) for decoded images, shared by all processes; by default half of what is free."""
     landmarks: Path | None = None
     """A file of another program's 3D landmarks in the test images, for a row in Table 1; see docs/reproduce.md."""
     program: str | None = None
@@ -132,7 +151,9 @@ class ReproducePlan:
         opened = Capture.open(capture)
         budget = replace(BUDGETS[self.budget], processes=self.processes)
         if self.steps is not None:
-            budget = replace(budget, steps=self.steps)
+            budget = replace(budget, steps=self.steps, epochs=None)
+        budget = replace(budget, weights=self.weights)
+        weights50 = "imagenet" if self.weights50 is None and self.budget == "paper" else self.weights50
         return Study(
             capture=opened,
             folder=out,
@@ -141,7 +162,8 @@ class ReproducePlan:
             labels=self.labels or opened.instants("train").present_subjects()[0],
             seeds=tuple(range(self.seeds)),
             other=None if self.other is None else Capture.open(self.other),
-            resnet34=self.resnet34,
+            weights34=self.weights34,
+            weights50=weights50,
             landmarks=self.landmarks,
             program=self.program,
             train=self.train,
@@ -169,6 +191,52 @@ def wanted_parts(wanted: Sequence[Wanted], study: Study) -> tuple[list[PaperPart
     return [part for part in named if part not in impossible], notes
 
 
+def checked(
+    parts: Sequence[PaperPart], study: Study, trials: int, notify: Callable[[str], None]
+) -> tuple[list[PaperPart], Study, int]:
+    """Look, before anything is trained, whether the capture and this machine have what every cell needs.
+
+    What is lacking is told together. Its rows will say that they are not available, and everything else is measured.
+
+    Args:
+        parts: The parts that are wanted.
+        study: Where and how they are measured.
+        trials: Settings to be tried for every method.
+        notify: Called with a line for each thing that is lacking.
+
+    Returns:
+        The parts that are possible, the study with its `unavailable` cells, and the trials that are possible.
+
+    Raises:
+        ValueError: No part is possible; the message says why.
+    """
+    possible, cells, reasons = [], dict[str, Cell](), []
+    for part in parts:
+        try:
+            cells |= {cell.name: cell for cell in part.cells(study)}
+        except ValueError as error:
+            reasons.append(f"{part.name} is left out: {error}")
+        else:
+            possible.append(part)
+    if not possible:
+        raise ValueError("\n".join(reasons))
+    validation = "validation"
+    if trials and validation not in study.capture.splits:
+        trials = 0
+        reasons.append(
+            f"Settings are not chosen, the recipe's are kept: {study.capture.uri} has no split {validation!r}. To "
+            "choose them, hold a subject out when you import, such as --validation S8."
+        )
+    missing = [cell for cell in cells.values() if not finished(cell, study.cells)]
+    problems = Needs(study.budget.evaluation).problems(missing)
+    for why in dict.fromkeys(problems.values()):
+        names = dict.fromkeys(cells[name].title for name, problem in problems.items() if problem == why)
+        reasons.append(f"Not available: {', '.join(names)}: {why}")
+    for reason in reasons:
+        notify(reason)
+    return possible, replace(study, unavailable={**study.unavailable, **problems}), trials
+
+
 def tuned_methods(parts: Sequence[PaperPart]) -> list[type[Method]]:
     """The methods that parts compare, each once."""
     return list(dict.fromkeys(method for part in parts for method in part.methods()))
@@ -178,11 +246,16 @@ def estimate(parts: Sequence[PaperPart], study: Study, trials: int) -> list[Esti
     """Estimate what is left to train and how long it takes; settings that are still to be chosen may change it."""
     waiting = _untrained(parts, study)
     known = [cell for part in parts for cell in part.cells(study)]
-    for method in tuned_methods(parts) if trials else ():
+    for method in _available(parts, study) if trials else ():
         tried = trial_cells(study, method, trials)
         waiting += untried(study, tried)
         known += tried
     return estimates(_each_once(waiting), known, study.cells)
+
+
+def _available(parts: Sequence[PaperPart], study: Study) -> list[type[Method]]:
+    """The methods that parts compare and that can be trained with the labels of the one subject."""
+    return [method for method in tuned_methods(parts) if study.cell(method).name not in study.unavailable]
 
 
 def _untrained(parts: Sequence[PaperPart], study: Study) -> list[Cell]:
@@ -215,41 +288,66 @@ def reproduce(
 ) -> list[MeasuredPart]:
     """Train and measure parts; write ``NAME.json``, ``NAME.md``, figures and ``index.html`` to the study's folder.
 
-    Whatever an earlier call has trained or measured is not done again.
+    Whatever an earlier call has trained or measured is not done again. A run that fails does not stop the others.
 
     Args:
         parts: The parts.
         study: Where and how they are measured.
         trials: Settings tried for every method; 0 to keep the recipe's.
         command: The command that the user typed, for the provenance.
-        notify: Called with a line for every part that is finished or left out.
+        notify: Called with a line for every part that is finished or left out, and for every run that failed.
+
+    Raises:
+        ValueError: No part could be measured.
     """
     if trials:
-        study, measured_trials = choose_settings(study, tuned_methods(parts), trials)
+        study, measured_trials = choose_settings(study, _available(parts, study), trials)
         tuning = {name: [trial.to_json() for trial in tried] for name, tried in measured_trials.items()}
         write_json(study.folder / "tuning.json", tuning)
+        # The settings that were chosen are those of other cells than the ones that were looked at before.
+        cells = [cell for part in parts for cell in part.cells(study) if not finished(cell, study.cells)]
+        problems = Needs(study.budget.evaluation).problems(cells)
+        study = replace(study, unavailable={**study.unavailable, **problems})
     made = _provenance(study, parts, command)
     if study.train:  # all parts together, so that no process is idle while there is work
-        study.train_cells(_untrained_share(parts, study), weights_needed)
+        before = study
+        study = study.try_cells(_untrained_share(parts, study))
+        for name, why in study.unavailable.items():
+            if name not in before.unavailable:
+                notify(f"{name} {why}")
     if study.share is not None:
         notify("This share is trained. When all are, the same command without --share writes the results.")
         return []
-    measured = []
+    measured: list[MeasuredPart] = []
+    failures: list[Exception] = []
     for part in parts:
+        if (why := part.gone(study)) is not None:
+            notify(f"{part.name} is left out: {why}")
+            continue
         if not study.train and not part.by_row and (left := part.untrained(study)):
             notify(f"{part.name} is left out: {left[0].name} is not trained, and {len(left) - 1} others are not.")
             continue
-        result = part.measure(study)
+        try:
+            result = part.measure(study)
+        except (ValueError, OSError, ImportError) as error:
+            failures.append(error)
+            notify(f"{part.name} is left out: {error}")
+            continue
+        result = replace(result, notes=[*result.notes, *missing_notes(result.rows)])
         result.write(study.folder, made)
         write_text(study.folder / "index.html", reproduction_page(study.folder, PART_NAMES))
         measured.append(result)
         notify(f"{result.title}: {study.folder / part.name}.md")
+    if failures and not measured:
+        raise failures[0]
     return measured
 
 
 def _provenance(study: Study, parts: Sequence[PaperPart], command: str) -> Provenance:
     budget = study.budget
     about = {"recipe": budget.recipe, "steps": str(budget.steps), "labelled subject": study.labels}
+    if budget.epochs is not None:
+        about["steps"] = f"of {budget.epochs} epochs"
     for method in tuned_methods(parts):
         settings = budget.settings(method, study.capture, study.labels)
         about[method.name] = f"learning rate {settings.optimiser.lr:g}"

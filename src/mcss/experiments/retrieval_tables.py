@@ -1,4 +1,4 @@
-"""Figures 4 to 6, the t-SNE, Table 4 and Section 6.3: what the embedding is good for."""
+"""Retrieved images, retrieval scores, distances, the t-SNE, Table 4 and Section 6.3: what the embedding is good for."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,13 +19,13 @@ from mcss.methods.mcss import MCSS
 from mcss.methods.supervised import Supervised
 
 QUERIES = 200
-"""Random queries of each subject in Fig. 6."""
+"""Random queries of each subject that are compared with other images."""
 
 IMAGES = 20_000
 """Images that they are compared with, at most."""
 
 NEIGHBOURS = 5
-"""Images found for a query in Fig. 4."""
+"""Images found for a query."""
 
 TSNE_POINTS = 1500
 
@@ -35,7 +35,7 @@ RETRIEVAL_NOTE = (
 )
 
 
-def _retrieval_table(rows: Sequence[RetrievalRow]) -> list[list[str]]:
+def retrieval_table(rows: Sequence[RetrievalRow]) -> list[list[str]]:
     """Means over seeds."""
     table = [["system", "gallery", "K", "Mean-PA-MPJPE@K", "oracle", "above oracle", "Hit@K", "oracle's", "seeds"]]
     groups: dict[tuple[str, str, int], list[RetrievalRow]] = {}
@@ -65,7 +65,7 @@ def _file_name(part: str, cell: Cell) -> str:
     return part if cell.system == MCSS.name else f"{part}_{cell.system}"
 
 
-def fig4(study: Study) -> MeasuredPart:
+def found(study: Study) -> MeasuredPart:
     """Show what is retrieved, in images."""
     cells = embedding_cells(study)
     predictions = {cell.system: study.predictions(cell) for cell in cells}
@@ -87,24 +87,24 @@ def fig4(study: Study) -> MeasuredPart:
         "PA-MPJPE to the query; a solid frame where the pose is the query's (normalised Procrustes error of at most "
         "0.1), else dashed."
     ]
-    figures = {_file_name("fig4", cell): retrieved_images(examples, cell.system, NEIGHBOURS) for cell in cells}
-    return MeasuredPart("fig4", "Figure 4: what is found", queries, (), (), notes, figures)
+    figures = {_file_name("found", cell): retrieved_images(examples, cell.system, NEIGHBOURS) for cell in cells}
+    return MeasuredPart("found", "What is found", queries, (), (), notes, figures)
 
 
-def fig5_cells(study: Study) -> list[Cell]:
+def retrieval_cells(study: Study) -> list[Cell]:
     """MCSS and the baseline with one subject's labels and all seeds."""
     return [study.cell(method, seed=seed) for method in (MCSS, Supervised) for seed in study.seeds]
 
 
-def fig5(study: Study) -> MeasuredPart:
+def retrieval(study: Study) -> MeasuredPart:
     """Measure retrieval on the capture itself."""
-    rows = [row for cell in fig5_cells(study) for row in retrieval_rows(study.result(cell), "", cell.name)]
+    rows = [row for cell in retrieval_cells(study) for row in retrieval_rows(study.result(cell), "", cell.name)]
     notes = [RETRIEVAL_NOTE, f"The paper: {FIG5}."]
-    figures = retrieval_curves("fig5", rows)
-    return MeasuredPart("fig5", "Figure 5: retrieval", rows, _retrieval_table(rows), (), notes, figures)
+    figures = retrieval_curves("retrieval", rows)
+    return MeasuredPart("retrieval", "Retrieval", rows, retrieval_table(rows), (), notes, figures)
 
 
-def fig6(study: Study) -> MeasuredPart:
+def distances(study: Study) -> MeasuredPart:
     """Compare distances in the embedding with distances of poses."""
     figures, rows, notes = {}, [], []
     table = [["system", "pairs", "Spearman's ρ", "number of pairs"]]
@@ -114,7 +114,7 @@ def fig6(study: Study) -> MeasuredPart:
         random = np.random.default_rng(study.seeds[0])
         gallery = gallery.take(whole_instants(gallery.instant, IMAGES, random))
         curves = distance_curves(gallery, random_queries(gallery, QUERIES, study.seeds[0]))
-        figures[_file_name("fig6", cell)] = distance_curves_figure(cell.title, curves)
+        figures[_file_name("distances", cell)] = distance_curves_figure(cell.title, curves)
         rows += [CurveRow(cell.system, study.labels, cell.name, curve) for curve in curves]
         table += [[cell.title, curve.name, f"{curve.rho:.3f}", f"{curve.pairs:,}"] for curve in curves]
         correlations = ", ".join(f"{curve.name} {curve.rho:.2f}" for curve in curves)
@@ -123,8 +123,8 @@ def fig6(study: Study) -> MeasuredPart:
         f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images; means in bins of "
         f"{BIN_MM:g} mm, the bands are standard deviations."
     )
-    title = "Figure 6: distance in the embedding and distance of poses"
-    return MeasuredPart("fig6", title, rows, table, (), notes, figures)
+    title = "Distance in the embedding and distance of poses"
+    return MeasuredPart("distances", title, rows, table, (), notes, figures)
 
 
 def tsne(study: Study) -> MeasuredPart:
@@ -175,7 +175,7 @@ def table4(study: Study) -> MeasuredPart:
         printed = ", ".join(f"{value:.2f} (K = {k})" for k, value in values.items())
         notes.append(f"The paper, on MPI-INF-3DHP, {CASES[case]}: {printed}.")
     title, figures = "Table 4: retrieval on another capture", retrieval_curves("table4", rows)
-    return MeasuredPart("table4", title, rows, _retrieval_table(rows), (), notes, figures)
+    return MeasuredPart("table4", title, rows, retrieval_table(rows), (), notes, figures)
 
 
 def generalisation(study: Study) -> MeasuredPart:
@@ -183,7 +183,7 @@ def generalisation(study: Study) -> MeasuredPart:
     rows = _rows_on_the_other(study, other_cells(study), ["as it came", "fine-tuned without labels"])
     notes = [RETRIEVAL_NOTE, _about_the_other(study), f"The paper: {GENERALISATION}."]
     title, figures = "Section 6.3: to another capture", retrieval_curves("generalisation", rows)
-    return MeasuredPart("generalisation", title, rows, _retrieval_table(rows), (), notes, figures)
+    return MeasuredPart("generalisation", title, rows, retrieval_table(rows), (), notes, figures)
 
 
 def _rows_on_the_other(study: Study, cells: Sequence[Cell], variants: Sequence[str]) -> list[RetrievalRow]:

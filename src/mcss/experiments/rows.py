@@ -85,6 +85,10 @@ class CellRow(PoseRow):
     """Name of the cell's folder."""
 
 
+NOT_AVAILABLE = "not available: "
+"""How the reason begins why a row cannot be measured on this capture or machine."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MissingRow(PoseRow):
     """A row that could not be measured."""
@@ -241,7 +245,7 @@ def retrieval_rows(result: SystemResult, variant: str, cell: str) -> list[Retrie
 
 @dataclass(frozen=True)
 class QueryRow:
-    """A query of Fig. 4 and the errors of what one system finds for it."""
+    """A query and the errors of what one system finds for it."""
 
     system: str
     query: str
@@ -257,8 +261,42 @@ class QueryRow:
 
 
 @dataclass(frozen=True)
+class DistanceRow:
+    """A pair of images in Fig. 1b."""
+
+    system: str
+    anchor: int
+    """Row of the capture."""
+    other: int
+    same_instant: bool
+    """Whether the other image shows the same instant from another view; otherwise another pose from the same view."""
+    distance: float
+    """In the embedding."""
+    pa_mpjpe: float
+    cell: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """An image in Fig. 4 and the errors of what each system predicts for it."""
+
+    image: str
+    """Caption of the image."""
+    n_mpjpe: dict[str, float | None]
+    """In mm, by system."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class CurveRow:
-    """A curve of Fig. 6."""
+    """A curve of distances in the embedding against those of poses."""
 
     system: str
     labels: str

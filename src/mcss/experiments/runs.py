@@ -174,20 +174,46 @@ def train_cells(
     Raises:
         ValueError: A run failed. The others are trained to their end, then the first failure is raised.
     """
+    for error in try_cells(cells, folder, processes, progress, enough).values():
+        raise error
+
+
+def try_cells(
+    cells: Sequence[Cell],
+    folder: Path,
+    processes: int,
+    progress: Progress = NO_PROGRESS,
+    enough: Enough = any_evaluation,
+) -> dict[str, Exception]:
+    """Train cells like `train_cells`, and return the errors of those that failed, by name, instead of raising one."""
+    failures: dict[str, Exception] = {}
     waiting = unfinished(cells, folder, enough)
     while waiting:
+        for cell in waiting:
+            if cell.start is not None and (error := failures.get(cell.start.name)) is not None:
+                failures[cell.name] = ValueError(f"{cell.start.name}, from which it starts, failed: {error}")
+        waiting = [cell for cell in waiting if cell.name not in failures]
         names = {cell.name for cell in waiting}
         ready = [cell for cell in waiting if cell.start is None or cell.start.name not in names]
         ready = _each_first_stage_once(ready)
         jobs = []
         for cell in ready:
-            run, capture = folder / cell.name, Capture.open(cell.settings.capture)
-            check_run(run, cell.settings, capture, resume=True)
-            if (first := stages(cell.settings)[0]) is not None:
-                adopt_first_stage(run, first, capture, sorted(folder.iterdir()) if folder.exists() else ())
-            jobs.append(Job(cell.settings, run))
-        train_all(jobs, processes, progress)
+            try:
+                jobs.append(_job_of(cell, folder))
+            except (ValueError, OSError) as error:
+                failures[cell.name] = error
+        failures |= train_all(jobs, processes, progress)
         waiting = [cell for cell in waiting if cell not in ready]
+    return failures
+
+
+def _job_of(cell: Cell, folder: Path) -> Job:
+    """Return the run of a cell, which takes its first stage from another cell's folder if that has the same one."""
+    run, capture = folder / cell.name, Capture.open(cell.settings.capture)
+    check_run(run, cell.settings, capture, resume=True)
+    if (first := stages(cell.settings)[0]) is not None:
+        adopt_first_stage(run, first, capture, sorted(folder.iterdir()) if folder.exists() else ())
+    return Job(cell.settings, run)
 
 
 def _each_first_stage_once(cells: Sequence[Cell]) -> list[Cell]:

@@ -6,9 +6,10 @@ from glob import escape
 from pathlib import Path
 
 from mcss.data.capture import Capture
+from mcss.data.labels import Labels, labelled_images
 from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction
 from mcss.evaluation.report import SystemResult
-from mcss.experiments.rows import PoseRow, cell_row, missing_row
+from mcss.experiments.rows import NOT_AVAILABLE, PoseRow, cell_row, missing_row
 from mcss.experiments.runs import (
     Cell,
     Enough,
@@ -19,6 +20,8 @@ from mcss.experiments.runs import (
     finished,
     mean_pose_result,
     train_cells,
+    try_cells,
+    weights_needed,
 )
 from mcss.methods.method import Method
 from mcss.methods.recipe import RecipeName
@@ -48,12 +51,28 @@ class Trial:
         )
 
 
+def steps_of_an_epoch(settings: TrainSettings, capture: Capture) -> int:
+    """Return the steps in which a run sees as many images as there are to learn from.
+
+    They are all images of the split for a method that compares views, in either of its stages, and the labelled ones
+    for a method that sees these alone. The paper gives epochs and does not say of what (Sec. 4).
+    """
+    instants, method = capture.instants(settings.split), settings.method
+    compared = method.multi_view or (method.first_stage.multi_view if method.first_stage is not None else None)
+    if compared is not None:
+        images, in_a_step = int((instants.rows >= 0).sum()), compared.instants * compared.views
+    else:
+        labelled = labelled_images(instants, Labels.parse(settings.labels), settings.label_views or None)
+        images, in_a_step = int(labelled.sum()), method.pose_images
+    return max(1, round(images / in_a_step))
+
+
 @dataclass(frozen=True)
 class Budget:
     """What every cell of a study gets."""
 
     steps: int
-    """Optimiser steps of a run, over all stages that see labels."""
+    """Optimiser steps of a run, over all stages that see labels; not used with `epochs`."""
     recipe: RecipeName = "fast"
     """Network, images and augmentation."""
     processes: int = 1
@@ -62,14 +81,20 @@ class Budget:
     """How much of a split is evaluated."""
     chosen: Mapping[str, Trial] = field(default_factory=dict)
     """The trial chosen for each method, by name; other methods keep the recipe's settings."""
+    epochs: int | None = None
+    """Train each run for as many rounds through its images instead, see `steps_of_an_epoch`."""
+    weights: str | None = None
+    """Start of every backbone; None for the recipe's."""
 
     def settings(self, method: type[Method], capture: Capture, labels: str, seed: int = 0) -> TrainSettings:
         """The settings of a run; a method that sees no labels ignores `labels`."""
         settings = recipe(self.recipe, method, capture.uri)
-        optimiser = replace(settings.optimiser, steps=self.steps)
-        settings = replace(settings, optimiser=optimiser, seed=seed)
         if method.predicts_poses:
             settings = replace(settings, labels=labels)
+        if self.weights is not None:
+            settings = replace(settings, weights=self.weights)
+        steps = self.steps if self.epochs is None else self.epochs * steps_of_an_epoch(settings, capture)
+        settings = replace(settings, optimiser=replace(settings.optimiser, steps=steps), seed=seed)
         return self.chosen[method.name].applied(settings) if method.name in self.chosen else settings
 
     def cell(self, method: type[Method], capture: Capture, labels: str, seed: int = 0, variant: str = "") -> Cell:
@@ -93,8 +118,10 @@ class Study:
     """Seeds of the rows that average several runs."""
     other: Capture | None = None
     """Another capture, to measure generalisation on."""
-    resnet34: str = "imagenet"
+    weights34: str = "imagenet"
     """ImageNet weights of ResNet-34: a file, or imagenet to download them."""
+    weights50: str | None = None
+    """The same of ResNet-50; None to leave its row out."""
     landmarks: Path | None = None
     """A file of another program's 3D landmarks in the test images, for its row in Table 1."""
     program: str | None = None
@@ -103,6 +130,8 @@ class Study:
     """Whether missing cells are trained; otherwise their rows say that they are missing."""
     share: Share | None = None
     """The share of the cells that this machine trains; None to train all of them and write the results."""
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    """Why some cells cannot be trained or measured, by name."""
     progress: Progress = NO_PROGRESS
 
     def cell(self, method: type[Method], labels: str | None = None, seed: int | None = None, variant: str = "") -> Cell:
@@ -113,6 +142,12 @@ class Study:
     def train_cells(self, cells: Sequence[Cell], enough: Enough = any_evaluation) -> None:
         """Train the cells that are missing, see `mcss.experiments.runs.train_cells`."""
         train_cells(cells, self.cells, self.budget.processes, self.progress, enough)
+
+    def try_cells(self, cells: Sequence[Cell]) -> "Study":
+        """Train the cells whose weights are missing; those that fail are `unavailable` in the study returned."""
+        failures = try_cells(cells, self.cells, self.budget.processes, self.progress, weights_needed)
+        failed = {name: f"failed: {_in_a_line(error)}" for name, error in failures.items()}
+        return replace(self, unavailable={**self.unavailable, **failed})
 
     def result(
         self,
@@ -141,6 +176,17 @@ class Study:
 
     def row(self, cell: Cell, settings: EvaluationSettings | None = None) -> PoseRow:
         """The row of a cell in a table of pose errors."""
-        if not self.train and not finished(cell, self.cells, self.enough(settings=settings)):
-            return missing_row(cell, "not trained yet")
-        return cell_row(cell, self.result(cell, settings=settings), self.cells)
+        if not finished(cell, self.cells, self.enough(settings=settings)):
+            if (why := self.unavailable.get(cell.name)) is not None:
+                return missing_row(cell, NOT_AVAILABLE + why)
+            if not self.train:
+                return missing_row(cell, "not trained yet")
+        try:
+            result = self.result(cell, settings=settings)
+        except (ValueError, OSError) as error:  # one run that cannot be evaluated does not stop the table
+            return missing_row(cell, NOT_AVAILABLE + _in_a_line(error))
+        return cell_row(cell, result, self.cells)
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

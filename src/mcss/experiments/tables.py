@@ -13,14 +13,28 @@ from matplotlib.figure import Figure
 from mcss.data.provenance import Provenance
 from mcss.evaluation.report import Spread
 from mcss.experiments.paper import PaperRow
-from mcss.experiments.rows import MissingRow, PoseRow, Row
+from mcss.experiments.rows import NOT_AVAILABLE, MissingRow, PoseRow, Row
 from mcss.files import write_json, write_text
 from mcss.viz.html import page_environment
 from mcss.viz.plots import write_figure
 from mcss.viz.style import INK
 
 PartName = Literal[
-    "table1", "signals", "fig3", "table2", "table3", "fig4", "fig5", "table4", "fig6", "tsne", "generalisation"
+    "table1",
+    "signals",
+    "fig1b",
+    "fig3",
+    "table2",
+    "table3",
+    "fig4",
+    "fig5",
+    "retrieval",
+    "found",
+    "table4",
+    "fig6",
+    "distances",
+    "tsne",
+    "generalisation",
 ]
 
 FRAMES = {"canonical": "canonical", "camera": "camera", "world": "room"}
@@ -43,7 +57,8 @@ def pose_table(rows: Sequence[PoseRow]) -> list[list[str]]:
         first = group[0]
         if not measured:
             assert isinstance(first, MissingRow)
-            table.append([first.name, first.labels, first.missing, "–", "0", "–", "–", "–"])
+            why = "not available, see below" if first.missing.startswith(NOT_AVAILABLE) else first.missing
+            table.append([first.name, first.labels, why, "–", "0", "–", "–", "–"])
             continue
         first = measured[0]
         errors = [
@@ -53,6 +68,16 @@ def pose_table(rows: Sequence[PoseRow]) -> list[list[str]]:
         frame = "–" if first.frame is None else FRAMES[first.frame]
         table.append([first.name, first.labels, first.learned_from, frame, str(len(measured)), *errors])
     return table
+
+
+def missing_notes(rows: Sequence[Row]) -> list[str]:
+    """Why rows are not available, each reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for row in rows:
+        if isinstance(row, MissingRow) and row.missing.startswith(NOT_AVAILABLE):
+            names = by_reason.setdefault(row.missing.removeprefix(NOT_AVAILABLE), [])
+            names.append(f"{row.name} ({row.labels})")
+    return [f"Not available: {', '.join(dict.fromkeys(names))}: {why}" for why, names in by_reason.items()]
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:

@@ -8,7 +8,7 @@ tell a small gain from the luck of a seed, so the recipe's own settings give way
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mcss.experiments.runs import Cell, train_cells, validation_of, weights_needed, without_validation
+from mcss.experiments.runs import Cell, try_cells, validation_of, weights_needed, without_validation
 from mcss.experiments.study import Study, Trial
 from mcss.methods.method import Method, Sweep
 from mcss.training.parallel import Share
@@ -80,10 +80,12 @@ def choose_settings(
     Returns:
         The study with the chosen settings in its budget, and the trials of each method by its name.
 
+    Trials that fail are passed over; a method whose trials all do keeps the recipe's settings.
+
     Raises:
         ValueError: The capture has no validation split, or trials are missing and are not to be trained here.
     """
-    capture = study.capture
+    capture, failed = study.capture, frozenset[str]()
     cells = {method: trial_cells(study, method, count) for method in methods}
     every = [cell for trials in cells.values() for cell in trials]
     for split in {cell.settings.validation for cell in every}:
@@ -95,8 +97,8 @@ def choose_settings(
     if study.train:
         mine = (study.share or Share()).of(cell.name for cell in every)
         left = [cell for cell in untried(study, every) if cell.name in mine]
-        train_cells(left, study.cells, study.budget.processes, study.progress, weights_needed)
-    if waiting := untried(study, every):
+        failed = frozenset(try_cells(left, study.cells, study.budget.processes, study.progress, weights_needed))
+    if waiting := [cell for cell in untried(study, every) if cell.name not in failed]:
         way = "when the other shares have trained theirs" if study.train else "without --no-train"
         raise ValueError(
             f"settings are not chosen yet: {study.cells / waiting[0].name} is not trained, and {len(waiting) - 1} "
@@ -106,8 +108,13 @@ def choose_settings(
     measured: dict[str, list[MeasuredTrial]] = {}
     for method, trials in cells.items():
         recipe_method = _recipe_settings(study, method).method
-        errors = [validation_of(cell, study.cells)["n_mpjpe"] for cell in trials]
-        tried = list(zip(trials_of(recipe_method), errors, strict=False))
+        tried = [
+            (trial, validation_of(cell, study.cells)["n_mpjpe"])
+            for trial, cell in zip(trials_of(recipe_method), trials, strict=False)
+            if cell.name not in failed
+        ]
+        if not tried:
+            continue
         sweep = sweep_of(recipe_method).name
         measured[method.name] = [MeasuredTrial(trial, sweep, error) for trial, error in tried]
         chosen[method.name] = best_trial(tried)

@@ -17,7 +17,7 @@ from mcss.data.formats.joint_names import joint_positions, joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import find_up, to_z_up, turned
 from mcss.data.schema import CaptureInfo, Frame, Selector
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
 from mcss.progress import Progress
 from mcss.skeletons import JOINTS
 from mcss.sources.assembly import Note
@@ -57,7 +57,8 @@ class Aspset(Dataset):
     reads: ClassVar[str] = "the folder with splits.csv, trainval and test"
 
     cameras: tuple[str, ...] = CAMERAS
-    """Cameras to import: left, mid, right. A test clip is imported with those of them that it has."""
+    """Cameras to import: left, mid, right. A test clip is imported with the one by which the data set's evaluation
+    scores it, as splits.csv states, or with those of them that it has."""
     every: int = 5
     """Take every n-th image, of 50 per second."""
     margin: float = 1.15
@@ -77,14 +78,15 @@ class Aspset(Dataset):
         clips = read_splits(folder / "splits.csv")
         sequences: list[AspsetClip] = []
         problems: list[str] = []
-        for subject, clip, split in clips:
+        for listed in clips:
+            subject, split = listed.subject, listed.split
             subset = folder / ("test" if split == "test" else "trainval")
             if self.subjects and subject not in self.subjects:
                 continue
             if not self.subjects and not (subset / "videos" / subject).is_dir():
                 continue  # an archive that was not downloaded
             try:
-                sequences.append(_clip(subset, subject, clip, split == "test", self))
+                sequences.append(_clip(subset, listed, self))
             except SourceError as problem:
                 problems.append(str(problem))
         if not sequences and not problems:
@@ -92,15 +94,27 @@ class Aspset(Dataset):
                 f"{folder}: expected trainval/videos and test/videos with the subjects of splits.csv, got none of them"
             )
         splits: dict[str, tuple[Selector, ...]] = {}
-        for subject, clip, split in clips:
-            name = SPLIT_NAMES[split]
-            splits[name] = (*splits.get(name, ()), Selector((subject,), (glob.escape(clip),)))
+        for listed in clips:
+            name = SPLIT_NAMES[listed.split]
+            splits[name] = (*splits.get(name, ()), Selector((listed.subject,), (glob.escape(listed.clip),)))
         info = CaptureInfo(self.name, "ASPset-510: public domain", self.size, splits, self.content_settings("size"))
         return FolderContents(sequences, info, problems)
 
 
-def read_splits(path: Path) -> list[tuple[str, str, str]]:
-    """Read subject, clip and split (train, val or test) of every clip from ``splits.csv``.
+@dataclass(frozen=True)
+class ListedClip:
+    """A line of ``splits.csv``."""
+
+    subject: str
+    clip: str
+    split: str
+    """train, val or test."""
+    cameras: tuple[str, ...]
+    """The cameras with which the clip is evaluated; early releases do not state them, and all count."""
+
+
+def read_splits(path: Path) -> list[ListedClip]:
+    """Read subject, clip, split (train, val or test) and camera (all, or one) of every clip from ``splits.csv``.
 
     Raises:
         SourceError: The file is missing, or a line is not as expected.
@@ -110,7 +124,7 @@ def read_splits(path: Path) -> list[tuple[str, str, str]]:
     table = _table(path)
     clips = []
     for row in (CsvRow(1, table.header), *table.rows):  # some copies have no header
-        subject, clip, split = (*row.cells, "", "", "")[:3]
+        subject, clip, split, camera = (*row.cells, "", "", "", "")[:4]
         if not any(row.cells) or split == "split":
             continue
         if split not in SPLIT_NAMES or not _NAME.fullmatch(subject) or not _NAME.fullmatch(clip):
@@ -118,7 +132,12 @@ def read_splits(path: Path) -> list[tuple[str, str, str]]:
                 f"{path} line {row.line}: expected subject,clip,split of letters and digits, the split train, val or "
                 f"test, got {','.join(row.cells)[:80]!r}; unpack common-splits again"
             )
-        clips.append((subject, clip, split))
+        if camera not in ("", "all", *CAMERAS):
+            raise SourceError(
+                f"{path} line {row.line}: expected the camera all, {', '.join(CAMERAS)}, got {camera[:80]!r}; unpack "
+                "common-splits again"
+            )
+        clips.append(ListedClip(subject, clip, split, CAMERAS if camera in ("", "all") else (camera,)))
     if not clips:
         raise SourceError(f"{path}: expected lines subject,clip,split, got none; unpack common-splits again")
     return clips
@@ -130,15 +149,16 @@ def read_camera(path: Path) -> Camera:
     Raises:
         SourceError: The file is missing, is not JSON, or a matrix is not as expected.
     """
-    try:
+    with damage_as(
+        SourceError,
+        lambda why: (
+            f"{path}: expected JSON with intrinsic_matrix (3 × 4) and extrinsic_matrix (4 × 4), got something "
+            f"that cannot be read ({why}); unpack the cameras again"
+        ),
+    ):
         table = json.loads(path.read_text(encoding="utf-8"))
         intrinsic = np.array(table["intrinsic_matrix"], np.float64).reshape(3, 4)
         extrinsic = np.array(table["extrinsic_matrix"], np.float64).reshape(4, 4)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{path}: expected JSON with intrinsic_matrix (3 × 4) and extrinsic_matrix (4 × 4), got something that "
-            f"cannot be read ({type(error).__name__}: {error}); unpack the cameras again"
-        ) from error
     rotation = extrinsic[:3, :3]
     if not are_rotations(rotation):
         raise SourceError(f"{path}: expected a rotation in extrinsic_matrix; unpack the cameras again")
@@ -240,14 +260,16 @@ class AspsetClip:
         return world
 
 
-def _clip(folder: Path, subject: str, clip: str, is_test: bool, settings: Aspset) -> AspsetClip:
+def _clip(folder: Path, listed: ListedClip, settings: Aspset) -> AspsetClip:
     """Find the cameras of a clip; a test clip may have a single one."""
+    subject, clip, is_test = listed.subject, listed.clip, listed.split == "test"
     videos = folder / "videos" / subject
-    available = tuple(name for name in settings.cameras if (videos / f"{subject}-{clip}-{name}.mkv").is_file())
+    wanted = [name for name in settings.cameras if name in listed.cameras or not is_test]
+    available = tuple(name for name in wanted if (videos / f"{subject}-{clip}-{name}.mkv").is_file())
     if not available:
         raise SourceError(
-            f"{videos / f'{subject}-{clip}'}-….mkv: no video of the cameras {', '.join(settings.cameras)}; unpack this "
-            "clip again"
+            f"{videos / f'{subject}-{clip}'}-….mkv: no video of the cameras {', '.join(wanted or listed.cameras)}; "
+            "unpack this clip again, or import these cameras, too"
         )
     boxes = read_box_table(folder / "boxes" / subject / f"{subject}-{clip}-{available[0]}.csv")
     cameras = available if is_test else settings.cameras

@@ -19,6 +19,7 @@ from mcss.data.storage import write_pieces
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, MCSSError, SourceError
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.sources.scenes import Background
 from mcss.sources.workers import Lost, Report, StoppedError, Workers, checked_worker_count, results
 
 PIECE_BYTES = 32_000_000
@@ -44,11 +45,12 @@ class SourceSequence(Protocol):
     def images(self) -> int:
         """Number of rows that the annotation or the files promise, at least 1."""
 
-    def frames(self, note: Note) -> Iterator[Frame | int]:
+    def frames(self, note: Note) -> Iterator[Frame | Background | int]:
         """Read the original files and yield the rows in order of their frames, all views of a frame together.
 
-        A number between the rows reports that many steps of other work (`SearchedSequence`). Work can be stopped at
-        every row and number, so a long search without steps to report yields 0 from time to time.
+        The empty scene of a view may come anywhere among them. A number between the rows reports that many steps of
+        other work (`SearchedSequence`). Work can be stopped at every row and number, so a long search without steps to
+        report yields 0 from time to time.
 
         Raises:
             SourceError: A file is not as expected. No row of the sequence is then kept.
@@ -98,6 +100,7 @@ class _Outcome:
     pieces: tuple[Any, ...] = ()
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    backgrounds: tuple[Background, ...] = ()
     reported_steps: int = 0
     """Steps that the progress has already counted."""
 
@@ -148,6 +151,8 @@ def assemble(
                 if isinstance(outcome, Lost):
                     outcome = _Outcome(problem=f"{_name(sequence)}: {outcome.reason}")
                 if outcome.problem is None:
+                    scenes = {background.view: background.image for background in outcome.backgrounds}
+                    writer.add_backgrounds(scenes, _name(sequence))
                     writer.append_pieces(sequence.subject, sequence.sequence, outcome.pieces)
                     imported.append(_name(sequence))
                     notes += outcome.notes
@@ -201,6 +206,7 @@ def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_siz
     """
     notes: list[str] = []
     pieces: list[Any] = []
+    backgrounds: list[Background] = []
     reported_steps = 0
 
     def count(steps: int) -> None:
@@ -209,7 +215,7 @@ def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_siz
         reported_steps += steps if report.is_counted else 0
 
     problem = None
-    with closing(_tables(sequence, image_size, notes.append, count)) as tables:
+    with closing(_tables(sequence, image_size, notes.append, count, backgrounds)) as tables:
         while True:
             try:
                 table = next(tables, None)
@@ -217,7 +223,9 @@ def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_siz
                 problem = f"{_name(sequence)}: stopped"
             except MCSSError as error:
                 problem = str(error)
-            except Exception as error:
+            except (KeyboardInterrupt, SystemExit, GeneratorExit):
+                raise
+            except BaseException as error:  # libraries written in Rust raise errors that are no Exception
                 problem = f"{_name(sequence)}: unexpected {type(error).__name__}: {error}"
             if problem is not None:
                 return _Outcome(problem=problem, reported_steps=reported_steps)
@@ -227,17 +235,26 @@ def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_siz
     if not pieces:
         problem = f"{_name(sequence)}: it contains no image; check its files"
         return _Outcome(problem=problem, reported_steps=reported_steps)
-    return _Outcome(tuple(pieces), tuple(notes), reported_steps=reported_steps)
+    return _Outcome(tuple(pieces), tuple(notes), None, tuple(backgrounds), reported_steps)
 
 
-def _tables(sequence: SourceSequence, image_size: int, note: Note, count: Callable[[int], None]) -> Generator[Any]:
-    """Yield the rows of a sequence in tables of about `PIECE_BYTES`."""
+def _tables(
+    sequence: SourceSequence,
+    image_size: int,
+    note: Note,
+    count: Callable[[int], None],
+    backgrounds: list[Background],
+) -> Generator[Any]:
+    """Yield the rows of a sequence in tables of about `PIECE_BYTES`; its empty scenes go to `backgrounds`."""
     latest_frame, views = -(1 << 40), set[str]()
     batch: list[Frame] = []
     size = 0
     for frame in sequence.frames(note):
         if isinstance(frame, int):
             count(frame)
+            continue
+        if isinstance(frame, Background):
+            backgrounds.append(frame)
             continue
         count(1)
         if frame.frame > latest_frame:

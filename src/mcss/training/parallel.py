@@ -8,12 +8,14 @@ import multiprocessing
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from mcss.data.capture import Capture
+from mcss.data.pixels import shared_images
 from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG, METRICS
@@ -57,25 +59,47 @@ class Share:
         return set(list(dict.fromkeys(names))[self.index :: self.count])
 
 
-def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> None:
+def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> dict[str, Exception]:
     """Train all jobs, `processes` at a time; each resumes from its last checkpoint.
 
-    The feature maps of frozen stages are computed first, by this process alone. Ctrl-C reaches all processes, which
-    leave their checkpoints.
+    The feature maps of frozen stages are computed first, by this process alone; decoded images are shared. Ctrl-C
+    reaches all processes, which leave their checkpoints.
 
-    Raises:
-        ValueError: The error of the first run that failed; the others are trained to their end.
+    Returns:
+        The errors of the runs that failed, by the names of their folders; the others are trained to their end.
     """
+    failures: dict[str, Exception] = {}
     for job in jobs:
-        cache_images(job.settings, progress)
+        try:
+            cache_images(job.settings, progress)
+        except Exception as error:
+            failures[job.out.name] = error
+    jobs = [job for job in jobs if job.out.name not in failures]
     if processes < 2 or len(jobs) < 2:
         for job in jobs:
-            train(job.settings, job.out, resume=True, progress=progress)
-        return
+            try:
+                train(job.settings, job.out, resume=True, progress=progress)
+            except Exception as error:
+                failures[job.out.name] = error
+        return failures
+    with shared_images(min(processes, len(jobs))):
+        broken = _in_processes(jobs, processes, progress, failures)
+        for job in broken:  # alone, which shows whose process it was that died
+            if _in_processes([job], 1, progress, failures):
+                failures[job.out.name] = ValueError(
+                    f"{job.out}: the process that trained it was killed, most likely because memory ran out. Its "
+                    "checkpoint is kept; run the same command again with fewer --processes or a smaller --memory-gb."
+                )
+    return failures
+
+
+def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failures: dict[str, Exception]) -> list[Job]:
+    """Train jobs in processes of their own, add errors to `failures`, and return those whose process pool broke."""
     threads = max(1, torch.get_num_threads() // processes)
     spawn = multiprocessing.get_context("spawn")
     steps = [_steps_of_both(job.out) for job in jobs]
     total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
+    broken = []
     with (
         progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
         ProcessPoolExecutor(
@@ -90,8 +114,15 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
                 task.advance(now - steps[index])
                 steps[index] = now
             task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
-        for future in futures:
-            future.result()
+        for job, future in zip(jobs, futures, strict=True):
+            match future.exception():
+                case BrokenProcessPool():
+                    broken.append(job)
+                case Exception() as error:
+                    failures[job.out.name] = error
+                case BaseException() as stop:  # Ctrl-C
+                    raise stop
+    return broken
 
 
 def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:

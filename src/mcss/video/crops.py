@@ -1,6 +1,6 @@
 """Crops of people in videos whose bounding boxes are known, and the settings that all crops share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,8 @@ def crops_at(
     image_numbers: Int64[np.ndarray, " n"],
     rate: float,
     settings: CropSettings,
-) -> Iterator[Crop]:
+    look: Callable[[int, Image], bool] = lambda number, image: True,
+) -> Iterator[Crop | None]:
     """Crop the person from some images of a video, as long as there are boxes and images.
 
     Args:
@@ -80,6 +81,8 @@ def crops_at(
         image_numbers: The images, from 0 and in order; a number may occur several times.
         rate: Boxes per second.
         settings: Size and margin of the crops.
+        look: Called with the position and the whole image before it is cropped; the crop of an image for which it
+            returns False is None.
 
     Raises:
         SourceError: The video is missing, empty, or cannot be opened.
@@ -91,7 +94,7 @@ def crops_at(
     for index, image in enumerate(images_at(path, image_numbers)):
         if crop_boxes is None:
             crop_boxes = steady_crop_boxes(boxes, rate, settings.margin, image.shape[1], image.shape[0])
-        yield crop_of(path, image, crop_boxes[index], settings.size)
+        yield crop_of(path, image, crop_boxes[index], settings.size) if look(index, image) else None
 
 
 def crop_of(path: Path, image: Image, crop_box: Int64[np.ndarray, " 4"], size: int) -> Crop:

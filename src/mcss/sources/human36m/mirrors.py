@@ -1,6 +1,8 @@
 """Unpacked copies of Human3.6M in two widely used layouts: images in folders instead of videos.
 
-* h36m-fetch: ``processed/S1/Phoning-1/imageSequence/54138969/img_000001.jpg`` and ``processed/S1/Phoning-1/annot.h5``;
+* h36m-fetch: ``processed/S1/Phoning-1/imageSequence/54138969/img_000001.jpg`` and ``processed/S1/Phoning-1/annot.h5``.
+  Of the training subjects it has no regular steps but the images in which a joint has moved by 40 mm since the last
+  one, and of S9 and S11 every 64th, unless its users changed that;
 * the layout with JSON: ``images/s_01_act_02_subact_01_ca_01/…jpg`` and ``annotations/Human36M_subject1_data.json``,
   ``…_camera.json``, ``…_joint_3d.json``.
 
@@ -18,17 +20,18 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.schema import Frame
-from mcss.errors import ImageError, SourceError
+from mcss.errors import ImageError, SourceError, damage_as, reason
 from mcss.images import read_image
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.sources.hdf5 import load_h5py
+from mcss.sources.hdf5 import opened_hdf5
 from mcss.sources.human36m.annotations import JOINTS_32, SILHOUETTE, Poses
 from mcss.sources.human36m.faults import SHIFTED, boxes_shifted_back, shifted_back
 from mcss.sources.human36m.metadata import ListedSequence, Metadata
 from mcss.sources.human36m.sequences import RATE, Human36MSettings, squares_around
 from mcss.sources.rows import SequenceInstants, SequenceView, check_height, multi_view_rows
+from mcss.sources.scenes import Background, SceneSamples, backgrounds_of
 from mcss.video.crops import Crop, crop_of, joint_boxes
 
 FETCH_NAMES = {"WalkTogether": "WalkingTogether"}
@@ -72,8 +75,8 @@ class UnpackedSequence:
         """Number of rows that the annotation promises."""
         return sum(path is not None for view in self.views for path in view.paths)
 
-    def frames(self, note: Note) -> Iterator[Frame]:
-        """Yield the rows.
+    def frames(self, note: Note) -> Iterator[Frame | Background]:
+        """Yield the rows and the empty scenes.
 
         Raises:
             SourceError: An image is damaged, or more than `max_missing` of them are missing.
@@ -81,14 +84,20 @@ class UnpackedSequence:
         if self.settings.undo_s9_shift and (self.subject, self.sequence) in SHIFTED:
             note(f"{self.subject}/{self.sequence}: poses and boxes moved back by 200 mm in world X")
         missing: list[Path] = []
-        views = [SequenceView(v.camera.name, self._crops(v, missing), v.camera.pinhole()) for v in self.views]
+        scenes = {v.camera.name: SceneSamples(len(v.paths)) for v in self.views}
+        views = [
+            SequenceView(v.camera.name, self._crops(v, missing, scenes[v.camera.name]), v.camera.pinhole())
+            for v in self.views
+        ]
         actions = [self.listed.action] * len(self.frame_numbers)
         instants = SequenceInstants(self.frame_numbers, RATE, actions, self.poses)
         yield from multi_view_rows(self, instants, views, self.settings.quality)
         if missing:
             note(f"{missing[0]}: no such file; {len(missing)} images of the sequence are missing and left out")
+        if self.settings.backgrounds:
+            yield from backgrounds_of(scenes)
 
-    def _crops(self, view: ImageView, missing: list[Path]) -> Iterator[Crop | None]:
+    def _crops(self, view: ImageView, missing: list[Path], scene: SceneSamples) -> Iterator[Crop | None]:
         """Yield the crops of a view; paths of missing images are added to `missing`."""
         for index, path in enumerate(view.paths):
             if path is None:
@@ -107,6 +116,7 @@ class UnpackedSequence:
                 image = read_image(path)
             except ImageError as error:
                 raise SourceError(f"{error}; unpack it again") from error
+            scene.see(index, image)
             crop_box = squares_around(view.boxes[index : index + 1], self.settings.margin)[0]
             yield crop_of(path, image, crop_box, self.settings.size)
 
@@ -145,19 +155,20 @@ def _fetch_sequence(
     path: Path, listed: ListedSequence, cameras: tuple[DistortedCamera, ...], settings: Human36MSettings
 ) -> UnpackedSequence:
     way_out = "make it again with h36m-fetch, or import the release itself"
-    try:
-        with load_h5py().File(path, "r") as file:
-            table = {name: np.asarray(file[name][()]) for name in ("camera", "frame", "pose/2d", "pose/3d")}
+    with damage_as(
+        SourceError,
+        lambda why: (
+            f"{path}: expected h36m-fetch's annot.h5 with camera, frame, pose/2d and pose/3d, got something "
+            f"that cannot be read ({why}); {way_out}"
+        ),
+    ):
+        with opened_hdf5(path) as file:
+            table = {name: file.values(name) for name in ("camera", "frame", "pose/2d", "pose/3d")}
         rows = len(table["frame"])
         pixels = table["pose/2d"].astype(np.float64).reshape(rows, JOINTS_32, 2)
         in_camera = table["pose/3d"].astype(np.float64).reshape(rows, JOINTS_32, 3)
         camera_ids = table["camera"].astype(int).reshape(rows)
         frame_numbers = table["frame"].astype(int).reshape(rows) - 1
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise SourceError(
-            f"{path}: expected h36m-fetch's annot.h5 with camera, frame, pose/2d and pose/3d, got something that "
-            f"cannot be read ({type(error).__name__}: {error}); {way_out}"
-        ) from error
     check_height(str(path), in_camera[:, HUMAN36M_32])
     instants = _every(np.unique(frame_numbers), settings.step(listed.subject))
     poses = np.full((len(instants), JOINTS_32, 3), np.nan)
@@ -187,27 +198,28 @@ def json_sequences(
     """Yield the sequences of a subject in the layout with JSON, and an error for each that cannot be used."""
     stem = root / "annotations" / f"Human36M_subject{subject[1:]}"
     try:
-        data = _json(Path(f"{stem}_data.json"))
-        cameras = _json(Path(f"{stem}_camera.json"))
-        joints = _json(Path(f"{stem}_joint_3d.json"))
-        images = _images_by_instant(Path(f"{stem}_data.json"), data)
-        checked_cameras = {
-            str(key): _json_camera(str(key), value, metadata.cameras[subject]) for key, value in cameras.items()
-        }
+        with damage_as(
+            SourceError,
+            lambda why: (
+                f"{stem}_….json: expected images and annotations, cameras with R, t, f and c, and joints, got "
+                f"something else ({why}); copy the three files again"
+            ),
+        ):
+            data = _json(Path(f"{stem}_data.json"))
+            cameras = _json(Path(f"{stem}_camera.json"))
+            joints = _json(Path(f"{stem}_joint_3d.json"))
+            images = _images_by_instant(Path(f"{stem}_data.json"), data)
+            checked_cameras = {
+                str(key): _json_camera(str(key), value, metadata.cameras[subject]) for key, value in cameras.items()
+            }
     except SourceError as problem:
         yield problem
-        return
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        yield SourceError(
-            f"{stem}_….json: expected images and annotations, cameras with R, t, f and c, and joints, got "
-            f"something else ({type(error).__name__}: {error}); copy the three files again"
-        )
         return
     for listed in metadata.sequences:
         if listed.subject == subject and listed.index in images:
             try:
                 yield _json_sequence(root, listed, images[listed.index], joints, checked_cameras, settings)
-            except (KeyError, TypeError, ValueError) as error:
+            except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 yield SourceError(
                     f"{stem}_joint_3d.json: action {listed.index[0]}, sub-action {listed.index[1]}: "
                     + (str(error) if isinstance(error, SourceError) else f"no 17 joints for {error}; copy it again")
@@ -219,9 +231,9 @@ def _json(path: Path) -> Any:
         raise SourceError(f"{path}: no such file; copy the annotations of this subject there")
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SourceError(
-            f"{path}: expected JSON, got something else or half of it ({error}); copy it again"
+            f"{path}: expected JSON, got something else or half of it ({reason(error)}); copy it again"
         ) from error
 
 
@@ -248,6 +260,8 @@ def _images_by_instant(path: Path, data: Any) -> dict[tuple[int, int], InstantIm
 
 def _json_camera(key: str, entry: Mapping[str, Any], cameras: tuple[DistortedCamera, ...]) -> DistortedCamera:
     """Return the camera ``1`` … ``4`` of metadata.xml after checking that the file's R and t (x = R X + t) agree."""
+    if key not in map(str, range(1, len(cameras) + 1)):
+        raise SourceError(f"there is no camera {key[:20]!r}; expected 1 to {len(cameras)}")
     camera = cameras[int(key) - 1]
     rotation, translation = np.array(entry["R"], np.float64), np.array(entry["t"], np.float64).reshape(3)
     if np.abs(rotation - camera.rotation).max() > 0.01 or np.abs(translation - camera.translation).max() > 20:

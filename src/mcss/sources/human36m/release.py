@@ -13,6 +13,7 @@ from mcss.data.schema import CaptureInfo, Selector
 from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.distorted_camera import DistortedCamera
+from mcss.sources.held_out import train_and_validation
 from mcss.sources.human36m.metadata import Metadata, read_metadata
 from mcss.sources.human36m.mirrors import UnpackedSequence, fetch_root, fetch_sequences, json_root, json_sequences
 from mcss.sources.human36m.sequences import TEST, TRAIN, Human36MSequence, Human36MSettings, annotated_poses
@@ -37,14 +38,16 @@ class Human36M(Human36MSettings):
         metadata = read_metadata(self.metadata or folder / "metadata.xml")
         subjects = self.subjects or TRAIN + TEST
         expected = {subject: sum(listed.subject == subject for listed in metadata.sequences) for subject in subjects}
+        info = self._info(metadata)
         if fetch_root(folder) or json_root(folder):
             unpacked, problems = find_unpacked(folder, metadata, self, progress)
-            return FolderContents(unpacked, self._info(), problems, expected=expected)
+            return FolderContents(unpacked, info, problems, expected=expected)
         released, problems = find_released(folder, metadata, self, progress)
-        return FolderContents(released, self._info(), problems, unusual_counts(released), expected)
+        return FolderContents(released, info, problems, unusual_counts(released), expected)
 
-    def _info(self) -> CaptureInfo:
-        splits = {"train": (Selector(subjects=TRAIN),), "test": (Selector(subjects=TEST),)}
+    def _info(self, metadata: Metadata) -> CaptureInfo:
+        files = [(listed.subject, listed.file) for listed in metadata.sequences]
+        splits = {**train_and_validation(TRAIN, self.validation, files), "test": (Selector(subjects=TEST),)}
         settings = self.content_settings("metadata", "clip_to_annotation")
         settings["poses"] = "D3_Positions" if self.poses is None else "VideoPose3D"
         return CaptureInfo(self.name, LICENCE, self.size, splits, settings)

@@ -2,10 +2,10 @@
 
 from abc import ABC
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -26,6 +26,7 @@ from mcss.sources.human36m.faults import (
 )
 from mcss.sources.human36m.metadata import ListedSequence
 from mcss.sources.rows import SequenceInstants, SequenceView, check_complete, multi_view_rows
+from mcss.sources.scenes import Background, SceneSamples, backgrounds_of
 from mcss.sources.source import Dataset
 from mcss.video.boxes import interpolated_boxes
 from mcss.video.crops import Crop, crop_of, joint_boxes
@@ -43,6 +44,8 @@ TEST = ("S9", "S11")
 class Human36MSettings(Dataset, ABC):
     """Which images of Human3.6M are imported, how people are cropped, and which known faults are corrected."""
 
+    size: int = 256
+    """Width and height of the crops in pixels; the recipe paper makes its 224 of them."""
     every: int = 5
     """Take every n-th image of the training subjects."""
     test_every: int = 64
@@ -51,6 +54,12 @@ class Human36MSettings(Dataset, ABC):
     """Import only these subjects: S1 S5 S6 S7 S8 (train), S9 S11 (test); by default all."""
     cameras: tuple[str, ...] = ()
     """Import only these cameras, such as 54138969; by default all four."""
+    validation: tuple[str, ...] = ()
+    """Hold these training subjects, such as S8, or sequences, such as "S8/Walking*", out for the split validation, on
+    which `mcss reproduce` chooses settings and learning curves are drawn. The paper has none."""
+    backgrounds: bool = True
+    """Also keep the empty scene of each camera and sequence, the median of images spread over it, which the method
+    rhodin_eccv18 needs."""
     boxes: Literal["masks", "joints"] = "masks"
     """Where the person is: in the data set's ground-truth boxes, or where each camera sees the joints."""
     margin: float = 1.0
@@ -65,6 +74,8 @@ class Human36MSettings(Dataset, ABC):
     """Move the poses and boxes of S9 Greeting, SittingDown 1 and Waiting 1 back by 200 mm."""
     clip_to_annotation: bool = True
     """Leave out the end of videos that go on after their annotation; otherwise such a sequence is an error."""
+    leave_out_damaged_views: bool = True
+    """Import a sequence without the cameras whose video or boxes are missing or damaged; otherwise it is an error."""
     max_missing: int = 5
     """Number of images or boxes that may be missing at the end of a sequence, which is then clipped; more is an
     error."""
@@ -76,6 +87,13 @@ class Human36MSettings(Dataset, ABC):
         unknown = [name for name in self.subjects if name not in TRAIN + TEST]
         if unknown:
             raise ValueError(f"subjects: expected some of {', '.join(TRAIN + TEST)}, got {', '.join(unknown)}")
+
+    def content_settings(self, *without: str) -> dict[str, Any]:
+        """Return the settings that decide what a capture contains; see `Dataset.content_settings`.
+
+        What is held out for validation is among the splits already.
+        """
+        return super().content_settings("validation", "backgrounds", "leave_out_damaged_views", *without)
 
     def step(self, subject: str) -> int:
         """Return n if every n-th image of a subject is taken."""
@@ -122,8 +140,8 @@ class Human36MSequence:
         """Numbers of the images that are taken."""
         return range(0, self.length, self.settings.step(self.subject))
 
-    def frames(self, note: Note) -> Iterator[Frame]:
-        """Yield the rows; the videos of all cameras are decoded side by side, one image at a time.
+    def frames(self, note: Note) -> Iterator[Frame | Background]:
+        """Yield the rows and the empty scenes; the videos of all cameras are decoded side by side, one image at a time.
 
         Raises:
             SourceError: A file is missing, damaged, or does not fit the others.
@@ -138,22 +156,31 @@ class Human36MSequence:
             poses = shifted_back(self.subject, self.sequence, annotated)
             if self._key in SHIFTED:
                 note(f"{name}: poses and boxes moved back by 200 mm in world X")
+        lost = _LostViews(name, self.settings.leave_out_damaged_views, note)
+        crop_boxes: dict[DistortedCamera, Int64[np.ndarray, "n 4"]] = {}
         for camera in self.cameras:
-            self._check_video_length(camera, note)
-        crop_boxes = [self._crop_boxes(camera, poses, annotated, note) for camera in self.cameras]
+            with lost.one_view(camera.name):
+                self._check_video_length(camera, note)
+                crop_boxes[camera] = self._crop_boxes(camera, poses, annotated, note)
+        lost.check_some_left(len(self.cameras))
         labels = poses[:, HUMAN36M_32]
         unlabelled = int((~np.isfinite(labels).all(axis=(1, 2))).sum())
         if unlabelled:
             note(f"{name}: {unlabelled} of its {len(poses)} poses are not finite; their images have no label")
-        numbers = np.arange(len(poses))[self.frame_numbers][: min(map(len, crop_boxes))]
+        numbers = np.arange(len(poses))[self.frame_numbers][: min(map(len, crop_boxes.values()))]
+        scenes = {camera.name: SceneSamples(len(numbers)) for camera in crop_boxes if self.settings.backgrounds}
         views = [
             SequenceView(
-                camera.name, self._crops(camera, boxes), camera.pinhole(), partial(self._check_video_end, camera, note)
+                camera.name,
+                self._crops(camera, boxes[: len(numbers)], scenes.get(camera.name), lost, note),
+                camera.pinhole(),
             )
-            for camera, boxes in zip(self.cameras, crop_boxes, strict=True)
+            for camera, boxes in crop_boxes.items()
         ]
         instants = SequenceInstants(numbers, RATE, [self.listed.action] * len(numbers), labels[numbers])
         yield from multi_view_rows(self, instants, views, self.settings.quality, end_together=True)
+        lost.check_some_left(len(self.cameras))
+        yield from backgrounds_of(scenes)
 
     @property
     def _key(self) -> tuple[str, str]:
@@ -220,10 +247,51 @@ class Human36MSequence:
                 "cropped ones"
             )
 
-    def _crops(self, camera: DistortedCamera, crop_boxes: Int64[np.ndarray, "n 4"]) -> Iterator[Crop]:
-        video = self._video(camera)
-        for image, crop_box in zip(images(video, every=self.frame_numbers.step), crop_boxes, strict=False):
-            yield crop_of(video, image, crop_box, self.settings.size)
+    def _crops(
+        self,
+        camera: DistortedCamera,
+        crop_boxes: Int64[np.ndarray, "n 4"],
+        scene: SceneSamples | None,
+        lost: "_LostViews",
+        note: Note,
+    ) -> Iterator[Crop | None]:
+        """Yield the crops of a view; a view that is damaged from some image on has none from there on."""
+        video, done = self._video(camera), 0
+        with lost.one_view(camera.name):
+            for image, crop_box in zip(images(video, every=self.frame_numbers.step), crop_boxes, strict=False):
+                if scene is not None:
+                    scene.see(done, image)
+                yield crop_of(video, image, crop_box, self.settings.size)
+                done += 1
+            if done < len(crop_boxes):
+                self._check_video_end(camera, note)
+                return
+        while True:
+            yield None
+
+
+class _LostViews:
+    """The views of a sequence that cannot be read, and why."""
+
+    def __init__(self, name: str, accepted: bool, note: Note) -> None:
+        self._name, self._accepted, self._note = name, accepted, note
+        self._problems: list[SourceError] = []
+
+    @contextmanager
+    def one_view(self, view: str) -> Iterator[None]:
+        """Note what is wrong with a view, where the settings allow to go on without it."""
+        try:
+            yield
+        except SourceError as problem:
+            if not self._accepted:
+                raise
+            self._problems.append(problem)
+            self._note(f"{self._name}: camera {view} is left out, as far as it is damaged: {problem}")
+
+    def check_some_left(self, views: int) -> None:
+        """Raise what is wrong with the first view if all of them are lost."""
+        if len(self._problems) == views:
+            raise self._problems[0]
 
 
 def annotated_poses(folder: Path, listed: ListedSequence, settings: Human36MSettings) -> Poses:

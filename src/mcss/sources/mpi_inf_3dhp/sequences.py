@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,9 +13,10 @@ from mcss.data.cameras import Camera
 from mcss.data.formats.units import Up, find_up, to_z_up, turned
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.errors import ImageError, SourceError
-from mcss.images import read_image
+from mcss.images import Image, read_image
 from mcss.progress import Progress
 from mcss.sources.assembly import Note, SourceSequence
+from mcss.sources.held_out import train_and_validation
 from mcss.sources.mpi_inf_3dhp.annotations import (
     CAMERAS,
     JOINTS_28,
@@ -34,6 +36,7 @@ from mcss.sources.rows import (
     multi_view_rows,
     note_unlabelled,
 )
+from mcss.sources.scenes import Background, SceneSamples, backgrounds_of
 from mcss.sources.source import Dataset, FolderContents
 from mcss.video.boxes import steady_crop_boxes
 from mcss.video.crops import Crop, crop_of, crops_at, joint_boxes, without_gaps
@@ -99,12 +102,20 @@ class MpiInf3dhp(Dataset):
 
     cameras: tuple[int, ...] = CHEST_HEIGHT
     """Cameras to import, from 0 to 13; by default those at chest height."""
+    size: int = 256
+    """Width and height of the crops in pixels; the recipe paper makes its 224 of them."""
     every: int = 5
     """Take every n-th frame of S1 to S8; of the test set, all valid frames are taken."""
     margin: float = 1.3
     """Side of the crop box divided by the longer side of the box around all joints, which lie within the body."""
     subjects: tuple[str, ...] = ()
     """Import only these subjects, such as S1 S7 TS1; by default all that are there."""
+    validation: tuple[str, ...] = ()
+    """Hold these training subjects, such as S6, or sequences, such as S6/Seq1, out for the split validation, on which
+    `mcss reproduce` chooses settings and learning curves are drawn. The paper has none."""
+    backgrounds: bool = True
+    """Also keep the empty scene of each camera and sequence, the median of images spread over it, which the method
+    rhodin_eccv18 needs."""
     universal: bool = False
     """Use poses on the data set's universal skeleton (univ_annot3) instead of the person's own."""
     up: Up = "y"
@@ -142,8 +153,11 @@ class MpiInf3dhp(Dataset):
             importer=self.name,
             licence="MPI-INF-3DHP: non-commercial research only",
             image_size=self.size,
-            splits={name: (Selector(subjects=subjects),) for name, subjects in SPLITS.items()},
-            settings=self.content_settings("size"),
+            splits={
+                **{name: (Selector(subjects=subjects),) for name, subjects in SPLITS.items()},
+                **train_and_validation(SPLITS["train"], self.validation, SEQUENCES),
+            },
+            settings=self.content_settings("size", "validation", "backgrounds"),
             outfits=("Seq1*", "Seq2*"),  # every subject changes clothes between the two
         )
         subjects = {sequence.subject for sequence in sequences}
@@ -195,8 +209,8 @@ class MpiSequence:
     folder: Path
     settings: MpiInf3dhp
 
-    def frames(self, note: Note) -> Iterator[Frame]:
-        """Yield the rows; see `mcss.sources.assembly.SourceSequence`."""
+    def frames(self, note: Note) -> Iterator[Frame | Background]:
+        """Yield the rows and the empty scenes; see `mcss.sources.assembly.SourceSequence`."""
         settings = self.settings
         rate, stated = SEQUENCES[self.subject, self.sequence]
         path = self.folder / "annot.mat"
@@ -213,18 +227,20 @@ class MpiSequence:
         if settings.put_sides_right:
             poses = with_sides_corrected(self.subject, self.sequence, poses, numbers)
         note_unlabelled(path, poses, note)
-        views = []
+        views, scenes = [], dict[str, SceneSamples]()
         for number in settings.cameras:
             video = self.folder / "imageSequence" / f"video_{number}.avi"
             boxes = without_gaps(path, joint_boxes(annotation.pixels[number][:count]))[numbers]
-            crops: Iterator[Crop | None] = crops_at(video, boxes, numbers, rate / settings.every, settings)
-            if settings.drop_flashes:
-                crops = (None if crop is None or is_flash(crop.pixels) else crop for crop in crops)
+            scenes[str(number)] = samples = SceneSamples(len(numbers))
+            look = partial(_looked_at, samples, settings.drop_flashes)
+            crops = crops_at(video, boxes, numbers, rate / settings.every, settings, look)
             known_to_be_short = settings.short_video and may_end_early(self.subject, self.sequence, number)
             check_end = end_of_video(video, count, count if known_to_be_short else settings.max_missing, note)
             views.append(SequenceView(str(number), crops, turned(cameras[number], settings.up), check_end))
         instants = SequenceInstants(numbers, rate, [self.sequence] * len(numbers), poses)
         yield from multi_view_rows(self, instants, views, settings.quality)
+        if settings.backgrounds:
+            yield from backgrounds_of(scenes)
 
     def _cameras(self) -> dict[int, Camera]:
         path = self.folder / "camera.calibration"
@@ -281,6 +297,14 @@ class MpiTestSequence:
             height, width = image.shape[:2]
             crop_box = steady_crop_boxes(box[None], TEST_RATE, self.settings.margin, width, height)[0]
             yield crop_of(path, image, crop_box, self.settings.size)
+
+
+def _looked_at(samples: SceneSamples, drop_flashes: bool, index: int, image: Image) -> bool:
+    """Return whether a whole image is to be cropped, and keep it for the empty scene where it is one of those."""
+    if drop_flashes and is_flash(image):
+        return False
+    samples.see(index, image)
+    return True
 
 
 def world_poses(

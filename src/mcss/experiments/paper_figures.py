@@ -1,0 +1,181 @@
+"""Figures 1b, 4, 5 and 6 as the paper has them, drawn from the networks trained here."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+
+from mcss.evaluation.embedding import BIN_MM, distance_curves, random_queries
+from mcss.evaluation.evaluate import gallery_of, whole_instants
+from mcss.evaluation.examples import PoseExample, pick_rows, pose_examples
+from mcss.evaluation.predictions import SplitPrediction
+from mcss.experiments.figures import distance_curves_figure, pose_sheet, relative_curves, small_image
+from mcss.experiments.paper import FIG5
+from mcss.experiments.retrieval_tables import IMAGES, QUERIES, RETRIEVAL_NOTE, embedding_cells, retrieval_table
+from mcss.experiments.rows import CurveRow, DistanceRow, ExampleRow, RetrievalRow, retrieval_rows
+from mcss.experiments.runs import Cell
+from mcss.experiments.study import Study
+from mcss.experiments.tables import MeasuredPart
+from mcss.methods.mcss import MCSS
+from mcss.retrieval import embedding_distances, pair_errors
+from mcss.skeletons import JOINTS
+from mcss.viz.plots import SheetImage, image_figure
+
+ANCHORS = 4
+"""Images in Fig. 1b with whose embeddings others are compared."""
+
+OTHER_POSES = 3
+"""Other poses that are shown for each of them."""
+
+EXAMPLES = 4
+"""Images in Fig. 4 from the best to the worst, beside those of low poses."""
+
+LOW_POSES = 2
+"""Images in Fig. 4 of people who sit, bend or crouch."""
+
+
+def mcss_cell(study: Study) -> list[Cell]:
+    """MCSS with one subject's labels and the first seed, as in Table 1."""
+    return [study.cell(MCSS)]
+
+
+def fig1b(study: Study) -> MeasuredPart:
+    """Show distances in the embedding between views of one instant, and between poses seen by one camera."""
+    cell = study.cell(MCSS)
+    predictions = study.predictions(cell)
+    gallery = gallery_of(predictions)
+    sheet, rows, shown = [], list[DistanceRow](), 0
+    for anchor in _anchors(predictions):
+        query = gallery.take(torch.tensor([anchor]))
+        distances = embedding_distances(query.embedding, gallery.embedding)[0]
+        errors = pair_errors(query, gallery)[0]
+        others = np.flatnonzero(predictions.instant == predictions.instant[anchor])
+        others = others[others != anchor]
+        chosen = [*others.tolist(), *_other_poses(predictions, anchor, errors.numpy())]
+        shown = max(shown, len(others))
+        images = study.capture.images(predictions.rows[[anchor, *chosen]])
+        line = [SheetImage(small_image(images[0]), "anchor")]
+        for index, image in zip(chosen, images[1:], strict=True):
+            same = bool(predictions.instant[index] == predictions.instant[anchor])
+            distance, error = float(distances[index]), float(errors[index])
+            line.append(SheetImage(small_image(image), f"{distance:.2f}" + ("" if same else f", {error:.0f} mm")))
+            rows.append(DistanceRow(cell.system, int(predictions.rows[anchor]), int(predictions.rows[index]), same,
+                                    distance, error, cell.name))  # fmt: skip
+        sheet.append(line)
+    headings = ["anchor", *[f"view {n + 2}" for n in range(shown)], *[f"pose {n + 2}" for n in range(OTHER_POSES)]]
+    width = len(headings)
+    sheet = [[*line, *[_blank()] * (width - len(line))] for line in sheet]
+    views = [row.distance for row in rows if row.same_instant]
+    poses = [row.distance for row in rows if not row.same_instant]
+    notes = [
+        "Below each image: its distance from the anchor in the embedding, and for other poses their PA-MPJPE to the "
+        f"anchor's. Mean distance of the same pose in other views {np.mean(views):.2f}, of other poses in the same "
+        f"view {np.mean(poses):.2f}. Anchors and poses are spread evenly, not picked."
+    ]
+    figures = {"fig1b": image_figure(sheet, headings)}
+    return MeasuredPart("fig1b", "Figure 1b: distances between poses and views", rows, (), (), notes, figures)
+
+
+def _blank() -> SheetImage:
+    return SheetImage(np.full((8, 8, 3), 255, np.uint8), "")
+
+
+def _anchors(predictions: SplitPrediction) -> list[int]:
+    """Labelled images spread evenly over the split, in views that take turns."""
+    labelled = np.flatnonzero(predictions.instants.heading_valid[predictions.instant])
+    return labelled[np.linspace(0, len(labelled) - 1, ANCHORS + 2).round().astype(int)[1:-1]].tolist()
+
+
+def _other_poses(predictions: SplitPrediction, anchor: int, errors: Float[np.ndarray, " n"]) -> list[int]:
+    """Images of the anchor's subject and view, from rather near to far in pose."""
+    instants, instant = predictions.instants, predictions.instant
+    same = instants.subject[instant] == instants.subject[instant[anchor]]
+    same &= (predictions.view == predictions.view[anchor]) & (instant != instant[anchor]) & np.isfinite(errors)
+    candidates = np.flatnonzero(same)
+    ranked = candidates[np.argsort(errors[candidates], kind="stable")]
+    places = np.linspace(0, len(ranked) - 1, OTHER_POSES + 1).round().astype(int)[1:]
+    return ranked[places].tolist() if len(ranked) else []
+
+
+def fig4(study: Study) -> MeasuredPart:
+    """Show the true pose and those of MCSS and the baseline beside the image, low poses among them."""
+    cells = embedding_cells(study)
+    predictions = {cell.system: study.predictions(cell) for cell in cells}
+    ours = predictions[MCSS.name]
+    rows = np.concatenate([pick_rows(ours, EXAMPLES), lowest_rows(ours, LOW_POSES)])
+    examples = pose_examples(study.capture, predictions, rows)
+    systems = {cell.system: cell.title for cell in cells}
+    notes = [
+        f"{EXAMPLES} images from the best to the worst of MCSS, and the {LOW_POSES} lowest poses of different "
+        "sequences (sitting, bending, crouching). Below each predicted pose: N-MPJPE. Poses are seen from the front, "
+        "30° from their left. The paper's are of S9 and S11, with the labels of S1."
+    ]
+    figures = {"fig4": pose_sheet(examples, systems)}
+    measured = [_example_row(example, list(systems)) for example in examples]
+    return MeasuredPart("fig4", "Figure 4: predicted poses", measured, (), (), notes, figures)
+
+
+def lowest_rows(predictions: SplitPrediction, count: int) -> Int64[np.ndarray, " count"]:
+    """Rows of the poses whose head is least above their lowest joint, one of each sequence."""
+    instants = predictions.instants
+    up = instants.pose[:, :, 2]
+    height = np.where(instants.heading_valid, up[:, JOINTS.index("Head")] - up.min(axis=1), np.inf)
+    chosen: list[int] = []
+    for index in np.argsort(height[predictions.instant], kind="stable").tolist():
+        instant = predictions.instant[index]
+        part = (instants.subject[instant], instants.sequence[instant])
+        taken = [(instants.subject[i], instants.sequence[i]) for i in predictions.instant[chosen]]
+        if part not in taken:
+            chosen.append(index)
+        if len(chosen) == count:
+            break
+    rows: Int64[np.ndarray, " count"] = predictions.rows[chosen]
+    return rows
+
+
+def _example_row(example: PoseExample, systems: Sequence[str]) -> ExampleRow:
+    errors = {name: example.predicted[name].n_mpjpe for name in systems if name in example.predicted}
+    return ExampleRow(example.caption, errors)
+
+
+def fig5_cells(study: Study) -> list[Cell]:
+    """MCSS without any labels, and with those of one subject."""
+    return [
+        study.cell(MCSS, "none", variant="cnstr"),
+        study.cell(MCSS, variant="cnstr + pose"),
+    ]
+
+
+def fig5(study: Study) -> MeasuredPart:
+    """Measure retrieval relative to the oracle, with L_cnstr alone and with both losses, in both cases."""
+    rows: list[RetrievalRow] = []
+    for cell in fig5_cells(study):
+        rows += retrieval_rows(study.result(cell), cell.variant, cell.name)
+    notes = [
+        RETRIEVAL_NOTE,
+        "The curves are differences from the oracle, as in the paper. cnstr: L_cnstr on all training images, without "
+        f"labels; cnstr + pose: with the labels of {study.labels}. The paper: {FIG5}.",
+    ]
+    title, figures = "Figure 5: retrieval relative to the oracle", {"fig5": relative_curves(rows)}
+    return MeasuredPart("fig5", title, rows, retrieval_table(rows), (), notes, figures)
+
+
+def fig6(study: Study) -> MeasuredPart:
+    """Compare distances in the embedding with those of poses among the images of one person."""
+    cell = study.cell(MCSS)
+    gallery = gallery_of(study.predictions(cell))
+    gallery = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
+    gallery = gallery.take(whole_instants(gallery.instant, IMAGES, np.random.default_rng(study.seeds[0])))
+    queries = random_queries(gallery, QUERIES, study.seeds[0])
+    curves = distance_curves(gallery, queries, within_subject=True)
+    rows = [CurveRow(cell.system, study.labels, cell.name, curve) for curve in curves]
+    table = [["system", "pairs", "Spearman's ρ", "number of pairs"]]
+    table += [[cell.title, curve.name, f"{curve.rho:.3f}", f"{curve.pairs:,}"] for curve in curves]
+    notes = [
+        f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images of the same subject; means "
+        f"in bins of {BIN_MM:g} mm of MPJPE between the canonical poses, the bands are standard deviations."
+    ]
+    figures = {"fig6": distance_curves_figure(cell.title, curves, "MPJPE of the two canonical poses, mm")}
+    title = "Figure 6: distance in the embedding and difference of poses of one person"
+    return MeasuredPart("fig6", title, rows, table, (), notes, figures)
