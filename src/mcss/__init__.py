@@ -7,9 +7,10 @@ model.predict(["photo.jpg"]).pose  # (1, 17, 3), canonical, mm
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mcss.inference.videos import predict_video as predict_video
     from mcss.models.model import load as load
 
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "predict_video"]
 __version__ = "0.1.0"
 
 
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from mcss.models.model import load
 
         return load
+    if name == "predict_video":
+        from mcss.inference.videos import predict_video
+
+        return predict_video
     raise AttributeError(f"module 'mcss' has no attribute {name!r}")
 
 

@@ -1,22 +1,19 @@
 """Progress of long work: library functions report it, and the command line shows it."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as RichBars,
-)
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichBars
+from rich.progress import Task as BarTask
+from rich.table import Column
+from rich.text import Text
+
+LINE_SECONDS = 30.0
+"""Seconds between two lines about the same work where there is no terminal."""
 
 
 @runtime_checkable
@@ -27,7 +24,7 @@ class Task(Protocol):
         """Report that `steps` more of the total are done."""
 
     def note(self, text: str) -> None:
-        """Show a short text beside the bar, such as the current loss."""
+        """Show a short text with the bar, such as the current loss."""
 
 
 @runtime_checkable
@@ -58,7 +55,38 @@ class SilentProgress:
 NO_PROGRESS = SilentProgress()
 
 
-class _RichTask:
+@runtime_checkable
+class Talkative(Protocol):
+    """A receiver that also shows lines of text."""
+
+    def line(self, text: str) -> None:
+        """Show a line about what was chosen or found, such as how images are kept."""
+
+
+def say(progress: Progress, text: str) -> None:
+    """Show a line of text, if the receiver shows any."""
+    if isinstance(progress, Talkative):
+        progress.line(text)
+
+
+class _Bars(RichBars):
+    """A bar that leaves room for count and time in 80 columns; the note has a line of its own."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["note"] and not task.finished:
+                yield Text(f"  {task.fields['note']}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class _TimeColumn(TimeRemainingColumn):
+    """The time that is left, or that the work took once it is done."""
+
+    def render(self, task: BarTask) -> Text:
+        return Text("in " if task.finished else "ETA ").append_text(super().render(task))
+
+
+class _BarTask:
     def __init__(self, bars: RichBars, task: TaskID) -> None:
         self._bars, self._task = bars, task
 
@@ -69,26 +97,77 @@ class _RichTask:
         self._bars.update(self._task, note=text)
 
 
-class RichProgress:
-    """Shows bars with elapsed and remaining time on a terminal."""
+class _LineTask:
+    """Prints a line whenever some time has passed since the last one."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console, clock: Callable[[], float], name: str, total: int, done: int) -> None:
+        self._console, self._clock, self._name, self._total = console, clock, name, total
+        self._done = self._before = done
+        self._start = self._last = clock()
+        self._note = ""
+        self._printed = False
+
+    def advance(self, steps: int = 1) -> None:
+        self._done += steps
+        if self._clock() - self._last >= LINE_SECONDS and self._done < self._total:
+            self._print(self._rest())
+
+    def note(self, text: str) -> None:
+        self._note = text
+
+    def finish(self) -> None:
+        """Print a last line about work that has taken long enough for one."""
+        if self._printed or self._clock() - self._start >= LINE_SECONDS:
+            self._note = ""
+            self._print(f"took {_duration(self._clock() - self._start)}")
+
+    def _rest(self) -> str:
+        """The time that is left, if the work goes on at its mean pace."""
+        new, spent = self._done - self._before, self._clock() - self._start
+        return f"about {_duration(spent * (self._total - self._done) / new)} left" if new > 0 else ""
+
+    def _print(self, time_in_words: str) -> None:
+        share = f" ({100 * self._done // self._total} %)" if self._total else ""
+        parts = [f"{self._done:,} of {self._total:,}{share}", time_in_words, self._note]
+        text = f"{self._name}: {', '.join(filter(None, parts))}"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._last, self._printed = self._clock(), True
+
+
+def _duration(seconds: float) -> str:
+    """A duration in words, rounded as a reader would round it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+class RichProgress:
+    """Shows bars with the time left on a terminal, and elsewhere a plain line every half a minute."""
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
+        self._clock = clock
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
         """Open a task with a bar, which stays on the screen when the work is done."""
-        bars = RichBars(
+        if not self._console.is_terminal:
+            lines = _LineTask(self._console, self._clock, name, total, done)
+            yield lines
+            lines.finish()
+            return
+        bars = _Bars(
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=30),
+            TextColumn("{task.description}", markup=False, table_column=Column(width=28, no_wrap=True)),
+            BarColumn(bar_width=14),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            _TimeColumn(elapsed_when_finished=True),
             console=self._console,
         )
         with bars:
             task = bars.add_task(name, total=total, completed=done, note="")
-            yield _RichTask(bars, task)
+            yield _BarTask(bars, task)

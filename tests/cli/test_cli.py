@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mcss.cli import main
+from mcss.cli.measuring import evaluation_folder
 from mcss.data.capture import Capture
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
@@ -39,6 +40,37 @@ def test_info_names_splits_and_writes_json(tiny_capture: Capture, capsys: pytest
     assert found["fingerprint"] == tiny_capture.fingerprint
 
 
+def test_info_tells_rate_duration_and_size(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info", tiny_capture.uri, "--json", "info.json"])
+    found = json.loads(Path("info.json").read_text())
+    assert found["frame_rate"] == 10
+    assert found["seconds"] == pytest.approx(6 * 2.4), "six sequences of 24 instants"
+    assert found["bytes"] > 100_000
+    out = " ".join(capsys.readouterr().out.split())
+    assert "10 instants per second" in out
+    assert "14.4 s, all sequences together" in out
+
+
+def test_json_goes_to_the_standard_output_alone(tiny_capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["info", tiny_capture.uri, "--json", "-"])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["subjects"] == ["S1", "S2", "S3"]
+    assert "fingerprint" in shown.err
+    main(["info", tiny_capture.uri])
+    assert "fingerprint" in capsys.readouterr().out, "the next command writes to the standard output again"
+
+
+def test_the_folder_of_an_evaluation_is_never_that_of_another_run(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "mcss").mkdir(parents=True)
+    model = tmp_path / "runs" / "mcss" / "model.safetensors"
+    model.touch()
+    assert evaluation_folder(None) == Path("evaluations/shipped")
+    assert evaluation_folder(Path("runs/mcss")) == Path("runs/mcss")
+    assert evaluation_folder(model) == model.parent
+    assert evaluation_folder(Path("elsewhere/mcss.safetensors")) == Path("evaluations/mcss")
+    assert evaluation_folder(Path("hf:ann/mcss")) == Path("evaluations/mcss")
+
+
 @pytest.mark.slow
 def test_train_and_evaluate_end_to_end_and_a_second_evaluation_is_identical(tiny_capture: Capture) -> None:
     common = ["--capture", tiny_capture.uri, "--steps", "3", "--weights", "random"]
@@ -50,6 +82,7 @@ def test_train_and_evaluate_end_to_end_and_a_second_evaluation_is_identical(tiny
     assert Path("one.json").read_text() == Path("two.json").read_text()
     assert json.loads(Path("one.json").read_text())["pose"]["over_poses"]["n_mpjpe"] > 0
     report = json.loads(Path("one/report.json").read_text())
+    assert report["command"] == f"mcss evaluate run2 --capture {tiny_capture.uri} --out one --json one.json"
     assert [(row["system"], row["labels"], row["seed"]) for row in report["rows"]] == [("supervised", "S1:0.5", 0)]
     assert "<html" in Path("one/report.html").read_text()
 
@@ -168,12 +201,20 @@ def test_two_processes_train_one_network_together(tiny_capture: Capture) -> None
 
 @pytest.mark.slow
 def test_the_demonstration_leaves_a_report_of_all_three_systems(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["demo", "--out", "demo", "--instants", "400", "--steps", "2"])
+    main(["demo", "--out", "demo", "--quick", "--steps", "2"])
     rows = json.loads(Path("demo/report.json").read_text())["rows"]
     assert [row["system"] for row in rows] == ["mean_pose", "supervised", "mcss"]
     assert all(row["n_mpjpe"] > 0 and row["labels"] == "S1" for row in rows)
     assert rows[2]["retrieval"]["same_instant"]["hit_at_1"] >= 0
-    assert "report.html" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert re.search(r"This takes \d+ to \d+ minutes on this machine", out.splitlines()[0])
+    assert "Results on new people" in out
+    assert "report.html" in out
+
+
+def test_too_small_a_demonstration_is_refused_before_anything_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "instants: expected at least 256" in failing(["demo", "--instants", "255"], capsys)
+    assert not Path("demo").exists()
 
 
 @pytest.mark.slow

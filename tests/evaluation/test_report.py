@@ -192,14 +192,58 @@ def test_systems_without_poses_or_embeddings_and_unlabelled_captures_still_make_
     unlabelled = dataclasses.replace(
         blank, retrieval=dataclasses.replace(blank.retrieval, all_subjects=None, cross_subject=None)
     )
-    page = run_report(dataclasses.replace(run, evaluation=unlabelled), provenance())
+    blind = dataclasses.replace(run, evaluation=unlabelled, labels="none")
+    page = run_report(blind, provenance(), paper=[["system"], ["MCSS (paper)"]])
     assert blank.retrieval.same_instant is not None
     assert f"{100 * blank.retrieval.same_instant.hit_at_1:.1f} %" in cells(page)
     assert 'id="pose"' not in page
+    same = blank.retrieval.same_instant
+    hit, chance = (f"{100 * share:.1f} %" for share in (same.hit_at_1, same.chance_at_1))
+    assert f"found first <b>{hit}</b> of the time, by chance {chance}" in page
+    assert "<h1>mcss, trained without 3D labels</h1>" in page
+    assert "(paper)" not in page, "the paper's errors have nothing beside them"
     bare = dataclasses.replace(run.evaluation, retrieval=None)
     assert 'id="retrieval"' not in run_report(dataclasses.replace(run, evaluation=bare), provenance())
     with pytest.raises(ValueError, match="results: expected at least one evaluated system, got none"):
         comparison_report([], provenance())
+
+
+def test_without_labels_green_marks_the_same_moment_and_grey_another(tiny_capture: Capture) -> None:
+    predictions = predicted(tiny_capture, 30)
+    blind = dataclasses.replace(
+        predictions,
+        instants=dataclasses.replace(
+            predictions.instants,
+            pose=np.full_like(predictions.instants.pose, np.nan),
+            heading_valid=np.zeros(len(predictions.instants), bool),
+        ),
+    )
+    evaluation = evaluate_predictions(blind, tiny_capture.fingerprint, "train", EvaluationSettings(max_queries=40))
+    assert evaluation.pose is None
+    rows = pick_rows(blind, 3)
+    found = retrieval_examples(tiny_capture, {"mcss": blind}, rows)
+    poses = pose_examples(tiny_capture, {"mcss": blind}, rows)
+    page = run_report(SystemResult("mcss", "none", 0, evaluation), provenance(), poses=poses, retrieved=found)
+    marks = [n.same_instant for example in found for n in example.neighbours["mcss"]]
+    assert page.count('<figure class="right">') == sum(marks) > 0
+    assert page.count('<figure class="other">') == len(marks) - sum(marks) > 0
+    assert "orange frame" not in page
+    assert page.count('<svg class="skeleton"') == 3
+    assert "the shadow behind a prediction" not in page
+
+
+def test_bold_marks_the_best_of_a_column_and_not_the_column(tiny_capture: Capture) -> None:
+    runs = [result(tiny_capture, "mcss", 60), result(tiny_capture, "supervised", 20)]
+    page = comparison_report(runs, provenance())
+    table = re.search(r'<section id="pose">.*?</table>', page, re.DOTALL)
+    assert table is not None
+    bold = re.findall(r'<td class="[^"]*best">([\d.]+)</td>', table[0])
+    scores = runs[1].evaluation.pose
+    assert scores is not None
+    best = scores.over_poses
+    names = ("mpjpe", "n_mpjpe", "pa_mpjpe", "mpjpe_17", "n_mpjpe_17", "pa_mpjpe_17")
+    assert bold == [f"{getattr(best, name):.1f}" for name in names], "the more exact system wins every column"
+    assert " best" not in run_report(runs[0], provenance()), "there is nothing to win alone"
 
 
 def test_report_json_has_a_row_per_system_labels_and_seed(tiny_capture: Capture) -> None:

@@ -1,11 +1,13 @@
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from filming import Room, write_video
 from PIL import Image
 
 import mcss
@@ -13,11 +15,14 @@ from captures_for_tests import photo
 from mcss.data.capture import Capture
 from mcss.errors import CheckpointError, ImageError
 from mcss.images import as_rgb, read_image
+from mcss.methods.method import Method
+from mcss.methods.recipe import RecipeName
 from mcss.methods.registry import load_estimator
 from mcss.models import model as models
 from mcss.models.model_file import read_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.models.prediction import NetworkPredictor
+from mcss.training.settings import TrainSettings, recipe
 from runs_for_tests import equipped_run, small_network
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -165,6 +170,10 @@ def test_the_cameras_rotation_mark_is_applied(orientation: int, tmp_path: Path) 
         (b"", "the file is empty"),
         (b"no image at all", "not a readable image"),
         (b"\xff\xd8\xff\xe0" + os.urandom(100), "not a readable image"),
+        (b"\0\0\0\x20ftypisom" + bytes(99), "this is a video, and an image is expected; `mcss predict VIDEO`"),
+        (b"\x1aE\xdf\xa3" + bytes(99), "this is a video"),
+        (b"RIFF\0\0\0\0AVI " + bytes(99), "this is a video"),
+        (b"\0\0\0\x20ftypheic" + bytes(99), "an image in HEIC or AVIF, which cannot be read; save it as JPEG"),
     ],
 )
 def test_files_that_are_not_images(content: bytes, message: str, tmp_path: Path) -> None:
@@ -194,9 +203,19 @@ def test_the_card_says_how_the_shipped_weights_do_on_real_footage() -> None:
 def test_the_examples_of_the_docs_run(
     run: Path, tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Run the examples in order, and compare shapes with their comments."""
+    """Run the examples in order, with a small training, and compare shapes with their comments."""
+
+    def small(name: RecipeName, method: type[Method], capture: str) -> TrainSettings:
+        settings = recipe(name, method, capture)
+        network = replace(settings.network, image_size=32)
+        own = replace(settings.method, instants=4, min_gap=0.2)
+        return replace(settings, method=own, network=network, weights="random", variants=1, validation_instants=4)
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("mcss.training.settings.recipe", small)
     monkeypatch.setattr(models, "SHIPPED", run / "model.safetensors")
+    write_video(Path("walk.mp4"), Room(width=160, height=120, count=30).images(), codec="h264")
     for name, size in (("photo.jpg", (400, 300)), ("another.png", (300, 500)), ("street.jpg", (600, 800))):
         cv2.imwrite(name, photo(*size))
     Path("runs").mkdir()
@@ -206,8 +225,10 @@ def test_the_examples_of_the_docs_run(
     names: dict[str, object] = {}
     checked = 0
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "python.md").read_text(), re.DOTALL):
-        exec(block, names)
+        exec(block.replace("steps=500", "steps=2"), names)
         for expression, shape in re.findall(r"^(prediction[.\w()]+) +# (\([\d, ]+\))", block, re.MULTILINE):
             assert eval(expression, names).shape == eval(shape), expression
             checked += 1
     assert checked >= 7
+    assert sorted(path.name for path in Path("poses").iterdir()) == ["walk.bvh", "walk.json"]
+    assert (tmp_path / "runs" / "tenth" / "model.safetensors").exists()

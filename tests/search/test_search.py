@@ -15,7 +15,7 @@ from mcss.models.model import Model, load
 from mcss.search.index import PoseIndex
 from mcss.search.index_table import Filter
 from mcss.search.indexing import index_capture
-from mcss.search.pages import result_rows, search_sheet
+from mcss.search.pages import query_images, result_rows, search_sheet
 from mcss.search.query import (
     ImageQuery,
     NamedImageQuery,
@@ -131,7 +131,7 @@ def test_a_3d_pose_finds_the_instants_that_show_it_in_every_view(
     (tmp_path / "pose.csv").write_text(
         "\n".join([",".join(["time", *names]), *(f"{t},{r}" for t, r in enumerate(rows))])
     )
-    found = asked(index, model, f"{tmp_path / 'pose.csv'}@1", top=4, by="true-pose")
+    found = asked(index, model, f"{tmp_path / 'pose.csv'}@1", top=4, by="true-pose", every_image=True)
     assert {(hit.subject, hit.sequence, hit.frame) for hit in found.hits} == {("S2", SEQUENCES[1], 7)}
     assert sorted(hit.view for hit in found.hits) == list(VIEWS)
     assert max(hit.distance for hit in found.hits) < 0.1
@@ -209,6 +209,53 @@ def test_hits_are_shown_with_what_the_other_views_saw(index: PoseIndex, model: M
     assert sorted(seen.caption for seen in rows[1].images) == [f"view {view}" for view in VIEWS]
     assert search_sheet(found, {tiny_capture.fingerprint: tiny_capture}).shape == (4 * (160 + 32), 640, 3)
     assert search_sheet(found, {}).shape == (4 * (160 + 32), 160, 3), "the capture is out of reach"
+
+
+def test_hits_are_apart_in_time_unless_every_image_is_asked_for(index: PoseIndex, model: Model) -> None:
+    found = asked(index, model, "S1/Walking 1/5/2", top=8)
+    moments = [(hit.subject, hit.sequence, hit.time) for hit in (*found.hits, found.query) if hit is not None]
+    for i, (subject, sequence, time) in enumerate(moments):
+        for other_subject, other_sequence, other_time in moments[i + 1 :]:
+            assert (subject, sequence) != (other_subject, other_sequence) or abs(time - other_time) >= 0.5
+    every = asked(index, model, "S1/Walking 1/5/2", top=8, every_image=True)
+    assert [hit.distance for hit in every.hits] == sorted(hit.distance for hit in every.hits)
+    assert every.hits[-1].distance <= found.hits[-1].distance
+
+
+def test_the_sheet_begins_with_the_query(index: PoseIndex, model: Model, tiny_capture: Capture, tmp_path: Path) -> None:
+    captures = {tiny_capture.fingerprint: tiny_capture}
+    image = tiny_capture.decode(np.array([7]), 64)[0]
+    path = tmp_path / "photo.png"
+    cv2.imwrite(str(path), image[:, :, ::-1])
+    query = parsed_query(str(path))
+    (seen,) = query_images(query, index, captures)
+    assert seen.caption == "photo.png"
+    assert seen.pixels is not None
+    assert seen.pixels.shape == (160, 160, 3)
+    found = answer(index, query, SearchSettings(top=2), lambda: model)
+    rows = result_rows(found, captures, (seen,))
+    assert len(rows) == 3
+    assert rows[0].title == "query: photo.png"
+    movement = query_images(parsed_query("S1/Walking 1/2@0.2:1"), index, captures)
+    assert [seen.caption for seen in movement] == ["0.20 s", "0.40 s", "0.50 s", "0.70 s", "0.80 s", "1.00 s"]
+    assert query_images(parsed_query("row:5"), index, captures) == (), "its views are read from the capture"
+
+
+def test_a_search_in_a_half_built_index_says_so(
+    tiny_capture: Capture,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    index_capture(tiny_capture, load(run), "index")
+    main(["search", "S1/Walking 1/5/2", "--top", "1"])
+    assert "not in this index yet" not in capsys.readouterr().out
+    PoseIndex.open("index").remove(Filter(subject=("S3",)))
+    main(["search", "S1/Walking 1/5/2", "--top", "1"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"192 of the 576 images of {tiny_capture.uri} are not in this index yet: mcss index" in said
 
 
 def failing(args: list[str], capsys: pytest.CaptureFixture[str]) -> str:

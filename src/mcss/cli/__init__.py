@@ -57,7 +57,11 @@ def _run(args: Sequence[str]) -> None:
                 raise
             except Exception:
                 pass  # either a stand-in is to blame, or the real packages will fail with the right message
-    _read(modules, args)()
+    verb = _read(modules, args)
+    from mcss.cli.terminal import begin
+
+    begin(args, verb)
+    verb()
 
 
 def _read(modules: Sequence[str], args: Sequence[str]) -> Callable[[], None]:

@@ -123,14 +123,21 @@ ANNOTATED: Any = Annotated
 REGISTRY = ConstructorRegistry()
 
 
-def existing(kind: type[str] | type[Path], message: str) -> PrimitiveConstructorSpec[Any]:
+def existing(
+    kind: type[str] | type[Path], message: str, elsewhere: Callable[[str], bool] = lambda name: False
+) -> PrimitiveConstructorSpec[Any]:
     """Return an annotation for a path that must exist; the address of an object store is not looked up.
 
-    The check is part of reading the arguments, before anything heavy is loaded. `{path}` in `message` is the path.
+    The check is part of reading the arguments, before anything heavy is loaded.
+
+    Args:
+        kind: What the path becomes.
+        message: What is said where there is no such path, which stands for `{path}`.
+        elsewhere: Which names are no paths and not looked up either.
     """
 
     def read(words: list[str]) -> str | Path:
-        if "://" not in words[0] and not Path(words[0]).expanduser().exists():
+        if "://" not in words[0] and not elsewhere(words[0]) and not Path(words[0]).expanduser().exists():
             raise FileNotFoundError(message.format(path=words[0]))
         return kind(words[0])
 

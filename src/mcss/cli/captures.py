@@ -8,7 +8,16 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
-from mcss.cli.terminal import CaptureAddress, JsonFile, app, console, finish, show_capture, show_table
+from mcss.cli.terminal import (
+    CaptureAddress,
+    JsonFile,
+    app,
+    command_line,
+    console,
+    finish,
+    show_capture,
+    show_table,
+)
 from mcss.data.capture import Capture
 from mcss.data.contact_sheet import chosen_instants, contact_sheet, spread_instants
 from mcss.data.doctor.diagnose import DoctorSettings, diagnose
@@ -24,7 +33,7 @@ from mcss.progress import RichProgress
 
 @app.command
 def info(capture: Positional[CaptureAddress], json: JsonFile = None) -> None:
-    """Show what a capture holds: people, actions, views, labels, splits.
+    """Show what a capture holds: people, actions, views, labels, splits, frame rate, duration, size.
 
     Args:
         capture: Folder or object-store address of a capture.
@@ -59,7 +68,7 @@ def doctor(
         for case in check.cases:
             console.print(f"[red]{check.name}[/] {escape(case.where)}", highlight=False)
     if out is not None:
-        page = doctor_page(diagnosis, opened, provenance(f"mcss doctor {capture} --out {out}", opened, {}))
+        page = doctor_page(diagnosis, opened, provenance(command_line(), opened, {}))
         write_json(out / "doctor.json", diagnosis.to_json())
         write_text(out / "doctor.html", page)
         console.print(f"Report: [bold]{out / 'doctor.html'}[/]")

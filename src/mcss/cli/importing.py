@@ -162,6 +162,14 @@ def add_sources() -> None:
 add_sources()
 
 
+def show_next(capture: Capture) -> None:
+    """Say what to do with a new capture."""
+    place = escape(capture.uri)
+    labelled = capture.instants().heading_valid.any()
+    train = f"mcss train mcss --capture {place} --labels {'all' if labelled else 'none --init shipped'}"
+    console.print(f"Next: [bold]mcss doctor {place}[/] checks it, then [bold]{train}[/] trains on it.", soft_wrap=True)
+
+
 def _show_result(result: ImportResult, json: Path | None) -> None:
     """Show what was imported of what was expected.
 
@@ -178,6 +186,7 @@ def _show_result(result: ImportResult, json: Path | None) -> None:
     show_table("Imported, of what was expected", ("subject", "sequences", "images of the sequences found"), lines)
     counts = [asdict(count) for count in result.counts]
     problems = {"notes": result.notes, "problems": result.problems}
+    show_next(result.capture)
     finish({**about, "imported": result.imported, "kept": result.kept, "counts": counts, **problems}, json)
     if result.problems:
         raise SourceError(

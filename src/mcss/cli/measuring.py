@@ -1,22 +1,36 @@
 """Verbs that measure and compare: evaluate, experiment, ablation, reproduce."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
+from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
-from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_table
+from mcss.cli.comparisons import show_comparison
+from mcss.cli.terminal import (
+    CaptureAddress,
+    JsonFile,
+    RunPath,
+    app,
+    command_line,
+    console,
+    finish,
+    show_table,
+)
 from mcss.data.capture import Capture
+from mcss.data.pixels import limited_memory
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.evaluation.report import SystemResult
 from mcss.experiments.ablation import AblationPlan, run_ablation
 from mcss.experiments.comparison import ExperimentPlan, evaluate_run, run_experiment
 from mcss.experiments.estimates import Estimate
 from mcss.experiments.reproduce import ReproducePlan, Wanted, wanted_parts
+from mcss.experiments.reproduce import checked as checked_parts
 from mcss.experiments.reproduce import estimate as estimate_parts
 from mcss.experiments.reproduce import reproduce as reproduce_parts
-from mcss.models.model import SHIPPED
+from mcss.models.model_file import MODEL
+from mcss.models.run_names import SHIPPED, SHIPPED_NAME, located
 from mcss.progress import RichProgress
 
 
@@ -39,23 +53,35 @@ def evaluate(
         capture: Folder or object-store address of a capture.
         split: Split of the capture, such as test or new-motion.
         settings: How much of the split is evaluated.
-        out: Folder of the report, by default SPLIT in the run folder, or runs/NAME/SPLIT for a model file.
+        out: Folder of the report, by default SPLIT in the run folder, or evaluations/NAME/SPLIT for a model that is no
+            run folder here.
         json: Also write the evaluation to this file.
     """
-    run = run or SHIPPED
-    folder = out or (run if run.is_dir() else Path("runs") / run.stem) / split
-    command = f"mcss evaluate {run} --capture {capture} --split {split}"
-    result = evaluate_run(run, Capture.open(capture), split, settings, folder, command, RichProgress())
+    folder = out or evaluation_folder(run) / split
+    opened = Capture.open(capture)
+    model = SHIPPED if run is None else located(run)
+    result = evaluate_run(model, opened, split, settings, folder, command_line(), RichProgress())
     _show_result(result)
     console.print(f"Report: {folder / 'report.html'}")
     finish(result.evaluation.to_json(), json)
+
+
+def evaluation_folder(run: Path | None) -> Path:
+    """Return the folder for evaluations of a model where none is given: its run folder, or one of its own."""
+    if run is None:
+        return Path("evaluations") / SHIPPED_NAME
+    if run.is_dir():
+        return run
+    if run.name == MODEL and run.is_file():
+        return run.parent
+    return Path("evaluations") / run.name.removesuffix(".safetensors").replace(":", "-")
 
 
 def _show_result(result: SystemResult) -> None:
     evaluation = result.evaluation
     if (pose := evaluation.pose) is not None:
         rows = [("all poses", pose.over_poses), ("mean of actions", pose.over_actions), *sorted(pose.actions.items())]
-        columns = ("", "MPJPE", "N-MPJPE", "PA-MPJPE", "N-MPJPE, 17 joints", "PCK@150", "AUC")
+        columns = ("poses", "MPJPE", "N-MPJPE", "PA-MPJPE", "N-MPJPE, 17 joints", "PCK@150", "AUC")
         lines = [
             (
                 name,
@@ -82,6 +108,11 @@ def _show_result(result: SystemResult) -> None:
         show_table(
             "Cross-view retrieval: Mean-PA-MPJPE@K, mm", ("gallery", "K", "found", "oracle", "above oracle"), lines
         )
+        sampled = next(case for _, case in cases if case is not None)
+        console.print(
+            f"{sampled.queries:,} queries in a gallery of {sampled.gallery:,} of the {evaluation.images:,} images, "
+            "both drawn at random where they are not all (--max-queries, --max-gallery)."
+        )
     if (instant := retrieval.same_instant) is not None:
         console.print(
             f"Same instant from another view (within ±{instant.tolerance} frames): Hit@1 {instant.hit_at_1:.3f} "
@@ -106,7 +137,9 @@ def experiment(
         plan: How much is trained.
         json: Also write the report's rows to this file.
     """
-    finish(run_experiment(capture, out, plan, RichProgress()).to_json(), json)
+    report = run_experiment(capture, out, plan, RichProgress(), command_line())
+    show_comparison(report)
+    finish(report.to_json(), json)
     console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
 
 
@@ -127,7 +160,7 @@ def ablation(
         plan: How much is trained.
         json: Also write the rows to this file.
     """
-    finish(run_ablation(capture, out, plan, RichProgress()).to_json(), json)
+    finish(run_ablation(capture, out, plan, RichProgress(), command_line()).to_json(), json)
     console.print(f"Table: {out / 'ablation.md'}")
 
 
@@ -152,32 +185,39 @@ def reproduce(
         estimate: Only say what is left to train and how long it will take.
         json: Also write the rows to this file.
     """
+    with limited_memory(plan.memory_gb):
+        _reproduce(parts, capture, out, plan, estimate, json)
+
+
+def _reproduce(
+    parts: tuple[Wanted, ...], capture: str, out: Path, plan: ReproducePlan, estimate: bool, json: Path | None
+) -> None:
     study = plan.study(capture, out, RichProgress())
     named, notes = wanted_parts(parts, study)
     for note in notes:
-        console.print(f"[yellow]Note[/] {note}")
+        _note(note)
+    if plan.train:
+        named, study, trials = checked_parts(named, study, plan.trials, _note)
+    else:
+        trials = plan.trials
     if estimate or plan.train:  # not with --no-train, since it tries a step of every system
-        left = estimate_parts(named, study, plan.trials)
+        left = estimate_parts(named, study, trials)
         _show_estimate(left, plan.processes)
         if estimate:
             finish([{**asdict(system), "hours": system.hours} for system in left], json)
             return
-    command = f"mcss reproduce {' '.join(parts)} --capture {capture} --out {out} {_options(plan)}".rstrip()
-    measured = reproduce_parts(named, study, plan.trials, command, console.print)
+    measured = reproduce_parts(named, study, trials, command_line(), _plain)
     if measured:
         console.print(f"Page: [bold]{out / 'index.html'}[/]")
     finish({part.name: [row.to_json() for row in part.rows] for part in measured}, json)
 
 
-def _options(plan: ReproducePlan) -> str:
-    """The options that are not at their defaults, as a user types them."""
-    usual = ReproducePlan()
-    values = {field.name: getattr(plan, field.name) for field in fields(plan)}
-    changed = {name: value for name, value in values.items() if value != getattr(usual, name)}
-    return " ".join(
-        f"--{'' if value else 'no-'}{name}" if isinstance(value, bool) else f"--{name} {value}"
-        for name, value in changed.items()
-    )
+def _note(text: str) -> None:
+    console.print(f"[yellow]Note[/] {escape(text)}", soft_wrap=True)
+
+
+def _plain(text: str) -> None:
+    console.print(escape(text), soft_wrap=True)
 
 
 def _show_estimate(left: Sequence[Estimate], processes: int) -> None:
@@ -196,7 +236,9 @@ def _show_estimate(left: Sequence[Estimate], processes: int) -> None:
     ]
     show_table("Left to train", ("system", "runs", "steps", "time per step", "hours"), rows)
     total = sum(system.hours for system in left)
+    disk = sum(system.gigabytes for system in left)
     parallel = f", at best {total / processes:.1f} with {processes} in parallel" if processes > 1 else ""
     console.print(
-        f"About {total:.1f} hours in all{parallel}. Reading images and computing frozen stages, once, comes on top."
+        f"About {total:.1f} hours in all{parallel}, and {disk:.1f} GB of disk for the runs. Reading images and "
+        "computing frozen stages, once, comes on top."
     )

@@ -9,7 +9,17 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, load_model, show_table
+from mcss.cli.terminal import (
+    CaptureAddress,
+    JsonFile,
+    RunPath,
+    app,
+    command_line,
+    console,
+    finish,
+    load_model,
+    show_table,
+)
 from mcss.data.capture import Capture
 from mcss.data.provenance import provenance_without_capture
 from mcss.errors import CaptureError, PoseIndexError
@@ -22,8 +32,8 @@ from mcss.progress import RichProgress
 from mcss.search.compare import CompareSettings
 from mcss.search.compare import compare as compare_clips
 from mcss.search.index import PoseIndex
-from mcss.search.indexing import index_capture, indexed_capture
-from mcss.search.pages import comparison_page, search_page, search_sheet
+from mcss.search.indexing import index_capture, indexed_capture, missing_images
+from mcss.search.pages import comparison_page, query_images, search_page, search_sheet
 from mcss.search.query import SequenceSource, VideoQuery, parsed_clip, parsed_query
 from mcss.search.search import SearchResult, SearchSettings, answer
 
@@ -92,13 +102,23 @@ def search(
     person_box = None if box is None else parsed_box(box)
     found = answer(opened, asked, settings, _model_of(opened, run), person_box, RichProgress())
     _show(found)
+    captures, problems = _captures(opened)
+    for capture in captures.values():
+        if missing := missing_images(opened, capture):
+            console.print(
+                f"[yellow]Note[/] {missing:,} of the {len(capture):,} images of {escape(capture.uri)} are not in this "
+                f"index yet: [bold]mcss index {escape(capture.uri)} -o {escape(index)}[/] adds them.",
+                soft_wrap=True,
+            )
     if out is not None:
-        captures = _captures(opened)
+        for problem in problems:
+            console.print(f"[yellow]Note[/] Images of a capture are not shown: {escape(problem)}", soft_wrap=True)
+        pictures = query_images(asked, opened, captures, person_box)
         if out.suffix.lower() == ".html":
-            made = provenance_without_capture(f"mcss search {query!r} --index {index}", index)
-            write_text(out, search_page(found, captures, made))
+            made = provenance_without_capture(command_line(), index)
+            write_text(out, search_page(found, captures, made, pictures))
         else:
-            write_image(out, search_sheet(found, captures))
+            write_image(out, search_sheet(found, captures, pictures))
         console.print(f"Written to [bold]{out}[/]")
     finish(asdict(found), json)
 
@@ -108,15 +128,15 @@ def _model_of(index: PoseIndex, run: Path | None) -> Callable[[], Model]:
     return cache(lambda: load(run or index.model.run))
 
 
-def _captures(index: PoseIndex) -> dict[str, Capture]:
-    """Open the captures of an index, except those that are missing or have changed."""
-    found = {}
+def _captures(index: PoseIndex) -> tuple[dict[str, Capture], list[str]]:
+    """Open the captures of an index; those that are missing or have changed are left out, with a text that says why."""
+    found, problems = {}, []
     for fingerprint, place in index.captures().items():
         try:
             found[fingerprint] = indexed_capture(fingerprint, place, index.uri)
         except (CaptureError, PoseIndexError) as error:
-            console.print(f"[yellow]Note[/] Images of a capture are not shown: {escape(str(error))}", soft_wrap=True)
-    return found
+            problems.append(str(error))
+    return found, problems
 
 
 def _show(found: SearchResult) -> None:
@@ -125,16 +145,16 @@ def _show(found: SearchResult) -> None:
             (str(n), m.track, f"{m.first.time:.2f}–{m.last.time:.2f}", f"{m.distance:.3f}")
             for n, m in enumerate(found.movements, 1)
         ]
-        show_table(f"Found for {found.asked}", ("", "subject/sequence/view", "s", "mean distance"), rows)
+        show_table(f"Found for {found.asked}", ("rank", "subject/sequence/view", "s", "mean distance"), rows)
         return
     if not found.hits:
-        console.print("Found nothing: no image passes the filter.")
+        console.print("Found nothing: no image of another moment passes the filter. --every-image lists all views.")
         return
     hits = [
         (str(n), h.subject, h.sequence, str(h.frame), f"{h.time:.2f}", h.view, str(h.row), f"{h.distance:.3f}")
         for n, h in enumerate(found.hits, 1)
     ]
-    columns = ("", "subject", "sequence", "frame", "s", "view", "row", found.by)
+    columns = ("rank", "subject", "sequence", "frame", "s", "view", "row", found.by)
     show_table(f"Found for {found.asked}", columns, hits)
     if found.recall is None:
         console.print("Searched exactly.")
@@ -184,7 +204,7 @@ def compare(
         rows,
     )
     console.print(f"Joints lie {found.joints[:, 1:].mean():.0f} mm apart on average, apart from body size and heading.")
-    made = provenance_without_capture(f"mcss compare {a!r} {b!r} -o {out}", model.name)
+    made = provenance_without_capture(command_line(), model.name)
     write_text(out, comparison_page(found, clip_a, clip_b, made))
     console.print(f"Page: [bold]{out}[/]")
     finish(

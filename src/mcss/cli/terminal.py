@@ -1,9 +1,12 @@
 """What all verbs share: the console, tables, common arguments, results as JSON files."""
 
-from collections.abc import Sequence
+import json as jsonlib
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,8 +14,10 @@ from tyro.conf import arg
 
 from mcss.cli.arguments import Verbs, existing
 from mcss.data.capture import Capture
-from mcss.files import write_json
+from mcss.data.instants import Instants
+from mcss.files import folder_bytes, write_json
 from mcss.models.model import Model, load, on_real_footage
+from mcss.models.run_names import SHIPPED, is_elsewhere
 
 console = Console()
 
@@ -20,7 +25,24 @@ app = Verbs()
 """All verbs. The module of each section adds its own."""
 
 JsonFile = Annotated[Path | None, arg(metavar="FILE")]
-"""The option `--json` of every verb."""
+"""The option `--json` of every verb; `-` is the standard output."""
+
+STANDARD_OUTPUT = Path("-")
+
+_given: list[str] = []
+"""The words of the command that runs at the moment, without `mcss`."""
+
+
+def begin(args: Sequence[str], verb: Callable[[], None]) -> None:
+    """Note which command runs; with `--json -` everything but the JSON goes to the standard error stream."""
+    _given[:] = args
+    console.stderr = getattr(verb, "keywords", {}).get("json") == STANDARD_OUTPUT
+
+
+def command_line() -> str:
+    """Return the command that runs at the moment with every option that was given, as a user types it."""
+    return shlex.join(["mcss", *_given])
+
 
 CaptureAddress = Annotated[
     str, existing(str, "no capture at {path}; check the path, or make one with `mcss synthetic build` or `mcss import`")
@@ -28,15 +50,20 @@ CaptureAddress = Annotated[
 """An argument that names a capture: a folder, or an address in an object store."""
 
 RunPath = Annotated[
-    Path, existing(Path, "{path}: no such file or folder; expected a run folder of `mcss train`, or a model file")
+    Path,
+    existing(
+        Path,
+        "{path}: no such file or folder; expected a run folder of `mcss train`, a model file, shipped, or hf:USER/NAME",
+        is_elsewhere,
+    ),
 ]
-"""An argument that names a trained model."""
+"""An argument that names a trained model, see `mcss.models.run_names`."""
 
 
 def load_model(run: Path | None) -> Model:
-    """Load a trained model; without one the shipped weights, with a note on how accurate they are."""
+    """Load a trained model, by default the shipped weights; with these, note how accurate they are."""
     model = load(run)
-    if run is None:
+    if model.source == SHIPPED:
         console.print(
             f"[yellow]Note[/] Using the weights shipped with mcss, which were trained on rendered people. "
             f"{on_real_footage()} Train on your own footage before you rely on them: docs/real_footage.md.",
@@ -55,13 +82,16 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 
 def finish(result: Any, json: Path | None) -> None:
     """Write the result of a verb to the file of its option `--json`, if there is one."""
-    if json is not None:
+    if json == STANDARD_OUTPUT:
+        print(jsonlib.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    elif json is not None:
         write_json(json, result)
         console.print(f"Result written to {json}")
 
 
 def _about(capture: Capture) -> dict[str, Any]:
     instants = capture.instants()
+    rate, seconds = _timing(instants)
     return {
         "capture": capture.uri,
         "fingerprint": capture.fingerprint,
@@ -69,6 +99,9 @@ def _about(capture: Capture) -> dict[str, Any]:
         "licence": capture.info.licence,
         "image_size": capture.info.image_size,
         "images": len(capture),
+        "frame_rate": rate,
+        "seconds": seconds,
+        "bytes": None if "://" in capture.uri else folder_bytes(Path(capture.uri)),
         "subjects": list(instants.subjects),
         "actions": list(instants.actions),
         "views": list(capture.views),
@@ -77,18 +110,41 @@ def _about(capture: Capture) -> dict[str, Any]:
     }
 
 
+def _timing(instants: Instants) -> tuple[float | None, float]:
+    """The usual number of instants per second, and the seconds of all sequences together."""
+    order = np.lexsort((instants.time, instants.sequence, instants.subject))
+    subject, sequence, time = instants.subject[order], instants.sequence[order], instants.time[order]
+    steps = np.diff(time)[(np.diff(subject) == 0) & (np.diff(sequence) == 0)]
+    if not len(steps) or not np.median(steps) > 0:
+        return None, 0.0
+    step = float(np.median(steps))
+    return round(1 / step, 3), round(float(steps.sum()) + step * (len(time) - len(steps)), 2)
+
+
 def show_capture(capture: Capture) -> dict[str, Any]:
     """Print what a capture holds, and return it for `finish`."""
     about = _about(capture)
-    rows = [(key.replace("_", " "), _text(value)) for key, value in about.items()]
-    show_table("Capture", ("", ""), rows)
+    shown = {
+        **about,
+        "image_size": f"{capture.info.image_size} × {capture.info.image_size} px",
+        "frame_rate": "–" if about["frame_rate"] is None else f"{about['frame_rate']:g} instants per second",
+        "seconds": _duration(about["seconds"]),
+        "bytes": "–" if about["bytes"] is None else f"{about['bytes'] / 1e6:,.0f} MB",
+        "splits": ", ".join(f"{name} {number:,}" for name, number in about["splits"].items()),
+    }
+    names = {"seconds": "duration", "bytes": "size on disk", "splits": "splits, in instants"}
+    rows = [(names.get(key, key.replace("_", " ")), _text(value)) for key, value in shown.items()]
+    show_table("Capture", ("property", "value"), rows)
     return about
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s, all sequences together" if minutes else f"{seconds:.1f} s, all sequences together"
 
 
 def _text(value: Any) -> str:
     match value:
-        case dict():
-            return ", ".join(f"{key} {number:,}" for key, number in value.items())
         case list():
             return ", ".join(map(str, value))
         case int():

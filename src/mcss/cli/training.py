@@ -20,6 +20,7 @@ from mcss.methods.registry import METHODS, load_estimator
 from mcss.models.backbones import PRETRAINED
 from mcss.models.model import load
 from mcss.models.model_file import MODEL, read_model, save_model
+from mcss.models.run_names import is_elsewhere, located
 from mcss.progress import RichProgress
 from mcss.training.config_file import read_config
 from mcss.training.heads import EquipSettings, chosen_labels, equipped
@@ -158,6 +159,11 @@ def equip(
         json: Also write a summary to this file.
     """
     model, opened, progress = load(run), Capture.open(capture), RichProgress()
+    if out is None and is_elsewhere(str(run)):
+        raise ValueError(
+            f"out: {run} is no run of yours, whose model file could be replaced; say where with --out FILE."
+        )
+    run = located(run)
     labels = chosen_labels(run, settings.labels)
     parts = equipped(model, opened, labels, settings, progress)
     about = {**read_model(run).about, "equipped": f"{opened.fingerprint} {labels}"}

@@ -287,6 +287,14 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
     except KeyboardInterrupt:
         console.print("Stopped; all temporary files are deleted.")
 
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        console.print(
+            f"[yellow]Warning[/] Everybody who can reach this computer at {escape(options.host)} can use this page, "
+            "without a password and unencrypted, and see the images of the gallery. Only do this in a network where "
+            "you trust everybody; without --host only this computer is served.",
+            soft_wrap=True,
+        )
+
 
 @app.command
 def export(

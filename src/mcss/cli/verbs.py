@@ -32,6 +32,7 @@ SECTIONS: Mapping[str, str] = {
     "Measuring": "measuring",
     "Using a model": "using",
     "Searching by pose": "searching",
+    "Sharing": "publishing",
 }
 """The sections of `mcss --help` in order, each with the module of this package that has its verbs."""
 

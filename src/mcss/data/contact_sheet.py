@@ -106,7 +106,7 @@ def contact_sheet(
                 draw_skeleton(cells[i, view], joints)
     if not plain:
         for i in np.flatnonzero(posed):
-            cells[i, -1] = _drawn_pose(instants.pose[i], size)
+            cells[i, -1] = drawn_pose(instants.pose[i], size)
     blocks = [np.concatenate(list(row), axis=1) for row in cells]
     if not plain:
         blocks = [captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
@@ -126,7 +126,8 @@ def captioned(block: UInt8[np.ndarray, "h w 3"], text: str) -> UInt8[np.ndarray,
     return np.concatenate([block, strip], axis=0)
 
 
-def _drawn_pose(pose: Float[np.ndarray, "17 3"], size: int) -> UInt8[np.ndarray, "side side 3"]:
+def drawn_pose(pose: Float[np.ndarray, "17 3"], size: int) -> UInt8[np.ndarray, "side side 3"]:
+    """Draw the canonical form of a pose in mm, seen from the front."""
     image = np.full((size, size, 3), _PAPER, np.uint8)
     canonical = canonical_pose(torch.from_numpy(pose)).numpy()
     flat, _ = front_view(canonical - (canonical.min(axis=0) + canonical.max(axis=0)) / 2)

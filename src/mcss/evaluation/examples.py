@@ -30,8 +30,9 @@ class PredictedPose:
 
     pose: Float[np.ndarray, "17 3"]
     """Pose in mm, rotated like the true canonical pose over which it is drawn, whatever frame it is scored in."""
-    n_mpjpe: float
-    pa_mpjpe: float
+    n_mpjpe: float | None
+    """None without a label."""
+    pa_mpjpe: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,8 @@ class PoseExample:
 
     image: bytes
     caption: str
-    true: Float[np.ndarray, "17 3"]
+    true: Float[np.ndarray, "17 3"] | None
+    """None without a label."""
     predicted: Mapping[str, PredictedPose]
     """Predictions by system."""
 
@@ -87,7 +89,10 @@ def pick_rows(predictions: SplitPrediction, count: int) -> Int64[np.ndarray, " c
 def pose_examples(
     capture: Capture, systems: Mapping[str, SplitPrediction], rows: Int[np.ndarray, " n"]
 ) -> list[PoseExample]:
-    """Collect what each system predicts for some rows; all must have predicted the same split, which has labels."""
+    """Collect what each system predicts for some rows; all must have predicted the same split.
+
+    Without labels there are only canonical poses to draw, so systems that predict others are left out.
+    """
     first = next(iter(systems.values()))
     indices = _indices_of(first, rows)
     targets = target_poses(first.instants)[first.instant[indices]]
@@ -96,15 +101,17 @@ def pose_examples(
     for n, (index, image) in enumerate(zip(indices, capture.images(rows), strict=True)):
         predicted = {}
         for name, predictions in systems.items():
-            if predictions.pose is None:
+            labelled = bool(targets[n].isfinite().all())
+            if predictions.pose is None or (not labelled and predictions.frame != "canonical"):
                 continue
             pose, true = predictions.pose[index][None], true_in_frame[name][n][None]
             predicted[name] = PredictedPose(
                 pose=_beside_true_pose(predictions, int(index)).numpy(),
-                n_mpjpe=metrics.n_mpjpe(pose[:, 1:], true[:, 1:]).item(),
-                pa_mpjpe=metrics.pa_mpjpe(pose[:, 1:], true[:, 1:]).item(),
+                n_mpjpe=metrics.n_mpjpe(pose[:, 1:], true[:, 1:]).item() if labelled else None,
+                pa_mpjpe=metrics.pa_mpjpe(pose[:, 1:], true[:, 1:]).item() if labelled else None,
             )
-        examples.append(PoseExample(image, _caption(first, int(index)), targets[n].numpy(), predicted))
+        true_pose = targets[n].numpy() if targets[n].isfinite().all() else None
+        examples.append(PoseExample(image, _caption(first, int(index)), true_pose, predicted))
     return examples
 
 

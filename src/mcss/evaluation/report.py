@@ -224,7 +224,9 @@ def run_report(
         poses: Images with predicted and true poses.
         retrieved: Queries with what was found for them.
     """
-    return _page(f"{result.title}, labels {result.labels}", [*beside, result], made, paper, poses, retrieved)
+    learned = "trained without 3D labels" if result.labels == "none" else f"labels {result.labels}"
+    posed = result.evaluation.pose is not None  # the paper's table is one of pose errors
+    return _page(f"{result.title}, {learned}", [*beside, result], made, paper if posed else (), poses, retrieved)
 
 
 def comparison_report(
@@ -268,6 +270,7 @@ def _page(
     groups = _coloured_groups(results)
     environment = page_environment()
     environment.filters.update(mm=_millimetres, share=_percent)
+    environment.globals.update(best=_best)
     first = groups[-1].results[0].evaluation
     cases = [
         ("all_subjects", "All subjects", "Case 1: anybody may be retrieved, in another view than the query's."),
@@ -281,6 +284,7 @@ def _page(
         grey=GREY,
         names={result.system: result.title for result in results},
         headline=_headline(groups),
+        moment=_moment(groups),
         evaluation=first,
         actions=_actions(groups),
         cases=[
@@ -321,6 +325,32 @@ def _headline(groups: Sequence[_Group]) -> dict[str, Any] | None:
                 if a and b and b.mean > 0:
                     return {"ours": ours, "other": other, "a": a, "b": b, "ratio": a.mean / b.mean}
     return None
+
+
+def _moment(groups: Sequence[_Group]) -> dict[str, Spread] | None:
+    """How often the last system finds the same moment first; None where poses are scored, which say more."""
+    if any(group.posed for group in groups):
+        return None
+    hit, chance = (groups[-1].retrieved("same_instant", name) for name in ("hit_at_1", "chance_at_1"))
+    return None if hit is None or chance is None else {"hit": hit, "chance": chance}
+
+
+_HIGHER_IS_BETTER = frozenset({"pck", "auc", "hit_at_1", "hit_at_5", "pose_hit"})
+
+
+def _best(group: _Group, groups: Sequence[_Group], figure: str, *args: Any) -> str:
+    """The class that marks the best of several systems in a column of a table; empty for the others.
+
+    Args:
+        group: The system of the cell.
+        groups: The systems of the column.
+        figure: The method of a group that returns the figure.
+        *args: What this method is called with; a figure that is one of `_HIGHER_IS_BETTER` is better if it is higher.
+    """
+    sign = -1 if _HIGHER_IS_BETTER & set(map(str, args)) else 1
+    means = {id(g): sign * value.mean for g in groups if (value := getattr(g, figure)(*args)) is not None}
+    wins = len(means) > 1 and id(group) in means and means[id(group)] == min(means.values())
+    return " best" if wins else ""
 
 
 def _actions(groups: Sequence[_Group]) -> list[tuple[str, int]]:

@@ -112,10 +112,19 @@ class Ablation:
         return "\n".join([*markdown(table), "", caption])
 
 
-def run_ablation(uri: str, out: Path, plan: AblationPlan, progress: Progress = NO_PROGRESS) -> Ablation:
+def run_ablation(
+    uri: str, out: Path, plan: AblationPlan, progress: Progress = NO_PROGRESS, command: str = ""
+) -> Ablation:
     """Train every variant with S1's labels, and write ``ablation.json`` and ``ablation.md`` to `out`.
 
     Finished runs are kept and interrupted ones resumed.
+
+    Args:
+        uri: Address of the capture.
+        out: Folder of the results.
+        plan: How much is trained.
+        progress: Notified of every step.
+        command: The command to state with the results, by default the one that does this.
 
     Raises:
         ValueError: The capture has no validation split.
@@ -131,7 +140,7 @@ def run_ablation(uri: str, out: Path, plan: AblationPlan, progress: Progress = N
     cells = {name: variant_cells(change(base), name, capture, plan) for name, change in VARIANTS.items()}
     left = without_validation([cell for seeds in cells.values() for cell in seeds], out, capture)
     train_cells(left, out, plan.processes, progress, weights_needed)
-    command = f"mcss ablation --capture {uri} --out {out} --steps {plan.steps} --seeds {plan.seeds}"
+    command = command or f"mcss ablation --capture {uri} --out {out} --steps {plan.steps} --seeds {plan.seeds}"
     made = provenance(command, capture, {"steps": str(plan.steps)})
     ablation = Ablation([_row(name, seeds, out) for name, seeds in cells.items()], made)
     write_json(out / "ablation.json", ablation.to_json())

@@ -1,4 +1,4 @@
-"""Comparisons of MCSS with its baseline: the demonstration, the main experiment, and the report of one run."""
+"""Comparisons of MCSS with its baseline: the main experiment, and the report of one run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,9 @@ from mcss.methods.method import Method
 from mcss.methods.registry import network_kinds, title_of
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL, read_model
+from mcss.models.pose_network import PoseEstimator
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.sources.synthetic.build import build
-from mcss.sources.synthetic.sequences import SyntheticSettings
 from mcss.training.checkpoints import METRICS
 from mcss.training.metrics_log import read_metrics
 
@@ -60,7 +59,7 @@ def evaluate_run(
         result,
         made,
         paper=PAPER_TABLE,
-        poses=pose_examples(capture, by_system, rows) if evaluation.pose else (),
+        poses=pose_examples(capture, by_system, rows) if evaluation.pose or _knows_poses(model.network) else (),
         retrieved=retrieval_examples(capture, by_system, rows[:4], tolerance=settings.tolerance),
     )
     write_json(out / "report.json", ReportData([result], made).to_json())
@@ -68,28 +67,9 @@ def evaluate_run(
     return result
 
 
-@dataclass(frozen=True)
-class DemoPlan:
-    """How much the demonstration does; the defaults are meant for less than 30 minutes on two processors."""
-
-    instants: int = 800
-    """Frames rendered of each subject."""
-    steps: int = 600
-    """Optimiser steps of each of the two systems."""
-    seed: int = 0
-    """Seed of training; the capture's is 0."""
-
-
-def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS) -> ReportData:
-    """Build the synthetic capture, train MCSS and the baseline with S1's labels, and compare them.
-
-    Writes ``report.json``, ``report.html`` and ``table.md`` to `out`.
-    """
-    capture = build(out / "capture", SyntheticSettings(instants=plan.instants), progress)
-    study = Study(capture, out, out / "runs", Budget(plan.steps), seeds=(plan.seed,), progress=progress)
-    cells = [study.cell(method) for method in (Supervised, MCSS)]
-    made = provenance(f"mcss demo --out {out}", capture, {"steps": str(plan.steps)})
-    return compare(study, [cells], made)
+def _knows_poses(network: PoseEstimator) -> bool:
+    """Whether a network has learned from 3D labels; otherwise its poses mean nothing."""
+    return bool((network.pose_std > 1).any())
 
 
 @dataclass(frozen=True)
@@ -105,22 +85,33 @@ class ExperimentPlan:
     keeps the recipe's."""
 
 
-def run_experiment(uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS) -> ReportData:
+def run_experiment(
+    uri: str, out: Path, plan: ExperimentPlan, progress: Progress = NO_PROGRESS, command: str = ""
+) -> ReportData:
     """Run the main comparison (`main_cells`).
 
     Writes ``report.json``, ``report.html`` and ``table.md`` to `out`.
+
+    Args:
+        uri: Address of the capture.
+        out: Folder of the results.
+        plan: How much is trained.
+        progress: Notified of every step.
+        command: The command to state in the report, by default the one that does this.
     """
     capture = Capture.open(uri)
     study = Study(capture, out, out / "cells", Budget(plan.steps, processes=plan.processes), progress=progress)
     if plan.choose:
         study, trials = choose_settings(study, [Supervised])
         write_json(out / "baseline.json", [trial.to_json() for trial in trials[Supervised.name]])
-    command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
+    if not command:
+        command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
+        command += "" if plan.choose else " --no-choose"
     about = {"steps": str(plan.steps)}
     for method in (Supervised, MCSS):
         optimiser = study.budget.settings(method, capture, study.labels).optimiser
         about[f"{method.name}, {study.labels}"] = f"{optimiser.steps} steps, learning rate {optimiser.lr:g}"
-    made = provenance(command + ("" if plan.choose else " --no-choose"), capture, about)
+    made = provenance(command, capture, about)
     return compare(study, main_cells(study), made)
 
 

@@ -19,11 +19,9 @@ from mcss.images import AnySizeImage, as_rgb, cut_out, read_image
 from mcss.models.model_file import ModelParts, read_model
 from mcss.models.orientation import Orientation, orientation_of
 from mcss.models.pose_network import PoseNetwork
-from mcss.models.prediction import BATCH_SIZE, predict_rows
+from mcss.models.prediction import images_at_a_time, predict_rows
+from mcss.models.run_names import SHIPPED, located
 from mcss.progress import Task
-
-SHIPPED = Path(__file__).with_name("mcss.safetensors")
-"""The weights shipped with the package, which `load` reads by default."""
 
 CARD = Path(__file__).with_name("CARD.md")
 """The model card of the shipped weights: training data, accuracy and failure cases."""
@@ -221,19 +219,20 @@ def load(run: str | Path | None = None) -> Model:
     """Load a trained model.
 
     Args:
-        run: A run folder of `mcss train`, or a model file; by default the weights shipped with the package.
+        run: A run folder of `mcss train`, a model file, or ``hf:USER/NAME`` for a model on the Hugging Face hub; by
+            default, or for ``"shipped"``, the weights shipped with the package.
 
     Raises:
         CheckpointError: There is no such run, it is unfinished, the file is of another kind, or the network has no
             embedding or does not predict canonical poses.
     """
-    if run is None and not SHIPPED.exists():
+    path = SHIPPED if run is None else located(run)
+    if path == SHIPPED and not SHIPPED.exists():
         raise CheckpointError(
             f"this copy of mcss comes without weights ({SHIPPED} does not exist). Train a model (`mcss synthetic "
             "build captures/synthetic`, then `mcss train mcss --capture captures/synthetic`) and name its run folder: "
             "--run RUN, or mcss.load(RUN)."
         )
-    path = SHIPPED if run is None else Path(run)
     file = read_model(path)
     if not isinstance(file.network, PoseNetwork) or file.network.frame != "canonical":
         raise CheckpointError(

@@ -22,6 +22,7 @@ from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
 from mcss.models.uncertainty import FEATURES, UncertaintyHead
 from mcss.skeletons import JOINTS, PoseFrame
 
+from mcss.models.run_names import located
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -135,7 +136,7 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
     """Read the trained network of a run folder (or of a ``model.safetensors``), in float32, and its heads.
 
     Args:
-        run: The folder or file.
+        run: The folder or file, or another name of a model, see `mcss.models.run_names`.
         kinds: The accepted kinds of network; `mcss.methods.registry.network_kinds` lists all.
 
     Raises:
@@ -162,6 +163,7 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
     copy_state(network, state, path)
     about = {name: text for name, text in metadata.items() if name not in _OWN}
     return ModelFile(network.eval(), parts, about)
+    run = located(run)
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -114,6 +114,11 @@ def indexed_capture(fingerprint: str, address: str, uri: str) -> Capture:
     return capture
 
 
+def missing_images(index: PoseIndex, capture: Capture) -> int:
+    """The number of images of a capture that an index does not hold yet, as when indexing was stopped."""
+    return max(0, len(CaptureImages.of(capture)) - index.count(capture=capture.fingerprint))
+
+
 def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> IndexingSummary:
     """Add every image of a capture to an index, which is created if there is none.
 

@@ -4,18 +4,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from markupsafe import Markup
 
 from mcss.data.capture import Capture
-from mcss.data.contact_sheet import captioned
+from mcss.data.contact_sheet import captioned, drawn_pose
 from mcss.data.provenance import Provenance
 from mcss.errors import CaptureError
-from mcss.images import encode_jpeg
+from mcss.images import cut_out, encode_jpeg, read_image
 from mcss.inference.clips import PoseClip
+from mcss.inference.locate import BoundingBox, locate_in_image
+from mcss.models.model import crop_box_of_whole
 from mcss.search.compare import Comparison, shown_moments
+from mcss.search.index import PoseIndex
 from mcss.search.index_table import Hit
-from mcss.search.search import SearchResult
+from mcss.search.query import ImageQuery, NamedImageQuery, PoseQuery, Query, RowQuery, SequenceQuery, VideoQuery
+from mcss.search.search import SearchResult, pose_in_file, view_sequence
+from mcss.video.decoding import images_at, times_of
 from mcss.viz.html import page_environment
 from mcss.viz.plots import Line, line_plot
 from mcss.viz.style import PALETTE
@@ -51,16 +56,21 @@ class ResultRow:
     images: tuple[CaptionedImage, ...]
 
 
-def result_rows(result: SearchResult, captures: Mapping[str, Capture]) -> list[ResultRow]:
-    """Read the images of the query, if it is an indexed image, and of everything that was found.
+def result_rows(
+    result: SearchResult, captures: Mapping[str, Capture], asked: Sequence[CaptionedImage] = ()
+) -> list[ResultRow]:
+    """Read the images of the query and of everything that was found.
 
     Args:
         result: What was found.
         captures: The captures that can be read, by fingerprint.
+        asked: The images of a query that is no indexed image; see `query_images`.
     """
     rows = []
     if result.query is not None:
         rows.append(ResultRow(f"query: {result.query.name}", None, _views(result.query, captures)))
+    elif asked:
+        rows.append(ResultRow(f"query: {result.asked}", None, tuple(asked)))
     for number, hit in enumerate(result.hits, 1):
         rows.append(ResultRow(f"{number}. {hit.name}", hit.distance, _views(hit, captures)))
     for number, movement in enumerate(result.movements, 1):
@@ -70,15 +80,49 @@ def result_rows(result: SearchResult, captures: Mapping[str, Capture]) -> list[R
     return rows
 
 
-def search_page(result: SearchResult, captures: Mapping[str, Capture], made: Provenance) -> str:
+def query_images(
+    query: Query, index: PoseIndex, captures: Mapping[str, Capture], box: BoundingBox | None = None
+) -> tuple[CaptionedImage, ...]:
+    """Read the images of a query: the crop of an image, six moments of a movement, or the drawing of a pose.
+
+    An indexed image has none here, since its views are read from its capture.
+    """
+    match query:
+        case ImageQuery(path):
+            image = read_image(path)
+            crop_box = locate_in_image(image, path.name, box).crop_boxes[0]
+            return (CaptionedImage(path.name, cut_out(image, crop_box, SEARCH_SIZE)),)
+        case VideoQuery(path, span):
+            time = times_of(path)
+            since, until = span or (-np.inf, np.inf)
+            within = np.flatnonzero((time >= since - 1e-6) & (time <= until + 1e-6))
+            chosen = within[_six(len(within))]
+            whole = [
+                cut_out(i, crop_box_of_whole(i.shape[1], i.shape[0]), SEARCH_SIZE) for i in images_at(path, chosen)
+            ]
+            return tuple(CaptionedImage(f"{time[n]:.2f} s", image) for n, image in zip(chosen, whole, strict=True))
+        case SequenceQuery():
+            indexed = view_sequence(index, query)
+            return _stretch(indexed.hit(0), indexed.hit(len(indexed) - 1), captures)
+        case PoseQuery(path, frame_number):
+            return (CaptionedImage(f"frame {frame_number}", drawn_pose(pose_in_file(path, frame_number), SEARCH_SIZE)),)
+        case RowQuery() | NamedImageQuery():
+            return ()
+
+
+def search_page(
+    result: SearchResult, captures: Mapping[str, Capture], made: Provenance, asked: Sequence[CaptionedImage] = ()
+) -> str:
     """Render an HTML page that contains its images."""
-    rows = result_rows(result, captures)
+    rows = result_rows(result, captures, asked)
     return page_environment().get_template("search.html").render(answer=result, rows=rows, made=made)
 
 
-def search_sheet(result: SearchResult, captures: Mapping[str, Capture]) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw a sheet of images in RGB: a row for each hit, which comes first, beside its other views."""
-    rows = result_rows(result, captures)
+def search_sheet(
+    result: SearchResult, captures: Mapping[str, Capture], asked: Sequence[CaptionedImage] = ()
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw a sheet of images in RGB: the query, and a row for each hit, which comes first, beside its other views."""
+    rows = result_rows(result, captures, asked)
     columns = max(len(row.images) for row in rows)
     blocks = []
     for row in rows:
@@ -117,9 +161,14 @@ def _stretch(first: Hit, last: Hit, captures: Mapping[str, Capture]) -> tuple[Ca
     within = (instants.subject == instants.subject[instant]) & (instants.sequence == instants.sequence[instant])
     within &= (instants.frame >= first.frame) & (instants.frame <= last.frame) & (instants.rows[:, view] >= 0)
     chosen = np.flatnonzero(within)
-    chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, 6).round().astype(int))]
+    chosen = chosen[_six(len(chosen))]
     pixels = _decoded(capture, instants.rows[chosen, view].tolist())
     return tuple(CaptionedImage(f"{instants.time[i]:.2f} s", image) for i, image in zip(chosen, pixels, strict=True))
+
+
+def _six(count: int) -> Int64[np.ndarray, " k"]:
+    """Six positions in a list from its beginning to its end, or all of a shorter one."""
+    return np.unique(np.linspace(0, count - 1, 6).round().astype(np.int64)) if count else np.empty(0, np.int64)
 
 
 def _decoded(capture: Capture, rows: Sequence[int]) -> list[UInt8[np.ndarray, "side side 3"] | None]:

@@ -74,6 +74,9 @@ class SearchSettings:
     by: SearchBy = "embedding"
     """What to compare: embedding, pose (predicted 3D poses) or true-pose (labelled 3D poses). Poses are compared by
     PA-MPJPE."""
+    every_image: bool = False
+    """List every image. By default the best image of each moment is listed, and the moment of the query is left out:
+    images half a second apart, and the other views of a moment, look alike."""
     exact: bool = False
     """Compare with every image, even if the index has a search structure."""
     filter: Filter = NO_FILTER
@@ -115,7 +118,7 @@ def answer(
             return SearchResult(f"the movement in {path.name}", "distance", movements=found)
         case SequenceQuery():
             _check_movement_settings(settings)
-            indexed = _view_sequence(index, query)
+            indexed = view_sequence(index, query)
             found = movements(index, indexed.vector, indexed.time, settings, query=indexed, progress=progress)
             span_in_words = f"{indexed.time[0]:.2f} to {indexed.time[-1]:.2f} s"
             return SearchResult(f"the movement in {query.name}, {span_in_words}", "distance", movements=found)
@@ -123,7 +126,7 @@ def answer(
             poses = predict_image(_checked_model(index, model), InputFile(path, path.stem), box).poses
             if settings.by == "embedding":
                 return _by_embedding(index, path.name, poses.embedding[0], settings)
-            return SearchResult(path.name, _measure(settings), nearest_poses(index, poses.pose[0], settings))
+            return SearchResult(path.name, _measure(settings), _by_pose(index, poses.pose[0], settings))
         case RowQuery() | NamedImageQuery():
             image = _indexed_image(index, query)
             if settings.by == "embedding":
@@ -132,11 +135,10 @@ def answer(
             pose = index.pose(image, kind)
             if pose is None:
                 raise QueryError(f"{image.name}: it has no {kind} pose in the index at {index.uri}; leave out --by")
-            hits = nearest_poses(index, pose, replace(settings, top=settings.top + 1))
-            return SearchResult(image.name, _measure(settings), _without(hits, image)[: settings.top], query=image)
+            return SearchResult(image.name, _measure(settings), _by_pose(index, pose, settings, image), query=image)
         case PoseQuery(path, frame_number):
             by_pose = replace(settings, by="pose") if settings.by == "embedding" else settings
-            hits = nearest_poses(index, pose_in_file(path, frame_number), by_pose)
+            hits = _by_pose(index, pose_in_file(path, frame_number), by_pose)
             return SearchResult(f"{path.name}, frame {frame_number}", _measure(by_pose), hits)
 
 
@@ -274,14 +276,31 @@ def _by_embedding(
     settings: SearchSettings,
     query: Hit | None = None,
 ) -> SearchResult:
-    def nearest(exact: bool) -> tuple[Hit, ...]:
-        top = settings.top + (query is not None)  # the query would be its own nearest image
-        return _without(index.search(vector, top, settings.filter, exact=exact), query)[: settings.top]
+    def nearest(top: int, exact: bool = settings.exact) -> tuple[Hit, ...]:
+        more = top + (query is not None)  # the query would be its own nearest image
+        return _without(index.search(vector, more, settings.filter, exact=exact), query)[:top]
 
-    hits, recall = nearest(settings.exact), None
+    hits, recall = _chosen(nearest, settings, query), None
     if index.structured_count() and not settings.exact:
-        recall = recall_of(hits, nearest(exact=True))
+        recall = recall_of(nearest(settings.top), nearest(settings.top, exact=True))
     return SearchResult(asked, "distance", hits, query=query, recall=recall)
+
+
+def _by_pose(
+    index: PoseIndex, pose: Float[np.ndarray, "17 3"], settings: SearchSettings, query: Hit | None = None
+) -> tuple[Hit, ...]:
+    def nearest(top: int) -> tuple[Hit, ...]:
+        hits = nearest_poses(index, pose, replace(settings, top=top + (query is not None)))
+        return _without(hits, query)[:top]
+
+    return _chosen(nearest, settings, query)
+
+
+def _chosen(nearest: Callable[[int], tuple[Hit, ...]], settings: SearchSettings, query: Hit | None) -> tuple[Hit, ...]:
+    """Every image or the best one of each moment, as the settings say."""
+    if settings.every_image:
+        return nearest(settings.top)
+    return tuple(nearest_moments(nearest, settings.top, query))
 
 
 def _without(hits: Sequence[Hit], query: Hit | None) -> tuple[Hit, ...]:
@@ -326,7 +345,12 @@ def _indexed_image(index: PoseIndex, query: RowQuery | NamedImageQuery) -> Hit:
     return Hit(**lines[0], distance=0.0)
 
 
-def _view_sequence(index: PoseIndex, query: SequenceQuery) -> ViewSequence:
+def view_sequence(index: PoseIndex, query: SequenceQuery) -> ViewSequence:
+    """Read the movement of a query from the index.
+
+    Raises:
+        QueryError: The index has no such sequence, or several.
+    """
     condition = Filter(subject=(query.subject,), sequence=(query.sequence,), view=(query.view,), between=query.span)
     index.check_names(condition)
     sequences = list(index.view_sequences(condition))

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,19 @@ from mcss.methods.method import Losses
 class RunLog:
     """Writes losses and validation results to ``metrics.jsonl``, with the images and seconds until then."""
 
-    def __init__(self, path: Path, images: int, seconds: float, writes: bool) -> None:
-        self._path, self._writes = path, writes
+    def __init__(
+        self, path: Path, images: int, seconds: float, writes: bool, also: Callable[[dict[str, Any], int], None]
+    ) -> None:
+        """Continue a log.
+
+        Args:
+            path: The file.
+            images: Images that were trained on before.
+            seconds: Seconds that were spent before.
+            writes: Whether this process writes.
+            also: Called with the numbers of every line and their step, as other loggers take them.
+        """
+        self._path, self._writes, self._also = path, writes, also
         self._images, self._before, self._begin = images, seconds, time.monotonic()
         self._last = (images, self._begin)
 
@@ -65,6 +78,18 @@ class RunLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
+            self._also(_numbers(finite), line["step"])
+
+
+def _numbers(line: dict[str, Any], prefix: str = "training/") -> dict[str, Any]:
+    """The numbers of a line by names for other loggers: ``training/total``, ``validation/n_mpjpe``."""
+    numbers: dict[str, Any] = {}
+    for name, value in line.items():
+        if isinstance(value, dict):
+            numbers |= _numbers(value, f"{name}/")
+        elif name != "step" and isinstance(value, int | float):
+            numbers[f"{prefix}{name}"] = value
+    return numbers
     """Read the lines of a ``metrics.jsonl``, without a last line that a killed process left incomplete."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
