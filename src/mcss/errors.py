@@ -8,6 +8,10 @@ class MCSSError(ValueError):
     """An input to mcss is missing, damaged or of the wrong kind."""
 
 
+class CalibrationError(MCSSError):
+    """Cameras cannot be found from what they saw, or a file of cameras cannot be read."""
+
+
 class CaptureError(MCSSError):
     """A capture cannot be read or written."""
 
@@ -22,6 +26,10 @@ class ExportError(MCSSError):
 
 class ImageError(MCSSError):
     """A file or array is not an image that mcss can use, or a bounding box lies outside its image."""
+
+
+class LandmarkError(MCSSError):
+    """Landmarks cannot be read, belong to another capture, or do not agree between the views."""
 
 
 class PoseIndexError(MCSSError):
