@@ -12,10 +12,10 @@ from mcss.data.capture import Capture
 from mcss.errors import CaptureError
 from mcss.inference.clips import clip_of_sequence
 from mcss.inference.pose_sequence import PoseSequence
-from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Poses, load
 from mcss.search.compare import CompareSettings, compare, shown_moments
 from mcss.skeletons import JOINTS, TRUNK_LEAN, body_angles, canonical_pose
+from mcss.smoothing import SmoothingSettings
 from runs_for_tests import small_run
 
 

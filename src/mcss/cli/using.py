@@ -31,9 +31,9 @@ from mcss.inference.predict import (
     predict_video,
 )
 from mcss.inference.rerun_view import write_rerun
-from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Model
 from mcss.progress import RichProgress
+from mcss.smoothing import SmoothingSettings
 from mcss.sources.videos.video_folder import Videos
 from mcss.video.detectors import DetectorName, person_detector
 from mcss.web.gallery import Gallery

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 
-from mcss.inference.smoothing import SmoothingSettings, smoothed
 from mcss.models.model import Poses
 from mcss.models.orientation import Orientation
+from mcss.smoothing import SmoothingSettings, smoothed
 
 PoseAxes = Literal["canonical", "view"]
 """canonical: everybody faces the same way. view: upright, as seen from the camera: +X to the right of the image, +Y

@@ -6,9 +6,9 @@ from mcss.inference.locate import BoundingBox
 from mcss.inference.pose_sequence import PoseSequence, smooth
 from mcss.inference.predict import InputFile
 from mcss.inference.predict import predict_video as predict_file
-from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Model, load
 from mcss.progress import NO_PROGRESS, Progress
+from mcss.smoothing import SmoothingSettings
 from mcss.video.detectors import PersonDetector
 
 

@@ -12,10 +12,10 @@ from jaxtyping import Float64, Int64
 from scipy.ndimage import gaussian_filter1d
 
 from mcss.inference.pose_sequence import PoseSequence
-from mcss.inference.smoothing import SmoothingSettings, smoothed
 from mcss.metrics import procrustes_aligned
 from mcss.search.dtw import at_pace, pace, path_between
 from mcss.skeletons import JOINTS, body_angles
+from mcss.smoothing import SmoothingSettings, smoothed
 
 FEWEST = 8
 """Smallest number of images in a clip."""

@@ -13,8 +13,8 @@ from mcss.images import Image, cut_out, encode_jpeg
 from mcss.inference.locate import BoundingBox, locate_in_image
 from mcss.inference.pose_sequence import PoseSequence, smooth
 from mcss.inference.predict import InputFile, predict_video
-from mcss.inference.smoothing import SmoothingSettings
 from mcss.models.model import Model, Poses
+from mcss.smoothing import SmoothingSettings
 from mcss.video.decoding import images
 from mcss.video.detectors import PersonDetector
 from mcss.web.limits import Limits

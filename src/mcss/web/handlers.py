@@ -18,11 +18,11 @@ import numpy as np
 
 from mcss import __version__
 from mcss.inference.locate import BoundingBox
-from mcss.inference.smoothing import SmoothingSettings
 from mcss.search.compare import CompareSettings, compare
 from mcss.search.index_table import Filter
 from mcss.search.memory_index import IndexedImage
 from mcss.skeletons import JOINTS, PARENTS
+from mcss.smoothing import SmoothingSettings
 from mcss.web.analysis import AnalysisResult, for_visitors, rounded
 from mcss.web.gallery import Gallery
 from mcss.web.limits import Limits

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mcss.inference.smoothing import SmoothingSettings, one_euro, smoothed
+from mcss.smoothing import SmoothingSettings, one_euro, smoothed
 
 TIMES = np.arange(60) / 30
 
