@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Number of pytest processes; each uses one thread.
 WORKERS ?= 2
 
-.PHONY: setup demo check test test-quick bench model docs clean
+.PHONY: setup demo check test test-quick bench model docs site dist clean
 
 setup: $(READY)
 
@@ -32,6 +32,16 @@ test: check
 test-quick: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m 'not slow'
 
+# The documentation as a site in build/site; fails on broken links, anchors and references.
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The wheel and the source distribution, checked as PyPI checks them; see docs/releasing.md.
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+
 bench: setup
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
@@ -51,7 +61,8 @@ docs: setup
 	$(BIN)/mcss show captures/synthetic -o docs/images/synthetic_contact_sheet.jpg --instants 16 --across 2 --plain
 	$(BIN)/mcss show captures/synthetic -o docs/images/show.jpg --split test --instants 6 --across 2
 	$(BIN)/mcss experiment --capture captures/synthetic --out results
-	$(BIN)/python scripts/write_table.py README.md results results/table.md
+	$(BIN)/python scripts/write_table.py docs/results.md results results/table.md
+	$(BIN)/python scripts/write_headline.py results/report.json README.md headline
 	$(BIN)/mcss ablation --capture captures/synthetic --out results/ablation
 	$(BIN)/python scripts/write_table.py docs/method.md ablation results/ablation/ablation.md
 	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --instants 1000
