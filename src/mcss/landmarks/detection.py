@@ -129,7 +129,7 @@ class LandmarkDetector:
 def detect_landmarks(
     capture: Capture,
     instants: Instants,
-    settings: DetectionSettings = DetectionSettings(),  # noqa: B008 (frozen)
+    settings: DetectionSettings = DetectionSettings(),
     progress: Progress = NO_PROGRESS,
 ) -> ViewLandmarks:
     """Find the landmarks of the person in every image of some instants of a capture.

@@ -1,9 +1,9 @@
 """Files of landmarks: mcss's own, which keeps what was detected, and tables of other detectors.
 
-A table is a CSV or Parquet file with a line for each landmark of each image: ``subject,sequence,frame,view,joint,x,y,z``
-and, if known, ``u,v`` (pixels of the source image) and ``visibility``. x, y and z are metres or millimetres along the
-axes of the camera (x right, y down, z away). Joints are named as MediaPipe names its landmarks (``left_hip``), which
-are COCO's names as well, or as mcss does (``LHip``).
+A table is a CSV or Parquet file with a line for each landmark of each image, in the columns
+``subject,sequence,frame,view,joint,x,y,z`` and, if known, ``u,v`` (pixels of the source image) and ``visibility``.
+x, y and z are metres or millimetres along the axes of the camera (x right, y down, z away). Joints are named as
+MediaPipe names its landmarks (``left_hip``), which are COCO's names as well, or as mcss does (``LHip``).
 """
 
 import zipfile
@@ -231,8 +231,8 @@ def _table(path: Path) -> Any:
         missing = [name for name in _NEEDED if name not in table.column_names]
         if missing:
             raise LandmarkError(
-                f"landmarks: {path} lacks the columns {', '.join(missing)}; expected {','.join(_NEEDED)} and, if known, "
-                f"{','.join(_OPTIONAL)}"
+                f"landmarks: {path} lacks the columns {', '.join(missing)}; expected {','.join(_NEEDED)} "
+                f"and, if known, {','.join(_OPTIONAL)}"
             )
         wanted = [name for name in (*_NEEDED, *_OPTIONAL) if name in table.column_names]
         schema = pa.schema([(name, {**kinds, **numbers}[name]) for name in wanted])

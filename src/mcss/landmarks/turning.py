@@ -8,7 +8,7 @@ along its own depth, which is worth more than anything else here.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from mcss.landmarks.view_landmarks import LANDMARKS, MIRROR, ViewLandmarks
 
@@ -106,7 +106,7 @@ def procrustes(
 
 
 def pair_distances(points: Points, weight: Weights) -> Float64[np.ndarray, "n views views"]:
-    """Return how far each two views are apart after turning one onto the other: a root mean square in mm; NaN if none."""
+    """Return the root mean square distance in mm of each two views, after turning one onto the other; NaN if none."""
     n, views = points.shape[:2]
     distances = np.full((n, views, views), np.nan)
     for a in range(views):
@@ -160,9 +160,9 @@ def _vertical(axis: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, " 3"]:
 
 
 def _middle_direction(
-    directions: Float64[np.ndarray, "n views 3"], seen: Float64[np.ndarray, "n views"] | np.ndarray
+    directions: Float64[np.ndarray, "n views 3"], seen: Bool[np.ndarray, "n views"]
 ) -> Float64[np.ndarray, "n 3"]:
-    """Return the direction with the least sum of distances to others (Weiszfeld), so that one wrong one changes little."""
+    """Return the direction with the least sum of distances to others (Weiszfeld); one wrong one changes little."""
     weight = seen[..., None].astype(np.float64)
     middle = _unit((directions * weight).sum(axis=1))
     for _ in range(10):
@@ -220,7 +220,7 @@ def _with_sides_put_right(points: Points, weight: Weights) -> tuple[Points, Weig
     and gets the sign of all depths wrong.
     """
     body, mirror = list(BODY), list(MIRROR)
-    fused, rotation, distance = _fused(points, weight)
+    fused, _, distance = _fused(points, weight)
     other, other_weight = points[:, :, mirror] * [1.0, 1.0, -1.0], weight[:, :, mirror]
     turn, shift = procrustes(other[:, :, body], fused[:, None, body], other_weight[:, :, body])
     apart = ((other @ turn + shift) - fused[:, None]) @ np.swapaxes(turn, -1, -2)

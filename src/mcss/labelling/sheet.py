@@ -1,0 +1,66 @@
+"""A sheet of pictures on which labels can be checked by eye."""
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from mcss.data.capture import Capture
+from mcss.data.contact_sheet import captioned, drawn_pose, spread_instants
+from mcss.labelling.joints import joints_of_landmarks
+from mcss.labelling.make import MadeLabels
+from mcss.landmarks.turning import procrustes
+from mcss.viz.skeleton import draw_skeleton
+
+_EMPTY = 245
+
+
+def label_sheet(
+    capture: Capture, made: MadeLabels, count: int = 12, size: int = 192
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw some labelled instants: a row each, with the label's skeleton over every view and from the front.
+
+    The label is turned as each view sees it and laid over that view's own landmarks, so it shows what the views have
+    agreed on. The least sure instants come last.
+
+    Args:
+        capture: Where the images are.
+        made: Labels of that capture.
+        count: Number of instants: two thirds of them spread over time, and the least sure ones.
+        size: Side of an image in pixels.
+    """
+    spread = spread_instants(made.instants, max(1, min(len(made), round(count * 2 / 3))))
+    doubtful = np.argsort(made.confidence, kind="stable")[: max(0, count - len(spread))]
+    chosen = np.array(list(dict.fromkeys([*spread.tolist(), *doubtful[::-1].tolist()])), np.int64)
+    instants, overlays = made.instants.take(chosen), _in_images(made, chosen)
+    blocks = []
+    for i in range(len(instants)):
+        cells = [np.full((size, size, 3), _EMPTY, np.uint8) for _ in instants.views]
+        for view in np.flatnonzero(instants.rows[i] >= 0):
+            row = instants.rows[i, view : view + 1]
+            cells[view] = capture.decode(row, size)[0]
+            box = capture.boxes(row)[0]
+            draw_skeleton(cells[view], (overlays[i, view] - box[:2]) / (box[2:] - box[:2]))
+        cells.append(drawn_pose(instants.pose[i], size))
+        text = f"{instants.describe(i)}, {instants.time[i]:.2f} s: confidence {made.confidence[chosen[i]]:.2f}"
+        blocks.append(captioned(np.concatenate(cells, axis=1), text))
+    return np.concatenate(blocks, axis=0)
+
+
+def _in_images(made: MadeLabels, chosen: np.ndarray) -> Float32[np.ndarray, "k views 17 2"]:
+    """Pixels of the labels' joints in the source images: turned, scaled and shifted onto each view's own landmarks."""
+    landmarks = made.landmarks.take(chosen)
+    pixels = np.full((*landmarks.presence.shape, 17, 2), np.nan, np.float32)
+    for view in range(len(landmarks.views)):
+        own = joints_of_landmarks(landmarks.world[:, view].astype(np.float64))
+        flat = np.pad(landmarks.image[:, view].astype(np.float64), ((0, 0), (0, 0), (0, 1)))
+        image = joints_of_landmarks(flat)[..., :2]
+        known = np.isfinite(own).all(axis=(1, 2)) & np.isfinite(image).all(axis=(1, 2))
+        if not known.any():
+            continue
+        pose, own, image = made.poses[chosen][known], own[known], image[known]
+        rotation, _ = procrustes(pose, own, np.ones(pose.shape[:2]))
+        seen = (pose @ rotation)[..., :2]
+        seen -= seen.mean(axis=1, keepdims=True)
+        centre = image.mean(axis=1, keepdims=True)
+        scale = (seen * (image - centre)).sum(axis=(1, 2)) / np.maximum(np.square(seen).sum(axis=(1, 2)), 1e-9)
+        pixels[known, view] = seen * scale[:, None, None] + centre
+    return pixels
