@@ -75,6 +75,18 @@ def test_a_video_is_answered_frame_by_frame_and_can_be_compared(server: Served, 
     assert (status, answer["error"]) == (422, "video B: expected 8 images or more, got 1; choose a longer video")
 
 
+def test_a_result_is_given_again_and_as_files_of_poses(server: Served, walk: bytes) -> None:
+    _, found = server.send(walk)
+    status, again = server.ask(f"/api/results/{found['id']}")
+    assert (status, again) == (200, found)
+    lines = server.ask(f"/api/results/{found['id']}/poses.csv")[1].decode().splitlines()
+    assert len(lines) == 1 + 20
+    assert server.ask(f"/api/results/{found['id']}/poses.bvh")[1].startswith(b"HIERARCHY")
+    status, answer = server.ask(f"/api/results/{found['id']}/poses.exe")
+    assert (status, answer["error"]) == (422, "poses: expected a file of json, csv, trc, bvh, npz, got 'exe'.")
+    assert server.ask("/api/results/nothere")[0] == 404
+
+
 def test_neighbours_are_found_filtered_and_searched_on_from(server: Served) -> None:
     _, look = server.send(IMAGE)
     status, answer = server.ask(f"/api/neighbours?result={look['id']}&count=5&subject=S2&not_view=1")
@@ -128,7 +140,11 @@ def test_hostile_files_are_refused_with_a_message_and_the_next_visitor_is_served
 def test_a_video_that_is_too_long_is_refused(server: Served, tmp_path: Path) -> None:
     room = Room(width=64, height=48, count=120)
     status, answer = server.send(write_video(tmp_path / "long.mp4", room.images()).read_bytes())
-    assert (status, answer["error"]) == (422, "the video is longer than 3 s; cut out the part that matters")
+    assert status == 422
+    assert answer["error"] == (
+        "the video is longer than 3 s; cut out the part that matters, or let whoever runs this page start it with a "
+        "larger --seconds"
+    )
 
 
 @pytest.mark.parametrize("box", ["", "a,b", "0,0,0,0", "nan,0,1,1", "5,5,1,1", "0,0,1e9,1", "0,0,1,1,1"])

@@ -17,6 +17,8 @@ from server_for_tests import Served, served
 
 pytestmark = pytest.mark.slow
 
+AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+
 ODD = "<img src=x onerror=alert(1)> ‮ü %2f..;'\"&.mp4"
 
 
@@ -201,3 +203,86 @@ def test_the_camera_takes_an_image_and_a_video(page: Any) -> None:
     page.locator("#camera").click()
     page.locator("#camera-close").click()
     assert page.locator("#camera-dialog").is_hidden()
+
+
+def test_back_and_reload_keep_the_result(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    uploaded = page.url
+    assert "#result-" in uploaded
+    page.locator("#grid .hit > button").first.click()
+    page.locator("#trail li").nth(1).wait_for()
+    steps = page.locator("#trail li").all_inner_texts()
+    page.reload()
+    page.locator("body[data-ready]").wait_for()
+    page.locator("#trail li").nth(1).wait_for()
+    assert page.locator("#trail li").all_inner_texts() == steps
+    page.go_back()
+    page.locator("#trail li").nth(1).wait_for(state="detached")
+    assert page.url == uploaded
+    page.locator("#grid .hit").first.wait_for()
+    page.go_back()
+    page.locator("#result").wait_for(state="hidden")
+    page.locator("#samples-strip button").first.wait_for()
+
+
+def test_poses_are_saved_as_files(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    with page.expect_download() as saved:
+        page.locator("#downloads a >> text=BVH").click()
+    assert saved.value.suggested_filename == "poses.bvh"
+    assert Path(saved.value.path()).read_text().startswith("HIERARCHY")
+
+
+def test_another_person_is_offered_only_where_the_query_has_a_name(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    another = page.locator("#filter-subject option[value='!']")
+    assert another.is_disabled()
+    page.locator("#grid .hit > button").first.click()
+    page.locator("#trail li").nth(1).wait_for()
+    assert another.is_enabled()
+    page.select_option("#filter-subject", "!")
+    page.locator("#trail button").first.click()
+    page.locator("#trail li").nth(1).wait_for(state="detached")
+    assert page.locator("#filter-subject").input_value() == ""
+
+
+def test_searches_that_overtake_each_other_raise_no_alarm(page: Any, image: Path) -> None:
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    page.evaluate(
+        "() => { const one = document.getElementById('filter-view');"
+        "for (let i = 0; i < 40; i++) { one.selectedIndex = i % 2 ? 0 : 2; one.dispatchEvent(new Event('change')); } }"
+    )
+    page.locator("#grid:not(.stale)").wait_for()
+    assert page.locator("#alert").is_hidden()
+
+
+def test_arrow_keys_change_between_tabs(page: Any) -> None:
+    page.locator("#tab-analyse").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#compare").is_visible()
+    assert page.evaluate("document.activeElement.id") == "tab-compare"
+    assert page.locator("#tab-analyse").get_attribute("tabindex") == "-1"
+    page.keyboard.press("Home")
+    assert page.locator("#analyse").is_visible()
+
+
+def test_axe_finds_no_violations(page: Any, image: Path) -> None:
+    if not AXE.exists():
+        pytest.skip("no axe-core here: `npm install --no-save axe-core` in the root of the repository")
+    script = AXE.read_text(encoding="utf-8")
+
+    def violations() -> list[str]:
+        page.evaluate(script)
+        found = page.evaluate("async () => (await axe.run()).violations")
+        return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
+
+    assert violations() == []
+    page.set_input_files("#file", image)
+    page.locator("#grid .hit").first.wait_for()
+    assert violations() == []
+    page.locator("#tab-compare").click()
+    assert violations() == []

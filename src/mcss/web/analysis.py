@@ -148,6 +148,7 @@ def _result(model: Model, kind: MediaKind, sequence: PoseSequence, image: Image,
         }
         if poses.error is not None:
             frame["error"] = round(float(poses.error[i]), 1)
+            frame["sure"] = bool(poses.orientation.sure[i])
         if poses.orientation is not None:
             frame["heading"] = round(float(poses.orientation.heading[i]), 1)
             frame["joints"] = rounded(poses.orientation.in_crop(poses.pose)[i], 4)

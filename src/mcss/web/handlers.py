@@ -24,6 +24,7 @@ from mcss.search.memory_index import IndexedImage
 from mcss.skeletons import JOINTS, PARENTS
 from mcss.smoothing import SmoothingSettings
 from mcss.web.analysis import AnalysisResult, for_visitors, rounded
+from mcss.web.downloads import pose_file
 from mcss.web.gallery import Gallery
 from mcss.web.limits import Limits
 from mcss.web.results import ResultStore
@@ -136,6 +137,19 @@ class PageHandlers:
             self.waiting -= 1
             path.unlink(missing_ok=True)
         return json_response({"id": self.results.keep(result), **result.about})
+
+    def result(self, request: "Request") -> "Response":
+        """What was predicted from a file before, for a page that is loaded again."""
+        result = self._result(request)
+        return json_response({"id": request.path_params["name"], **result.about})
+
+    def poses(self, request: "Request") -> "Response":
+        """The poses of a result as a file."""
+        from starlette.responses import Response
+
+        assert self.folder is not None
+        data, kind = pose_file(self._result(request), request.path_params["format"], self.folder)
+        return Response(data, media_type=kind, headers={"cache-control": "no-store"})
 
     def image(self, request: "Request") -> "Response":
         """The uploaded image, or the first one of the video."""

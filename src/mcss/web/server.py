@@ -54,6 +54,8 @@ def application(handlers: PageHandlers, host: str) -> "Starlette":
             Route("/api/about", handlers.about),
             Route("/api/queue", handlers.queue),
             Route("/api/results", handlers.analyse, methods=["POST"]),
+            Route("/api/results/{name}", handlers.result),
+            Route("/api/results/{name}/poses.{format}", handlers.poses),
             Route("/api/results/{name}/image", handlers.image),
             Route("/api/results/{name}/crops/{frame}", handlers.crop),
             Route("/api/comparison", handlers.comparison),

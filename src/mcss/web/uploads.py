@@ -146,7 +146,10 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
             f"the video has images of {stream.width}×{stream.height} pixels, more than {limits.megapixels:g} "
             "million; make it smaller"
         )
-    too_long = UploadError(f"the video is longer than {limits.seconds:g} s; cut out the part that matters")
+    too_long = UploadError(
+        f"the video is longer than {limits.seconds:g} s; cut out the part that matters, or let whoever runs this page "
+        "start it with a larger --seconds"
+    )
     stated = container.duration
     if stated is not None and stated > (limits.seconds + 0.5) * 1e6:
         raise too_long

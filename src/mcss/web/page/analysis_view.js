@@ -32,6 +32,8 @@ export class AnalysisView {
     byId("time").addEventListener("input", () => { this.#pause(); this.#goto(+byId("time").value); });
     byId("play").addEventListener("click", () => (this.playing ? this.#pause() : this.#play()));
     for (const id of ["filter-subject", "filter-view", "filter-own"]) byId(id).addEventListener("change", () => this.#search());
+    byId("cancel").addEventListener("click", () => this.sending?.abort());
+    window.addEventListener("popstate", () => this.restore());
     const seen = byId("seen");
     seen.addEventListener("pointerdown", (event) => this.#boxBegin(event));
     seen.addEventListener("pointermove", (event) => this.#boxGrow(event));
@@ -47,22 +49,61 @@ export class AnalysisView {
 
   // Analyses a file, or the same file again with a box around the person.
   async send(file, box = null) {
-    const turn = (this.turn = (this.turn ?? 0) + 1);
+    this.sending?.abort();
+    const sending = (this.sending = new AbortController());
     this.#pause();
     this.#alert("");
     byId("busy").hidden = false;
     try {
-      const result = await analyse(file, box, this.about.limits, (text) => (byId("busy-text").textContent = text));
-      if (turn !== this.turn) return;
+      const say = (text) => { if (this.sending === sending) byId("busy-text").textContent = text; };
+      const result = await analyse(file, box, this.about.limits, say, sending.signal);
+      if (this.sending !== sending) return;
       this.file = file;
-      this.trail = [{ kind: "upload", result, name: result.kind === "video" ? "Your video" : "Your image", box }];
+      this.trail = [upload(result)];
       this.images.clear();
       this.#open();
     } catch (error) {
-      if (turn === this.turn) this.#alert(error.message);
+      if (this.sending === sending && error.name !== "AbortError") this.#alert(error.message);
     } finally {
-      if (turn === this.turn) byId("busy").hidden = true;
+      if (this.sending === sending) byId("busy").hidden = true;
     }
+  }
+
+  // The address bar --------------------------------------------------------------------------------------------
+
+  // Notes the steps of the search in the address, so that Back, Forward and Reload show them again.
+  #note() {
+    const words = this.trail.map((step) => (step.kind === "upload" ? `result-${step.result.id}` : `image-${step.image.image}`));
+    const address = `#${words.join(",")}`;
+    if (location.hash !== address) history.pushState(null, "", address);
+  }
+
+  // Shows the steps that the address names.
+  async restore() {
+    this.#pause();
+    this.#alert("");
+    const words = location.hash.slice(1).split(",").filter(Boolean);
+    if (!words.length) return this.#close();
+    try {
+      const trail = await Promise.all(words.map(async (word) => {
+        const [kind, ...rest] = word.split("-"), name = encodeURIComponent(rest.join("-"));
+        return kind === "result" ? upload(await ask(`/api/results/${name}`)) : ofGallery(await ask(`/api/gallery/${name}`));
+      }));
+      this.trail = trail;
+      this.images.clear();
+      this.#open();
+    } catch (error) {
+      this.#close();
+      this.#alert(error.message);
+    }
+  }
+
+  // Goes back to the start of the page.
+  #close() {
+    this.trail = [];
+    byId("result").hidden = true;
+    byId("samples").hidden = !this.about.gallery;
+    byId("drop").classList.remove("compact");
   }
 
   // Shows an image of the gallery, and continues the search from it.
@@ -72,7 +113,7 @@ export class AnalysisView {
     try {
       const image = await ask(`/api/gallery/${place}`);
       if (fresh) this.trail = [];
-      this.trail.push({ kind: "gallery", image, name: `${image.subject} · ${image.sequence} · ${image.time.toFixed(1)} s · view ${image.view}` });
+      this.trail.push(ofGallery(image));
       this.#open();
       byId("trail").scrollIntoView({ behavior: "smooth", block: "center" });
     } catch (error) {
@@ -105,8 +146,22 @@ export class AnalysisView {
     byId("halo-key").hidden = this.frame.error === undefined;
     byId("notes").replaceChildren(...(step.kind === "upload" ? step.result.notes : []).map((note) => element("li", {}, note)));
     byId("own-label").hidden = step.kind !== "gallery";
+    for (const id of ["filter-subject", "filter-view"]) this.#offerAnother(byId(id), step.kind === "gallery");
+    byId("downloads").hidden = step.kind !== "upload";
+    if (step.kind === "upload") {
+      for (const link of byId("downloads").querySelectorAll("a")) link.href = `/api/results/${step.result.id}/poses.${link.dataset.format}`;
+    }
+    this.#note();
     this.#goto(0);
     this.#search();
+  }
+
+  // "Another person" or view than that of the query: known only for images of the gallery.
+  #offerAnother(select, offered) {
+    const option = [...select.options].find((one) => one.value === "!");
+    if (!option) return;
+    option.disabled = option.hidden = !offered;
+    if (!offered && select.value === "!") select.value = "";
   }
 
   #goto(at) {
@@ -155,7 +210,10 @@ export class AnalysisView {
     } else {
       certainty.replaceChildren(element("p", { class: "small" }, step.kind === "gallery" ? "" : "This model does not estimate its error; mcss equip adds that."));
     }
-    if (frame.heading !== undefined) rows.push(["Heading", heading(frame.heading)]);
+    if (frame.heading !== undefined) {
+      const vague = frame.sure === false;
+      rows.push(["Heading", element("span", { class: vague ? "vague" : null }, heading(frame.heading) + (vague ? " (uncertain)" : ""))]);
+    }
     if (this.isVideo) rows.push(["Image", `${this.at + 1} of ${this.frames.length}`], ["Person", frame.found ? "found" : "not found here; crop interpolated"]);
     if (step.kind === "gallery") {
       const { subject, sequence, time, view } = step.image;
@@ -227,7 +285,9 @@ export class AnalysisView {
       pen.strokeRect(...crop, crop[2]);
       pen.setLineDash([]);
     }
+    pen.globalAlpha = (frame.certainty ?? 1) < VAGUE ? 0.35 : 1;
     if (frame.joints && !(this.isVideo && this.mode === "whole")) drawJoints(pen, frame.joints, crop, about.joints, about.parents, style);
+    pen.globalAlpha = 1;
     if (this.box) {
       const { x, y, w, h } = this.box;
       pen.fillStyle = "rgba(255,255,255,.18)";
@@ -256,6 +316,7 @@ export class AnalysisView {
     this.box = null;
     if (!box || Math.abs(box.w) < 12 || Math.abs(box.h) < 12) return this.#drawSeen();
     const [x, y] = [Math.min(box.x, box.x + box.w), Math.min(box.y, box.y + box.h)];
+    if (!this.file) return this.#alert("The file itself is no longer here, since the page was loaded again; choose it again to draw a box.");
     const shares = [(x - placed.x) / placed.width, (y - placed.y) / placed.height, Math.abs(box.w) / placed.width, Math.abs(box.h) / placed.height];
     this.send(this.file, shares);
   }
@@ -314,7 +375,12 @@ export class AnalysisView {
     const request = (this.searching = new AbortController());
     byId("grid").classList.add("stale");
     try {
-      const { found } = await ask(`/api/neighbours?${query}`, { signal: request.signal });
+      let { found } = await ask(`/api/neighbours?${query}`, { signal: request.signal });
+      if (!found.length && step.kind === "gallery" && !byId("filter-own").checked && !byId("filter-subject").value) {
+        byId("filter-own").checked = true; // the gallery has no other recording
+        query.set("same_recording", "yes");
+        ({ found } = await ask(`/api/neighbours?${query}`, { signal: request.signal }));
+      }
       byId("grid").replaceChildren(...found.map((hit) => this.#hit(hit)));
       byId("nearest-hint").textContent = found.length
         ? `The nearest moments among ${about.gallery.images.toLocaleString("en")} images of “${about.gallery.name}”, each with its other views below. Click an image to continue the search from it.`
@@ -350,6 +416,14 @@ export class AnalysisView {
     byId("alert").textContent = text;
     byId("alert").hidden = !text;
   }
+}
+
+function upload(result) {
+  return { kind: "upload", result, name: result.kind === "video" ? "Your video" : "Your image" };
+}
+
+function ofGallery(image) {
+  return { kind: "gallery", image, name: `${image.subject} · ${image.sequence} · ${image.time.toFixed(1)} s · view ${image.view}` };
 }
 
 function heading(degrees) {

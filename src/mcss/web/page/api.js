@@ -11,15 +11,16 @@ export async function ask(path, options = {}) {
   let answer;
   try {
     answer = await response.json();
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error; // stopped while the answer was arriving
     throw new Error("The server sent an answer that cannot be read. Is mcss serve still running?");
   }
   if (!response.ok) throw new Error(sentence(answer.error || "Something went wrong."));
   return answer;
 }
 
-// Uploads a file and returns what the model predicts. `report` is called with the progress in words.
-export async function analyse(file, box, limits, report) {
+// Uploads a file and returns what the model predicts. `report` is called with the progress in words; `signal` cancels.
+export async function analyse(file, box, limits, report, signal) {
   if (file.size > limits.upload_mb * 1e6) {
     throw new Error(
       `This file has ${(file.size / 1e6).toFixed(0)} MB; the limit is ${limits.upload_mb} MB. Make it smaller or shorter.`,
@@ -27,10 +28,12 @@ export async function analyse(file, box, limits, report) {
   }
   if (!file.size) throw new Error("The file is empty (0 bytes). Choose another.");
   report("Analysing …");
+  const since = performance.now();
   const watch = setInterval(async () => {
+    const spent = `Analysing … ${((performance.now() - since) / 1000).toFixed(0)} s`;
     try {
-      const { waiting } = await ask("/api/queue");
-      report(waiting > 1 ? `Analysing … ${waiting - 1} other ${waiting > 2 ? "files are" : "file is"} in the queue` : "Analysing …");
+      const { waiting } = await ask("/api/queue", { signal });
+      report(waiting > 1 ? `${spent}, ${waiting - 1} other ${waiting > 2 ? "files are" : "file is"} in the queue` : spent);
     } catch {
       /* the upload itself reports errors */
     }
@@ -41,6 +44,7 @@ export async function analyse(file, box, limits, report) {
       method: "POST",
       body: file,
       headers: { "content-type": "application/octet-stream" },
+      signal,
     });
   } finally {
     clearInterval(watch);

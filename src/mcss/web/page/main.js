@@ -26,7 +26,19 @@ function showTab(name) {
   for (const tab of ["analyse", "compare"]) {
     byId(tab).hidden = tab !== name;
     byId(`tab-${tab}`).setAttribute("aria-selected", tab === name);
+    byId(`tab-${tab}`).tabIndex = tab === name ? 0 : -1;
   }
+}
+
+// Lets the arrow keys, Home and End change between tabs, as readers of pages without a mouse expect.
+function useTabKeys() {
+  byId("tab-analyse").parentElement.addEventListener("keydown", (event) => {
+    const name = { ArrowLeft: "analyse", Home: "analyse", ArrowRight: "compare", End: "compare" }[event.key];
+    if (!name) return;
+    event.preventDefault();
+    showTab(name);
+    byId(`tab-${name}`).focus();
+  });
 }
 
 try {
@@ -42,9 +54,11 @@ try {
   for (const which of ["a", "b"]) acceptFiles(byId(`slot-${which}`), byId(`file-${which}`), (file) => comparison.send(which, file));
   useCamera((blob) => analysis.send(blob));
   for (const tab of ["analyse", "compare"]) byId(`tab-${tab}`).addEventListener("click", () => showTab(tab));
-  byId("home").addEventListener("click", (event) => { event.preventDefault(); location.reload(); });
+  useTabKeys();
+  byId("home").addEventListener("click", (event) => { event.preventDefault(); location.assign(location.pathname); });
   // A file that misses the zone must not make the browser leave the page.
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
+  if (location.hash.length > 1) await analysis.restore();
   document.body.dataset.ready = "yes";
 } catch (error) {
   byId("alert").textContent = error.message;
