@@ -16,15 +16,17 @@ from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, f
 from mcss.data.capture import Capture
 from mcss.methods.method import Method
 from mcss.methods.recipe import RecipeName
-from mcss.methods.registry import METHODS, load_estimator
+from mcss.methods.registry import METHODS, load_estimator, network_kinds
 from mcss.models.backbones import PRETRAINED
 from mcss.models.model import load
-from mcss.models.model_file import MODEL, read_model, save_model
+from mcss.models.model_file import MODEL, NO_PARTS, read_model, save_model
 from mcss.models.run_names import is_elsewhere, located
 from mcss.progress import RichProgress
+from mcss.training.checkpoints import METRICS
 from mcss.training.config_file import read_config
 from mcss.training.heads import EquipSettings, chosen_labels, equipped
 from mcss.training.loop import Machine, train
+from mcss.training.metrics_log import read_metrics
 from mcss.training.settings import TrainSettings, recipe
 
 train_app = Verbs()
@@ -105,12 +107,34 @@ def _trainer(base: TrainSettings) -> Callable[..., None]:
             return
         run = train(settings, out or run_folder(settings, recipe), resume, machine, RichProgress())
         console.print(NEXT.format(run=run, capture=settings.capture))
+        for line in outcome(settings, run):
+            console.print(line, soft_wrap=True)
         finish({"run": str(run)}, json)
 
     return train_method
 
 
 def checked(settings: TrainSettings) -> TrainSettings:
+def outcome(settings: TrainSettings, run: Path) -> list[str]:
+    """Say what a training has changed that its next command does not show, in sentences."""
+    lines = []
+    points = [line["validation"] for line in read_metrics(run / METRICS) if "validation" in line]
+    hits = [point["hit_at_1"] for point in points if "hit_at_1" in point]
+    if settings.labels == "none" and hits:
+        before = "" if len(hits) == 1 else f", {hits[0]:.1%} at step {points[0]['step']:,}"
+        lines.append(
+            f"On validation images the same moment is now found first in another view {hits[-1]:.1%} of the time"
+            f"{before}. Poses in mm were not trained and may have become worse: without labels only search gets better."
+        )
+    parts = NO_PARTS if settings.init is None else read_model(Path(settings.init), network_kinds()).parts
+    if parts.orientation is not None or parts.uncertainty is not None:
+        lines.append(
+            f"The headings and expected errors of {settings.init} do not fit the new network and are left out: "
+            f"mcss equip {run} --capture CAPTURE fits new ones, with a capture that has labels and cameras."
+        )
+    return lines
+
+
     """Return settings of the command line with separate views.
 
     Raises:

@@ -341,5 +341,5 @@ def _show_export(result: ExportResult) -> None:
             ("N-MPJPE, original", f"{parity.n_mpjpe_original:.2f} mm"),
             ("N-MPJPE, exported", f"{parity.n_mpjpe_exported:.2f} mm ({parity.loss:+.2f} %)"),
         ]
-    show_table("Export", ("", ""), rows)
+    show_table("Export", ("property", "value"), rows)
     console.print(f"Written: {result.path}", soft_wrap=True)
