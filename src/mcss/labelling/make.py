@@ -19,7 +19,7 @@ from mcss.landmarks.landmark_files import read_landmarks
 from mcss.landmarks.turning import LEAST_VISIBLE, FusedLandmarks, fuse_views
 from mcss.landmarks.view_landmarks import ViewLandmarks
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.skeletons import LIMBS, canonical_pose, heading_valid
+from mcss.skeletons import LEFT_HIP, LIMBS, ROOT, canonical_pose, heading_valid
 from mcss.smoothing import SmoothingSettings, smoothed
 
 ONE_VIEW = 0.3
@@ -69,6 +69,8 @@ class MadeLabels:
     """From 0 to 1, by how far the views are apart."""
     landmarks: ViewLandmarks
     """What the labels were made of."""
+    to_view: Float64[np.ndarray, "n views 3 3"]
+    """From the axes of a pose to those of a view's camera, ``pose @ to_view``; NaN for a missing view."""
     distance: float
     """How far joints of the views lie from the label in mm, as they see it: a median over instants and views."""
     candidates: int
@@ -161,13 +163,23 @@ def make_labels(
         CaptureError: There is no such split, or an image is broken.
         LandmarkError: The views do not agree, there is one view alone, or the given landmarks do not fit.
     """
+    return labels_of(landmarks_of(capture, split, settings, progress), settings)
+
+
+def landmarks_of(
+    capture: Capture, split: str | None, settings: LabelSettings, progress: Progress = NO_PROGRESS
+) -> ViewLandmarks:
+    """Return the landmarks that labels are made of: those of a file, or those found in the images.
+
+    Raises:
+        CaptureError: There is no such split, or an image is broken.
+        LandmarkError: There is one view alone, or the given landmarks do not fit.
+    """
     instants = capture.instants(split)
+    _check_views(instants, settings)  # before minutes of work
     if settings.landmarks is not None:
-        landmarks = read_landmarks(settings.landmarks, instants)
-    else:
-        _check_views(instants, settings)  # before minutes of work
-        landmarks = detect_landmarks(capture, instants, settings.detection, progress)
-    return labels_of(landmarks, settings)
+        return read_landmarks(settings.landmarks, instants)
+    return detect_landmarks(capture, instants, settings.detection, progress)
 
 
 def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings()) -> MadeLabels:
@@ -196,8 +208,8 @@ def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(
         best = f"the highest is {confidence.max():.2f}" if whole.any() else "no view shows a whole body"
         raise LandmarkError(
             f"labels: none of the {len(instants):,} instants reaches the confidence {settings.min_confidence:g} "
-            f"({best}): look at the images with `mcss show`; lower --min-confidence, film from more sides, or import looser crops "
-            "with --margin"
+            f"({best}): look at the images with `mcss show`; lower --min-confidence, film from more sides, or "
+            "import looser crops with --margin"
         )
     poses = _smoothed(canonical[kept], instants.take(kept), settings.smoothing)
     labelled = replace(
@@ -210,6 +222,7 @@ def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(
         confidence=confidence[kept],
         joint_confidence=sure[kept],
         landmarks=landmarks.take(kept),
+        to_view=np.swapaxes(fused.rotation @ _heading_turn(joints)[:, None], -1, -2)[kept],
         distance=float(np.nanmedian(fused.distance[kept])),
         candidates=len(instants),
         unseen=int((~whole).sum()),
@@ -265,9 +278,9 @@ def _odd_views(agreed: Agreement, landmarks: ViewLandmarks) -> tuple[str, ...]:
         lag = agreed.describe_lag()
         raise LandmarkError(
             f"labels: the views {', '.join(odd)} do not agree: turned onto each other, the nearest two are "
-            f"{nearest:.0f} mm apart at the same instant and hardly farther at different ones. Do they show the same person, at the "
-            f"same time, and the whole body? {f'Out of step: {lag}. ' if lag else ''}Look at them with `mcss show`; "
-            "choose the person with `mcss import videos --click`, or run `mcss sync`, and import again"
+            f"{nearest:.0f} mm apart at the same instant and hardly farther at different ones. Do they show the same "
+            f"person, at the same time, and the whole body? {f'Out of step: {lag}. ' if lag else ''}Look at them with "
+            "`mcss show`; choose the person with `mcss import videos --click`, or run `mcss sync`, and import again"
         )
     return odd
 
@@ -304,6 +317,14 @@ def _jumps(
                 middle = np.median(poses[near], axis=0)
                 jumps[at] = np.linalg.norm(poses[at] - middle, axis=1).mean()
     return jumps
+
+
+def _heading_turn(joints: Float64[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "n 3 3"]:
+    """Return the rotations, ``joints @ rotation``, that make poses canonical."""
+    hip = np.nan_to_num(joints[:, LEFT_HIP, :2] - joints[:, ROOT, :2])
+    cos, sin = (hip / np.maximum(np.linalg.norm(hip, axis=1, keepdims=True), 1e-9)).T
+    zero, one = np.zeros_like(cos), np.ones_like(cos)
+    return np.stack([np.stack(row, axis=1) for row in ((cos, -sin, zero), (sin, cos, zero), (zero, zero, one))], axis=1)
 
 
 def _smoothed(

@@ -1,13 +1,12 @@
 """A sheet of pictures on which labels can be checked by eye."""
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from mcss.data.capture import Capture
 from mcss.data.contact_sheet import captioned, drawn_pose, spread_instants
 from mcss.labelling.joints import joints_of_landmarks
 from mcss.labelling.make import MadeLabels
-from mcss.landmarks.turning import procrustes
 from mcss.viz.skeleton import draw_skeleton
 
 _EMPTY = 245
@@ -18,8 +17,8 @@ def label_sheet(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Draw some labelled instants: a row each, with the label's skeleton over every view and from the front.
 
-    The label is turned as each view sees it and laid over that view's own landmarks, so it shows what the views have
-    agreed on. The least sure instants come last.
+    The label is turned as each view sees it, and is as large as that view's own landmarks and in their place: it shows
+    what the views have agreed on. The least sure instants come last.
 
     Args:
         capture: Where the images are.
@@ -45,22 +44,15 @@ def label_sheet(
     return np.concatenate(blocks, axis=0)
 
 
-def _in_images(made: MadeLabels, chosen: np.ndarray) -> Float32[np.ndarray, "k views 17 2"]:
-    """Pixels of the labels' joints in the source images: turned, scaled and shifted onto each view's own landmarks."""
+def _in_images(made: MadeLabels, chosen: Int64[np.ndarray, " k"]) -> Float32[np.ndarray, "k views 17 2"]:
+    """Pixels of the labels' joints in the source images: as large as a view's own landmarks, and in their place."""
     landmarks = made.landmarks.take(chosen)
-    pixels = np.full((*landmarks.presence.shape, 17, 2), np.nan, np.float32)
-    for view in range(len(landmarks.views)):
-        own = joints_of_landmarks(landmarks.world[:, view].astype(np.float64))
-        flat = np.pad(landmarks.image[:, view].astype(np.float64), ((0, 0), (0, 0), (0, 1)))
-        image = joints_of_landmarks(flat)[..., :2]
-        known = np.isfinite(own).all(axis=(1, 2)) & np.isfinite(image).all(axis=(1, 2))
-        if not known.any():
-            continue
-        pose, own, image = made.poses[chosen][known], own[known], image[known]
-        rotation, _ = procrustes(pose, own, np.ones(pose.shape[:2]))
-        seen = (pose @ rotation)[..., :2]
-        seen -= seen.mean(axis=1, keepdims=True)
-        centre = image.mean(axis=1, keepdims=True)
-        scale = (seen * (image - centre)).sum(axis=(1, 2)) / np.maximum(np.square(seen).sum(axis=(1, 2)), 1e-9)
-        pixels[known, view] = seen * scale[:, None, None] + centre
+    seen = (made.poses[chosen][:, None] @ made.to_view[chosen])[..., :2]
+    flat = np.pad(landmarks.image.astype(np.float64), ((0, 0), (0, 0), (0, 0), (0, 1)))
+    views = range(len(landmarks.views))
+    image = np.stack([joints_of_landmarks(flat[:, view])[..., :2] for view in views], axis=1)
+    centre, middle = image.mean(axis=2, keepdims=True), seen.mean(axis=2, keepdims=True)
+    size, true_size = (np.square(part).sum(axis=(2, 3)) for part in (image - centre, seen - middle))
+    scale = np.sqrt(size / np.maximum(true_size, 1e-9))[..., None, None]
+    pixels: Float32[np.ndarray, "k views 17 2"] = ((seen - middle) * scale + centre).astype(np.float32)
     return pixels

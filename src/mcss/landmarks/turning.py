@@ -28,7 +28,7 @@ _LEFT_OUT = ("inner", "outer", "mouth", "eye", "pinky", "index", "thumb")
 BODY = tuple(i for i, name in enumerate(LANDMARKS) if not any(part in name for part in _LEFT_OUT) or "foot" in name)
 """Landmarks that views are turned by: nose, ears, the joints of arms and legs, heels and toes."""
 
-_SWAP_GAIN = 0.7
+_SWAP_GAIN = 0.8
 """Left and right are exchanged in a view if that brings it this much nearer to the other views."""
 
 _STANDING = 20
