@@ -1,0 +1,273 @@
+"""Find the cameras of a recording from the person who moves in front of them, and the person in the room."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from mcss.calibration.adjustment import Adjusted, AdjustmentSettings, adjusted, from_rays
+from mcss.calibration.faults import Fault, agreeing_share, fault_of, moved
+from mcss.calibration.placement import LEAST_POINTS, placed
+from mcss.calibration.rig import Rig, guessed_intrinsics
+from mcss.calibration.sightings import Sightings, sightings_of
+from mcss.calibration.swaps import swapped_sides
+from mcss.calibration.timing import MOST_SECONDS, clock_offsets, in_step, velocities
+from mcss.calibration.triangulation import RoomPoses, room_poses, smoothed, solved_joints
+from mcss.calibration.upright import upright
+from mcss.calibration.verdict import WEAK_SHARE, Verdict, judged, measured
+from mcss.errors import CalibrationError
+from mcss.landmarks.view_landmarks import ViewLandmarks
+
+GUESSED_FOCAL = 1.0
+"""Focal length, in units of the longer side of the image, of a camera of which nothing is known: telephones film with
+0.7 to 0.9, webcams with 0.8 to 1, laboratory cameras with 0.9 to 1.5."""
+
+
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """How cameras are found."""
+
+    focal: float | None = None
+    """Focal length of all cameras: in pixels, or up to 10 in units of the longer side of the image. By default 1 times
+    the longer side, which serves for most cameras."""
+    height: float | None = None
+    """Stature of the person in mm, which sets the scale; by default 1700, the mean of grown-ups."""
+    instants: int = 300
+    """Number of instants, evenly spread, from which the cameras are found; all instants are triangulated."""
+    clocks: bool = True
+    """Find offsets between the cameras' clocks that are finer than an image."""
+    smoothing: float = 0.0
+    """Standard deviation in seconds of the window over which joints are averaged, without lag; 0 for none."""
+
+    def __post_init__(self) -> None:
+        if self.focal is not None and not 0.2 <= self.focal < 1e5:
+            raise ValueError(f"focal: expected 0.2 to 10 (times the longer side) or pixels, got {self.focal}.")
+        if self.height is not None and not 500 <= self.height <= 2500:
+            raise ValueError(f"height: expected the stature in mm, 500 to 2500, got {self.height}.")
+        if self.instants < 10:
+            raise ValueError(f"instants: expected at least 10, got {self.instants}.")
+        if self.smoothing < 0:
+            raise ValueError(f"smoothing: expected 0 or more seconds, got {self.smoothing}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The cameras of a recording, in a room in mm with +Z up and the floor at 0, and whether to rely on them."""
+
+    cameras: Rig
+    """Those of `views`; a view that does not fit is not among them."""
+    verdict: Verdict
+    offsets: Float64[np.ndarray, " views"]
+    """Seconds by which each camera shows things later than the mean of all."""
+    faults: tuple[Fault, ...]
+    """Views that do not agree with the others, and why."""
+    scale_from: str
+    """What the scale rests on, in words."""
+    settings: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras."""
+        return self.cameras.views
+
+
+def calibrate(
+    landmarks: ViewLandmarks,
+    settings: CalibrationSettings = CalibrationSettings(),
+    known: Rig | None = None,
+) -> Calibration:
+    """Find the cameras; the first view's camera looks along +Y, and the person's usual place is above the origin.
+
+    Args:
+        landmarks: What a detector found in synchronised views of one person (one at a time) by static cameras.
+        settings: How cameras are found.
+        known: Cameras whose intrinsics are known; their places are not used.
+
+    Raises:
+        CalibrationError: There is only one view, too little is seen, or the size of the images is not known.
+    """
+    views = landmarks.views
+    if len(views) < 2:
+        raise CalibrationError(
+            f"finding cameras needs at least two views of the person, got {len(views)} ({', '.join(views)}); record "
+            "with a second camera"
+        )
+    rig = _unplaced(landmarks, settings, known)
+    everything = sightings_of(landmarks)
+    several = np.flatnonzero(everything.seen.sum(axis=1) > 1)
+    if len(several) * 8 < LEAST_POINTS:
+        raise CalibrationError(
+            f"only {len(several)} instants are seen by two or more views, expected at least {-(-LEAST_POINTS // 8)}; "
+            "use a longer recording"
+        )
+    chosen = several[np.linspace(0, len(several) - 1, min(len(several), settings.instants)).astype(int)]
+    some = everything.take(chosen)
+    time, sequence = landmarks.instants.time, _sequences(landmarks)
+
+    kept, faults, result = _agreeing(rig, some, time[chosen], sequence[chosen])
+    some = some.taken(kept)
+    result, some = _sides_put_right(result, some)
+    offsets = np.zeros(len(kept))
+    if settings.clocks:
+        speed = velocities(everything.taken(kept), time, sequence)[chosen]
+        offsets = _offsets(result, some, speed)
+        if offsets.any():
+            shifted = in_step(everything.taken(kept), offsets, time, sequence).take(chosen)
+            result, some = _sides_put_right(adjusted(result.scene, shifted, AdjustmentSettings()), shifted)
+    confidence = np.sort(some.weight * result.agreement, axis=1)[:, -2]
+    room = upright(result.scene.rig, result.scene.joints, confidence, settings.height)
+    cameras = result.scene.rig.in_room(room.turn, room.origin, room.scale)
+    rays = np.nan_to_num(cameras.rays(some.pixels))
+    raw = from_rays(cameras, rays, some.weight * result.agreement)
+    measures = measured(cameras, raw, room.points(result.scene.joints), some)
+    names = [landmarks.instants.sequences[i] for i in landmarks.instants.sequence[chosen]]
+    if len(kept) > 2:
+        faults += _moved(cameras, room.points(result.scene.joints), some, time[chosen], names)
+    verdict = judged(measures, cameras.views, tuple(fault.text for fault in faults))
+    scale = (
+        "the mean stature of grown-ups, 1700 mm" if settings.height is None else f"a stature of {settings.height:g} mm"
+    )
+    return Calibration(cameras, verdict, offsets, faults, scale, settings)
+
+
+def triangulated(landmarks: ViewLandmarks, calibration: Calibration) -> RoomPoses:
+    """Put the person of every instant into the room: mm, +Z up, NaN where fewer than two views agree on a landmark.
+
+    Args:
+        landmarks: What the detector found, with the views of the calibration among its own.
+        calibration: The cameras.
+
+    Raises:
+        CalibrationError: A camera is of a view that the landmarks do not have.
+    """
+    absent = [view for view in calibration.views if view not in landmarks.views]
+    if absent:
+        raise CalibrationError(
+            f"the calibration has cameras of the views {', '.join(absent)}, the landmarks are of "
+            f"{', '.join(landmarks.views)}: use cameras and landmarks of the same recording"
+        )
+    index = [landmarks.views.index(view) for view in calibration.views]
+    settings, rig, instants = AdjustmentSettings(), calibration.cameras, landmarks.instants
+    own = replace(
+        landmarks,
+        instants=replace(instants, views=calibration.views, rows=instants.rows[:, index]),
+        image=landmarks.image[:, index],
+        world=landmarks.world[:, index],
+        visibility=landmarks.visibility[:, index],
+        presence=landmarks.presence[:, index],
+        image_size=landmarks.image_size[index],
+    )
+    sequence = _sequences(landmarks)
+    sightings = sightings_of(own)
+    if calibration.offsets.any():
+        sightings = in_step(sightings, calibration.offsets, instants.time, sequence)
+    joints, _ = solved_joints(rig, sightings, settings)
+    sightings = sightings.mirrored(swapped_sides(rig, joints, sightings))
+    poses = room_poses(own, sightings, rig, settings)
+    smooth = smoothed(poses.landmarks, poses.confidence, instants.time, sequence, calibration.settings.smoothing)
+    return RoomPoses(smooth, poses.confidence)
+
+
+def _unplaced(landmarks: ViewLandmarks, settings: CalibrationSettings, known: Rig | None) -> Rig:
+    """The cameras with what is known before they are placed."""
+    count, size = len(landmarks.views), landmarks.image_size
+    if known is not None:
+        absent = [view for view in landmarks.views if view not in known.views]
+        if absent:
+            raise CalibrationError(
+                f"no intrinsics for the views {', '.join(absent)}; expected cameras named "
+                f"{', '.join(landmarks.views)}, got {', '.join(known.views)}"
+            )
+        own = known.taken([known.views.index(view) for view in landmarks.views])
+        for v, view in enumerate(landmarks.views):
+            both = np.isfinite(size[v]).all() and np.isfinite(own.image_size[v]).all()
+            if both and (own.image_size[v] != size[v]).any():
+                raise CalibrationError(
+                    f"the intrinsics of {view} are for images of {_size(own.image_size[v])} pixels, the capture's are "
+                    f"of {_size(size[v])}: calibrate at the size of the footage"
+                )
+        return replace(own, rotation=np.tile(np.eye(3), (count, 1, 1)), translation=np.zeros((count, 3)))
+    unknown = [view for view, s in zip(landmarks.views, size, strict=True) if not np.isfinite(s).all()]
+    if unknown:
+        raise CalibrationError(
+            f"the size of the source images of {', '.join(unknown)} is not known; state it "
+            "(--image-size WIDTH,HEIGHT), or give --intrinsics FILE"
+        )
+    focal = GUESSED_FOCAL if settings.focal is None else settings.focal
+    shares = [focal if focal <= 10 else focal / float(s.max()) for s in size]
+    return Rig(
+        views=landmarks.views,
+        rotation=np.tile(np.eye(3), (count, 1, 1)),
+        translation=np.zeros((count, 3)),
+        intrinsics=guessed_intrinsics(np.asarray(size, np.float64), shares),
+        distortion=np.zeros((count, 5)),
+        image_size=np.asarray(size, np.float64),
+    )
+
+
+def _size(size: Float64[np.ndarray, " 2"]) -> str:
+    return f"{size[0]:.0f}×{size[1]:.0f}"
+
+
+def _sequences(landmarks: ViewLandmarks) -> np.ndarray:
+    """A number for each sequence of each subject."""
+    instants = landmarks.instants
+    return instants.subject * len(instants.sequences) + instants.sequence
+
+
+def _found(rig: Rig, some: Sightings) -> Adjusted:
+    settings = AdjustmentSettings()
+    return adjusted(placed(rig, some, settings).scene, some, settings)
+
+
+def _shares(result: Adjusted, some: Sightings) -> Float64[np.ndarray, " views"]:
+    rig = result.scene.rig
+    by_view = [agreeing_share(rig, v, result.scene.joints, some) for v in range(len(rig))]
+    return np.array([float(np.nanmean(s)) if np.isfinite(s).any() else 0.0 for s in by_view])
+
+
+def _agreeing(
+    rig: Rig, some: Sightings, time: np.ndarray, sequence: np.ndarray
+) -> tuple[list[int], tuple[Fault, ...], Adjusted]:
+    """Find the cameras of the views that agree with each other; leave out views, one by one, that do not."""
+    kept = list(range(len(rig)))
+    faults: list[tuple[int, Adjusted]] = []
+    result = _found(rig, some)
+    while len(kept) > 2 and _shares(result, some.taken(kept)).min() < WEAK_SHARE:
+        trials: list[tuple[float, int, Adjusted]] = []
+        for v in kept:
+            rest = [w for w in kept if w != v]
+            found = _found(rig.taken(rest), some.taken(rest))
+            trials.append((float(_shares(found, some.taken(rest)).min()), v, found))
+        share, out, found = max(trials, key=lambda trial: trial[0])
+        if share < WEAK_SHARE and len(kept) <= 3:
+            break
+        kept = [w for w in kept if w != out]
+        faults.append((out, found))
+        result = found
+    named = tuple(fault_of(rig, out, found.scene.joints, some, time, sequence) for out, found in faults)
+    return kept, named, result
+
+
+def _sides_put_right(result: Adjusted, some: Sightings) -> tuple[Adjusted, Sightings]:
+    """Exchange left and right where the other views say so, and adjust again."""
+    swapped: Bool[np.ndarray, "n views joints"] = swapped_sides(result.scene.rig, result.scene.joints, some)
+    if not swapped.any():
+        return result, some
+    some = some.mirrored(swapped)
+    return adjusted(result.scene, some, AdjustmentSettings()), some
+
+
+def _offsets(result: Adjusted, some: Sightings, speed: np.ndarray) -> Float64[np.ndarray, " views"]:
+    """Offsets of the clocks that are certain; 0 otherwise."""
+    offset, error = clock_offsets(result.scene, some, speed)
+    certain = np.abs(offset) > 3 * error + 0.002
+    return np.where(certain.any(), np.clip(offset, -MOST_SECONDS, MOST_SECONDS), 0.0)
+
+
+def _moved(
+    cameras: Rig, joints: Float64[np.ndarray, "n joints 3"], some: Sightings, time: np.ndarray, names: Sequence[str]
+) -> tuple[Fault, ...]:
+    found = (moved(cameras, v, joints, some, time, list(names)) for v in range(len(cameras)))
+    return tuple(fault for fault in found if fault is not None)
