@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write an indented JSON file, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def checked_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
+    """Return a file in a zip archive, unless it is one that was made to fill the memory.
+
+    Raises:
+        ValueError: It states more than 2 GB, or more than 64 MB that were compressed to less than a hundredth.
+    """
+    too_large = member.file_size > 2_000_000_000
+    if too_large or (member.file_size > 64_000_000 and member.file_size > 100 * max(member.compress_size, 1)):
+        raise ValueError(
+            f"{member.filename} states {member.file_size:,} bytes, which were compressed to {member.compress_size:,}"
+        )
+    return member
 
 
 def folder_bytes(folder: Path) -> int:

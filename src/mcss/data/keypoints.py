@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.errors import CaptureError
+from mcss.errors import CaptureError, SourceError, damage_as
 from mcss.skeletons import JOINTS, PARENTS, ROOT
 
 LABELS = "labels"
@@ -176,17 +176,15 @@ def _table(path: Path, columns: Sequence[str], setting: str) -> pa.Table:
         )
     kinds = {"frame": pa.int64(), **dict.fromkeys(columns[len(_NAMED) :], pa.float64())}
     types = {name: kinds.get(name, pa.string()) for name in columns}
-    try:
+    with damage_as(SourceError, lambda why: f"{setting}: {path} is not a table of joints ({why})"):
         if path.suffix == ".parquet":
             table = pyarrow.parquet.read_table(path)
         else:
             table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
         missing = [name for name in columns if name not in table.column_names]
         if missing:
-            raise ValueError(f"{setting}: {path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}")
+            raise SourceError(f"{setting}: {path} lacks the columns {', '.join(missing)}; expected {','.join(columns)}")
         return table.select(list(columns)).cast(pa.schema(list(types.items()))).combine_chunks()
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{setting}: {path} is not a table of joints ({error})") from error
 
 
 def _indices(column: pa.ChunkedArray, known: dict[str, int]) -> Int[np.ndarray, " lines"]:

@@ -6,6 +6,9 @@ prediction uses besides the network (`ModelParts`), each named in the header. Nu
 
 import errno
 import json
+import os
+import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mcss.errors import CheckpointError
+from mcss.errors import CheckpointError, damage_as
 from mcss.files import replacing
 from mcss.models.orientation import OrientationConfig, OrientationHead
 from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
@@ -41,14 +44,17 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected {what}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path}: not a readable safetensors file ({error}); expected {what}. Copy it again or train anew."
-        ) from error
+    with (
+        damage_as(
+            CheckpointError,
+            lambda why: (
+                f"{path}: not a readable safetensors file ({why}); expected {what}. Copy it again or train anew."
+            ),
+        ),
+        safe_open(path, framework="pt") as file,
+    ):
+        metadata = file.metadata() or {}
+        return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -59,7 +65,23 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         try:
             save_file(plain, temporary, metadata=metadata)
         except SafetensorError as error:  # such as a full disk; `replacing` says what to do
-            raise OSError(errno.EIO, str(error)) from error
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code) if number else str(error)) from error
+        _sort_header(temporary)
+
+
+def _sort_header(path: Path) -> None:
+    """Put the texts of a header in the order of their names: safetensors writes them in another order every time."""
+    with path.open("r+b") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(size))
+        texts = header.pop("__metadata__", {})
+        ordered = {"__metadata__": dict(sorted(texts.items())), **header}
+        encoded = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(encoded) <= size:
+            file.seek(8)
+            file.write(encoded.ljust(size))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +173,13 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
             f"{path}: format {metadata.get('format', 'none')!r}, expected {_FORMAT!r}: not a model written by this "
             "version of mcss. Backbone weights alone go to --weights."
         )
+    with damage_as(CheckpointError, lambda why: f"{path}: its header is damaged ({why}). Copy it again or train anew."):
+        return _model_of(state, metadata, path, kinds)
+
+
+def _model_of(
+    state: dict[str, Tensor], metadata: dict[str, str], path: Path, kinds: Sequence[type[PoseEstimator]]
+) -> ModelFile:
     joints = tuple(json.loads(metadata["joints"]))
     if joints != JOINTS:
         raise CheckpointError(

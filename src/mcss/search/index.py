@@ -7,6 +7,7 @@ readers see all of it or nothing.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Float32
 
-from mcss.errors import PoseIndexError
+from mcss.errors import PoseIndexError, damage_as
 from mcss.search.index_table import (
     IMAGE_COLUMNS,
     INDEX_VERSION,
@@ -101,8 +102,15 @@ class PoseIndex:
             raise _absent(address)
         if _POSES not in names:
             raise _foreign(address, f"its tables are {', '.join(sorted(names))}")
-        schema = database.open_table(_POSES).schema
-        metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        with _reading(address):
+            schema = database.open_table(_POSES).schema
+            metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+            return cls._opened(address, database, names, schema, metadata)
+
+    @classmethod
+    def _opened(
+        cls, address: str, database: Any, names: set[str], schema: Any, metadata: dict[str, str]
+    ) -> "PoseIndex":
         version = metadata.get("mcss.index_version")
         if version is None or _CAPTURES not in names:
             raise _foreign(address, "its table poses was not written by mcss")
@@ -166,7 +174,8 @@ class PoseIndex:
 
     def count(self, condition: Filter = NO_FILTER, capture: str | None = None) -> int:
         """Count the entries that a filter admits."""
-        return int(self._table.count_rows(_where(condition, capture) or None))
+        with self.reading():
+            return int(self._table.count_rows(_where(condition, capture) or None))
 
     def search(
         self,
@@ -196,7 +205,8 @@ class PoseIndex:
             query = query.where(where, prefilter=True)
         if exact:
             query = query.bypass_vector_index()
-        lines = query.to_arrow().to_pylist()
+        with self.reading():
+            lines = query.to_arrow().to_pylist()
         if len(lines) < top:
             self.check_names(condition)
         squared = [line.pop("_distance") for line in lines]
@@ -224,8 +234,9 @@ class PoseIndex:
 
     def table(self, columns: Sequence[str], where: str = "") -> Any:
         """Read columns of the entries that meet an SQL condition, as an Arrow table."""
-        query = self._table.search().select(list(columns))
-        return (query.where(where) if where else query).to_arrow()
+        with self.reading():
+            query = self._table.search().select(list(columns))
+            return (query.where(where) if where else query).to_arrow()
 
     def view_sequences(self, condition: Filter = NO_FILTER) -> Iterator[ViewSequence]:
         """Read the sequences of every view, holding one subject in memory at a time."""
@@ -238,8 +249,14 @@ class PoseIndex:
     ) -> Iterator[tuple[list[dict[str, Any]], Float32[np.ndarray, "n 17 3"]]]:
         """Read canonical poses in mm in batches, each with the images (`IMAGE_COLUMNS`) that show them."""
         where = " AND ".join(part for part in (condition.where(), f"{kind} IS NOT NULL") if part)
-        query = self._table.search().select([*IMAGE_COLUMNS, kind]).where(where)
-        for batch in query.to_batches(batch_size=65_536):
+        with self.reading():
+            query = self._table.search().select([*IMAGE_COLUMNS, kind]).where(where)
+            batches = iter(query.to_batches(batch_size=65_536))
+        while True:
+            with self.reading():
+                batch = next(batches, None)
+            if batch is None:
+                return
             if batch.num_rows:
                 yield batch.select(list(IMAGE_COLUMNS)).to_pylist(), poses_of(batch[kind])
 
@@ -255,7 +272,7 @@ class PoseIndex:
 
     def build_structure(self) -> int:
         """Rebuild the search structure if there are enough entries, and tidy up; returns the number of partitions."""
-        self._table.optimize(cleanup_older_than=timedelta(days=1))
+        self._written(lambda: self._table.optimize(cleanup_older_than=timedelta(days=1)))
         count = self.count()
         if count < STRUCTURED_FROM:
             return 0
@@ -274,7 +291,8 @@ class PoseIndex:
 
     def structured_count(self) -> int:
         """Count the entries that the search structure covers; the others are compared one by one."""
-        stats = self._table.index_stats(STRUCTURE)
+        with self.reading():
+            stats = self._table.index_stats(STRUCTURE)
         return 0 if stats is None else int(stats.num_indexed_rows)
 
     def remember_capture(self, capture: str, uri: str) -> None:
@@ -291,7 +309,8 @@ class PoseIndex:
 
     def captures(self) -> dict[str, str]:
         """The address at which each capture was indexed, by fingerprint."""
-        return {line["capture"]: line["uri"] for line in self._captures.to_arrow().to_pylist()}
+        with self.reading():
+            return {line["capture"]: line["uri"] for line in self._captures.to_arrow().to_pylist()}
 
     @property
     def version(self) -> int:
@@ -302,14 +321,17 @@ class PoseIndex:
         """The table as a pylance dataset, at the current version."""
         return self._table.to_lance(index_cache_size_bytes=1 << 20)  # a small cache: everything is read once
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Turn whatever damaged files of the index lead to into its error."""
+        return _reading(self.uri)
+
     def _written(self, act: Callable[[], Any]) -> Any:
-        try:
+        with damage_as(
+            PoseIndexError,
+            lambda why: f"the index at {self.uri} cannot be written ({why}). Its earlier content is kept; make room or "
+            "gain access, and run the command again",
+        ):
             return act()
-        except (OSError, RuntimeError) as error:
-            raise PoseIndexError(
-                f"the index at {self.uri} cannot be written: {error}. Its earlier content is kept; make room or gain "
-                "access, and run the command again"
-            ) from error
 
 
 def check_query(vector: Float[np.ndarray, " dim"], top: int, model: ModelIdentity, uri: str) -> None:
@@ -346,6 +368,14 @@ def _tables(database: Any, address: str) -> set[str]:
         return set(database.list_tables(limit=1000).tables)
     except (OSError, RuntimeError) as error:
         raise PoseIndexError(f"{address}: the index cannot be reached ({error}); check the address") from error
+
+
+def _reading(address: str) -> AbstractContextManager[None]:
+    return damage_as(
+        PoseIndexError,
+        lambda why: f"the index at {address} cannot be read ({why}): its files are damaged. Remove it, and create it "
+        "again with `mcss index`",
+    )
 
 
 def _absent(address: str) -> PoseIndexError:

@@ -101,17 +101,18 @@ class MemoryIndex:
         Raises:
             ImportError: FAISS is not installed; the message names the extra.
         """
-        version, dim = index.version, index.model.dim
-        dataset = index.dataset()
-        engine, order = _engine_of(dataset, dim, structured=index.structured_count() > 0)
-        # One column at a time, since a million names as text take as much memory as their embeddings.
-        columns: dict[str, Any] = {
-            name: CodedNames.of(dataset.to_table(columns=[name])[name]).take(order)
-            for name in ("capture", "subject", "sequence", "view")
-        }
-        for name in ("row", "frame", "time"):
-            columns[name] = dataset.to_table(columns=[name])[name].to_numpy()[order]
-        return cls(index.model, ImageColumns(**columns), engine, index, version)
+        with index.reading():
+            version, dim = index.version, index.model.dim
+            dataset = index.dataset()
+            engine, order = _engine_of(dataset, dim, structured=index.structured_count() > 0)
+            # One column at a time, since a million names as text take as much memory as their embeddings.
+            columns: dict[str, Any] = {
+                name: CodedNames.of(dataset.to_table(columns=[name])[name]).take(order)
+                for name in ("capture", "subject", "sequence", "view")
+            }
+            for name in ("row", "frame", "time"):
+                columns[name] = dataset.to_table(columns=[name])[name].to_numpy()[order]
+            return cls(index.model, ImageColumns(**columns), engine, index, version)
 
     @classmethod
     def of(cls, entries: Entries, model: ModelIdentity) -> "MemoryIndex":

@@ -1,13 +1,66 @@
-"""HDF5, the format of MAT files of version 7.3 and of some copies of data sets."""
+"""HDF5, the format of MAT files of version 7.3 and of some copies of data sets.
 
+What a file states is held against its size before memory is reserved: a few bytes can state any number of zeros.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def load_h5py() -> Any:
-    """Import h5py, which is an optional dependency.
+_MOST_COMPRESSION = 1100
+"""Bytes that one byte of a file can hold; deflate reaches 1032."""
+
+_FEW_BYTES = 64_000_000
+"""Bytes that any file may hold, however small it is."""
+
+
+class Hdf5File:
+    """An HDF5 file that is open for reading."""
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file, self._left = file, _FEW_BYTES + _MOST_COMPRESSION * size
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._file
+
+    def values(self, at: Any, most: int = 1 << 40) -> np.ndarray:
+        """Read an array of numbers, or of references to arrays.
+
+        Args:
+            at: Its name, or a reference to it.
+            most: The number of values that it may have.
+
+        Raises:
+            ValueError: It is something else, lies in another file, or states more than fits.
+            Exception: Whatever the bytes of a damaged file lead to.
+        """
+        import h5py
+
+        found = self._file[at]
+        what = at if isinstance(at, str) else "an array of a cell"
+        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biufO" or found.shape is None:
+            raise ValueError(f"{what} is no array of numbers")
+        if found.is_virtual or found.external or found.file.filename != self._file.filename:
+            raise ValueError(f"{what} lies in another file")
+        count = math.prod(found.shape)
+        self._left -= count * found.dtype.itemsize
+        if count > most or self._left < 0:
+            stated = " × ".join(map(str, found.shape))
+            raise ValueError(f"{what} states {stated} numbers, more than the file can hold or an array like it has")
+        return np.asarray(found[()])
+
+
+@contextmanager
+def opened_hdf5(path: Path) -> Iterator[Hdf5File]:
+    """Open a file for reading.
 
     Raises:
-        ImportError: h5py is not installed; the message names the extra.
+        ImportError: h5py, which is an optional dependency, is not installed; the message names the extra.
+        Exception: Whatever the bytes of a damaged file lead to.
     """
     try:
         import h5py
@@ -15,4 +68,5 @@ def load_h5py() -> Any:
         raise ImportError(
             "reading MAT v7.3 files needs h5py: install it with `pip install 'mcss[datasets]'`"
         ) from error
-    return h5py
+    with h5py.File(path, "r") as file:
+        yield Hdf5File(file, path.stat().st_size)

@@ -1,6 +1,7 @@
 """Settings from a file: a run's ``config.json``, or a few lines of TOML or YAML."""
 
 import json
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from mcss.errors import reason
 from mcss.training.settings import TrainSettings
 
 NO_SETTINGS = ("method_name", "capture_fingerprint", "digest", "versions", "machine", "label_instants", "files")
@@ -50,8 +52,8 @@ def read_config(path: Path, settings: TrainSettings) -> TrainSettings:
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"config: there is no file {path}; expected a run's config.json, or a TOML or YAML file.")
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         match path.suffix.lower():
             case ".json":
                 values = json.loads(text)
@@ -61,8 +63,8 @@ def _read(path: Path) -> dict[str, Any]:
                 values = yaml.safe_load(text) or {}
             case suffix:
                 raise ValueError(f"expected a name that ends in .json, .toml or .yaml, got {suffix or path.name!r}")
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"config: {path} cannot be read ({error}).") from error
+    except Exception as error:  # whatever the bytes of a damaged file lead to
+        raise ValueError(f"config: {path} cannot be read ({reason(error)}).") from error
     if not isinstance(values, dict):
         raise ValueError(f"config: {path}: expected settings by name, got a {type(values).__name__}.")
     return {str(name).replace("-", "_"): value for name, value in values.items()}
@@ -74,7 +76,10 @@ def _with_values(settings: _Settings, values: Mapping[str, Any], left: dict[str,
     groups = [each.name for each in fields(settings) if is_dataclass(getattr(settings, each.name))]  # type: ignore[arg-type]
     flat = {name: value for name, value in values.items() if name not in groups}
     for group in groups:
-        inner = {str(name).replace("-", "_"): value for name, value in (values.get(group) or {}).items()}
+        stated = values.get(group) or {}
+        if not isinstance(stated, Mapping):
+            raise ValueError(f"{path}: {group}: expected settings by name, got {_shown(stated)}.")
+        inner = {str(name).replace("-", "_"): value for name, value in stated.items()}
         rest: dict[str, Any] = {}
         own = getattr(settings, group)
         changes[group] = _with_values(own, {**{k: v for k, v in flat.items() if k in _names(own)}, **inner}, rest, path)
@@ -86,8 +91,14 @@ def _with_values(settings: _Settings, values: Mapping[str, Any], left: dict[str,
             left[name] = value
     try:
         return replace(settings, **changes)  # type: ignore[type-var]
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _shown(value: Any) -> str:
+    """Show the beginning of a value, which aliases in YAML can make endless."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 100 else text[:99] + "…"
 
 
 def _names(settings: Any) -> set[str]:
@@ -107,26 +118,26 @@ def _converted(value: Any, annotation: Any, name: str) -> Any:
             return None
         return _converted(value, next(choice for choice in choices if choice is not NoneType), name)
     if origin is Literal:
-        if value in choices:
+        if isinstance(value, str | int | float | None) and value in choices:
             return value
-        raise ValueError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}.")
+        raise ValueError(f"{name}: expected one of {', '.join(map(str, choices))}, got {_shown(value)}.")
     if origin is tuple:
         words = value.split(",") if isinstance(value, str) else value
         if isinstance(words, list | tuple) and (choices[-1] is Ellipsis or len(words) == len(choices)):
             return tuple(_converted(word, choices[0], name) for word in words)
         raise ValueError(
-            f"{name}: expected a list{'' if choices[-1] is Ellipsis else f' of {len(choices)}'}, got {value!r}."
+            f"{name}: expected a list{'' if choices[-1] is Ellipsis else f' of {len(choices)}'}, got {_shown(value)}."
         )
     if annotation is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)  # YAML takes 1e-3 for a text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif annotation is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     elif isinstance(value, annotation) and not (annotation is int and isinstance(value, bool)):
         return value
-    raise ValueError(f"{name}: expected {_KINDS[annotation]}, got {value!r}.")
+    raise ValueError(f"{name}: expected {_KINDS[annotation]}, got {_shown(value)}.")
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}

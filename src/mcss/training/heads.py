@@ -21,7 +21,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import Labels, select_labels
 from mcss.data.sampling import generator
-from mcss.errors import CaptureError
+from mcss.errors import CaptureError, CheckpointError, damage_as
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe
 from mcss.models.model import Model, Poses
@@ -314,7 +314,8 @@ def chosen_labels(run: Path, given: str | None) -> Labels:
         ValueError: Neither is known, or the run had no labels.
     """
     file = run / CONFIG
-    text = given or (json.loads(file.read_text())["labels"] if file.is_file() else None)
+    with damage_as(CheckpointError, lambda why: f"{file}: cannot be read ({why}); name the labels, as in --labels S1."):
+        text = given or (json.loads(file.read_bytes()).get("labels") if file.is_file() else None)
     if text in (None, "none"):
         raise ValueError(
             f"labels: {run} does not say whose labels it was trained with, or had none; name some, such as --labels S1."

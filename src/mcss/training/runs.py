@@ -15,7 +15,7 @@ import mcss
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels
 from mcss.data.provenance import describe_machine
-from mcss.errors import CheckpointError
+from mcss.errors import CheckpointError, damage_as
 from mcss.files import replacing, write_json
 from mcss.models.model_file import MODEL
 from mcss.training.checkpoints import CONFIG, METRICS
@@ -37,7 +37,7 @@ def check_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
         raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
     if not path.exists():
         return _digest(plain)
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = read_run_config(path)
     then, now = _with_later_settings(known, settings), json.loads(json.dumps(_decisive(plain)))
     if other := sorted(key for key in now if then.get(key) != now[key]):
         raise CheckpointError(
@@ -45,6 +45,23 @@ def check_run(out: Path, settings: TrainSettings, capture: Capture, resume: bool
             "Resume with the same command, or give another --out."
         )
     return str(known["digest"])
+
+
+def read_run_config(path: Path) -> dict[str, Any]:
+    """Read the ``config.json`` of a run.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    with damage_as(
+        CheckpointError,
+        lambda why: f"{path}: expected the settings of a run, got something that cannot be read ({why}). Restore it "
+        "from a copy, or train anew in another --out.",
+    ):
+        known: Any = json.loads(path.read_bytes())
+        if not isinstance(known, dict) or not isinstance(known.get("digest"), str):
+            raise ValueError("it has no digest of the settings")
+        return known
 
 
 def write_config(out: Path, settings: TrainSettings, capture: Capture) -> None:
@@ -75,7 +92,7 @@ def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: I
         stage = run / FIRST_STAGE
         if not (stage / MODEL).exists() or not (stage / CONFIG).exists():
             continue
-        if json.loads((stage / CONFIG).read_text(encoding="utf-8"))["digest"] == digest:
+        if read_run_config(stage / CONFIG)["digest"] == digest:
             for name in (CONFIG, METRICS, MODEL):  # the model last: with it the stage counts as finished
                 with replacing(out / FIRST_STAGE / name) as copy:
                     shutil.copyfile(stage / name, copy)

@@ -23,7 +23,7 @@ import mcss
 from mcss import metrics
 from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.data.capture import Capture
-from mcss.errors import ExportError
+from mcss.errors import ExportError, damage_as
 from mcss.evaluation.predictions import (
     EvaluationSettings,
     SplitPrediction,
@@ -221,7 +221,10 @@ def _exportable(run: Path) -> PoseNetwork:
 
 def _facts(run: Path, network: PoseNetwork, settings: ExportSettings, capture: Capture | None) -> ModelFacts:
     path = run / MODEL if run.is_dir() else run
-    with safe_open(path, framework="pt") as file:
+    with (
+        damage_as(ExportError, lambda why: f"{path}: what it says of its training cannot be read ({why}); train anew."),
+        safe_open(path, framework="pt") as file,
+    ):
         trained: dict[str, Any] = json.loads((file.metadata() or {}).get("config", "{}"))
     licence = settings.licence
     if licence is None and capture is not None and capture.fingerprint == trained.get("capture_fingerprint"):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from mcss.inference.export.runtimes import IMAGE, nncf_package
+from mcss.inference.export.runtimes import IMAGE, nncf_package, onnxruntime
 
 _BATCH = 20
 """Calibration images given to the network at a time."""
@@ -32,6 +32,8 @@ def quantised_onnx(model: Path, images: ImageBatch, float_layers: int, out: Path
         out: The quantised file.
     """
     import onnx
+
+    onnxruntime()  # before anything of it is imported, without telemetry
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

@@ -6,6 +6,7 @@ Running such a file does not need PyTorch or mcss; `docs/export.md` shows how. T
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 
 from mcss.data.capture import Capture
-from mcss.errors import ExportError
+from mcss.errors import ExportError, damage_as
 from mcss.models.prediction import Prediction
 from mcss.processes import environment
 from mcss.skeletons import JOINTS, PoseFrame
@@ -69,14 +70,16 @@ class ModelFacts:
         Raises:
             ExportError: The file was written by another version of mcss, or has other joints.
         """
-        plain: dict[str, Any] = json.loads(text)
+        with damage_as(ExportError, lambda why: f"{path}: its header is damaged ({why}); export the run again."):
+            plain = dict(json.loads(text))
         known = {field.name for field in fields(cls)}
         if set(plain) != known:
             raise ExportError(
                 f"{path}: expected a header with {sorted(known)}, got {sorted(plain)}: written by mcss "
                 f"{plain.get('mcss', 'unknown')}. Use that version, or export the run again."
             )
-        facts = cls(**{**plain, "joints": tuple(plain["joints"])})
+        with damage_as(ExportError, lambda why: f"{path}: its header is damaged ({why}); export the run again."):
+            facts = cls(**{**plain, "joints": tuple(map(str, plain["joints"]))})
         if facts.joints != JOINTS:
             raise ExportError(f"{path}: made for other joints ({', '.join(facts.joints)}); export a run of this mcss.")
         return facts
@@ -122,10 +125,8 @@ def _open_onnx(path: Path, threads: int) -> ExportedModel:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # its warnings are for the authors of the graph
-    try:
+    with damage_as(ExportError, lambda why: str(_foreign(path, why))):
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no common base
-        raise _foreign(path, str(error).splitlines()[0]) from error
     header = session.get_modelmeta().custom_metadata_map.get(HEADER)
     if header is None:
         raise _foreign(path, "it has no header of mcss")
@@ -180,7 +181,11 @@ class ExportedPredictor:
 
 
 def onnxruntime() -> Any:
-    """Import onnxruntime, which is an extra."""
+    """Import onnxruntime, which is an extra, without its telemetry.
+
+    Unless it is told before, it writes an identifier of the machine on import and looks up its maker's host.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
         import onnxruntime as runtime
     except ImportError as error:

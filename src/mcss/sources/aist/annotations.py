@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.formats.joint_names import JointSource, joint_positions
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
 from mcss.skeletons import JOINTS
 from mcss.sources.distorted_camera import DistortedCamera
 from mcss.sources.pickles import load_arrays, number_array
@@ -133,7 +133,11 @@ def read_cameras(path: Path) -> dict[str, DistortedCamera]:
         SourceError: The file is missing, is not JSON, or a camera is not as expected.
     """
     text = _text(path)
-    try:
+    with damage_as(
+        SourceError,
+        lambda why: f"{path}: expected a JSON list of cameras with name, size, matrix, rotation, translation and "
+        f"distortions, got something unreadable ({why}); unpack the cameras (cameras.zip) again",
+    ):
         cameras = {}
         for entry in json.loads(text):
             matrix = np.array(entry["matrix"], np.float64).reshape(3, 3)
@@ -146,11 +150,6 @@ def read_cameras(path: Path) -> dict[str, DistortedCamera]:
             rotation = np.asarray(cv2.Rodrigues(vector)[0], np.float64)
             name = str(entry["name"])
             cameras[name] = DistortedCamera(name, rotation, translation, matrix, distortion, (width, height))
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            f"{path}: expected a JSON list of cameras with name, size, matrix, rotation, translation and distortions, "
-            f"got something unreadable ({type(error).__name__}: {error}); unpack the cameras (cameras.zip) again"
-        ) from error
     return cameras
 
 
@@ -170,14 +169,15 @@ def read_joints(path: Path, smooth: bool) -> Float64[np.ndarray, "t 17 3"]:
     if not path.is_file() or path.stat().st_size == 0:
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
         raise SourceError(f"{path}: {what}; unpack the joints (keypoints3d.zip) again")
-    try:
-        with path.open("rb") as file:
-            joints = number_array(load_arrays(file, path.stat().st_size)[key])
-    except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise SourceError(
-            f"{path}: expected a pickle of the array {key}, got something that cannot be read "
-            f"({type(error).__name__}: {error}); unpack the joints (keypoints3d.zip) again"
-        ) from error
+    with (
+        damage_as(
+            SourceError,
+            lambda why: f"{path}: expected a pickle of the array {key}, got something that cannot be read ({why}); "
+            "unpack the joints (keypoints3d.zip) again",
+        ),
+        path.open("rb") as file,
+    ):
+        joints = number_array(load_arrays(file, path.stat().st_size)[key])
     if joints.ndim != 3 or joints.shape[1:] != (len(COCO), 3) or not len(joints):
         raise SourceError(
             f"{path}: expected {key} with N × 17 × 3 numbers, got {' × '.join(map(str, joints.shape))}; use the "

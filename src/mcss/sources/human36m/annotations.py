@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
+from mcss.files import checked_member
 from mcss.skeletons import HUMAN36M_32
-from mcss.sources.hdf5 import load_h5py
+from mcss.sources.hdf5 import opened_hdf5
 from mcss.sources.pickles import load_arrays, number_array
 from mcss.sources.rows import check_height
 
 JOINTS_32 = 32
 """Number of joints in the data set's own skeleton, of which `mcss.skeletons.HUMAN36M_32` are used."""
 
+MOST_PIXELS = 30_000_000
+"""Pixels of a mask; the cameras' images have one million."""
+
 SILHOUETTE = 1.2
 """Size of a person divided by that of the box around all 32 joints, which lie within the body. Chosen for mcss."""
-
-MOST_BYTES, MOST_COMPRESSION = 2_000_000_000, 100
-"""Limits of the poses of the whole data set, unpacked: 0.9 million poses as float64 take 700 MB, and numbers hardly
-compress."""
 
 Poses = Float64[np.ndarray, "t 32 3"]
 """World mm, +Z up; NaN where the file has no number."""
@@ -38,13 +38,13 @@ def read_poses(path: Path) -> Poses:
     cdflib = _load_cdflib()
     way_out = "unpack Poses_D3_Positions of this subject again"
     _check_not_empty(path, "the D3_Positions of a sequence", way_out)
-    try:
+    with damage_as(
+        SourceError,
+        lambda why: (
+            f"{path}: expected a CDF with the variable Pose, got something that cannot be read ({why}): {way_out}"
+        ),
+    ):
         pose = np.asarray(cdflib.CDF(path).varget("Pose"), np.float64)
-    except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise SourceError(
-            f"{path}: expected a CDF with the variable Pose, got something that cannot be read "
-            f"({type(error).__name__}: {error}): {way_out}"
-        ) from error
     if pose.ndim not in (2, 3) or pose.shape[-1] != 3 * JOINTS_32 or (pose.ndim == 3 and len(pose) != 1):
         raise SourceError(
             f"{path}: expected Pose with 1 × T × {3 * JOINTS_32} numbers, got {' × '.join(map(str, pose.shape))}; "
@@ -69,29 +69,31 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
     Raises:
         SourceError: The file is missing, empty, not MAT v7.3, cut short, or holds something else.
     """
-    h5py = load_h5py()
     way_out = "unpack Segments_mat_gt_bb of this subject again, or take boxes from the joints (setting boxes: joints)"
     _check_not_empty(path, "the ground-truth boxes of a view", way_out)
     size: tuple[int, int] | None = None
-    try:
-        with h5py.File(path, "r") as file:
-            cells = file["Masks"][()].ravel()
-            available = [index for index in wanted if index < len(cells)]
-            boxes = np.full((len(available), 4), np.nan)
-            for row, index in enumerate(available):
-                mask = np.asarray(file[cells[index]][()])  # transposed, since MATLAB stores columns
-                if mask.ndim != 2 or min(mask.shape) < 2:
-                    continue
-                size = (mask.shape[1], mask.shape[0])
-                columns, rows = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-                if len(columns):
-                    boxes[row] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-            return boxes, len(cells), size
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise SourceError(
-            f"{path}: expected a MAT file of version 7.3 with the cell Masks, got something unreadable "
-            f"({type(error).__name__}: {error}): {way_out}"
-        ) from error
+    with (
+        damage_as(
+            SourceError,
+            lambda why: (
+                f"{path}: expected a MAT file of version 7.3 with the cell Masks, got something unreadable "
+                f"({why}): {way_out}"
+            ),
+        ),
+        opened_hdf5(path) as file,
+    ):
+        cells = file.values("Masks").ravel()
+        available = [index for index in wanted if index < len(cells)]
+        boxes = np.full((len(available), 4), np.nan)
+        for row, index in enumerate(available):
+            mask = file.values(cells[index], MOST_PIXELS)  # transposed, since MATLAB stores columns
+            if mask.ndim != 2 or min(mask.shape) < 2:
+                continue
+            size = (mask.shape[1], mask.shape[0])
+            columns, rows = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            if len(columns):
+                boxes[row] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        return boxes, len(cells), size
 
 
 @lru_cache(maxsize=1)
@@ -104,9 +106,15 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
         SourceError: The file is missing, empty, cut short, or holds something else.
     """
     _check_not_empty(path, "VideoPose3D's data_3d_h36m.npz", "make it again with VideoPose3D's prepare_data_h36m.py")
-    try:
+    with damage_as(
+        SourceError,
+        lambda why: (
+            f"{path}: expected VideoPose3D's data_3d_h36m.npz with positions_3d by subject and sequence, got "
+            f"something that cannot be read ({why}); make it again with its prepare_data_h36m.py"
+        ),
+    ):
         with zipfile.ZipFile(path) as archive, archive.open("positions_3d.npy") as file:
-            size = _checked_size(archive.getinfo("positions_3d.npy"))
+            size = checked_member(archive.getinfo("positions_3d.npy")).file_size
             np.lib.format.read_magic(file)
             np.lib.format.read_array_header_1_0(file)
             table = load_arrays(file, size).item()
@@ -114,12 +122,6 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
         if sum(array.nbytes for array in arrays.values()) > size:
             raise ValueError("it states the same array for many sequences")
         sequences = {key: number_array(array) * 1000 for key, array in arrays.items()}
-    except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise SourceError(
-            f"{path}: expected VideoPose3D's data_3d_h36m.npz with positions_3d by subject and sequence, got "
-            f"something that cannot be read ({type(error).__name__}: {error}); make it again with its "
-            "prepare_data_h36m.py"
-        ) from error
     for (subject, name), poses in sequences.items():
         if poses.ndim != 3 or poses.shape[1:] != (JOINTS_32, 3):
             raise SourceError(
@@ -128,13 +130,6 @@ def read_videopose3d(path: Path) -> dict[tuple[str, str], Poses]:
             )
         check_height(f"{path} ({subject}/{name})", poses[:, HUMAN36M_32])
     return sequences
-
-
-def _checked_size(member: zipfile.ZipInfo) -> int:
-    """Return the size of a file in a zip archive, unless it is one made to fill the memory."""
-    if member.file_size > MOST_BYTES or member.file_size > MOST_COMPRESSION * max(member.compress_size, 1):
-        raise ValueError(f"{member.filename} states {member.file_size:,} bytes, compressed to {member.compress_size:,}")
-    return member.file_size
 
 
 def _check_not_empty(path: Path, what: str, way_out: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
 from mcss.sources.distorted_camera import DistortedCamera
 
 CAMERAS, SUBJECTS = 4, 11
@@ -54,14 +54,12 @@ def read_metadata(path: Path) -> Metadata:
     way_out = "it comes with the data set's code (Release-v1.2); copy it there, or give its path (setting metadata)"
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected Human3.6M's metadata.xml: {way_out}")
-    try:
+    with damage_as(
+        SourceError, lambda why: f"{path}: expected XML, got something else or half of it ({why}): {way_out}"
+    ):
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, UnicodeError, ValueError) as error:
-        raise SourceError(f"{path}: expected XML, got something else or half of it ({error}): {way_out}") from error
-    try:
+    with damage_as(SourceError, lambda why: f"{path}: expected Human3.6M's metadata, but {why}: {way_out}"):
         return Metadata(_sequences(root), tuple(_texts(_element(root, "actionnames"))), _cameras(root))
-    except (LookupError, TypeError, ValueError) as error:
-        raise SourceError(f"{path}: expected Human3.6M's metadata, but {error}: {way_out}") from error
 
 
 def _element(root: ElementTree.Element, name: str) -> ElementTree.Element:

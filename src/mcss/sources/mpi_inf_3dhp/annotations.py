@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from mcss.data.cameras import Camera, are_rotations
-from mcss.errors import SourceError
+from mcss.errors import SourceError, damage_as
 from mcss.skeletons import JOINTS
-from mcss.sources.hdf5 import load_h5py
+from mcss.sources.hdf5 import opened_hdf5
 
 JOINTS_28 = (
     "spine3",
@@ -228,16 +228,12 @@ def _variables(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
     _check_not_empty(path)
     with path.open("rb") as file:
         start = file.read(8)
-    try:
+    with damage_as(
+        SourceError,
+        lambda why: f"{path}: expected a MAT file, got something that cannot be read ({why}); {_WAY_OUT}",
+    ):
         is_hdf5 = start.startswith((b"MATLAB 7", b"\x89HDF"))
         variables = _from_hdf5(path, names) if is_hdf5 else _from_v5(path, names)
-    except ImportError:
-        raise
-    except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise SourceError(
-            f"{path}: expected a MAT file, got something that cannot be read "
-            f"({type(error).__name__}: {error}); {_WAY_OUT}"
-        ) from error
     missing = [name for name in names if name not in variables]
     if missing:
         raise SourceError(
@@ -262,12 +258,13 @@ def _from_v5(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _from_hdf5(path: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    h5py = load_h5py()
     variables: dict[str, Any] = {}
-    with h5py.File(path, "r") as file:
+    with opened_hdf5(path) as file:
         for name in names:
             if name in file:
-                value = file[name][()]
-                cell = value.dtype == object  # a cell: references to its arrays, transposed like everything
-                variables[name] = [np.asarray(file[at][()], np.float64).T for at in value.ravel()] if cell else value.T
+                value = file.values(name)
+                if value.dtype == object:  # a cell: references to its arrays, transposed like everything
+                    variables[name] = [np.asarray(file.values(at), np.float64).T for at in value.ravel()]
+                else:
+                    variables[name] = value.T
     return variables
