@@ -27,6 +27,7 @@ from mcss.data.capture import Capture
 from mcss.data.sampling import generator
 from mcss.files import FULL, write_json
 from mcss.models.backbones import Backbone
+from mcss.models.prediction import images_at_a_time
 from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
 
@@ -121,7 +122,8 @@ def cache_stages(
     shape = (len(rows), frozen.variants, side, side, channels)
     is_whole = data.exists() and data.stat().st_size == _bytes(shape)
     starts = range(0, len(rows), _CHUNK)
-    sums = _read_sums(state, key, len(starts)) if is_whole else [None] * len(starts)
+    none: list[int | None] = [None] * len(starts)
+    sums = _read_sums(state, key, len(starts)) if is_whole else none
     if not is_whole:
         _reserve(data, shape)
     maps = np.memmap(data, np.float16, "r+", shape=shape)
@@ -134,7 +136,7 @@ def cache_stages(
         return start
 
     def checksum(start: int) -> int:
-        return zlib.crc32(maps[start : start + _CHUNK])
+        return zlib.crc32(maps[start : start + _CHUNK].data)
 
     threads = torch.get_num_threads()
     # A chunk a thread is twice as fast as all threads on one chunk: a backbone's layers are too small to share out.
@@ -179,15 +181,10 @@ def _chunk_maps(
         rng = generator(variant, "cached stages", start)
         images = normalise(pixels) if settings is None else augment(pixels, settings, rng, frozen.size)
         with torch.inference_mode():
-            few = _few_images(frozen.size, device)
+            few = images_at_a_time(frozen.size, device)
             parts = [backbone(part.to(device), 0, frozen.stages).half().cpu() for part in torch.split(images, few)]
         maps = torch.cat(parts)
         yield maps.permute(0, 2, 3, 1).numpy()
-
-
-def _few_images(size: int, device: torch.device) -> int:
-    """Return how many large images a CPU takes at a time: with more, maps leave its cache, at twice the time."""
-    return _CHUNK if device.type != "cpu" or size <= 128 else max(1, 4 * 256**2 // size**2)
 
 
 def _shape(backbone: Backbone, frozen: FrozenStages) -> tuple[int, int]:

@@ -1,0 +1,151 @@
+"""Run folders and model files that are damaged end in an error that names the file."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mcss.data.keypoints import COLUMNS, _table
+from mcss.errors import CheckpointError, SourceError
+from mcss.methods.mcss import MCSS
+from mcss.models.model_file import MODEL, read_model, save_model, write_tensors
+from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.training.config_file import read_config
+from mcss.training.heads import chosen_labels
+from mcss.training.metrics_log import RunLog, read_metrics
+from mcss.training.runs import read_run_config
+from mcss.training.settings import recipe
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    torch.manual_seed(0)
+    network = PoseNetwork(NetworkConfig("resnet18", dim=8, image_size=32))
+    path = tmp_path_factory.mktemp("model") / MODEL
+    save_model(path, network, {"config": "{}"})
+    return path.read_bytes()
+
+
+def with_header(model: bytes, change: Callable[[dict[str, str]], None]) -> bytes:
+    (size,) = struct.unpack("<Q", model[:8])
+    header = json.loads(model[8 : 8 + size])
+    change(header["__metadata__"])
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + model[8 + size :]
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("joints", "["),
+        ("joints", "[" * 100_000),
+        ("network", "null"),
+        ("network", "[1]"),
+        ("network", '{"dim": "x"}'),
+        ("network", '{"dim": 1000000000000}'),
+        ("network", '{"image_size": -1}'),
+        ("architecture", "{]"),
+        ("placement", '{"stages": 77}'),
+    ],
+)
+def test_a_damaged_header_of_a_model_names_the_file(key: str, text: str, model: bytes, tmp_path: Path) -> None:
+    (tmp_path / MODEL).write_bytes(with_header(model, lambda header: header.update({key: text})))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: "):
+        read_model(tmp_path)
+
+
+def test_a_damaged_model_file_names_the_file(model: bytes, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (size,) = struct.unpack("<Q", model[:8])
+    for _ in range(40):
+        at = int(rng.integers(8 + size))
+        for damaged in (model[:at], model[:at] + rng.bytes(3) + model[at + 3 :]):
+            (tmp_path / MODEL).write_bytes(damaged)
+            try:
+                read_model(tmp_path)
+            except CheckpointError as error:
+                named = str(error)
+            else:
+                named = MODEL  # a letter of a text that nothing depends on
+            assert MODEL in named
+
+
+def test_the_same_tensors_and_texts_give_the_same_bytes(tmp_path: Path) -> None:
+    texts = {f"key {n}": "ä\\\n" * n for n in range(40)}
+    tensors = {"b": torch.arange(6.0), "a": torch.zeros(2, 3)}
+    for name in ("one", "two", "three"):
+        write_tensors(tmp_path / name, tensors, dict(sorted(texts.items(), key=lambda item: hash((name, item)))))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == (tmp_path / "three").read_bytes()
+    assert torch.equal(load_file(tmp_path / "one")["b"], tensors["b"])
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b"[]", b"{}", b'{"digest": 1}', b"{"])
+def test_a_damaged_config_of_a_run_names_the_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"config\.json: expected the settings of a run, got something"):
+        read_run_config(tmp_path / "config.json")
+    settings = recipe("fast", MCSS, "c")
+    if content not in (b"{}", b'{"digest": 1}'):  # no settings
+        with pytest.raises(ValueError, match=r"config\.json"):
+            read_config(tmp_path / "config.json", settings)
+        with pytest.raises(ValueError, match=r"config\.json|does not say whose labels"):
+            chosen_labels(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "optimiser: 3"),
+        ("a.yaml", "optimiser: [1, 2]"),
+        ("a.yaml", "steps: 1" + "0" * 400 + ".5"),
+        ("a.yaml", "metric_loss: {a: 1}"),
+        ("a.yaml", "[" * 5000),
+        ("a.toml", "a = " + "[" * 5000),
+        ("a.json", '{"lr": 1' + "0" * 400 + "}"),
+        ("a.json", '{"lr": 1' + "0" * 5000 + "}"),
+    ],
+)
+def test_settings_of_a_wrong_kind_name_the_file(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=name.replace(".", r"\.")):
+        read_config(tmp_path / name, recipe("fast", MCSS, "c"))
+
+
+def test_aliases_in_yaml_are_not_written_out(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]"] + [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]" for n in range(12)]
+    (tmp_path / "a.yaml").write_text("\n".join([*lines, "steps: *a12"]))
+    with pytest.raises(ValueError, match=r"a\.yaml: steps: expected a whole number") as error:
+        read_config(tmp_path / "a.yaml", recipe("fast", MCSS, "c"))
+    assert len(str(error.value)) < 1000
+
+
+def test_a_damaged_line_of_the_log_is_named_and_half_a_last_line_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step": 2}\n{"st')
+    assert [line["step"] for line in read_metrics(path)] == [1, 2]
+    for content in (
+        b'{"step": 1}\n\xf8{}\n{"step": 3}\n',
+        b'{"step": 1}\n[]\n',
+        b'{"step": 1}\n' + b"[" * 100_000 + b"\n",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl line 2: cannot be read .* remove this line"):
+            read_metrics(path)
+
+
+def test_a_resumed_log_does_not_continue_half_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"st')
+    RunLog(path, 0, 0.0, True, lambda *_: None)
+    assert path.read_bytes() == b'{"step": 1}\n'
+
+
+def test_a_damaged_table_of_joints_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "points.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+    with pytest.raises(SourceError, match=r"points: .*points\.parquet is not a table of joints"):
+        _table(tmp_path / "points.parquet", COLUMNS, "points")
