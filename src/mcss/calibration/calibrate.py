@@ -15,7 +15,7 @@ from mcss.calibration.swaps import swapped_sides
 from mcss.calibration.timing import MOST_SECONDS, clock_offsets, in_step, velocities
 from mcss.calibration.triangulation import RoomPoses, room_poses, smoothed, solved_joints
 from mcss.calibration.upright import upright
-from mcss.calibration.verdict import WEAK_SHARE, Verdict, judged, measured
+from mcss.calibration.verdict import WEAK_SHARE, Measures, Verdict, judged, measured
 from mcss.errors import CalibrationError
 from mcss.landmarks.view_landmarks import ViewLandmarks
 
@@ -95,13 +95,7 @@ def calibrate(
         )
     rig = _unplaced(landmarks, settings, known)
     everything = sightings_of(landmarks)
-    several = np.flatnonzero(everything.seen.sum(axis=1) > 1)
-    if len(several) * 8 < LEAST_POINTS:
-        raise CalibrationError(
-            f"only {len(several)} instants are seen by two or more views, expected at least {-(-LEAST_POINTS // 8)}; "
-            "use a longer recording"
-        )
-    chosen = several[np.linspace(0, len(several) - 1, min(len(several), settings.instants)).astype(int)]
+    chosen = _chosen(everything, settings)
     some = everything.take(chosen)
     time, sequence = landmarks.instants.time, _sequences(landmarks)
 
@@ -118,9 +112,7 @@ def calibrate(
     confidence = np.sort(some.weight * result.agreement, axis=1)[:, -2]
     room = upright(result.scene.rig, result.scene.joints, confidence, settings.height)
     cameras = result.scene.rig.in_room(room.turn, room.origin, room.scale)
-    rays = np.nan_to_num(cameras.rays(some.pixels))
-    raw = from_rays(cameras, rays, some.weight * result.agreement)
-    measures = measured(cameras, raw, room.points(result.scene.joints), some)
+    measures = _measures(cameras, room.points(result.scene.joints), some, result.agreement)
     names = [landmarks.instants.sequences[i] for i in landmarks.instants.sequence[chosen]]
     if len(kept) > 2:
         faults += _moved(cameras, room.points(result.scene.joints), some, time[chosen], names)
@@ -129,6 +121,32 @@ def calibrate(
         "the mean stature of grown-ups, 1700 mm" if settings.height is None else f"a stature of {settings.height:g} mm"
     )
     return Calibration(cameras, verdict, offsets, faults, scale, settings)
+
+
+def with_known_cameras(
+    landmarks: ViewLandmarks,
+    cameras: Rig,
+    settings: CalibrationSettings = CalibrationSettings(),
+) -> Calibration:
+    """Judge cameras that are known, by what they saw.
+
+    Args:
+        landmarks: What a detector found.
+        cameras: The cameras, in a room with +Z up and mm.
+        settings: How many instants are looked at.
+
+    Raises:
+        CalibrationError: A view has no camera, or its camera is for images of another size.
+    """
+    own = _of_views(landmarks, cameras)
+    everything = sightings_of(landmarks)
+    chosen = _chosen(everything, settings)
+    some = everything.take(chosen)
+    joints, agreement = solved_joints(own, some, AdjustmentSettings())
+    some = some.mirrored(swapped_sides(own, joints, some))
+    joints, agreement = solved_joints(own, some, AdjustmentSettings())
+    verdict = judged(_measures(own, joints, some, agreement), own.views)
+    return Calibration(own, verdict, np.zeros(len(own)), (), "the given cameras", settings)
 
 
 def triangulated(landmarks: ViewLandmarks, calibration: Calibration) -> RoomPoses:
@@ -173,20 +191,7 @@ def _unplaced(landmarks: ViewLandmarks, settings: CalibrationSettings, known: Ri
     """The cameras with what is known before they are placed."""
     count, size = len(landmarks.views), landmarks.image_size
     if known is not None:
-        absent = [view for view in landmarks.views if view not in known.views]
-        if absent:
-            raise CalibrationError(
-                f"no intrinsics for the views {', '.join(absent)}; expected cameras named "
-                f"{', '.join(landmarks.views)}, got {', '.join(known.views)}"
-            )
-        own = known.taken([known.views.index(view) for view in landmarks.views])
-        for v, view in enumerate(landmarks.views):
-            both = np.isfinite(size[v]).all() and np.isfinite(own.image_size[v]).all()
-            if both and (own.image_size[v] != size[v]).any():
-                raise CalibrationError(
-                    f"the intrinsics of {view} are for images of {_size(own.image_size[v])} pixels, the capture's are "
-                    f"of {_size(size[v])}: calibrate at the size of the footage"
-                )
+        own = _of_views(landmarks, known)
         return replace(own, rotation=np.tile(np.eye(3), (count, 1, 1)), translation=np.zeros((count, 3)))
     unknown = [view for view, s in zip(landmarks.views, size, strict=True) if not np.isfinite(s).all()]
     if unknown:
@@ -204,6 +209,42 @@ def _unplaced(landmarks: ViewLandmarks, settings: CalibrationSettings, known: Ri
         distortion=np.zeros((count, 5)),
         image_size=np.asarray(size, np.float64),
     )
+
+
+def _of_views(landmarks: ViewLandmarks, known: Rig) -> Rig:
+    """The cameras of the landmarks' views."""
+    absent = [view for view in landmarks.views if view not in known.views]
+    if absent:
+        raise CalibrationError(
+            f"no camera is given for the views {', '.join(absent)}; expected cameras named "
+            f"{', '.join(landmarks.views)}, got {', '.join(known.views)}"
+        )
+    own = known.taken([known.views.index(view) for view in landmarks.views])
+    size = landmarks.image_size
+    for v, view in enumerate(landmarks.views):
+        both = np.isfinite(size[v]).all() and np.isfinite(own.image_size[v]).all()
+        if both and (own.image_size[v] != size[v]).any():
+            raise CalibrationError(
+                f"the camera given for {view} is for images of {_size(own.image_size[v])} pixels, those of the capture "
+                f"are of {_size(size[v])}: calibrate at the size of the footage"
+            )
+    return own
+
+
+def _chosen(everything: Sightings, settings: CalibrationSettings) -> np.ndarray:
+    """Instants, evenly spread, that two or more views see."""
+    several = np.flatnonzero(everything.seen.sum(axis=1) > 1)
+    if len(several) * 8 < LEAST_POINTS:
+        raise CalibrationError(
+            f"only {len(several)} instants are seen by two or more views, expected at least {-(-LEAST_POINTS // 8)}; "
+            "use a longer recording"
+        )
+    return several[np.linspace(0, len(several) - 1, min(len(several), settings.instants)).astype(int)]
+
+
+def _measures(cameras: Rig, joints: np.ndarray, some: Sightings, agreement: np.ndarray) -> Measures:
+    rays = np.nan_to_num(cameras.rays(some.pixels))
+    return measured(cameras, from_rays(cameras, rays, some.weight * agreement), joints, some)
 
 
 def _size(size: Float64[np.ndarray, " 2"]) -> str:

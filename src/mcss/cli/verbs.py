@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, str] = {
     "Start": "start",
     "Making captures": "importing",
     "Captures": "captures",
+    "Cameras without a board": "calibrating",
     "Labels without a capture system": "labelling",
     "Training": "training",
     "Adapting to your footage": "adapting",

@@ -1,0 +1,83 @@
+"""Writing the cameras of a finished capture, whose images and labels stay as they are."""
+
+from collections.abc import Mapping
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from mcss.data.cameras import Camera
+from mcss.data.capture import Capture
+from mcss.data.schema import SCHEMA
+from mcss.data.storage import FINGERPRINT, WritingLock, fingerprint_of, open_table, table_uri
+from mcss.errors import CaptureError
+from mcss.progress import NO_PROGRESS, Progress
+
+_COLUMNS = ("camera_rotation", "camera_translation", "camera_intrinsics")
+
+
+def images_with_camera(capture: Capture) -> int:
+    """How many images of a capture have a camera."""
+    rotation = capture.cameras(np.arange(len(capture), dtype=np.int64)).rotation
+    return int(np.isfinite(rotation).all(axis=(1, 2)).sum())
+
+
+def write_cameras(
+    capture: Capture,
+    cameras: Mapping[str, Camera],
+    parts: frozenset[tuple[str, str]] | None = None,
+    progress: Progress = NO_PROGRESS,
+) -> Capture:
+    """Give the images of some views their cameras; those of other views lose theirs.
+
+    The cameras are added as a new version of the table: a kill leaves the old one or the new one. Other programs that
+    have the capture open go on with the old one.
+
+    Args:
+        capture: The capture.
+        cameras: The camera of each view, in one room for all.
+        parts: The (subject, sequence) parts whose cameras these are; all of the capture if None.
+        progress: Notified while the fingerprint is computed.
+
+    Raises:
+        CaptureError: The capture cannot be written.
+    """
+    lock = WritingLock.take(capture.uri)
+    uri = table_uri(capture.uri, "frames")
+    dataset = open_table(uri)
+    changed, fields = [], []
+    try:
+        for fragment in dataset.get_fragments():
+            rows = fragment.to_table(columns=["subject", "sequence", "view"], with_row_id=True)
+            names = zip(rows["subject"].to_pylist(), rows["sequence"].to_pylist(), strict=True)
+            chosen = np.array([parts is None or name in parts for name in names], bool)
+            if not chosen.any():
+                continue
+            rows = rows.filter(pa.array(chosen))
+            found = [cameras.get(view) for view in rows["view"].to_pylist()]
+            values = {
+                "camera_rotation": [None if c is None else c.rotation for c in found],
+                "camera_translation": [None if c is None else c.translation for c in found],
+                "camera_intrinsics": [None if c is None else c.intrinsics for c in found],
+            }
+            columns = {"_rowid": rows["_rowid"].combine_chunks()}
+            for name in _COLUMNS:
+                kind = SCHEMA.field(name).type
+                flat = [None if v is None else np.asarray(v, np.float32).reshape(kind.list_size) for v in values[name]]
+                columns[name] = pa.array(flat, kind)
+            metadata, fields = fragment.update_columns(pa.table(columns))
+            changed.append(metadata)
+        update = lance.LanceOperation.Update(updated_fragments=changed, fields_modified=fields)
+        dataset = lance.LanceDataset.commit(uri, update, read_version=dataset.version)
+        backgrounds = open_table(table_uri(capture.uri, "backgrounds"))
+        with progress.task("Checking the capture", dataset.count_rows()) as task:
+            fingerprint = fingerprint_of(capture.info, dataset, backgrounds, task)
+        dataset.update_schema_metadata({FINGERPRINT: fingerprint})
+    except OSError as error:
+        raise CaptureError(
+            f"the cameras could not be written to {capture.uri}: {error}. Make room (or correct the access rights) and "
+            "run the same command again"
+        ) from error
+    finally:
+        del lock
+    return Capture.open(capture.uri)
