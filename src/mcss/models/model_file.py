@@ -22,10 +22,10 @@ from mcss.errors import CheckpointError, damage_as
 from mcss.files import replacing
 from mcss.models.orientation import OrientationConfig, OrientationHead
 from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
+from mcss.models.run_names import located
 from mcss.models.uncertainty import FEATURES, UncertaintyHead
 from mcss.skeletons import JOINTS, PoseFrame
 
-from mcss.models.run_names import located
 MODEL = "model.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -164,6 +164,7 @@ def read_model(run: Path, kinds: Sequence[type[PoseEstimator]] = (PoseNetwork,))
     Raises:
         CheckpointError: There is no finished run, or a file of another program, joint set, kind of network or format.
     """
+    run = located(run)
     path = run / MODEL if run.is_dir() else run
     if run.is_dir() and not path.exists() and (run / CHECKPOINT).exists():
         raise CheckpointError(f"{run}: this run is not finished; go on with the same `mcss train … --resume` first.")
@@ -192,7 +193,6 @@ def _model_of(
     copy_state(network, state, path)
     about = {name: text for name, text in metadata.items() if name not in _OWN}
     return ModelFile(network.eval(), parts, about)
-    run = located(run)
 
 
 def _taken(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

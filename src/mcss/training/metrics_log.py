@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mcss.errors import CheckpointError, damage_as
 from mcss.evaluation.evaluate import Evaluation
 from mcss.files import write_text
 from mcss.methods.method import Losses
@@ -32,6 +33,8 @@ class RunLog:
         self._path, self._writes, self._also = path, writes, also
         self._images, self._before, self._begin = images, seconds, time.monotonic()
         self._last = (images, self._begin)
+        if writes:
+            _remove_half_a_line(path)
 
     def count(self, images: int) -> None:
         """Count images that were trained on."""
@@ -75,9 +78,6 @@ class RunLog:
         if self._writes:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**finite, "images": self._images, "seconds": round(seconds, 2)}) + "\n")
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
             self._also(_numbers(finite), line["step"])
 
 
@@ -90,14 +90,38 @@ def _numbers(line: dict[str, Any], prefix: str = "training/") -> dict[str, Any]:
         elif name != "step" and isinstance(value, int | float):
             numbers[f"{prefix}{name}"] = value
     return numbers
-    """Read the lines of a ``metrics.jsonl``, without a last line that a killed process left incomplete."""
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of a ``metrics.jsonl``, without a last line that a killed process left incomplete.
+
+    Raises:
+        CheckpointError: Another line is damaged; the message names it.
+    """
+    texts = path.read_bytes().split(b"\n") if path.exists() else []
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+    for number, text in enumerate(texts[:-1], start=1):
+        with _damage_in(path, number):
+            line = json.loads(text)
+            if not isinstance(line, dict):
+                raise ValueError(f"expected numbers by name, got a {type(line).__name__}")
+            lines.append(line)
     return lines
+
+
+def _damage_in(path: Path, number: int) -> AbstractContextManager[None]:
+    return damage_as(
+        CheckpointError,
+        lambda why: f"{path} line {number}: cannot be read ({why}); remove this line, which costs only a point of the "
+        "learning curve, or restore the file from a copy",
+    )
+
+
+def _remove_half_a_line(path: Path) -> None:
+    """Remove a last line that a killed process left incomplete, so that the next one does not continue it."""
+    if path.exists():
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def last_validation(path: Path) -> dict[str, float]:
