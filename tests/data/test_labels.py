@@ -5,7 +5,15 @@ import pytest
 
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
-from mcss.data.labels import Labels, label_views, labelled_images, select_labels
+from mcss.data.labels import (
+    POSE_COLUMNS,
+    Labels,
+    label_views,
+    labelled_images,
+    select_labels,
+    with_label_poses,
+    write_poses,
+)
 from mcss.data.writer import CaptureWriter
 
 
@@ -87,3 +95,71 @@ def test_unknown_subjects_and_views_are_answered_with_those_there(tiny_capture: 
 def test_unreadable_specs_say_what_can_be_written(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Labels.parse(text)
+
+
+def test_a_file_may_give_poses_in_place_of_those_of_the_capture(tiny_capture: Capture, tmp_path: Path) -> None:
+    instants = tiny_capture.instants()
+    path, some = tmp_path / "poses.csv", instants.take(np.array([5, 2, 130]))
+    write_poses(path, some, some.pose + np.array([0, 0, 1000], np.float32), np.array([0.5, 1, 0.25]))
+    labels = Labels.parse(f"@{path}")
+    assert labels.listed == (("S1", "Walking 1", 5), ("S1", "Walking 1", 2), ("S3", "Waving 1", 10))
+    changed = with_label_poses(instants, labels)
+    expected = instants.pose.copy()
+    expected[[5, 2, 130], :, 2] += 1000
+    np.testing.assert_allclose(changed.pose, expected, atol=0.06)
+    np.testing.assert_array_equal(instants.pose, tiny_capture.instants().pose)
+    assert np.flatnonzero(select_labels(changed, labels)).tolist() == [2, 5, 130]
+    train = with_label_poses(tiny_capture.instants("train"), labels)  # S3 is not in it
+    assert np.flatnonzero(select_labels(train, labels)).tolist() == [2, 5]
+
+
+def test_poses_make_instants_usable_that_have_none_in_the_capture(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(stick_part(0, 0, instants=6, labelled=False))
+    instants = writer.finish().instants()
+    pose = np.array([stick_part(0, 0, instants=6)[4 * i].pose for i in range(6)], np.float32)
+    pose[3, 4, :2] = pose[3, 0, :2]  # the left hip above the pelvis: a pose without a heading
+    write_poses(tmp_path / "poses.csv", instants.take(np.arange(1, 5)), pose[1:5], np.ones(4))
+    labels = Labels.parse(f"@{tmp_path / 'poses.csv'}")
+    changed = with_label_poses(instants, labels)
+    assert changed.heading_valid.tolist() == [False, True, True, False, True, False]
+    assert select_labels(changed, labels).tolist() == [False, True, True, False, True, False]
+    assert with_label_poses(instants, Labels.parse("all")) is instants
+
+
+def pose_table(**cells: str) -> str:
+    """A CSV with the pose of one instant, some of whose cells are others."""
+    named = {"subject": "S1", "sequence": "Walking 1", "frame": "3", "confidence": "0.5"}
+    named |= dict.fromkeys(POSE_COLUMNS, "1.5") | cells
+    named = {name: cell for name, cell in named.items() if cell != "absent"}
+    return ",".join(named) + "\n" + ",".join(named.values()) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            pose_table(**{"LWrist.z": "absent"}),
+            "has poses, but lacks the columns LWrist.z; expected x, y and z of all 17",
+        ),
+        (pose_table(**{"LWrist.z": ""}), "line 2: expected a number of mm for every joint; leave out lines"),
+        (pose_table(**{"LWrist.z": "nan"}), "line 2: expected a number of mm"),
+        (
+            pose_table() + pose_table().splitlines()[1] + "\n",
+            "line 3: S1/Walking 1 frame 3 has two poses; leave one out",
+        ),
+    ],
+)
+def test_files_of_poses_that_cannot_be_read(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "poses.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Labels.parse(f"@{path}")
+
+
+def test_a_file_of_poses_of_another_capture_is_refused(tiny_capture: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "poses.csv"
+    path.write_text(pose_table(subject="Ann"))
+    labels = Labels.parse(f"@{path}")
+    with pytest.raises(ValueError, match=r"1 of the 1 instants of .* such as Ann/Walking 1 frame 3"):
+        select_labels(with_label_poses(tiny_capture.instants(), labels), labels)

@@ -39,7 +39,7 @@ def joints_of_landmarks(points: Float64[np.ndarray, "n 33 3"]) -> Float64[np.nda
     left, right, nose = (points[:, LANDMARKS.index(name)] for name in ("left_ear", "right_ear", "nose"))
     across = left - right
     forward = nose - (left + right) / 2
-    up = np.cross(across, forward)
+    up = np.cross(forward, across)
     up /= np.maximum(np.linalg.norm(up, axis=1, keepdims=True), 1e-9)
     hip, thorax = (joints[:, JOINTS.index(name)] for name in ("Hip", "Thorax"))
     # The nose lies below the ears, and a head that looks down is seen badly: half of the way follows the neck.

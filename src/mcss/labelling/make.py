@@ -28,7 +28,7 @@ ONE_VIEW = 0.3
 _DOUBTFUL = 80.0
 """Views that are this far from their mean, in mm, leave a confidence of exp(-1)."""
 
-_NEIGHBOURS = 0.2
+_NEIGHBOURS = 0.125
 """Seconds before and after an instant that tell whether its pose is a jump."""
 
 _FEWEST_NEIGHBOURS = 4

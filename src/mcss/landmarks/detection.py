@@ -26,7 +26,8 @@ from mcss.weights import load_strictly
 LARGEST_DECODED = 2 * IMAGE_SIZE
 """Larger crops are scaled down to this side before they are warped, so that warping does not skip pixels."""
 
-BATCH_SIZE = 32
+BATCH_SIZE = 4
+"""Small enough for maps to stay in the cache of a processor, which halves its time."""
 
 MIN_PRESENCE = 0.5
 """The first look's opinion of where the person is counts only from this presence on."""

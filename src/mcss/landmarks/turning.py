@@ -85,10 +85,10 @@ def fuse_views(landmarks: ViewLandmarks) -> FusedLandmarks:
 
 
 def procrustes(
-    points: Float64[np.ndarray, "*n points 3"],
-    onto: Float64[np.ndarray, "*n points 3"],
-    weight: Float64[np.ndarray, "*n points"],
-) -> tuple[Float64[np.ndarray, "*n 3 3"], Float64[np.ndarray, "*n 1 3"]]:
+    points: Float64[np.ndarray, "*#n points 3"],
+    onto: Float64[np.ndarray, "*#n points 3"],
+    weight: Float64[np.ndarray, "*#n points"],
+) -> tuple[Float64[np.ndarray, "*#n 3 3"], Float64[np.ndarray, "*#n 1 3"]]:
     """Return the rotation and shift, ``points @ rotation + shift``, that bring points nearest to others.
 
     Reference:

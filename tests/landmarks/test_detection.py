@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from captures_for_tests import INFO, stick_part
+from mcss.data.capture import Capture
+from mcss.data.writer import CaptureWriter
+from mcss.landmarks.detection import (
+    DetectionSettings,
+    LandmarkDetector,
+    _aligned,
+    _enlarged,
+    _mapped,
+    _warped,
+    detect_landmarks,
+)
+from mcss.landmarks.view_landmarks import MIRROR
+from mcss.models.blazepose import IMAGE_SIZE
+
+
+@pytest.fixture(scope="module")
+def crops(tiny_capture: Capture) -> np.ndarray:
+    return tiny_capture.decode(tiny_capture.instants().rows[[3, 40], 1])
+
+
+def test_the_mirrored_person_has_the_mirrored_landmarks(crops: np.ndarray) -> None:
+    detector = LandmarkDetector(DetectionSettings(aligned=False))
+    found, other = detector(crops), detector(np.ascontiguousarray(crops[:, :, ::-1]))
+    np.testing.assert_allclose(other.world[:, MIRROR] * [-1, 1, 1], found.world, atol=0.05)
+    np.testing.assert_allclose(other.image[:, MIRROR] * [-1, 1] + [1, 0], found.image, atol=1e-4)
+    np.testing.assert_allclose(other.visibility[:, MIRROR], found.visibility, atol=1e-4)
+
+
+def test_without_more_looks_it_is_the_network_itself(crops: np.ndarray) -> None:
+    detector = LandmarkDetector(DetectionSettings(room=1.0, aligned=False, mirrored=False))
+    found = detector(crops)
+    pixels = torch.nn.functional.interpolate(
+        torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255, IMAGE_SIZE, mode="bilinear", align_corners=False
+    )
+    maps = pixels
+    for stage in detector._net.stages:
+        maps = stage(maps)
+    expected = detector._net.heads(maps)
+    np.testing.assert_allclose(found.world, expected.world.detach(), atol=15)  # OpenCV rounds to whole brightnesses
+    np.testing.assert_allclose(found.image * IMAGE_SIZE, expected.image[..., :2].detach(), atol=3)
+
+
+def test_a_crop_with_room_is_continued_by_its_border() -> None:
+    crop = np.zeros((1, 128, 128, 3), np.uint8)
+    crop[:, :, :64] = 200
+    seen = _warped(crop, _enlarged(1, 2.0))[0, 0].numpy() * 255
+    assert seen[:, :120].min() == pytest.approx(200, abs=0.01)
+    assert seen[:, 136:].max() == 0
+    same = _warped(crop, _enlarged(1, 1.0))[0, 0].numpy() * 255
+    assert same[128, 126] == pytest.approx(200, abs=0.01)
+    assert same[128, 129] == 0
+
+
+def test_the_second_look_is_turned_upright_and_as_large_as_the_person() -> None:
+    # Hips at the middle, the person's top to the right of them: the head points right, at 0.3 of the side.
+    transform = _aligned(np.array([[[0.5, 0.5], [0.8, 0.5]]]))
+    top = _mapped(np.array([[[128.0, 128.0], [128.0, 0.0], [256.0, 128.0]]]), transform)[0]
+    np.testing.assert_allclose(top, [[0.5, 0.5], [0.5 + 1.25 * 0.3, 0.5], [0.5, 0.5 + 1.25 * 0.3]], atol=1e-9)
+    crop = np.zeros((1, 200, 200, 3), np.uint8)
+    crop[0, 95:105, 140:160] = 255  # on the line from the hips to the head
+    seen = _warped(crop, transform)[0, 0].numpy()
+    y, x = np.nonzero(seen > 0.5)
+    assert x.mean() == pytest.approx(127.5, abs=1)  # above the hips
+    assert y.mean() == pytest.approx(128 * (1 - 0.25 / 0.375), abs=2)
+
+
+def test_a_turned_look_gives_landmarks_along_the_axes_of_the_camera(crops: np.ndarray) -> None:
+    """A person who lies on the side in the image is seen upright by a look that is turned as they are."""
+    detector = LandmarkDetector(DetectionSettings())
+    upright = _enlarged(len(crops), 1.0)
+    lying = np.ascontiguousarray(np.rot90(crops, axes=(2, 1)))  # the head points right
+    turn = np.array([[0.0, -1.0 / IMAGE_SIZE, 1.0], [1.0 / IMAGE_SIZE, 0.0, 0.0]])
+    found = detector._look(crops, upright, mirrored=True)
+    turned = detector._look(lying, np.broadcast_to(turn, upright.shape), mirrored=True)
+    expected = found.world @ np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(turned.world, expected, atol=0.5)
+    np.testing.assert_allclose(turned.image, found.image @ np.array([[0.0, 1], [-1, 0]]) + [1, 0], atol=0.01)
+
+
+def test_landmarks_of_a_capture_lie_in_the_source_images(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path, info=INFO)
+    writer.append([f for f in stick_part(0, 0, instants=3) if not (f.frame == 1 and f.view == "2")])
+    capture = writer.finish()
+    instants = capture.instants()
+    landmarks = detect_landmarks(capture, instants)
+    assert landmarks.world.shape == (3, 4, 33, 3)
+    missing = instants.rows < 0
+    assert missing.sum() == 1
+    assert np.isnan(landmarks.world[missing]).all()
+    assert np.isnan(landmarks.image[missing]).all()
+    assert landmarks.visibility[missing].max() == landmarks.presence[missing].max() == 0
+    np.testing.assert_array_equal(landmarks.seen, ~missing)
+    detector = LandmarkDetector(DetectionSettings())
+    row = instants.rows[2, 3:]
+    alone, box = detector(capture.decode(row)), capture.boxes(row)[0]
+    expected = box[:2] + alone.image[0] * (box[2:] - box[:2])
+    np.testing.assert_allclose(landmarks.image[2, 3], expected, atol=0.05)
+    assert np.isnan(landmarks.image_size).all()
+
+
+def test_a_room_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"room: expected 1 to 3 times the side of the crop, got 0\.5"):
+        DetectionSettings(room=0.5)
