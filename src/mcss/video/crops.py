@@ -17,7 +17,7 @@ from mcss.video.decoding import images_at
 class CropSettings:
     """Which frames are taken, and how people are cropped from them."""
 
-    size: int = 128
+    size: int = 256
     """Width and height of the crops in pixels."""
     margin: float = 1.15
     """Side of the crop box divided by the longer side of the person's bounding box."""
