@@ -47,7 +47,8 @@ def test_images_that_fit_are_decoded_once_and_others_for_every_batch_with_a_line
     assert isinstance(streamed, StreamedPixels)
     assert isinstance(small, DecodedPixels)
     assert told.lines == [
-        "576 images of 64×64 pixels need 0.0 GB of memory and may take 0.0 (--memory-gb), so every step decodes its own."
+        "576 images of 64×64 pixels need 0.0 GB of memory and may take 0.0 (--memory-gb), so every step decodes its "
+        "own."
     ]
 
 
@@ -75,7 +76,7 @@ def test_without_a_limit_half_of_the_free_memory_is_used(monkeypatch: pytest.Mon
     assert image_memory() == 1_500_000
     with limited_memory(2.5):
         assert image_memory() == 2_500_000_000
-    with pytest.raises(ValueError, match=r"memory_gb: expected 0 \(decode images anew for every step\) or more, got -1"):
+    with pytest.raises(ValueError, match=r"memory_gb: expected 0 \(decode images anew .*\) or more, got -1"):
         limited_memory(-1.0).__enter__()
 
 
@@ -101,6 +102,23 @@ def test_processes_share_one_copy_that_is_removed_at_the_end(tiny_capture: Captu
     assert sum(decoded for _, decoded in sums) == 1
     assert not folder.exists()
     assert "MCSS_SHARED_IMAGES" not in os.environ
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="other systems look at the free space first")
+def test_where_there_is_no_room_to_share_images_they_are_streamed(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setenv("MCSS_SHARED_IMAGES", str(tmp_path))
+    told = Talking()
+    assert isinstance(pixels_of(tiny_capture, np.arange(3), progress=told), StreamedPixels)
+    assert told.lines == [
+        f"3 images of 64×64 pixels need 0.0 GB, which {tmp_path} does not have, so every step decodes its own."
+    ]
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no locks of this kind")

@@ -422,7 +422,7 @@ def test_a_subject_or_sequences_are_held_out_for_validation(whole: Path, tmp_pat
 def test_the_empty_scene_of_each_camera_and_sequence_comes_along(whole: Path, tmp_path: Path) -> None:
     done = imported(whole, tmp_path / "capture")
     assert set(done.capture.backgrounds) == {("S1/Directions 1", name) for name in CAMERAS}
-    scene = decode_jpeg(done.capture.backgrounds["S1/Directions 1", CAMERAS[0]])
+    scene = decode_jpeg(done.capture.backgrounds["S1/Directions 1", CAMERAS[1]])  # which sees them cross the room
     assert scene.shape == (SIZE, SIZE, 3)
     assert np.abs(scene[20:].astype(int) - 90).max() < 12, "the white disc that moves is gone"
     without = imported(whole, tmp_path / "without", replace(S1, backgrounds=False))

@@ -134,13 +134,17 @@ def pixels_of(
     size = size or capture.info.image_size
     count = len(np.unique(rows[rows >= 0]))
     need, allowed = count * 3 * size * size, image_memory()
+    what = f"{count:,} images of {size}×{size} pixels need {need / 1e9:.1f} GB"
     if need <= allowed:
-        return DecodedPixels.decode(capture, rows, size, threads, progress)
-    say(
-        progress,
-        f"{count:,} images of {size}×{size} pixels need {need / 1e9:.1f} GB of memory and may take {allowed / 1e9:.1f} "
-        "(--memory-gb), so every step decodes its own.",
-    )
+        try:
+            return DecodedPixels.decode(capture, rows, size, threads, progress)
+        except _NoRoomError as error:
+            say(progress, f"{what}, which {error} does not have, so every step decodes its own.")
+    else:
+        say(
+            progress,
+            f"{what} of memory and may take {allowed / 1e9:.1f} (--memory-gb), so every step decodes its own.",
+        )
     return StreamedPixels(capture, size, threads)
 
 
@@ -211,6 +215,25 @@ def _fill(
             task.advance(len(chunk))
 
 
+class _NoRoomError(OSError):
+    """There is no room for shared images; names the folder."""
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Make a file of some bytes that are really there: writing to a mapped file on a full disk kills the process."""
+    with path.open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(path.parent).free < size:  # macOS
+                raise OSError("too little room")
+            else:
+                file.truncate(size)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _NoRoomError(str(path.parent)) from error
+
+
 def _shared(
     folder: Path,
     shape: tuple[int, int, int, int],
@@ -223,6 +246,9 @@ def _shared(
     """Map the images that another process has decoded, or decode them for all; the others wait meanwhile.
 
     The lock of a process that dies is free again, and the next one decodes anew.
+
+    Raises:
+        _NoRoomError: There is no room for them.
     """
     import fcntl  # not on Windows, where nothing is shared
 
@@ -232,7 +258,8 @@ def _shared(
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             temporary = folder / f"{key}.part"
-            pixels = np.memmap(temporary, np.uint8, "w+", shape=shape)
+            _reserve(temporary, int(np.prod(shape)))
+            pixels = np.memmap(temporary, np.uint8, "r+", shape=shape)
             _fill(pixels, capture, rows, size, threads, progress)
             temporary.rename(path)
     # "c" for a writable view, which torch asks for; nothing writes to it.

@@ -1,6 +1,6 @@
 """What the cells of an experiment need of their capture and of this machine, checked before the first of them runs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mcss.data.capture import Capture
@@ -8,7 +8,7 @@ from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants
 from mcss.experiments.runs import Cell
 from mcss.methods.recipe import OptimiserSettings
 from mcss.models.backbones import build_backbone
-from mcss.progress import NO_PROGRESS
+from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.data import TrainingData
 from mcss.training.settings import TrainSettings, stages
 
@@ -21,9 +21,13 @@ class Needs:
     known: dict[object, str | None] = field(default_factory=dict)
     """What was looked at, and what is wrong with it."""
 
-    def problems(self, cells: Iterable[Cell]) -> dict[str, str]:
+    def problems(self, cells: Sequence[Cell], progress: Progress = NO_PROGRESS) -> dict[str, str]:
         """Return why cells cannot be trained or evaluated, by name; cells without a problem are left out."""
-        found = {cell.name: self._problem(cell) for cell in cells}
+        found = {}
+        with progress.task("Looking at what runs need", len(cells)) as task:
+            for cell in cells:
+                found[cell.name] = self._problem(cell)
+                task.advance()
         return {name: problem for name, problem in found.items() if problem is not None}
 
     def _problem(self, cell: Cell) -> str | None:

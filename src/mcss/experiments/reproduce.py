@@ -228,7 +228,7 @@ def checked(
             "choose them, hold a subject out when you import, such as --validation S8."
         )
     missing = [cell for cell in cells.values() if not finished(cell, study.cells)]
-    problems = Needs(study.budget.evaluation).problems(missing)
+    problems = Needs(study.budget.evaluation).problems(missing, study.progress)
     for why in dict.fromkeys(problems.values()):
         names = dict.fromkeys(cells[name].title for name, problem in problems.items() if problem == why)
         reasons.append(f"Not available: {', '.join(names)}: {why}")
@@ -306,7 +306,7 @@ def reproduce(
         write_json(study.folder / "tuning.json", tuning)
         # The settings that were chosen are those of other cells than the ones that were looked at before.
         cells = [cell for part in parts for cell in part.cells(study) if not finished(cell, study.cells)]
-        problems = Needs(study.budget.evaluation).problems(cells)
+        problems = Needs(study.budget.evaluation).problems(cells, study.progress)
         study = replace(study, unavailable={**study.unavailable, **problems})
     made = _provenance(study, parts, command)
     if study.train:  # all parts together, so that no process is idle while there is work
