@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from mcss.data.batches import Batch
 from mcss.data.capture import Capture
+from mcss.labelling.teacher import LandmarkTeacher
 from mcss.losses import pose_l1
 from mcss.methods.mcss import MCSS, losses, taught_poses
-from mcss.models.landmark_teacher import joints_of_landmarks
 from mcss.models.model_file import load_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
@@ -125,16 +125,13 @@ def test_an_average_that_is_not_kept_cannot_teach(tiny_capture: Capture) -> None
         settings_for(tiny_capture, replace(METHOD, teacher="average"), optimiser=OptimiserSettings(steps=3))
 
 
-def test_the_joints_that_blazepose_lacks_lie_between_those_that_it_has() -> None:
-    landmarks = torch.zeros(33, 3)
-    landmarks[23], landmarks[24] = torch.tensor([100.0, 0, 0]), torch.tensor([-100.0, 0, 0])
-    landmarks[11], landmarks[12] = torch.tensor([150.0, 0, 500]), torch.tensor([-150.0, 0, 500])
-    landmarks[0], landmarks[7], landmarks[8] = (torch.tensor([x, y, 700.0]) for x, y in ((0, -100), (70, 0), (-70, 0)))
-    joints = dict(zip(JOINTS, joints_of_landmarks(landmarks), strict=True))
-    assert joints["LHip"].tolist() == [100, 0, 0]
-    assert joints["Thorax"].tolist() == [0, 0, 500]
-    assert joints["Spine"].tolist() == [0, 0, 250]
-    # 0.7 of the way from the thorax to (0, -50, 700), midway between nose and ears
-    torch.testing.assert_close(joints["Neck"], torch.tensor([0.0, -35.0, 640.0]))
-    # from the ears at (0, 0, 700) on by 0.8 of what leads there from the neck
-    torch.testing.assert_close(joints["Head"], torch.tensor([0.0, 28.0, 748.0]))
+def test_the_landmark_teacher_says_the_same_of_images_and_of_maps_of_their_first_stages() -> None:
+    teacher = LandmarkTeacher().eval()
+    images = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = teacher.poses(images)
+        resumed = teacher.poses(teacher.backbone(images, 0, 4), 4)
+    torch.testing.assert_close(whole, resumed, atol=0.1, rtol=0)
+    assert whole.shape == (2, 17, 3)
+    assert whole[:, 0].abs().max() == 0
+    assert whole[:, JOINTS.index("LHip"), 0].min() > 0  # canonical: the left hip is at +X

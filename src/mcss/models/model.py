@@ -196,8 +196,9 @@ class Model:
         pixels = np.zeros((len(crops), size, size, 3), np.uint8)
         for number, crop in enumerate(crops):
             pixels[number] = _scaled(crop, size)
-        starts = range(0, max(len(crops), 1), BATCH_SIZE)
-        return Poses.joined([self._batch(pixels[s : s + BATCH_SIZE], boxes[s : s + BATCH_SIZE]) for s in starts])
+        few = images_at_a_time(size, next(self.network.parameters()).device)
+        starts = range(0, max(len(crops), 1), few)
+        return Poses.joined([self._batch(pixels[s : s + few], boxes[s : s + few]) for s in starts])
 
     def _batch(self, pixels: UInt8[np.ndarray, "n side side 3"], crop_boxes: Float32[np.ndarray, "n 4"]) -> Poses:
         orientation_head, uncertainty_head = self.parts.orientation, self.parts.uncertainty

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcss.models.backbones import Backbone, BackboneName, build_backbone
+from mcss.models.backbones import Backbone, BackboneName, build_backbone, check_backbone_name
 from mcss.skeletons import JOINTS, PoseFrame
 
 OUTPUT_JOINTS = len(JOINTS) - 1
@@ -24,7 +24,9 @@ class NetworkConfig:
     """The network's architecture; stored with every checkpoint."""
 
     backbone: BackboneName = "resnet18"
-    """Architecture of the backbone F. With another one than the recipe's, no stages are frozen by default."""
+    """Architecture of the backbone F: resnet18, resnet34, resnet50, tf_efficientnet_lite0, blazepose, or any network of
+    timm as timm/NAME, such as timm/vit_small_patch14_dinov2. With another one than the recipe's, no stages are frozen
+    by default."""
     batchnorm_affine: bool = False
     """Keep scale and shift of the backbone's BatchNorm layers. The paper turns them off (Sec. 4)."""
     dim: int = 128
@@ -32,7 +34,8 @@ class NetworkConfig:
     embedding_norm: bool = False
     """BatchNorm without scale and shift before the L2-normalisation, to keep φ from collapsing. Not in the paper."""
     embedding_hidden: int = 0
-    """Width of a hidden layer with BatchNorm in the embedding head G; 0 for the paper's single layer."""
+    """Width of a hidden layer in the embedding head G, with BatchNorm before and after it; 0 for the paper's single
+    layer."""
     scaled_embedding: bool = False
     """Feed √dim·φ to the pose head H, so that its inputs have unit variance. Not in the paper, whose H learns
     slowly."""
@@ -44,6 +47,7 @@ class NetworkConfig:
     """Side of the square input image in pixels."""
 
     def __post_init__(self) -> None:
+        check_backbone_name(self.backbone)
         if self.dim < 2:
             raise ValueError(f"dim: expected 2 or more, got {self.dim}.")
         if self.image_size < 32:
@@ -92,7 +96,7 @@ class PoseEstimator(nn.Module):
         self.config = config
         self.frame: PoseFrame = frame
         self.encoder_frozen = False
-        self.backbone: Backbone = build_backbone(config.backbone, weights, config.batchnorm_affine)
+        self.backbone: Backbone = build_backbone(config.backbone, weights, config.batchnorm_affine, config.image_size)
         self.register_buffer("pose_mean", torch.zeros(OUTPUT_JOINTS, 3))
         self.register_buffer("pose_std", torch.ones(OUTPUT_JOINTS, 3))
 
@@ -202,7 +206,11 @@ class PoseNetwork(PoseEstimator):
         features = self.backbone.channels * side * side
         if hidden := config.embedding_hidden:
             self.embedding_head: nn.Module = nn.Sequential(
-                nn.Linear(features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, config.dim)
+                nn.BatchNorm1d(features, affine=False),  # features of very different size are learned three times as fast
+                nn.Linear(features, hidden),
+                nn.BatchNorm1d(hidden),
+                nn.ReLU(),
+                nn.Linear(hidden, config.dim),
             )
         else:
             self.embedding_head = nn.Linear(features, config.dim)

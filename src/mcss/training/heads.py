@@ -144,6 +144,18 @@ def train_orientation(
         CaptureError: The capture has no cameras.
     """
     images, true = known_orientations(capture, LabelledImages.of(instants, settings.images))
+    return fit_orientation(model, capture, images, true, settings, progress)
+
+
+def fit_orientation(
+    model: Model,
+    capture: Capture,
+    images: LabelledImages,
+    true: Orientation,
+    settings: EquipSettings,
+    progress: Progress = NO_PROGRESS,
+) -> OrientationHead:
+    """Train an orientation head for a network on images whose orientation is given."""
     with torch.random.fork_rng(devices=[]):  # the head's initial weights and dropout draw from torch's global state
         torch.manual_seed(settings.seed)
         head = OrientationHead(settings.head, *model.network.map_shape(settings.head.stages))

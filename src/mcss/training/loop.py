@@ -17,10 +17,10 @@ from mcss.data.capture import Capture
 from mcss.data.joined_batches import JoinedBatches
 from mcss.data.pixels import limited_memory, shared_images
 from mcss.errors import CheckpointError
+from mcss.labelling.teacher import LandmarkTeacher
 from mcss.methods.method import Teacher
 from mcss.methods.registry import load_estimator
 from mcss.models.blazepose import IMAGE_SIZE
-from mcss.models.landmark_teacher import LandmarkTeacher
 from mcss.models.model_file import CHECKPOINT, MODEL, save_model
 from mcss.models.pose_network import PoseEstimator
 from mcss.processes import keep_freed_memory
