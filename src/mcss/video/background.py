@@ -18,6 +18,16 @@ SAME = 14.0
 CHANGED = 20.0
 """A pixel that differs more than this from the empty scene is foreground, unless it is a shadow."""
 
+HUELESS = 14
+"""A pixel whose channels (of 255) differ by less than this is grey."""
+
+NO_COLOURS = 0.97
+"""If a larger share of the scene is grey, the camera records no colours."""
+
+TEXTURE_WINDOW, TEXTURE, TEXTURE_KEPT = 9, 4.0, 0.7
+"""Side of the windows in pixels in which texture is compared, the spread of brightness (of 255) that makes one, and how
+well it has to correlate with that of the scene to be the same."""
+
 MOVING_WEIGHT = 0.1
 """Weight of a sample at a pixel near which something moves; at a still pixel it is 1."""
 
@@ -75,11 +85,20 @@ class Exposure:
 
 
 class Foreground:
-    """Finds where an image differs from the empty scene in more than shadow, highlight or exposure."""
+    """Finds where an image differs from the empty scene in more than shadow, highlight or exposure.
+
+    A shadow has the same hue as what it falls on, so it is recognised by that. Where neither the image nor the scene
+    has any hue, as before a grey wall or in the footage of an infrared camera, equal hue says nothing: grey clothes
+    would be taken for a shadow. There a shadow is believed if it leaves the scene's texture as it is. In a camera's
+    image that has no hue at all, nothing else is excused; in colour footage, what lies between foreground above and
+    below it is kept, such as a grey shirt between head and trousers.
+    """
 
     def __init__(self, scene: EmptyScene) -> None:
         self._scene = np.asarray(cv2.GaussianBlur(scene, (3, 3), 0).round().clip(0, 255), np.uint8)
         self._exposure = Exposure(scene)
+        self._hueless = _chroma(self._scene) < HUELESS
+        self._no_colours = bool(self._hueless.mean() > NO_COLOURS)
 
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
         """Return the foreground mask of an image."""
@@ -95,8 +114,54 @@ class Foreground:
         brightness = (new * old).sum(axis=0) / np.maximum((old * old).sum(axis=0), 1.0)
         colour_kept = np.abs(new - brightness * old).max(axis=0) < 12.0
         only_lighting = (brightness > 0.5) & (brightness < 1.15) & colour_kept & (old.max(axis=0) > 40)
-        mask[mask] = ~only_lighting
-        return mask
+        excused = np.zeros_like(mask)
+        excused[mask] = only_lighting
+        return mask & ~(excused & ~self._kept(now, mask & ~excused, excused))
+
+    def _kept(
+        self,
+        now: UInt8[np.ndarray, "height width 3"],
+        sure: Bool[np.ndarray, "height width"],
+        excused: Bool[np.ndarray, "height width"],
+    ) -> Bool[np.ndarray, "height width"]:
+        """Return which pixels are kept although their hue would excuse them as shadow, because there is no hue."""
+        hueless = excused & self._hueless
+        if not hueless.any():
+            return hueless
+        hueless &= _chroma(now) < HUELESS
+        if not self._no_colours:
+            hueless &= _between(sure)
+        return hueless & ~_texture_kept(now, self._scene) if hueless.any() else hueless
+
+
+def _chroma(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
+    """Return how far the channels of each pixel differ: 0 for grey."""
+    red, green, blue = (image[..., k] for k in range(3))
+    return np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+
+
+def _between(sure: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """Return which pixels have foreground above and below them, no farther away than a third of the image."""
+    height = len(sure)
+    reach, wide = max(1, height // 3), max(1, sure.shape[1] // 20)
+    spread = cv2.dilate(sure.astype(np.uint8), np.ones((1, 2 * wide + 1), np.uint8))
+    ones = np.ones((reach, 1), np.uint8)
+    above, below = (cv2.dilate(spread, ones, anchor=(0, at)) for at in (reach - 1, 0))
+    return np.asarray((above > 0) & (below > 0), bool)
+
+
+def _texture_kept(
+    now: UInt8[np.ndarray, "height width 3"], scene: UInt8[np.ndarray, "height width 3"]
+) -> Bool[np.ndarray, "height width"]:
+    """Return around which pixels the scene has a texture that the image shows too, lighter or darker."""
+    a, b = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (now, scene))
+    window = (TEXTURE_WINDOW, TEXTURE_WINDOW)
+    mean_a, mean_b = cv2.blur(a, window), cv2.blur(b, window)
+    spread_a = np.maximum(cv2.blur(a * a, window) - mean_a**2, 0)
+    spread_b = np.maximum(cv2.blur(b * b, window) - mean_b**2, 0)
+    together = cv2.blur(a * b, window) - mean_a * mean_b
+    alike = together > TEXTURE_KEPT * np.sqrt(spread_a * spread_b)
+    return np.asarray((spread_b > TEXTURE**2) & (spread_a > (TEXTURE / 2) ** 2) & alike, bool)
 
 
 def _apart(a: Float32[np.ndarray, "*#shape 3"], b: Float32[np.ndarray, "*#shape 3"]) -> Float32[np.ndarray, "*shape"]:
