@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 from filming import Room, film, write_video
-from tflite_writing import answering
 
 import mcss
 from captures_for_tests import photo
@@ -23,7 +23,9 @@ from mcss.data.formats.npz import read_npz
 from mcss.data.formats.trc import read_trc
 from mcss.inference.locate import locate_in_image, parsed_box
 from mcss.inference.outputs import parsed_formats
+from mcss.inference.overlays import overlay
 from mcss.inference.predict import InputFile, input_files, predict_image, predict_video
+from mcss.models.orientation import SURE, Orientation
 from mcss.skeletons import JOINTS
 from mcss.video.decoding import times_of
 from mcss.video.detectors import Detections
@@ -154,7 +156,10 @@ def test_one_bad_file_does_not_stop_the_others_and_the_exit_status_says_so(
 
 def test_an_image_is_used_whole_with_a_note_or_cropped_to_a_box(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("photo.png", photo())
-    predict("photo.png", "-o", "whole", "--run", run)
+    predict("photo.png", "-o", "lost", "--run", run)
+    assert "photo.png: no person was found in it, so the whole image is used; say where" in said(capsys)
+    assert json.loads(Path("lost/photo.json").read_text())["frames"][0]["square"] == [-50, 0, 350, 400]
+    predict("photo.png", "-o", "whole", "--run", run, "--find", "whole")
     assert "photo.png: the whole image is used" in said(capsys)
     predict("photo.png", "-o", "box", "--run", run, "--box", "100,120,80,200")
     assert "whole image" not in said(capsys)
@@ -182,8 +187,12 @@ def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_n
     sequence = predict_image(model, InputFile(Path("photo.png"), "photo"), finder=two)
     assert sequence.poses.crop_boxes.tolist() == [[25, 35, 255, 265]]
     assert "2 people were found; the largest is used" in sequence.notes[0]
-    with pytest.raises(ValueError, match="photo: no person was found in it; say where they are with --box"):
-        locate_in_image(photo(), "photo", None, Told())
+    assert sequence.others == ((0, 0, 20, 40),)
+    seen = overlay(photo(), sequence, 0, 400)
+    assert (seen[40, :20] != overlay(photo(), replace(sequence, others=()), 0, 400)[40, :20]).any()
+    nobody = locate_in_image(photo(), "photo", None, Told())
+    assert nobody.notes[0].startswith("photo: no person was found in it, so the whole image is used; say where they")
+    assert (nobody.found.tolist(), nobody.crop_boxes.tolist()) == ([False], [[-50, 0, 350, 400]])
     moving: list[list[list[float]]] = [
         [] if i == 3 else [[0.0, 0, 9, 9], [30.0 + i, 20, 80 + i, 110]] for i in range(20)
     ]
@@ -196,15 +205,45 @@ def test_a_finder_chooses_the_largest_of_several_people_and_says_when_there_is_n
 
 
 def test_a_detector_is_chosen_on_the_command_line(
-    run: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cv2.imwrite("photo.png", photo())  # 300 × 400 becomes 168 × 224 for the detector, 28 from the left
-    detector = ["--find", "blazepose", "--detector-weights", str(answering(tmp_path / "d.tflite", [(3, 3, 28, 3)]))]
-    predict("photo.png", "-o", "found", "--run", run, *detector)
-    assert json.loads(Path("found/photo.json").read_text())["frames"][0]["square"] == [92, 142, 208, 258]
-    predict(str(clip), "-o", "found", "--run", run, *detector)
-    predict("photo.png", "-o", "lost", "--run", run, *detector[2:], code=1)
+    asked: list[str] = []
+
+    def load(name: str, weights: Path | None) -> Told:
+        asked.append(name)
+        return Told([[100.0, 50, 180, 250]], *([[[30.0 + i, 20, 80 + i, 110]] for i in range(20)]))
+
+    monkeypatch.setattr("mcss.inference.locate.person_detector", load)
+    cv2.imwrite("photo.png", photo())
+    predict("photo.png", "-o", "found", "--run", run, "--find", "blazepose")
+    assert json.loads(Path("found/photo.json").read_text())["frames"][0]["square"] == [25, 35, 255, 265]
+    assert "photo: 1 pose, crop box 25,35,230,230" in said(capsys)
+    predict(str(clip), "-o", "found", "--run", run, "--find", "ssdlite320_mobilenet_v3_large")
+    assert asked == ["blazepose", "ssdlite320_mobilenet_v3_large"]
+    weights = ["--detector-weights", "weights.safetensors"]
+    predict("photo.png", "-o", "lost", "--run", run, *weights, code=1)
     assert "there is no detector to load them; choose one with --find" in said(capsys)
+    predict(str(clip.parent), "-o", "lost", "--run", run, "--fuse", "--find", "whole", code=1)
+    assert "--find whole: not for the views of a moment" in said(capsys)
+
+
+def test_a_skeleton_whose_heading_is_uncertain_is_drawn_faintly(run: Path) -> None:
+    cv2.imwrite("photo.png", photo())
+    sequence = predict_image(mcss.load(run), InputFile(Path("photo.png"), "photo"), (100.0, 50.0, 80.0, 200.0))
+    assert sequence.poses.orientation is not None
+
+    def drawn(certainty: float) -> np.ndarray:
+        values = {"heading": 0, "certainty": certainty, "tilt": 0, "scale": 1 / 4000}
+        placed = {name: np.full(1, value, np.float32) for name, value in values.items()}
+        orientation = Orientation(**placed, root=np.full((1, 2), 0.5, np.float32))
+        changed = replace(sequence, poses=replace(sequence.poses, orientation=orientation))
+        beside = overlay(photo(), changed, 0, 400)
+        return beside[:, :300].astype(int) - overlay(photo(), replace(changed, poses=bare), 0, 400)[:, :300]
+
+    bare = replace(sequence.poses, orientation=None)
+    sure, unsure = np.abs(drawn(SURE)).sum(), np.abs(drawn(SURE - 0.01)).sum()
+    assert sure > 0
+    assert 0.33 < unsure / sure < 0.37
 
 
 def test_portrait_videos_are_turned_upright(run: Path) -> None:

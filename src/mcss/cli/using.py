@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
+import numpy as np
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
@@ -15,9 +15,10 @@ from mcss.cli.arguments import existing
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, load_model, show_table
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.files import temporary_folder
 from mcss.inference.export.export import ExportResult, ExportSettings, export_run
 from mcss.inference.export.runtimes import ExportFormat
-from mcss.inference.locate import parsed_box
+from mcss.inference.locate import Finders, parsed_box
 from mcss.inference.outputs import parsed_formats, write_poses
 from mcss.inference.overlays import write_overlay, write_sequence_overlay
 from mcss.inference.pose_sequence import PoseAxes, PoseSequence, smooth
@@ -35,15 +36,14 @@ from mcss.models.model import Model
 from mcss.progress import RichProgress
 from mcss.smoothing import SmoothingSettings
 from mcss.sources.videos.video_folder import Videos
-from mcss.video.detectors import DetectorName, person_detector
+from mcss.video.detectors import DetectorName
 from mcss.web.gallery import Gallery
 from mcss.web.handlers import PageHandlers
 from mcss.web.limits import Limits
 from mcss.web.server import run_server
 from mcss.web.worker import WorkerSettings
 
-Detector = Annotated[DetectorName | None, arg(metavar="DETECTOR")]
-
+Detector = Annotated[DetectorName | Literal["whole"] | None, arg(metavar="DETECTOR")]
 
 NO_INPUT = "{path}: no such file or folder; expected an image, a video, a folder of them, or a capture"
 
@@ -57,12 +57,14 @@ class PredictOptions:
     formats: str = "json,csv"
     """Files to write for each input, some of json,csv,trc,bvh,npz."""
     box: str | None = None
-    """Bounding box of the person as X,Y,WIDTH,HEIGHT in pixels, for an image or for every frame of a video. By default
-    the whole image is used, and in a video the person who moves in front of the static camera is followed."""
+    """Bounding box of the person as X,Y,WIDTH,HEIGHT in pixels, for an image or for every frame of a video, instead of
+    finding them."""
     find: Detector = None
-    """Find people in images and videos with this detector; docs/real_footage.md says what each one needs."""
+    """Find people in images and videos with this detector, or take images `whole`. By default blazepose finds the
+    largest person in an image, and in a video whoever moves in front of the static camera is followed;
+    docs/real_footage.md says more."""
     detector_weights: Path | None = None
-    """File with the weights of the detector, .safetensors or .pth (.tflite for blazepose). By default they come from
+    """File with the weights of the detector, .safetensors or .pth. By default they come with mcss (blazepose) or from
     torchvision's hub."""
     fuse: bool = False
     """Treat the videos of the folder as synchronised views, laid out as for `mcss import videos`, and fuse the poses of
@@ -122,15 +124,14 @@ def predict(
         json: Also write a summary to this file.
     """
     parsed_formats(options.formats)
-    if options.detector_weights is not None and options.find is None:
-        raise ValueError("--detector-weights: there is no detector to load them; choose one with --find")
+    finders = Finders.named(options.find, options.detector_weights)
     model = load_model(options.run)
     if is_capture(source):
         items = _predict_capture(model, Capture.open(source), out, options)
     elif options.fuse:
         items = _predict_fused(model, Path(source), out, options)
     else:
-        items = _predict_files(model, input_files(Path(source)), out, options)
+        items = _predict_files(model, input_files(Path(source)), out, options, finders)
     failed = [item for item in items if isinstance(item, FailedItem)]
     for item in failed:
         console.print(f"[red]Failed[/] {escape(item.failed)}", highlight=False, soft_wrap=True)
@@ -140,15 +141,16 @@ def predict(
         sys.exit(1)
 
 
-def _predict_files(model: Model, inputs: list[InputFile], out: Path, options: PredictOptions) -> list[Item]:
+def _predict_files(
+    model: Model, inputs: list[InputFile], out: Path, options: PredictOptions, finders: Finders
+) -> list[Item]:
     box = None if options.box is None else parsed_box(options.box)
-    detector = None if options.find is None else person_detector(options.find, options.detector_weights)
 
     def predict_file(file: InputFile) -> Item:
         if file.is_video:
-            sequence = smooth(predict_video(model, file, box, detector, RichProgress()), options.smoothing)
+            sequence = smooth(predict_video(model, file, box, finders.video, RichProgress()), options.smoothing)
         else:
-            sequence = predict_image(model, file, box, detector)
+            sequence = predict_image(model, file, box, finders.image)
         written = _write(sequence, out, options)
         if options.overlay:
             written.append(out / f"{file.name}_overlay{'.mp4' if file.is_video else '.jpg'}")
@@ -159,7 +161,9 @@ def _predict_files(model: Model, inputs: list[InputFile], out: Path, options: Pr
 
 
 def _predict_fused(model: Model, folder: Path, out: Path, options: PredictOptions) -> list[Item]:
-    with TemporaryDirectory() as temporary:
+    if options.find == "whole":
+        raise ValueError("--find whole: not for the views of a moment; leave it out, or choose a detector.")
+    with temporary_folder("mcss-views") as temporary:
         size = max(model.image_size, 16)
         settings = Videos(
             size=size,
@@ -215,10 +219,17 @@ def _write(sequence: PoseSequence, out: Path, options: PredictOptions) -> list[P
 
 def _reported(sequence: PoseSequence, written: list[Path]) -> PredictedItem:
     """Print a line about the poses of an input, and return its entry in the summary."""
-    errors = sequence.poses.error
+    errors, count = sequence.poses.error, len(sequence)
     expected_error = None if errors is None else round(float(errors.mean()), 1)
-    addition = "" if expected_error is None else f", expected error {expected_error:.0f} mm"
-    console.print(f"{escape(sequence.name)}: {len(sequence)} poses{addition}", highlight=False)
+    said = [f"{escape(sequence.name)}: {count} {'pose' if count == 1 else 'poses'}"]
+    x0, y0, x1, y1 = sequence.poses.crop_boxes[0]
+    if count == 1 and sequence.found[0] and np.isfinite(x0):
+        said.append(f"crop box {x0:.0f},{y0:.0f},{x1 - x0:.0f},{y1 - y0:.0f}")
+    if expected_error is not None:
+        said.append(f"expected error {expected_error:.0f} mm")
+    if sequence.poses.orientation is not None and (unsure := int((~sequence.poses.orientation.sure).sum())):
+        said.append("heading uncertain" + (f" in {unsure}" if count > 1 else ""))
+    console.print(", ".join(said), highlight=False)
     return PredictedItem(
         source=sequence.source,
         poses=len(sequence),
@@ -236,8 +247,9 @@ class ServeOptions:
     run: RunPath | None = None
     """Run folder or model file, by default the weights shipped with mcss."""
     find: Detector = None
-    """Find people with this detector, as in `mcss predict`. By default the whole image is used, and in a video the
-    person who moves in front of the static camera is followed; visitors can draw a box in either."""
+    """Find people with this detector, or take images `whole`, as in `mcss predict`. By default blazepose finds the
+    largest person in an image, and in a video whoever moves in front of the static camera is followed; visitors can
+    draw a box in either."""
     detector_weights: Path | None = None
     """File with the weights of the detector, as in `mcss predict`."""
     index: str | None = None
@@ -250,6 +262,8 @@ class ServeOptions:
     """Address to listen on; 0.0.0.0 admits everybody in your network, without a password."""
     port: int = 7860
     """Port to listen on; 0 takes a free one."""
+    allow_host: tuple[str, ...] = ()
+    """Other names by which browsers may call this server, such as the one that a proxy in front of it has."""
     limits: Limits = field(default_factory=Limits)
     """Limits on what visitors may upload and compute."""
 
@@ -268,24 +282,12 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
         options: What the page offers, and where it is served.
     """
     model = load_model(options.run)
-    if options.find is not None:
-        person_detector(
-            options.find, options.detector_weights
-        )  # raises an error here rather than for the first visitor
+    Finders.named(options.find, options.detector_weights)  # raises an error here rather than for the first visitor
     gallery: Gallery | None = None
     if options.index is not None:
         gallery = Gallery.of_index(options.index, model, options.capture)
     elif options.capture is not None:
         gallery = Gallery.of_capture(model, Capture.open(options.capture), options.images, RichProgress())
-
-    def started(address: str) -> None:
-        console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
-
-    try:
-        worker = WorkerSettings(options.run, options.find, options.detector_weights)
-        run_server(PageHandlers(model.name, worker, gallery, options.limits, started), options.host, options.port)
-    except KeyboardInterrupt:
-        console.print("Stopped; all temporary files are deleted.")
 
     if options.host not in ("127.0.0.1", "localhost", "::1"):
         console.print(
@@ -294,6 +296,16 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
             "you trust everybody; without --host only this computer is served.",
             soft_wrap=True,
         )
+
+    def started(address: str) -> None:
+        console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
+
+    try:
+        worker = WorkerSettings(options.run, options.find, options.detector_weights)
+        handlers = PageHandlers(model.name, worker, gallery, options.limits, started)
+        run_server(handlers, options.host, options.port, options.allow_host)
+    except KeyboardInterrupt:
+        console.print("Stopped; all temporary files are deleted.")
 
 
 @app.command

@@ -3,18 +3,19 @@
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from mcss.errors import ImageError, SourceError
+from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.models.model import MARGIN, crop_box_around, crop_box_of_whole
 from mcss.progress import Task
 from mcss.video.background import empty_scene
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.decoding import VideoFile, images, probe, times_of
-from mcss.video.detectors import PersonDetector
+from mcss.video.detectors import SHIPPED_DETECTOR, DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
 from mcss.video.person_crops import DETECTOR_SIDE, MIN_SHARE_SEEN, MOTION_SIDE, SCENE_SAMPLES
 from mcss.video.spool import ImageSpool
@@ -36,6 +37,36 @@ class PersonLocation:
     """Seconds."""
     notes: tuple[str, ...] = ()
     """Warnings for the user."""
+    others: tuple[BoundingBox, ...] = ()
+    """The other people who were found in a single image."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finders:
+    """How people are found in files for which no box is given."""
+
+    image: PersonDetector | None = SHIPPED_DETECTOR
+    """The detector for single images; None takes them whole."""
+    video: PersonDetector | None = None
+    """The detector for videos; None follows whoever moves in front of a static camera."""
+
+    @classmethod
+    def named(cls, find: DetectorName | Literal["whole"] | None, weights: Path | None = None) -> "Finders":
+        """Load the detector of that name for images and videos.
+
+        Args:
+            find: A detector; None for the usual ones; whole takes images whole, and is None for videos.
+            weights: File of the detector's weights.
+
+        Raises:
+            ValueError: There are weights, but no detector for them.
+        """
+        if find is None or find == "whole":
+            if weights is not None:
+                raise ValueError("--detector-weights: there is no detector to load them; choose one with --find")
+            return cls() if find is None else cls(image=None)
+        detector = person_detector(find, weights)
+        return cls(detector, detector)
 
 
 def parsed_box(text: str) -> BoundingBox:
@@ -53,11 +84,13 @@ def parsed_box(text: str) -> BoundingBox:
     return x, y, width, height
 
 
-def locate_in_image(image: Image, name: str, box: BoundingBox | None, finder: PersonDetector | None) -> PersonLocation:
+def locate_in_image(
+    image: Image, name: str, box: BoundingBox | None = None, finder: PersonDetector | None = SHIPPED_DETECTOR
+) -> PersonLocation:
     """Locate the person in a single image.
 
-    They are in the box if there is one, else where the finder detects somebody; without either, the whole image is
-    the crop.
+    They are in the box if there is one, else where the finder detects somebody. Without a finder, or if it detects
+    nobody, the whole image is the crop.
 
     Args:
         image: The image.
@@ -66,25 +99,31 @@ def locate_in_image(image: Image, name: str, box: BoundingBox | None, finder: Pe
         finder: A detector.
 
     Raises:
-        ImageError: The box lies outside the image, or the finder detects nobody.
+        ImageError: The box lies outside the image.
     """
     height, width = image.shape[:2]
-    notes: tuple[str, ...] = ()
+    notes, others = [], []
     if box is None and finder is not None:
-        boxes = finder.detect([image])[0].boxes
-        if not len(boxes):
-            raise ImageError(f"{name}: no person was found in it; say where they are with --box x,y,width,height")
-        largest = int(np.argmax((boxes[:, 2:] - boxes[:, :2]).prod(axis=1)))
-        x0, y0, x1, y1 = (float(value) for value in boxes[largest])
-        box = (x0, y0, x1 - x0, y1 - y0)
-        if len(boxes) > 1:
-            notes = (f"{name}: {len(boxes)} people were found; the largest is used. Choose another with --box",)
-    if box is None:
-        notes = (f"{name}: the whole image is used; say where the person is with --box x,y,width,height",)
-        crop_box = crop_box_of_whole(width, height)
-    else:
-        crop_box = crop_box_around(box, width, height, name)
-    return PersonLocation(crop_box[None], np.ones(1, bool), np.zeros(1), notes)
+        box, *others = _people(finder, image) or [None]
+        if box is None:
+            notes.append(
+                f"{name}: no person was found in it, so the whole image is used; say where they are with "
+                "--box x,y,width,height"
+            )
+        elif others:
+            notes.append(f"{name}: {1 + len(others)} people were found; the largest is used. Choose another with --box")
+    elif box is None:
+        notes.append(f"{name}: the whole image is used; say where the person is with --box x,y,width,height")
+    crop_box = crop_box_of_whole(width, height) if box is None else crop_box_around(box, width, height, name)
+    found = box is not None or finder is None
+    return PersonLocation(crop_box[None], np.array([found]), np.zeros(1), tuple(notes), tuple(others))
+
+
+def _people(finder: PersonDetector, image: Image) -> list[BoundingBox]:
+    """The bounding boxes of the people in an image, the largest first."""
+    boxes = finder.detect([image])[0].boxes
+    order = np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1), kind="stable")
+    return [(x0, y0, x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes[order].tolist()]
 
 
 def locate_in_video(path: Path, box: BoundingBox | None, finder: PersonDetector | None, task: Task) -> PersonLocation:

@@ -19,6 +19,9 @@ from mcss.viz.skeleton import draw_skeleton, front_view
 HEIGHT = 720
 """Largest height of an overlay in pixels."""
 
+FAINT = 0.35
+"""Opacity of a skeleton in an image whose heading is uncertain: it may face the other way."""
+
 _PAPER, _INK = (246, 245, 242), (40, 44, 52)
 _REACH_MM = 1150.0
 """Distance from the middle of the drawn skeleton to the border of its panel."""
@@ -44,8 +47,13 @@ def overlay(image: Image, sequence: PoseSequence, i: int, height: int) -> UInt8[
     x0, y0, x1, y1 = (round(float(value) * scale) for value in sequence.poses.crop_boxes[i])
     colour = (255, 255, 255) if sequence.found[i] else (160, 160, 160)
     cv2.rectangle(left, (x0, y0), (x1, y1), colour, 1, cv2.LINE_AA)
-    if sequence.poses.orientation is not None:
-        _draw_in_image(left, sequence.poses.take(np.array([i])).in_image()[0] * scale)
+    for box in sequence.others:
+        x, y, w, h = (round(value * scale) for value in box)
+        cv2.rectangle(left, (x, y), (x + w, y + h), (160, 160, 160), 1, cv2.LINE_AA)
+    orientation = sequence.poses.orientation
+    if orientation is not None:
+        joints = sequence.poses.take(np.array([i])).in_image()[0] * scale
+        _draw_in_image(left, joints, 1.0 if orientation.sure[i] else FAINT)
     side = min(height, 480)
     right = np.full((height, side, 3), _PAPER, np.uint8)
     top = (height - side) // 2
@@ -58,14 +66,15 @@ def _panel_text(sequence: PoseSequence, i: int) -> list[str]:
     lines = [f"{sequence.time[i]:.2f} s"] if len(sequence) > 1 else []
     if sequence.poses.error is not None:
         lines.append(f"expected error {sequence.poses.error[i]:.0f} mm")
-    if sequence.poses.heading is not None:
-        lines.append(f"turned {sequence.poses.heading[i]:+.0f} deg from the camera")
+    if (orientation := sequence.poses.orientation) is not None:
+        heading = f"turned {orientation.heading[i]:+.0f} deg from the camera"
+        lines.append(heading if orientation.sure[i] else "heading uncertain")
     if not sequence.found[i]:
-        lines.append("person not found: crop interpolated")
+        lines.append("person not found: " + ("crop interpolated" if len(sequence) > 1 else "whole image used"))
     return lines
 
 
-def _draw_in_image(image: Image, joints: Float[np.ndarray, "17 2"]) -> None:
+def _draw_in_image(image: Image, joints: Float[np.ndarray, "17 2"], opacity: float) -> None:
     """Draw joints, given in pixels, into an image that need not be square."""
     # `draw_skeleton` takes fractions of a square image, so it draws into a copy of the square around the person.
     low = np.floor(np.minimum(joints.min(axis=0), image.shape[1::-1])).astype(int) - 4
@@ -77,8 +86,15 @@ def _draw_in_image(image: Image, joints: Float[np.ndarray, "17 2"]) -> None:
     square = np.zeros((side, side, 3), np.uint8)
     inner = np.s_[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]]
     square[inner] = image[y0:y1, x0:x1]
-    draw_skeleton(square, (joints - low) / side)
+    _draw_skeleton(square, (joints - low) / side, opacity)
     image[y0:y1, x0:x1] = square[inner]
+
+
+def _draw_skeleton(image: UInt8[np.ndarray, "side side 3"], at: Float[np.ndarray, "17 2"], opacity: float) -> None:
+    """Draw joints, given as fractions of the side, with less than full opacity where they are uncertain."""
+    drawn = image.copy()
+    draw_skeleton(drawn, at)
+    cv2.addWeighted(drawn, opacity, image, 1 - opacity, 0, dst=image)
 
 
 def write_overlay(sequence: PoseSequence, source: Path, path: Path) -> None:
@@ -120,7 +136,8 @@ def write_sequence_overlay(
                 view = sequence.views[name].take(np.array([i]))
                 if view.orientation is not None:
                     # The fused pose, at the position and with the heading that this view predicts.
-                    draw_skeleton(crop, view.orientation.in_crop(sequence.poses.pose[i : i + 1])[0])
+                    joints = view.orientation.in_crop(sequence.poses.pose[i : i + 1])[0]
+                    _draw_skeleton(crop, joints, 1.0 if view.orientation.sure[0] else FAINT)
                 cells.append(crop)
             cells.append(pose_panel(sequence.poses.pose[i], size, _panel_text(sequence, i)))
             yield np.concatenate(cells, axis=1)
@@ -133,7 +150,7 @@ def write_video(path: Path, shown: Iterator[Image], times: Float[np.ndarray, " n
     av = load_av()
     ticks = Fraction(1, 90000)
     rate = Fraction(1 / float(np.median(np.diff(times)))).limit_denominator(1001) if len(times) > 1 else Fraction(1)
-    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+    with replacing(path) as temporary, av.open(str(temporary.absolute()), "w", format="mp4") as container:
         stream = None
         for image, time in zip(shown, times, strict=False):
             if stream is None:

@@ -30,7 +30,8 @@ class PoseSequence:
     time: Float64[np.ndarray, " n"]
     """Seconds."""
     found: Bool[np.ndarray, " n"]
-    """Whether the person was found in the image; elsewhere the crop box is interpolated from before and after."""
+    """Whether the person was found in the image. Elsewhere the crop box is interpolated from before and after, or is
+    the whole of a single image."""
     rate: float
     """Images per second; 1 for a single image."""
     model: str = ""
@@ -39,6 +40,8 @@ class PoseSequence:
     """Warnings for the user."""
     views: Mapping[str, Poses] = field(default_factory=dict)
     """The predictions that a fused pose was made from, by the name of the view; empty for a single view."""
+    others: tuple[tuple[float, float, float, float], ...] = ()
+    """Other people who were found in a single image: x, y, width, height in its pixels."""
 
     def __len__(self) -> int:
         return len(self.frame)

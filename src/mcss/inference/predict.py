@@ -1,5 +1,7 @@
 """Predict pose sequences from images, videos and captures."""
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,8 +19,9 @@ from mcss.inference.pose_sequence import PoseSequence, rate_of
 from mcss.models.model import Model, Poses
 from mcss.models.prediction import predict_rows
 from mcss.progress import NO_PROGRESS, Progress, Task
+from mcss.video.chapters import is_later_chapter
 from mcss.video.decoding import VIDEO_SUFFIXES, images, stated_count
-from mcss.video.detectors import PersonDetector
+from mcss.video.detectors import SHIPPED_DETECTOR, PersonDetector
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,13 @@ def is_capture(source: str) -> bool:
     return "://" in source or (Path(source) / "frames.lance").exists()
 
 
+def is_overlay(path: Path) -> bool:
+    """Whether a file is the overlay of another one's poses, which an earlier prediction wrote beside them."""
+    stem = path.stem.removesuffix("_overlay")
+    outputs = (path.with_name(f"{stem}.{ending}") for ending in ("json", "csv", "trc", "bvh", "npz"))
+    return stem != path.stem and any(map(Path.exists, outputs))
+
+
 def input_files(source: Path) -> list[InputFile]:
     """List the images and videos at a path, in natural order.
 
@@ -59,24 +69,47 @@ def input_files(source: Path) -> list[InputFile]:
     files = []
     for path in sorted(source.rglob("*"), key=lambda p: natural_order(str(p))):
         within = path.relative_to(source)
-        if path.suffix.lower() in suffixes and path.is_file() and not any(p.startswith(".") for p in within.parts):
+        if any(p.startswith(".") for p in within.parts) or is_later_chapter(path) or is_overlay(path):
+            continue
+        if path.suffix.lower() in suffixes and path.is_file():
             files.append((path, within))
     if not files:
         raise SourceError(f"{source}: no images or videos in this folder; expected {', '.join(sorted(suffixes))}")
-    stems = [str(within.with_suffix("")) for _, within in files]
     return [
-        InputFile(path, stem if stems.count(stem) == 1 else f"{stem}_{path.suffix[1:].lower()}")
-        for (path, _), stem in zip(files, stems, strict=True)
+        InputFile(path, name) for (path, _), name in zip(files, _distinct_names([w for _, w in files]), strict=True)
     ]
 
 
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return a name for each file within a folder, distinct even where a file system ignores case.
+
+    Files that share a stem get their ending too (``IMG_1_jpg``), and those that share both a number (``IMG_1_jpg_2``).
+    """
+    stems = [str(path.with_suffix("")) for path in paths]
+    folded = [stem.casefold() for stem in stems]
+    taken = {stem for stem in folded if folded.count(stem) == 1}
+    names = []
+    for path, stem in zip(paths, stems, strict=True):
+        name = stem
+        if folded.count(stem.casefold()) > 1:
+            wanted = f"{stem}_{path.suffix[1:].lower()}"
+            choices = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(2)))
+            name = next(choice for choice in choices if choice.casefold() not in taken)
+            taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
 def predict_image(
-    model: Model, source: InputFile, box: BoundingBox | None = None, finder: PersonDetector | None = None
+    model: Model,
+    source: InputFile,
+    box: BoundingBox | None = None,
+    finder: PersonDetector | None = SHIPPED_DETECTOR,
 ) -> PoseSequence:
-    """Predict the pose of the person in an image file.
+    """Predict the pose of the person in an image file; see `mcss.inference.locate.locate_in_image`.
 
     Raises:
-        ImageError: The file is not a readable image, or nobody is found in it.
+        ImageError: The file is not a readable image, or the box lies outside it.
     """
     image = read_image(source.path)
     location = locate_in_image(image, str(source.path), box, finder)
@@ -91,6 +124,7 @@ def predict_image(
         rate=1.0,
         model=model.name,
         notes=location.notes,
+        others=location.others,
     )
 
 

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 
 from mcss.skeletons import LEFT_HIP, ROOT
 
+SURE = 0.6
+"""Certainty from which on a heading is shown as such."""
+
 _METRE = 1000.0
 
 
@@ -54,6 +57,11 @@ class Orientation:
 
     def __len__(self) -> int:
         return len(self.heading)
+
+    @property
+    def sure(self) -> Bool[np.ndarray, " n"]:
+        """Whether each heading is certain enough to be shown as one; see `SURE`."""
+        return np.asarray(self.certainty >= SURE, bool)
 
     def take(self, index: Int64[np.ndarray, " k"]) -> "Orientation":
         """Select people by position, in the order of `index`."""

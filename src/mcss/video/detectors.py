@@ -12,6 +12,7 @@ Reference:
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -79,6 +80,23 @@ def person_detector(name: DetectorName, weights: Path | None = None) -> PersonDe
     if name not in DETECTORS:
         raise ValueError(f"expected one of the detectors {', '.join(DETECTORS)}, got {name!r}")
     return BlazePoseDetector(weights) if name == "blazepose" else TorchvisionDetector(name, weights)
+
+
+class _ShippedDetector:
+    """BlazePose's detector with the weights of the package; they are read when it is first used."""
+
+    def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
+        """Detect the people in each image."""
+        return _blazepose().detect(images)
+
+
+SHIPPED_DETECTOR: PersonDetector = _ShippedDetector()
+"""The detector that finds people in single images unless another one is chosen."""
+
+
+@cache
+def _blazepose() -> "BlazePoseDetector":
+    return BlazePoseDetector()
 
 
 class TorchvisionDetector:

@@ -10,13 +10,12 @@ from jaxtyping import Float, Float32
 
 from mcss.errors import ImageError, SourceError
 from mcss.images import Image, cut_out, encode_jpeg
-from mcss.inference.locate import BoundingBox, locate_in_image
+from mcss.inference.locate import BoundingBox, Finders, locate_in_image
 from mcss.inference.pose_sequence import PoseSequence, smooth
 from mcss.inference.predict import InputFile, predict_video
 from mcss.models.model import Model, Poses
 from mcss.smoothing import SmoothingSettings
 from mcss.video.decoding import images
-from mcss.video.detectors import PersonDetector
 from mcss.web.limits import Limits
 from mcss.web.uploads import MediaKind, UploadError, copy_video, read_upload, scaled_down
 
@@ -65,7 +64,7 @@ def analyse(
     kind: MediaKind,
     box: BoundingBox | None,
     limits: Limits,
-    finder: PersonDetector | None = None,
+    finders: Finders = Finders(),  # noqa: B008 (frozen)
 ) -> AnalysisResult:
     """Predict the poses of the person in an image or video.
 
@@ -75,15 +74,14 @@ def analyse(
         kind: What the file is.
         box: The person's bounding box, x, y, width, height, as fractions of the image's width and height.
         limits: What is refused.
-        finder: A detector for files without a box; without one, images are used whole and in videos whoever moves is
-            followed.
+        finders: How people are found in files without a box.
 
     Raises:
         RejectedFileError: The file cannot be used, for whatever reason.
     """
     try:
         analyse_kind = _analyse_image if kind == "image" else _analyse_video
-        return analyse_kind(model, path, box, limits, finder)
+        return analyse_kind(model, path, box, limits, finders)
     except (UploadError, ImageError, SourceError) as error:
         raise RejectedFileError(for_visitors(str(error))) from error
     except MemoryError as error:
@@ -95,11 +93,11 @@ def analyse(
 
 
 def _analyse_image(
-    model: Model, path: Path, box: BoundingBox | None, limits: Limits, finder: PersonDetector | None
+    model: Model, path: Path, box: BoundingBox | None, limits: Limits, finders: Finders
 ) -> AnalysisResult:
     image = read_upload(path, limits)
     height, width = image.shape[:2]
-    location = locate_in_image(image, "the image", _in_pixels(box, width, height), finder)
+    location = locate_in_image(image, "the image", _in_pixels(box, width, height), finders.image)
     crop_box = location.crop_boxes[0]
     sequence = PoseSequence(
         name="image",
@@ -115,14 +113,14 @@ def _analyse_image(
 
 
 def _analyse_video(
-    model: Model, path: Path, box: BoundingBox | None, limits: Limits, finder: PersonDetector | None
+    model: Model, path: Path, box: BoundingBox | None, limits: Limits, finders: Finders
 ) -> AnalysisResult:
     copy = path.with_name(f"{path.name}.copy.mp4")
     try:
         copy_video(path, copy, limits)
         first = next(images(copy))
         box_in_pixels = _in_pixels(box, first.shape[1], first.shape[0])
-        predicted = predict_video(model, InputFile(copy, "the video"), box_in_pixels, finder)
+        predicted = predict_video(model, InputFile(copy, "the video"), box_in_pixels, finders.video)
         sequence = smooth(predicted, SmoothingSettings())
         crop_boxes = np.rint(sequence.poses.crop_boxes).astype(np.int64)
         crops = [
@@ -148,9 +146,9 @@ def _result(model: Model, kind: MediaKind, sequence: PoseSequence, image: Image,
         }
         if poses.error is not None:
             frame["error"] = round(float(poses.error[i]), 1)
-            frame["sure"] = bool(poses.orientation.sure[i])
         if poses.orientation is not None:
             frame["heading"] = round(float(poses.orientation.heading[i]), 1)
+            frame["sure"] = bool(poses.orientation.sure[i])
             frame["joints"] = rounded(poses.orientation.in_crop(poses.pose)[i], 4)
         frames.append(frame)
     about = {

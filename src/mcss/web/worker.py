@@ -15,12 +15,13 @@ import threading
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from mcss.inference.locate import BoundingBox
+from mcss.inference.locate import BoundingBox, Finders
 from mcss.models.model import load
-from mcss.video.detectors import DetectorName, person_detector
+from mcss.video.detectors import DetectorName
 from mcss.web.analysis import AnalysisResult, RejectedFileError, analyse
 from mcss.web.limits import MEGABYTE, Limits
 from mcss.web.uploads import MediaKind
@@ -35,8 +36,8 @@ class WorkerSettings:
 
     run: Path | None
     """A run folder or model file; None for the weights shipped with mcss."""
-    find: DetectorName | None = None
-    """A person detector."""
+    find: DetectorName | Literal["whole"] | None = None
+    """How people are found; see `mcss.inference.locate.Finders`."""
     detector_weights: Path | None = None
     """A file of the detector's weights."""
 
@@ -138,8 +139,11 @@ def _work(pipe: Connection, settings: WorkerSettings, folder: Path, limits: Limi
     threading.Thread(target=_end_with_server, args=(folder,), daemon=True).start()
     tempfile.tempdir = str(folder)
     model = load(settings.run)
-    finder = None if settings.find is None else person_detector(settings.find, settings.detector_weights)
-    model.predict(np.zeros((64, 64, 3), np.uint8))
+    finders = Finders.named(settings.find, settings.detector_weights)
+    blank = np.zeros((64, 64, 3), np.uint8)
+    model.predict(blank)
+    if finders.image is not None:
+        finders.image.detect([blank])
     _confine(limits)
     pipe.send_bytes(b"ready")
     while True:
@@ -147,9 +151,10 @@ def _work(pipe: Connection, settings: WorkerSettings, folder: Path, limits: Limi
             job = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
+        tempfile.tempdir = str(Path(job["path"]).parent)  # of this job, and removed with it
         box = None if job["box"] is None else (job["box"][0], job["box"][1], job["box"][2], job["box"][3])
         try:
-            result = analyse(model, Path(job["path"]), job["kind"], box, limits, finder)
+            result = analyse(model, Path(job["path"]), job["kind"], box, limits, finders)
         except RejectedFileError as error:
             pipe.send_bytes(json.dumps({"error": str(error)}).encode())
             continue
