@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import secrets
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +100,34 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write an indented JSON file, completely or not at all."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Yield a new folder among the system's temporary files, which is removed when the block ends.
+
+    What a killed process left of a folder of the same name is removed first.
+    """
+    parent = Path(tempfile.gettempdir())
+    if hasattr(os, "getuid"):
+        for left in parent.glob(f"{name}-*/.lock"):
+            with contextlib.suppress(OSError):
+                if left.parent.stat(follow_symlinks=False).st_uid == os.getuid():
+                    handle = locked(left)
+                    try:
+                        shutil.rmtree(left.parent, ignore_errors=True)
+                    finally:
+                        os.close(handle)
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    handle = -1
+    try:
+        with contextlib.suppress(OSError):  # without locks nobody removes it
+            handle = locked(folder / ".lock")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle >= 0:
+            os.close(handle)
 
 
 def checked_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:

@@ -3,10 +3,12 @@
 import ctypes
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -49,9 +51,22 @@ def is_running(process: int) -> bool:
     return True
 
 
-def one_thread_each() -> AbstractContextManager[None]:
-    """Let processes that are started within this context use one thread each, so that they do not compete."""
-    return environment(dict.fromkeys(_ONE_THREAD, "1"))
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Let processes that are started within this context use one thread each, and leave Ctrl-C to this process.
+
+    They would compete otherwise, and show a traceback each if they were stopped while they are being started.
+    """
+    with environment(dict.fromkeys(_ONE_THREAD, "1")):
+        if not hasattr(signal, "pthread_sigmask"):  # Windows
+            yield
+            return
+        resource_tracker.ensure_running()  # or it would be started with the first worker, and unblock the signal
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

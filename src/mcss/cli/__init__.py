@@ -1,7 +1,9 @@
 """The command line: ``mcss VERB …``. Only this package prints, and only it ends the program."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
@@ -20,6 +22,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; errors that a user can mend are one message, without a traceback."""
     given = list(sys.argv[1:] if args is None else args)
     errors = Console(stderr=True)
+    _stop_on_termination()
     try:
         match given:
             case [] | ["-h" | "--help"]:
@@ -28,15 +31,29 @@ def main(args: Sequence[str] | None = None) -> None:
                 print(f"mcss {mcss.__version__}")
             case _:
                 _run(given)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         errors.print("\n[yellow]Stopped.[/] Finished work is kept; the same command (train: with --resume) continues.")
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, TerminatedError) else 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `mcss … | head`: nobody reads on
         sys.exit(1)
     except MENDABLE as error:
         errors.print(f"[red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
+
+
+class TerminatedError(KeyboardInterrupt):
+    """The program is asked to end by SIGTERM, as systems and schedulers do; it ends as with Ctrl-C."""
+
+
+def _stop_on_termination() -> None:
+    """Tidy up when the program is asked to end, instead of leaving temporary files with pictures."""
+
+    def stop(number: int, frame: object) -> None:
+        raise TerminatedError
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _run(args: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import cv2
 
 from mcss.errors import SourceError
-from mcss.processes import end_with_parent, one_thread_each, processors
+from mcss.processes import end_with_parent, processors, starting_workers
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -152,7 +152,7 @@ def _in_processes(
             while True:
                 while len(running) < processes and (item := next(queue, None)) is not None:
                     in_progress.append(item)
-                    with one_thread_each():
+                    with starting_workers():
                         running[pool.submit(work, item, Report())] = item
                 if not running:
                     return

@@ -6,7 +6,9 @@ analysed by `mcss.web.worker`, one after the other in order of arrival.
 
 import asyncio
 import secrets
+import shutil
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,6 +68,8 @@ class PageHandlers:
     turn: asyncio.Lock | None = None
     waiting: int = 0
     """Files that are being received, are waiting or are being processed."""
+    places: Counter[str] = field(default_factory=Counter)
+    """The same for each address."""
 
     @asynccontextmanager
     async def open(self, _: Any) -> AsyncIterator[None]:
@@ -111,16 +115,22 @@ class PageHandlers:
     async def analyse(self, request: "Request") -> "Response":
         """Receive a file, and answer with what the model predicts from it."""
         box = _box(request.query_params.get("box"))
-        if self.waiting >= self.limits.waiting:
+        address = request.client.host if request.client else ""
+        if self.waiting >= self.limits.waiting or self.places[address] >= self.limits.files:
             async for _ in _chunks(request, self.limits):
                 pass
+            if self.places[address] >= self.limits.files:
+                raise RequestError(503, f"{self.limits.files} of your files are being processed; wait for one of them")
             raise RequestError(503, "there are too many visitors at the moment; try again in a minute")
         assert self.folder is not None
         assert self.worker is not None
         assert self.turn is not None
-        path = self.folder / secrets.token_hex(16)
+        job = self.folder / secrets.token_hex(16)
+        path = job / "file"
         self.waiting += 1
+        self.places[address] += 1
         try:
+            job.mkdir()
             head = await _receive(request, path, self.limits)
             try:
                 kind = kind_of(head)
@@ -135,7 +145,10 @@ class PageHandlers:
                     raise RequestError(422, str(error)) from error
         finally:
             self.waiting -= 1
-            path.unlink(missing_ok=True)
+            self.places[address] -= 1
+            if not self.places[address]:
+                del self.places[address]
+            await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)  # with whatever the worker left there
         return json_response({"id": self.results.keep(result), **result.about})
 
     def result(self, request: "Request") -> "Response":
@@ -245,10 +258,17 @@ async def _chunks(request: "Request", limits: Limits) -> AsyncIterator[bytes]:
 
     size = 0
     chunks = request.stream()
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + limits.upload_seconds
     while size < 4 * limits.upload_bytes:
+        left = deadline - clock()
         try:
-            chunk = await asyncio.wait_for(anext(chunks, None), limits.patience)
+            chunk = await asyncio.wait_for(anext(chunks, None), min(limits.patience, max(left, 0)))
         except TimeoutError:
+            if left < limits.patience:
+                raise RequestError(
+                    408, f"the file did not arrive within {limits.upload_seconds:g} s; send a smaller one"
+                ) from None
             raise RequestError(408, f"no data arrived for {limits.patience:g} s; send the file again") from None
         except ClientDisconnect:
             raise RequestError(400, "the visitor has disconnected") from None

@@ -23,13 +23,23 @@ class Limits:
     """Most memory in megabytes for processing one file, beyond what the model needs (not on Windows and macOS)."""
     patience: float = 30.0
     """Seconds without data after which an upload is given up."""
+    upload_seconds: float = 300.0
+    """Longest time in seconds for receiving one file."""
+    header_seconds: float = 10.0
+    """Longest time in seconds until a request has said what it wants."""
+    files: int = 4
+    """Most files of one address that are received, wait or are processed at a time."""
+    connections: int = 60
+    """Most open connections of one address; a browser uses six."""
 
     def __post_init__(self) -> None:
-        for name in ("upload_mb", "megapixels", "seconds", "work_seconds", "memory_mb", "patience"):
+        positive = ("upload_mb", "megapixels", "seconds", "work_seconds", "memory_mb", "patience", "upload_seconds")
+        for name in (*positive, "header_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}.")
-        if self.waiting < 1:
-            raise ValueError(f"waiting: expected 1 or more, got {self.waiting}.")
+        for name in ("waiting", "files", "connections"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {getattr(self, name)}.")
 
     @property
     def upload_bytes(self) -> int:

@@ -1,6 +1,8 @@
 """The web server of ``mcss serve``: the page, and a few addresses that answer in JSON."""
 
+import ipaddress
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,12 +20,13 @@ PAGE = Path(__file__).with_name("page")
 """The files of the page."""
 
 
-def application(handlers: PageHandlers, host: str) -> "Starlette":
+def application(handlers: PageHandlers, host: str, allowed: Sequence[str] = ()) -> "Starlette":
     """Build the server's application.
 
     Args:
         handlers: The handlers of requests.
         host: The address that it listens on, which requests must name.
+        allowed: Other names by which it may be called.
 
     Raises:
         ImportError: The extra serve is not installed.
@@ -64,7 +67,7 @@ def application(handlers: PageHandlers, host: str) -> "Starlette":
             Route("/api/gallery/{image}/image", handlers.gallery_image),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
-        middleware=[Middleware(OriginGuard, host=host)],
+        middleware=[Middleware(OriginGuard, host=host, allowed=allowed)],
         exception_handlers=dict.fromkeys(handled, failed),
         lifespan=handlers.open,
     )
@@ -80,11 +83,22 @@ _HEADERS = {
 
 
 class OriginGuard:
-    """Middleware that refuses requests of other web sites, and forbids the page to contact other hosts."""
+    """Middleware that refuses requests of other web sites, and forbids the page to contact other hosts.
 
-    def __init__(self, app: Any, host: str) -> None:
+    A server that listens on all addresses answers to any of them and to the computer's name, but to no other name: a
+    web site could make its own name lead to this computer.
+    """
+
+    def __init__(self, app: Any, host: str, allowed: Sequence[str] = ()) -> None:
         self._app = app
-        self._hosts = None if host in ("0.0.0.0", "::") else {host, "localhost", "127.0.0.1", "::1"}
+        self._any_address = host in ("0.0.0.0", "::")
+        own = {host, "localhost", "127.0.0.1", "::1", *allowed}
+        if self._any_address:
+            own |= {socket.gethostname(), f"{socket.gethostname()}.local"}
+        self._hosts = frozenset(name.lower() for name in own)
+
+    def _answers_to(self, name: str) -> bool:
+        return name.lower() in self._hosts or (self._any_address and _is_address(name))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Handle one request."""
@@ -94,8 +108,9 @@ class OriginGuard:
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         host, origin = headers.get("host", ""), headers.get("origin")
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if self._hosts is not None and name.strip("[]") not in self._hosts:
-            await json_response({"error": f"this server does not answer to the name {name}"}, 421)(scope, receive, send)
+        if not self._answers_to(name.strip("[]")):
+            message = f"this server does not answer to the name {name}; start it with --allow-host {name} if it should"
+            await json_response({"error": message}, 421)(scope, receive, send)
             return
         if scope["method"] not in ("GET", "HEAD") and origin is not None and origin.split("://", 1)[-1] != host:
             await json_response({"error": "files are accepted only from this server's own page"}, 403)(
@@ -111,21 +126,34 @@ class OriginGuard:
         await self._app(scope, receive, guarded)
 
 
-def run_server(handlers: PageHandlers, host: str, port: int) -> None:
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def run_server(handlers: PageHandlers, host: str, port: int, allowed: Sequence[str] = ()) -> None:
     """Serve until stopped.
 
     Args:
         handlers: The handlers of requests.
         host: Address to listen on.
         port: Port to listen on; 0 for any that is free.
+        allowed: Other names by which it may be called.
 
     Raises:
         ImportError: The extra serve is not installed.
         OSError: The address cannot be used.
     """
     uvicorn = _load_uvicorn()
+    from mcss.web.connections import protocol_of  # needs Uvicorn
+
     config = uvicorn.Config(
-        application(handlers, host),
+        application(handlers, host, allowed),
+        http=protocol_of(handlers.limits),
+        ws="none",
         log_level="warning",
         access_log=False,
         server_header=False,

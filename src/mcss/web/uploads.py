@@ -124,7 +124,8 @@ def copy_video(path: Path, copy: Path, limits: Limits) -> None:
     with closing(ImageSpool()) as spool:
         try:
             # Naming the demuxer keeps a file from passing for a playlist, which could make FFmpeg open other files.
-            with av.open(str(path), format=container, options={"protocol_whitelist": "file"}) as opened:
+            options = {"protocol_whitelist": "file"}
+            with av.open(str(path), format=container, options=options, metadata_errors="replace") as opened:
                 _collect(opened, limits, spool, times)
         except av.error.FFmpegError as error:
             if not len(spool):

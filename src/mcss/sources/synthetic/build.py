@@ -15,7 +15,7 @@ from mcss.data.capture import Capture
 from mcss.data.schema import CaptureInfo, Selector
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
-from mcss.processes import end_with_parent, one_thread_each, processors
+from mcss.processes import end_with_parent, processors, starting_workers
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.performances import ACTIONS, NEW_ACTIONS
 from mcss.sources.synthetic.sequences import (
@@ -109,7 +109,7 @@ def _in_processes(jobs: list[Job], processes: int) -> Iterator[list[RenderedSequ
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_process) as pool:
         running: deque[Future[list[RenderedSequence]]] = deque()
         try:
-            with one_thread_each():
+            with starting_workers():
                 # Three jobs per process are submitted, so that no process is idle while a long job is awaited.
                 for job in islice(queue, 3 * processes):
                     running.append(pool.submit(render_sequences, *job))
