@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mcss.files import replacing, write_json, write_text
+from mcss.files import replacing, temporary_folder, write_json, write_text
 
 KILLED = """
 import os, signal, sys
@@ -149,3 +149,44 @@ def test_a_link_where_the_temporary_file_would_be_is_not_followed(tmp_path: Path
     (tmp_path / ".kept.txt.part").symlink_to(tmp_path / "other.txt")
     write_text(tmp_path / "kept.txt", "new")
     assert (tmp_path / "other.txt").read_text() == "not ours"
+
+
+TEMPORARY = """
+import sys
+import mcss.cli
+from mcss.files import temporary_folder
+
+def predict(_):
+    with temporary_folder("mcss-test") as folder:
+        (folder / "picture.jpg").write_bytes(b"somebody")
+        print(folder, flush=True)
+        sys.stdin.read()
+
+mcss.cli._run = predict
+mcss.cli.main(["predict"])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_temporary_pictures_go_with_the_program_or_with_the_next_one(
+    number: signal.Signals, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", TEMPORARY]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        folder = Path(process.stdout.readline().strip())
+        assert sorted(names(folder)) == [".lock", "picture.jpg"]
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        with temporary_folder("mcss-test"):  # a program that runs keeps its own
+            assert folder.is_dir()
+        process.send_signal(number)
+        _, said = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert folder.is_dir() == (number == signal.SIGKILL)
+    with temporary_folder("mcss-test"):
+        assert not folder.exists()
+    assert names(tmp_path) == []

@@ -1,7 +1,13 @@
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from mcss.processes import starting_workers
 
 SCRIPT = """
 import multiprocessing, os, time
@@ -25,3 +31,16 @@ def test_the_processes_of_a_killed_program_end_with_it(tmp_path: Path) -> None:
         # The pipe closes when the last process that holds it has ended.
         rest, _ = program.communicate(timeout=60)
     assert rest == b""
+
+
+def _show_mask() -> None:
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []), os.environ["OMP_NUM_THREADS"], flush=True)
+
+
+def test_workers_that_are_being_started_leave_ctrl_c_to_their_parent(capfd: pytest.CaptureFixture[str]) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_show_mask)
+    with starting_workers():
+        process.start()
+    process.join()
+    assert capfd.readouterr().out == "True 1\n"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
