@@ -164,10 +164,12 @@ add_sources()
 
 def show_next(capture: Capture) -> None:
     """Say what to do with a new capture."""
-    place = escape(capture.uri)
-    labelled = capture.instants().heading_valid.any()
-    train = f"mcss train mcss --capture {place} --labels {'all' if labelled else 'none --init shipped'}"
-    console.print(f"Next: [bold]mcss doctor {place}[/] checks it, then [bold]{train}[/] trains on it.", soft_wrap=True)
+    place, instants = escape(capture.uri), capture.instants()
+    if instants.heading_valid.any():
+        then = f"mcss train mcss --capture {place} --labels all"
+    else:
+        then = f"mcss adapt {place}" if len(capture.views) > 1 else f"mcss predict {place} -o poses"
+    console.print(f"Next: [bold]mcss doctor {place}[/] checks it, then [bold]{then}[/].", soft_wrap=True)
 
 
 def _show_result(result: ImportResult, json: Path | None) -> None:
