@@ -17,6 +17,7 @@ from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.video.chapters import chapters_of
 from mcss.video.display import Display, Picture
+from mcss.video.image_sequences import RATE, images_of_sequence, is_image_sequence, times_of_sequence
 from mcss.video.stamps import EVEN, is_even, nearest, rate_of_stamps
 
 VIDEO_SUFFIXES = frozenset(
@@ -58,7 +59,7 @@ class VideoFile:
     @property
     def name(self) -> str:
         """The view's name: the file's name without its suffix, composed (NFC) however the file system spells it."""
-        return unicodedata.normalize("NFC", self.path.stem)
+        return unicodedata.normalize("NFC", self.path.name if self.path.is_dir() else self.path.stem)
 
     @property
     def seconds(self) -> Float64[np.ndarray, " images"]:
@@ -74,12 +75,21 @@ class VideoFile:
         return int(nearest(self.seconds, np.array([seconds]))[0])
 
 
-def probe(path: Path) -> VideoFile:
+def probe(path: Path, image_rate: float = RATE) -> VideoFile:
     """Read the properties of a video file.
+
+    Args:
+        path: The first file of a take, or a folder of numbered images.
+        image_rate: Images per second of such a folder.
 
     Raises:
         SourceError: The file is missing, empty, not a video, or was cut off so that its index is lost.
     """
+    if is_image_sequence(path):
+        height, width = next(images_of_sequence(path)).shape[:2]
+        seconds = times_of_sequence(path, image_rate)
+        even = is_even(seconds, image_rate)
+        return VideoFile(path, width, height, image_rate, len(seconds), even, stamps=seconds)
     _check_not_empty(path)
     parts = [_scanned(part) for part in chapters_of(path)]
     count, keyframe_count = sum(len(part.stamps) for part in parts), sum(part.keyframes for part in parts)
@@ -290,12 +300,17 @@ def decoded_frames(path: Path) -> Iterator[Picture]:
         SourceError: The file cannot be opened at all, or the shape of its images changes.
     """
     av = load_av()
+    if is_image_sequence(path):
+        display = Display(path, None)
+        for i, image in enumerate(images_of_sequence(path)):
+            yield display.picture(av.VideoFrame.from_ndarray(image, format="rgb24"), i)
+        return
     number = itertools.count()
-    display: Display | None = None
+    shown: Display | None = None
     for part, file in enumerate(chapters_of(path)):
         with _opened(file) as (container, stream):
             stream.thread_type = "AUTO"
-            display = Display(file, stream) if display is None else display.continued(file, stream)
+            shown = Display(file, stream) if shown is None else shown.continued(file, stream)
             frames = container.decode(stream)
             while True:
                 try:
@@ -304,7 +319,7 @@ def decoded_frames(path: Path) -> Iterator[Picture]:
                     frame = None
                 if frame is None:
                     break
-                yield display.picture(frame, next(number), part)
+                yield shown.picture(frame, next(number), part)
 
 
 def pictures_of(video: VideoFile) -> Iterator[Picture]:

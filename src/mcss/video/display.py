@@ -83,11 +83,11 @@ class Picture:
 
 
 class Display:
-    """Shows the pictures of one video stream, all in the size of the first one."""
+    """Shows the pictures of one video stream, or of a folder of images, all in the size of the first one."""
 
     def __init__(self, path: Path, stream: Any) -> None:
         self._path, self._stream = path, stream
-        self._aspect = _pixel_aspect(stream.sample_aspect_ratio)
+        self._aspect = _pixel_aspect(None if stream is None else stream.sample_aspect_ratio)
         self._first: tuple[int, int] | None = None
         self._latest = (0, 0)
         self._size = (0, 0)
@@ -115,8 +115,8 @@ class Display:
 
     def _check_shape(self, stored: tuple[int, int], number: int) -> None:
         """Refuse a picture that cannot be shown in the size of the first one without distortion."""
-        context = self._stream.codec_context
-        aspects = {self._aspect, _pixel_aspect(context.sample_aspect_ratio), Fraction(1)}
+        stated = None if self._stream is None else self._stream.codec_context.sample_aspect_ratio
+        aspects = {self._aspect, _pixel_aspect(stated), Fraction(1)}
         wanted = self._size[0] / self._size[1]
         if all(abs(stored[0] * aspect / stored[1] / wanted - 1) > SAME_SHAPE for aspect in aspects):
             raise SourceError(

@@ -13,6 +13,7 @@ from mcss.data.instants import natural_order
 from mcss.errors import SourceError, damage_as
 from mcss.video.chapters import is_later_chapter
 from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile, probe
+from mcss.video.image_sequences import RATE, is_image_sequence
 
 BESIDE_VIDEOS = frozenset(
     {".json", ".toml", ".txt", ".md", ".csv", ".yaml", ".yml", ".ini", ".log", ".xml", ".db", ".lnk", ".png", ".jpg"}
@@ -51,12 +52,13 @@ class Recording:
         return self.views[0].rate
 
 
-def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Recording]:
+def find_recordings(folder: Path, problems: list[str] | None = None, image_rate: float = RATE) -> list[Recording]:
     """Find the recordings in a folder, in natural order; every file is opened.
 
     Args:
-        folder: ``subject/sequence/view.mp4``, or the views of one recording.
+        folder: ``subject/sequence/view.mp4``, or the views of one recording; a view may be a folder of images.
         problems: Receives what is wrong with recordings, which are then left out; if None, that is an error.
+        image_rate: Images per second of views that are folders of images.
 
     Raises:
         SourceError: There is no folder, or no video in it, the layout is another one, or a file is not a video; the
@@ -67,7 +69,7 @@ def find_recordings(folder: Path, problems: list[str] | None = None) -> list[Rec
     for (subject, sequence), paths in video_files(folder).items():
         try:
             _check_names(paths, subject, sequence)
-            recordings.append(Recording(subject, sequence, tuple(map(_probed, paths))))
+            recordings.append(Recording(subject, sequence, tuple(_probed(path, image_rate) for path in paths)))
         except SourceError as problem:
             faults.append(str(problem))
     if faults and (problems is None or not recordings):
@@ -101,9 +103,9 @@ def left_out_note(folder: Path) -> list[str]:
     ]
 
 
-def _probed(path: Path) -> VideoFile:
+def _probed(path: Path, image_rate: float) -> VideoFile:
     with damage_as(SourceError, lambda why: f"{path}: cannot be read as a video ({why}); copy it again, or remove it"):
-        return probe(path)
+        return probe(path, image_rate)
 
 
 def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
@@ -115,12 +117,16 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
     if not folder.is_dir():
         found = "got a file" if folder.exists() else "but there is no such folder"
         raise SourceError(f"{folder}: expected a folder of videos, {found}")
-    layout = "expected subject/sequence/view.mp4, or the views of one recording directly in the folder"
+    layout = (
+        "expected subject/sequence/view.mp4, or the views of one recording directly in the folder; a folder of "
+        "numbered images may be a view too"
+    )
     files: dict[tuple[str, ...], list[Path]] = defaultdict(list)
     for path in sorted(folder.rglob("*"), key=lambda p: natural_order(str(p))):
         within = tuple(unicodedata.normalize("NFC", part) for part in path.relative_to(folder).parts)
         hidden = any(part.startswith(".") for part in within)
-        if path.suffix.lower() in VIDEO_SUFFIXES and not hidden and not is_later_chapter(path):
+        video = path.suffix.lower() in VIDEO_SUFFIXES and not is_later_chapter(path)
+        if not hidden and (video or is_image_sequence(path)):
             files[within[:-1]].append(path)
     if not files:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))

@@ -27,6 +27,7 @@ from mcss.sources.videos.video_sequence import VideoSequence, clock_warnings, ti
 from mcss.video.boxes import interpolated_boxes
 from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile
 from mcss.video.detectors import DetectorName, person_detector
+from mcss.video.image_sequences import RATE
 from mcss.video.person_crops import PersonSearch, ViewToCrop
 from mcss.video.recordings import Recording, ViewName, find_recordings, left_out_note, video_files
 from mcss.video.sync.clocks import Clocks, Timeline, read_clocks, timeline
@@ -65,6 +66,8 @@ class Videos(Source):
     """Take image i of every view as one instant even if the folder has a `sync.json`."""
     background: Path | None = None
     """A folder of images or videos of the empty scene: `view.jpg`, or in subject/ or subject/sequence/."""
+    image_rate: float = RATE
+    """Images per second of views that are folders of numbered images."""
     licence: str = "not stated"
     """The terms under which the footage may be used."""
     poses: PoseSettings = field(default_factory=PoseSettings)
@@ -84,7 +87,7 @@ class Videos(Source):
     def list_contents(self, folder: Path, out: str | Path, progress: Progress) -> FolderContents:
         """Find the recordings in the folder and check all files; see `Source.list_contents`."""
         problems: list[str] = []
-        recordings = find_recordings(folder, problems)
+        recordings = find_recordings(folder, problems, self.image_rate)
         clocks = {} if self.ignore_sync else read_clocks(folder, recordings)
         usable: list[_UsableRecording] = []
         for recording in recordings:

@@ -58,6 +58,11 @@ Clocks = Mapping[str, Clock]
 """The clock of each view of a recording."""
 
 
+def measured_clock(view: VideoFile, start: float, pace: float, confidence: float, evidence: Evidence) -> Clock:
+    """Return the clock of a view with what identifies its file, rounded to what can be measured."""
+    return Clock(round(start, 6), round(pace, 9), view.rate, view.count, round(confidence, 4), evidence)
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """Which image of each view shows each instant (multi-view frame)."""

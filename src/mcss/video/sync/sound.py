@@ -1,5 +1,6 @@
 """The sound of videos: how much later one recording of the same sound starts than another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int16
 
-from mcss.video.decoding import load_av, start_time
+from mcss.video.chapters import chapters_of
+from mcss.video.decoding import VideoFile, load_av, open_container
 
 RATE = 16_000
 """Samples per second to which sound is resampled."""
@@ -17,6 +19,12 @@ COARSE = 100
 
 WINDOW = 4.0
 """Seconds of sound that are compared at a time for the exact lag."""
+
+GAP = 0.02
+"""Seconds by which a piece of sound may stand off the end of the one before it without leaving a gap."""
+
+MOST_CHANNELS = 4
+"""Number of channels of a camera that are compared with those of another one."""
 
 TOLERANCE = 0.003
 """Seconds by which the lags of windows may differ and still agree."""
@@ -35,32 +43,87 @@ class Sound:
         return len(self.samples) < RATE // 4 or float(np.abs(self.samples.astype(np.int32)).max()) < 16
 
 
-def sound_of(path: Path) -> Sound | None:
-    """Decode the sound of a video; returns None if it has none that can be decoded."""
-    av = load_av()
-    pieces: list[Int16[np.ndarray, " n"]] = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                return None
-            stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-            start: float | None = None
-            for frame in container.decode(stream):
-                if start is None and frame.pts is not None:
-                    start = float(frame.pts * frame.time_base)
-                pieces += [_samples(out) for out in resampler.resample(frame)]
-            pieces += [_samples(out) for out in resampler.resample(None)]
-    except av.error.FFmpegError:
+def sounds_of(video: VideoFile) -> list[Sound]:
+    """Decode everything that a camera recorded: the mean of the channels of each track, and each channel alone.
+
+    A wireless microphone may be on one channel, and the sound that all cameras heard on another, or on a second track.
+    Every decoded piece lies at its time stamp, so lost packets leave a gap and do not move what follows. Silent
+    channels, and those that repeat one before them, are left out.
+    """
+    sounds: list[Sound] = []
+    for samples in _channels(video):
+        sound = Sound(samples)
+        if not sound.silent and not any(_alike(samples, other.samples) for other in sounds):
+            sounds.append(sound)
+    return sounds[:MOST_CHANNELS]
+
+
+def _channels(video: VideoFile) -> Iterator[Int16[np.ndarray, " n"]]:
+    """Yield the sound of each track, mixed and by channel, on the clock of the video's images."""
+    if video.path.is_dir():  # a sequence of images
+        return
+    files = chapters_of(video.path)
+    with open_container(files[0]) as container:
+        tracks = len(container.streams.audio)
+    for track in range(tracks):
+        placed = zip(files, video.origins, strict=False)
+        pieces = [piece for file, origin in placed for piece in _pieces(file, track, origin)]
         if not pieces:
-            return None
-    samples = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-    delay = round(((start or 0.0) - start_time(path)) * RATE)  # sound may start before or after the images
-    return Sound(np.pad(samples, (delay, 0)) if delay > 0 else samples[-delay:])
+            continue
+        length = max(start + part.shape[1] for start, part in pieces)
+        joined = np.zeros((pieces[0][1].shape[0], max(length, 0)), np.int16)
+        for start, part in pieces:
+            if len(part) != len(joined):
+                continue  # the number of channels changes
+            skipped = max(-start, 0)  # recorded before the first image
+            part = part[:, skipped:]
+            joined[:, start + skipped : start + skipped + part.shape[1]] = part
+        if len(joined) > 1:
+            yield joined.astype(np.int32).mean(axis=0).astype(np.int16)
+        yield from joined
 
 
-def _samples(frame: Any) -> Int16[np.ndarray, " n"]:
-    return np.asarray(frame.to_ndarray(), np.int16).reshape(-1)
+def _pieces(path: Path, track: int, origin: float) -> list[tuple[int, Int16[np.ndarray, "ch n"]]]:
+    """Decode a track into pieces without gaps: each with the sample of the video's clock at which it starts."""
+    av = load_av()
+    pieces: list[tuple[int, Int16[np.ndarray, "ch n"]]] = []
+    collected: list[Int16[np.ndarray, "ch n"]] = []
+    start, expected = 0.0, None
+    resampler: Any = None
+
+    def finish() -> None:
+        if resampler is not None:
+            collected.extend(map(_planar, resampler.resample(None)))
+        if collected:
+            pieces.append((round((start - origin) * RATE), np.concatenate(collected, axis=1)))
+        collected.clear()
+
+    try:
+        with open_container(path) as container:
+            for frame in container.decode(container.streams.audio[track]):
+                at = float(frame.pts * frame.time_base) if frame.pts is not None else expected or origin
+                if expected is None or abs(at - expected) > GAP:
+                    finish()
+                    resampler = av.AudioResampler(format="s16p", rate=RATE)
+                    start = expected = at
+                collected += map(_planar, resampler.resample(frame))
+                expected += frame.samples / frame.sample_rate
+    except av.error.FFmpegError:
+        pass  # what was decoded before the damage is used
+    finish()
+    return pieces
+
+
+def _planar(frame: Any) -> Int16[np.ndarray, "ch n"]:
+    return np.asarray(frame.to_ndarray(), np.int16)
+
+
+def _alike(a: Int16[np.ndarray, " n"], b: Int16[np.ndarray, " m"]) -> bool:
+    """Whether two channels hold the same sound, but for its loudness."""
+    length = min(len(a), len(b))
+    x, y = a[:length:7].astype(np.float64), b[:length:7].astype(np.float64)
+    scale = np.sqrt((x * x).sum() * (y * y).sum())
+    return bool(scale > 0 and abs((x * y).sum()) > 0.995 * scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +138,7 @@ class SoundLag:
     """Share of the windows that agree, times how clearly the best match stands out."""
 
 
-def sound_lag(a: Sound, b: Sound, reach: float) -> SoundLag | None:
+def sound_lag(a: Sound, b: Sound, reach: float | None) -> SoundLag | None:
     """Match two recordings of the same sound; returns None if they have nothing in common.
 
     The loudness gives a coarse lag, the generalised cross-correlation with phase transform (GCC-PHAT) of short windows
@@ -84,13 +147,14 @@ def sound_lag(a: Sound, b: Sound, reach: float) -> SoundLag | None:
     Args:
         a: The first recording.
         b: The second recording.
-        reach: The largest lag in seconds.
+        reach: The largest lag in seconds; None considers all at which something overlaps.
 
     Reference:
         Knapp and Carter, "The generalized correlation method for estimation of time delay", 1976.
     """
     if a.silent or b.silent:
         return None
+    reach = max(len(a.samples), len(b.samples)) / RATE if reach is None else reach
     coarse, distinctness = _coarse_lag(_loudness(a), _loudness(b), reach)
     x, y = a.samples, b.samples
     shift = round(coarse * RATE)  # a[t + shift] is b[t]
@@ -124,6 +188,8 @@ def _loudness(sound: Sound) -> Float32[np.ndarray, " n"]:
     count = len(sound.samples) // step
     level = np.sqrt(np.square(sound.samples[: count * step].astype(np.float32)).reshape(count, step).mean(axis=1))
     rise = np.maximum(np.diff(level, prepend=level[:1]), 0)
+    lost = level == 0  # a gap, after which sound is not louder than before it
+    rise[lost | np.roll(lost, 1) | np.roll(lost, 2)] = 0
     rise = np.minimum(rise, np.percentile(rise, 99))  # so that one bang does not outweigh everything else
     return np.asarray(rise - rise.mean(), np.float32)
 
@@ -160,3 +226,18 @@ def robust_line(times: Float64[np.ndarray, " n"], lags: Float64[np.ndarray, " n"
 
     slope = float(theilslopes(lags, times).slope)
     return slope, float(np.median(lags - slope * times))
+
+
+DRIFT_NEEDS = 20.0
+"""Seconds that the measurements must span for the pace of a clock to be estimated."""
+
+MAX_DRIFT = 2e-3
+"""A pace that differs more than this from 1 is a mistake, not a clock's."""
+
+
+def start_and_pace(times: Float64[np.ndarray, " n"], lags: Float64[np.ndarray, " n"]) -> tuple[float, float]:
+    """Fit a clock to the lags measured at times on its own scale: common time = start + pace · own time."""
+    if len(times) < 4 or np.ptp(times) < DRIFT_NEEDS:
+        return float(np.median(lags)), 1.0
+    slope, start = robust_line(times, lags)
+    return (start, 1.0 + slope) if abs(slope) < MAX_DRIFT else (float(np.median(lags)), 1.0)

@@ -21,13 +21,15 @@ from mcss.images import decode_jpeg
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.crops import CropSettings
 from mcss.video.decoding import VideoFile, images
+from mcss.video.image_sequences import RATE
 from mcss.video.person_crops import ViewToCrop, all_crops
 from mcss.video.recordings import Recording, find_recordings
 from mcss.video.stamps import nearest
 from mcss.video.sync.alignment import Agreement, AgreementCurve, agreement, offsets
-from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, Clock, Clocks, Evidence, timeline, write_clocks
+from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, Clock, Clocks, measured_clock, timeline, write_clocks
 from mcss.video.sync.motion import MotionProfile, motion_profile
-from mcss.video.sync.sound import Sound, robust_line, sound_lag, sound_of
+from mcss.video.sync.sound import start_and_pace
+from mcss.video.sync.sound_clocks import clocks_by_sound, shifted
 from mcss.viz.plots import AlignedView, alignment_png
 
 SHOWN_INSTANTS = 10
@@ -40,10 +42,10 @@ ELSEWHERE = 0.15
 """Offsets at least this many seconds away from the best one count as alternatives to it."""
 
 DRIFT_NEEDS = 40.0
-"""Seconds that views must share for the pace of a clock to be estimated."""
+"""Seconds that views must share for the pace of a clock to be estimated from motion."""
 
-MAX_DRIFT = 2e-3
-"""A pace that differs more than this from 1 is a mistake, not a clock's."""
+MOTION_OFFSET = 30.0
+"""Largest offset in seconds that is considered by motion if none is stated."""
 
 REFINE = 0.25
 """Largest change of an offset by an embedding, in seconds."""
@@ -65,15 +67,22 @@ class SyncSettings:
     """The view on whose clock all times are given; by default the first one."""
     offsets: tuple[str, ...] = ()
     """Known offsets in seconds after the reference: VIEW=SECONDS or SUBJECT/SEQUENCE/VIEW=SECONDS."""
-    max_offset: float = 30.0
-    """The largest offset in seconds that is considered."""
+    max_offset: float | None = None
+    """The largest offset in seconds that is considered; by default any by sound, and 30 by motion."""
     min_overlap: float = 0.5
     """The share of the shorter of two views that the other one must have recorded too (motion)."""
     seconds: float = 120.0
     """Motion is measured in this many seconds from the start of each video."""
 
+    image_rate: float = RATE
+    """Images per second of views that are folders of numbered images."""
+
     def __post_init__(self) -> None:
-        if self.max_offset <= 0 or not 0.05 <= self.min_overlap <= 1 or self.seconds < 1:
+        if (
+            (self.max_offset is not None and self.max_offset <= 0)
+            or not 0.05 <= self.min_overlap <= 1
+            or self.seconds < 1
+        ):
             raise ValueError(
                 "expected max_offset > 0, min_overlap 0.05–1 and seconds ≥ 1, got "
                 f"{self.max_offset}, {self.min_overlap} and {self.seconds}"
@@ -120,7 +129,7 @@ def synchronise(
         SourceError: A file cannot be read, a view has neither motion nor sound, or a name is unknown.
     """
     settings = settings or SyncSettings()
-    recordings = find_recordings(Path(folder))
+    recordings = find_recordings(Path(folder), image_rate=settings.image_rate)
     _check_names(recordings, settings)
     results = []
     total = sum(min(v.count, math.ceil(settings.seconds * v.rate)) for r in recordings for v in r.views)
@@ -188,16 +197,20 @@ def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> S
     for view in views[1:]:
         offset = known_offsets.get(f"{recording.name}/{view.name}", known_offsets.get(view.name))
         if offset is not None:
-            clocks[view.name] = _clock(view, offset, 1.0, 1.0, "hand")
+            clocks[view.name] = measured_clock(view, offset, 1.0, 1.0, "hand")
+    groups: tuple[Clocks, ...] = ()
     if settings.by != "motion":
-        clocks |= _clocks_by_sound(views, set(clocks), settings)
+        least = MIN_CONFIDENCE if settings.by == "auto" else 0.0
+        heard = clocks_by_sound(views, clocks, settings.max_offset, least)
+        clocks |= heard.known
+        groups = heard.groups
     remaining = [view for view in views if view.name not in clocks]
     if remaining and settings.by == "sound":
         raise SourceError(
             "\n".join(
-                f"{view.path}: its sound has nothing in common with that of {views[0].path.name} (silent, or none); "
-                "use --by auto to align it by motion, or give its offset by hand: --offsets "
-                f"{view.name}=SECONDS"
+                f"{view.path}: its sound has nothing in common with that of {views[0].path.name} (silent, none, or "
+                f"{_beyond(settings.max_offset)}); use --by auto to align it by motion, or give its offset by hand: "
+                f"--offsets {view.name}=SECONDS"
                 for view in remaining
             )
         )
@@ -205,43 +218,20 @@ def _synchronised(recording: Recording, settings: SyncSettings, task: Task) -> S
     if remaining:
         by_motion, curves = _measured_by_motion(views, clocks, settings, task)
         clocks |= by_motion
+        for group in groups:
+            clocks |= shifted(group, by_motion)
     else:
         task.advance(sum(min(v.count, math.ceil(settings.seconds * v.rate)) for v in views))
     return SyncResult(recording, views[0].name, {name: clocks[name] for name in names}, curves)
 
 
+def _beyond(max_offset: float | None) -> str:
+    return "of other moments" if max_offset is None else f"offset by more than --max-offset {max_offset:g}"
+
+
 def reference_clock(view: VideoFile) -> Clock:
     """Return the clock of the reference view, on which all times are given."""
-    return _clock(view, 0.0, 1.0, 1.0, "reference")
-
-
-def _clock(view: VideoFile, start: float, pace: float, confidence: float, evidence: Evidence) -> Clock:
-    return Clock(round(start, 6), round(pace, 9), view.rate, view.count, round(confidence, 4), evidence)
-
-
-def _clocks_by_sound(views: list[VideoFile], known: set[str], settings: SyncSettings) -> dict[str, Clock]:
-    """Return the clocks that sound determines with confidence."""
-    clocks: dict[str, Clock] = {}
-    unknown = [view for view in views[1:] if view.name not in known]
-    reference: Sound | None = sound_of(views[0].path) if unknown else None
-    if reference is None:
-        return clocks
-    for view in unknown:
-        sound = sound_of(view.path)
-        match = None if sound is None else sound_lag(reference, sound, settings.max_offset)
-        if match is None or (match.confidence < MIN_CONFIDENCE and settings.by == "auto"):
-            continue
-        start, pace = _start_and_pace(match.at - match.lag, match.lag)
-        clocks[view.name] = _clock(view, start, pace, match.confidence, "sound")
-    return clocks
-
-
-def _start_and_pace(times: Float64[np.ndarray, " n"], lags: Float64[np.ndarray, " n"]) -> tuple[float, float]:
-    """Fit a clock to the lags measured at times on its own scale: common time = start + pace · own time."""
-    if len(times) < 4 or np.ptp(times) < DRIFT_NEEDS / 2:
-        return float(np.median(lags)), 1.0
-    slope, start = robust_line(times, lags)
-    return (start, 1.0 + slope) if abs(slope) < MAX_DRIFT else (float(np.median(lags)), 1.0)
+    return measured_clock(view, 0.0, 1.0, 1.0, "reference")
 
 
 def _measured_by_motion(
@@ -274,7 +264,7 @@ def clocks_by_motion(
     """
     rate = min(max(view.rate for view in views), MOTION_RATE)
     signals = [profile.quick_at_rate(rate) for profile in profiles]
-    reach = min(round(settings.max_offset * rate), max(s.shape[1] for s in signals))
+    reach = min(round((settings.max_offset or MOTION_OFFSET) * rate), max(s.shape[1] for s in signals))
     pairs = {
         (i, j): agreement(signals[i], signals[j], reach, settings.min_overlap)
         for i, j in itertools.combinations(range(len(views)), 2)
@@ -289,7 +279,7 @@ def clocks_by_motion(
             start, pace = best.start[i] / rate, 1.0
             if signals[0].shape[1] >= DRIFT_NEEDS * rate and profiles[0].moves:
                 start, pace = _with_drift(signals[0], signals[i], start, rate)
-            clocks[view.name] = _clock(view, start, pace, float(best.confidence[i]), "motion")
+            clocks[view.name] = measured_clock(view, start, pace, float(best.confidence[i]), "motion")
         curves[view.name] = best.curve(pairs, i, rate)
     return clocks, curves
 
@@ -314,7 +304,7 @@ def _with_drift(
         if best.confidence[1] > MIN_CONFIDENCE:
             times.append((begin - lag + length / 2) / rate)
             lags.append((lag + best.start[1]) / rate)
-    return _start_and_pace(np.array(times), np.array(lags)) if len(times) >= 4 else (start, 1.0)
+    return start_and_pace(np.array(times), np.array(lags)) if len(times) >= 4 else (start, 1.0)
 
 
 def _refined(result: SyncResult, embed_crops: EmbedCrops, settings: SyncSettings, task: Task) -> SyncResult:
