@@ -10,6 +10,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from mcss.cli.terminal import CaptureAddress, JsonFile, app, console, finish
 from mcss.data.capture import Capture
 from mcss.images import write_image
+from mcss.labelling.bodies import cameras_of
 from mcss.labelling.make import LabelSettings, labels_of, landmarks_of, write_labels
 from mcss.labelling.sheet import label_sheet
 from mcss.landmarks.landmark_files import write_landmarks
@@ -41,8 +42,9 @@ def label(
 ) -> None:
     """Make 3D labels of a capture from its views alone: a CSV for `mcss train --labels @FILE.csv`.
 
-    A landmark detector that is shipped with mcss looks at every image. What it says about the views of an instant is
-    turned onto each other, without calibration, and averaged.
+    A landmark detector that is shipped with mcss looks at every image. If the cameras stand still and can be found from
+    the person, what it sees is triangulated; otherwise its 3D landmarks of the views are turned onto each other and
+    averaged, which needs no cameras.
 
     Args:
         capture: Folder or object-store address of a capture with two views or more.
@@ -56,7 +58,7 @@ def label(
     if options.landmarks_out is not None:
         write_landmarks(options.landmarks_out, landmarks)  # before anything is refused: it took minutes
         console.print(f"Landmarks: {options.landmarks_out}", highlight=False)
-    made = labels_of(landmarks, settings)
+    made = labels_of(landmarks, settings, cameras_of(opened, landmarks.instants))
     write_labels(out, made)
     console.print(escape(f"{made.summary()} Labels: {out}"), highlight=False)
     for warning in made.warnings():

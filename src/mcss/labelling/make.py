@@ -1,4 +1,4 @@
-"""Make labels of a capture from the landmarks of its views, without calibration and without a capture system."""
+"""Make labels of a capture from the landmarks of its views, without a calibration board and a capture system."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,25 +8,21 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64
 
+from mcss.calibration.footage import with_image_sizes
+from mcss.calibration.rig import Rig
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import write_poses
 from mcss.errors import LandmarkError
-from mcss.labelling.joints import joints_of_landmarks, values_of_landmarks
+from mcss.labelling.bodies import ONE_VIEW, bodies_of, cameras_of
+from mcss.labelling.image_sizes import with_guessed_sizes
 from mcss.landmarks.agreement import Agreement, agreement
 from mcss.landmarks.detection import DetectionSettings, detect_landmarks
 from mcss.landmarks.landmark_files import read_landmarks
-from mcss.landmarks.turning import LEAST_VISIBLE, FusedLandmarks, fuse_views
 from mcss.landmarks.view_landmarks import ViewLandmarks
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import LEFT_HIP, LIMBS, ROOT, canonical_pose, heading_valid
 from mcss.smoothing import SmoothingSettings, smoothed
-
-ONE_VIEW = 0.3
-"""Confidence of a joint that one view alone tells, if it is fully visible."""
-
-_DOUBTFUL = 80.0
-"""Views that are this far from their mean, in mm, leave a confidence of exp(-1)."""
 
 _NEIGHBOURS = 0.125
 """Seconds before and after an instant that tell whether its pose is a jump."""
@@ -45,6 +41,8 @@ class LabelSettings:
     """Leave out instants with a lower confidence, from 0 to 1."""
     max_jump: float = 60.0
     """Leave out instants whose joints are farther than this from where they are just before and after, in mm."""
+    cameras: bool = True
+    """Triangulate if cameras that stand still can be found from the person, or the capture has its cameras."""
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
     """How poses are smoothed over time."""
     detection: DetectionSettings = field(default_factory=DetectionSettings)
@@ -71,8 +69,10 @@ class MadeLabels:
     """What the labels were made of."""
     to_view: Float64[np.ndarray, "n views 3 3"]
     """From the axes of a pose to those of a view's camera, ``pose @ to_view``; NaN for a missing view."""
-    distance: float
-    """How far joints of the views lie from the label in mm, as they see it: a median over instants and views."""
+    how: str
+    """How they were made, in words."""
+    triangulated: bool
+    """Whether cameras were known or found; poses lie in their room then, and are canonical otherwise."""
     candidates: int
     """Instants that were looked at."""
     unseen: int
@@ -90,7 +90,7 @@ class MadeLabels:
 
     @property
     def poses(self) -> Float64[np.ndarray, "n 17 3"]:
-        """Canonical poses in mm, +Z up."""
+        """Poses in mm, +Z up."""
         return self.instants.pose.astype(np.float64)
 
     def __len__(self) -> int:
@@ -110,22 +110,12 @@ class MadeLabels:
 
     def summary(self) -> str:
         """Say in words what was made."""
-        views = [name for name in self.instants.views if name not in self.views_left_out]
-        left = [
-            (self.doubtful, "of low confidence"),
-            (self.jumping, "that jump"),
-            (self.unseen, "without a whole body"),
-        ]
-        out = ", ".join(f"{count:,} {why}" for count, why in left if count)
-        how = (
-            f"{len(views)} views turned onto each other lie {self.distance:.0f} mm from their mean as they see it"
-            if len(views) > 1
-            else "one view alone says where joints are, which is far less sure than two"
-        )
+        reasons = {"of low confidence": self.doubtful, "that jump": self.jumping, "without a whole body": self.unseen}
+        out = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items() if count)
         swaps = f" Left and right were exchanged in {self.swapped:,} images." if self.swapped else ""
         return (
             f"Labelled {len(self):,} of {self.candidates:,} instants{f' (left out: {out})' if out else ''}; "
-            f"confidence {np.median(self.confidence):.2f}. {how[0].upper()}{how[1:]}.{swaps}"
+            f"confidence {np.median(self.confidence):.2f}. {self.how}.{swaps}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -138,7 +128,8 @@ class MadeLabels:
             "unseen": self.unseen,
             "swapped_images": self.swapped,
             "confidence": round(float(np.median(self.confidence)), 4),
-            "view_distance_mm": round(self.distance, 2),
+            "triangulated": self.triangulated,
+            "how": self.how,
             "views_left_out": list(self.views_left_out),
             "out_of_step": self.out_of_step,
             "detector": self.landmarks.detector,
@@ -163,7 +154,8 @@ def make_labels(
         CaptureError: There is no such split, or an image is broken.
         LandmarkError: The views do not agree, there is one view alone, or the given landmarks do not fit.
     """
-    return labels_of(landmarks_of(capture, split, settings, progress), settings)
+    landmarks = landmarks_of(capture, split, settings, progress)
+    return labels_of(landmarks, settings, cameras_of(capture, landmarks.instants))
 
 
 def landmarks_of(
@@ -178,12 +170,21 @@ def landmarks_of(
     instants = capture.instants(split)
     _check_views(instants, settings)  # before minutes of work
     if settings.landmarks is not None:
-        return read_landmarks(settings.landmarks, instants)
-    return detect_landmarks(capture, instants, settings.detection, progress)
+        landmarks = read_landmarks(settings.landmarks, instants)
+    else:
+        landmarks = detect_landmarks(capture, instants, settings.detection, progress)
+    return with_guessed_sizes(with_image_sizes(landmarks, capture), capture)
 
 
-def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings()) -> MadeLabels:
+def labels_of(
+    landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(), known: Rig | None = None
+) -> MadeLabels:
     """Make labels from landmarks, as `make_labels` does.
+
+    Args:
+        landmarks: The landmarks of all views.
+        settings: How labels are made.
+        known: The cameras of the views, if they are known.
 
     Raises:
         LandmarkError: The views do not agree, there is one view alone, or no instant is left.
@@ -194,13 +195,15 @@ def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(
     odd = _odd_views(agreed, landmarks)
     if odd:
         landmarks = _without(landmarks, odd)
-    fused = fuse_views(landmarks)
-    sure = joint_confidence(landmarks, fused)
-    joints = joints_of_landmarks(fused.points)
+    bodies = bodies_of(landmarks, find_cameras=settings.cameras, known=known if settings.cameras else None)
+    joints = bodies.joints
     whole = np.isfinite(joints).all(axis=(1, 2))
     canonical = canonical_pose(torch.from_numpy(joints)).numpy()
+    to_view = bodies.to_view
+    if not bodies.in_room:
+        joints, to_view = canonical, np.swapaxes(_heading_turn(joints), -1, -2)[:, None] @ to_view
     whole &= heading_valid(torch.from_numpy(np.nan_to_num(joints))).numpy()
-    confidence = np.where(whole, sure[:, list(LIMBS)].mean(axis=1), 0)
+    confidence = np.where(whole, bodies.confidence[:, list(LIMBS)].mean(axis=1), 0)
     trusted = whole & (confidence >= settings.min_confidence)
     jumps = trusted & (_jumps(canonical, instants, trusted) > settings.max_jump)
     kept = trusted & ~jumps
@@ -211,7 +214,7 @@ def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(
             f"({best}): look at the images with `mcss show`; lower --min-confidence, film from more sides, or "
             "import looser crops with --margin"
         )
-    poses = _smoothed(canonical[kept], instants.take(kept), settings.smoothing)
+    poses = _smoothed(joints[kept], instants.take(kept), settings.smoothing)
     labelled = replace(
         instants.take(kept),
         pose=poses.astype(np.float32),
@@ -220,15 +223,16 @@ def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(
     return MadeLabels(
         instants=labelled,
         confidence=confidence[kept],
-        joint_confidence=sure[kept],
+        joint_confidence=bodies.confidence[kept],
         landmarks=landmarks.take(kept),
-        to_view=np.swapaxes(fused.rotation @ _heading_turn(joints)[:, None], -1, -2)[kept],
-        distance=float(np.nanmedian(fused.distance[kept])),
+        to_view=to_view[kept],
+        how=bodies.how,
+        triangulated=bodies.in_room,
         candidates=len(instants),
         unseen=int((~whole).sum()),
         doubtful=int((whole & ~trusted).sum()),
         jumping=int(jumps.sum()),
-        swapped=int(fused.swapped.sum()),
+        swapped=bodies.swapped,
         views_left_out=odd,
         out_of_step=agreed.describe_lag(),
     )
@@ -237,22 +241,6 @@ def labels_of(landmarks: ViewLandmarks, settings: LabelSettings = LabelSettings(
 def write_labels(path: Path, made: MadeLabels) -> None:
     """Write labels as a CSV that ``--labels @FILE.csv`` reads, completely or not at all."""
     write_poses(path, made.instants, made.poses, made.confidence)
-
-
-def joint_confidence(landmarks: ViewLandmarks, fused: FusedLandmarks) -> Float64[np.ndarray, "n 17"]:
-    """How sure each joint is, from 0 to 1, by how far the views are from their mean; 0 where no view has the joint.
-
-    A joint that one view alone tells is believed as far as it is visible, and never more than `ONE_VIEW`.
-    """
-    known = np.isfinite(fused.distance)
-    weight = np.clip(landmarks.visibility, LEAST_VISIBLE, 1) * known
-    count = known.sum(axis=1)
-    distance = (np.nan_to_num(fused.distance) * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
-    # Few views lie near to their mean for no other reason than that they are few.
-    distance = distance * np.sqrt(count / np.maximum(count - 1, 1))
-    together = np.exp(-np.square(distance / _DOUBTFUL))
-    alone = ONE_VIEW * landmarks.visibility.max(axis=1)
-    return values_of_landmarks(np.where(count > 1, together, np.where(count == 1, alone, 0)).astype(np.float64))
 
 
 def _check_views(instants: Instants, settings: LabelSettings) -> None:

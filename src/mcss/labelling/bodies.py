@@ -1,0 +1,154 @@
+"""The body of each instant from all of its views: triangulated with cameras, or turned onto each other without."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+
+from mcss.calibration.calibrate import Calibration, calibrate, triangulated, with_known_cameras
+from mcss.calibration.rig import Rig
+from mcss.data.capture import Capture
+from mcss.data.instants import Instants
+from mcss.errors import CalibrationError
+from mcss.labelling.joints import joints_of_landmarks, values_of_landmarks
+from mcss.landmarks.turning import LEAST_VISIBLE, FusedLandmarks, fuse_views
+from mcss.landmarks.view_landmarks import ViewLandmarks
+
+ONE_VIEW = 0.3
+"""Confidence of a joint that one view alone tells, if it is fully visible."""
+
+_DOUBTFUL = 80.0
+"""Views that are this far from their mean, in mm, leave a confidence of exp(-1)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bodies:
+    """One body for each of n instants."""
+
+    joints: Float64[np.ndarray, "n 17 3"]
+    """mm, +Z up; NaN for gaps."""
+    confidence: Float64[np.ndarray, "n 17"]
+    """From 0 to 1; 0 for gaps."""
+    to_view: Float64[np.ndarray, "n views 3 3"]
+    """From the axes of the joints to those of a view's camera, ``joints @ to_view``; NaN for a missing view."""
+    how: str
+    """How they were made, in words."""
+    in_room: bool
+    """Whether the joints lie in a room that all instants share; otherwise each body has axes of its own."""
+    swapped: int
+    """Images in which left and right were exchanged, as far as they were counted."""
+
+
+def bodies_of(landmarks: ViewLandmarks, *, find_cameras: bool, known: Rig | None = None) -> Bodies:
+    """Return the bodies, triangulated where cameras are known, or can be found and relied on.
+
+    Args:
+        landmarks: Landmarks of views that show the same person.
+        find_cameras: Find cameras that stand still, if they are not known.
+        known: The cameras.
+    """
+    views = _seen_views(landmarks)
+    found, why = None, ""
+    if len(views.views) > 1 and np.isfinite(views.image).any():
+        try:
+            if known is not None:
+                found = with_known_cameras(views, known)
+            elif find_cameras and np.isfinite(views.image_size).all():
+                found = calibrate(views)
+        except CalibrationError:
+            found = None
+    if found is not None and found.verdict.grade != "failed":
+        return _triangulated(landmarks, found, "Cameras are known" if known else "Cameras were found from the person")
+    if found is not None:
+        why = f", since cameras cannot be relied on ({found.verdict.text})"
+    return _turned(landmarks, why)
+
+
+def cameras_of(capture: Capture, instants: Instants) -> Rig | None:
+    """Return the cameras that a capture knows; None unless all views have one that stands still."""
+    rotation, translation, intrinsics = [], [], []
+    for view in range(len(instants.views)):
+        rows = instants.rows[instants.rows[:, view] >= 0, view]
+        if not len(rows):
+            return None
+        cameras = capture.cameras(rows)
+        parts = (cameras.rotation, cameras.translation, cameras.intrinsics)
+        if not all(np.isfinite(part).all() and np.ptp(part, axis=0).max() < 1e-3 for part in parts):
+            return None
+        for kept, part in zip((rotation, translation, intrinsics), parts, strict=True):
+            kept.append(part[0].astype(np.float64))
+    count = len(instants.views)
+    return Rig(
+        views=instants.views,
+        rotation=np.stack(rotation),
+        translation=np.stack(translation),
+        intrinsics=np.stack(intrinsics),
+        distortion=np.zeros((count, 5)),
+        image_size=np.full((count, 2), np.nan),
+    )
+
+
+def _seen_views(landmarks: ViewLandmarks) -> ViewLandmarks:
+    index = np.flatnonzero(landmarks.seen.any(axis=0))
+    instants = landmarks.instants
+    return replace(
+        landmarks,
+        instants=replace(instants, views=tuple(landmarks.views[i] for i in index), rows=instants.rows[:, index]),
+        image=landmarks.image[:, index],
+        world=landmarks.world[:, index],
+        visibility=landmarks.visibility[:, index],
+        presence=landmarks.presence[:, index],
+        image_size=landmarks.image_size[index],
+    )
+
+
+def _triangulated(landmarks: ViewLandmarks, found: Calibration, cameras: str) -> Bodies:
+    placed = triangulated(landmarks, found)
+    to_view = np.full((*landmarks.seen.shape, 3, 3), np.nan)
+    for camera, view in enumerate(found.views):
+        to_view[:, landmarks.views.index(view)] = found.cameras.rotation[camera].T
+    measures = found.verdict.measures
+    return Bodies(
+        joints=joints_of_landmarks(placed.landmarks),
+        confidence=values_of_landmarks(placed.confidence),
+        to_view=np.where(landmarks.seen[..., None, None], to_view, np.nan),
+        how=(
+            f"{cameras}: {len(found.views)} views were triangulated, and joints lie "
+            f"{measures.reprojection_mm:.0f} mm beside where the views see them"
+        ),
+        in_room=True,
+        swapped=0,
+    )
+
+
+def _turned(landmarks: ViewLandmarks, why: str) -> Bodies:
+    fused = fuse_views(landmarks)
+    views = int(landmarks.seen.any(axis=0).sum())
+    together = (
+        f"{views} views were turned onto each other and lie {np.nanmedian(fused.distance):.0f} mm from their mean{why}"
+    )
+    alone = "One view alone says where joints are, which is far less sure than two"
+    return Bodies(
+        joints=joints_of_landmarks(fused.points),
+        confidence=joint_confidence(landmarks, fused),
+        to_view=np.swapaxes(fused.rotation, -1, -2),
+        how=together if views > 1 else alone,
+        in_room=False,
+        swapped=int(fused.swapped.sum()),
+    )
+
+
+def joint_confidence(landmarks: ViewLandmarks, fused: FusedLandmarks) -> Float64[np.ndarray, "n 17"]:
+    """How sure each joint is, from 0 to 1, by how far the views are from their mean; 0 where no view has the joint.
+
+    A joint that one view alone tells is believed as far as it is visible, and never more than `ONE_VIEW`.
+    """
+    known = np.isfinite(fused.distance)
+    weight = np.clip(landmarks.visibility, LEAST_VISIBLE, 1) * known
+    count = known.sum(axis=1)
+    distance = (np.nan_to_num(fused.distance) * weight).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+    # Few views lie near to their mean for no other reason than that they are few.
+    distance = distance * np.sqrt(count / np.maximum(count - 1, 1))
+    together = np.exp(-np.square(distance / _DOUBTFUL))
+    alone = ONE_VIEW * landmarks.visibility.max(axis=1)
+    return values_of_landmarks(np.where(count > 1, together, np.where(count == 1, alone, 0)).astype(np.float64))
