@@ -346,7 +346,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a video and yield its container and its video stream."""
     container = open_container(path)
     with container:
-        yield container, _video_stream(container, path)
+        yield container, video_stream(container, path)
 
 
 def open_container(path: Path) -> Any:
@@ -373,7 +373,7 @@ def start_time(path: Path) -> float:
     return float(picture.frame.pts * picture.frame.time_base)
 
 
-def _video_stream(container: Any, path: Path) -> Any:
+def video_stream(container: Any, path: Path) -> Any:
     """Return the stream that shows the scene: not the cover picture or the thumbnails that some cameras add."""
     attached, thumbnails = 0x400, 0x800  # FFmpeg's dispositions
     streams = container.streams.video

@@ -15,10 +15,11 @@ import PIL.Image
 from jaxtyping import UInt8
 from PIL import UnidentifiedImageError
 
-from mcss.errors import ImageError
+from mcss.errors import ImageError, SourceError
 from mcss.images import Image, decode_image
 from mcss.inference.overlays import write_video
-from mcss.video.decoding import load_av
+from mcss.video.decoding import load_av, video_stream
+from mcss.video.display import Display, Picture
 from mcss.video.spool import ImageSpool
 from mcss.web.limits import Limits
 
@@ -138,7 +139,8 @@ def copy_video(path: Path, copy: Path, limits: Limits) -> None:
 def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[float]) -> None:
     if not container.streams.video:
         raise UploadError("the file contains only sound, no video")
-    stream = container.streams.video[0]
+    stream = video_stream(container, Path("the video"))
+    display = Display(Path("the video"), stream)
     codec = stream.codec_context.name
     if codec not in _CODECS:
         raise UploadError(f"the video is coded as {codec}, which cannot be read here; save it as MP4 (H.264)")
@@ -155,7 +157,6 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
     if stated is not None and stated > (limits.seconds + 0.5) * 1e6:
         raise too_long
     rate = float(stream.average_rate or 25)
-    shape: tuple[int, ...] = ()
     for number, frame in enumerate(container.decode(stream)):
         time = float(frame.pts * frame.time_base) if frame.pts is not None else number / rate
         if number > 240 * limits.seconds or (times and time - times[0] > limits.seconds + 0.5):
@@ -164,17 +165,18 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
             continue
         if frame.width * frame.height > limits.megapixels * 1e6:  # the size may change within a video
             raise UploadError(f"the video has images of more than {limits.megapixels:g} million pixels")
-        image = _small(frame)
-        shape = shape or image.shape
-        if image.shape != shape:
-            image = np.asarray(cv2.resize(image, (shape[1], shape[0])), np.uint8)
+        try:
+            image = _small(display.picture(frame, number))
+        except SourceError as error:
+            raise UploadError(str(error)) from error
         spool.append(image)
         times.append(time)
 
 
-def _small(frame: Any) -> Image:
-    """Convert an image of a video: upright, scaled down, with even sides."""
-    scale = min(1.0, LONG_SIDE / max(frame.width, frame.height))
-    width, height = max(16, round(frame.width * scale)), max(16, round(frame.height * scale))
-    image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_ndarray()
-    return np.ascontiguousarray(np.rot90(image[: height // 2 * 2, : width // 2 * 2], round(frame.rotation / 90) % 4))
+def _small(picture: Picture) -> Image:
+    """Return an image of a video as it is shown, scaled down, with even sides."""
+    image = picture.rgb(LONG_SIDE)
+    height, width = (max(16, side) for side in image.shape[:2])
+    if (height, width) != image.shape[:2]:
+        image = np.asarray(cv2.resize(image, (width, height)), np.uint8)
+    return np.ascontiguousarray(image[: height // 2 * 2, : width // 2 * 2])
