@@ -66,7 +66,7 @@ class DecodedPixels:
         rows = np.unique(rows[rows >= 0])
         shape = (len(rows), size, size, 3)
         folder = os.environ.get(SHARED)
-        if folder is None or not len(rows):
+        if folder is None or not len(rows) or not Path(folder).is_dir():
             pixels = np.empty(shape, np.uint8)
             _fill(pixels, capture, rows, size, threads, progress)
         else:

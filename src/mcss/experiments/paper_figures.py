@@ -124,6 +124,8 @@ def lowest_rows(predictions: SplitPrediction, count: int) -> Int64[np.ndarray, "
     chosen: list[int] = []
     for index in np.argsort(height[predictions.instant], kind="stable").tolist():
         instant = predictions.instant[index]
+        if not np.isfinite(height[instant]):
+            break
         part = (instants.subject[instant], instants.sequence[instant])
         taken = [(instants.subject[i], instants.sequence[i]) for i in predictions.instant[chosen]]
         if part not in taken:
