@@ -7,6 +7,7 @@ from jaxtyping import Float64
 
 from mcss.calibration.calibrate import Calibration, calibrate, triangulated, with_known_cameras
 from mcss.calibration.rig import Rig
+from mcss.data.cameras import Cameras
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.errors import CalibrationError
@@ -66,7 +67,7 @@ def bodies_of(landmarks: ViewLandmarks, *, find_cameras: bool, known: Rig | None
 
 def cameras_of(capture: Capture, instants: Instants) -> Rig | None:
     """Return the cameras that a capture knows; None unless all views have one that stands still."""
-    rotation, translation, intrinsics = [], [], []
+    first: list[Cameras] = []
     for view in range(len(instants.views)):
         rows = instants.rows[instants.rows[:, view] >= 0, view]
         if not len(rows):
@@ -75,14 +76,13 @@ def cameras_of(capture: Capture, instants: Instants) -> Rig | None:
         parts = (cameras.rotation, cameras.translation, cameras.intrinsics)
         if not all(np.isfinite(part).all() and np.ptp(part, axis=0).max() < 1e-3 for part in parts):
             return None
-        for kept, part in zip((rotation, translation, intrinsics), parts, strict=True):
-            kept.append(part[0].astype(np.float64))
+        first.append(cameras)
     count = len(instants.views)
     return Rig(
         views=instants.views,
-        rotation=np.stack(rotation),
-        translation=np.stack(translation),
-        intrinsics=np.stack(intrinsics),
+        rotation=np.stack([cameras.rotation[0] for cameras in first]).astype(np.float64),
+        translation=np.stack([cameras.translation[0] for cameras in first]).astype(np.float64),
+        intrinsics=np.stack([cameras.intrinsics[0] for cameras in first]).astype(np.float64),
         distortion=np.zeros((count, 5)),
         image_size=np.full((count, 2), np.nan),
     )

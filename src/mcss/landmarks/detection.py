@@ -77,7 +77,7 @@ class LandmarkDetector:
         load_strictly(net, shipped_weights("stages."), source="mediapipe", name="blazepose")
         speed_up_depthwise(net)
         net.heads = load_landmark_heads()
-        self._net = net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = net.eval().to(memory_format=torch.channels_last)
 
     def __call__(self, crops: UInt8[np.ndarray, "n size size 3"]) -> CropLandmarks:
         """Find the landmarks of the person in square crops, RGB."""
@@ -192,7 +192,8 @@ def _aligned(points: Float64[np.ndarray, "n 2 2"]) -> Transforms:
 
 
 def _mapped(points: Float64[np.ndarray, "n points 2"], transform: Transforms) -> Float64[np.ndarray, "n points 2"]:
-    return points @ transform[:, :, :2].transpose(0, 2, 1) + transform[:, None, :, 2]
+    mapped: Float64[np.ndarray, "n points 2"] = points @ transform[:, :, :2].transpose(0, 2, 1)
+    return mapped + transform[:, None, :, 2]
 
 
 def _warped(crops: UInt8[np.ndarray, "n size size 3"], to_crop: Transforms) -> Float32[Tensor, "n 3 256 256"]:

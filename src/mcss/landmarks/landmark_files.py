@@ -137,8 +137,8 @@ def _of_archive(path: Path, instants: Instants) -> ViewLandmarks:
     known = _keys(instants)
     keys = zip(stored["subject"].tolist(), stored["sequence"].tolist(), stored["frame"].tolist(), strict=True)
     at, source = np.array([(known[k], i) for i, k in enumerate(keys) if k in known], np.int64).reshape(-1, 2).T
-    columns = [instants.views.index(name) for name in views if name in instants.views]
-    taken = [i for i, name in enumerate(views) if name in instants.views]
+    columns = np.array([instants.views.index(name) for name in views if name in instants.views], np.int64)
+    taken = np.array([i for i, name in enumerate(views) if name in instants.views], np.int64)
     landmarks = _empty(instants, str(stored["detector"]))
     for name in _ARRAYS[:-1]:
         getattr(landmarks, name)[np.ix_(at, columns)] = stored[name][np.ix_(source, taken)]

@@ -239,4 +239,5 @@ def _with_sides_put_right(points: Points, weight: Weights) -> tuple[Points, Weig
 
 
 def _unit(vectors: Float64[np.ndarray, "*n 3"]) -> Float64[np.ndarray, "*n 3"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    unit: Float64[np.ndarray, "*n 3"] = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return unit
