@@ -40,10 +40,25 @@ def main(args: Sequence[str] | None = None) -> None:
     except MENDABLE as error:
         errors.print(f"[red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_lack_of_memory(error):
+            raise
+        errors.print(
+            "[red]Error[/] There is too little memory. Finished work is kept: close other programs, or run the same "
+            "command again with fewer processes, smaller batches, images or files.",
+            soft_wrap=True,
+        )
+        sys.exit(1)
 
 
 class TerminatedError(KeyboardInterrupt):
     """The program is asked to end by SIGTERM, as systems and schedulers do; it ends as with Ctrl-C."""
+
+
+def _is_lack_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Whether Python, or a library in its own words, has asked for more memory than there is."""
+    words = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "can't start new thread")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def _stop_on_termination() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
 
-from mcss.data.formats.csv import CsvRow, read_csv_table
+from mcss.data.formats.csv import CsvRow, original_text, plain_cell, read_csv_table
 from mcss.data.instants import Instants
 from mcss.errors import SourceError
 from mcss.files import write_text
@@ -110,6 +110,7 @@ def _read_file(name: str) -> Labels:
     poses: dict[tuple[str, str, int], list[float]] = {}
     for row in table.rows:
         cells = row.named(table.header)
+        cells |= {name: original_text(cells[name]) for name in COLUMNS[:2]}
         if not (cells["subject"] and cells["sequence"] and cells["frame"].isdecimal()):
             raise ValueError(
                 f"labels: {path}, line {row.line}: expected a subject, a sequence and a frame number, "
@@ -192,7 +193,9 @@ def _write(path: Path, instants: Instants, header: Sequence[str], more: Sequence
     lines.writerow(header)
     for i, cells in enumerate(more):
         subject, sequence = instants.subjects[instants.subject[i]], instants.sequences[instants.sequence[i]]
-        lines.writerow([subject, sequence, int(instants.frame[i]), f"{instants.time[i]:.4f}", *cells])
+        lines.writerow(
+            [plain_cell(subject), plain_cell(sequence), int(instants.frame[i]), f"{instants.time[i]:.4f}", *cells]
+        )
     write_text(path, text.getvalue())
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mcss.errors import CheckpointError
+from mcss.errors import CheckpointError, damage_as
 from mcss.models.model_file import copy_state, read_tensors, write_tensors
 
 CONFIG = "config.json"
@@ -35,7 +35,7 @@ def save_checkpoint(
         tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
-    write_tensors(path, tensors, {"step": str(step), "config": config_digest})
+    write_tensors(path, tensors, {"step": str(step), "config": config_digest, "processes": str(_processes())})
 
 
 def load_checkpoint(
@@ -48,13 +48,19 @@ def load_checkpoint(
     """Restore everything that `save_checkpoint` wrote and return its step.
 
     Raises:
-        CheckpointError: The file is broken or belongs to a run with other settings.
+        CheckpointError: The file is broken, or belongs to a run with other settings or on another number of devices.
     """
     state, metadata = read_tensors(path, "the checkpoint of an interrupted run")
     if metadata.get("config") != config_digest:
         raise CheckpointError(
             f"{path}: this run was started with other settings or on another capture; see its {CONFIG}. "
             "Resume with the same command, or give another --out."
+        )
+
+    if (then := metadata.get("processes", "1")) != str(_processes()):
+        raise CheckpointError(
+            f"{path}: this run was trained on {then} devices, and on {_processes()} it would get other weights, since "
+            "each device draws its own batch. Resume with as many --devices (times --nodes), or give another --out."
         )
 
     def part(prefix: str) -> dict[str, Tensor]:
@@ -65,7 +71,14 @@ def load_checkpoint(
         copy_state(average, part("average."), path)
     moments: dict[int, dict[str, Any]] = {}
     for key, value in part("optimizer.").items():
-        index, name = key.split(".", 1)
-        moments.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    return int(metadata["step"])
+        index, _, name = key.partition(".")
+        moments.setdefault(int(index) if index.isdecimal() else -1, {})[name] = value
+    with damage_as(CheckpointError, lambda why: f"{path}: not the state of this optimiser ({why}); train anew."):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    with damage_as(CheckpointError, lambda why: f"{path}: its header is damaged ({why}); train anew in another --out."):
+        return int(metadata["step"])
+
+
+def _processes() -> int:
+    """Return the number of processes that train together, one for each device."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1

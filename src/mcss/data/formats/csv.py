@@ -61,6 +61,20 @@ def read_csv_table(path: Path) -> CsvTable:
     return CsvTable(rows[0].cells if rows else (), tuple(row for row in rows[1:] if any(row.cells)))
 
 
+def plain_cell(text: str) -> str:
+    """Return a name as a cell that spreadsheets show and do not compute: one like ``=A1`` gets an apostrophe."""
+    return f"'{text}" if text[:1] in _FORMULAS else text
+
+
+def original_text(cell: str) -> str:
+    """Return the name that `plain_cell` made a cell of."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULAS else cell
+
+
+_FORMULAS = ("=", "+", "-", "@")
+"""What begins a formula in a spreadsheet."""
+
+
 def read_csv(path: Path) -> Trajectories:
     """Read points from the columns ``frame`` or ``time``, and ``NAME.x``, ``NAME.y``, ``NAME.z`` of each point.
 
@@ -152,6 +166,14 @@ def write_csv(
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["frame", "time", *more, *(f"{joint}.{axis}" for joint in JOINTS for axis in "xyz")])
     for i, coordinates in enumerate(pose.reshape(len(pose), -1)):
-        cells = [cells[i] for cells in more.values()]
+        cells = [plain_cell(cells[i]) if not _is_number(cells[i]) else cells[i] for cells in more.values()]
         lines.writerow([int(frame[i]), f"{times[i]:.6f}", *cells, *(f"{value:.2f}" for value in coordinates)])
     write_text(path, text.getvalue())
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
