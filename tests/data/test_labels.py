@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mcss.data.labels import (
     labelled_images,
     select_labels,
     with_label_poses,
+    write_instants,
     write_poses,
 )
 from mcss.data.writer import CaptureWriter
@@ -163,3 +165,15 @@ def test_a_file_of_poses_of_another_capture_is_refused(tiny_capture: Capture, tm
     labels = Labels.parse(f"@{path}")
     with pytest.raises(ValueError, match=r"1 of the 1 instants of .* such as Ann/Walking 1 frame 3"):
         select_labels(with_label_poses(tiny_capture.instants(), labels), labels)
+
+
+def test_names_that_would_be_formulas_in_a_spreadsheet_are_written_as_text_and_read_back(tmp_path: Path) -> None:
+    writer = CaptureWriter.open(tmp_path / "c", info=INFO)
+    frames = [replace(frame, subject='=HYPERLINK("x")', sequence="-1+2") for frame in stick_part(0, 0, instants=2)]
+    writer.append(frames)
+    instants = writer.finish().instants()
+    write_instants(tmp_path / "few.csv", instants)
+    line = (tmp_path / "few.csv").read_text().splitlines()[1]
+    assert line.startswith('"\'=HYPERLINK(""x"")",\'-1+2,0,')
+    listed = Labels.parse(f"@{tmp_path / 'few.csv'}").listed
+    assert [tuple(one[:3]) for one in listed] == [('=HYPERLINK("x")', "-1+2", 0), ('=HYPERLINK("x")', "-1+2", 1)]

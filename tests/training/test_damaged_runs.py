@@ -15,6 +15,7 @@ from mcss.errors import CheckpointError, SourceError
 from mcss.methods.mcss import MCSS
 from mcss.models.model_file import MODEL, read_model, save_model, write_tensors
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
+from mcss.training import checkpoints
 from mcss.training.config_file import read_config
 from mcss.training.heads import chosen_labels
 from mcss.training.metrics_log import RunLog, read_metrics
@@ -149,3 +150,16 @@ def test_a_damaged_table_of_joints_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "points.parquet").write_bytes(b"PAR1" + bytes(100) + b"PAR1")
     with pytest.raises(SourceError, match=r"points: .*points\.parquet is not a table of joints"):
         _table(tmp_path / "points.parquet", COLUMNS, "points")
+
+
+def test_a_run_is_resumed_on_as_many_devices_as_it_was_begun_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = torch.nn.Linear(2, 2)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    monkeypatch.setattr(checkpoints, "_processes", lambda: 2)
+    checkpoints.save_checkpoint(tmp_path / "c", 3, network, None, optimiser, "digest")
+    assert checkpoints.load_checkpoint(tmp_path / "c", network, None, optimiser, "digest") == 3
+    monkeypatch.setattr(checkpoints, "_processes", lambda: 1)
+    with pytest.raises(CheckpointError, match=r"trained on 2 devices, and on 1 it would get other weights.*--devices"):
+        checkpoints.load_checkpoint(tmp_path / "c", network, None, optimiser, "digest")

@@ -23,8 +23,8 @@ def protocol_of(limits: Limits) -> type[H11Protocol]:
 
         def connection_made(self, transport: Any) -> None:
             peer = transport.get_extra_info("peername")
-            others = sum(1 for other in self.connections if peer and other.client and other.client[0] == peer[0])
-            if others >= limits.connections:
+            clients = [getattr(other, "client", None) for other in self.connections]
+            if peer and sum(bool(client and client[0] == peer[0]) for client in clients) >= limits.connections:
                 self._is_refused = True
                 transport.abort()
                 return

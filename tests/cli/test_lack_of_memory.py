@@ -1,0 +1,29 @@
+import pytest
+
+import mcss.cli
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8")],
+)
+def test_too_little_memory_is_said_in_words(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(mcss.cli, "_run", fails)
+    with pytest.raises(SystemExit) as stop:
+        mcss.cli.main(["train"])
+    assert stop.value.code == 1
+    assert "There is too little memory. Finished work is kept" in capsys.readouterr().err
+
+
+def test_other_errors_of_the_program_itself_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("a fault of mcss")
+
+    monkeypatch.setattr(mcss.cli, "_run", fails)
+    with pytest.raises(RuntimeError, match="a fault of mcss"):
+        mcss.cli.main(["train"])
