@@ -47,11 +47,12 @@ bench: setup
 
 MODEL := src/mcss/models/mcss.safetensors
 
-# Takes an hour: the weights shipped with the package, see src/mcss/models/CARD.md.
+# Takes two hours: the weights shipped with the package, see src/mcss/models/CARD.md.
 model: setup
-	$(BIN)/mcss synthetic build captures/rooms --subjects 16 --instants 1000 --stages per-view --cameras per-sequence --no-new-motion --seed 2
-	$(BIN)/mcss train mcss --capture captures/rooms --labels all --steps 2000 --rotation 30 --scale 0.3 --out runs/rooms --resume
-	$(BIN)/mcss equip runs/rooms --capture captures/rooms --half --out $(MODEL)
+	$(BIN)/mcss synthetic build captures/people --subjects 21 --instants 400 --size 256 --stages per-view --cameras per-sequence --no-new-motion --seed 5
+	$(BIN)/mcss train mcss --capture captures/people --config scripts/shipped.toml --frozen-stages 6 --instants 32 --pose-images 96 --steps 4000 --lr 1e-3 --average 0.998 --out runs/people-heads --resume
+	$(BIN)/mcss train mcss --capture captures/people --config scripts/shipped.toml --init runs/people-heads --out runs/people --resume
+	$(BIN)/mcss equip runs/people --capture captures/people --stages 6 --half --out $(MODEL)
 
 # Takes hours: every table and image of README.md and docs/, from the commands that make them. Can be stopped and repeated.
 docs: setup

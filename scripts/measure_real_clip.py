@@ -10,10 +10,9 @@ OUT/seedN/test/report.html.
 """
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import provenance
@@ -22,16 +21,11 @@ from mcss.evaluation.predictions import EvaluationSettings, MeanPose
 from mcss.experiments.comparison import evaluate_run
 from mcss.files import write_json
 from mcss.methods.mcss import MCSS
-from mcss.models.model import CARD
 from mcss.models.model_file import read_model
-from mcss.models.run_names import SHIPPED
 from mcss.progress import RichProgress
 from mcss.retrieval import InstantRetrieval
 from mcss.training.loop import train
 from mcss.training.settings import recipe
-from write_table import write_between
-
-README = Path(__file__).parents[1] / "README.md"
 
 TOLERANCE = 2
 STEPS = 400
@@ -93,20 +87,6 @@ def main() -> None:
         "versions": dict(made.versions),
     }
     write_json(options.json, found)
-    if options.run.resolve() == SHIPPED.resolve() and before.pose is not None:
-        for page in (CARD, README):
-            write_between(page, "real", card_line(found))
-
-
-def card_line(found: Mapping[str, Any]) -> str:
-    """Return the sentence about the shipped weights for their model card."""
-    hits, errors = found["hit_at_1"], [found["n_mpjpe"], found["pa_mpjpe"]]
-    own, unseeing = ([f"{error[key]:.0f}" for error in errors] for key in ("before", "mean_pose"))
-    return (
-        f"On a real four-camera clip ({found['date']}): N-MPJPE {own[0]} mm and PA-MPJPE {own[1]} mm; the mean "
-        f"pose, which ignores the image, has {unseeing[0]} and {unseeing[1]}. In another view the same instant is "
-        f"found first {hits['before']:.0%} of the time (by chance {hits['chance']:.0%})."
-    )
 
 
 def _compared(
