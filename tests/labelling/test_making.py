@@ -240,3 +240,15 @@ def test_known_sizes_stay_and_unknown_ones_are_guessed(tiny_capture: Capture) ->
     assert filled[[0, 2]].tolist() == [[512, 512], [640, 480]]
     boxes = tiny_capture.boxes(tiny_capture.instants().rows[:, 1])
     assert filled[1].tolist() == guessed_size(boxes[:, 2:].max(axis=0)).tolist()
+
+
+def test_landmarks_of_another_video_lie_elsewhere(tiny_capture: Capture, tmp_path: Path) -> None:
+    landmarks = stick_landmarks(tiny_capture)
+    write_landmarks(tmp_path / "scaled.npz", replace(landmarks, image=landmarks.image * 3))
+    with pytest.raises(
+        LandmarkError, match=r"\d+ % of those in .*scaled\.npz lie far from the person whom the capture"
+    ):
+        make_labels(tiny_capture, None, replace(PLAIN, landmarks=tmp_path / "scaled.npz"))
+    unknown = np.full_like(landmarks.image, np.nan)
+    write_landmarks(tmp_path / "without.npz", replace(landmarks, image=unknown))
+    assert len(make_labels(tiny_capture, None, replace(PLAIN, landmarks=tmp_path / "without.npz"))) == 144

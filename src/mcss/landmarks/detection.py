@@ -192,8 +192,9 @@ def _aligned(points: Float64[np.ndarray, "n 2 2"]) -> Transforms:
 
 
 def _mapped(points: Float64[np.ndarray, "n points 2"], transform: Transforms) -> Float64[np.ndarray, "n points 2"]:
-    mapped: Float64[np.ndarray, "n points 2"] = points @ transform[:, :, :2].transpose(0, 2, 1)
-    return mapped + transform[:, None, :, 2]
+    turned = points @ transform[:, :, :2].transpose(0, 2, 1)
+    mapped: Float64[np.ndarray, "n points 2"] = turned + transform[:, None, :, 2]
+    return mapped
 
 
 def _warped(crops: UInt8[np.ndarray, "n size size 3"], to_crop: Transforms) -> Float32[Tensor, "n 3 256 256"]:
