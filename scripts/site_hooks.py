@@ -55,21 +55,32 @@ json.dump(help_of, sys.stdout)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Replace patterns in the navigation, such as `results/*.md`, by the pages that there are."""
-    config.nav = expanded(config.nav, Path(config.docs_dir))
+    """Replace patterns in the navigation, such as `results/*.md`, by the pages that are named nowhere else."""
+    docs = Path(config.docs_dir)
+    config.nav = expanded(config.nav, docs, named(config.nav))
     return config
 
 
-def expanded(entry: Any, docs: Path) -> Any:
+def named(entry: Any) -> set[str]:
+    """The pages that a part of the navigation names one by one."""
+    match entry:
+        case dict():
+            return set().union(*map(named, entry.values()))
+        case list():
+            return set().union(*map(named, entry))
+    return {entry}
+
+
+def expanded(entry: Any, docs: Path, elsewhere: set[str]) -> Any:
     """A part of the navigation without patterns."""
     match entry:
         case dict():
-            return {title: expanded(part, docs) for title, part in entry.items()}
+            return {title: expanded(part, docs, elsewhere) for title, part in entry.items()}
         case list():
-            parts = [expanded(part, docs) for part in entry]
+            parts = [expanded(part, docs, elsewhere) for part in entry]
             return [one for part in parts for one in (part if isinstance(part, list) else [part])]
         case str() if "*" in entry:
-            return sorted(str(path.relative_to(docs)) for path in docs.glob(entry))
+            return sorted({str(path.relative_to(docs)) for path in docs.glob(entry)} - elsewhere)
     return entry
 
 
