@@ -137,5 +137,7 @@ class _Pairs:
         if 0 not in known:
             return 0.0
         best = min(known, key=lambda shift: known[shift])
-        helps = known[best] < _CLEARLY * known[0] and known[best] <= BY_CHANCE * by_chance
+        # A best lag at the very end of what was tried is a trend and not a match.
+        within = min(known) < best < max(known)
+        helps = within and known[best] < _CLEARLY * known[0] and known[best] <= BY_CHANCE * by_chance
         return best * self.step if helps else 0.0
