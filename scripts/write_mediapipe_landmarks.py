@@ -115,7 +115,7 @@ def install(folder: Path | None = None) -> Path:
         MediaPipeError: pip cannot install it here (no connection, no wheel for this Python or system).
     """
     if folder is None:
-        from mcss.training.feature_cache import default_cache
+        from mcss.files import default_cache
 
         folder = default_cache() / f"mediapipe-{VERSION}"
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

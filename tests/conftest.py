@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 
 from captures_for_tests import INFO, VIEWS, empty_scene, stick_part, stick_parts
@@ -22,3 +24,11 @@ def scenic_capture(tmp_path_factory: pytest.TempPathFactory) -> Capture:
         writer.append(stick_part(subject, 0))
     writer.add_backgrounds({view: empty_scene() for view in VIEWS})
     return writer.finish()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep feature maps and landmarks of tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MCSS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -147,3 +149,10 @@ def checked_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:
 def folder_bytes(folder: Path) -> int:
     """Return the size of all files in a folder, in bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def default_cache() -> Path:
+    """Return ``$MCSS_CACHE``, or ``mcss`` in the user's cache folder."""
+    if own := os.environ.get("MCSS_CACHE"):
+        return Path(own)
+    return user_cache_path("mcss")

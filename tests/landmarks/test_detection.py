@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,66 @@ def test_landmarks_of_a_capture_lie_in_the_source_images(tmp_path: Path) -> None
 def test_a_room_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match=r"room: expected 1 to 3 times the side of the crop, got 0\.5"):
         DetectionSettings(room=0.5)
+
+
+def test_images_that_were_looked_at_are_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(stick_part(0, 0, instants=4))
+    capture = writer.finish()
+    looks: list[int] = []
+    look = LandmarkDetector.__call__
+
+    def counted(self: LandmarkDetector, crops: np.ndarray) -> object:
+        looks.append(len(crops))
+        return look(self, crops)
+
+    monkeypatch.setattr(LandmarkDetector, "__call__", counted)
+    fast = DetectionSettings(aligned=False, mirrored=False)
+    first = detect_landmarks(capture, capture.instants().take(np.array([0, 2])), fast)
+    assert sum(looks) == 8
+    both = detect_landmarks(capture, capture.instants(), fast)
+    assert sum(looks) == 16
+    np.testing.assert_array_equal(both.world[[0, 2]], first.world)
+    again = detect_landmarks(capture, capture.instants(), fast)
+    assert sum(looks) == 16
+    np.testing.assert_array_equal(again.image, both.image)
+    detect_landmarks(capture, capture.instants(), replace(fast, mirrored=True))  # other settings, other answers
+    assert sum(looks) == 32
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(b"damaged")
+    repaired = detect_landmarks(capture, capture.instants(), fast)
+    assert sum(looks) == 48
+    np.testing.assert_allclose(repaired.world, both.world, atol=0.01)
+
+
+def test_a_run_that_is_stopped_keeps_what_it_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(stick_part(0, 0, instants=4))
+    capture = writer.finish()
+    look, looks = LandmarkDetector.__call__, []
+
+    def stopping(self: LandmarkDetector, crops: np.ndarray) -> object:
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        looks.append(len(crops))
+        return look(self, crops)
+
+    fast = DetectionSettings(aligned=False, mirrored=False)
+    monkeypatch.setattr(LandmarkDetector, "__call__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        detect_landmarks(capture, capture.instants(), fast)
+    looks.clear()
+    detect_landmarks(capture, capture.instants().take(np.arange(2)), fast)
+    assert looks == []
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "file"))
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(stick_part(0, 0, instants=1))
+    capture = writer.finish()
+    fast = DetectionSettings(aligned=False, mirrored=False)
+    assert detect_landmarks(capture, capture.instants(), fast).seen.all()

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.landmarks.kept_landmarks import KeptLandmarks
 from mcss.landmarks.view_landmarks import MIRROR, ViewLandmarks
 from mcss.models.blazepose import IMAGE_SIZE, blazepose_stages, load_landmark_heads, shipped_weights
 from mcss.models.depthwise import speed_up_depthwise
-from mcss.models.prediction import predict_rows
-from mcss.progress import NO_PROGRESS, Progress
+from mcss.processes import keep_freed_memory
+from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.weights import load_strictly
 
 LARGEST_DECODED = 2 * IMAGE_SIZE
@@ -28,6 +29,9 @@ LARGEST_DECODED = 2 * IMAGE_SIZE
 
 BATCH_SIZE = 4
 """Small enough for maps to stay in the cache of a processor, which halves its time."""
+
+_KEPT_AT_ONCE = 1000
+"""New images after which the cache is written, so that a run that is stopped loses no more."""
 
 MIN_PRESENCE = 0.5
 """The first look's opinion of where the person is counts only from this presence on."""
@@ -65,6 +69,12 @@ class CropLandmarks:
     presence: Float64[np.ndarray, " n"]
     aligned: Transforms
     """From the network's image to the crop that the network asks for."""
+
+    @property
+    def values(self) -> Float32[np.ndarray, "n values"]:
+        """All but the last as rows of numbers."""
+        flat = [part.reshape(len(part), -1) for part in (self.image, self.world, self.visibility, self.presence)]
+        return np.concatenate(flat, axis=1).astype(np.float32)
 
 
 class LandmarkDetector:
@@ -138,18 +148,12 @@ def detect_landmarks(
     Raises:
         CaptureError: An image is broken.
     """
-    detector = LandmarkDetector(settings)
-    size = min(capture.info.image_size, LARGEST_DECODED)
-
-    def found(rows: Int64[np.ndarray, " batch"]) -> CropLandmarks:
-        return detector(capture.decode(rows, size))
-
     there = instants.rows >= 0
     rows = instants.rows[there]
     with progress.task("Finding landmarks", len(rows)) as task:
-        parts = predict_rows(found, rows, task, BATCH_SIZE)
+        found = _found_in_rows(capture, rows, settings, task)
     boxes = capture.boxes(rows)[:, None]
-    shares = np.concatenate([part.image for part in parts])
+    shares, world, visibility, presence = np.split(found, np.cumsum([33 * 2, 33 * 3, 33]), axis=1)
     landmarks = ViewLandmarks(
         instants=instants,
         image=np.full((*there.shape, 33, 2), np.nan, np.float32),
@@ -158,11 +162,37 @@ def detect_landmarks(
         presence=np.zeros(there.shape, np.float32),
         image_size=np.full((len(instants.views), 2), np.nan),
     )
-    landmarks.image[there] = boxes[..., :2] + shares * (boxes[..., 2:] - boxes[..., :2])
-    landmarks.world[there] = np.concatenate([part.world for part in parts])
-    landmarks.visibility[there] = np.concatenate([part.visibility for part in parts])
-    landmarks.presence[there] = np.concatenate([part.presence for part in parts])
+    landmarks.image[there] = boxes[..., :2] + shares.reshape(-1, 33, 2) * (boxes[..., 2:] - boxes[..., :2])
+    landmarks.world[there] = world.reshape(-1, 33, 3)
+    landmarks.visibility[there] = visibility
+    landmarks.presence[there] = presence[:, 0]
     return landmarks
+
+
+def _found_in_rows(
+    capture: Capture, rows: Int64[np.ndarray, " n"], settings: DetectionSettings, task: Task
+) -> Float32[np.ndarray, "n values"]:
+    """Look at the images that were not looked at before, and return what is known of all."""
+    keep_freed_memory()
+    kept = KeptLandmarks.open(capture.uri, settings)
+    size = min(capture.info.image_size, LARGEST_DECODED)
+    detector: LandmarkDetector | None = None
+    parts = []
+    try:
+        for start in range(0, len(rows), BATCH_SIZE):
+            batch = rows[start : start + BATCH_SIZE]
+            images = capture.images(batch)
+            new = ~kept.known(images)
+            if new.any():
+                detector = detector or LandmarkDetector(settings)
+                found = detector(capture.decode(batch[new], size))
+                kept.add([image for image, is_new in zip(images, new, strict=True) if is_new], found.values)
+                kept.write(least=_KEPT_AT_ONCE)
+            parts.append(kept.values(images))
+            task.advance(len(batch))
+    finally:
+        kept.write()
+    return np.concatenate(parts)
 
 
 def _enlarged(count: int, room: float) -> Transforms:

@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float16, Int, Int64
-from platformdirs import user_cache_path
 from torch import Tensor
 
 from mcss.data.augmentation import AugmentationSettings, augment, normalise, source_size
 from mcss.data.capture import Capture
 from mcss.data.sampling import generator
-from mcss.files import FULL, write_json
+from mcss.files import FULL, default_cache, write_json
 from mcss.models.backbones import Backbone
 from mcss.models.prediction import images_at_a_time
 from mcss.processes import keep_freed_memory
@@ -33,13 +32,6 @@ from mcss.progress import NO_PROGRESS, Progress
 
 _CHUNK = 64
 _FORMAT = 3
-
-
-def default_cache() -> Path:
-    """Return ``$MCSS_CACHE``, or ``mcss`` in the user's cache folder."""
-    if own := os.environ.get("MCSS_CACHE"):
-        return Path(own)
-    return user_cache_path("mcss")
 
 
 @dataclass(frozen=True)
