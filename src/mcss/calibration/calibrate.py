@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64
 
 from mcss.calibration.adjustment import Adjusted, AdjustmentSettings, adjusted, from_rays
 from mcss.calibration.faults import Fault, agreeing_share, fault_of, moved
+from mcss.calibration.image_size import completed_sizes
 from mcss.calibration.placement import LEAST_POINTS, placed
 from mcss.calibration.rig import Rig, guessed_intrinsics
 from mcss.calibration.sightings import Sightings, sightings_of
@@ -65,6 +66,8 @@ class Calibration:
     scale_from: str
     """What the scale rests on, in words."""
     settings: CalibrationSettings = field(default_factory=CalibrationSettings)
+    notes: tuple[str, ...] = ()
+    """What was assumed besides."""
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -85,7 +88,7 @@ def calibrate(
         known: Cameras whose intrinsics are known; their places are not used.
 
     Raises:
-        CalibrationError: There is only one view, too little is seen, or the size of the images is not known.
+        CalibrationError: There is only one view, or too little is seen.
     """
     views = landmarks.views
     if len(views) < 2:
@@ -93,7 +96,8 @@ def calibrate(
             f"finding cameras needs at least two views of the person, got {len(views)} ({', '.join(views)}); record "
             "with a second camera"
         )
-    rig = _unplaced(landmarks, settings, known)
+    sizes, guessed = completed_sizes(landmarks)
+    rig = _unplaced(replace(landmarks, image_size=sizes), settings, known)
     everything = sightings_of(landmarks)
     chosen = _chosen(everything, settings)
     some = everything.take(chosen)
@@ -120,7 +124,13 @@ def calibrate(
     scale = (
         "the mean stature of grown-ups, 1700 mm" if settings.height is None else f"a stature of {settings.height:g} mm"
     )
-    return Calibration(cameras, verdict, offsets, faults, scale, settings)
+    notes = () if known is not None or not guessed else (_guessed(sizes, guessed, landmarks.views),)
+    return Calibration(cameras, verdict, offsets, faults, scale, settings, notes)
+
+
+def _guessed(sizes: Float64[np.ndarray, "views 2"], guessed: tuple[str, ...], views: tuple[str, ...]) -> str:
+    size = ", ".join(dict.fromkeys(_size(sizes[views.index(view)]) for view in guessed))
+    return f"the source images of {', '.join(guessed)} are taken to be of {size} pixels; state --image-size if not"
 
 
 def with_known_cameras(
@@ -193,12 +203,6 @@ def _unplaced(landmarks: ViewLandmarks, settings: CalibrationSettings, known: Ri
     if known is not None:
         own = _of_views(landmarks, known)
         return replace(own, rotation=np.tile(np.eye(3), (count, 1, 1)), translation=np.zeros((count, 3)))
-    unknown = [view for view, s in zip(landmarks.views, size, strict=True) if not np.isfinite(s).all()]
-    if unknown:
-        raise CalibrationError(
-            f"the size of the source images of {', '.join(unknown)} is not known; state it "
-            "(--image-size WIDTH,HEIGHT), or give --intrinsics FILE"
-        )
     focal = GUESSED_FOCAL if settings.focal is None else settings.focal
     shares = [focal if focal <= 10 else focal / float(s.max()) for s in size]
     return Rig(

@@ -12,16 +12,16 @@ from mcss.calibration.sightings import Sightings
 
 Grade = Literal["good", "weak", "failed"]
 
-GOOD_MM, WEAK_MM = 45.0, 70.0
+GOOD_MM, WEAK_MM = 35.0, 50.0
 """Reprojection errors in mm, at the person, up to which cameras can be good, or weak at least."""
 
-GOOD_BONES, WEAK_BONES = 0.12, 0.25
+GOOD_BONES, WEAK_BONES = 0.12, 0.2
 """Variation of the bones' lengths, as a share, up to which cameras can be good, or weak at least."""
 
-GOOD_SHARE, WEAK_SHARE = 0.75, 0.55
+GOOD_SHARE, WEAK_SHARE = 0.8, 0.65
 """Share of a view's joints that agree with the others."""
 
-GOOD_TURN, WEAK_TURN = 25.0, 45.0
+GOOD_TURN, WEAK_TURN = 22.0, 35.0
 """Degrees between the person as a view's detector sees them in 3D, and as they stand in the room."""
 
 AGREES_MM = 100.0

@@ -37,7 +37,8 @@ class CalibrateOptions:
     cameras: Annotated[Path | None, arg(metavar="FILE")] = None
     """Cameras that are known altogether, in the same formats: they are judged and written, and none is searched."""
     image_size: tuple[int, int] | None = None
-    """Width and height of the source images in pixels, where the capture does not tell."""
+    """Width and height of the source images in pixels, where the capture does not tell; by default a common size,
+    in whose middle the person is."""
     by_sequence: bool = False
     """Find the cameras of each sequence by themselves, for cameras that were moved in between."""
     landmarks: Annotated[Path | None, arg(metavar="FILE")] = None
@@ -125,6 +126,8 @@ def _show(part: PartCalibration, named: bool) -> None:
     colour = {"good": "green", "weak": "yellow", "failed": "red"}[calibration.verdict.grade]
     about = f"{part.name}: " if named else ""
     console.print(f"{escape(about)}[{colour}]{escape(calibration.verdict.text)}[/]", highlight=False, soft_wrap=True)
+    for note in calibration.notes:
+        console.print(f"[yellow]Note[/] {escape(note)}", highlight=False, soft_wrap=True)
     if named:
         return
     rows = [
@@ -156,6 +159,7 @@ def _plain(part: PartCalibration) -> dict[str, Any]:
         "reasons": list(calibration.verdict.reasons),
         "measures": asdict(calibration.verdict.measures),
         "faults": [asdict(fault) for fault in calibration.faults],
+        "notes": list(calibration.notes),
         "scale_from": calibration.scale_from,
         "cameras": {
             view: {
