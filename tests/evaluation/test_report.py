@@ -209,7 +209,7 @@ def test_systems_without_poses_or_embeddings_and_unlabelled_captures_still_make_
 
 
 def test_without_labels_green_marks_the_same_moment_and_grey_another(tiny_capture: Capture) -> None:
-    predictions = predicted(tiny_capture, 30)
+    predictions = predicted(tiny_capture, 0)
     blind = dataclasses.replace(
         predictions,
         instants=dataclasses.replace(

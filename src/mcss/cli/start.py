@@ -8,7 +8,7 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from mcss.cli.comparisons import show_comparison
 from mcss.cli.terminal import JsonFile, app, command_line, console, finish
-from mcss.experiments.demo import DemoPlan, run_demo
+from mcss.experiments.comparison import DemoPlan, run_demo
 from mcss.progress import RichProgress
 
 
