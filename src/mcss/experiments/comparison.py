@@ -113,8 +113,8 @@ class DemoPlan:
 
 
 _RENDERING, _TRAINING = 700.0, 700.0
-"""Processor seconds of a demonstration of the usual size, about half each for images and for training: it took 12 minutes
-on two idle processors."""
+"""Processor seconds of a demonstration of the usual size, about half each for images and for training: it took 12
+minutes on two idle processors."""
 
 
 def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS, command: str = "") -> ReportData:
