@@ -252,3 +252,17 @@ def test_landmarks_of_another_video_lie_elsewhere(tiny_capture: Capture, tmp_pat
     unknown = np.full_like(landmarks.image, np.nan)
     write_landmarks(tmp_path / "without.npz", replace(landmarks, image=unknown))
     assert len(make_labels(tiny_capture, None, replace(PLAIN, landmarks=tmp_path / "without.npz"))) == 144
+
+
+def test_cameras_that_were_moved_between_sequences_are_found_for_each(tiny_capture: Capture) -> None:
+    landmarks = stick_landmarks(tiny_capture, noise=5, depth_noise=60)
+    chosen = landmarks.take(np.flatnonzero(landmarks.instants.subject == 0))
+    waving = chosen.instants.sequence == 1
+    image, world = chosen.image.copy(), chosen.world.copy()
+    # In the second sequence the third and the fourth camera have changed places.
+    image[waving], world[waving] = image[waving][:, [0, 1, 3, 2]], world[waving][:, [0, 1, 3, 2]]
+    moved = replace(chosen, image=image, world=world)
+    made = labels_of(moved, replace(PLAIN, cameras=True))
+    assert made.triangulated
+    assert "in 2 of 2 sequences, which were triangulated" in made.how
+    assert limb_errors(made, tiny_capture).mean() < 15

@@ -1,9 +1,11 @@
 """The body of each instant from all of its views: triangulated with cameras, or turned onto each other without."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64, Int64
 
 from mcss.calibration.calibrate import Calibration, calibrate, triangulated, with_known_cameras
 from mcss.calibration.rig import Rig
@@ -34,8 +36,8 @@ class Bodies:
     """From the axes of the joints to those of a view's camera, ``joints @ to_view``; NaN for a missing view."""
     how: str
     """How they were made, in words."""
-    in_room: bool
-    """Whether the joints lie in a room that all instants share; otherwise each body has axes of its own."""
+    in_room: Bool[np.ndarray, " n"]
+    """Whether the joints lie in a room that the instants of a sequence share; otherwise the body has its own axes."""
     swapped: int
     """Images in which left and right were exchanged, as far as they were counted."""
 
@@ -48,21 +50,52 @@ def bodies_of(landmarks: ViewLandmarks, *, find_cameras: bool, known: Rig | None
         find_cameras: Find cameras that stand still, if they are not known.
         known: The cameras.
     """
-    views = _seen_views(landmarks)
-    found, why = None, ""
-    if len(views.views) > 1 and np.isfinite(views.image).any():
-        try:
-            if known is not None:
-                found = with_known_cameras(views, known)
-            elif find_cameras and np.isfinite(views.image_size).all():
-                found = calibrate(views)
-        except CalibrationError:
-            found = None
+    found = _cameras(landmarks, find_cameras, known)
     if found is not None and found.verdict.grade != "failed":
         return _triangulated(landmarks, found, "Cameras are known" if known else "Cameras were found from the person")
-    if found is not None:
-        why = f", since cameras cannot be relied on ({found.verdict.text})"
-    return _turned(landmarks, why)
+    if find_cameras and known is None and len(sequences := _sequences(landmarks.instants)) > 1:
+        # Cameras may have been moved between sequences.
+        return _joined([bodies_of(landmarks.take(at), find_cameras=True) for at in sequences], sequences)
+    return _turned(landmarks, "" if found is None else f", since cameras cannot be relied on ({found.verdict.text})")
+
+
+def _cameras(landmarks: ViewLandmarks, find: bool, known: Rig | None) -> Calibration | None:
+    """The cameras with a verdict; None if there are none to judge."""
+    views = _seen_views(landmarks)
+    if len(views.views) < 2 or not np.isfinite(views.image).any():
+        return None
+    try:
+        if known is not None:
+            return with_known_cameras(views, known)
+        return calibrate(views) if find and np.isfinite(views.image_size).all() else None
+    except CalibrationError:
+        return None
+
+
+def _sequences(instants: Instants) -> list[Int64[np.ndarray, " k"]]:
+    """The positions of the instants of each sequence."""
+    key = instants.subject * len(instants.sequences) + instants.sequence
+    return [np.flatnonzero(key == one) for one in np.unique(key)]
+
+
+def _joined(parts: Sequence[Bodies], at: Sequence[Int64[np.ndarray, " k"]]) -> Bodies:
+    """Put the bodies of the sequences where their instants are."""
+    order = np.argsort(np.concatenate(at), kind="stable")
+
+    def whole(name: str) -> Any:
+        return np.concatenate([getattr(part, name) for part in parts])[order]
+
+    placed = sum(bool(part.in_room.all()) for part in parts)
+    some = f"Cameras were found from the person in {placed} of {len(parts)} sequences, which were triangulated"
+    rest = f"in the other{'s' if len(parts) - placed > 1 else ''} the views were turned onto each other"
+    return Bodies(
+        joints=whole("joints"),
+        confidence=whole("confidence"),
+        to_view=whole("to_view"),
+        how=parts[0].how if not placed else some if placed == len(parts) else f"{some}; {rest}",
+        in_room=whole("in_room"),
+        swapped=sum(part.swapped for part in parts),
+    )
 
 
 def cameras_of(capture: Capture, instants: Instants) -> Rig | None:
@@ -116,7 +149,7 @@ def _triangulated(landmarks: ViewLandmarks, found: Calibration, cameras: str) ->
             f"{cameras}: {len(found.views)} views were triangulated, and joints lie "
             f"{measures.reprojection_mm:.0f} mm beside where the views see them"
         ),
-        in_room=True,
+        in_room=np.ones(len(landmarks), bool),
         swapped=0,
     )
 
@@ -133,7 +166,7 @@ def _turned(landmarks: ViewLandmarks, why: str) -> Bodies:
         confidence=joint_confidence(landmarks, fused),
         to_view=np.swapaxes(fused.rotation, -1, -2),
         how=together if views > 1 else alone,
-        in_room=False,
+        in_room=np.zeros(len(landmarks), bool),
         swapped=int(fused.swapped.sum()),
     )
 

@@ -79,7 +79,7 @@ class MadeLabels:
     how: str
     """How they were made, in words."""
     triangulated: bool
-    """Whether cameras were known or found; poses lie in their room then, and are canonical otherwise."""
+    """Whether cameras were known or found for all; poses lie in their room then, and are canonical otherwise."""
     candidates: int
     """Instants that were looked at."""
     unseen: int
@@ -207,9 +207,9 @@ def labels_of(
     joints = bodies.joints
     whole = np.isfinite(joints).all(axis=(1, 2))
     canonical = canonical_pose(torch.from_numpy(joints)).numpy()
-    to_view = bodies.to_view
-    if not bodies.in_room:
-        joints, to_view = canonical, np.swapaxes(_heading_turn(joints), -1, -2)[:, None] @ to_view
+    turned_back = np.swapaxes(_heading_turn(joints), -1, -2)[:, None] @ bodies.to_view
+    to_view = np.where(bodies.in_room[:, None, None, None], bodies.to_view, turned_back)
+    joints = np.where(bodies.in_room[:, None, None], joints, canonical)
     whole &= heading_valid(torch.from_numpy(np.nan_to_num(joints))).numpy()
     confidence = np.where(whole, bodies.confidence[:, list(LIMBS)].mean(axis=1), 0)
     trusted = whole & (confidence >= settings.min_confidence)
@@ -235,7 +235,7 @@ def labels_of(
         landmarks=landmarks.take(kept),
         to_view=to_view[kept],
         how=bodies.how,
-        triangulated=bodies.in_room,
+        triangulated=bool(bodies.in_room[kept].all()),
         candidates=len(instants),
         unseen=int((~whole).sum()),
         doubtful=int((whole & ~trusted).sum()),
