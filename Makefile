@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Number of pytest processes; each uses one thread.
 WORKERS ?= 2
 
-.PHONY: setup demo check test test-quick bench model docs site dist clean
+.PHONY: setup demo check test test-quick torture fuzz siege bench model docs site dist clean
 
 setup: $(READY)
 
@@ -31,6 +31,21 @@ test: check
 
 test-quick: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) -m 'not slow'
+
+# Kills, mangled files and hostile requests; each stops after MINUTES and goes on when it is run again. See docs/reliability.md.
+MINUTES ?= 20
+
+torture: setup
+	$(BIN)/python -W ignore scripts/torture.py --minutes $(MINUTES)
+	$(BIN)/python scripts/write_suites.py
+
+fuzz: setup
+	$(BIN)/python -W ignore scripts/fuzz.py --minutes $(MINUTES)
+	$(BIN)/python scripts/write_suites.py
+
+siege: setup
+	$(BIN)/python -W ignore scripts/siege.py --minutes $(MINUTES)
+	$(BIN)/python scripts/write_suites.py
 
 # The documentation as a site in build/site; fails on broken links, anchors and references.
 site: setup
