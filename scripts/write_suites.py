@@ -24,10 +24,9 @@ def main() -> None:
 
 def torture(told: dict[str, Any]) -> str:
     """Return the row of the kills."""
-    return (
-        f"| `make torture` | {told['kills']:,} kills in {told['rounds']:,} rounds of {len(told['verbs'])} commands, "
-        f"seed {told['seed']} | {told['finished']:,} finished, {told['identical']:,} identical, {told['lost']:,} at fault |"
-    )
+    did = f"{told['kills']:,} kills in {told['rounds']:,} rounds of {len(told['verbs'])} commands, seed {told['seed']}"
+    ended = f"{told['finished']:,} finished, {told['identical']:,} identical, {told['lost']:,} at fault"
+    return f"| `make torture` | {did} | {ended} |"
 
 
 def fuzz(told: dict[str, Any]) -> str:
