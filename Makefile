@@ -47,7 +47,8 @@ siege: setup
 	$(BIN)/python -W ignore scripts/siege.py --minutes $(MINUTES)
 	$(BIN)/python scripts/write_suites.py
 
-# The documentation as a site in build/site; fails on broken links, anchors and references.
+# The documentation as a site in build/site; fails on broken links, anchors and references. Its search needs a server:
+# python -m http.server -d build/site
 site: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
