@@ -190,9 +190,13 @@ def triangulated(landmarks: ViewLandmarks, calibration: Calibration) -> RoomPose
     sightings = sightings_of(own)
     if calibration.offsets.any():
         sightings = in_step(sightings, calibration.offsets, instants.time, sequence)
-    joints, _ = solved_joints(rig, sightings, settings)
-    sightings = sightings.mirrored(swapped_sides(rig, joints, sightings))
-    poses = room_poses(own, sightings, rig, settings)
+    joints, agreement = solved_joints(rig, sightings, settings)
+    swapped = swapped_sides(rig, joints, sightings)
+    if swapped.any():
+        again = np.flatnonzero(swapped.any(axis=(1, 2)))
+        sightings = sightings.mirrored(swapped)
+        joints[again], agreement[again] = solved_joints(rig, sightings.take(again), settings)
+    poses = room_poses(own, rig, joints, sightings.weight * agreement)
     smooth = smoothed(poses.landmarks, poses.confidence, instants.time, sequence, calibration.settings.smoothing)
     return RoomPoses(smooth, poses.confidence)
 

@@ -56,22 +56,26 @@ def solved_joints(
     return joints, agreement
 
 
-def room_poses(landmarks: ViewLandmarks, sightings: Sightings, rig: Rig, settings: AdjustmentSettings) -> RoomPoses:
-    """Triangulate all landmarks.
+def room_poses(
+    landmarks: ViewLandmarks,
+    rig: Rig,
+    joints: Float64[np.ndarray, "n joints 3"],
+    certainty: Float64[np.ndarray, "n views joints"],
+) -> RoomPoses:
+    """All landmarks of the person in the room.
 
-    Joints (`mcss.calibration.body.JOINTS`) are solved together, with the lengths of bones and the detector's depths;
+    Joints (`mcss.calibration.body.JOINTS`) were solved together, with the lengths of bones and the detector's depths;
     the others, in the face and on the hands, are the points nearest to their rays.
 
     Args:
         landmarks: What the detector found.
-        sightings: Its joints, with left and right put right.
         rig: The cameras in the room, in the order of the views.
-        settings: How residuals count.
+        joints: The joints, of `solved_joints`.
+        certainty: How sure each view is of each joint, from 0 to 1: visibility times agreement.
     """
-    joints, agreement = solved_joints(rig, sightings, settings)
     everywhere, confidence = _others(landmarks, rig)
     everywhere[:, USED] = joints
-    confidence[:, USED] = second_surest(sightings.weight * agreement)
+    confidence[:, USED] = second_surest(certainty)
     gaps = confidence < LEAST_CONFIDENCE
     everywhere[gaps] = np.nan
     return RoomPoses(everywhere, np.where(gaps, 0.0, confidence))
