@@ -123,7 +123,7 @@ def test_a_step_takes_as_many_instants_as_the_footage_has(tiny_capture: Capture)
     fewest = min(int(((instants.subject == s) & (instants.outfit == o)).sum()) for s, o in people)
     batch = batch_of(instants, 0)
     assert batch.views == 4
-    assert batch.instants == max(count for count in (32, 16, 8) if count <= fewest)
+    assert batch.instants == max(count for count in (16, 8) if count <= fewest)
     one = instants.take(np.flatnonzero(instants.subject == instants.subject[0])[:7])
     with pytest.raises(ValueError, match="at least 8 instants of a person, each in two views, and the footage has 7"):
         batch_of(one, 0)

@@ -22,7 +22,7 @@ from mcss.models.model import Model, load
 from mcss.models.model_file import MODEL, NO_PARTS, read_model, save_model
 from mcss.models.pose_network import PoseEstimator, PoseNetwork
 from mcss.models.prediction import NetworkPredictor, Prediction
-from mcss.progress import NO_PROGRESS, Progress
+from mcss.progress import NO_PROGRESS, Progress, say
 from mcss.training.checkpoints import CONFIG
 from mcss.training.feature_cache import FrozenStages, cache_stages
 from mcss.training.loop import Machine, train
@@ -153,6 +153,8 @@ def _labels(settings: AdaptSettings, capture: Capture, out: Path, progress: Prog
     path = out / LABELS
     if not path.exists():
         made = make_labels(capture, settings.split, LabelSettings(), progress)
+        for sentence in (made.summary(), *made.warnings()):
+            say(progress, sentence)
         write_labels(path, made)
     return f"@{path}"
 

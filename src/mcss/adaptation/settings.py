@@ -34,14 +34,14 @@ class AdaptSettings:
     knows of other people and poses."""
     split: str = "train"
     """Split of the footage that is used; the test split is not looked at."""
-    steps: int = 300
+    steps: int = 240
     """Most optimiser steps; training ends earlier where the held-out instants gain nothing more."""
     views: int = 0
     """Views of each instant in a step; 0 takes as many as the capture has, up to four."""
     consistency: float = 20.0
     """Weight of L_cnstr relative to L_pose: more finds the same moment in other views more often, less gives better
     poses."""
-    lr: float = 3e-4
+    lr: float = 1e-4
     """Peak learning rate."""
     variants: int = 4
     """Augmentations of each image for which the frozen stages are computed once."""
@@ -100,7 +100,7 @@ class AdaptSettings:
             ),
             augmentation=AUGMENTATION,
             validation=None,
-            validate_every=max(1, min(50, self.steps // 4)),
+            validate_every=max(1, min(40, self.steps // 4)),
             checkpoint_every=max(1, min(50, self.steps // 4)),
             log_every=10,
             seed=self.seed,
@@ -133,7 +133,7 @@ def batch_of(instants: Instants, views: int) -> MetricSettings:
     wanted = min(views or 4, most)
     people = np.unique(np.stack([instants.subject, instants.outfit]), axis=1).T
     fewest = min(int(((instants.subject == s) & (instants.outfit == o) & (seen >= 2)).sum()) for s, o in people)
-    for count in (32, 16, 8):
+    for count in (16, 8):
         for gap in _GAPS:
             settings = MetricSettings(count, wanted, gap)
             if fewest >= count and _fits(instants, settings):

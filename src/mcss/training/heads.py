@@ -27,6 +27,7 @@ from mcss.metrics import mpjpe
 from mcss.models.model import Model, Poses
 from mcss.models.model_file import ModelParts
 from mcss.models.orientation import Orientation, OrientationConfig, OrientationHead, true_orientation, usable
+from mcss.models.prediction import images_at_a_time
 from mcss.models.uncertainty import UncertaintyHead, fit_uncertainty, uncertainty_features
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG
@@ -221,8 +222,9 @@ def _training_set(
                 rng = generator(settings.seed, "placement pictures", start * settings.variants + variant)
                 framed, root, zoom = _framed(pixels, true.root[start : start + len(rows)], model.image_size, rng)
                 images = augment(torch.from_numpy(framed).permute(0, 3, 1, 2), _COLOURS, rng)
+                few = images_at_a_time(model.image_size, images.device)
                 with torch.inference_mode():
-                    maps.append(backbone(images, 0, stages).half())
+                    maps += [backbone(part, 0, stages).half() for part in torch.split(images, few)]
                 targets.append(_target(true.take(np.arange(start, start + len(rows))), root, zoom))
                 task.advance(len(rows))
     return _TrainingSet(torch.cat(maps).clone(), torch.cat(targets))
