@@ -120,7 +120,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "siege.json")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    end = time.monotonic() + 60 * given.minutes
     with tempfile.TemporaryDirectory(prefix="mcss-siege-") as place:
         command = [str(Path(sys.executable).with_name("mcss")), "serve", "--port", "0", "--find", "whole"]
         environment = {**os.environ, "TMPDIR": place, "COLUMNS": "200"}
@@ -130,7 +129,7 @@ def main() -> None:
             assert server.stdout is not None
             port = next(int(m[1]) for line in server.stdout if (m := re.search(r"http://[\w.]+:(\d+)", line)))
             try:
-                result = besiege(port, server, Path(place), given, end)
+                result = besiege(port, server, Path(place), given, time.monotonic() + 60 * given.minutes)
             finally:
                 server.send_signal(signal.SIGTERM)
                 server.wait(60)

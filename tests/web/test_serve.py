@@ -38,7 +38,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture(scope="module")
 def server(run: Path, tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     place = tmp_path_factory.mktemp("server") / "tmp"
-    limits = ["--upload-mb", "1", "--megapixels", "4", "--seconds", "3", "--waiting", "8"]
+    limits = ["--upload-mb", "1", "--megapixels", "4", "--seconds", "3", "--waiting", "8", "--files", "8"]
     with served(place, "--run", str(run), "--capture", tiny_capture.uri, "--patience", "2", *limits) as found:
         yield found
         assert found.files() == []

@@ -116,12 +116,15 @@ class PageHandlers:
         """Receive a file, and answer with what the model predicts from it."""
         box = _box(request.query_params.get("box"))
         address = request.client.host if request.client else ""
-        if self.waiting >= self.limits.waiting or self.places[address] >= self.limits.files:
+        refusal = ""
+        if self.waiting >= self.limits.waiting:
+            refusal = "there are too many visitors at the moment; try again in a minute"
+        elif self.places[address] >= self.limits.files:
+            refusal = f"{self.limits.files} of your files are being processed; wait for one of them"
+        if refusal:
             async for _ in _chunks(request, self.limits):
                 pass
-            if self.places[address] >= self.limits.files:
-                raise RequestError(503, f"{self.limits.files} of your files are being processed; wait for one of them")
-            raise RequestError(503, "there are too many visitors at the moment; try again in a minute")
+            raise RequestError(503, refusal)
         assert self.folder is not None
         assert self.worker is not None
         assert self.turn is not None
