@@ -55,7 +55,7 @@ def fig1b(study: Study) -> MeasuredPart:
         chosen = [*others.tolist(), *_other_poses(predictions, anchor, errors.numpy())]
         shown = max(shown, len(others))
         images = study.capture.images(predictions.rows[[anchor, *chosen]])
-        line = [SheetImage(small_image(images[0]), "anchor")]
+        line = [SheetImage(small_image(images[0]), "")]
         for index, image in zip(chosen, images[1:], strict=True):
             same = bool(predictions.instant[index] == predictions.instant[anchor])
             distance, error = float(distances[index]), float(errors[index])
