@@ -313,3 +313,39 @@ def test_people_who_move_across_the_edge_where_nothing_is_labelled(tmp_path: Pat
     diagnosis = diagnose(seen(tmp_path, *bare, info=replace(INFO, splits={"train": (Selector(),)})))
     assert {c.name for c in diagnosis.faults} == {"cut off"}
     assert all("S1/Walking 1" in case.where and "view 3" in case.where for case in check_of(diagnosis, "cut off").cases)
+
+
+def test_labels_that_move_after_the_images_are_found_without_cameras(tmp_path: Path) -> None:
+    part = irregular(90, True, {})
+    pose_at = {f.frame: f.pose for f in part}
+    late = [replace(f, pose=pose_at[max(f.frame - 4, 0)], camera=None) for f in part]
+    found = check_of(diagnose(seen(tmp_path, late)), "labels in time")
+    assert found.verdict == "fault"
+    assert "labels move 4 instants (" in found.text
+    assert "too late" in found.text
+    assert "--poses.offset" in found.text
+    right = [replace(f, camera=None) for f in part]
+    assert check_of(diagnose(seen(tmp_path / "right", right)), "labels in time").verdict == "ok"
+
+
+def test_a_rate_that_varies_is_noted(tmp_path: Path) -> None:
+    slower = [replace(f, time=f.time if f.frame < 6 else 2 * f.time - 6 * 0.1) for f in stick_part(0, 0)]
+    steps = np.unique(np.round(np.diff(sorted({f.time for f in slower})), 3))
+    assert len(steps) > 1
+    assert check_of(diagnose(seen(tmp_path, slower)), "rate").verdict == "note"
+    assert check_of(diagnose(seen(tmp_path / "even", stick_part(0, 0))), "rate").verdict == "ok"
+
+
+def test_views_without_colours_are_named(tmp_path: Path) -> None:
+    grey = drawn(lambda image: np.repeat(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2))
+    parts = [changed(part, grey, view=VIEWS[1]) for part in plain()]
+    found = check_of(diagnose(seen(tmp_path, *parts)), "colour")
+    assert (found.verdict, found.found) == ("note", 1)
+    assert found.text.startswith(f"{VIEWS[1]} show no colours")
+
+
+def test_images_that_a_view_lacks_are_noted(tmp_path: Path) -> None:
+    part = [f for f in stick_part(0, 0) if (f.view, f.frame) not in ((VIEWS[1], 3), (VIEWS[1], 4))]
+    found = check_of(diagnose(seen(tmp_path, part)), "views")
+    assert (found.verdict, found.found) == ("note", 2)
+    assert f"2 images of instants are missing, most in {VIEWS[1]} (2)" in found.text

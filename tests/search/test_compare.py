@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_two_clips_at_different_paces_and_starts_run_in_step() -> None:
         assert found.joints.mean() < 15
         assert found.distance.mean() < 0.06
         assert max(d.mean for d in found.differences()) < 6
+
+
+def test_two_views_of_one_performance_stay_in_step_though_warping_would_agree_better() -> None:
+    time = np.arange(0, 8, 0.05)
+    rng = np.random.default_rng(0)
+
+    def seen(shown: np.ndarray) -> PoseSequence:
+        found = clip("view", shown, wave(shown), shown)
+        slow = np.cumsum(rng.normal(0, 0.12, found.poses.embedding.shape), axis=0)  # what each view adds
+        noisy = found.poses.embedding + 0.5 * (slow - slow.mean(axis=0)) + rng.normal(0, 0.2, slow.shape)
+        return replace(found, poses=replace(found.poses, embedding=noisy.astype(np.float32)))
+
+    found = compare(seen(time), seen(time[10:-10]), ROUGH)
+    assert np.abs(found.time_a - found.time_b).max() < 1e-6
 
 
 def bent(pose: np.ndarray, joints: tuple[str, ...], about: str, degrees: float) -> np.ndarray:

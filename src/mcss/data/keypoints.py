@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from mcss.data.capture import Capture
+from mcss.data.formats.keypoint_files import keypoint_file, read_keypoints
 from mcss.data.instants import Instants
 from mcss.errors import CaptureError, SourceError, damage_as
 from mcss.skeletons import JOINTS, PARENTS, ROOT
@@ -44,7 +45,8 @@ def keypoints_of(
     Args:
         capture: Where the images are.
         instants: Instants of the capture.
-        source: ``labels``, or a CSV or Parquet file with `COLUMNS`.
+        source: ``labels``, a CSV or Parquet file with `COLUMNS`, or a folder of keypoints as tools write them
+            (``subject/sequence/view.json``; `mcss.data.formats.keypoint_files`).
         purpose: What needs the points, for messages.
 
     Raises:
@@ -58,7 +60,8 @@ def keypoints_of(
         poses = np.broadcast_to(instants.pose[:, None], (*instants.rows.shape, 17, 3))[there]
         pixels[there] = _in_pixels_of_crops(capture, rows, capture.cameras(rows).project(poses))
     else:
-        detected = read_joints(Path(source), instants, COLUMNS, "points")
+        read = joints_of_tools if Path(source).is_dir() else read_joints
+        detected = read(Path(source), instants, COLUMNS, "points")
         pixels[there] = _in_pixels_of_crops(capture, instants.rows[there], detected[there])
     points = normalised_points(pixels)
     usable = ~np.isnan(points).all(axis=(2, 3))
@@ -130,6 +133,45 @@ def _in_pixels_of_crops(
     size = np.maximum(boxes[:, 2:] - boxes[:, :2], 1e-6)
     crops: Float32[np.ndarray, "n 17 2"] = ((pixels - boxes[:, None, :2]) / size[:, None]).astype(np.float32)
     return crops
+
+
+def joints_of_tools(
+    folder: Path, instants: Instants, columns: Sequence[str], setting: str
+) -> Float32[np.ndarray, "n views 17 2"]:
+    """Read the joints of each image from the keypoints that a tool wrote for each view; NaN for those it lacks.
+
+    Args:
+        folder: Has ``subject/sequence/view.json`` (COCO, MMPose), ``.csv`` (DeepLabCut) or folders (OpenPose).
+        instants: The instants whose images are wanted; images are found by their frame numbers.
+        columns: Not used.
+        setting: The setting that names the folder, for messages.
+
+    Raises:
+        ValueError: There is no such file of any view, or one of another kind.
+    """
+    joints = np.full((*instants.rows.shape, 17, 2), np.nan, np.float32)
+    found = 0
+    for subject, sequence in dict.fromkeys(zip(instants.subject.tolist(), instants.sequence.tolist(), strict=True)):
+        members = np.flatnonzero((instants.subject == subject) & (instants.sequence == sequence))
+        for v, view in enumerate(instants.views):
+            path = keypoint_file(folder, instants.subjects[subject], instants.sequences[sequence], view)
+            if path is None:
+                continue
+            found += 1
+            keypoints = read_keypoints(path)
+            at = {int(frame): i for i, frame in enumerate(keypoints.frames)}
+            places = keypoints.joints()
+            for member in members.tolist():
+                i = at.get(int(instants.frame[member]))
+                if i is not None:
+                    joints[member, v] = places[i]
+    if not found:
+        names = instants.subjects[instants.subject[0]], instants.sequences[instants.sequence[0]], instants.views[0]
+        raise ValueError(
+            f"{setting}: {folder} has no keypoints of the capture's views; expected subject/sequence/view.json, such "
+            f"as {'/'.join(names)}.json"
+        )
+    return joints
 
 
 def read_joints(

@@ -116,7 +116,7 @@ class Foreground:
         only_lighting = (brightness > 0.5) & (brightness < 1.15) & colour_kept & (old.max(axis=0) > 40)
         excused = np.zeros_like(mask)
         excused[mask] = only_lighting
-        return mask & ~(excused & ~self._kept(now, mask & ~excused, excused))
+        return np.asarray(mask & ~(excused & ~self._kept(now, mask & ~excused, excused)))
 
     def _kept(
         self,
@@ -137,7 +137,7 @@ class Foreground:
 def _chroma(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
     """Return how far the channels of each pixel differ: 0 for grey."""
     red, green, blue = (image[..., k] for k in range(3))
-    return np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+    return np.asarray(np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue))
 
 
 def _between(sure: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:

@@ -18,6 +18,9 @@ EVEN = 0.25
 SAME_RATE = 5e-4
 """A stated rate that differs from the measured one by less than this share is taken for exact."""
 
+ROUNDED = 1e-3
+"""Seconds to which some containers round their time stamps."""
+
 FAST_SHARE = 0.1
 """If at least this share of the steps is much shorter than the median step, the file has a faster part."""
 
@@ -32,13 +35,11 @@ def rate_of_stamps(seconds: Float64[np.ndarray, " n"], stated: Sequence[float]) 
     """
     if len(seconds) < 2:
         return next(iter(stated), 0.0)
-    for rate in stated:
-        if is_even(seconds, rate):
-            return rate
     steps = np.diff(seconds)
     regular = steps[np.abs(steps / np.median(steps) - 1) < REGULAR]
     measured = len(regular) / float(regular.sum())
-    return next((rate for rate in stated if abs(rate / measured - 1) < SAME_RATE), measured)
+    unsure = max(SAME_RATE, ROUNDED / float(seconds[-1] - seconds[0]))
+    return next((rate for rate in stated if abs(rate / measured - 1) < unsure), measured)
 
 
 def fastest_rate(seconds: Float64[np.ndarray, " n"], rate: float) -> float:

@@ -11,7 +11,7 @@ from mcss.data.doctor.checks import CASES, Case, Check, Diagnosis, SplitCounts, 
 from mcss.data.doctor.examine import ExaminedCapture, examine
 from mcss.data.doctor.images import ImageLimits, blank, blurred, dark, repeated
 from mcss.data.doctor.poses import LabelLimits, bone_changes, exchanged_sides, jumps, uneven_bones
-from mcss.data.doctor.sync import SyncLimits, check_sync
+from mcss.data.doctor.sync import SyncLimits, check_label_times, check_sync
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import HEIGHTS_MM, JOINTS, body_heights
 
@@ -46,9 +46,10 @@ def diagnose(capture: Capture, settings: DoctorSettings | None = None, progress:
     trusted = examined.known & ~out_of_step & ~(bad_bones | bad_jumps)[:, None]
     projection, astray = _check_projection(examined, trusted)
     checks = (
-        _check_splits(examined), _check_times(examined), _check_views(examined), _check_labels(examined), sync,
-        projection, bones, jumping, sides, *_check_images(examined, settings.images),
-        _check_edges(examined, trusted & ~astray, settings.images),
+        _check_splits(examined), _check_times(examined), _check_rate(examined), _check_views(examined),
+        _check_labels(examined), sync, check_label_times(examined, bad_bones | bad_jumps, settings.sync), projection,
+        bones, jumping, sides, *_check_images(examined, settings.images),
+        _check_edges(examined, trusted & ~astray, settings.images), _check_colour(examined, settings.images),
     )  # fmt: skip
     return Diagnosis(capture.fingerprint, _split_counts(examined), checks)
 
@@ -91,8 +92,57 @@ def _check_times(examined: ExaminedCapture) -> Check:
     return check("times", f"{len(instants):,} instants", int(back.sum()), text, cases)
 
 
+def _check_rate(examined: ExaminedCapture) -> Check:
+    """Steps in time that are not multiples of the usual one: a rate that varies, or stamps that are wrong."""
+    instants, found, cases = examined.instants, 0, []
+    for number in np.unique(examined.part):
+        members = np.flatnonzero(examined.part == number)
+        steps = np.diff(instants.time[members])
+        if len(steps) < 3 or not (steps > 0).all():
+            continue
+        ratio = steps / np.median(steps)
+        odd = np.abs(ratio - np.rint(ratio).clip(1)) > 0.3
+        longer = np.rint(ratio) > 1
+        if odd.mean() > 0.02 or longer.mean() > 0.02:
+            found += 1
+            where = examined.describe(members[0]).split(" frame")[0]
+            rates = 1 / np.percentile(steps, (5, 95))[::-1]
+            what = f"{where}: from {rates[0]:.3g} to {rates[1]:.3g} instants per second"
+            cases.append(Case(what, examined.rows(members[int(np.argmax(ratio))])))
+    text = (
+        f"the rate varies in {found:,} sequences (lost pictures, or a variable frame rate); times are those of the "
+        "pictures, so labels and views stay in step, but smoothing over time sees uneven steps"
+    )
+    return check("rate", f"{len(instants):,} instants", found, text, cases[:CASES], "note")
+
+
+def _check_colour(examined: ExaminedCapture, limits: ImageLimits) -> Check:
+    """Views without colours, in which people are told from the scene by brightness alone."""
+    colour = np.array([np.nanmedian(c) if np.isfinite(c).any() else np.nan for c in examined.facts.colour.T])
+    grey = np.flatnonzero(colour < limits.colour)
+    names = ", ".join(examined.instants.views[v] for v in grey[:CASES])
+    text = (
+        f"{names} show no colours (grey-scale, infrared or night cameras), so shadows and grey clothes look alike: see "
+        "the track sheet beside the capture; if boxes are too small or too large, find people with a detector "
+        "(mcss import videos: --find), or give --background or --boxes"
+    )
+    return check("colour", f"{len(colour)} views", len(grey), text, verdict="note")
+
+
 def _check_views(examined: ExaminedCapture) -> Check:
     alone = (examined.instants.rows >= 0).sum(axis=1) < 2
+    missing = (examined.instants.rows < 0).sum(axis=0)
+    if not alone.any() and missing.any():
+        worst = int(missing.argmax())
+        text = (
+            f"{missing.sum():,} images of instants are missing, most in {examined.instants.views[worst]} "
+            f"({missing[worst]:,}): cameras lost pictures there, or views are clipped"
+        )
+        cases = [
+            Case(f"{examined.describe(i)}: without {examined.instants.views[v]}", examined.rows(i))
+            for i, v in np.argwhere(examined.instants.rows < 0)[:CASES]
+        ]
+        return check("views", f"{len(alone):,} instants", int(missing.sum()), text, cases, "note")
     text = (
         f"{alone.sum():,} instants are seen by one view alone, from which nothing is learned without a label; "
         "check that the same moment has the same frame number in all views"
@@ -226,7 +276,10 @@ def _check_edges(examined: ExaminedCapture, use: Bool[np.ndarray, "n views"], li
     for i, v in np.argwhere(cut)[np.argsort(-outside[cut], kind="stable")][:CASES]:
         what = "of the joints are outside" if examined.known[i, v] else "of an edge is covered"
         cases.append(Case(f"{examined.describe(i, v)}: {outside[i, v]:.0%} {what}", examined.rows(i, v)))
-    text = f"{cut.sum():,} images cut the person off; make the crops larger (mcss import videos: --margin)"
+    text = (
+        f"{cut.sum():,} images cut the person off; make the crops larger (mcss import videos: --margin), or, where the "
+        "track sheet shows boxes around a part of the person, find people with a detector (--find)"
+    )
     return check("cut off", f"{(use | np.isfinite(edge)).sum():,} images", int(cut.sum()), text, cases)
 
 

@@ -28,6 +28,8 @@ class ImageLimits:
     """Standard deviation of brightness below which a crop shows nothing."""
     blurred: float = 0.2
     """Share of the usual sharpness of its view and sequence below which a crop is blurred."""
+    colour: float = 4.0
+    """Mean difference between the channels of a pixel (0 to 255) below which a view shows no colours."""
     edge: float = 0.15
     """Share of one edge of the crop that the moving person may cover, for images without labels."""
     often: float = 0.1
@@ -48,6 +50,8 @@ class ImageFacts:
     """Digest of the bytes of the JPEG."""
     motion: Float32[np.ndarray, "n views bands"]
     """Mean change since the instant before in each horizontal band; NaN for the first instant."""
+    colour: Float32[np.ndarray, "n views"]
+    """Mean difference between the channels of a pixel: near 0 for an image without colours."""
     edge: Float32[np.ndarray, "n views"]
     """The largest share of any edge that the moving person covers."""
 
@@ -60,7 +64,14 @@ class ImageFacts:
 
         size = (instants, views)
         return cls(
-            nan(*size), nan(*size), nan(*size), nan(*size), np.zeros(size, np.int64), nan(*size, BANDS), nan(*size)
+            nan(*size),
+            nan(*size),
+            nan(*size),
+            nan(*size),
+            np.zeros(size, np.int64),
+            nan(*size, BANDS),
+            nan(*size),
+            nan(*size),
         )
 
     def measure(
@@ -85,11 +96,14 @@ class ImageFacts:
             if image is None:
                 continue
             try:
-                full = cv2.cvtColor(decode_jpeg(image), cv2.COLOR_RGB2GRAY)
+                rgb = decode_jpeg(image)
+                full = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
             except ValueError:
                 broken.append(i)
                 continue
             self.brightness[instant, view] = full.mean()
+            small = rgb[::4, ::4].astype(np.int16)
+            self.colour[instant, view] = (small.max(axis=2) - small.min(axis=2)).mean()
             self.contrast[instant, view] = full.std()
             self.sharpness[instant, view] = cv2.Laplacian(full, cv2.CV_32F).var()
             self.white[instant, view] = (full > 245).mean()

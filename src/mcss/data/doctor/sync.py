@@ -11,6 +11,10 @@ from jaxtyping import Bool, Float, Float32, Int64
 
 from mcss.data.doctor.checks import CASES, Case, Check, unchecked
 from mcss.data.doctor.examine import ExaminedCapture
+from mcss.data.doctor.images import BANDS
+
+MOVED_MM = 200.0
+"""Distance that the joints of a band move together from instant to instant for motion that is clearly seen."""
 
 SHORTEST = 12
 """The number of instants that a sequence must have to be checked."""
@@ -86,6 +90,62 @@ def check_sync(
     if doubts:
         return Check("sync", looked, 0, "note", "too little moves to be certain: " + "; ".join(doubts)), bad
     return Check("sync", looked, 0, "ok", ""), bad
+
+
+def check_label_times(examined: ExaminedCapture, without: Bool[np.ndarray, " n"], limits: SyncLimits) -> Check:
+    """Check that labels move when the images do, in sequences whose cameras are not known.
+
+    How much moves in each band from head to foot is compared, as between views; with cameras, `check_sync` compares
+    where labels are seen.
+    """
+    instants = examined.instants
+    labelled = np.zeros(len(instants), bool)
+    labelled[examined.labelled] = True
+    parts = []
+    for number in np.unique(examined.part):
+        members = np.flatnonzero((examined.part == number) & labelled & ~without)
+        if len(members) > SHORTEST and not examined.known[members].any():
+            parts.append(members)
+    if not parts and examined.known.any():
+        return Check("labels in time", "where cameras see them (sync)", 0, "ok", "")
+    if not parts:
+        return unchecked("labels in time", "no sequence with enough labels")
+    signals = []
+    for members in parts:
+        seen = _nanmean_views(np.log(examined.facts.motion[members[1:]] + 0.1))
+        moved = np.log(_moved(instants.pose[members].astype(np.float64)) / MOVED_MM + 0.1)
+        signals.append(_standardised(np.stack([moved, seen], axis=1)))
+    lag = _lag_of(signals, 0, [1], limits)
+    looked = f"{len(parts):,} sequence{'s' * (len(parts) != 1)}"
+    if not lag.out_of_step(limits):
+        return Check("labels in time", looked, 0, "ok", "")
+    step = float(np.median(np.diff(instants.time[parts[0]])))
+    side, sign = ("late", -1) if lag.lag > 0 else ("early", 1)
+    text = (
+        f"labels move {abs(lag.lag)} instants ({abs(lag.lag) * step:.2f} s) too {side} (motion agrees "
+        f"{lag.correlation:.2f} then, {lag.at_zero:.2f} as it is); add {sign * abs(lag.lag) * step:+.2f} s to "
+        "--poses.offset and import again"
+    )
+    middle = int(parts[0][len(parts[0]) // 2])
+    return Check("labels in time", looked, len(parts), "fault", text, (Case(text, examined.rows(middle)),))
+
+
+def _nanmean_views(motion: Float[np.ndarray, "n views bands"]) -> Float[np.ndarray, "n bands"]:
+    """The mean over views, 0 where no view is known."""
+    known = np.isfinite(motion)
+    total = np.where(known, motion, 0).sum(axis=1)
+    mean: Float[np.ndarray, "n bands"] = total / np.maximum(known.sum(axis=1), 1)
+    return mean
+
+
+def _moved(pose: Float[np.ndarray, "n 17 3"]) -> Float[np.ndarray, "m bands"]:
+    """How far joints move from instant to instant in each band of the body, from head to foot, in mm."""
+    height = pose[1:, :, 2]
+    low, high = height.min(axis=1, keepdims=True), height.max(axis=1, keepdims=True)
+    band = ((high - height) / np.maximum(high - low, 1.0) * BANDS).astype(int).clip(0, BANDS - 1)
+    step = np.linalg.norm(np.diff(pose, axis=0), axis=2)
+    moved: Float[np.ndarray, "m bands"] = np.stack([np.where(band == b, step, 0).sum(axis=1) for b in range(BANDS)], 1)
+    return moved
 
 
 def motion_lags(parts: Sequence[Float[np.ndarray, "_ views bands"]], limits: SyncLimits) -> list[Lag]:

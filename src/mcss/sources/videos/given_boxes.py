@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.formats.csv import read_csv_table
+from mcss.data.formats.keypoint_files import keypoint_file, read_keypoints
 from mcss.errors import SourceError
 from mcss.video.recordings import ViewName
 
@@ -22,12 +23,15 @@ def read_boxes(
     """Read the person's box in every frame of the views that the file names; NaN in frames without a row.
 
     Args:
-        path: CSV with the header `COLUMNS` (more columns are ignored); not every frame needs a row.
+        path: CSV with the header `COLUMNS` (more columns are ignored); not every frame needs a row. Or a folder of
+            2D keypoints as tools write them (``subject/sequence/view.json``), whose extent makes the boxes.
         sizes: Width, height and number of frames of each known view.
 
     Raises:
         SourceError: The file is missing, or it or one of its lines is not as expected.
     """
+    if path.is_dir():
+        return _boxes_around_keypoints(path, sizes)
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected a CSV with the columns {', '.join(COLUMNS)}")
     table = read_csv_table(path)
@@ -45,6 +49,28 @@ def read_boxes(
         raise SourceError(
             f"{path}: the file has a header but no boxes; give at least one line per view, or leave it out"
         )
+    return boxes
+
+
+def _boxes_around_keypoints(
+    folder: Path, sizes: Mapping[ViewName, tuple[int, int, int]]
+) -> dict[ViewName, Float64[np.ndarray, "frames 4"]]:
+    boxes: dict[ViewName, Float64[np.ndarray, "frames 4"]] = {}
+    for view, (width, height, count) in sizes.items():
+        path = keypoint_file(folder, *view)
+        if path is None:
+            continue
+        keypoints = read_keypoints(path)
+        found = keypoints.boxes()
+        use = (keypoints.frames >= 0) & (keypoints.frames < count) & np.isfinite(found).all(axis=1)
+        use &= (found[:, 2] > 0) & (found[:, 3] > 0) & (found[:, 0] < width) & (found[:, 1] < height)
+        if not use.any():
+            raise SourceError(f"{path}: no image of the video (0 to {count - 1}) has four sure keypoints within it")
+        boxes[view] = np.full((count, 4), np.nan)
+        boxes[view][keypoints.frames[use]] = found[use]
+    if not boxes:
+        known = ", ".join("/".join(name) for name in sorted(sizes)[:12])
+        raise SourceError(f"{folder}: there are no keypoints of any view; expected a file or folder for one of {known}")
     return boxes
 
 

@@ -120,6 +120,11 @@ def timeline(recording: Recording, clocks: Clocks | None, every: int) -> Timelin
     starts = [clock_of[view.name].start for view in recording.views]
     stops = [clock_of[view.name].at(view.seconds[-1:])[0] for view in recording.views]
     first, last = math.ceil((max(starts) - 1e-6) * rate), math.floor((min(stops) + 1e-6) * rate)
+    if last - first < 2 and clocks is None:
+        raise SourceError(
+            f"{recording.name}: its views have fewer than three instants in common, by their images' time stamps; "
+            "use longer recordings, or let `mcss sync` find their offsets"
+        )
     if last - first < 2:
         raise SourceError(
             f"{recording.name}: according to {SYNC_FILE} there is no time that all views saw (the last one starts at "

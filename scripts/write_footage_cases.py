@@ -1,0 +1,117 @@
+"""Write the table of conditions of footage and label files into docs/real_footage.md, from the tests that make them.
+
+    python scripts/write_footage_cases.py
+    python scripts/write_footage_cases.py --results results.xml     # of pytest --junitxml, instead of running the tests
+
+Each condition has tests that make a small file of that kind and check what becomes of it. A row is written only if
+they pass.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+from write_table import write_between
+
+ROOT = Path(__file__).parents[1]
+
+TIMES, DISPLAY, FOLDERS = "sources/test_footage_times", "video/test_display", "video/test_recordings"
+LABELS, SOUND, GREY = "sources/test_label_variants", "video/test_sound_clocks", "video/test_grey_people"
+
+CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    # condition, what is done, file of the tests, beginnings of their names
+    ("A camera lost pictures", "a missing view of their instants; all others stay in step", TIMES, ("a_lost_picture",)),
+    ("A variable frame rate", "images, labels, clicks and splits at the pictures' own stamps", TIMES,
+     ("times_and_labels", "a_click_in_seconds", "labels_that_count")),
+    ("A last picture that is shown long", "the rate is one over the median step", TIMES, ("the_rate_is_one",)),
+    ("Rates that differ a little (two phones)", "paired image by image if that comes to nothing over the length", TIMES,
+     ("rates_that_come_to_nothing",)),
+    ("Rates that differ (25 and 50)", "each instant takes the nearest image of every view, with a note", TIMES,
+     ("rates_that_differ_pair", "views_of_other_rates")),
+    ("Pixels that are not square (HDV, DV, AVCHD)", "stretched to square pixels, before they are turned", DISPLAY,
+     ("pixels_that_are_not", "a_turned_picture")),
+    ("Turned and mirrored pictures", "the whole display matrix is applied; mirroring is noted", DISPLAY,
+     ("the_display_matrix",)),
+    ("A size that changes within the file", "scaled to the first size; another shape is refused by name", DISPLAY,
+     ("a_change_of_size",)),
+    ("A cover picture or thumbnails as the first stream", "the real video is read", DISPLAY, ("a_cover_picture",)),
+    ("A colon in a path (10:30/left.mp4)", "opened as a file", DISPLAY, ("a_colon",)),
+    ("GoPro's chapters", "joined in order", FOLDERS, ("gopro_chapters", "older_gopro")),
+    ("Clips numbered by one camera (DJI, AVCHD)", "refused, with the command that joins them", FOLDERS,
+     ("clips_that_one_camera",)),
+    ("Folders of numbered images", "a view each; a missing number is a lost picture", FOLDERS,
+     ("a_folder_of_numbered", "a_few_images")),
+    ("ts, 3gp, mxf, flv; HEIC and GIF", "read; named as left out", FOLDERS, ("more_endings", "files_of_other_kinds")),
+    ("Names spelled apart (NFD, macOS)", "composed, in the files and as typed", FOLDERS, ("names_are_composed",)),
+    ("Files that share a stem (IMG_1.jpg, IMG_1.JPG)", "outputs of their own; overlays are no inputs", FOLDERS,
+     ("outputs_of_files",)),
+    ("Grey clothes before grey walls, grey-scale and night cameras", "the whole person; shadows by texture",
+     GREY, ("the_whole_person", "a_shadow_over", "a_grey_shirt", "a_shadow_on")),
+    ("Sound with lost packets", "every piece at its stamp", SOUND, ("lost_packets",)),
+    ("Sound on a second track, or on one channel", "every track and channel is heard", SOUND, ("the_common_sound",)),
+    ("Offsets of nearly the whole length", "found by sound, unless limited", SOUND, ("an_offset_of_nearly",)),
+    ("A first view without sound", "the others are aligned by sound, and to it by motion", SOUND,
+     ("views_that_heard", "a_chain")),
+    ("TRC: padded header, spaces, decimal commas, foreign bytes", "read; a number is never a unit", LABELS,
+     ("a_trc_with", "a_trc_of")),
+    ("TRC: rounded times, more lines than stated", "times by DataRate; read with a note", LABELS,
+     ("times_that_are", "more_lines")),
+    ("C3D: Y_SCREEN of Qualisys, lying people", "it states the axis alone; asks where the pose cannot tell", LABELS,
+     ("y_screen",)),
+    ("C3D: more than 255 points, points without names, no points", "read; left out; says what it holds", LABELS,
+     ("a_c3d_of_more", "points_without", "a_c3d_without")),
+    ("BVH: spaces and a common word in names (Rocketbox)", "a name runs to the end of its line", LABELS,
+     ("names_of_bvh",)),
+    ("CSV: semicolons, decimal commas, tabs, sep=, capitals, UTF-16", "read", LABELS, ("csv_of_semicolons",)),
+    ("CSV: frames from 1", "taken as from 0, with a note and the way out", LABELS, ("frames_that_begin",)),
+    ("9999999 or -16512 for lost markers", "no label; told with their count", LABELS, ("codes_for_lost",)),
+    ("Own predictions as labels (CSV, NPZ, TRC, BVH)", "read, the root at 0, 0, 0 included", LABELS,
+     ("own_predictions", "a_pelvis_marker")),
+    ("FreeMoCap, Anipose, DeepLabCut in 3D", "mapped to the joints by name; the head's top from the ears", LABELS,
+     ("freemocap", "anipose", "deeplabcut")),
+)  # fmt: skip
+
+
+def main() -> None:
+    """Run the tests of all conditions, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, help="a file that pytest --junitxml wrote for these tests")
+    results = parser.parse_args().results
+    with tempfile.TemporaryDirectory() as folder:
+        if results is None:
+            results = Path(folder) / "results.xml"
+            files = sorted({str(ROOT / "tests" / f"{file}.py") for _, _, file, _ in CASES})
+            subprocess.run(
+                [sys.executable, "-m", "pytest", "-q", f"--junitxml={results}", *files], cwd=ROOT, check=False
+            )
+        passed = passed_tests(results)
+    lines = ["| condition | what is done | tests |", "|---|---|---|"]
+    for condition, done, file, names in CASES:
+        outcomes = {
+            name: [ok for test, ok in passed.items() if test.startswith(f"{file}::test_{name}")] for name in names
+        }
+        broken = [name for name, found in outcomes.items() if not found or not all(found)]
+        if broken:
+            raise SystemExit(f"{condition}: the tests {', '.join(broken)} in {file}.py do not pass; nothing is written")
+        lines.append(f"| {condition} | {done} | {sum(map(len, outcomes.values()))} |")
+    note = "Written by `scripts/write_footage_cases.py`: a row per condition, with the number of its tests, which pass."
+    write_between(ROOT / "docs" / "real_footage.md", "conditions", "\n".join([note, "", *lines]))
+    print("\n".join(lines))
+
+
+def passed_tests(results: Path) -> dict[str, bool]:
+    """Return whether each test of a report of pytest passed, by ``folder/file::name``."""
+    found = {}
+    for case in ElementTree.parse(results).iter("testcase"):
+        file = case.attrib["classname"].removeprefix("tests.").replace(".", "/")
+        found[f"{file}::{case.attrib['name']}"] = not any(
+            child.tag in ("failure", "error", "skipped") for child in case
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""2D keypoints of one view, as COCO, MMPose, OpenPose and DeepLabCut write them, mapped to the 17 joints by name."""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from mcss.data.formats.csv import read_csv_table
+from mcss.data.formats.joint_names import joint_positions, joints_of
+from mcss.data.formats.keypoint_layouts import LAYOUTS, names_by_count
+from mcss.data.formats.trajectories import to_number
+from mcss.errors import SourceError
+
+SURE = 0.3
+"""Keypoints of a smaller confidence are left out."""
+
+ENDINGS = (".json", ".csv")
+"""Endings of files of keypoints; OpenPose writes a folder of JSON files."""
+
+
+@dataclass(frozen=True, eq=False)
+class ViewKeypoints:
+    """The keypoints of one person in the images of a view."""
+
+    path: Path
+    names: tuple[str, ...]
+    frames: Int64[np.ndarray, " n"]
+    """Numbers of the images, as in the file; they count from 0."""
+    points: Float64[np.ndarray, "n names 2"]
+    """Pixels of the upright image; NaN where a keypoint is not sure."""
+
+    def joints(self) -> Float64[np.ndarray, "n 17 2"]:
+        """Return the 17 joints in pixels; NaN for those that are not known.
+
+        Raises:
+            SourceError: The file has no keypoint for a joint.
+        """
+        flat = np.concatenate([self.points, np.zeros((*self.points.shape[:2], 1))], axis=2)
+        return joint_positions(flat, joints_of(self.path, self.names))[..., :2]
+
+    def boxes(self, border: float = 0.1) -> Float64[np.ndarray, "n 4"]:
+        """Return the boxes around all sure keypoints, larger by a share of their size; NaN with fewer than four."""
+        boxes = np.full((len(self.points), 4), np.nan)
+        for i, points in enumerate(self.points):
+            sure = points[np.isfinite(points).all(axis=1)]
+            if len(sure) >= 4:
+                low, high = sure.min(axis=0), sure.max(axis=0)
+                room = border * (high - low).max()
+                boxes[i] = *(low - room), *(high + room)
+        return boxes
+
+
+def keypoint_file(folder: Path, subject: str, sequence: str, view: str) -> Path | None:
+    """Return the keypoints of a view in a folder: ``subject/sequence/view``, or ``view`` for a single recording."""
+    for place in (folder / subject / sequence, folder / sequence, folder):
+        for path in (place / view, *(place / f"{view}{ending}" for ending in ENDINGS)):
+            if path.is_dir() or (path.suffix in ENDINGS and path.is_file()):
+                return path
+    return None
+
+
+def read_keypoints(path: Path) -> ViewKeypoints:
+    """Read the keypoints of a view; of several people in an image, those of the person with the largest extent.
+
+    Args:
+        path: A folder of OpenPose's JSON files, a JSON of COCO or MMPose, or a CSV of DeepLabCut.
+
+    Raises:
+        SourceError: The file is none of these.
+    """
+    if path.suffix.lower() == ".csv":
+        return _read_deeplabcut(path)
+    names: tuple[str, ...] | None = None
+    people: dict[int, list[Float64[np.ndarray, "k 3"]]] = {}
+    try:
+        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        for file in files:
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
+            names = _stated_names(content) or names
+            for frame, points in _people(content, file):
+                people.setdefault(frame, []).append(points)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise SourceError(
+            f"{path}: expected keypoints of OpenPose, COCO or MMPose, got something else ({error})"
+        ) from error
+    if not people:
+        raise SourceError(f"{path}: there are no keypoints in it")
+    count = len(next(iter(people.values()))[0])
+    names = names if names is not None and len(names) == count else names_by_count(count)
+    if names is None:
+        raise SourceError(f"{path}: {count} keypoints without names; the numbers that are understood are {LAYOUTS}")
+    frames = np.array(sorted(people), np.int64)
+    largest = [max(people[frame], key=_extent)[: len(names)] for frame in frames.tolist()]
+    return ViewKeypoints(path, names, frames, _sure(np.stack(largest)))
+
+
+def _stated_names(content: Any) -> tuple[str, ...] | None:
+    """Return the names of the keypoints that COCO's categories or MMPose's meta information state."""
+    if isinstance(content, dict) and content.get("categories"):
+        return tuple(map(str, content["categories"][0]["keypoints"]))
+    ids = content.get("meta_info", {}).get("keypoint_id2name") if isinstance(content, dict) else None
+    return tuple(str(ids[key]) for key in sorted(ids, key=int)) if ids else None
+
+
+def _people(content: Any, file: Path) -> Iterator[tuple[int, Float64[np.ndarray, "k 3"]]]:
+    """Yield the number of the image and the keypoints (x, y, confidence) of every person in a JSON file."""
+    if isinstance(content, dict) and "people" in content:
+        for person in content["people"]:
+            yield _number(file.stem), np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
+    elif isinstance(content, dict) and "instance_info" in content:
+        for image in content["instance_info"]:
+            for person in image["instances"]:
+                at = np.array(person["keypoints"], np.float64)[:, :2]
+                scores = np.array(person.get("keypoint_scores", np.ones(len(at))), np.float64)
+                yield int(image["frame_id"]), np.concatenate([at, scores[:, None]], axis=1)
+    else:
+        images: Mapping[Any, str] = {}
+        if isinstance(content, dict):
+            images = {image["id"]: str(image.get("file_name", image["id"])) for image in content.get("images", ())}
+        for person in content["annotations"] if isinstance(content, dict) else content:
+            name = images.get(person["image_id"], str(person["image_id"]))
+            yield _number(Path(name).stem), np.array(person["keypoints"], np.float64).reshape(-1, 3)
+
+
+def _number(name: str) -> int:
+    digits: Sequence[str] = re.findall(r"\d+", name)
+    if not digits:
+        raise ValueError(f"there is no number of an image in {name!r}")
+    return int(digits[-1])
+
+
+def _read_deeplabcut(path: Path) -> ViewKeypoints:
+    table = read_csv_table(path)
+    lines = {row.cells[0].lower(): row.cells[1:] for row in table.rows[:3]}
+    if not table.header or table.header[0].lower() != "scorer" or not {"bodyparts", "coords"} <= lines.keys():
+        raise SourceError(f"{path}: expected a CSV of DeepLabCut (lines scorer, bodyparts, coords), got another header")
+    names = tuple(dict.fromkeys(lines["bodyparts"]))
+    places = {pair: k for k, pair in enumerate(zip(lines["bodyparts"], lines["coords"], strict=False))}
+    frames, points = [], []
+    for row in table.rows:
+        if row.cells[0].lower() in ("individuals", "bodyparts", "coords"):
+            continue
+        values = [to_number(cell, path, row.line, row.delimiter != ",") for cell in row.cells[1:]]
+        frames.append(_number(row.cells[0]))
+        points.append(
+            [[values[places[n, c]] if (n, c) in places else math.nan for c in ("x", "y", "likelihood")] for n in names]
+        )
+    if not frames:
+        raise SourceError(f"{path}: there are no keypoints in it")
+    return ViewKeypoints(path, names, np.array(frames, np.int64), _sure(np.array(points, np.float64)))
+
+
+def _sure(points: Float64[np.ndarray, "n k 3"]) -> Float64[np.ndarray, "n k 2"]:
+    """Return the places of keypoints; NaN where the confidence is small, or the place is exactly (0, 0)."""
+    lost = ~(np.nan_to_num(points[..., 2], nan=1.0) >= SURE) | (points[..., :2] == 0).all(axis=-1)
+    return np.where(lost[..., None], np.nan, points[..., :2])
+
+
+def _extent(points: Float64[np.ndarray, "k 3"]) -> float:
+    sure = points[points[:, 2] >= SURE, :2]
+    return float(np.ptp(sure, axis=0).max()) if len(sure) else 0.0
