@@ -233,7 +233,7 @@ def canonical_of(poses: np.ndarray) -> np.ndarray:
 
 
 def test_a_pelvis_marker_that_was_always_lost_is_still_missing(tmp_path: Path) -> None:
-    poses = walk(COUNT, 25) + [5000, 0, 0]
+    poses = walk(COUNT, 25) + np.array([5000, 0, 0])
     poses[:, 0] = 0
     write_npz(tmp_path / "poses.npz", poses, np.arange(COUNT) / 25, {})
     with pytest.raises(SourceError, match="Hip is known in 0%"):
