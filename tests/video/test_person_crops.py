@@ -1,6 +1,5 @@
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -10,7 +9,8 @@ from filming import Room, write_video
 
 from mcss.video import person_crops as views
 from mcss.video.crops import CropSettings
-from mcss.video.decoding import decoded_frames, keyframes, probe
+from mcss.video.decoding import VideoFile, decoded_frames, keyframes, pictures_of, probe
+from mcss.video.display import Orientation, Picture
 from mcss.video.person_crops import ViewCrops, ViewToCrop
 from mcss.video.spool import SurroundingsSpool, surroundings
 from mcss.video.yuv import YuvImage, yuv_of
@@ -26,8 +26,9 @@ def image_of(width: int, height: int) -> np.ndarray:
     ).astype(np.uint8)
 
 
-def frame_of(image: np.ndarray, kind: str) -> Any:
-    return av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=kind)
+def frame_of(image: np.ndarray, kind: str) -> Picture:
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=kind)
+    return Picture(frame, frame.width, frame.height, Orientation(), 0)
 
 
 def expected(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
@@ -99,19 +100,19 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Decoded:
-    """A video that counts the images that are decoded_frames in sequence."""
+    """Counts the images that are decoded in sequence."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, path: Path) -> Iterator[Any]:
-        for frame in decoded_frames(path):
+    def __call__(self, video: VideoFile) -> Iterator[Picture]:
+        for picture in pictures_of(video):
             self.count += 1
-            yield frame
+            yield picture
 
 
 def looked_at(path: Path, counter: Decoded, monkeypatch: pytest.MonkeyPatch) -> ViewCrops:
-    monkeypatch.setattr(views, "decoded_frames", counter)
+    monkeypatch.setattr(views, "pictures_of", counter)
     footage = probe(path)
     viewing = ViewToCrop(footage, np.arange(footage.count), footage.rate, CropSettings(48, max_missing=0))
     looking = viewing.find_person(lambda text: None)
@@ -146,8 +147,9 @@ def test_a_video_with_key_images_is_decoded_once_and_each_crop_shows_its_own_per
 def test_key_images_are_those_of_a_full_decoding_each_once(codec: str, tmp_path: Path) -> None:
     path = tmp_path / "view.mp4"
     write_video(path, ROOM.images(), codec=codec)
-    whole = {frame.pts: frame.to_ndarray() for frame in decoded_frames(path) if frame.key_frame}
-    found = [(frame.pts, frame.to_ndarray()) for frame in keyframes(path, 30)]
+    frames = (picture.frame for picture in decoded_frames(path))
+    whole = {frame.pts: frame.to_ndarray() for frame in frames if frame.key_frame}
+    found = [(picture.frame.pts, picture.frame.to_ndarray()) for picture in keyframes(path, 30)]
     assert [pts for pts, _ in found] == sorted(whole)
     assert len(whole) > 1
     assert all(np.array_equal(image, whole[pts]) for pts, image in found)
