@@ -18,6 +18,9 @@ MADE = "made"
 _FROZEN = {"blazepose": 4, "tf_efficientnet_lite0": 5, "resnet18": 3, "resnet34": 3, "resnet50": 3}
 """First backbone stages that keep their weights, by backbone; of other backbones the first half."""
 
+_MANY = 0.5
+"""Share of labelled instants from which labels alone say where joints are."""
+
 _GAPS = (0.5, 0.25, 0.1, 0.05, 0.0)
 """Least seconds between two instants of a step; the first that leaves enough instants is taken."""
 
@@ -59,7 +62,14 @@ class AdaptSettings:
             raise ValueError(f"steps: expected 1 or more, got {self.steps}.")
 
     def training(
-        self, network: NetworkConfig, start: str, capture: str, labels: str, batch: MetricSettings, stages: int
+        self,
+        network: NetworkConfig,
+        start: str,
+        capture: str,
+        labels: str,
+        batch: MetricSettings,
+        stages: int,
+        labelled: float,
     ) -> TrainSettings:
         """Return the settings of the training.
 
@@ -70,6 +80,7 @@ class AdaptSettings:
             labels: The label budget, as `TrainSettings` takes it.
             batch: How many instants and views a step compares, see `batch_of`.
             stages: Stages of the network's backbone.
+            labelled: Share of the instants that have a label; few labels leave the others to the teacher.
         """
         unlabelled = labels == "none"
         method = MCSS(
@@ -79,7 +90,7 @@ class AdaptSettings:
             min_gap=batch.min_gap,
             metric_weight=self.consistency,
             pose_images=32,
-            teacher="initial" if self.labels != MADE or unlabelled else "none",
+            teacher="initial" if labelled < _MANY else "none",
             teacher_weight=2.0 if unlabelled else 0.5,
         )
         frozen = _FROZEN.get(network.backbone, stages // 2)
