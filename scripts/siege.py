@@ -127,7 +127,14 @@ def main() -> None:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
         ) as server:
             assert server.stdout is not None
-            port = next(int(m[1]) for line in server.stdout if (m := re.search(r"http://[\w.]+:(\d+)", line)))
+            said = ""
+            for line in server.stdout:
+                said += line
+                if found := re.search(r"http://[\w.]+:(\d+)", line):
+                    break
+            else:
+                raise SystemExit(f"the server does not start: {said}")
+            port = int(found[1])
             try:
                 result = besiege(port, server, Path(place), given, time.monotonic() + 60 * given.minutes)
             finally:

@@ -84,7 +84,7 @@ VERBS = (
     ),
     Verb(
         "import",
-        lambda given, out: ["import", "videos", f"{given}/footage", "-o", f"{out}/capture", "--size", "32"],
+        lambda given, out: ["import", "videos", f"{given}/footage", f"{out}/capture", "--size", "32"],
         fingerprint,
     ),
     Verb(
@@ -126,25 +126,25 @@ VERBS = (
 )
 
 
-def prepare(given: Path) -> None:
-    """Write the inputs of all verbs."""
+def prepare(given: Path, with_run: bool) -> None:
+    """Write the inputs of all verbs; a trained run takes longest."""
     from filming import film
 
     from captures_for_tests import INFO, stick_parts
     from mcss.data.writer import CaptureWriter
 
-    if (given / "ready").exists():
-        return
     writer = CaptureWriter.open(given / "capture", info=INFO)
     for part in stick_parts():
         if (part[0].subject, part[0].sequence) not in writer.done():
             writer.append(part)
     writer.finish()
     for sequence in ("one", "two"):
-        film(given / "footage" / "S1" / sequence)
+        if not (given / "footage" / "S1" / sequence).exists():
+            film(given / "footage" / "S1" / sequence)
+    if not with_run:
+        return
     command = ["train", "mcss", "--capture", f"{given}/capture", "--out", f"{given}/run", *TRAIN]
     subprocess.run([MCSS, *command], check=True, capture_output=True)
-    (given / "ready").touch()
 
 
 def environment(place: Path, token: str) -> dict[str, str]:
@@ -234,8 +234,8 @@ def main() -> None:
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as own:
         inputs = given.inputs or Path(own)
-        prepare(inputs)
         chosen = [verb for verb in VERBS if not given.only or verb.name in given.only]
+        prepare(inputs, with_run=any(verb.name == "evaluate" for verb in chosen))
         wholes: dict[str, dict[str, Any]] = {}
         while waiting := [verb for verb in chosen if len(rounds.setdefault(verb.name, [])) < given.rounds]:
             for verb in waiting:
