@@ -23,17 +23,21 @@ CLEAR = 0.5
 def completed_sizes(landmarks: ViewLandmarks) -> tuple[Float64[np.ndarray, "views 2"], tuple[str, ...]]:
     """The sizes of all views' images, those that are not known guessed; and the names of the guessed views.
 
-    The guess is the common size that holds all landmarks of the view, and whose middle is nearest to theirs.
+    The guess is the common size that holds all landmarks, and in whose middle they are nearest to the middle over all
+    guessed views, since cameras of one recording are mostly alike.
     """
-    sizes, guessed = np.array(landmarks.image_size, np.float64), []
-    for v, view in enumerate(landmarks.views):
-        if np.isfinite(sizes[v]).all():
-            continue
+    sizes = np.array(landmarks.image_size, np.float64)
+    unknown = [v for v in range(len(sizes)) if not np.isfinite(sizes[v]).all()]
+    away, holds = np.zeros(len(COMMON)), np.ones(len(COMMON), bool)
+    middles = []
+    for v in unknown:
         seen = np.isfinite(landmarks.image[:, v]).all(axis=-1) & (landmarks.visibility[:, v] >= CLEAR)
         points = landmarks.image[:, v][seen].astype(np.float64)
         if len(points):
-            holds = (np.quantile(points, 0.99, axis=0) <= COMMON).all(axis=1)
-            away = np.linalg.norm(COMMON / 2 - np.median(points, axis=0), axis=1) / np.linalg.norm(COMMON, axis=1)
-            sizes[v] = COMMON[np.where(holds, away, np.inf).argmin()] if holds.any() else 2 * np.median(points, axis=0)
-            guessed.append(view)
-    return sizes, tuple(guessed)
+            middles.append(np.median(points, axis=0))
+            holds &= (np.quantile(points, 0.99, axis=0) <= COMMON).all(axis=1)
+    if middles:
+        middle = np.mean(middles, axis=0)
+        away = np.linalg.norm(COMMON / 2 - middle, axis=1) / np.linalg.norm(COMMON, axis=1)
+        sizes[unknown] = COMMON[np.where(holds, away, np.inf).argmin()] if holds.any() else 2 * middle
+    return sizes, tuple(landmarks.views[v] for v in unknown)

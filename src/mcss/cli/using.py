@@ -32,6 +32,7 @@ from mcss.inference.predict import (
     predict_video,
 )
 from mcss.inference.rerun_view import write_rerun
+from mcss.inference.room import in_room
 from mcss.models.model import Model
 from mcss.progress import RichProgress
 from mcss.smoothing import SmoothingSettings
@@ -70,8 +71,8 @@ class PredictOptions:
     """Treat the videos of the folder as synchronised views, laid out as for `mcss import videos`, and fuse the poses of
     all views of an instant into one. Captures are always fused."""
     turned: PoseAxes = "canonical"
-    """Orientation of the written poses: canonical, where everybody faces the same way; or view, upright as the camera
-    sees the person (not for fused poses)."""
+    """Orientation of the written poses: canonical, where everybody faces the same way; view, upright as the camera
+    sees the person (not for fused poses); or room, for captures with cameras: where the person is in the room."""
     overlay: bool = True
     """Write an image or video with the skeleton drawn over the person and beside it."""
     rerun: bool = False
@@ -186,6 +187,8 @@ def _predict_capture(model: Model, capture: Capture, out: Path, options: Predict
 
     def predict_instants(name: str, instants: Instants) -> Item:
         sequence = smooth(predict_sequence(model, capture, name, instants, RichProgress()), options.smoothing)
+        if options.turned == "room":
+            sequence = in_room(sequence, capture, instants, RichProgress())
         written = _write(sequence, out, options)
         if options.overlay:
             written.append(out / f"{name}_overlay.mp4")

@@ -22,6 +22,7 @@ OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 AXES_IN_WORDS: dict[PoseAxes, str] = {
     "canonical": "root-relative, turned about the vertical until the pelvis→left hip bone points along +X; +Z up",
     "view": "root-relative, as the camera sees the person, upright: +X to the right of the image, +Y away, +Z up",
+    "room": "in the room of the cameras, with the path of the root; +Z up",
 }
 
 

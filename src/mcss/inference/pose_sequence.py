@@ -11,9 +11,9 @@ from mcss.models.model import Poses
 from mcss.models.orientation import Orientation
 from mcss.smoothing import SmoothingSettings, smoothed
 
-PoseAxes = Literal["canonical", "view"]
+PoseAxes = Literal["canonical", "view", "room"]
 """canonical: everybody faces the same way. view: upright, as seen from the camera: +X to the right of the image, +Y
-away from the camera."""
+away from the camera. room: in the room of the capture's cameras, with the path of the root."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,9 @@ class PoseSequence:
     others: tuple[tuple[float, float, float, float], ...] = ()
     """Other people who were found in a single image: x, y, width, height in its pixels."""
 
+    room: Float64[np.ndarray, "n 17 3"] | None = None
+    """The poses in the room of the capture's cameras in mm, +Z up; None where they were not put there."""
+
     def __len__(self) -> int:
         return len(self.frame)
 
@@ -56,14 +59,20 @@ class PoseSequence:
             time=self.time[kept],
             found=self.found[kept],
             views={name: poses.take(kept) for name, poses in self.views.items()},
+            room=None if self.room is None else self.room[kept],
         )
 
     def poses_in(self, axes: PoseAxes) -> Float64[np.ndarray, "n 17 3"]:
-        """The poses in mm, +Z up, the pelvis at the origin.
+        """The poses in mm, +Z up; the pelvis is at the origin, except in the room.
 
         Raises:
             CheckpointError: View axes were asked for, but the model has no orientation head.
+            ValueError: The poses were asked for in a room into which they were not put.
         """
+        if axes == "room":
+            if self.room is None:
+                raise ValueError("--turned room: only for captures whose cameras are known; see mcss calibrate.")
+            return self.room
         if axes == "canonical":
             return self.poses.pose.astype(np.float64)
         return self.poses.upright()

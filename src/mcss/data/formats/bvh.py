@@ -96,11 +96,11 @@ def write_bvh(path: Path, pose: Float[np.ndarray, "n 17 3"], rate: float) -> Non
 
     Args:
         path: The file.
-        pose: Root-relative, mm, +Z up; bones whose length varies have their median length in the file.
+        pose: mm, +Z up, with the path of the root or without it; bones whose length varies have their median length in the file.
         rate: Poses per second.
     """
     offsets = rest_offsets(pose)
-    columns = [np.zeros((len(pose), 3))]
+    columns = [y_up(pose[:, 0]) * _CM + 0.0]
     columns += [_euler_angles(turn) for turn in _local_rotations(y_up(pose), offsets)]
     values = np.concatenate(columns, axis=1)
     lines = ["HIERARCHY", *_hierarchy_lines(offsets), "MOTION", f"Frames: {len(pose)}", f"Frame Time: {1 / rate:.8f}"]
