@@ -16,6 +16,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,11 @@ from mcss.landmarks.detection import detect_landmarks
 from mcss.landmarks.landmark_files import read_landmarks, write_landmarks
 from mcss.landmarks.view_landmarks import LANDMARKS, ViewLandmarks
 from mcss.skeletons import JOINTS, LIMBS
+from write_table import write_between
 
 OUT = Path(__file__).parents[1] / "docs/results/cameras.json"
+
+PAGE = Path(__file__).parents[1] / "docs/calibrate.md"
 
 SMOOTHING = 0.08
 """Seconds; the smoothed error stands beside the plain one."""
@@ -117,7 +121,7 @@ def of_views(landmarks: ViewLandmarks, views: list[int]) -> ViewLandmarks:
     )
 
 
-def measured(name: str, landmarks: ViewLandmarks, true: np.ndarray | None) -> dict[str, object]:
+def measured(name: str, landmarks: ViewLandmarks, true: np.ndarray | None) -> dict[str, Any]:
     """Find the cameras of some views, and compare them and the person with the truth."""
     views = list(landmarks.views)
     start = time.process_time()
@@ -129,7 +133,7 @@ def measured(name: str, landmarks: ViewLandmarks, true: np.ndarray | None) -> di
     seconds = time.process_time() - start
     instants = landmarks.instants
     target = instants.pose[:, list(LIMBS)].astype(np.float64)
-    row: dict[str, object] = {
+    row: dict[str, Any] = {
         "footage": name,
         "views": views,
         "instants": len(instants),
@@ -177,12 +181,32 @@ def pa_errors(points: np.ndarray, target: np.ndarray) -> np.ndarray:
     return error
 
 
-def keep(row: dict[str, object]) -> None:
+def keep(row: dict[str, Any]) -> None:
     """Put a row into the file."""
     rows = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else []
     same = ("footage", "views")
     rows = [old for old in rows if [old[name] for name in same] != [row[name] for name in same]]
-    write_json(OUT, sorted([*rows, row], key=lambda r: (str(r["footage"]), -len(r["views"]), r["views"])))
+    rows = sorted([*rows, row], key=lambda r: (str(r["footage"]), -len(r["views"]), r["views"]))
+    write_json(OUT, rows)
+    write_between(PAGE, "cameras", table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table of Markdown."""
+    columns = {
+        "verdict": "verdict",
+        "rotation_deg": "rotation, °",
+        "pa_limbs": "PA, mm",
+        "pa_limbs_smoothed": "PA smoothed, mm",
+        "pa_limbs_last": "PA, last 240, mm",
+        "reprojection_px": "pixels",
+        "seconds": "processor time, s",
+    }
+    lines = [f"| footage | views | {' | '.join(columns.values())} |", "|---|---|" + "---|" * len(columns)]
+    for row in rows:
+        cells = [str(row["footage"]), ", ".join(row["views"]), *(str(row.get(name, "–")) for name in columns)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
