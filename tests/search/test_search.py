@@ -114,10 +114,12 @@ def test_an_image_file_finds_the_entry_made_from_it(
     (tmp_path / "who.png").write_bytes(
         cv2.imencode(".png", tiny_capture.decode(np.array([77]))[0][..., ::-1])[1].tobytes()
     )
-    found = asked(index, model, str(tmp_path / "who.png"), top=2)
+    query = parsed_query(str(tmp_path / "who.png"))
+    whole = (4.2, 4.2, 55.6, 55.6)  # with its margin the whole image, as the capture has it
+    found = answer(index, query, SearchSettings(top=2), lambda: model, whole)
     assert found.hits[0].row == 77
     assert found.hits[0].distance < 1e-3
-    by_pose = asked(index, model, str(tmp_path / "who.png"), top=2, by="pose")
+    by_pose = answer(index, query, SearchSettings(top=2, by="pose"), lambda: model, whole)
     assert by_pose.hits[0].row == 77
     assert by_pose.by == "PA-MPJPE to the predicted pose, mm"
 

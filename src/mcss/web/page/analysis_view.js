@@ -285,7 +285,7 @@ export class AnalysisView {
       pen.strokeRect(...crop, crop[2]);
       pen.setLineDash([]);
     }
-    pen.globalAlpha = (frame.certainty ?? 1) < VAGUE ? 0.35 : 1;
+    pen.globalAlpha = frame.sure === false ? 0.35 : 1;
     if (frame.joints && !(this.isVideo && this.mode === "whole")) drawJoints(pen, frame.joints, crop, about.joints, about.parents, style);
     pen.globalAlpha = 1;
     if (this.box) {
@@ -396,7 +396,7 @@ export class AnalysisView {
     const bar = element("i");
     bar.style.setProperty("--share", `${Math.max(3, 100 * (1 - hit.distance / 1.41)).toFixed(0)}%`);
     return element("article", { class: "hit" },
-      element("button", { onclick: () => this.pick(hit.image), "data-image": hit.image, "aria-label": `continue the search from ${hit.subject} ${hit.sequence} at ${hit.time.toFixed(1)} s, view ${hit.view}` },
+      element("button", { onclick: () => this.pick(hit.image), "data-image": hit.image, title: "continue the search from here" },
         element("img", { src: `/api/gallery/${hit.image}/image`, alt: "" }),
         element("div", { class: "hit-text" }, element("b", {}, `${hit.subject} · ${hit.sequence}`),
           element("span", {}, `${hit.time.toFixed(1)} s · view ${hit.view}`),
