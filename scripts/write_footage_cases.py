@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 TIMES, DISPLAY, FOLDERS = "sources/test_footage_times", "video/test_display", "video/test_recordings"
 LABELS, SOUND, GREY = "sources/test_label_variants", "video/test_sound_clocks", "video/test_grey_people"
 
+KEYPOINTS, IMAGES = "data/test_keypoint_files", "test_transparent_images"
+
 CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     # condition, what is done, file of the tests, beginnings of their names
     ("A camera lost pictures", "a missing view of their instants; all others stay in step", TIMES, ("a_lost_picture",)),
@@ -72,22 +74,25 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("own_predictions", "a_pelvis_marker")),
     ("FreeMoCap, Anipose, DeepLabCut in 3D", "mapped to the joints by name; the head's top from the ears", LABELS,
      ("freemocap", "anipose", "deeplabcut")),
+    ("2D keypoints of COCO tools, MMPose, OpenPose, DeepLabCut", "joints for --points, boxes for --boxes", KEYPOINTS,
+     ("a_folder_of_openpose", "coco_results", "mmpose_and", "keypoints_that", "keypoints_give")),
+    ("Transparent images with an EXIF orientation", "turned, and laid on grey", IMAGES, ("a_transparent_image",)),
 )  # fmt: skip
 
 
 def main() -> None:
     """Run the tests of all conditions, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--results", type=Path, help="a file that pytest --junitxml wrote for these tests")
-    results = parser.parse_args().results
+    parser.add_argument("--results", type=Path, nargs="+", help="files that pytest --junitxml wrote for these tests")
+    reports = parser.parse_args().results
     with tempfile.TemporaryDirectory() as folder:
-        if results is None:
-            results = Path(folder) / "results.xml"
+        if reports is None:
+            reports = [Path(folder) / "results.xml"]
             files = sorted({str(ROOT / "tests" / f"{file}.py") for _, _, file, _ in CASES})
             subprocess.run(
-                [sys.executable, "-m", "pytest", "-q", f"--junitxml={results}", *files], cwd=ROOT, check=False
+                [sys.executable, "-m", "pytest", "-q", f"--junitxml={reports[0]}", *files], cwd=ROOT, check=False
             )
-        passed = passed_tests(results)
+        passed = {test: ok for report in reports for test, ok in passed_tests(report).items()}
     lines = ["| condition | what is done | tests |", "|---|---|---|"]
     for condition, done, file, names in CASES:
         outcomes = {
