@@ -102,9 +102,11 @@ def locate_in_image(
         ImageError: The box lies outside the image.
     """
     height, width = image.shape[:2]
-    notes, others = [], []
+    notes: list[str] = []
+    others: list[BoundingBox] = []
     if box is None and finder is not None:
-        box, *others = _people(finder, image) or [None]
+        if people := _people(finder, image):
+            box, *others = people
         if box is None:
             notes.append(
                 f"{name}: no person was found in it, so the whole image is used; say where they are with "

@@ -230,7 +230,7 @@ class _Blocks(nn.Module):
     def forward(self, maps: Float[Tensor, "batch channels side side"]) -> Float[Tensor, "batch channels _ _"]:
         """The map after the blocks; after the last ones without the prefix tokens."""
         tokens, side = _as_tokens(maps, self.prefix)
-        where = {}
+        where: dict[str, Tensor] = {}
         if self.rope is not None:  # positions turn queries and keys in every block
             fixed = hasattr(self.rope, "feat_shape")
             where["rope"] = self.rope.get_embed() if fixed else self.rope.get_embed(shape=(side, side))
@@ -271,7 +271,8 @@ class _Renormalised(nn.Module):
         super().__init__()
         config = getattr(net, "pretrained_cfg", None) or {}
         mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        own_mean, own_std = (torch.tensor(config.get(k) or d) for k, d in (("mean", mean), ("std", std)))
+        own_mean = torch.tensor(config.get("mean") or IMAGENET_MEAN)
+        own_std = torch.tensor(config.get("std") or IMAGENET_STD)
         self.register_buffer("factor", (std / own_std).reshape(3, 1, 1), persistent=False)
         self.register_buffer("shift", ((mean - own_mean) / own_std).reshape(3, 1, 1), persistent=False)
 
