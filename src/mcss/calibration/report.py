@@ -76,21 +76,22 @@ def room_svg(calibration: Calibration, path: Float[np.ndarray, "n 3"], axes: tup
     rig = calibration.cameras
     ends = rig.positions + 900 * rig.rotation[:, 2]
     points = np.concatenate([rig.positions, ends, path, np.zeros((1, 3))])[:, list(axes)] * [1, -1]
-    low, high = points.min(axis=0) - 500, points.max(axis=0) + 500
-    width, height = high - low
+    low, high = (points.min(axis=0) - 500).tolist(), (points.max(axis=0) + 500).tolist()
+    width, height = high[0] - low[0], high[1] - low[1]
     pixel = max(width, height) / 480
     parts = [
         f'<svg viewBox="{low[0]:.0f} {low[1]:.0f} {width:.0f} {height:.0f}" role="img" aria-label="cameras and path">'
     ]
     for axis in (0, 1):
-        for line in np.arange(np.ceil(low[axis] / 1000), np.floor(high[axis] / 1000) + 1) * 1000:
+        for line in np.arange(np.ceil(low[axis] / 1000), np.floor(high[axis] / 1000) + 1).tolist():
+            line *= 1000
             a, b = ((line, low[1]), (line, high[1])) if axis == 0 else ((low[0], line), (high[0], line))
-            parts.append(_line(a, b, "currentColor", pixel * (2 if line == 0 else 1), 0.35 if line == 0 else 0.12))
+            parts.append(_line(a, b, "currentColor", pixel * (2.0 if line == 0 else 1.0), 0.35 if line == 0 else 0.12))
     way = " ".join(f"{x:.0f},{-y:.0f}" for x, y in path[:, list(axes)])
     parts.append(f'<polyline points="{way}" fill="none" stroke="{PALETTE[0]}" stroke-width="{2 * pixel:.0f}"/>')
     for v, view in enumerate(rig.views):
-        a, b = (part[v][list(axes)] * [1, -1] for part in (rig.positions, ends))
-        parts.append(_line(a, b, PALETTE[1], 2 * pixel, 1))
+        a, b = ((float(part[v, axes[0]]), -float(part[v, axes[1]])) for part in (rig.positions, ends))
+        parts.append(_line(a, b, PALETTE[1], 2 * pixel, 1.0))
         parts.append(f'<circle cx="{a[0]:.0f}" cy="{a[1]:.0f}" r="{5 * pixel:.0f}" fill="{PALETTE[1]}"/>')
         parts.append(
             f'<text x="{a[0] + 8 * pixel:.0f}" y="{a[1]:.0f}" font-size="{12 * pixel:.0f}" fill="currentColor">'
@@ -99,7 +100,7 @@ def room_svg(calibration: Calibration, path: Float[np.ndarray, "n 3"], axes: tup
     return Markup("".join([*parts, "</svg>"]))
 
 
-def _line(a: Sequence[float], b: Sequence[float], colour: str, width: float, opacity: float) -> str:
+def _line(a: tuple[float, float], b: tuple[float, float], colour: str, width: float, opacity: float) -> str:
     return (
         f'<line x1="{a[0]:.0f}" y1="{a[1]:.0f}" x2="{b[0]:.0f}" y2="{b[1]:.0f}" stroke="{colour}" '
         f'stroke-width="{width:.0f}" opacity="{opacity}"/>'

@@ -100,8 +100,11 @@ def measured(
     near = (at_person < AGREES_MM).astype(np.float64)
     clear = known & (sightings.weight >= 0.5)
     lengths = bone_lengths(raw)[:, :RIGID]
-    usual = np.median(lengths, axis=0)
-    spread = 1.4826 * np.median(np.abs(lengths - usual), axis=0) / np.maximum(usual, 1.0)
+    share = np.empty(lengths.shape)
+    for person in np.unique(sightings.person):
+        theirs = sightings.person == person
+        share[theirs] = lengths[theirs] / np.maximum(np.median(lengths[theirs], axis=0), 1.0)
+    spread = 1.4826 * np.median(np.abs(share - 1), axis=0)
     centred = joints - np.median(joints, axis=0)
     return Measures(
         instants=int((sightings.seen.sum(axis=1) > 1).sum()),
