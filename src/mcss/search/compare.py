@@ -23,6 +23,9 @@ EVEN_PACE = 0.34
 With the shipped weights and two cameras of one recording of 32 s the share was 0.38 to 0.44; it was at most 0.29 once
 one of them ran 1.1 to 1.5 times as fast, unevenly, or backwards."""
 
+NEARLY = 1.34
+"""The mean distance along a path at an even pace is at most this many times that of the warped one."""
+
 FEWEST = 8
 """Smallest number of images in a clip."""
 
@@ -168,8 +171,9 @@ def without_needless_warping(
     index = np.arange(len(a))
     costs = [distance[index, index + shift].mean() for shift in range(len(b) - len(a) + 1)]
     shift, usual = int(np.argmin(costs)), float(distance.mean())
-    even_gain, gain = usual - costs[shift], usual - distance[index, path].mean()
-    return index + shift if even_gain >= EVEN_PACE * gain else path
+    warped = float(distance[index, path].mean())
+    agrees = usual - costs[shift] >= EVEN_PACE * (usual - warped) and costs[shift] <= NEARLY * warped
+    return index + shift if agrees else path
 
 
 def shown_moments(
