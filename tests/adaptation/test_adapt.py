@@ -133,10 +133,8 @@ def test_the_verb_says_what_was_gained(
     tiny_capture: Capture, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, result = tmp_path / "run", tmp_path / "result.json"
-    main(
-        ["adapt", tiny_capture.uri, "--from", str(start), "--out", str(out), "--labels", "none", "--steps", "2"]
-        + ["--hold-out", "0.3", "--variants", "1", "--json", str(result)]
-    )
+    given = f"adapt {tiny_capture.uri} --from {start} --out {out} --json {result}"
+    main([*given.split(), *"--labels none --steps 2 --hold-out 0.3 --variants 1".split()])
     said = capsys.readouterr().out
     assert "same moment found first" in said
     assert f"mcss evaluate {out}" in " ".join(said.split())

@@ -206,7 +206,9 @@ class PoseNetwork(PoseEstimator):
         features = self.backbone.channels * side * side
         if hidden := config.embedding_hidden:
             self.embedding_head: nn.Module = nn.Sequential(
-                nn.BatchNorm1d(features, affine=False),  # features of very different size are learned three times as fast
+                nn.BatchNorm1d(
+                    features, affine=False
+                ),  # features of very different size are learned three times as fast
                 nn.Linear(features, hidden),
                 nn.BatchNorm1d(hidden),
                 nn.ReLU(),

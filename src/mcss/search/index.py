@@ -328,8 +328,10 @@ class PoseIndex:
     def _written(self, act: Callable[[], Any]) -> Any:
         with damage_as(
             PoseIndexError,
-            lambda why: f"the index at {self.uri} cannot be written ({why}). Its earlier content is kept; make room or "
-            "gain access, and run the command again",
+            lambda why: (
+                f"the index at {self.uri} cannot be written ({why}). Its earlier content is kept; make room or "
+                "gain access, and run the command again"
+            ),
         ):
             return act()
 
@@ -373,8 +375,10 @@ def _tables(database: Any, address: str) -> set[str]:
 def _reading(address: str) -> AbstractContextManager[None]:
     return damage_as(
         PoseIndexError,
-        lambda why: f"the index at {address} cannot be read ({why}): its files are damaged. Remove it, and create it "
-        "again with `mcss index`",
+        lambda why: (
+            f"the index at {address} cannot be read ({why}): its files are damaged. Remove it, and create it "
+            "again with `mcss index`"
+        ),
     )
 
 

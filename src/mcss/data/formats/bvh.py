@@ -96,7 +96,8 @@ def write_bvh(path: Path, pose: Float[np.ndarray, "n 17 3"], rate: float) -> Non
 
     Args:
         path: The file.
-        pose: mm, +Z up, with the path of the root or without it; bones whose length varies have their median length in the file.
+        pose: mm, +Z up, with the path of the root or without it; bones whose length varies have their median length in
+            the file.
         rate: Poses per second.
     """
     offsets = rest_offsets(pose)

@@ -135,8 +135,10 @@ def read_cameras(path: Path) -> dict[str, DistortedCamera]:
     text = _text(path)
     with damage_as(
         SourceError,
-        lambda why: f"{path}: expected a JSON list of cameras with name, size, matrix, rotation, translation and "
-        f"distortions, got something unreadable ({why}); unpack the cameras (cameras.zip) again",
+        lambda why: (
+            f"{path}: expected a JSON list of cameras with name, size, matrix, rotation, translation and "
+            f"distortions, got something unreadable ({why}); unpack the cameras (cameras.zip) again"
+        ),
     ):
         cameras = {}
         for entry in json.loads(text):
@@ -172,8 +174,10 @@ def read_joints(path: Path, smooth: bool) -> Float64[np.ndarray, "t 17 3"]:
     with (
         damage_as(
             SourceError,
-            lambda why: f"{path}: expected a pickle of the array {key}, got something that cannot be read ({why}); "
-            "unpack the joints (keypoints3d.zip) again",
+            lambda why: (
+                f"{path}: expected a pickle of the array {key}, got something that cannot be read ({why}); "
+                "unpack the joints (keypoints3d.zip) again"
+            ),
         ),
         path.open("rb") as file,
     ):
