@@ -91,7 +91,8 @@ def _trainer(base: TrainSettings) -> Callable[..., None]:
 
         Args:
             settings: What to train, and on what.
-            recipe: Defaults of all settings. fast: for a laptop. paper: the paper's own, for a GPU.
+            recipe: Defaults of all settings. fast: for a laptop. paper: the paper's own, for a GPU;
+                paper+aug: the same with images changed at random.
             config: Defaults from a file instead: a run's config.json, or TOML or YAML with some of the settings below.
             show_config: Print the settings as JSON, which --config reads, and train nothing.
             out: Run folder; by default one in runs/ that is named after the settings.
@@ -106,15 +107,14 @@ def _trainer(base: TrainSettings) -> Callable[..., None]:
             finish(stated, json)
             return
         run = train(settings, out or run_folder(settings, recipe), resume, machine, RichProgress())
-        console.print(NEXT.format(run=run, capture=settings.capture))
         for line in outcome(settings, run):
             console.print(line, soft_wrap=True)
+        console.print(NEXT.format(run=run, capture=settings.capture))
         finish({"run": str(run)}, json)
 
     return train_method
 
 
-def checked(settings: TrainSettings) -> TrainSettings:
 def outcome(settings: TrainSettings, run: Path) -> list[str]:
     """Say what a training has changed that its next command does not show, in sentences."""
     lines = []
@@ -135,6 +135,7 @@ def outcome(settings: TrainSettings, run: Path) -> list[str]:
     return lines
 
 
+def checked(settings: TrainSettings) -> TrainSettings:
     """Return settings of the command line with separate views.
 
     Raises:
@@ -182,12 +183,12 @@ def equip(
         half: Store all numbers in half precision.
         json: Also write a summary to this file.
     """
-    model, opened, progress = load(run), Capture.open(capture), RichProgress()
     if out is None and is_elsewhere(str(run)):
         raise ValueError(
             f"out: {run} is no run of yours, whose model file could be replaced; say where with --out FILE."
         )
     run = located(run)
+    model, opened, progress = load(run), Capture.open(capture), RichProgress()
     labels = chosen_labels(run, settings.labels)
     parts = equipped(model, opened, labels, settings, progress)
     about = {**read_model(run).about, "equipped": f"{opened.fingerprint} {labels}"}

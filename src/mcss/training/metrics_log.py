@@ -112,8 +112,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 def _damage_in(path: Path, number: int) -> AbstractContextManager[None]:
     return damage_as(
         CheckpointError,
-        lambda why: f"{path} line {number}: cannot be read ({why}); remove this line, which costs only a point of the "
-        "learning curve, or restore the file from a copy",
+        lambda why: (
+            f"{path} line {number}: cannot be read ({why}); remove this line, which costs only a point of the "
+            "learning curve, or restore the file from a copy"
+        ),
     )
 
 

@@ -55,8 +55,10 @@ def read_run_config(path: Path) -> dict[str, Any]:
     """
     with damage_as(
         CheckpointError,
-        lambda why: f"{path}: expected the settings of a run, got something that cannot be read ({why}). Restore it "
-        "from a copy, or train anew in another --out.",
+        lambda why: (
+            f"{path}: expected the settings of a run, got something that cannot be read ({why}). Restore it "
+            "from a copy, or train anew in another --out."
+        ),
     ):
         known: Any = json.loads(path.read_bytes())
         if not isinstance(known, dict) or not isinstance(known.get("digest"), str):
