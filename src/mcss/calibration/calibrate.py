@@ -247,7 +247,7 @@ def _chosen(everything: Sightings, settings: CalibrationSettings) -> np.ndarray:
             f"only {len(several)} instants are seen by two or more views, expected at least {-(-LEAST_POINTS // 8)}; "
             "use a longer recording"
         )
-    return several[np.linspace(0, len(several) - 1, min(len(several), settings.instants)).astype(int)]
+    return np.asarray(several[np.linspace(0, len(several) - 1, min(len(several), settings.instants)).astype(int)])
 
 
 def _measures(cameras: Rig, joints: np.ndarray, some: Sightings, agreement: np.ndarray) -> Measures:
@@ -262,7 +262,7 @@ def _size(size: Float64[np.ndarray, " 2"]) -> str:
 def _sequences(landmarks: ViewLandmarks) -> np.ndarray:
     """A number for each sequence of each subject."""
     instants = landmarks.instants
-    return instants.subject * len(instants.sequences) + instants.sequence
+    return np.asarray(instants.subject * len(instants.sequences) + instants.sequence)
 
 
 def _found(rig: Rig, some: Sightings) -> Adjusted:

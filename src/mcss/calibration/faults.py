@@ -125,7 +125,7 @@ def moved(
         )
         again = agreeing_share(there, v, joints[part], sightings.take(part))
         angle = np.degrees(np.arccos(np.clip((np.trace(turn @ rig.rotation[v].T) - 1) / 2, -1, 1)))
-        way = 100 * np.linalg.norm(there.positions[v] - rig.positions[v]) / max(np.linalg.norm(shift), 1.0)
+        way = 100 * np.linalg.norm(there.positions[v] - rig.positions[v]) / max(float(np.linalg.norm(shift)), 1.0)
         if np.isfinite(again).any() and np.nanmean(again) > now + BETTER and max(angle, way) > MOVED:
             where = f"{sequence_names[part[0]]} {time[part[0]]:.1f} s"
             text = f"{rig.views[v]} stands elsewhere about {where}: {angle:.0f}° turned and {way:.0f} % of its distance"

@@ -64,7 +64,7 @@ def placed(rig: Rig, sightings: Sightings, settings: AdjustmentSettings) -> Plac
 
 def _shared(sightings: Sightings) -> Float64[np.ndarray, "views views"]:
     clear = (sightings.weight >= CLEAR).astype(np.float64)
-    return np.einsum("nvj,nwj->vw", clear, clear)
+    return np.asarray(np.einsum("nvj,nwj->vw", clear, clear), np.float64)
 
 
 def _no_overlap(rig: Rig, shared: Float64[np.ndarray, "views views"]) -> str:

@@ -38,7 +38,7 @@ class Rig:
     @property
     def positions(self) -> Float64[np.ndarray, "views 3"]:
         """Where the cameras are in the room, in mm."""
-        return -np.einsum("vji,vj->vi", self.rotation, self.translation)
+        return np.asarray(-np.einsum("vji,vj->vi", self.rotation, self.translation), np.float64)
 
     def camera(self, view: int) -> Camera:
         """One camera as a capture keeps it, which is without distortion."""

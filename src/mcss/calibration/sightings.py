@@ -65,7 +65,7 @@ MIN_CONFIDENCE = 0.05
 def sightings_of(landmarks: ViewLandmarks) -> Sightings:
     """The joints that count, out of all landmarks."""
     pixels, world = (np.asarray(part[:, :, USED], np.float64) for part in (landmarks.image, landmarks.world))
-    known = np.isfinite(pixels).all(axis=-1) & np.isfinite(world).all(axis=-1)
+    known = np.asarray(np.isfinite(pixels).all(axis=-1) & np.isfinite(world).all(axis=-1), bool)
     confidence = np.clip(np.nan_to_num(landmarks.visibility[:, :, USED].astype(np.float64)), MIN_CONFIDENCE, 1.0)
     return Sightings(
         pixels=np.where(known[..., None], pixels, 0.0),

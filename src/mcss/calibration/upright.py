@@ -58,13 +58,13 @@ def upright(
     turn = _turn_to(up, rig.rotation[0, 2])
     feet = joints[:, FEET] @ turn.T * scale
     sure = confidence[:, FEET] > 0.2
-    slope, floor = floor_plane(feet, sure)
+    slope, _ = floor_plane(feet, sure)
     level = np.array([-slope[0], -slope[1], 1.0])
     turn = _turn_to(turn.T @ (level / np.linalg.norm(level)), rig.rotation[0, 2])
     hips = np.median(joints[:, HIPS].mean(axis=1), axis=0) @ turn.T * scale
     feet = joints[:, FEET] @ turn.T * scale
-    floor = _lowest(feet, sure)
-    bottom = float(np.median(floor)) if len(floor) else float(feet[..., 2].min())
+    lowest = _lowest(feet, sure)
+    bottom = float(np.median(lowest)) if len(lowest) else float(feet[..., 2].min())
     origin = turn.T @ np.array([hips[0], hips[1], bottom - HEEL_HEIGHT]) / scale
     return Upright(turn, origin, scale)
 
@@ -105,8 +105,8 @@ def floor_plane(feet: Float64[np.ndarray, "n feet 3"], sure: np.ndarray) -> tupl
         weight *= FLOOR_COUNT / max(weight.sum(), 1e-9)
         rows = np.concatenate([x, np.ones((len(x), 1))], axis=1) / FLOOR_SIGMA
         system = (rows * weight[:, None]).T @ rows + np.diag([1 / LEAN_SIGMA**2, 1 / LEAN_SIGMA**2, 0])
-        *slope, base = np.linalg.solve(system, (rows * weight[:, None]).T @ (z / FLOOR_SIGMA))
-        slope = np.array(slope)
+        solved = np.linalg.solve(system, (rows * weight[:, None]).T @ (z / FLOOR_SIGMA))
+        slope, base = solved[:2], float(solved[2])
     return slope, float(centre[2] + base - centre[:2] @ slope)
 
 

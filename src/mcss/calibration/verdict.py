@@ -126,10 +126,10 @@ def judged(measures: Measures, views: tuple[str, ...], problems: tuple[str, ...]
     weak: list[str] = list(problems)
 
     def check(value: float, good: float, least: float, text: str, above: bool = True) -> None:
-        beyond = (lambda limit: not value <= limit) if above else (lambda limit: not value >= limit)
-        if beyond(least):
+        sign = 1.0 if above else -1.0
+        if not sign * value <= sign * least:  # not a number is beyond every limit
             failed.append(text)
-        elif beyond(good):
+        elif not sign * value <= sign * good:
             weak.append(text)
 
     m = measures

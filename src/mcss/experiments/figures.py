@@ -125,7 +125,7 @@ def distance_curves_figure(
 
 def relative_curves(rows: Sequence[RetrievalRow]) -> Figure:
     """Draw Mean-PA-MPJPE@K above the oracle's of every system in both cases, as the paper does (Fig. 5)."""
-    lines = []
+    lines: list[Line] = []
     for case, prefix in (("all_subjects", ""), ("cross_subject", "Cross: ")):
         for label in dict.fromkeys(row.label for row in rows):
             chosen = [row for row in rows if row.label == label and row.case == case]

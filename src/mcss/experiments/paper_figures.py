@@ -84,7 +84,8 @@ def _blank() -> SheetImage:
 def _anchors(predictions: SplitPrediction) -> list[int]:
     """Labelled images spread evenly over the split, in views that take turns."""
     labelled = np.flatnonzero(predictions.instants.heading_valid[predictions.instant])
-    return labelled[np.linspace(0, len(labelled) - 1, ANCHORS + 2).round().astype(int)[1:-1]].tolist()
+    chosen = np.linspace(0, len(labelled) - 1, ANCHORS + 2).round().astype(int)[1:-1]
+    return [int(image) for image in labelled[chosen]]
 
 
 def _other_poses(predictions: SplitPrediction, anchor: int, errors: Float[np.ndarray, " n"]) -> list[int]:

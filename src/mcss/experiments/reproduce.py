@@ -321,8 +321,8 @@ def reproduce(
     measured: list[MeasuredPart] = []
     failures: list[Exception] = []
     for part in parts:
-        if (why := part.gone(study)) is not None:
-            notify(f"{part.name} is left out: {why}")
+        if (gone := part.gone(study)) is not None:
+            notify(f"{part.name} is left out: {gone}")
             continue
         if not study.train and not part.by_row and (left := part.untrained(study)):
             notify(f"{part.name} is left out: {left[0].name} is not trained, and {len(left) - 1} others are not.")

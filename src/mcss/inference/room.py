@@ -83,4 +83,4 @@ def placed_in_room(
 
     shift = there - turned(own[:, None])[:, 0]
     path = np.stack([np.interp(time, time[enough], shift[enough, axis]) for axis in range(3)], axis=1)
-    return turned(pose.astype(np.float64)) + path[:, None]
+    return np.asarray(turned(pose.astype(np.float64)) + path[:, None], np.float64)

@@ -9,7 +9,8 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers import Logger, TensorBoardLogger
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from timm.utils.model_ema import ModelEmaV3
 
 from mcss.data.batches import BatchSource, prefetched

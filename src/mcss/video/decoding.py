@@ -87,9 +87,9 @@ def probe(path: Path, image_rate: float = RATE) -> VideoFile:
     """
     if is_image_sequence(path):
         height, width = next(images_of_sequence(path)).shape[:2]
-        seconds = times_of_sequence(path, image_rate)
-        even = is_even(seconds, image_rate)
-        return VideoFile(path, width, height, image_rate, len(seconds), even, stamps=seconds)
+        times = times_of_sequence(path, image_rate)
+        even = is_even(times, image_rate)
+        return VideoFile(path, width, height, image_rate, len(times), even, stamps=times)
     _check_not_empty(path)
     parts = [_scanned(part) for part in chapters_of(path)]
     count, keyframe_count = sum(len(part.stamps) for part in parts), sum(part.keyframes for part in parts)

@@ -92,8 +92,7 @@ def read_csv(path: Path) -> Trajectories:
     if clock is None and not any(name[-2:] in (".x", ".y", ".z") for name in table.header):
         # Tools that spell NAME_x, such as FreeMoCap, write a line per image.
         clock, header = "frame", ("frame", *header)
-        rows = (replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows))
-        table = CsvTable(header, tuple(rows))
+        table = CsvTable(header, tuple(replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows)))
         notes.append("it has no column time or frame, so each line is taken as one image")
     names = list(dict.fromkeys(cell[:-2] for cell in header if cell[-2:] in (".x", ".y", ".z")))
     wanted = [f"{name}.{axis}" for name in names for axis in "xyz"]

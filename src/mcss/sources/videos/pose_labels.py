@@ -227,7 +227,7 @@ def _seconds(
         return source.times / rate + settings.offset
     inside = source.times.clip(0, len(image_seconds) - 1)
     at = np.interp(inside, np.arange(len(image_seconds)), image_seconds)
-    return at + (source.times - inside) / rate + settings.offset
+    return np.asarray(at + (source.times - inside) / rate + settings.offset, np.float64)
 
 
 def _settings_for(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping]:

@@ -85,7 +85,7 @@ class Timeline:
     def shown(self, view: str, places: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Return the numbers of a view's images at some instants taken; the one before stands in for a lost one."""
         place = np.cumsum(self.seen[view])[places] - 1
-        return self.images[view][place.clip(0)]
+        return np.asarray(self.images[view][place.clip(0)], np.int64)
 
     def time_of(self, instants: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
         """Return the times of instants, of those that are not taken by their number."""
