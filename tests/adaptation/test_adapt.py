@@ -95,7 +95,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(
         patch.setattr(adapting._Watch, "__call__", stops)
         with pytest.raises(KeyboardInterrupt):
             adapt(tiny_capture.uri, start, tmp_path / "run", QUICK)
-    with pytest.raises(CheckpointError, match="holds a run already. Add --resume"):
+    with pytest.raises(CheckpointError, match=r"holds a run already\. Add --resume"):
         adapt(tiny_capture.uri, start, tmp_path / "run", QUICK)
     again = adapt(tiny_capture.uri, start, tmp_path / "run", QUICK, resume=True)
     assert again.after == whole.after
