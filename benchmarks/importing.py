@@ -64,7 +64,7 @@ def repeated(source: Path, target: Path, times: int) -> None:
 
 def decoding(folder: Path) -> float:
     """Return the processor seconds to decode all videos of a folder."""
-    from mcss.video.decoding import decoded_count
+    from mcss.video.reading.decoding import decoded_count
 
     start = time.process_time()
     for path in sorted(folder.rglob("*.mp4")):
@@ -86,7 +86,7 @@ def measured(folder: Path) -> dict[str, float]:
     import cv2
 
     from mcss.sources.videos.video_folder import Videos
-    from mcss.video.decoding import load_av
+    from mcss.video.reading.decoding import load_av
     from mcss.video.recordings import find_recordings
 
     cv2.setNumThreads(1)

@@ -28,12 +28,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from mcss.data.augmentation import AugmentationSettings, source_size
-from mcss.data.batches import AugmentedPixels, BatchSource, prefetched
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels, labelled_images
-from mcss.data.pixels import DecodedPixels, StreamedPixels
-from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.data.loading.augmentation import AugmentationSettings, source_size
+from mcss.data.loading.batches import AugmentedPixels, BatchSource, prefetched
+from mcss.data.loading.pixels import DecodedPixels, StreamedPixels
+from mcss.data.loading.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.data.schema import CaptureInfo, Frame, Selector
 from mcss.data.writer import CaptureWriter
 

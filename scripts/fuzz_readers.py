@@ -38,7 +38,7 @@ from mcss.training.config_file import read_config
 from mcss.training.metrics_log import read_metrics
 from mcss.training.runs import read_run_config
 from mcss.training.settings import recipe
-from mcss.video.decoding import images
+from mcss.video.reading.decoding import images
 from mcss.video.recordings import _probed
 from mcss.web.limits import Limits
 from mcss.web.uploads import UploadError, copy_video, read_upload

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from mcss.data.batches import prefetched
 from mcss.data.capture import Capture
+from mcss.data.loading.batches import prefetched
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.files import write_json

@@ -19,7 +19,7 @@ import numpy as np
 
 from mcss.files import replacing, write_json
 from mcss.progress import NO_PROGRESS
-from mcss.video.decoding import VideoFile, images, probe
+from mcss.video.reading.decoding import VideoFile, images, probe
 from mcss.video.recordings import find_recordings
 from mcss.video.sync.clocks import MIN_CONFIDENCE
 from mcss.video.sync.motion import MotionProfile, motion_profile

@@ -14,7 +14,7 @@ import numpy as np
 
 from mcss.cli import main as mcss
 from mcss.images import encode_jpeg
-from mcss.video.decoding import decoded_count, images_at
+from mcss.video.reading.decoding import decoded_count, images_at
 
 SHOWN = 4
 """Number of frames, evenly spread."""

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import mcss.training.loop as training
-from mcss.data.augmentation import AugmentationSettings
+from mcss.data.loading.augmentation import AugmentationSettings
 from mcss.models.model_file import MODEL, ModelParts, save_model
 from mcss.models.orientation import OrientationConfig, OrientationHead
 from mcss.models.pose_network import NetworkConfig, PoseNetwork

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from captures_for_tests import SIZE, stick_camera, stick_image, stick_pose
-from mcss.data.augmentation import (
+from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     AugmentationSettings,
@@ -16,8 +17,7 @@ from mcss.data.augmentation import (
     normalise,
     source_size,
 )
-from mcss.data.capture import Capture
-from mcss.data.sampling import generator
+from mcss.data.loading.sampling import generator
 from mcss.images import decode_jpeg
 from mcss.skeletons import canonical_pose, mirrored
 from runs_for_tests import NO_AUGMENTATION

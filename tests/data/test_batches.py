@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from captures_for_tests import SIZE
-from mcss.data.augmentation import AugmentationSettings, mirrored_canonical, normalise
-from mcss.data.batches import AugmentedPixels, Batch, BatchSource, Selection, prefetched
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels, labelled_images
-from mcss.data.pixels import DecodedPixels, StreamedPixels
-from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.data.loading.augmentation import AugmentationSettings, mirrored_canonical, normalise
+from mcss.data.loading.batches import AugmentedPixels, Batch, BatchSource, Selection, prefetched
+from mcss.data.loading.pixels import DecodedPixels, StreamedPixels
+from mcss.data.loading.sampling import MetricSettings, metric_plan, pose_plan
 from mcss.skeletons import canonical_pose
 from runs_for_tests import NO_AUGMENTATION
 

@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from captures_for_tests import SIZE
-from mcss.data.batches import AugmentedPixels, BatchSource
 from mcss.data.capture import Capture
 from mcss.data.instants import ends_of_sequences
-from mcss.data.joined_batches import JoinedBatches
 from mcss.data.labels import Labels, labelled_images
-from mcss.data.pixels import DecodedPixels
-from mcss.data.sampling import MetricSettings, metric_plan, pose_plan
+from mcss.data.loading.batches import AugmentedPixels, BatchSource
+from mcss.data.loading.joined_batches import JoinedBatches
+from mcss.data.loading.pixels import DecodedPixels
+from mcss.data.loading.sampling import MetricSettings, metric_plan, pose_plan
 from runs_for_tests import NO_AUGMENTATION
 
 

@@ -7,9 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-import mcss.data.pixels as pixels_module
+import mcss.data.loading.pixels as pixels_module
 from mcss.data.capture import Capture
-from mcss.data.pixels import DecodedPixels, StreamedPixels, image_memory, limited_memory, pixels_of, shared_images
+from mcss.data.loading.pixels import (
+    DecodedPixels,
+    StreamedPixels,
+    image_memory,
+    limited_memory,
+    pixels_of,
+    shared_images,
+)
 
 
 class Talking:

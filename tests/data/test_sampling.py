@@ -10,7 +10,7 @@ from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import Labels, labelled_images
-from mcss.data.sampling import MetricSettings, generator, metric_batch, metric_plan, pose_batch, pose_plan
+from mcss.data.loading.sampling import MetricSettings, generator, metric_batch, metric_plan, pose_batch, pose_plan
 from mcss.data.writer import CaptureWriter
 from mcss.methods.mcss import MCSS
 from mcss.methods.rhodin_cvpr18 import RhodinCVPR18

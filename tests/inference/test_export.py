@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from mcss.cli import main
-from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import normalise
 from mcss.errors import ExportError
 from mcss.evaluation.predictions import target_poses
 from mcss.inference.export.export import ExportSettings, Parity, export_run, generated_images

@@ -27,8 +27,8 @@ from mcss.inference.overlays import overlay
 from mcss.inference.predict import InputFile, input_files, predict_image, predict_video
 from mcss.models.orientation import SURE, Orientation
 from mcss.skeletons import JOINTS
-from mcss.video.decoding import times_of
 from mcss.video.detectors import Detections
+from mcss.video.reading.decoding import times_of
 from runs_for_tests import equipped_run
 
 ROOM = {"width": 160, "height": 120, "count": 20}

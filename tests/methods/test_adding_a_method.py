@@ -15,10 +15,10 @@ from torch import Tensor
 
 import mcss.training.loop as training
 from mcss.cli import main
-from mcss.data.batches import Batch
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.sampling import MetricSettings
+from mcss.data.loading.batches import Batch
+from mcss.data.loading.sampling import MetricSettings
 from mcss.experiments.estimates import step_seconds
 from mcss.experiments.pose_tables import signals_cells, table1
 from mcss.experiments.study import Budget, Study

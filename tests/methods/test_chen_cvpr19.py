@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mcss.data.augmentation import AugmentationSettings
 from mcss.data.capture import Capture
 from mcss.data.keypoints import keypoints_of, skeleton_maps
+from mcss.data.loading.augmentation import AugmentationSettings
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.methods.chen_cvpr19 import ChenCVPR19, SkeletonMapSynthesis, map_error, representation_losses

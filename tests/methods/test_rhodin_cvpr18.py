@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.augmentation import AugmentationSettings
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import AugmentationSettings
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate

@@ -9,9 +9,9 @@ from safetensors.torch import load_file
 
 import mcss.training.loop as training
 from captures_for_tests import INFO, stick_part
-from mcss.data.augmentation import normalise
 from mcss.data.backgrounds import BackgroundCrops, halvings
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import normalise
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, CheckpointError
 from mcss.evaluation.evaluate import evaluate

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mcss.data.batches import Batch
 from mcss.data.capture import Capture
+from mcss.data.loading.batches import Batch
 from mcss.labelling.teacher import LandmarkTeacher
 from mcss.losses import pose_l1
 from mcss.methods.mcss import MCSS, losses, taught_poses

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mcss.data.augmentation import normalise
+from mcss.data.loading.augmentation import normalise
 from mcss.models.backbones import build_backbone
 from mcss.models.blazepose import IMAGE_SIZE, Landmarks, load_landmark_heads
 

@@ -10,7 +10,7 @@ from timm import create_model
 from timm.layers import LayerScale
 from torch import Tensor, nn
 
-from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from mcss.data.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.errors import WeightsError
 from mcss.models.backbones import build_backbone
 from mcss.models.pose_network import NetworkConfig, PoseNetwork

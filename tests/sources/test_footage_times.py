@@ -15,7 +15,7 @@ from mcss.data.formats.csv import write_csv
 from mcss.data.formats.npz import write_npz
 from mcss.errors import SourceError
 from mcss.sources.videos.video_folder import Videos
-from mcss.video.decoding import probe
+from mcss.video.reading.decoding import probe
 from mcss.video.recordings import Recording
 from mcss.video.sync.clocks import timeline
 

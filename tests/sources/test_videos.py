@@ -13,7 +13,7 @@ from mcss.data.capture import Capture
 from mcss.errors import CaptureError, SourceError
 from mcss.images import decode_jpeg
 from mcss.sources.videos.video_folder import Videos
-from mcss.video.decoding import images, probe
+from mcss.video.reading.decoding import images, probe
 from mcss.video.recordings import find_recordings
 from mcss.video.spool import ImageSpool
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from captures_for_tests import INFO, stick_part
-from mcss.data.augmentation import AugmentationSettings, mirrored_canonical, normalise
-from mcss.data.batches import Batch
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import AugmentationSettings, mirrored_canonical, normalise
+from mcss.data.loading.batches import Batch
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CheckpointError
 from mcss.methods import mcss as mcss_method

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mcss.errors import SourceError
-from mcss.video.decoding import decoded_frames, images, probe
-from mcss.video.display import Orientation
-from mcss.video.yuv import yuv_of
+from mcss.video.reading.decoding import decoded_frames, images, probe
+from mcss.video.reading.display import Orientation
+from mcss.video.reading.yuv import yuv_of
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 220, 20), (20, 20, 220), (230, 230, 230)
 

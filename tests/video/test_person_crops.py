@@ -9,11 +9,11 @@ from filming import Room, write_video
 
 from mcss.video import person_crops as views
 from mcss.video.crops import CropSettings
-from mcss.video.decoding import VideoFile, decoded_frames, keyframes, pictures_of, probe
-from mcss.video.display import Orientation, Picture
 from mcss.video.person_crops import ViewCrops, ViewToCrop
+from mcss.video.reading.decoding import VideoFile, decoded_frames, keyframes, pictures_of, probe
+from mcss.video.reading.display import Orientation, Picture
+from mcss.video.reading.yuv import YuvImage, yuv_of
 from mcss.video.spool import SurroundingsSpool, surroundings
-from mcss.video.yuv import YuvImage, yuv_of
 
 ROOM = Room(width=320, height=240, count=60, bystander=False)
 

@@ -10,9 +10,9 @@ from filming import write_video
 from mcss.errors import SourceError
 from mcss.images import write_image
 from mcss.inference.predict import input_files
-from mcss.video.chapters import chapters_of
-from mcss.video.decoding import decoded_frames, images, probe
 from mcss.video.person_crops import FrameReader
+from mcss.video.reading.chapters import chapters_of
+from mcss.video.reading.decoding import decoded_frames, images, probe
 from mcss.video.recordings import find_recordings, left_out_note, video_files
 from mcss.video.sync.clocks import timeline
 

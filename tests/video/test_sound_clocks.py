@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from mcss.video.decoding import VideoFile, probe
+from mcss.video.reading.decoding import VideoFile, probe
 from mcss.video.sync.clocks import Clock
 from mcss.video.sync.sound import RATE, sounds_of
 from mcss.video.sync.sound_clocks import clocks_by_sound, shifted

@@ -17,8 +17,8 @@ from mcss.models.model import load
 from mcss.models.model_file import MODEL, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.sources.videos.video_folder import Videos
-from mcss.video.decoding import VideoFile
 from mcss.video.people import ForegroundGroup
+from mcss.video.reading.decoding import VideoFile
 from mcss.video.recordings import Recording, find_recordings
 from mcss.video.sync.alignment import Agreement, agreement, offsets
 from mcss.video.sync.clocks import Clock, read_clocks, timeline, write_clocks

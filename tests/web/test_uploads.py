@@ -10,7 +10,7 @@ import pytest
 from filming import Room, write_video
 from PIL import Image
 
-from mcss.video.decoding import probe, times_of
+from mcss.video.reading.decoding import probe, times_of
 from mcss.web.analysis import for_visitors
 from mcss.web.limits import Limits
 from mcss.web.uploads import LONG_SIDE, UploadError, copy_video, kind_of, read_upload

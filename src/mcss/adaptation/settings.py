@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mcss.data.augmentation import AugmentationSettings
 from mcss.data.instants import Instants
-from mcss.data.sampling import MetricSettings, metric_plan
+from mcss.data.loading.augmentation import AugmentationSettings
+from mcss.data.loading.sampling import MetricSettings, metric_plan
 from mcss.methods.mcss import MCSS
 from mcss.methods.recipe import OptimiserSettings
 from mcss.models.pose_network import NetworkConfig

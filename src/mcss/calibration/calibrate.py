@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float64
 
 from mcss.calibration.adjustment import Adjusted, AdjustmentSettings, adjusted, from_rays
 from mcss.calibration.faults import Fault, agreeing_share, fault_of, moved
-from mcss.calibration.image_size import completed_sizes
 from mcss.calibration.placement import LEAST_POINTS, placed
 from mcss.calibration.rig import Rig, guessed_intrinsics
 from mcss.calibration.sightings import Sightings, sightings_of
@@ -18,6 +17,7 @@ from mcss.calibration.triangulation import RoomPoses, room_poses, smoothed, solv
 from mcss.calibration.upright import upright
 from mcss.calibration.verdict import WEAK_SHARE, Measures, Verdict, judged, measured
 from mcss.errors import CalibrationError
+from mcss.landmarks.image_size import completed_sizes
 from mcss.landmarks.view_landmarks import ViewLandmarks
 
 GUESSED_FOCAL = 1.0

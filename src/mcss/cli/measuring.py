@@ -19,7 +19,7 @@ from mcss.cli.terminal import (
     show_table,
 )
 from mcss.data.capture import Capture
-from mcss.data.pixels import limited_memory
+from mcss.data.loading.pixels import limited_memory
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.evaluation.report import SystemResult
 from mcss.experiments.ablation import AblationPlan, run_ablation

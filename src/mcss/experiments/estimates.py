@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mcss.data.batches import Batch
+from mcss.data.loading.batches import Batch
 from mcss.experiments.runs import Cell, seconds_of
 from mcss.processes import keep_freed_memory
 from mcss.training.settings import TrainSettings, stages

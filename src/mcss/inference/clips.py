@@ -14,7 +14,7 @@ from mcss.inference.pose_sequence import PoseSequence, rate_of
 from mcss.inference.predict import InputFile, predict_video
 from mcss.models.model import Model
 from mcss.progress import NO_PROGRESS, Progress
-from mcss.video.decoding import images_at
+from mcss.video.reading.decoding import images_at
 
 TimeSpan = tuple[float, float]
 """First and last time in seconds."""

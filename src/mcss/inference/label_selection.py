@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
+from mcss.data.loading.augmentation import normalise
 from mcss.evaluation.predictions import target_poses
 from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model

@@ -14,10 +14,10 @@ from mcss.models.model import MARGIN, crop_box_around, crop_box_of_whole
 from mcss.progress import Task
 from mcss.video.background import empty_scene
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
-from mcss.video.decoding import VideoFile, images, probe, times_of
 from mcss.video.detectors import SHIPPED_DETECTOR, DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
 from mcss.video.person_crops import DETECTOR_SIDE, MIN_SHARE_SEEN, MOTION_SIDE, SCENE_SAMPLES
+from mcss.video.reading.decoding import VideoFile, images, probe, times_of
 from mcss.video.spool import ImageSpool
 from mcss.video.target import COMPARABLE
 

@@ -19,9 +19,9 @@ from mcss.inference.pose_sequence import PoseSequence, rate_of
 from mcss.models.model import Model, Poses
 from mcss.models.prediction import predict_rows
 from mcss.progress import NO_PROGRESS, Progress, Task
-from mcss.video.chapters import is_later_chapter
-from mcss.video.decoding import VIDEO_SUFFIXES, images, stated_count
 from mcss.video.detectors import SHIPPED_DETECTOR, PersonDetector
+from mcss.video.reading.chapters import is_later_chapter
+from mcss.video.reading.decoding import VIDEO_SUFFIXES, images, stated_count
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mcss.data.batches import Batch, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import BONES, LABELS, keypoints_of, skeleton_maps
+from mcss.data.loading.batches import Batch, camera_rotations
 from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
 from mcss.methods.method import Information, Losses, Teacher
 from mcss.methods.points2d import FIXED_ORIENTATION, mean_of_known, point_error, point_files

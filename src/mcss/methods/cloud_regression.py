@@ -11,8 +11,8 @@ from typing import Any, ClassVar, cast
 from jaxtyping import Float
 from torch import Tensor
 
-from mcss.data.batches import Batch
-from mcss.data.sampling import MetricSettings
+from mcss.data.loading.batches import Batch
+from mcss.data.loading.sampling import MetricSettings
 from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator
 from mcss.skeletons import PoseFrame

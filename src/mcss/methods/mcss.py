@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mcss.data.batches import Batch
-from mcss.data.sampling import MetricSettings
+from mcss.data.loading.batches import Batch
+from mcss.data.loading.sampling import MetricSettings
 from mcss.losses import (
     fused_views,
     hardest_negative,

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from mcss.data.batches import Batch, Extra, Extras
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.sampling import MetricSettings
+from mcss.data.loading.batches import Batch, Extra, Extras
+from mcss.data.loading.sampling import MetricSettings
 from mcss.methods.recipe import Recipe, RecipeName
 from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
 from mcss.progress import Progress

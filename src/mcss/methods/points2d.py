@@ -21,11 +21,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mcss.data.batches import Batch
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.keypoints import LABELS, keypoints_of
-from mcss.data.sampling import MetricSettings
+from mcss.data.loading.batches import Batch
+from mcss.data.loading.sampling import MetricSettings
 from mcss.methods.method import Information, Losses, Method, Teacher
 from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import OUTPUT_JOINTS, NetworkOutput, PoseEstimator

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mcss.data.augmentation import NO_CHANGES, AugmentationSettings
+from mcss.data.loading.augmentation import NO_CHANGES, AugmentationSettings
 from mcss.models.pose_network import NetworkConfig
 
 RecipeName = Literal["fast", "paper", "paper+aug"]

@@ -34,10 +34,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mcss.data.batches import Batch, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.sampling import MetricSettings
+from mcss.data.loading.batches import Batch, camera_rotations
+from mcss.data.loading.sampling import MetricSettings
 from mcss.losses import pose_l1
 from mcss.methods.method import Information, Losses, Method, Reference, Sweep, Teacher
 from mcss.methods.recipe import RecipeName

@@ -45,12 +45,12 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mcss.data.augmentation import normalise
 from mcss.data.backgrounds import BackgroundCrops
-from mcss.data.batches import Batch, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.pixels import Pixels, pixels_of
+from mcss.data.loading.augmentation import normalise
+from mcss.data.loading.batches import Batch, camera_rotations
+from mcss.data.loading.pixels import Pixels, pixels_of
 from mcss.methods.cloud_regression import CloudRegression, CloudRepresentation, mean_squared
 from mcss.methods.method import Information, Losses, Teacher
 from mcss.methods.recipe import Recipe, RecipeName

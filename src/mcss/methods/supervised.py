@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from mcss.data.batches import Batch
+from mcss.data.loading.batches import Batch
 from mcss.losses import pose_l1
 from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
 from mcss.methods.recipe import RecipeName

@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from mcss.data.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.errors import WeightsError
 from mcss.models.blazepose import CHANNELS, blazepose_stages, shipped_weights
 from mcss.models.depthwise import speed_up_depthwise

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import normalise
 from mcss.errors import CheckpointError, ImageError
 from mcss.images import AnySizeImage, as_rgb, cut_out, read_image
 from mcss.models.model_file import ModelParts, read_model

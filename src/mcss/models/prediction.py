@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from mcss.data.augmentation import normalise
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import normalise
 from mcss.models.pose_network import PoseEstimator
 from mcss.progress import Task
 from mcss.skeletons import PoseFrame

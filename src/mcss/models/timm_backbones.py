@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
+from mcss.data.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.errors import WeightsError
 
 PREFIX = "timm/"

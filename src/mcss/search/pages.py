@@ -20,7 +20,7 @@ from mcss.search.index import PoseIndex
 from mcss.search.index_table import Hit
 from mcss.search.query import ImageQuery, NamedImageQuery, PoseQuery, Query, RowQuery, SequenceQuery, VideoQuery
 from mcss.search.search import SearchResult, pose_in_file, view_sequence
-from mcss.video.decoding import images_at, times_of
+from mcss.video.reading.decoding import images_at, times_of
 from mcss.viz.html import page_environment
 from mcss.viz.plots import Line, line_plot
 from mcss.viz.style import PALETTE

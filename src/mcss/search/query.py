@@ -8,7 +8,7 @@ from mcss.data.formats.pose_files import POSE_SUFFIXES
 from mcss.errors import QueryError
 from mcss.images import IMAGE_SUFFIXES
 from mcss.inference.clips import TimeSpan
-from mcss.video.decoding import VIDEO_SUFFIXES
+from mcss.video.reading.decoding import VIDEO_SUFFIXES
 
 QUERY_FORMS = (
     "an image file; row:NUMBER; SUBJECT/SEQUENCE/FRAME/VIEW; a movement as VIDEO@T0:T1 or "

@@ -14,7 +14,7 @@ from mcss.images import encode_jpeg
 from mcss.skeletons import HEIGHTS_MM, body_heights
 from mcss.sources.assembly import Note, SourceSequence
 from mcss.video.crops import Crop
-from mcss.video.decoding import decoded_count
+from mcss.video.reading.decoding import decoded_count
 
 
 @dataclass(frozen=True, eq=False)

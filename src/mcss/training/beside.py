@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mcss.data.batches import AugmentedPixels, BatchSource, ImageSource
 from mcss.data.capture import Capture
-from mcss.data.joined_batches import JoinedBatches
+from mcss.data.loading.batches import AugmentedPixels, BatchSource, ImageSource
+from mcss.data.loading.joined_batches import JoinedBatches
 from mcss.models.pose_network import PoseEstimator
 from mcss.progress import Progress
 from mcss.training.data import TrainingData, images_of

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
-from mcss.data.augmentation import source_size
-from mcss.data.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants, ends_of_sequences
 from mcss.data.labels import Labels, labelled_images, with_label_poses
-from mcss.data.pixels import StreamedPixels, pixels_of
-from mcss.data.sampling import MetricPlan, metric_plan, pose_plan
+from mcss.data.loading.augmentation import source_size
+from mcss.data.loading.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
+from mcss.data.loading.pixels import StreamedPixels, pixels_of
+from mcss.data.loading.sampling import MetricPlan, metric_plan, pose_plan
 from mcss.models.pose_network import PoseEstimator
 from mcss.processes import processors
 from mcss.progress import Progress, say

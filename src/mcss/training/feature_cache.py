@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Float16, Int, Int64
 from torch import Tensor
 
-from mcss.data.augmentation import AugmentationSettings, augment, normalise, source_size
 from mcss.data.capture import Capture
-from mcss.data.sampling import generator
+from mcss.data.loading.augmentation import AugmentationSettings, augment, normalise, source_size
+from mcss.data.loading.sampling import generator
 from mcss.files import FULL, default_cache, write_json
 from mcss.models.backbones import Backbone
 from mcss.models.prediction import images_at_a_time

@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
-from mcss.data.augmentation import AugmentationSettings, augment
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import Labels, select_labels
-from mcss.data.sampling import generator
+from mcss.data.loading.augmentation import AugmentationSettings, augment
+from mcss.data.loading.sampling import generator
 from mcss.errors import CaptureError, CheckpointError, damage_as
 from mcss.evaluation.predictions import target_poses
 from mcss.metrics import mpjpe

@@ -13,10 +13,10 @@ from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from timm.utils.model_ema import ModelEmaV3
 
-from mcss.data.batches import BatchSource, prefetched
 from mcss.data.capture import Capture
-from mcss.data.joined_batches import JoinedBatches
-from mcss.data.pixels import limited_memory, shared_images
+from mcss.data.loading.batches import BatchSource, prefetched
+from mcss.data.loading.joined_batches import JoinedBatches
+from mcss.data.loading.pixels import limited_memory, shared_images
 from mcss.errors import CheckpointError
 from mcss.labelling.teacher import LandmarkTeacher
 from mcss.methods.method import Teacher

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from mcss.data.capture import Capture
-from mcss.data.pixels import shared_images
+from mcss.data.loading.pixels import shared_images
 from mcss.processes import end_with_parent
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG, METRICS

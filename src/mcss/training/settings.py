@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
-from mcss.data.augmentation import AugmentationSettings
+from mcss.data.loading.augmentation import AugmentationSettings
 from mcss.methods.method import Method
 from mcss.methods.recipe import RECIPES, OptimiserSettings, RecipeName
 from mcss.models.pose_network import NetworkConfig

@@ -10,7 +10,7 @@ from jaxtyping import Float64, Int64
 from mcss.errors import SourceError
 from mcss.images import AnySizeImage, Image, cut_out
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
-from mcss.video.decoding import images_at
+from mcss.video.reading.decoding import images_at
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from mcss.images import Image, encode_jpeg
 from mcss.video.background import EmptyScene, empty_scene
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.crops import Crop, CropSettings
-from mcss.video.decoding import VideoFile, decoded_frames, images, keyframes, pictures_of
 from mcss.video.detectors import DetectorName, PersonDetector, person_detector
-from mcss.video.display import Picture
 from mcss.video.people import MotionDetector, ViewTracker
+from mcss.video.reading.decoding import VideoFile, decoded_frames, images, keyframes, pictures_of
+from mcss.video.reading.display import Picture
+from mcss.video.reading.yuv import YuvImage, yuv_of
 from mcss.video.spool import Rectangle, SurroundingsSpool, surroundings
 from mcss.video.target import ClickedPoint, Target, choose_target
-from mcss.video.yuv import YuvImage, yuv_of
 
 MOTION_SIDE = 320
 """Longer side in pixels of the images in which people are detected by motion."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from mcss.data.instants import natural_order
 from mcss.errors import SourceError, damage_as
-from mcss.video.chapters import is_later_chapter
-from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile, probe
-from mcss.video.image_sequences import RATE, is_image_sequence
+from mcss.video.reading.chapters import is_later_chapter
+from mcss.video.reading.decoding import VIDEO_SUFFIXES, VideoFile, probe
+from mcss.video.reading.image_sequences import RATE, is_image_sequence
 
 BESIDE_VIDEOS = frozenset(
     {".json", ".toml", ".txt", ".md", ".csv", ".yaml", ".yml", ".ini", ".log", ".xml", ".db", ".lnk", ".png", ".jpg"}

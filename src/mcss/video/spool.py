@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.images import Image, decode_grey_jpeg, decode_jpeg, encode_jpeg
-from mcss.video.yuv import SPARE, Plane, YuvImage
+from mcss.video.reading.yuv import SPARE, Plane, YuvImage
 
 ROOM = 1.15
 """Side of the surroundings divided by the side of the crop that a detection would get: people move and stretch."""

@@ -10,8 +10,8 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.video.boxes import Box, Boxes, interpolated_boxes
-from mcss.video.decoding import VideoFile
 from mcss.video.people import ViewTracks
+from mcss.video.reading.decoding import VideoFile
 from mcss.video.recordings import Recording, ViewName
 
 SYNTAX = "VIEW=X,Y@WHEN, such as left=640,380@12 (image 12) or left=640,380@0.5s (seconds)"

@@ -15,7 +15,7 @@ from mcss.inference.pose_sequence import PoseSequence, smooth
 from mcss.inference.predict import InputFile, predict_video
 from mcss.models.model import Model, Poses
 from mcss.smoothing import SmoothingSettings
-from mcss.video.decoding import images
+from mcss.video.reading.decoding import images
 from mcss.web.limits import Limits
 from mcss.web.uploads import MediaKind, UploadError, copy_video, read_upload, scaled_down
 

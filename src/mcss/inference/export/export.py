@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 import mcss
 from mcss import metrics
-from mcss.data.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import IMAGENET_MEAN, IMAGENET_STD
 from mcss.errors import ExportError, damage_as
 from mcss.evaluation.predictions import (
     EvaluationSettings,

@@ -39,7 +39,7 @@ from mcss.sources.rows import (
 )
 from mcss.sources.source import Dataset, FolderContents
 from mcss.video.crops import crops_at, joint_boxes, without_gaps
-from mcss.video.decoding import probe
+from mcss.video.reading.decoding import probe
 
 RATE = 60.0
 """Poses per second, exactly; videos may have a slightly different rate (the download page, "Timestamps")."""

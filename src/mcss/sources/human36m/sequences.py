@@ -30,7 +30,7 @@ from mcss.sources.scenes import Background, SceneSamples, backgrounds_of
 from mcss.sources.source import Dataset
 from mcss.video.boxes import interpolated_boxes
 from mcss.video.crops import Crop, crop_of, joint_boxes
-from mcss.video.decoding import decoded_count, images, stated_count
+from mcss.video.reading.decoding import decoded_count, images, stated_count
 
 RATE = 50.0
 """Images per second of every camera."""

@@ -25,10 +25,10 @@ from mcss.sources.videos.given_boxes import read_boxes
 from mcss.sources.videos.pose_labels import PoseSettings, RecordingLabels, pose_file, read_labels
 from mcss.sources.videos.video_sequence import VideoSequence, clock_warnings, timing_notes, views_in_step
 from mcss.video.boxes import interpolated_boxes
-from mcss.video.decoding import VIDEO_SUFFIXES, VideoFile
 from mcss.video.detectors import DetectorName, person_detector
-from mcss.video.image_sequences import RATE
 from mcss.video.person_crops import PersonSearch, ViewToCrop
+from mcss.video.reading.decoding import VIDEO_SUFFIXES, VideoFile
+from mcss.video.reading.image_sequences import RATE
 from mcss.video.recordings import Recording, ViewName, find_recordings, left_out_note, video_files
 from mcss.video.sync.clocks import Clocks, Timeline, read_clocks, timeline
 from mcss.video.target import ClickedPoint, clicked_points, clicks_as_settings

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.files import write_json
-from mcss.video.decoding import VideoFile
+from mcss.video.reading.decoding import VideoFile
+from mcss.video.reading.stamps import fastest_rate, nearest
 from mcss.video.recordings import Recording
-from mcss.video.stamps import fastest_rate, nearest
 
 SYNC_FILE = "sync.json"
 

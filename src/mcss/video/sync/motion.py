@@ -29,8 +29,8 @@ from mcss.images import Image
 from mcss.progress import Task
 from mcss.video.background import Foreground, empty_scene
 from mcss.video.boxes import Box, Boxes, union_box
-from mcss.video.decoding import VideoFile, images
 from mcss.video.people import ForegroundGroup, foreground_groups
+from mcss.video.reading.decoding import VideoFile, images
 from mcss.video.spool import ImageSpool
 
 IMAGE_SIDE = 320

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int16
 
-from mcss.video.chapters import chapters_of
-from mcss.video.decoding import VideoFile, load_av, open_container
+from mcss.video.reading.chapters import chapters_of
+from mcss.video.reading.decoding import VideoFile, load_av, open_container
 
 RATE = 16_000
 """Samples per second to which sound is resampled."""

@@ -7,7 +7,7 @@ them has to be aligned in another way.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mcss.video.decoding import VideoFile
+from mcss.video.reading.decoding import VideoFile
 from mcss.video.sync.clocks import MIN_CONFIDENCE, Clock, Clocks, measured_clock
 from mcss.video.sync.sound import Sound, SoundLag, sound_lag, sounds_of, start_and_pace
 

@@ -20,11 +20,11 @@ from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.crops import CropSettings
-from mcss.video.decoding import VideoFile, images
-from mcss.video.image_sequences import RATE
 from mcss.video.person_crops import ViewToCrop, all_crops
+from mcss.video.reading.decoding import VideoFile, images
+from mcss.video.reading.image_sequences import RATE
+from mcss.video.reading.stamps import nearest
 from mcss.video.recordings import Recording, find_recordings
-from mcss.video.stamps import nearest
 from mcss.video.sync.alignment import Agreement, AgreementCurve, agreement, offsets
 from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, Clock, Clocks, measured_clock, timeline, write_clocks
 from mcss.video.sync.motion import MotionProfile, motion_profile

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from mcss.data.batches import Batch, BatchSource
-from mcss.data.sampling import PosePlan
+from mcss.data.loading.batches import Batch, BatchSource
+from mcss.data.loading.sampling import PosePlan
 
 
 @dataclass(frozen=True, eq=False)

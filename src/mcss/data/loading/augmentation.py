@@ -2,7 +2,7 @@
 
 `augment` runs on the CPU beside training: one affine warp and one colour matrix per image, by OpenCV, which is two to
 five times as fast there as `torch.nn.functional.grid_sample` and leaves torch's threads to the network. On a GPU,
-`mcss.data.device_augmentation` makes the same changes.
+`mcss.data.loading.device_augmentation` makes the same changes.
 """
 
 from dataclasses import dataclass
@@ -119,9 +119,9 @@ def augment(
     whatever the number of threads.
 
     Args:
-        pixels: RGB on the CPU; fastest in the channels_last memory format, as `mcss.data.batches` keeps it.
+        pixels: RGB on the CPU; fastest in the channels_last memory format, as `mcss.data.loading.batches` keeps it.
         settings: What to change and how much.
-        rng: Random numbers; `mcss.data.sampling.generator` makes them for a step.
+        rng: Random numbers; `mcss.data.loading.sampling.generator` makes them for a step.
         size: Width and height of the result; None for the height of `pixels`. Images are not smoothed before
             shrinking, so keep `pixels` no larger than about 1.5 × this.
         mirror: Which images to mirror; None for none. ``settings.mirror`` is for the caller, which knows which images

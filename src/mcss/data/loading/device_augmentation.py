@@ -1,4 +1,4 @@
-"""The random changes of `mcss.data.augmentation`, made on a GPU: images go there as bytes and are changed there.
+"""The changes of `mcss.data.loading.augmentation`, made on a GPU: images go there as bytes and are changed there.
 
 What happens to each image is drawn on the CPU from the numbers of the step, so that it depends on seed and step alone.
 Warps and colours are the very same; blur, noise and hidden rectangles have the same distribution, but differ in
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from mcss.data.augmentation import AugmentationSettings, drawn_colours, drawn_warps
+from mcss.data.loading.augmentation import AugmentationSettings, drawn_colours, drawn_warps
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ def drawn_changes(
     size: int,
     mirror: Bool[np.ndarray, " n"] | None = None,
 ) -> Changes:
-    """Draw the changes of a batch, in the order in which `mcss.data.augmentation.augment` draws them.
+    """Draw the changes of a batch, in the order in which `mcss.data.loading.augmentation.augment` draws them.
 
     Args:
         settings: What to change and how much.

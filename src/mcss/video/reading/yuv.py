@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from mcss.images import Image
-from mcss.video.display import Picture
+from mcss.video.reading.display import Picture
 
 Plane = UInt8[np.ndarray, "_ _"]
 

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 
-from mcss.data.augmentation import AugmentationSettings, augment, degraded, mirrored_canonical
 from mcss.data.capture import Capture
-from mcss.data.device_augmentation import Changes, UnchangedImages, changed, drawn_changes
 from mcss.data.instants import Instants
-from mcss.data.pixels import Pixels
-from mcss.data.sampling import MetricPlan, PosePlan, generator, metric_batch, pose_batch
+from mcss.data.loading.augmentation import AugmentationSettings, augment, degraded, mirrored_canonical
+from mcss.data.loading.device_augmentation import Changes, UnchangedImages, changed, drawn_changes
+from mcss.data.loading.pixels import Pixels
+from mcss.data.loading.sampling import MetricPlan, PosePlan, generator, metric_batch, pose_batch
 from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.images import Image
-from mcss.video.chapters import chapters_of
-from mcss.video.display import Display, Picture
-from mcss.video.image_sequences import RATE, images_of_sequence, is_image_sequence, times_of_sequence
-from mcss.video.stamps import EVEN, is_even, nearest, rate_of_stamps
+from mcss.video.reading.chapters import chapters_of
+from mcss.video.reading.display import Display, Picture
+from mcss.video.reading.image_sequences import RATE, images_of_sequence, is_image_sequence, times_of_sequence
+from mcss.video.reading.stamps import EVEN, is_even, nearest, rate_of_stamps
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".ts", ".3gp", ".3g2"}
@@ -38,7 +38,7 @@ class VideoFile:
 
     path: Path
     width: int
-    """Width of the displayed image in pixels: upright, with square pixels (`mcss.video.display`)."""
+    """Width of the displayed image in pixels: upright, with square pixels (`mcss.video.reading.display`)."""
     height: int
     """Height of the displayed image in pixels."""
     rate: float
@@ -52,7 +52,7 @@ class VideoFile:
     stamps: Float64[np.ndarray, " images"] | None = field(default=None, compare=False, repr=False)
     """Seconds of each image after the first one; None if the container has no usable time stamps."""
     origins: tuple[float, ...] = (0.0,)
-    """For each file of the take (`mcss.video.chapters`), what its time stamps show at the take's first image."""
+    """For each file of the take (`mcss.video.reading.chapters`), its time stamp at the first image of the take."""
     mirrored: bool = False
     """Whether the file says that its images are shown mirrored, so that left and right are exchanged."""
 

@@ -1,0 +1,1 @@
+"""Video files as players show them: images, stamps, chapters, and folders of images."""
