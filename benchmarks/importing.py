@@ -86,7 +86,7 @@ def measured(folder: Path) -> dict[str, float]:
     import cv2
 
     from mcss.sources.videos.video_folder import Videos
-    from mcss.video.reading.decoding import load_av
+    from mcss.video.reading.container import load_av
     from mcss.video.recordings import find_recordings
 
     cv2.setNumThreads(1)

@@ -15,7 +15,8 @@ from mcss.data.provenance import Provenance
 from mcss.evaluation.evaluate import Evaluation, evaluate, evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.evaluation.predictions import EvaluationSettings, MeanPose, SplitPrediction, predict_split, target_poses
-from mcss.evaluation.report import ReportData, SystemResult, comparison_report, history_of, run_report
+from mcss.evaluation.report import ReportData, comparison_report, history_of, run_report
+from mcss.evaluation.results import SystemResult
 from mcss.models.prediction import Prediction
 from mcss.skeletons import JOINTS
 from mcss.viz.plots import Line, line_plot, mean_line

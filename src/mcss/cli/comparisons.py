@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from mcss.cli.terminal import console, show_table
-from mcss.evaluation.report import ReportData, grouped_results
+from mcss.evaluation.report import ReportData
+from mcss.evaluation.results import grouped_results
 
 
 def show_comparison(report: ReportData) -> None:

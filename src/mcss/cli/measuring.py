@@ -21,7 +21,7 @@ from mcss.cli.terminal import (
 from mcss.data.capture import Capture
 from mcss.data.loading.pixels import limited_memory
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.evaluation.report import SystemResult
+from mcss.evaluation.results import SystemResult
 from mcss.experiments.ablation import AblationPlan, run_ablation
 from mcss.experiments.comparison import ExperimentPlan, evaluate_run, run_experiment
 from mcss.experiments.estimates import Estimate

@@ -10,7 +10,8 @@ from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.evaluate import evaluate_predictions
 from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_examples
 from mcss.evaluation.predictions import EvaluationSettings, predict_split
-from mcss.evaluation.report import ReportData, SystemResult, comparison_report, grouped_results, history_of, run_report
+from mcss.evaluation.report import ReportData, comparison_report, history_of, run_report
+from mcss.evaluation.results import SystemResult, grouped_results
 from mcss.experiments.paper import TABLE1
 from mcss.experiments.runs import Cell
 from mcss.experiments.study import SEEDS, Budget, Study

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.evaluation.report import MEAN_POSE
+from mcss.evaluation.results import MEAN_POSE
 from mcss.experiments.figures import error_by_labels
 from mcss.experiments.landmarks import landmark_rows
 from mcss.experiments.paper import RATIOS, TABLE1, TABLE2, TABLE3

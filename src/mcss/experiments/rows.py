@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mcss.evaluation.embedding import DistanceCurve
-from mcss.evaluation.report import SystemResult
+from mcss.evaluation.results import SystemResult
 from mcss.experiments.runs import Cell, seconds_of
 from mcss.methods.method import Information
 from mcss.retrieval import PoseRetrieval, ScoreAtK

@@ -25,7 +25,8 @@ from mcss.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from mcss.evaluation.report import MEAN_POSE, SystemResult, history_of
+from mcss.evaluation.report import history_of
+from mcss.evaluation.results import MEAN_POSE, SystemResult
 from mcss.files import write_json
 from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator

@@ -8,7 +8,7 @@ from pathlib import Path
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels, labelled_images
 from mcss.evaluation.predictions import EvaluationSettings, SplitPrediction
-from mcss.evaluation.report import SystemResult
+from mcss.evaluation.results import SystemResult
 from mcss.experiments.rows import NOT_AVAILABLE, PoseRow, cell_row, missing_row
 from mcss.experiments.runs import (
     Cell,

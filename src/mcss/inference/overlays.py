@@ -13,7 +13,8 @@ from mcss.data.instants import Instants
 from mcss.files import replacing
 from mcss.images import Image, read_image, write_image
 from mcss.inference.pose_sequence import PoseSequence
-from mcss.video.reading.decoding import images, load_av
+from mcss.video.reading.container import load_av
+from mcss.video.reading.decoding import images
 from mcss.viz.skeleton import draw_skeleton, front_view
 
 HEIGHT = 720

@@ -5,12 +5,10 @@ and ``captures``, the captures that the images came from. Every change is a new 
 readers see all of it or nothing.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ import pyarrow as pa
 from jaxtyping import Float, Float32
 
 from mcss.errors import PoseIndexError, damage_as
+from mcss.search.database import absent, connect, foreign, lancedb_module, reading, tables_of
 from mcss.search.index_table import (
     IMAGE_COLUMNS,
     INDEX_VERSION,
@@ -72,8 +71,8 @@ class PoseIndex:
             PoseIndexError: An index of another model or something else exists there, or the address cannot be written.
         """
         address = str(uri)
-        database = _connect(address)
-        names = _tables(database, address)
+        database = connect(address)
+        names = tables_of(database, address)
         if not names - {_CAPTURES}:
             try:  # ``poses`` is created last: if this is interrupted before, there is no index
                 database.create_table(_CAPTURES, schema=_CAPTURES_SCHEMA, exist_ok=True)
@@ -95,14 +94,14 @@ class PoseIndex:
         """
         address = str(uri)
         if "://" not in address and not Path(address).is_dir():
-            raise _absent(address)
-        database = _connect(address)
-        names = _tables(database, address)
+            raise absent(address)
+        database = connect(address)
+        names = tables_of(database, address)
         if not names - {_CAPTURES}:
-            raise _absent(address)
+            raise absent(address)
         if _POSES not in names:
-            raise _foreign(address, f"its tables are {', '.join(sorted(names))}")
-        with _reading(address):
+            raise foreign(address, f"its tables are {', '.join(sorted(names))}")
+        with reading(address):
             schema = database.open_table(_POSES).schema
             metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
             return cls._opened(address, database, names, schema, metadata)
@@ -113,7 +112,7 @@ class PoseIndex:
     ) -> "PoseIndex":
         version = metadata.get("mcss.index_version")
         if version is None or _CAPTURES not in names:
-            raise _foreign(address, "its table poses was not written by mcss")
+            raise foreign(address, "its table poses was not written by mcss")
         if int(version) > INDEX_VERSION:
             raise PoseIndexError(
                 f"the index at {address} has version {version}, this mcss reads up to {INDEX_VERSION}: update mcss"
@@ -276,7 +275,7 @@ class PoseIndex:
         count = self.count()
         if count < STRUCTURED_FROM:
             return 0
-        index = _lancedb().index
+        index = lancedb_module().index
         partitions = max(2, count // PARTITION)
 
         def build() -> None:
@@ -323,7 +322,7 @@ class PoseIndex:
 
     def reading(self) -> AbstractContextManager[None]:
         """Turn whatever damaged files of the index lead to into its error."""
-        return _reading(self.uri)
+        return reading(self.uri)
 
     def _written(self, act: Callable[[], Any]) -> Any:
         with damage_as(
@@ -356,53 +355,3 @@ def check_query(vector: Float[np.ndarray, " dim"], top: int, model: ModelIdentit
 def _where(condition: Filter, capture: str | None) -> str:
     parts = [condition.where(), "" if capture is None else f"capture = {quoted(capture)}"]
     return " AND ".join(part for part in parts if part)
-
-
-def _connect(address: str) -> Any:
-    try:
-        return _lancedb().connect(address, read_consistency_interval=timedelta(0))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise PoseIndexError(f"{address}: the index cannot be reached ({error}); check the address") from error
-
-
-def _tables(database: Any, address: str) -> set[str]:
-    try:
-        return set(database.list_tables(limit=1000).tables)
-    except (OSError, RuntimeError) as error:
-        raise PoseIndexError(f"{address}: the index cannot be reached ({error}); check the address") from error
-
-
-def _reading(address: str) -> AbstractContextManager[None]:
-    return damage_as(
-        PoseIndexError,
-        lambda why: (
-            f"the index at {address} cannot be read ({why}): its files are damaged. Remove it, and create it "
-            "again with `mcss index`"
-        ),
-    )
-
-
-def _absent(address: str) -> PoseIndexError:
-    return PoseIndexError(f"no index at {address}; create one with `mcss index CAPTURE -o {address}`")
-
-
-def _foreign(address: str, why: str) -> PoseIndexError:
-    return PoseIndexError(
-        f"{address} is a LanceDB database but not an index of mcss ({why}); create one elsewhere with "
-        "`mcss index CAPTURE -o INDEX`"
-    )
-
-
-def _lancedb() -> ModuleType:
-    """Import LanceDB, which is an extra.
-
-    Raises:
-        ImportError: It is not installed; the message names the extra.
-    """
-    os.environ.setdefault("LANCE_LOG", "error")  # it would warn that a new table did not exist before
-    try:
-        import lancedb
-        import lancedb.index
-    except ImportError as error:
-        raise ImportError("searching needs LanceDB: install it with `pip install 'mcss[search]'`") from error
-    return lancedb

@@ -18,7 +18,7 @@ from PIL import UnidentifiedImageError
 from mcss.errors import ImageError, SourceError
 from mcss.images import Image, decode_image
 from mcss.inference.overlays import write_video
-from mcss.video.reading.decoding import load_av, video_stream
+from mcss.video.reading.container import load_av, video_stream
 from mcss.video.reading.display import Display, Picture
 from mcss.video.spool import ImageSpool
 from mcss.web.limits import Limits

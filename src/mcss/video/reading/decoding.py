@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxtyping import Float64, Int64
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.video.reading.chapters import chapters_of
+from mcss.video.reading.container import load_av, open_container, unreadable, video_stream
 from mcss.video.reading.display import Display, Picture
 from mcss.video.reading.image_sequences import RATE, images_of_sequence, is_image_sequence, times_of_sequence
 from mcss.video.reading.stamps import EVEN, is_even, nearest, rate_of_stamps
@@ -140,7 +140,7 @@ def _scanned(path: Path) -> _Scan:
             rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
             return _Scan(stamps, float(stream.time_base or 0), keyframe_count, rates)
     except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def _joined_times(parts: Sequence[_Scan]) -> tuple[tuple[float, ...], Float64[np.ndarray, " images"] | None]:
@@ -192,7 +192,7 @@ def stated_count(path: Path) -> int:
                 count += int(stream.frames)
         return count
     except av.error.FFmpegError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
 def images(path: Path, long_side: int | None = None, every: int = 1) -> Iterator[Image]:
@@ -349,62 +349,9 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, video_stream(container, path)
 
 
-def open_container(path: Path) -> Any:
-    """Open a file with PyAV.
-
-    The path is made absolute, because FFmpeg takes what stands before a colon in a relative path for a protocol. Text
-    in the file that is not UTF-8 is of no interest here.
-
-    Raises:
-        SourceError: The file cannot be opened.
-    """
-    av = load_av()
-    try:
-        return av.open(str(path.absolute()), metadata_errors="replace")
-    except (av.error.FFmpegError, UnicodeError) as error:
-        raise _unreadable(path, error) from error
-
-
 def start_time(path: Path) -> float:
     """Return the time stamp of a video's first image in seconds, on the clock of its sound's time stamps."""
     picture = next(decoded_frames(path), None)
     if picture is None or picture.frame.pts is None:
         return 0.0
     return float(picture.frame.pts * picture.frame.time_base)
-
-
-def video_stream(container: Any, path: Path) -> Any:
-    """Return the stream that shows the scene: not the cover picture or the thumbnails that some cameras add."""
-    attached, thumbnails = 0x400, 0x800  # FFmpeg's dispositions
-    streams = container.streams.video
-    if not streams:
-        raise SourceError(f"{path}: the file contains no video (sound only?); remove it from the folder")
-
-    def worth(stream: Any) -> tuple[bool, bool, bool, int]:
-        disposition = int(stream.disposition)
-        moving = not disposition & (attached | thumbnails) and stream.frames != 1
-        size = stream.width * stream.height if stream.codec_context is not None else 0
-        return stream.codec_context is not None, moving, bool(disposition & 1), size
-
-    return max(streams, key=worth)  # of equals, the first
-
-
-def _unreadable(path: Path, error: Exception) -> SourceError:
-    return SourceError(
-        f"{path}: cannot be read as a video ({error}); the file is damaged or was cut off before the camera "
-        "finished it: copy it again, repair it, or remove it"
-    )
-
-
-def load_av() -> ModuleType:
-    """Import PyAV, which is an optional dependency.
-
-    Raises:
-        ImportError: PyAV is not installed; the message names the extra.
-    """
-    try:
-        import av
-        import av.error
-    except ImportError as error:
-        raise ImportError("reading videos needs PyAV: install it with `pip install 'mcss[video]'`") from error
-    return av

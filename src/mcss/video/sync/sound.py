@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int16
 
 from mcss.video.reading.chapters import chapters_of
-from mcss.video.reading.decoding import VideoFile, load_av, open_container
+from mcss.video.reading.container import load_av, open_container
+from mcss.video.reading.decoding import VideoFile
 
 RATE = 16_000
 """Samples per second to which sound is resampled."""
