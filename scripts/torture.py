@@ -76,10 +76,12 @@ def scores(out: Path) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
+BUILD = ("--takes", "1", "--instants", "128")
+
 VERBS = (
     Verb(
         "build",
-        lambda _, out: ["synthetic", "build", f"{out}/capture", "--subjects", "3", "--instants", "12", "--size", "32"],
+        lambda _, out: ["synthetic", "build", f"{out}/capture", "--subjects", "3", "--size", "32", *BUILD],
         fingerprint,
     ),
     Verb(

@@ -152,6 +152,7 @@ def test_a_link_where_the_temporary_file_would_be_is_not_followed(tmp_path: Path
 
 
 TEMPORARY = """
+import signal
 import sys
 import mcss.cli
 from mcss.files import temporary_folder
@@ -162,6 +163,7 @@ def predict(_):
         print(folder, flush=True)
         sys.stdin.read()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 mcss.cli._run = predict
 mcss.cli.main(["predict"])
 """

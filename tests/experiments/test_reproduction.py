@@ -223,7 +223,7 @@ def test_impossible_parts_are_refused_or_left_out(two_captures: tuple[Capture, C
     assert notes[0] == "table4 is left out: it needs a second capture (--other)."
     with pytest.raises(ValueError, match=r"table4: retrieval on another capture needs one; give it as --other"):
         wanted_parts(["table4"], study)
-    with pytest.raises(ValueError, match=r"reproduce: name one or more of table1, signals, fig3"):
+    with pytest.raises(ValueError, match=r"reproduce: name one or more of table1, signals, fig1b, fig3"):
         wanted_parts([], study)
     with pytest.raises(ValueError, match=r"seeds: expected 1 or more, got 0"):
         ReproducePlan(seeds=0)

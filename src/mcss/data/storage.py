@@ -58,11 +58,13 @@ def open_table(uri: str) -> Any:
     """
     with damage_as(CaptureError, lambda why: f"{uri} cannot be opened ({why}): {_WAY_OUT}"):
         try:
-            return lance.dataset(uri)
+            dataset = lance.dataset(uri)
         except ValueError as error:
             if "not found" in str(error):
                 return None
             raise
+        metadata_of(dataset)  # reads the schema, which may be damaged, too
+        return dataset
 
 
 _WAY_OUT = "restore it from a copy or make it again"

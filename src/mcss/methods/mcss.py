@@ -61,9 +61,9 @@ class MCSS(Method):
     """Labelled images in a step."""
     teacher: Reference = "none"
     """Network whose poses are further targets; not in the paper. Those of the ``average`` of the weights so far, or of
-    the ``initial`` network of --init, are averaged over the views of each unlabelled instant, which holds the pose head
-    while L_cnstr moves the embedding. Those of BlazePose's own ``landmarks`` are taken image by image, where they agree
-    with a label: what it knows of real people then outlives training on rendered ones."""
+    the ``initial`` network that training starts from, are averaged over the views of each unlabelled instant, which
+    holds the pose head while L_cnstr moves the embedding. Those of BlazePose's own ``landmarks`` are taken image by
+    image, where they agree with a label: what it knows of real people then outlives training on rendered ones."""
     teacher_weight: float = 1.0
     """Weight of the distance to the teacher's poses relative to L_pose."""
     frame: Literal["canonical", "world"] = "canonical"

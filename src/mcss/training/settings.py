@@ -34,7 +34,7 @@ class TrainSettings:
     beside: tuple[str, ...] = ()
     """Further captures to train on, with all of their labels: views from one capture, labels from another."""
     beside_share: float = 0.5
-    """Share of the steps, and of the labelled images in a step, that the captures of --beside get."""
+    """Share of the steps, and of the labelled images in a step, that the captures beside get."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
     """The network."""
     weights: str = "imagenet"
