@@ -189,8 +189,8 @@ def survivors(token: str, seconds: float = 30.0) -> list[int]:
 
 
 def left(place: Path) -> list[str]:
-    """What is neither result nor cache: temporary files, half files and locks."""
-    found = list((place / "tmp").iterdir())
+    """What is neither result nor cache: temporary files, half files and locks. PyTorch keeps a cache among them."""
+    found = [path for path in (place / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
     found += [path for path in place.rglob("*") if path.name.endswith(".part") or path.name == ".writing"]
     return sorted(str(path.relative_to(place)) for path in found)
 
