@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,8 +12,10 @@ from mcss.data.capture import Capture
 from mcss.data.loading.augmentation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    NO_CHANGES,
     AugmentationSettings,
     augment,
+    degraded,
     mirrored_canonical,
     normalise,
     source_size,
@@ -197,3 +200,15 @@ def test_the_mirrored_canonical_pose_is_canonical_even_with_crooked_hips() -> No
 def test_settings_outside_their_range_are_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name}: expected a value in 0"):
         only(**{name: value})
+
+
+def test_degraded_images_keep_their_size_and_mean_and_lose_detail() -> None:
+    rng = np.random.default_rng(0)
+    pixels = torch.from_numpy(rng.integers(0, 256, (4, 3, 64, 64), dtype=np.uint8))
+    for setting in ("low_resolution", "compression"):
+        found = degraded(pixels, replace(NO_CHANGES, **{setting: 1.0}), np.random.default_rng(1))
+        assert found.shape == pixels.shape
+        assert (found.float().mean((2, 3)) - pixels.float().mean((2, 3))).abs().max() < 4
+        detail = [(images[..., 1:].float() - images[..., :-1].float()).abs().mean() for images in (pixels, found)]
+        assert detail[1] < 0.9 * detail[0]
+    assert degraded(pixels, NO_CHANGES, rng) is pixels

@@ -5,11 +5,12 @@ from torch import nn
 from mcss.models.depthwise import Depthwise, speed_up_depthwise
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("kernel", "side"), [(3, 4), (5, 4), (5, 2), (5, 1)])
-def test_gradients_are_those_of_the_plain_convolution(kernel: int, side: int) -> None:
+def test_gradients_are_those_of_the_plain_convolution(kernel: int, side: int, bias: bool) -> None:
     torch.manual_seed(0)
-    plain = nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=False).double()
-    net = nn.Sequential(nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=False).double())
+    plain = nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=bias).double()
+    net = nn.Sequential(nn.Conv2d(6, 6, kernel, padding=kernel // 2, groups=6, bias=bias).double())
     net[0].load_state_dict(plain.state_dict())
     speed_up_depthwise(net)
     assert isinstance(net[0], Depthwise)
@@ -19,7 +20,7 @@ def test_gradients_are_those_of_the_plain_convolution(kernel: int, side: int) ->
         x = images.clone().requires_grad_()
         found = layer(x)
         (found * torch.arange(found.numel()).view_as(found)).sum().backward()
-        gradients.append((x.grad, next(layer.parameters()).grad))
+        gradients.append((x.grad, *(parameter.grad for parameter in layer.parameters())))
     for expected, got in zip(*gradients, strict=True):
         torch.testing.assert_close(got, expected)
 
