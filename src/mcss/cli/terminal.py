@@ -65,8 +65,8 @@ def load_model(run: Path | None) -> Model:
     model = load(run)
     if model.source == SHIPPED:
         console.print(
-            f"[yellow]Note[/] Using the weights shipped with mcss, which were trained on rendered people. "
-            f"{on_real_footage()} Train on your own footage before you rely on them: docs/real_footage.md.",
+            f"[yellow]Note[/] Using the weights shipped with mcss. {on_real_footage()} `mcss adapt` makes them better "
+            "on your own footage: docs/adapt.md.",
             highlight=False,
         )
     return model
