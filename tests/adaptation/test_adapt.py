@@ -57,6 +57,10 @@ def test_adapting_leaves_a_run_that_is_no_worse_on_the_held_out_instants(
     known = json.loads((tmp_path / "run" / REPORT).read_text())
     assert [point["step"] for point in known["points"]] == [1, 2, 3, 4][: len(known["points"])]
     assert mcss.load(tmp_path / "run").dim == 16
+    before = weights(tmp_path / "run")
+    again = adapt(tiny_capture.uri, start, tmp_path / "run", replace(QUICK, labels=labels), resume=True)
+    assert again.to_json() == result.to_json()
+    assert all(torch.equal(before[key], value) for key, value in weights(tmp_path / "run").items())
     assert not list((tmp_path / "run").glob("best*"))
 
 

@@ -69,6 +69,17 @@ class Adapted:
             "labelled_instants": self.labelled,
         }
 
+    @classmethod
+    def of_finished(cls, run: Path) -> "Adapted | None":
+        """Return the result of a run that was finished before; None if there is none."""
+        if not ((run / REPORT).exists() and (run / MODEL).exists()):
+            return None
+        known = json.loads((run / REPORT).read_text(encoding="utf-8"))
+        if "after" not in known:
+            return None
+        before, after = Agreement(**known["before"]), Agreement(**known["after"])
+        return cls(run, before, after, known["step"], known["labelled_instants"])
+
     def in_words(self) -> str:
         """Say what was gained, on the held-out instants."""
         before, after = self.before, self.after
@@ -114,6 +125,8 @@ def adapt(
     settings = settings or AdaptSettings()
     if (out / CONFIG).exists() and not resume:
         raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
+    if (finished := Adapted.of_finished(out)) is not None:
+        return finished
     opened, model = Capture.open(capture), load(start)
     instants = opened.instants(settings.split)
     ends = ends_of_sequences(instants, settings.hold_out)
@@ -167,7 +180,6 @@ class _Watch:
     held: HeldOut
     before: Agreement
     out: Path
-    about: dict[str, str]
     points: dict[int, Agreement]
     """What was measured, by step."""
 
@@ -196,8 +208,7 @@ class _Watch:
         if (out / REPORT).exists() and (out / CONFIG).exists():
             known = json.loads((out / REPORT).read_text(encoding="utf-8"))
             points = {int(point.pop("step")): Agreement(**point) for point in known["points"]}
-        about = {"config": "{}"}
-        return cls(predictor, held, held.measure(start), out, about, points)
+        return cls(predictor, held, held.measure(start), out, points)
 
     def best(self) -> int:
         """Return the step of the best measure; 0 if the start is not beaten."""
@@ -207,14 +218,17 @@ class _Watch:
                 found, best = step, point
         return found
 
+    def points_to_json(self) -> list[dict[str, Any]]:
+        """Return what was measured as JSON values."""
+        return [{"step": step, **point.to_json()} for step, point in sorted(self.points.items())]
+
     def __call__(self, step: int, network: PoseEstimator) -> bool:
         """Measure a network; return whether nothing was gained for some time."""
         prediction = self.held.predict(replace(self.predictor, network=network))
         self.points[step] = self.held.measure(prediction)
         if self.best() == step:
             save_model(self.out / _BEST, network, {"step": str(step)})
-        points = [{"step": step, **point.to_json()} for step, point in sorted(self.points.items())]
-        write_json(self.out / REPORT, {"before": self.before.to_json(), "points": points})
+        write_json(self.out / REPORT, {"before": self.before.to_json(), "points": self.points_to_json()})
         return sum(later > self.best() for later in self.points) >= _PATIENCE
 
 
@@ -249,9 +263,8 @@ def _finished(
         heads = Heads(capture, kept, watch.held, unlabelled)
         parts = heads.refitted(start, Model(best, NO_PARTS, out), progress)
     save_model(out / MODEL, network, {"config": (out / CONFIG).read_text(encoding="utf-8")}, parts)
-    (out / _BEST).unlink(missing_ok=True)
     after = watch.points[step] if step else watch.before
     result = Adapted(out, watch.before, after, step, labelled)
-    points = [{"step": step, **point.to_json()} for step, point in sorted(watch.points.items())]
-    write_json(out / REPORT, {**result.to_json(), "points": points})
+    write_json(out / REPORT, {**result.to_json(), "points": watch.points_to_json()})
+    (out / _BEST).unlink(missing_ok=True)  # after the report, which says that the run is finished
     return result
