@@ -9,11 +9,13 @@ from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
 from mcss.data.writer import CaptureWriter
 from mcss.landmarks.detection import (
+    CropLandmarks,
     DetectionSettings,
     LandmarkDetector,
     _aligned,
     _enlarged,
     _mapped,
+    _together,
     _warped,
     detect_landmarks,
 )
@@ -46,6 +48,28 @@ def test_without_more_looks_it_is_the_network_itself(crops: np.ndarray) -> None:
     expected = detector._net.heads(maps)
     np.testing.assert_allclose(found.world, expected.world.detach(), atol=15)  # OpenCV rounds to whole brightnesses
     np.testing.assert_allclose(found.image * IMAGE_SIZE, expected.image[..., :2].detach(), atol=3)
+
+
+def look(joints: np.ndarray, presence: float) -> CropLandmarks:
+    """A look at one crop; sides of arms and legs are 0.2 apart in it."""
+    transform = np.array([[[1 / IMAGE_SIZE, 0, 0], [0, 1 / IMAGE_SIZE, 0]]])
+    world = np.concatenate([joints, np.zeros((33, 1))], axis=1)
+    return CropLandmarks(joints[None], world[None], np.ones((1, 33)), np.array([presence]), transform)
+
+
+def test_looks_that_agree_are_averaged_and_of_others_the_surer_counts() -> None:
+    body = np.full((33, 2), 0.5)
+    body[[i for i, other in enumerate(MIRROR) if i < other], 0] = 0.6
+    body[[i for i, other in enumerate(MIRROR) if i > other], 0] = 0.4
+    transform = np.array([[[1 / IMAGE_SIZE, 0, 0], [0, 1 / IMAGE_SIZE, 0]]])
+    first = look(body, 0.9)
+    near = _together(first, look(body + np.array([0.02, 0]), 0.7), transform)
+    np.testing.assert_allclose(near.image[0], body + np.array([0.01, 0]))
+    assert near.presence == pytest.approx([0.8])
+    for exchanged in (look(body[list(MIRROR)], 0.7), look(body + 0.2, 0.7)):
+        np.testing.assert_array_equal(_together(first, exchanged, transform).world, first.world)
+        np.testing.assert_array_equal(_together(exchanged, first, transform).image, first.image)
+        assert _together(exchanged, first, transform).presence == pytest.approx([0.9])
 
 
 def test_a_crop_with_room_is_continued_by_its_border() -> None:

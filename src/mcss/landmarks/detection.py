@@ -3,7 +3,7 @@
 The network was trained on crops in which hips→shoulders points up and whose size follows from the person's extent. It
 tells where such a crop lies (`mcss.models.blazepose.Landmarks.alignment`), so every image is looked at twice: first the
 whole crop of the capture with some room around it, and then the crop that the network asked for, turned upright. The
-second crop is looked at in a mirror as well, and the two answers are averaged.
+second crop is looked at in a mirror as well, and the two answers are averaged unless they contradict each other.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.landmarks.kept_landmarks import KeptLandmarks
-from mcss.landmarks.view_landmarks import MIRROR, ViewLandmarks
+from mcss.landmarks.view_landmarks import LANDMARKS, MIRROR, ViewLandmarks
 from mcss.models.blazepose import IMAGE_SIZE, blazepose_stages, load_landmark_heads, shipped_weights
 from mcss.models.depthwise import speed_up_depthwise
 from mcss.processes import keep_freed_memory
@@ -36,6 +36,16 @@ _KEPT_AT_ONCE = 1000
 MIN_PRESENCE = 0.5
 """The first look's opinion of where the person is counts only from this presence on."""
 
+MOST_APART = 0.06
+"""Two looks contradict each other if joints of arms and legs lie farther apart, as a share of the side of the image
+that the network sees; at half of all images of real people they lie 0.014 apart."""
+
+_LIMBS = tuple(
+    i
+    for i, name in enumerate(LANDMARKS)
+    if name.split("_")[-1] in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+)
+
 Transforms = Float64[np.ndarray, "n 2 3"]
 """Affine maps: from pixels of the network's image to shares (0 to 1) of the capture's crop."""
 
@@ -50,7 +60,7 @@ class DetectionSettings:
     aligned: bool = True
     """Look a second time, at the crop that the first look asks for: turned upright, and of the person's size."""
     mirrored: bool = True
-    """Look in a mirror as well, and average."""
+    """Look in a mirror as well, and average where both looks agree; otherwise the surer one counts."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.room <= 3:
@@ -105,14 +115,7 @@ class LandmarkDetector:
         if not mirrored:
             return found
         flip = np.array([[-1.0, 0, IMAGE_SIZE], [0, 1, 0], [0, 0, 1]])
-        other = self._found(seen.flip(-1), to_crop @ flip, mirrored=True)
-        return CropLandmarks(
-            image=(found.image + other.image) / 2,
-            world=(found.world + other.world) / 2,
-            visibility=(found.visibility + other.visibility) / 2,
-            presence=(found.presence + other.presence) / 2,
-            aligned=found.aligned,
-        )
+        return _together(found, self._found(seen.flip(-1), to_crop @ flip, mirrored=True), to_crop)
 
     def _found(self, images: Tensor, to_crop: Transforms, mirrored: bool = False) -> CropLandmarks:
         """Ask the network, and express its answer along the axes of the camera and in shares of the capture's crop."""
@@ -135,6 +138,28 @@ class LandmarkDetector:
             presence=found.presence.double().numpy(),
             aligned=_aligned(_mapped(found.alignment.double().numpy(), to_crop)),
         )
+
+
+def _together(found: CropLandmarks, other: CropLandmarks, to_crop: Transforms) -> CropLandmarks:
+    """Average two looks at the same crops; where they contradict each other, return the surer one.
+
+    Of a person who might be seen from the front or from the back, one look may take for left what the other takes for
+    right. The mean of the two would press arms and legs into the middle of the body.
+    """
+    limbs, exchanged = list(_LIMBS), [MIRROR[i] for i in _LIMBS]
+    side = IMAGE_SIZE * np.sqrt(np.abs(np.linalg.det(to_crop[:, :, :2])))
+    apart = np.linalg.norm(found.image[:, limbs] - other.image[:, limbs], axis=2).mean(axis=1) / side
+    crossed = np.linalg.norm(found.image[:, limbs] - other.image[:, exchanged], axis=2).mean(axis=1) / side
+    first, second = (look.presence * look.visibility[:, limbs].mean(axis=1) for look in (found, other))
+    alone = (apart > MOST_APART) | (crossed < apart)
+    share = np.where(alone, first >= second, 0.5)
+
+    def mixed(name: str) -> np.ndarray:
+        a, b = getattr(found, name), getattr(other, name)
+        part = share.reshape(-1, *[1] * (a.ndim - 1))
+        return np.asarray(part * a + (1 - part) * b)
+
+    return CropLandmarks(*(mixed(name) for name in ("image", "world", "visibility", "presence")), found.aligned)
 
 
 def detect_landmarks(

@@ -21,7 +21,9 @@ from mcss.models.blazepose import WEIGHTS
 VALUES = 33 * (2 + 3 + 1) + 1
 """Numbers kept of an image: 2D, 3D and visibility of 33 landmarks, and the presence."""
 
-_FORMAT = 1
+_FORMAT = 2
+"""Raised when the same image and settings give other numbers."""
+
 _BYTES = 16
 
 
