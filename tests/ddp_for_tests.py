@@ -1,16 +1,19 @@
 """Trains every method in two processes together, and again from a checkpoint: `python ddp_for_tests.py CAPTURE OUT`.
 
-Lightning Fabric starts the second process with the same command; both go through all methods in step.
+Lightning Fabric starts the second process with the same command; both go through all methods in step. With a third
+argument, the process of that rank kills itself in the third step of `mcss train`.
 """
 
 import os
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mcss.training.loop as loop
+from mcss.cli import main
 from mcss.methods.method import Method
 from mcss.methods.recipe import OptimiserSettings
 from mcss.training.loop import Machine, train
@@ -37,7 +40,26 @@ def train_and_resume(method: Method, capture: str, out: Path) -> None:
     train(settings, resumed, resume=True, machine=machine)
 
 
+def train_and_be_killed(rank: str, capture: str, out: str) -> None:
+    """Train with the real command, in which the process of a rank ends in the third step."""
+    seed, steps = loop._step_seed, iter(range(100))
+
+    def ending(*given: int) -> int:
+        if next(steps) == 2 and os.environ.get("LOCAL_RANK", "0") == rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return seed(*given)
+
+    loop._step_seed = ending
+    options = ("--labels", "S1", "--steps", "50", "--backbone", "resnet18", "--weights", "random", "--dim", "8")
+    sizes = ("--image-size", "32", "--instants", "3", "--pose-images", "4", "--checkpoint-every", "2")
+    where = ("--capture", capture, "--out", out, "--accelerator", "cpu", "--devices", "2")
+    main(["train", "mcss", *options, *sizes, *where])
+
+
 if __name__ == "__main__":
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if len(sys.argv) > 3:
+        train_and_be_killed(sys.argv[3], *sys.argv[1:3])
+        sys.exit()
     for each in METHODS_BY_NAME.values():
         train_and_resume(each, sys.argv[1], Path(sys.argv[2]))

@@ -10,16 +10,25 @@ from safetensors.torch import load_file
 from mcss.training.metrics_log import read_metrics
 from methods_for_tests import METHODS_BY_NAME, made
 
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="gloo without a network needs another set-up there"),
+]
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo without a network needs another set-up there")
-def test_two_processes_train_every_method_together_and_resume_bit_for_bit(tmp_path: Path) -> None:
-    capture = made(tmp_path / "capture", ("S2", "S3"))
+
+def in_two_processes(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     tests = Path(__file__).parents[1]
     path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MCSS_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, str(tests / "ddp_for_tests.py"), capture.uri, str(tmp_path / "runs")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)
+    variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MCSS_CACHE": str(place / "cache")}
+    command = [sys.executable, str(tests / "ddp_for_tests.py"), *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=1200, check=False
+    )
+
+
+def test_two_processes_train_every_method_together_and_resume_bit_for_bit(tmp_path: Path) -> None:
+    capture = made(tmp_path / "capture", ("S2", "S3"))
+    done = in_two_processes(tmp_path, capture.uri, str(tmp_path / "runs"))
     assert done.returncode == 0, done.stderr[-3000:]
     for name in METHODS_BY_NAME:
         whole, resumed = tmp_path / "runs" / name / "whole", tmp_path / "runs" / name / "resumed"
@@ -29,3 +38,14 @@ def test_two_processes_train_every_method_together_and_resume_bit_for_bit(tmp_pa
         log = read_metrics(whole / "metrics.jsonl")
         assert log[-1]["step"] in (2, 4)  # stages that both see labels share the steps
         assert log[-1]["images"] % 2 == 0, "the images of both processes count"
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_the_process_that_is_left_when_another_is_killed_says_so_and_how_to_go_on(tmp_path: Path, rank: str) -> None:
+    capture = made(tmp_path / "capture", ("S2", "S3"))
+    done = in_two_processes(tmp_path, capture.uri, str(tmp_path / "run"), rank)
+    assert done.returncode == (1 if rank == "1" else -9)
+    assert "Traceback" not in done.stderr
+    assert f"{tmp_path}/run: one of the 2 processes that train together has ended (" in done.stderr
+    assert "The last checkpoint is kept: run the same command with --resume." in done.stderr
+    assert (tmp_path / "run" / "checkpoint.safetensors").exists()

@@ -1,6 +1,5 @@
 """Training: one loop for every method, readable from top to bottom, resumable at any step bit for bit."""
 
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from mcss.data.capture import Capture
 from mcss.data.loading.batches import BatchSource, prefetched
 from mcss.data.loading.joined_batches import JoinedBatches
 from mcss.data.loading.pixels import limited_memory, shared_images
-from mcss.errors import CheckpointError
+from mcss.errors import CheckpointError, reason
 from mcss.labelling.teacher import LandmarkTeacher
 from mcss.methods.method import Teacher
 from mcss.methods.registry import load_estimator
@@ -29,6 +28,7 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.beside import Beside, joined
 from mcss.training.checkpoints import CONFIG, METRICS, load_checkpoint, save_checkpoint
 from mcss.training.data import TrainingData, images_of
+from mcss.training.divergence import FiniteLosses
 from mcss.training.metrics_log import RunLog, rewind
 from mcss.training.runs import FIRST_STAGE, check_run, write_config
 from mcss.training.settings import TrainSettings, stages
@@ -141,6 +141,7 @@ def train(
     Raises:
         CheckpointError: `out` holds a run and `resume` is off, or a run with other settings.
         ValueError: The capture does not allow the labels, batch sizes or splits, or the device has too little memory.
+        ConnectionError: Another process that trains with this one has ended.
     """
     keep_freed_memory()
     machine = machine or Machine()
@@ -155,7 +156,21 @@ def train(
                 f"{settings.network.image_size} pixels ({str(error).splitlines()[0]}). Take fewer --instants and "
                 "--pose-images, a smaller --image-size, or --precision bf16-mixed."
             ) from error
+        except RuntimeError as error:
+            if not _is_lost_process(error):
+                raise
+            raise ConnectionError(
+                f"{out}: one of the {fabric.world_size} processes that train together has ended ({reason(error)}). If "
+                "it said why, see there; else it was killed, perhaps because memory ran out. The last checkpoint is "
+                "kept: run the same command with --resume."
+            ) from error
     return out
+
+
+def _is_lost_process(error: RuntimeError) -> bool:
+    """Whether the backend of a distributed training (Gloo, NCCL or the store) has lost another process."""
+    words = ("closed by peer", "reset by peer", "broken pipe", "connection refused", "remote worker")
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error).lower() for word in words)
 
 
 def _train(
@@ -216,6 +231,8 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     model, optimiser = fabric.setup(network, optimiser)
     log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=fabric.log_dict)
     saved = time.monotonic()
+    advice = f"Lower --lr (now {schedule.lr:g}), or resume from the checkpoint in {out} with another --precision."
+    finite = FiniteLosses(run.source, out, advice)
 
     reference: Teacher | None = evaluated if method.reference == "average" else run.reference
 
@@ -227,7 +244,8 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
         ):
             network.train()
             _freeze_statistics(network, None if settings.frozen_statistics else settings.frozen_stages)
-            torch.manual_seed(_step_seed(settings.seed, step * world + fabric.global_rank))  # for dropout
+            number = step * world + fabric.global_rank  # of the batch, which no other process has
+            torch.manual_seed(_step_seed(settings.seed, number))  # for dropout
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate(step)
             losses = method.step(model, network, batch.to(fabric.device), reference)
@@ -242,19 +260,18 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
             logged = done % settings.log_every == 0 or last
             log.count(len(batch.images) * world)
             task.advance()
+            late = logged and time.monotonic() - saved > CHECKPOINT_SECONDS
+            saves = fabric.is_global_zero and (done % settings.checkpoint_every == 0 or last or late)
+            finite.see(number, losses.total)
+            if logged or saves:
+                finite.check(number, parameters if saves else ())
             if logged:
-                if not math.isfinite(float(losses.total.detach())):
-                    raise FloatingPointError(
-                        f"step {done}: the loss is {float(losses.total.detach())}. Lower --lr (now {schedule.lr:g}), "
-                        f"or resume from the checkpoint in {out} with another --precision."
-                    )
                 task.note(log.training(done, losses, schedule.rate(step)))
             if run.validate is not None and (done % settings.validate_every == 0 or last):
                 log.validation(done, run.validate(evaluated), with_pose=run.source.pose is not None)
             stopped = run.watch is not None and (done % settings.validate_every == 0 or last)
             stopped = stopped and run.watch is not None and run.watch(done, evaluated)
-            late = logged and time.monotonic() - saved > CHECKPOINT_SECONDS  # a logged loss is finite
-            if (done % settings.checkpoint_every == 0 or last or late) and fabric.is_global_zero:
+            if saves:
                 kept = None if average is None else evaluated
                 save_checkpoint(out / CHECKPOINT, done, network, kept, optimiser, run.digest)
                 saved = time.monotonic()
