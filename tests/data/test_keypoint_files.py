@@ -1,12 +1,16 @@
 """2D keypoints in the layouts of the tools that labs have: joints by name, and boxes for crops."""
 
 import json
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from mcss.data.formats.deeplabcut import pickled_names, read_deeplabcut_poses
 from mcss.data.formats.keypoint_files import ViewKeypoints, keypoint_file, read_keypoints
 from mcss.data.formats.keypoint_layouts import BODY_25, names_by_count
 from mcss.errors import SourceError
@@ -79,6 +83,97 @@ def test_mmpose_and_deeplabcut_are_read_by_name(tmp_path: Path) -> None:
     rows = [[str(i), *map(str, triples(COCO))] for i in range(3)]
     (tmp_path / "b.csv").write_text("\n".join(",".join(row) for row in header + rows))
     checked(read_keypoints(tmp_path / "b.csv"), [0, 1, 2])
+
+
+def deeplabcut_h5(
+    path: Path, columns: list[tuple[str, ...]], values: np.ndarray, frames: list[int], names: bytes | None = None
+) -> Path:
+    """Write what pandas' ``to_hdf(key="df_with_missing", format="table")`` writes, as far as it is read."""
+    table = np.zeros(len(values), [("index", "i8"), ("values_block_0", "f8", (values.shape[1],))])
+    table["index"], table["values_block_0"] = frames, values
+    with h5py.File(path, "w") as file:
+        group = file.create_group("df_with_missing")
+        group.attrs["pandas_type"] = np.bytes_(b"frame_table")
+        group["table"] = table
+        # PyTables writes the earliest protocol.
+        group["table"].attrs["values_block_0_kind"] = np.bytes_(pickle.dumps(columns, 0) if names is None else names)
+    return path
+
+
+def test_the_hdf5_of_deeplabcut_is_read_with_its_names(tmp_path: Path) -> None:
+    columns = [("DLC_resnet50", name, axis) for name in COCO for axis in ("x", "y", "likelihood")]
+    values = np.array([triples(COCO), triples(COCO, shift=2)])
+    checked(read_keypoints(deeplabcut_h5(tmp_path / "a.h5", columns, values, [4, 6])), [4, 6], shift=2)
+
+
+def test_of_several_individuals_of_deeplabcut_the_largest_one_of_each_image_is_taken(tmp_path: Path) -> None:
+    columns = [("DLC", who, name, axis) for who in "ab" for name in COCO for axis in ("x", "y", "likelihood")]
+    small = [v / 3 if k % 3 < 2 else v for k, v in enumerate(triples(COCO))]
+    values = np.array([[*triples(COCO), *small], [*small, *triples(COCO, shift=1)]])
+    checked(read_keypoints(deeplabcut_h5(tmp_path / "a.h5", columns, values, [0, 1])), [0, 1], shift=1)
+    lines = [["scorer", "individuals", "bodyparts", "coords"][k : k + 1] + [c[k] for c in columns] for k in range(4)]
+    rows = [[str(i), *map(str, row)] for i, row in enumerate(values)]
+    (tmp_path / "b.csv").write_text("\n".join(",".join(row) for row in lines + rows))
+    checked(read_keypoints(tmp_path / "b.csv"), [0, 1], shift=1)
+
+
+def test_the_fixed_format_of_pandas_is_read(tmp_path: Path) -> None:
+    levels = [["DLC"], list(COCO), ["x", "y", "likelihood"]]
+    labels = [[0] * 51, [k // 3 for k in range(51)], [k % 3 for k in range(51)]]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("keypoints")
+        group.attrs.update({"pandas_type": np.bytes_(b"frame"), "nblocks": 1, "block0_items_nlevels": 3})
+        for k, (texts, at) in enumerate(zip(levels, labels, strict=True)):
+            group[f"block0_items_level{k}"] = np.array(texts, "S")
+            group[f"block0_items_label{k}"] = np.array(at, "i1")
+        group["block0_values"] = np.array([triples(COCO)])
+        group["axis1"] = np.array([b"labeled-data/left/img0012.png"])
+        group["axis1"].attrs["kind"] = np.bytes_(b"string")
+    checked(read_keypoints(tmp_path / "a.h5"), [12])
+
+
+def test_points_in_3d_of_deeplabcut_are_labels(tmp_path: Path) -> None:
+    columns = [("DLC_3D", name, axis) for name in ("left_hip", "nose") for axis in "xyz"]
+    values = np.arange(12.0).reshape(2, 6)
+    found = read_deeplabcut_poses(deeplabcut_h5(tmp_path / "poses.h5", columns, values, [0, 1]))
+    assert (found.names, found.clock) == (("left_hip", "nose"), "images")
+    np.testing.assert_array_equal(found.points[1], [[6, 7, 8], [9, 10, 11]])
+    flat = deeplabcut_h5(tmp_path / "flat.h5", [("D", "nose", "x"), ("D", "nose", "y")], np.ones((1, 2)), [0])
+    with pytest.raises(SourceError, match=r"flat\.h5: expected points in 3D \(x, y, z\), got 2D keypoints of one view"):
+        read_deeplabcut_poses(flat)
+
+
+class Call:
+    """Would create a folder while it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_names_are_read_from_a_pickle_without_executing_it(protocol: int, tmp_path: Path) -> None:
+    names = [("DLC", "nose", "x"), ("DLC", "nose", "y"), ("DLC", "Ohr links", "x", 3, None)]
+    assert pickled_names(pickle.dumps(names, protocol)) == names
+    harmful = pickle.dumps([Call(tmp_path / "made")], protocol)
+    path = deeplabcut_h5(tmp_path / "a.h5", [], np.ones((1, 3)), [0], names=harmful)
+    (tmp_path / "a.csv").write_text("")
+    expected = r"a\.h5: expected DeepLabCut's HDF5 .*hold the instruction \w*GLOBAL.*; use a\.csv beside it"
+    with pytest.raises(SourceError, match=expected):
+        read_keypoints(path)
+    assert not (tmp_path / "made").exists()
+
+
+def test_hdf5_of_other_programs_is_refused_by_name(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1.0]
+    with pytest.raises(SourceError, match=r"a\.h5: .*no table of pandas in it.*the CSV that DeepLabCut"):
+        read_keypoints(tmp_path / "a.h5")
+    (tmp_path / "b.h5").write_bytes(b"no HDF5")
+    with pytest.raises(SourceError, match=r"b\.h5: expected DeepLabCut's HDF5"):
+        read_keypoints(tmp_path / "b.h5")
 
 
 def test_keypoints_that_are_not_sure_are_unknown_and_other_files_refused(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """2D keypoints of one view, as COCO, MMPose, OpenPose and DeepLabCut write them, mapped to the 17 joints by name."""
 
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +9,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.data.formats.csv import read_csv_table
+from mcss.data.formats.deeplabcut import DeepLabCutTable, image_number, read_deeplabcut
 from mcss.data.formats.joint_names import joint_positions, joints_of
 from mcss.data.formats.keypoint_layouts import LAYOUTS, names_by_count
-from mcss.data.formats.trajectories import to_number
 from mcss.errors import SourceError
 
 SURE = 0.3
 """Keypoints of a smaller confidence are left out."""
 
-ENDINGS = (".json", ".csv")
+ENDINGS = (".json", ".csv", ".h5")
 """Endings of files of keypoints; OpenPose writes a folder of JSON files."""
 
 
@@ -69,13 +66,13 @@ def read_keypoints(path: Path) -> ViewKeypoints:
     """Read the keypoints of a view; of several people in an image, those of the person with the largest extent.
 
     Args:
-        path: A folder of OpenPose's JSON files, a JSON of COCO or MMPose, or a CSV of DeepLabCut.
+        path: A folder of OpenPose's JSON files, a JSON of COCO or MMPose, or a CSV or HDF5 file of DeepLabCut.
 
     Raises:
         SourceError: The file is none of these.
     """
-    if path.suffix.lower() == ".csv":
-        return _read_deeplabcut(path)
+    if path.suffix.lower() in (".csv", ".h5"):
+        return _of_deeplabcut(read_deeplabcut(path))
     names: tuple[str, ...] | None = None
     people: dict[int, list[Float64[np.ndarray, "k 3"]]] = {}
     try:
@@ -112,7 +109,7 @@ def _people(content: Any, file: Path) -> Iterator[tuple[int, Float64[np.ndarray,
     """Yield the number of the image and the keypoints (x, y, confidence) of every person in a JSON file."""
     if isinstance(content, dict) and "people" in content:
         for person in content["people"]:
-            yield _number(file.stem), np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
+            yield image_number(file.stem), np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
     elif isinstance(content, dict) and "instance_info" in content:
         for image in content["instance_info"]:
             for person in image["instances"]:
@@ -125,35 +122,15 @@ def _people(content: Any, file: Path) -> Iterator[tuple[int, Float64[np.ndarray,
             images = {image["id"]: str(image.get("file_name", image["id"])) for image in content.get("images", ())}
         for person in content["annotations"] if isinstance(content, dict) else content:
             name = images.get(person["image_id"], str(person["image_id"]))
-            yield _number(Path(name).stem), np.array(person["keypoints"], np.float64).reshape(-1, 3)
+            yield image_number(Path(name).stem), np.array(person["keypoints"], np.float64).reshape(-1, 3)
 
 
-def _number(name: str) -> int:
-    digits: Sequence[str] = re.findall(r"\d+", name)
-    if not digits:
-        raise ValueError(f"there is no number of an image in {name!r}")
-    return int(digits[-1])
-
-
-def _read_deeplabcut(path: Path) -> ViewKeypoints:
-    table = read_csv_table(path)
-    lines = {row.cells[0].lower(): row.cells[1:] for row in table.rows[:3]}
-    if not table.header or table.header[0].lower() != "scorer" or not {"bodyparts", "coords"} <= lines.keys():
-        raise SourceError(f"{path}: expected a CSV of DeepLabCut (lines scorer, bodyparts, coords), got another header")
-    names = tuple(dict.fromkeys(lines["bodyparts"]))
-    places = {pair: k for k, pair in enumerate(zip(lines["bodyparts"], lines["coords"], strict=False))}
-    frames, points = [], []
-    for row in table.rows:
-        if row.cells[0].lower() in ("individuals", "bodyparts", "coords"):
-            continue
-        values = [to_number(cell, path, row.line, row.delimiter != ",") for cell in row.cells[1:]]
-        frames.append(_number(row.cells[0]))
-        points.append(
-            [[values[places[n, c]] if (n, c) in places else math.nan for c in ("x", "y", "likelihood")] for n in names]
-        )
-    if not frames:
-        raise SourceError(f"{path}: there are no keypoints in it")
-    return ViewKeypoints(path, names, np.array(frames, np.int64), _sure(np.array(points, np.float64)))
+def _of_deeplabcut(table: DeepLabCutTable) -> ViewKeypoints:
+    people = [table.of(individual, ("x", "y", "likelihood")) for individual in table.individuals]
+    extents = np.array([[_extent(points) for points in person] for person in people])
+    largest = extents.argmax(axis=0)
+    points = np.stack(people)[largest, np.arange(len(largest))]
+    return ViewKeypoints(table.path, table.parts, table.frames, _sure(points))
 
 
 def _sure(points: Float64[np.ndarray, "n k 3"]) -> Float64[np.ndarray, "n k 2"]:

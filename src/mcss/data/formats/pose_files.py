@@ -8,13 +8,22 @@ from pathlib import Path
 from mcss.data.formats.bvh import read_bvh
 from mcss.data.formats.c3d import read_c3d
 from mcss.data.formats.csv import read_csv
+from mcss.data.formats.deeplabcut import read_deeplabcut_poses
 from mcss.data.formats.npy import read_npy
 from mcss.data.formats.npz import read_npz
 from mcss.data.formats.trajectories import Trajectories
 from mcss.data.formats.trc import read_trc
 from mcss.errors import SourceError, damage_as
 
-READERS = {".c3d": read_c3d, ".trc": read_trc, ".bvh": read_bvh, ".csv": read_csv, ".npz": read_npz, ".npy": read_npy}
+READERS = {
+    ".c3d": read_c3d,
+    ".trc": read_trc,
+    ".bvh": read_bvh,
+    ".csv": read_csv,
+    ".npz": read_npz,
+    ".npy": read_npy,
+    ".h5": read_deeplabcut_poses,
+}
 
 POSE_SUFFIXES = tuple(READERS)
 

@@ -25,7 +25,7 @@ from mcss.images import read_image
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.sources.hdf5 import opened_hdf5
+from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.sources.human36m.annotations import JOINTS_32, SILHOUETTE, Poses
 from mcss.sources.human36m.faults import SHIFTED, boxes_shifted_back, shifted_back
 from mcss.sources.human36m.metadata import ListedSequence, Metadata

@@ -1,4 +1,4 @@
-"""HDF5, the format of MAT files of version 7.3 and of some copies of data sets.
+"""HDF5, the format of MAT files of version 7.3, of DeepLabCut and of some copies of data sets.
 
 What a file states is held against its size before memory is reserved: a few bytes can state any number of zeros.
 """
@@ -38,12 +38,44 @@ class Hdf5File:
             ValueError: It is something else, lies in another file, or states more than fits.
             Exception: Whatever the bytes of a damaged file lead to.
         """
+        what = at if isinstance(at, str) else "an array of a cell"
+        return self._read(what, self._file[at], "biufO", most)
+
+    def texts(self, at: str) -> list[str]:
+        """Read an array of texts.
+
+        Raises:
+            ValueError: It is something else, lies in another file, or states more than fits.
+            Exception: Whatever the bytes of a damaged file lead to.
+        """
+        return [bytes(cell).decode() for cell in self._read(at, self._file[at], "S").ravel()]
+
+    def records(self, at: str) -> np.ndarray:
+        """Read a table whose columns are numbers, arrays of numbers, or texts; a structured array.
+
+        Raises:
+            ValueError: It is something else, lies in another file, or states more than fits.
+            Exception: Whatever the bytes of a damaged file lead to.
+        """
+        found = self._file[at]
+        columns = [found.dtype[name].base.kind for name in getattr(found, "dtype", np.dtype(int)).names or ()]
+        if not columns or not set(columns) <= set("biufS"):
+            raise ValueError(f"{at} is no table of numbers")
+        return self._read(at, found, "V")
+
+    def names(self, at: str = "/") -> list[str]:
+        """Return the names of the arrays and groups in a group."""
+        return list(self._file[at])
+
+    def attributes(self, at: str) -> dict[str, Any]:
+        """Return what is written beside an array or a group."""
+        return dict(self._file[at].attrs)
+
+    def _read(self, what: str, found: Any, kinds: str, most: int = 1 << 40) -> np.ndarray:
         import h5py
 
-        found = self._file[at]
-        what = at if isinstance(at, str) else "an array of a cell"
-        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "biufO" or found.shape is None:
-            raise ValueError(f"{what} is no array of numbers")
+        if not isinstance(found, h5py.Dataset) or found.dtype.kind not in kinds or found.shape is None:
+            raise ValueError(f"{what} is no array of {'texts' if kinds == 'S' else 'numbers'}")
         if found.is_virtual or found.external or found.file.filename != self._file.filename:
             raise ValueError(f"{what} lies in another file")
         count = math.prod(found.shape)
@@ -66,7 +98,7 @@ def opened_hdf5(path: Path) -> Iterator[Hdf5File]:
         import h5py
     except ImportError as error:
         raise ImportError(
-            "reading MAT v7.3 files needs h5py: install it with `pip install 'mcss[datasets]'`"
+            "reading HDF5 (MAT v7.3, DeepLabCut) needs h5py: install it with `pip install 'mcss[datasets]'`"
         ) from error
     with h5py.File(path, "r") as file:
         yield Hdf5File(file, path.stat().st_size)
