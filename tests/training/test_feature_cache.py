@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 import torch
 
 from mcss.data.capture import Capture
+from mcss.data.loading.augmentation import NO_CHANGES, augment
+from mcss.methods.mcss import MCSS
 from mcss.models.backbones import Backbone, build_backbone
 from mcss.training import feature_cache
 from mcss.training.feature_cache import FrozenStages, cache_stages
+from mcss.training.settings import TrainSettings
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +100,28 @@ def test_what_keeps_the_cache_from_being_written_is_named(
     with pytest.raises(OSError, match=message):
         maps_of(backbone, tiny_capture, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_second_half_of_the_variants_is_mirrored_and_drawn_for_mirrored_instants(
+    backbone: Backbone, tiny_capture: Capture, tmp_path: Path
+) -> None:
+    rows = tiny_capture.instants("test").rows[:3, 0]
+    frozen = FrozenStages(1, 32, replace(NO_CHANGES, mirror=0.5), variants=3)
+    cached = cache_stages(backbone, frozen, tiny_capture, rows, tmp_path)
+    assert cached.plain == 2
+    pixels = torch.from_numpy(tiny_capture.decode(rows, 48)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        plain, mirrored = (
+            backbone(augment(pixels, NO_CHANGES, np.random.default_rng(0), 32, np.full(3, flip)), 0, 1).half().float()
+            for flip in (False, True)
+        )
+    assert not torch.equal(plain, mirrored)
+    for seed in range(4):
+        drawn = cached.images(rows, np.random.default_rng(seed), np.array([False, True, True]))
+        torch.testing.assert_close(drawn, torch.stack([plain[0], mirrored[1], mirrored[2]]), atol=1e-3, rtol=0)
+
+
+def test_a_single_variant_cannot_be_mirrored_and_plain(tiny_capture: Capture) -> None:
+    changes = replace(NO_CHANGES, mirror=0.5)
+    with pytest.raises(ValueError, match=r"variants: expected 0, or 2 or more, with mirror = 0\.5, got 1"):
+        TrainSettings(tiny_capture.uri, MCSS(), augmentation=changes, frozen_stages=1, variants=1)

@@ -45,7 +45,17 @@ class FrozenStages:
     augmentation: AugmentationSettings | None = None
     """None for unchanged images."""
     variants: int = 1
-    """Random augmentations of each image."""
+    """Random augmentations of each image; where the augmentation mirrors, the second half of them is mirrored."""
+
+    def is_mirrored(self, variant: int) -> bool:
+        """Whether a variant shows the images mirrored."""
+        return variant >= self.plain
+
+    @property
+    def plain(self) -> int:
+        """How many variants are not mirrored; they come first."""
+        mirrors = self.augmentation is not None and self.augmentation.mirror > 0
+        return self.variants - self.variants // 2 if mirrors else self.variants
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +68,17 @@ class CachedStages:
     """Index in `maps` of each row of the capture; -1 for those that are not there."""
     first_stage: int
     """The backbone stage that these maps are fed to."""
+    plain: int
+    """How many variants are not mirrored; they come first."""
 
     def images(
         self, rows: Int[np.ndarray, " n"], rng: np.random.Generator, mirror: Bool[np.ndarray, " n"]
     ) -> Float[Tensor, "n channels side side"]:
-        """Return a random variant of each row, channels_last."""
-        assert not mirror.any(), "TrainSettings refuses mirroring with cached stages"
-        variant = rng.integers(self.maps.shape[1], size=len(rows))
+        """Return a random variant of each row, channels_last; a mirrored one of those under `mirror`."""
+        if mirror.any():
+            variant = rng.integers(np.where(mirror, self.plain, 0), np.where(mirror, self.maps.shape[1], self.plain))
+        else:
+            variant = rng.integers(self.plain, size=len(rows))
         return torch.from_numpy(self.maps[self.index_of[rows], variant].astype(np.float32)).permute(0, 3, 1, 2)
 
 
@@ -159,7 +173,7 @@ def cache_stages(
             torch.set_num_threads(threads)  # a thread's setting applies in part to all threads
     index_of = np.full(len(capture), -1, np.int64)
     index_of[rows] = np.arange(len(rows))
-    return CachedStages(np.memmap(data, np.float16, "r", shape=shape), index_of, frozen.stages)
+    return CachedStages(np.memmap(data, np.float16, "r", shape=shape), index_of, frozen.stages, frozen.plain)
 
 
 def _chunk_maps(
@@ -171,7 +185,10 @@ def _chunk_maps(
     pixels = torch.from_numpy(capture.decode(rows, kept, threads=1)).permute(0, 3, 1, 2)
     for variant in range(frozen.variants):
         rng = generator(variant, "cached stages", start)
-        images = normalise(pixels) if settings is None else augment(pixels, settings, rng, frozen.size)
+        if settings is None:
+            images = normalise(pixels)
+        else:
+            images = augment(pixels, settings, rng, frozen.size, np.full(len(pixels), frozen.is_mirrored(variant)))
         with torch.inference_mode():
             few = images_at_a_time(frozen.size, device)
             parts = [backbone(part.to(device), 0, frozen.stages).half().cpu() for part in torch.split(images, few)]

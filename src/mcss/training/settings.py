@@ -81,6 +81,10 @@ class TrainSettings:
                 "teacher: expected a moving average of the weights for the teacher average, got average = 0. Set "
                 "average to 0.99, or take the teacher initial."
             )
+        if self.beside and self.method.gathers:
+            raise ValueError(
+                "gather: expected off with captures beside, since devices then take images of different captures."
+            )
         if self.variants and not self.frozen_stages:
             raise ValueError(
                 f"variants: expected 0 without frozen stages, got {self.variants}; only frozen stages can be computed "
@@ -92,10 +96,10 @@ class TrainSettings:
             raise ValueError(
                 f"mirror: expected 0 with poses in the world frame, got {mirror:g}; a mirrored room is another room."
             )
-        if self.variants and mirror:
+        if self.variants == 1 and mirror:
             raise ValueError(
-                f"mirror: expected 0 with variants > 0, got {mirror:g}; the feature maps that are computed once belong "
-                "to images that are not mirrored. Set variants to 0."
+                f"variants: expected 0, or 2 or more, with mirror = {mirror:g}, got 1; half of the variants show an "
+                "image mirrored. Set variants to 2, or mirror to 0."
             )
 
 
