@@ -4,17 +4,26 @@ Each capture has labels (the person's joints) and a file of its true cameras, or
 
     python scripts/measure_cameras.py lab4=captures/lab4 --true-cameras lab4=lab4/cameras.json --landmarks lab4=lab4.npz
     python scripts/measure_cameras.py balancing=captures/real --size balancing=1088,1920 --views 4
-    python scripts/measure_cameras.py rigs=captures/rigs --by-sequence --views 4
+    mcss synthetic build captures/rigs --subjects 3 --instants 960 --size 256 --seed 11 --takes 1 \
+        --cameras per-sequence --stages per-sequence --no-new-motion
+    python scripts/measure_cameras.py rigs=captures/rigs --by-sequence --first 20 --views 4
 
 All choices of two views and more are measured, unless --views says how many. Rows of the same footage and views are
 replaced in the file, the others stay. No setting is chosen here.
+
+`rotation_deg` is the angle by which the rotation between two cameras is wrong, the median over pairs. `position_rel` is
+the error of the cameras' places: the found rig is turned so that its cameras look where the true ones do, as well as
+one turn can, then moved and scaled so that the places fit best; what remains is the root mean square over cameras,
+divided by the true cameras' root mean square distance from their middle. For two cameras it is the sine of the angle
+between the true and the found direction from one to the other. `pa_limbs` is the PA-MPJPE of the 12 joints of arms and
+legs in mm, every instant by itself. `right` says whether the verdict is: it is wrong if it says good and rotations are
+off by more than 3 degrees, or failed and they are not.
 """
 
 import argparse
 import itertools
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +31,13 @@ import numpy as np
 
 from mcss.calibration.calibrate import CalibrationSettings, calibrate, triangulated
 from mcss.calibration.camera_files import read_cameras_file
+from mcss.calibration.footage import with_image_sizes
+from mcss.calibration.rig import Rig
 from mcss.calibration.triangulation import smoothed
 from mcss.data.capture import Capture
 from mcss.errors import CalibrationError
 from mcss.files import write_json
+from mcss.labelling.bodies import cameras_of
 from mcss.landmarks.detection import detect_landmarks
 from mcss.landmarks.landmark_files import read_landmarks, write_landmarks
 from mcss.landmarks.view_landmarks import LANDMARKS, ViewLandmarks
@@ -38,6 +50,9 @@ PAGE = Path(__file__).parents[1] / "docs/calibrate.md"
 
 SMOOTHING = 0.08
 """Seconds; the smoothed error stands beside the plain one."""
+
+OFF = 3.0
+"""Degrees; cameras whose rotations are farther off must not be called good."""
 
 LAST = 240
 """The last instants of lab4, which no setting was chosen on."""
@@ -57,6 +72,7 @@ def main() -> None:
     parser.add_argument("--size", nargs="*", default=[], metavar="NAME=WIDTH,HEIGHT", help="of the source images")
     parser.add_argument("--views", type=int, nargs="*", help="how many views; by default all numbers from 2")
     parser.add_argument("--by-sequence", action="store_true", help="each sequence has cameras of its own")
+    parser.add_argument("--first", type=int, help="how many sequences, with --by-sequence")
     parser.add_argument("--every", type=int, default=1, help="take every n-th instant")
     arguments = parser.parse_args()
     named = {
@@ -66,21 +82,19 @@ def main() -> None:
     for name, address in named["captures"].items():
         capture = Capture.open(address)
         landmarks = landmarks_of(capture, named["landmarks"].get(name), arguments.every)
-        if name in named["size"]:
-            size = [float(side) for side in named["size"][name].split(",")]
-            landmarks = replace(landmarks, image_size=np.tile(size, (len(landmarks.views), 1)))
-        true = true_rotations(capture, landmarks, named["true_cameras"].get(name))
+        width, _, height = named["size"].get(name, "").partition(",")
+        landmarks = with_image_sizes(landmarks, capture, (int(width), int(height)) if width else None)
         instants = landmarks.instants
         key = instants.subject * len(instants.sequences) + instants.sequence
         groups = [np.flatnonzero(key == k) for k in np.unique(key)] if arguments.by_sequence else [np.arange(len(key))]
         count = len(landmarks.views)
-        for rows in groups:
+        for rows in groups[: arguments.first]:
             own = landmarks.take(rows)
-            label = f"{name}: {instants.sequences[instants.sequence[rows[0]]]}" if arguments.by_sequence else name
+            true = true_cameras(capture, own, named["true_cameras"].get(name))
+            place = f"{instants.subjects[instants.subject[rows[0]]]} {instants.sequences[instants.sequence[rows[0]]]}"
             for many in arguments.views or range(count, 1, -1):
                 for views in itertools.combinations(range(count), many):
-                    turns = None if true is None else true[rows[0]][list(views)]
-                    row = measured(label, of_views(own, list(views)), turns)
+                    row = measured(f"{name}: {place}" if arguments.by_sequence else name, own.of_views(views), true)
                     print(json.dumps(row), flush=True)
                     keep(row)
 
@@ -97,69 +111,61 @@ def landmarks_of(capture: Capture, file: str | None, every: int) -> ViewLandmark
     return found
 
 
-def true_rotations(capture: Capture, landmarks: ViewLandmarks, file: str | None) -> np.ndarray | None:
-    """The true rotations of all instants and views, from a file or the capture; None if nobody knows them."""
-    n, views = landmarks.instants.rows.shape
-    if file is not None:
-        rig = read_cameras_file(Path(file))
-        return np.tile(rig.rotation[[rig.views.index(view) for view in landmarks.views]], (n, 1, 1, 1))
-    rotation = capture.cameras(landmarks.instants.rows.ravel()).rotation.reshape(n, views, 3, 3)
-    return rotation.astype(np.float64) if np.isfinite(rotation).all() else None
+def true_cameras(capture: Capture, landmarks: ViewLandmarks, file: str | None) -> Rig | None:
+    """The true cameras, from a file or the capture; None if nobody knows them."""
+    return read_cameras_file(Path(file)) if file is not None else cameras_of(capture, landmarks.instants)
 
 
-def of_views(landmarks: ViewLandmarks, views: list[int]) -> ViewLandmarks:
-    """Some of the views."""
-    instants = landmarks.instants
-    return replace(
-        landmarks,
-        instants=replace(instants, views=tuple(instants.views[v] for v in views), rows=instants.rows[:, views]),
-        image=landmarks.image[:, views],
-        world=landmarks.world[:, views],
-        visibility=landmarks.visibility[:, views],
-        presence=landmarks.presence[:, views],
-        image_size=landmarks.image_size[views],
-    )
-
-
-def measured(name: str, landmarks: ViewLandmarks, true: np.ndarray | None) -> dict[str, Any]:
+def measured(name: str, landmarks: ViewLandmarks, true: Rig | None) -> dict[str, Any]:
     """Find the cameras of some views, and compare them and the person with the truth."""
-    views = list(landmarks.views)
+    row: dict[str, Any] = {"footage": name, "views": list(landmarks.views)}
     start = time.process_time()
     try:
         found = calibrate(landmarks, CalibrationSettings())
     except CalibrationError as error:
-        return {"footage": name, "views": views, "verdict": "failed", "reasons": [str(error)]}
+        return {**row, "verdict": "failed", "reasons": [str(error)]}
     poses = triangulated(landmarks, found)
     seconds = time.process_time() - start
-    instants = landmarks.instants
-    target = instants.pose[:, list(LIMBS)].astype(np.float64)
-    row: dict[str, Any] = {
-        "footage": name,
-        "views": views,
-        "instants": len(instants),
-        "verdict": found.verdict.grade,
-        "reasons": list(found.verdict.reasons),
-        "reprojection_px": round(found.verdict.measures.reprojection_px, 2),
-        "bones": round(found.verdict.measures.bones, 3),
-        "seconds": round(seconds, 1),
-    }
+    instants, verdict = landmarks.instants, found.verdict
     if true is not None:
-        index = [instants.views.index(view) for view in found.views]
-        given = found.cameras.rotation
-        pairs = [(i, j) for i in range(len(index)) for j in range(i)]
-        errors = [angle(given[i] @ given[j].T, true[index[i]] @ true[index[j]].T) for i, j in pairs]
+        own = true.taken([true.views.index(view) for view in found.views])
+        errors = [
+            angle(found.cameras.rotation[i] @ found.cameras.rotation[j].T, own.rotation[i] @ own.rotation[j].T)
+            for i in range(len(own))
+            for j in range(i)
+        ]
         row["rotation_deg"] = round(float(np.median(errors)), 2)
+        row["position_rel"] = round(position_error(found.cameras, own), 3)
+    target = instants.pose[:, list(LIMBS)].astype(np.float64)
+    plain = pa_errors(poses.landmarks[:, LIMB_LANDMARKS], target)
+    row["pa_limbs"] = round(float(np.nanmean(plain)), 1)
+    row["reprojection_px"] = round(verdict.measures.reprojection_px, 2)
+    row["seconds"] = round(seconds, 1)
+    row["verdict"] = verdict.grade
+    row["reasons"] = list(verdict.reasons)
+    if true is not None:
+        row["right"] = bool(verdict.grade == "weak" or (verdict.grade == "good") == (row["rotation_deg"] <= OFF))
         row["rotation_worst_deg"] = round(max(errors), 2)
-    for suffix, seconds_smoothed in (("", 0.0), ("_smoothed", SMOOTHING)):
-        sequence = instants.subject * len(instants.sequences) + instants.sequence
-        points = smoothed(poses.landmarks, poses.confidence, instants.time, sequence, seconds_smoothed)
-        points = points[:, LIMB_LANDMARKS]
-        error = pa_errors(points, target)
-        row[f"pa_limbs{suffix}"] = round(float(np.nanmean(error)), 1)
-        if len(instants) > 2 * LAST:
-            row[f"pa_limbs_last{suffix}"] = round(float(np.nanmean(error[-LAST:])), 1)
+    sequence = instants.subject * len(instants.sequences) + instants.sequence
+    smooth = smoothed(poses.landmarks, poses.confidence, instants.time, sequence, SMOOTHING)
+    error = pa_errors(smooth[:, LIMB_LANDMARKS], target)
+    row["pa_limbs_smoothed"] = round(float(np.nanmean(error)), 1)
+    if len(instants) > 2 * LAST:
+        row["pa_limbs_last"] = round(float(np.nanmean(plain[-LAST:])), 1)
+    row["bones"] = round(verdict.measures.bones, 3)
+    row["instants"] = len(instants)
     row["complete"] = round(float(np.isfinite(poses.landmarks[:, LIMB_LANDMARKS]).all(axis=(1, 2)).mean()), 3)
     return row
+
+
+def position_error(found: Rig, true: Rig) -> float:
+    """The error of the cameras' places after alignment, as a share of the size of the rig."""
+    left, _, right = np.linalg.svd(np.einsum("vki,vkj->ij", true.rotation, found.rotation))
+    turn = left @ np.diag([1.0, 1.0, np.linalg.det(left @ right)]) @ right
+    places = (found.positions - found.positions.mean(axis=0)) @ turn.T
+    target = true.positions - true.positions.mean(axis=0)
+    scale = max(float((places * target).sum() / (places**2).sum()), 0.0)
+    return float(np.sqrt(((scale * places - target) ** 2).sum() / (target**2).sum()))
 
 
 def angle(a: np.ndarray, b: np.ndarray) -> float:
@@ -191,20 +197,36 @@ def keep(row: dict[str, Any]) -> None:
     write_between(PAGE, "cameras", table(rows))
 
 
+COLUMNS = {
+    "verdict": "verdict",
+    "rotation_deg": "rotation, °",
+    "position_rel": "places",
+    "pa_limbs": "PA, mm",
+    "pa_limbs_smoothed": "smoothed",
+    "pa_limbs_last": "last 240",
+    "reprojection_px": "pixels",
+    "seconds": "processor time, s",
+}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a table of Markdown."""
-    columns = {
-        "verdict": "verdict",
-        "rotation_deg": "rotation, °",
-        "pa_limbs": "PA, mm",
-        "pa_limbs_smoothed": "PA smoothed, mm",
-        "pa_limbs_last": "PA, last 240, mm",
-        "reprojection_px": "pixels",
-        "seconds": "processor time, s",
-    }
-    lines = [f"| footage | views | {' | '.join(columns.values())} |", "|---|---|" + "---|" * len(columns)]
+    """The rows as a table of Markdown; footage of many rigs is one row of medians."""
+    lines = [f"| footage | views | {' | '.join(COLUMNS.values())} |", "|---|---|" + "---|" * len(COLUMNS)]
+    rigs: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        cells = [str(row["footage"]), ", ".join(row["views"]), *(str(row.get(name, "–")) for name in columns)]
+        name, many, _ = str(row["footage"]).partition(": ")
+        if many:
+            rigs.setdefault(name, []).append(row)
+        else:
+            cells = [name, ", ".join(row["views"]), *(str(row.get(column, "–")) for column in COLUMNS)]
+            lines.append(f"| {' | '.join(cells)} |")
+    for name, own in rigs.items():
+        grades = [row["verdict"] for row in own]
+        counts = ", ".join(f"{grades.count(grade)} {grade}" for grade in ("good", "weak", "failed") if grade in grades)
+        cells = [f"{len(own)} {name}, the median", str(len(own[0]["views"])), counts]
+        for column in list(COLUMNS)[1:]:
+            values = [row[column] for row in own if column in row]
+            cells.append(f"{np.median(values):.3g}" if len(values) == len(own) else "–")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from captures_for_tests import stick_camera
 from mcss.data.capture import Capture
+from mcss.data.instants import Instants
 from mcss.landmarks.view_landmarks import LANDMARKS, MIRROR, ViewLandmarks
 from mcss.skeletons import JOINTS
 
@@ -78,3 +80,49 @@ def without_views(landmarks: ViewLandmarks, instants: slice, views: list[int]) -
         image[instants, view] = world[instants, view] = np.nan
         visibility[instants, view] = presence[instants, view] = 0
     return replace(landmarks, image=image, world=world, visibility=visibility, presence=presence)
+
+
+def drawn_landmarks(poses: np.ndarray, rate: float = 10.0, noise: float = 0.0) -> ViewLandmarks:
+    """Landmarks of poses (n, 17, 3) of one person in a row, as the four cameras of the stick figures see them.
+
+    Args:
+        poses: mm in the room.
+        rate: Instants per second.
+        noise: Standard deviation in pixels of the 2D landmarks; ten times as many mm of the 3D ones.
+    """
+    n, views = len(poses), 4
+    zeros = np.zeros(n, np.int64)
+    instants = Instants(
+        subjects=("P",),
+        sequences=("walk",),
+        actions=("walk",),
+        views=tuple(str(view + 1) for view in range(views)),
+        subject=zeros,
+        sequence=zeros,
+        action=zeros,
+        outfit=zeros,
+        frame=np.arange(n),
+        time=np.arange(n) / rate,
+        rows=np.arange(n * views).reshape(n, views),
+        pose=poses.astype(np.float32),
+        heading_valid=np.ones(n, bool),
+    )
+    random = np.random.default_rng(0)
+    body = body_of(poses.astype(np.float64))
+    image, world = np.empty((n, views, 33, 2)), np.empty((n, views, 33, 3))
+    for view in range(views):
+        camera = stick_camera(view)
+        seen = body @ camera.rotation.T + camera.translation
+        flat = seen @ camera.intrinsics.T
+        image[:, view] = flat[..., :2] / flat[..., 2:]
+        world[:, view] = seen - seen[:, [23, 24]].mean(axis=1, keepdims=True)
+    image += noise * random.normal(size=image.shape)
+    world += 10 * noise * random.normal(size=world.shape)
+    return ViewLandmarks(
+        instants=instants,
+        image=image.astype(np.float32),
+        world=world.astype(np.float32),
+        visibility=np.ones((n, views, 33), np.float32),
+        presence=np.ones((n, views), np.float32),
+        image_size=np.full((views, 2), 512.0),
+    )

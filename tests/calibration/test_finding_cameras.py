@@ -24,19 +24,6 @@ def walks(capture: Capture, subject: int = 0) -> ViewLandmarks:
     return landmarks.take((instants.subject == subject) & (instants.sequence == 0))
 
 
-def of_views(landmarks: ViewLandmarks, views: list[int]) -> ViewLandmarks:
-    instants = landmarks.instants
-    return replace(
-        landmarks,
-        instants=replace(instants, views=tuple(instants.views[v] for v in views), rows=instants.rows[:, views]),
-        image=landmarks.image[:, views],
-        world=landmarks.world[:, views],
-        visibility=landmarks.visibility[:, views],
-        presence=landmarks.presence[:, views],
-        image_size=landmarks.image_size[views],
-    )
-
-
 def true_rig() -> Rig:
     cameras = [stick_camera(v) for v in range(4)]
     return Rig(
@@ -141,10 +128,10 @@ def test_exchanged_sides_of_a_view_are_put_right(tiny_capture: Capture) -> None:
 
 
 def test_two_cameras_that_face_each_other_are_weak(tiny_capture: Capture) -> None:
-    verdict = calibrate(of_views(walks(tiny_capture), [0, 2]), KNOWN).verdict
+    verdict = calibrate(walks(tiny_capture).of_views([0, 2]), KNOWN).verdict
     assert verdict.grade == "weak"
     assert "almost the same or from opposite directions" in verdict.text
-    assert calibrate(of_views(walks(tiny_capture), [0, 1]), KNOWN).verdict.grade == "good"
+    assert calibrate(walks(tiny_capture).of_views([0, 1]), KNOWN).verdict.grade == "good"
 
 
 def test_a_person_who_stands_still_is_weak(tiny_capture: Capture) -> None:
@@ -188,7 +175,7 @@ def test_views_that_agree_about_nothing_fail(tiny_capture: Capture) -> None:
 
 def test_one_view_is_an_error(tiny_capture: Capture) -> None:
     with pytest.raises(CalibrationError, match="finding cameras needs at least two views of the person, got 1"):
-        calibrate(of_views(walks(tiny_capture), [0]), KNOWN)
+        calibrate(walks(tiny_capture).of_views([0]), KNOWN)
 
 
 def test_few_instants_are_an_error(tiny_capture: Capture) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,30 @@ def test_cameras_and_intrinsics_together_are_refused(capture: Capture, capsys: p
     with pytest.raises(SystemExit):
         main(["calibrate", "c", "--cameras", "a.toml", "--intrinsics", "b.toml"])
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_landmarks_of_another_video_are_refused(
+    capture: Capture, tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    landmarks = stick_landmarks(tiny_capture)
+    write_landmarks(Path("other.npz"), replace(landmarks, image=2 * landmarks.image))
+    with pytest.raises(SystemExit):
+        main(["calibrate", "c", "--landmarks", "other.npz"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "of those in other.npz lie far from the person whom the capture shows: are they of another video" in said
+    assert images_with_camera(Capture.open("c")) == 0
+
+
+def test_failed_cameras_are_not_written(
+    capture: Capture, tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    landmarks = stick_landmarks(tiny_capture)
+    image = landmarks.image.copy()
+    for view in range(1, 4):
+        image[:, view] = image[np.random.default_rng(view).permutation(len(image)), view]
+    write_landmarks(Path("mixed.npz"), replace(landmarks, image=image))
+    with pytest.raises(SystemExit) as ended:
+        main(["calibrate", "c", "--landmarks", "mixed.npz"])
+    assert ended.value.code == 1
+    assert "failed" in capsys.readouterr().out
+    assert images_with_camera(Capture.open("c")) == 0

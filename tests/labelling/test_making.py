@@ -215,8 +215,19 @@ def test_cameras_that_move_are_not_known(tiny_capture: Capture) -> None:
     shifted = replace(instants, rows=np.roll(instants.rows, 1, axis=1))
     mixed = np.where(np.arange(144)[:, None] < 72, instants.rows, shifted.rows)
     assert cameras_of(tiny_capture, replace(instants, rows=mixed)) is None
-    without = np.where(np.arange(4) == 2, -1, instants.rows)
-    assert cameras_of(tiny_capture, replace(instants, rows=without)) is None
+    alone = np.where(np.arange(4) == 2, instants.rows, -1)
+    assert cameras_of(tiny_capture, replace(instants, rows=alone)) is None
+
+
+def test_a_view_without_a_camera_is_left_out_where_the_others_have_one(tiny_capture: Capture) -> None:
+    landmarks = stick_landmarks(tiny_capture, noise=5, depth_noise=60)
+    instants = landmarks.instants
+    known = cameras_of(tiny_capture, replace(instants, rows=np.where(np.arange(4) == 2, -1, instants.rows)))
+    assert known is not None
+    assert known.views == ("1", "2", "4")
+    made = labels_of(landmarks, replace(PLAIN, cameras=True), known)
+    assert "Cameras are known: 3 views were triangulated" in made.summary()
+    assert np.isnan(made.to_view[:, 2]).all()
 
 
 @pytest.mark.parametrize(

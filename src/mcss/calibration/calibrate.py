@@ -14,7 +14,7 @@ from mcss.calibration.sightings import Sightings, sightings_of
 from mcss.calibration.swaps import swapped_sides
 from mcss.calibration.timing import MOST_SECONDS, clock_offsets, in_step, velocities
 from mcss.calibration.triangulation import RoomPoses, room_poses, smoothed, solved_joints
-from mcss.calibration.upright import upright
+from mcss.calibration.upright import on_a_line, upright
 from mcss.calibration.verdict import WEAK_SHARE, Measures, Verdict, judged, measured
 from mcss.errors import CalibrationError
 from mcss.landmarks.image_size import completed_sizes
@@ -23,6 +23,14 @@ from mcss.landmarks.view_landmarks import ViewLandmarks
 GUESSED_FOCAL = 1.0
 """Focal length, in units of the longer side of the image, of a camera of which nothing is known: telephones film with
 0.7 to 0.9, webcams with 0.8 to 1, laboratory cameras with 0.9 to 1.5."""
+
+OTHER_FOCALS = (0.35, 0.5, 0.7, 1.4, 2.0, 2.8)
+"""Other focal lengths that are tried where cameras do not fit together, as multiples of the first."""
+
+FEW_INSTANTS = 40
+"""Instants with which they are tried."""
+
+ON_A_LINE = "the person moves along one line: which way the floor leans across it rests on how the person stands alone"
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,58 @@ def calibrate(
             f"finding cameras needs at least two views of the person, got {len(views)} ({', '.join(views)}); record "
             "with a second camera"
         )
+    found = _calibrated(landmarks, settings, known)
+    return found if known is not None or _fits_together(found) else _with_other_focal(landmarks, found, settings)
+
+
+def _fits_together(found: Calibration) -> bool:
+    """Whether nothing speaks against the focal length: the fit is good, and views were left out for known reasons."""
+    verdict = found.verdict
+    return verdict.grade != "failed" and not verdict.misfits and all(fault.kind != "other" for fault in found.faults)
+
+
+def _with_other_focal(landmarks: ViewLandmarks, found: Calibration, settings: CalibrationSettings) -> Calibration:
+    """Look whether another focal length makes the cameras fit; take it if none was given, and say so otherwise."""
+    side = float(completed_sizes(landmarks)[0].max())
+    focal = GUESSED_FOCAL if settings.focal is None else settings.focal
+    given = focal * side if focal <= 10 else focal
+    factor = _best_factor(landmarks, replace(settings, focal=given))
+    if factor == 1:
+        return found
+    other = _calibrated(landmarks, replace(settings, focal=factor * given), None)
+    if not _fits_together(other) or other.faults:
+        return found
+    if settings.focal is None:
+        note = (
+            f"the cameras do not fit together with a focal length of {given:.0f} pixels, the usual one; "
+            f"{factor * given:.0f} pixels are taken, which is rough: state --focal if it is known"
+        )
+        return replace(other, notes=(*other.notes, note), settings=settings)
+    text = (
+        f"the focal length of {given:.0f} pixels is far off: the cameras fit together with about "
+        f"{factor * given:.0f} pixels; leave --focal out, or correct it"
+    )
+    verdict = replace(found.verdict, grade="failed", reasons=(text, *found.verdict.misfits))
+    return replace(
+        found, verdict=verdict, faults=()
+    )  # what seems wrong with single views follows from the focal length
+
+
+def _best_factor(landmarks: ViewLandmarks, settings: CalibrationSettings) -> float:
+    """The multiple of the focal length, in pixels, with which all cameras fit together best, by few instants."""
+    some = sightings_of(landmarks)
+    some = some.take(_chosen(some, replace(settings, instants=FEW_INSTANTS)))
+    rig = _unplaced(replace(landmarks, image_size=completed_sizes(landmarks)[0]), settings, None)
+    costs = {}
+    for factor in (1.0, *OTHER_FOCALS):
+        intrinsics = rig.intrinsics.copy()
+        intrinsics[:, [0, 1], [0, 1]] *= factor
+        costs[factor] = _found(replace(rig, intrinsics=intrinsics), some).cost
+    return min(costs, key=lambda factor: costs[factor])
+
+
+def _calibrated(landmarks: ViewLandmarks, settings: CalibrationSettings, known: Rig | None) -> Calibration:
+    """Find the cameras with the given focal lengths."""
     sizes, guessed = completed_sizes(landmarks)
     rig = _unplaced(replace(landmarks, image_size=sizes), settings, known)
     everything = sightings_of(landmarks)
@@ -103,7 +163,8 @@ def calibrate(
     some = everything.take(chosen)
     time, sequence = landmarks.instants.time, _sequences(landmarks)
 
-    kept, faults, result = _agreeing(rig, some, time[chosen], sequence[chosen])
+    names = [landmarks.instants.sequences[i] for i in landmarks.instants.sequence[chosen]]
+    kept, faults, result = _agreeing(rig, some, time[chosen], sequence[chosen], names)
     some = some.taken(kept)
     result, some = _sides_put_right(result, some)
     offsets = np.zeros(len(kept))
@@ -117,15 +178,16 @@ def calibrate(
     room = upright(result.scene.rig, result.scene.joints, confidence, settings.height)
     cameras = result.scene.rig.in_room(room.turn, room.origin, room.scale)
     measures = _measures(cameras, room.points(result.scene.joints), some, result.agreement)
-    names = [landmarks.instants.sequences[i] for i in landmarks.instants.sequence[chosen]]
-    if len(kept) > 2:
-        faults += _moved(cameras, room.points(result.scene.joints), some, time[chosen], names)
-    verdict = judged(measures, cameras.views, tuple(fault.text for fault in faults))
+    moving = _moved(cameras, room.points(result.scene.joints), some, time[chosen], names)
+    texts = [tuple(fault.text for fault in group) for group in (faults, moving)]
+    verdict = judged(measures, cameras.views, *texts)
     scale = (
         "the mean stature of grown-ups, 1700 mm" if settings.height is None else f"a stature of {settings.height:g} mm"
     )
     notes = () if known is not None or not guessed else (_guessed(sizes, guessed, landmarks.views),)
-    return Calibration(cameras, verdict, offsets, faults, scale, settings, notes)
+    if on_a_line(room.points(result.scene.joints)):
+        notes += (ON_A_LINE,)
+    return Calibration(cameras, verdict, offsets, faults + moving, scale, settings, notes)
 
 
 def _guessed(sizes: Float64[np.ndarray, "views 2"], guessed: tuple[str, ...], views: tuple[str, ...]) -> str:
@@ -175,17 +237,8 @@ def triangulated(landmarks: ViewLandmarks, calibration: Calibration) -> RoomPose
             f"the calibration has cameras of the views {', '.join(absent)}, the landmarks are of "
             f"{', '.join(landmarks.views)}: use cameras and landmarks of the same recording"
         )
-    index = [landmarks.views.index(view) for view in calibration.views]
     settings, rig, instants = AdjustmentSettings(), calibration.cameras, landmarks.instants
-    own = replace(
-        landmarks,
-        instants=replace(instants, views=calibration.views, rows=instants.rows[:, index]),
-        image=landmarks.image[:, index],
-        world=landmarks.world[:, index],
-        visibility=landmarks.visibility[:, index],
-        presence=landmarks.presence[:, index],
-        image_size=landmarks.image_size[index],
-    )
+    own = landmarks.of_views([landmarks.views.index(view) for view in calibration.views])
     sequence = _sequences(landmarks)
     sightings = sightings_of(own)
     if calibration.offsets.any():
@@ -277,25 +330,37 @@ def _shares(result: Adjusted, some: Sightings) -> Float64[np.ndarray, " views"]:
 
 
 def _agreeing(
-    rig: Rig, some: Sightings, time: np.ndarray, sequence: np.ndarray
+    rig: Rig, some: Sightings, time: np.ndarray, sequence: np.ndarray, names: Sequence[str]
 ) -> tuple[list[int], tuple[Fault, ...], Adjusted]:
-    """Find the cameras of the views that agree with each other; leave out views, one by one, that do not."""
+    """Find the cameras of the views that agree with each other; leave out views, one by one, that do not.
+
+    A camera that was moved drags the others with it, so that the first to be noticed may be another: the view is left
+    out without which the others stand firm and agree best. More than half of the views must remain, since any few
+    can be made to agree.
+    """
+
+    def quality(found: Adjusted, own: Sightings) -> tuple[bool, bool, float]:
+        still = not _moved(found.scene.rig, found.scene.joints, own, time, names)
+        agrees = bool(_shares(found, own).min() >= WEAK_SHARE)
+        return still, agrees, -found.cost / max(float((own.weight > 0).sum()), 1.0)
+
     kept = list(range(len(rig)))
     faults: list[tuple[int, Adjusted]] = []
     result = _found(rig, some)
-    while len(kept) > 2 and _shares(result, some.taken(kept)).min() < WEAK_SHARE:
-        trials: list[tuple[float, int, Adjusted]] = []
+    now = quality(result, some)
+    while not all(now[:2]) and 2 * (len(kept) - 1) > len(rig):
+        trials: list[tuple[tuple[bool, bool, float], int, Adjusted]] = []
         for v in kept:
             rest = [w for w in kept if w != v]
             found = _found(rig.taken(rest), some.taken(rest))
-            trials.append((float(_shares(found, some.taken(rest)).min()), v, found))
-        share, out, found = max(trials, key=lambda trial: trial[0])
-        if share < WEAK_SHARE and len(kept) <= 3:
+            trials.append((quality(found, some.taken(rest)), v, found))
+        best, out, found = max(trials, key=lambda trial: trial[0])
+        if best <= now:
             break
         kept = [w for w in kept if w != out]
         faults.append((out, found))
-        result = found
-    named = tuple(fault_of(rig, out, found.scene.joints, some, time, sequence) for out, found in faults)
+        result, now = found, best
+    named = tuple(fault_of(rig, out, found.scene.joints, some, time, sequence, names) for out, found in faults)
     return kept, named, result
 
 
@@ -318,5 +383,8 @@ def _offsets(result: Adjusted, some: Sightings, speed: np.ndarray) -> Float64[np
 def _moved(
     cameras: Rig, joints: Float64[np.ndarray, "n joints 3"], some: Sightings, time: np.ndarray, names: Sequence[str]
 ) -> tuple[Fault, ...]:
-    found = (moved(cameras, v, joints, some, time, list(names)) for v in range(len(cameras)))
+    """Cameras that stand elsewhere for a while; two views alone can be turned onto each other anew in any stretch."""
+    if len(cameras) < 3:
+        return ()
+    found = (moved(cameras, v, joints, some, time, names) for v in range(len(cameras)))
     return tuple(fault for fault in found if fault is not None)

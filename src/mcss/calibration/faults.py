@@ -1,12 +1,13 @@
 """What is wrong with a view that does not agree with the others: its clock, its mirror, its stand, or its person."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from mcss.calibration.body import OTHER_SIDE
-from mcss.calibration.placement import CLEAR, camera_before
+from mcss.calibration.placement import CLEAR, LEAST_POINTS, camera_before
 from mcss.calibration.rig import Rig
 from mcss.calibration.sightings import Sightings
 from mcss.calibration.verdict import AGREES_MM
@@ -15,7 +16,7 @@ SHIFTS = 2.0
 """Seconds by which a view is moved in time at most, to see whether it is out of step."""
 
 BETTER = 0.2
-"""An explanation must bring so much more of a view's joints into agreement."""
+"""An explanation must bring so much more of a view's joints into agreement, or half of those that do not agree."""
 
 PARTS = 6
 """Stretches of a recording in which a camera is placed anew, to see whether it was moved."""
@@ -53,6 +54,7 @@ def fault_of(
     sightings: Sightings,
     time: Float64[np.ndarray, " n"],
     sequence: Int[np.ndarray, " n"],
+    sequence_names: Sequence[str],
 ) -> Fault:
     """Find out why view `v` does not agree with joints that the other views give.
 
@@ -63,24 +65,81 @@ def fault_of(
         sightings: What was seen.
         time: Seconds within the sequence.
         sequence: The sequence of each instant.
+        sequence_names: Its name.
     """
     name = rig.views[v]
     rays = np.nan_to_num(rig.rays(sightings.pixels))[:, v]
     clear = sightings.weight[:, v] >= CLEAR
     share = camera_before(joints, rays, clear)[2]
-
     wide = rays * [-1.0, 1.0]
     mirrored = camera_before(joints, wide[:, OTHER_SIDE], clear[:, OTHER_SIDE])[2]
-    if mirrored > share + BETTER:
-        return Fault(name, "mirrored", f"{name} shows a mirrored image; mirror it back before the import")
-
-    shift, best = _best_shift(joints, rays, clear, time, sequence)
-    if best > share + BETTER:
-        word = "later" if shift > 0 else "earlier"
-        text = f"{name} shows everything about {abs(shift):.1f} s {word} than the others; synchronise it with mcss sync"
-        return Fault(name, "out of step", text)
+    shift, shifted = _best_shift(joints, rays, clear, time, sequence)
+    change = _largest_change(joints, rays, clear)
+    word = "later" if shift > 0 else "earlier"
+    explanations = [
+        (mirrored, "mirrored", f"{name} shows a mirrored image; mirror it back before the import"),
+        (
+            shifted,
+            "out of step",
+            f"{name} shows everything about {abs(shift):.1f} s {word} than the others; synchronise it with mcss sync",
+        ),
+    ]
+    if change is not None:
+        where = f"{sequence_names[change.at]} {time[change.at]:.1f} s"
+        explanations.append((change.share, "moved", _moved_text(name, where, change.angle, change.way)))
+    best, kind, text = max(explanations)
+    if best > share + min(BETTER, (1 - share) / 2):
+        return Fault(name, kind, text)
     text = f"{name} does not show what the others show: it may follow somebody else, or be of another recording"
     return Fault(name, "other", text)
+
+
+@dataclass(frozen=True)
+class _Change:
+    """The largest change of a camera's place from one stretch of a recording to the next."""
+
+    share: float
+    """Share of the joints that agree if the camera is placed anew in each stretch."""
+    at: int
+    """The first instant of the later stretch."""
+    angle: float
+    way: float
+
+
+def _largest_change(
+    joints: Float64[np.ndarray, "n joints 3"],
+    rays: Float64[np.ndarray, "n joints 2"],
+    clear: Bool[np.ndarray, "n joints"],
+) -> _Change | None:
+    """Place a camera anew in each stretch of the recording; None if it stands where it stood, as far as can be told."""
+    stretches = [part for part in np.array_split(np.arange(len(joints)), PARTS) if clear[part].sum() >= LEAST_POINTS]
+    placed = [camera_before(joints[part], rays[part], clear[part]) for part in stretches]
+    changes = []
+    for part, (turn, shift, _), (turn_before, shift_before, _) in zip(stretches[1:], placed[1:], placed, strict=False):
+        changes.append((*_between(turn, shift, turn_before, shift_before), int(part[0])))
+    if not changes:
+        return None
+    angle, way, at = max(changes, key=lambda change: max(change[:2]))
+    return _Change(float(np.mean([p[2] for p in placed])), at, angle, way) if max(angle, way) > MOVED else None
+
+
+def _between(
+    turn: Float64[np.ndarray, "3 3"],
+    shift: Float64[np.ndarray, " 3"],
+    other_turn: Float64[np.ndarray, "3 3"],
+    other_shift: Float64[np.ndarray, " 3"],
+) -> tuple[float, float]:
+    """Degrees between two places of a camera, and how far they are apart in per cent of the distance to the person."""
+    angle = float(np.degrees(np.arccos(np.clip((np.trace(turn @ other_turn.T) - 1) / 2, -1, 1))))
+    apart = float(np.linalg.norm(turn.T @ shift - other_turn.T @ other_shift))
+    return angle, 100 * apart / max(float(np.linalg.norm(shift)), 1.0)
+
+
+def _moved_text(name: str, where: str, angle: float, way: float) -> str:
+    return (
+        f"{name} stands elsewhere from about {where} on: {angle:.0f}° turned, and moved by {way:.0f} % of its "
+        "distance; cut the recording there, and calibrate with --by-sequence"
+    )
 
 
 def _best_shift(
@@ -107,7 +166,7 @@ def moved(
     joints: Float64[np.ndarray, "n joints 3"],
     sightings: Sightings,
     time: Float64[np.ndarray, " n"],
-    sequence_names: list[str],
+    sequence_names: Sequence[str],
 ) -> Fault | None:
     """Whether a camera stands elsewhere in some stretches of the recording, and when that begins."""
     share = agreeing_share(rig, v, joints, sightings)
@@ -117,6 +176,8 @@ def moved(
         if len(part) < 5 or not np.isfinite(share[part]).any():
             continue
         now = float(np.nanmean(share[part]))
+        if now + BETTER >= 1:
+            continue
         turn, shift, _ = camera_before(joints[part], rays[part], clear[part])
         there = replace(
             rig,
@@ -124,10 +185,8 @@ def moved(
             translation=np.concatenate([rig.translation[:v], shift[None], rig.translation[v + 1 :]]),
         )
         again = agreeing_share(there, v, joints[part], sightings.take(part))
-        angle = np.degrees(np.arccos(np.clip((np.trace(turn @ rig.rotation[v].T) - 1) / 2, -1, 1)))
-        way = 100 * np.linalg.norm(there.positions[v] - rig.positions[v]) / max(float(np.linalg.norm(shift)), 1.0)
+        angle, way = _between(turn, shift, rig.rotation[v], rig.translation[v])
         if np.isfinite(again).any() and np.nanmean(again) > now + BETTER and max(angle, way) > MOVED:
             where = f"{sequence_names[part[0]]} {time[part[0]]:.1f} s"
-            text = f"{rig.views[v]} stands elsewhere about {where}: {angle:.0f}° turned and {way:.0f} % of its distance"
-            return Fault(rig.views[v], "moved", f"{text} moved; calibrate the stretches by themselves")
+            return Fault(rig.views[v], "moved", _moved_text(rig.views[v], where, angle, way))
     return None

@@ -23,6 +23,12 @@ FLOOR_COUNT = 20
 HEEL_HEIGHT = 30.0
 """Height in mm of heels and toes, as a detector marks them, over the floor."""
 
+LINE_LENGTH = 300.0
+"""Standard deviation in mm of the places of a person who goes somewhere."""
+
+LINE_BREADTH = 0.1
+"""Standard deviation across a path, as a share of that along it, below which the path is a line."""
+
 
 @dataclass(frozen=True, eq=False)
 class Upright:
@@ -85,6 +91,13 @@ def standing_direction(
         away = np.linalg.norm(directions - middle, axis=1)
         middle = (directions / (1 + (away / 0.1) ** 2)[:, None]).sum(axis=0)
     return np.asarray(middle / np.linalg.norm(middle))
+
+
+def on_a_line(joints: Float64[np.ndarray, "n joints 3"]) -> bool:
+    """Whether a person walks along one line, in a room with +Z up: there and back, and nowhere beside it."""
+    path = joints[:, HIPS].mean(axis=1)[:, :2]
+    spread = np.linalg.svd(path - path.mean(axis=0), compute_uv=False) / np.sqrt(len(path))
+    return bool(spread[0] > LINE_LENGTH and spread[1] < LINE_BREADTH * spread[0])
 
 
 def floor_plane(feet: Float64[np.ndarray, "n feet 3"], sure: np.ndarray) -> tuple[Float64[np.ndarray, " 2"], float]:

@@ -71,6 +71,8 @@ class Verdict:
     reasons: tuple[str, ...]
     """What stands against the cameras, worst first; empty if nothing does."""
     measures: Measures
+    misfits: tuple[str, ...] = ()
+    """Those of the reasons that say how badly cameras and person fit together."""
 
     @property
     def text(self) -> str:
@@ -120,17 +122,29 @@ def measured(
     )
 
 
-def judged(measures: Measures, views: tuple[str, ...], problems: tuple[str, ...] = ()) -> Verdict:
-    """Judge measured cameras; `problems` are those of single views, which make a verdict weak at best."""
-    failed: list[str] = []
-    weak: list[str] = list(problems)
+def judged(
+    measures: Measures, views: tuple[str, ...], left_out: tuple[str, ...] = (), moving: tuple[str, ...] = ()
+) -> Verdict:
+    """Judge measured cameras.
+
+    Args:
+        measures: How well they fit.
+        views: Their names.
+        left_out: What is wrong with views that were left out, with which a verdict is weak at best.
+        moving: What is wrong with views that were not left out, though they were moved: that fails.
+    """
+    failed: list[str] = list(moving)
+    weak: list[str] = list(left_out)
+    misfits: list[str] = []
 
     def check(value: float, good: float, least: float, text: str, above: bool = True) -> None:
         sign = 1.0 if above else -1.0
         if not sign * value <= sign * least:  # not a number is beyond every limit
             failed.append(text)
+            misfits.append(text)
         elif not sign * value <= sign * good:
             weak.append(text)
+            misfits.append(text)
 
     m = measures
     if m.instants < FEW:
@@ -150,7 +164,7 @@ def judged(measures: Measures, views: tuple[str, ...], problems: tuple[str, ...]
     if m.motion_mm < STILL_MM:
         weak.append(f"the person hardly moves ({m.motion_mm:.0f} mm)")
     grade: Grade = "failed" if failed else "weak" if weak else "good"
-    return Verdict(grade, tuple(failed + weak), measures)
+    return Verdict(grade, tuple(failed + weak), measures, tuple(misfits))
 
 
 def best_angle(rig: Rig, joints: Float64[np.ndarray, "n joints 3"]) -> float:

@@ -22,7 +22,7 @@ from mcss.calibration.report import write_report
 from mcss.cli.terminal import CaptureAddress, JsonFile, app, console, finish, show_table
 from mcss.data.capture import Capture
 from mcss.landmarks.detection import DetectionSettings, detect_landmarks
-from mcss.landmarks.landmark_files import read_landmarks, write_landmarks
+from mcss.landmarks.landmark_files import check_places, read_landmarks, write_landmarks
 from mcss.landmarks.view_landmarks import ViewLandmarks
 from mcss.progress import RichProgress
 
@@ -112,7 +112,9 @@ def calibrate(
 def _landmarks(capture: Capture, options: CalibrateOptions, progress: RichProgress) -> ViewLandmarks:
     instants = capture.instants()
     if options.landmarks is not None:
-        return read_landmarks(options.landmarks, instants)
+        landmarks = read_landmarks(options.landmarks, instants)
+        check_places(options.landmarks, landmarks, capture)
+        return landmarks
     landmarks = detect_landmarks(capture, instants, options.detection, progress)
     if options.landmarks_out is not None:
         write_landmarks(options.landmarks_out, landmarks)

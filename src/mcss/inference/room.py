@@ -37,10 +37,11 @@ def in_room(
     rig = cameras_of(capture, instants)
     if rig is None:
         raise CalibrationError(
-            f"{sequence.name}: not all views of the capture at {capture.uri} have a camera that stands still, so there "
-            "is no room to put poses into; run mcss calibrate first, or leave --turned room out"
+            f"{sequence.name}: no two views of the capture at {capture.uri} have a camera, or one of them moves, so "
+            "there is no room to put poses into; run mcss calibrate first, or leave --turned room out"
         )
     landmarks = detect_landmarks(capture, instants, progress=progress)
+    landmarks = landmarks.of_views([landmarks.views.index(view) for view in rig.views])
     joints = joints_of_landmarks(triangulated(landmarks, with_known_cameras(landmarks, rig)).landmarks)
     try:
         room = placed_in_room(sequence.poses.pose.astype(np.float64), joints, instants.time)

@@ -1,7 +1,7 @@
 """The body of each instant from all of its views: triangulated with cameras, or turned onto each other without."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,9 @@ def bodies_of(landmarks: ViewLandmarks, *, find_cameras: bool, known: Rig | None
 
 def _cameras(landmarks: ViewLandmarks, find: bool, known: Rig | None) -> Calibration | None:
     """The cameras with a verdict; None if there are none to judge."""
-    views = _seen_views(landmarks)
+    seen = np.flatnonzero(landmarks.seen.any(axis=0)).tolist()
+    index = [v for v in seen if known is None or landmarks.views[v] in known.views]
+    views = landmarks.of_views(index)
     if len(views.views) < 2 or not np.isfinite(views.image).any():
         return None
     try:
@@ -99,39 +101,26 @@ def _joined(parts: Sequence[Bodies], at: Sequence[Int64[np.ndarray, " k"]]) -> B
 
 
 def cameras_of(capture: Capture, instants: Instants) -> Rig | None:
-    """Return the cameras that a capture knows; None unless all views have one that stands still."""
-    first: list[Cameras] = []
-    for view in range(len(instants.views)):
-        rows = instants.rows[instants.rows[:, view] >= 0, view]
-        if not len(rows):
-            return None
+    """Return the cameras that a capture knows, of two views or more; None if one of them moves, or there are fewer."""
+    first: dict[str, Cameras] = {}
+    for v, view in enumerate(instants.views):
+        rows = instants.rows[instants.rows[:, v] >= 0, v]
         cameras = capture.cameras(rows)
         parts = (cameras.rotation, cameras.translation, cameras.intrinsics)
+        if not len(rows) or all(np.isnan(part).all() for part in parts):
+            continue  # a view that was left out, since it does not agree with the others
         if not all(np.isfinite(part).all() and np.ptp(part, axis=0).max() < 1e-3 for part in parts):
             return None
-        first.append(cameras)
-    count = len(instants.views)
+        first[view] = cameras
+    if len(first) < 2:
+        return None
     return Rig(
-        views=instants.views,
-        rotation=np.stack([cameras.rotation[0] for cameras in first]).astype(np.float64),
-        translation=np.stack([cameras.translation[0] for cameras in first]).astype(np.float64),
-        intrinsics=np.stack([cameras.intrinsics[0] for cameras in first]).astype(np.float64),
-        distortion=np.zeros((count, 5)),
-        image_size=np.full((count, 2), np.nan),
-    )
-
-
-def _seen_views(landmarks: ViewLandmarks) -> ViewLandmarks:
-    index = np.flatnonzero(landmarks.seen.any(axis=0))
-    instants = landmarks.instants
-    return replace(
-        landmarks,
-        instants=replace(instants, views=tuple(landmarks.views[i] for i in index), rows=instants.rows[:, index]),
-        image=landmarks.image[:, index],
-        world=landmarks.world[:, index],
-        visibility=landmarks.visibility[:, index],
-        presence=landmarks.presence[:, index],
-        image_size=landmarks.image_size[index],
+        views=tuple(first),
+        rotation=np.stack([cameras.rotation[0] for cameras in first.values()]).astype(np.float64),
+        translation=np.stack([cameras.translation[0] for cameras in first.values()]).astype(np.float64),
+        intrinsics=np.stack([cameras.intrinsics[0] for cameras in first.values()]).astype(np.float64),
+        distortion=np.zeros((len(first), 5)),
+        image_size=np.full((len(first), 2), np.nan),
     )
 
 

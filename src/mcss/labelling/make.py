@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float64
 
 from mcss.calibration.footage import with_image_sizes
 from mcss.calibration.rig import Rig
-from mcss.data.cameras import in_crops
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import write_poses
@@ -19,17 +18,11 @@ from mcss.labelling.bodies import ONE_VIEW, bodies_of, cameras_of
 from mcss.labelling.image_sizes import with_guessed_sizes
 from mcss.landmarks.agreement import Agreement, agreement
 from mcss.landmarks.detection import DetectionSettings, detect_landmarks
-from mcss.landmarks.landmark_files import LIMB_LANDMARKS, read_landmarks
+from mcss.landmarks.landmark_files import check_places, read_landmarks
 from mcss.landmarks.view_landmarks import ViewLandmarks
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import LEFT_HIP, LIMBS, ROOT, canonical_pose, heading_valid
 from mcss.smoothing import SmoothingSettings, smoothed
-
-_LOOKED_AT = 200
-"""Images in which the places of given landmarks are checked."""
-
-_LEAST_INSIDE = 0.7
-"""Share of given landmarks that lie in the crops or near them."""
 
 _NEIGHBOURS = 0.125
 """Seconds before and after an instant that tell whether its pose is a jump."""
@@ -178,7 +171,7 @@ def landmarks_of(
     _check_views(instants, settings)  # before minutes of work
     if settings.landmarks is not None:
         landmarks = read_landmarks(settings.landmarks, instants)
-        _check_places(settings.landmarks, landmarks, capture)
+        check_places(settings.landmarks, landmarks, capture)
     else:
         landmarks = detect_landmarks(capture, instants, settings.detection, progress)
     return with_guessed_sizes(with_image_sizes(landmarks, capture), capture)
@@ -257,23 +250,6 @@ def _check_views(instants: Instants, settings: LabelSettings) -> None:
         raise LandmarkError(
             "labels: every instant has one view, and a single view says little about depth; film with two cameras or "
             f"more, or take what one view says with --min-confidence 0 (its confidence is at most {ONE_VIEW:g})"
-        )
-
-
-def _check_places(path: Path, landmarks: ViewLandmarks, capture: Capture) -> None:
-    """Refuse landmarks that lie elsewhere than the person whom the capture shows."""
-    limbs = landmarks.image[:, :, list(LIMB_LANDMARKS)]
-    known = (landmarks.instants.rows >= 0) & np.isfinite(limbs).all(axis=(2, 3))
-    at = np.argwhere(known)
-    at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), _LOOKED_AT)).astype(np.int64))] if len(at) else at
-    if not len(at):
-        return
-    shares = in_crops(limbs[at[:, 0], at[:, 1]], capture.boxes(landmarks.instants.rows[at[:, 0], at[:, 1]]))
-    inside = ((shares > -0.5) & (shares < 1.5)).all(axis=2).mean()
-    if inside < _LEAST_INSIDE:
-        raise LandmarkError(
-            f"landmarks: {100 * (1 - inside):.0f} % of those in {path} lie far from the person whom the capture shows: "
-            "are they of another video, or of scaled or cropped images? u and v are pixels of the source images"
         )
 
 

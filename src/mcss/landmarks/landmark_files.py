@@ -17,6 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from jaxtyping import Float64, Int64
 
+from mcss.data.cameras import in_crops
+from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.errors import LandmarkError
 from mcss.files import replacing
@@ -48,6 +50,12 @@ _METRES = 10.0
 
 _MOST_MISSING = 0.1
 """Share of the wanted instants that a file may lack."""
+
+_LOOKED_AT = 200
+"""Images in which the places of given landmarks are checked."""
+
+_LEAST_INSIDE = 0.7
+"""Share of given landmarks that lie in the crops or near them."""
 
 _ARRAYS = ("image", "world", "visibility", "presence", "image_size")
 
@@ -91,6 +99,27 @@ def read_landmarks(path: Path, instants: Instants) -> ViewLandmarks:
     else:
         raise LandmarkError(f"landmarks: {path} should end in .npz, .csv or .parquet")
     return _checked(path, landmarks)
+
+
+def check_places(path: Path, landmarks: ViewLandmarks, capture: Capture) -> None:
+    """Refuse landmarks of a file that lie elsewhere than the person whom the capture shows.
+
+    Raises:
+        LandmarkError: They do.
+    """
+    limbs = landmarks.image[:, :, list(LIMB_LANDMARKS)]
+    known = (landmarks.instants.rows >= 0) & np.isfinite(limbs).all(axis=(2, 3))
+    at = np.argwhere(known)
+    at = at[np.unique(np.linspace(0, len(at) - 1, min(len(at), _LOOKED_AT)).astype(np.int64))] if len(at) else at
+    if not len(at):
+        return
+    shares = in_crops(limbs[at[:, 0], at[:, 1]], capture.boxes(landmarks.instants.rows[at[:, 0], at[:, 1]]))
+    inside = ((shares > -0.5) & (shares < 1.5)).all(axis=2).mean()
+    if inside < _LEAST_INSIDE:
+        raise LandmarkError(
+            f"landmarks: {100 * (1 - inside):.0f} % of those in {path} lie far from the person whom the capture shows: "
+            "are they of another video, or of scaled or cropped images? u and v are pixels of the source images"
+        )
 
 
 def _checked(path: Path, landmarks: ViewLandmarks) -> ViewLandmarks:

@@ -1,5 +1,6 @@
 """The landmarks of a body in every image of a capture, in 2D and 3D, and the file that keeps them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,4 +96,18 @@ class ViewLandmarks:
             world=self.world[index],
             visibility=self.visibility[index],
             presence=self.presence[index],
+        )
+
+    def of_views(self, index: Sequence[int]) -> "ViewLandmarks":
+        """The landmarks of some of the views, in the given order."""
+        views = list(index)
+        instants = self.instants
+        return replace(
+            self,
+            instants=replace(instants, views=tuple(instants.views[v] for v in views), rows=instants.rows[:, views]),
+            image=self.image[:, views],
+            world=self.world[:, views],
+            visibility=self.visibility[:, views],
+            presence=self.presence[:, views],
+            image_size=self.image_size[views],
         )
