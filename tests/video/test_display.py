@@ -1,5 +1,6 @@
 """A picture is what a player shows: square pixels, upright or mirrored as the file says, of one size, and no cover."""
 
+import gc
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def write(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def test_pictures_are_freed_at_once_and_not_only_when_python_collects_cycles(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.mp4", four_corners(64, 48), matrix=(0, 1, -1, 0), count=40)
+    gc.collect()
+    gc.disable()
+    try:
+        turned = [picture.orientation.transposed for picture in decoded_frames(path)]
+        left = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert turned == [True] * 40
+    assert left < 5
 
 
 def test_pixels_that_are_not_square_are_stretched_before_anything_else(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ class Display:
         self._first: tuple[int, int] | None = None
         self._latest = (0, 0)
         self._size = (0, 0)
+        self._orientation = Orientation()
+        self._turn: float | None = None
 
     def continued(self, path: Path, stream: Any) -> "Display":
         """Return the display of the next file of a take, whose pictures get the size of the first one's."""
@@ -111,7 +113,18 @@ class Display:
         elif stored != self._latest:
             self._check_shape(stored, number)
             self._latest = stored
-        return Picture(frame, *self._size, orientation_of(frame), number, part)
+        return Picture(frame, *self._size, self._orientation_of(frame), number, part)
+
+    def _orientation_of(self, frame: Any) -> Orientation:
+        """Return how a frame is brought upright; the display matrix is read again only if it turns another way.
+
+        A frame whose side data were asked for refers to itself and keeps its pixels until Python collects cycles, which
+        in a long video comes to gigabytes.
+        """
+        turn = getattr(frame, "rotation", None)
+        if turn is None or turn != self._turn:
+            self._turn, self._orientation = turn, orientation_of(frame)
+        return self._orientation
 
     def _check_shape(self, stored: tuple[int, int], number: int) -> None:
         """Refuse a picture that cannot be shown in the size of the first one without distortion."""
