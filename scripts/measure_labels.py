@@ -10,7 +10,7 @@ are used for measuring alone. Without --landmarks they are found first, which ta
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from mcss.files import write_json
 from mcss.labelling.image_sizes import with_guessed_sizes
 from mcss.labelling.joints import joints_of_landmarks
 from mcss.labelling.make import LabelSettings, MadeLabels, labels_of, landmarks_of
-from mcss.landmarks.detection import DetectionSettings, detect_landmarks
+from mcss.landmarks.detection import BATCH_SIZE, DetectionSettings, LandmarkDetector
 from mcss.landmarks.view_landmarks import ViewLandmarks
 from mcss.metrics import pa_mpjpe
 from mcss.progress import RichProgress
@@ -112,7 +112,7 @@ def of_views(landmarks: dict[str, ViewLandmarks], count: int, settings: LabelSet
     for split, found in landmarks.items():
         for chosen in choices:
             try:
-                made = labels_of(with_views(found, list(chosen)), settings)
+                made = labels_of(found.of_views(chosen), settings)
             except LandmarkError:
                 labelled[split].append(0.0)
                 continue
@@ -125,17 +125,6 @@ def of_views(landmarks: dict[str, ViewLandmarks], count: int, settings: LabelSet
         {split: float(np.median(values)) for split, values in errors.items()},
         {split: max(values) for split, values in errors.items()},
         {split: float(np.mean(values)) for split, values in labelled.items()},
-    )
-
-
-def with_views(landmarks: ViewLandmarks, chosen: list[int]) -> ViewLandmarks:
-    """The landmarks of some views."""
-    instants = landmarks.instants
-    return replace(
-        landmarks,
-        instants=replace(instants, views=tuple(instants.views[i] for i in chosen), rows=instants.rows[:, chosen]),
-        **{name: getattr(landmarks, name)[:, chosen] for name in ("image", "world", "visibility", "presence")},
-        image_size=landmarks.image_size[chosen],
     )
 
 
@@ -155,12 +144,14 @@ def error_of(poses: Float[np.ndarray, "n 17 3"], instants: Instants) -> float:
 
 def milliseconds(capture: Capture) -> float:
     """Processor time of finding landmarks in one image."""
-    instants = capture.instants()
-    some = instants.take(np.arange(max(1, TIMED // len(instants.views))))
-    detect_landmarks(capture, some.take(np.arange(1)), DetectionSettings())
+    rows = capture.instants().rows
+    crops = capture.decode(rows[rows >= 0][:TIMED], capture.info.image_size)
+    detector = LandmarkDetector(DetectionSettings())
+    detector(crops[:BATCH_SIZE])
     started = time.process_time()
-    detect_landmarks(capture, some, DetectionSettings())
-    return 1000 * (time.process_time() - started) / int((some.rows >= 0).sum())
+    for begin in range(0, len(crops), BATCH_SIZE):
+        detector(crops[begin : begin + BATCH_SIZE])
+    return 1000 * (time.process_time() - started) / len(crops)
 
 
 def table(result: dict[str, Any], rows: list[Row]) -> str:

@@ -64,11 +64,20 @@ def _section(part: PartCalibration, capture: Capture) -> dict[str, Any]:
         "above": room_svg(calibration, path, (0, 1)),
         "side": room_svg(calibration, path, (0, 2)),
         "cameras": cameras,
-        "joints": [
-            (name.replace("_", " "), f"{error:.0f}") for name, error in zip(JOINTS, measures.by_joint_mm, strict=True)
-        ],
+        "notes": calibration.notes,
+        "joints": _by_side(measures.by_joint_mm),
         "overlays": _overlays(part, capture, chosen, joints),
     }
+
+
+def _by_side(errors: Sequence[float]) -> list[tuple[str, dict[str, str]]]:
+    """Errors of joints, those of the left and the right side beside each other; the nose counts as left."""
+    joints: dict[str, dict[str, str]] = {}
+    for name, error in zip(JOINTS, errors, strict=True):
+        side, _, joint = name.partition("_")
+        joint = {"foot_index": "toes"}.get(joint, joint) or side
+        joints.setdefault(joint, {})[side if side in ("left", "right") else "left"] = f"{error:.0f}"
+    return list(joints.items())
 
 
 def room_svg(calibration: Calibration, path: Float[np.ndarray, "n 3"], axes: tuple[int, int]) -> Markup:
@@ -89,15 +98,26 @@ def room_svg(calibration: Calibration, path: Float[np.ndarray, "n 3"], axes: tup
             parts.append(_line(a, b, "currentColor", pixel * (2.0 if line == 0 else 1.0), 0.35 if line == 0 else 0.12))
     way = " ".join(f"{x:.0f},{-y:.0f}" for x, y in path[:, list(axes)])
     parts.append(f'<polyline points="{way}" fill="none" stroke="{PALETTE[0]}" stroke-width="{2 * pixel:.0f}"/>')
+    labels: list[tuple[float, float]] = []
     for v, view in enumerate(rig.views):
         a, b = ((float(part[v, axes[0]]), -float(part[v, axes[1]])) for part in (rig.positions, ends))
         parts.append(_line(a, b, PALETTE[1], 2 * pixel, 1.0))
         parts.append(f'<circle cx="{a[0]:.0f}" cy="{a[1]:.0f}" r="{5 * pixel:.0f}" fill="{PALETTE[1]}"/>')
+        outward = a[0] > (low[0] + high[0]) / 2
+        place = (a[0] - 8 * pixel if outward else a[0] + 8 * pixel, _free(a[1] - 6 * pixel, a[0], labels, 13 * pixel))
+        labels.append((a[0], place[1]))
         parts.append(
-            f'<text x="{a[0] + 8 * pixel:.0f}" y="{a[1]:.0f}" font-size="{12 * pixel:.0f}" fill="currentColor">'
-            f"{escape(view)}</text>"
+            f'<text x="{place[0]:.0f}" y="{place[1]:.0f}" font-size="{12 * pixel:.0f}" fill="currentColor" '
+            f'text-anchor="{"end" if outward else "start"}">{escape(view)}</text>'
         )
     return Markup("".join([*parts, "</svg>"]))
+
+
+def _free(y: float, x: float, labels: list[tuple[float, float]], height: float) -> float:
+    """A height near y for a label at x, at which it covers none of the others."""
+    while any(abs(x - other) < 6 * height and abs(y - there) < height for other, there in labels):
+        y -= height / 2
+    return y
 
 
 def _line(a: tuple[float, float], b: tuple[float, float], colour: str, width: float, opacity: float) -> str:
