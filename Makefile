@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Number of pytest processes; each uses one thread.
 WORKERS ?= 2
 
-.PHONY: setup demo check test test-quick torture fuzz siege bench model docs site dist clean
+.PHONY: setup demo check test test-quick torture fuzz siege cluster lock audit bench model docs site dist clean
 
 setup: $(READY)
 
@@ -46,6 +46,22 @@ fuzz: setup
 siege: setup
 	$(BIN)/python -W ignore scripts/siege.py --minutes $(MINUTES)
 	$(BIN)/python scripts/write_suites.py
+
+# A training in two processes, and a Ray cluster of two nodes, both on this computer, whose processes are killed.
+cluster: setup
+	$(BIN)/python -W ignore scripts/ddp_suite.py
+	$(BIN)/python -W ignore scripts/ray_suite.py
+	$(BIN)/python scripts/write_suites.py
+
+# The versions of all packages that are installed, as constraints.txt; run the tests first.
+lock: setup
+	$(BIN)/python scripts/write_constraints.py
+
+# Known faults of the pinned packages, from the database of PyPI: needs the network, and is no part of the tests.
+audit: setup
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --disable-pip-version-check --quiet pip-audit
+	build/audit/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
 
 # The documentation as a site in build/site; fails on broken links, anchors and references. Its search needs a server:
 # python -m http.server -d build/site

@@ -33,9 +33,10 @@ import mcss
 from mcss.data.capture import Capture
 from mcss.data.provenance import provenance
 from mcss.files import write_json
-from mcss.search.index import PARTITION, PoseIndex
+from mcss.search.index import PoseIndex
 from mcss.search.index_table import Entries, Filter, ModelIdentity
 from mcss.search.memory_index import MemoryIndex
+from mcss.search.structure import PARTITION
 
 TOP = 20
 RECALL = 0.99
@@ -93,7 +94,7 @@ def indexed(folder: Path, vectors: Vectors) -> PoseIndex:
         subjects = [f"S{s}" for s in vectors.subject[rows]]
         index.add(Entries("benchmark", rows, subjects, ["one"] * len(rows), rows, rows / 10, views, vectors.x[rows]))
     if index.structured_count() < len(vectors.x) and len(vectors.x) >= PARTITION:
-        index.build_structure()
+        index.update_structure()
     return index
 
 

@@ -2,174 +2,64 @@
 
 After each kill (signal 9) the same command must finish, with the same tables and weights as an undisturbed run, and
 leave nothing behind: no half files, locks, temporary files or worker processes. The same command goes on where it was
-stopped; a kill is determined by its number and the seed.
+stopped; a kill is determined by its number and the seed. Other accidents (`torture_accidents.py`) happen to every
+command once.
 
 python scripts/torture.py --minutes 20
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("", "video")]
+from mcss.files import folder_bytes, write_json
+from torture_accidents import Outcome, accidents, ended
+from torture_verbs import MCSS, ROOT, VERBS, Verb, prepare
 
-MCSS = str(Path(sys.executable).with_name("mcss"))
 MARK = "MCSS_TORTURE"
-TRAIN = (
-    *("--labels", "S1", "--steps", "12", "--backbone", "resnet18", "--weights", "random", "--image-size", "32"),
-    *("--dim", "8", "--instants", "4", "--pose-images", "4", "--checkpoint-every", "2", "--log-every", "1"),
-    *("--validate-every", "6", "--validation-instants", "4", "--resume"),
-)
+KINDS = ("Ctrl-C", "two writers", "full disk", "read-only folder", "few file handles", "little memory")
+"""The accidents of every command."""
 
 
-@dataclass(frozen=True)
-class Verb:
-    """A command that is killed."""
-
-    name: str
-    arguments: Callable[[Path, Path], list[str]]
-    """Of the folder of inputs and that of outputs."""
-    digest: Callable[[Path], str]
-    """Identifies what it wrote to the folder of outputs, whatever order or time of day that depends on."""
-
-
-def fingerprint(out: Path) -> str:
-    """Of a capture."""
-    from mcss.data.capture import Capture
-
-    capture = Capture.open(out / "capture")
-    return f"{capture.fingerprint} {len(capture)}"
-
-
-def contents(*names: str) -> Callable[[Path], str]:
-    """Of the bytes of files."""
-
-    def digest(out: Path) -> str:
-        return " ".join(hashlib.sha256((out / name).read_bytes()).hexdigest()[:16] for name in names)
-
-    return digest
-
-
-def rows(out: Path) -> str:
-    """Of the entries of an index, in the order of their rows."""
-    from mcss.search.index import PoseIndex
-
-    table = PoseIndex.open(out / "index").table(["row", "view", "vector"]).sort_by("row")
-    return f"{len(table)} {hashlib.sha256(json.dumps(table.to_pylist()).encode()).hexdigest()[:16]}"
-
-
-def scores(out: Path) -> str:
-    """Of the figures of an evaluation."""
-    told = json.loads((out / "evaluation.json").read_text())
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
-
-
-BUILD = ("--takes", "1", "--instants", "128")
-
-VERBS = (
-    Verb(
-        "build",
-        lambda _, out: ["synthetic", "build", f"{out}/capture", "--subjects", "3", "--size", "32", *BUILD],
-        fingerprint,
-    ),
-    Verb(
-        "import",
-        lambda given, out: ["import", "videos", f"{given}/footage", f"{out}/capture", "--size", "32"],
-        fingerprint,
-    ),
-    Verb(
-        "train",
-        lambda given, out: ["train", "mcss", "--capture", f"{given}/capture", "--out", f"{out}/run", *TRAIN],
-        contents("run/model.safetensors"),
-    ),
-    Verb(
-        "train with cached stages",
-        lambda given, out: [
-            *("train", "mcss", "--capture", f"{given}/capture", "--out", f"{out}/run", *TRAIN),
-            *("--frozen-stages", "2", "--variants", "2"),
-        ],
-        contents("run/model.safetensors"),
-    ),
-    Verb("index", lambda given, out: ["index", f"{given}/capture", "-o", f"{out}/index"], rows),
-    Verb(
-        "select",
-        lambda given, out: ["select", f"{given}/capture", "-o", f"{out}/few.csv", "--budget", "6", "--by", "pose"],
-        contents("few.csv"),
-    ),
-    Verb(
-        "evaluate",
-        lambda given, out: [
-            *("evaluate", f"{given}/run", "--capture", f"{given}/capture", "--out", f"{out}/report"),
-            *("--json", f"{out}/evaluation.json"),
-        ],
-        scores,
-    ),
-    Verb(
-        "predict",
-        lambda given, out: [
-            *("predict", f"{given}/footage", "-o", f"{out}/poses", "--fuse", "--formats", "csv", "--no-overlay"),
-        ],
-        lambda out: " ".join(
-            hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in sorted((out / "poses").rglob("*.csv"))
-        ),
-    ),
-)
-
-
-def prepare(given: Path, with_run: bool) -> None:
-    """Write the inputs of all verbs; a trained run takes longest."""
-    from filming import film
-
-    from captures_for_tests import INFO, stick_parts
-    from mcss.data.writer import CaptureWriter
-
-    writer = CaptureWriter.open(given / "capture", info=INFO)
-    for part in stick_parts():
-        if (part[0].subject, part[0].sequence) not in writer.done():
-            writer.append(part)
-    writer.finish()
-    for sequence in ("one", "two"):
-        if not (given / "footage" / "S1" / sequence).exists():
-            film(given / "footage" / "S1" / sequence)
-    if not with_run:
-        return
-    command = ["train", "mcss", "--capture", f"{given}/capture", "--out", f"{given}/run", *TRAIN]
-    subprocess.run([MCSS, *command], check=True, capture_output=True)
-
-
-def environment(place: Path, token: str) -> dict[str, str]:
-    """Of a command whose temporary files and caches lie within a folder."""
+def begin(
+    arguments: list[str], place: Path, limit: Callable[[], None] | None = None, token: str = ""
+) -> "subprocess.Popen[str]":
+    """Start a command whose temporary files and caches lie within a folder."""
+    variables = {"TMPDIR": f"{place}/tmp", "MCSS_CACHE": f"{place}/cache", "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
     for folder in ("tmp", "cache"):
-        (place / folder).mkdir(parents=True, exist_ok=True)
-    return {**os.environ, MARK: token, "TMPDIR": f"{place}/tmp", "MCSS_CACHE": f"{place}/cache", "OMP_NUM_THREADS": "1"}
-
-
-def run(arguments: list[str], place: Path, token: str, kill_after: float | None = None) -> tuple[int, float, str]:
-    """Run a command, and kill it after some seconds if it is not done by then; returns its code, seconds and words."""
-    begun = time.monotonic()
-    with (
-        (place / "words").open("w+") as words,
-        subprocess.Popen([MCSS, *arguments], stdout=words, stderr=words, env=environment(place, token)) as process,
-    ):
         try:
-            code = process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        words.seek(0)
-        return code, time.monotonic() - begun, words.read()[-1500:]
+            (place / folder).mkdir(parents=True, exist_ok=True)
+        except OSError:  # read-only or full: the command has to say so
+            continue
+    return subprocess.Popen(
+        [MCSS, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **variables, MARK: token},
+        preexec_fn=limit,
+    )
+
+
+def killed(arguments: list[str], place: Path, token: str, after: float) -> bool:
+    """Run a command, and kill it after some seconds; False if it was done by then."""
+    process = begin(arguments, place, token=token)
+    try:
+        process.communicate(timeout=after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    code = process.wait()  # without reading on: workers that live on would hold the pipe
+    if process.stdout is not None:
+        process.stdout.close()
+    return code == -signal.SIGKILL
 
 
 def survivors(token: str, seconds: float = 30.0) -> list[int]:
@@ -196,22 +86,21 @@ def left(place: Path) -> list[str]:
 
 
 def torment(verb: Verb, given: Path, chance: random.Random, token: str, whole: dict[str, Any]) -> dict[str, Any]:
-    """Kill a verb once or twice and finish it; returns what happened."""
+    """Kill a verb five to seven times and finish it; returns what happened."""
     kills = []
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
         place = Path(folder)
         arguments = verb.arguments(given, place)
-        for _ in range(chance.choice((1, 1, 2))):
+        for _ in range(chance.choice((5, 6, 7))):
             moment = whole["seconds"] * chance.uniform(0.05, 1.0)
-            code, _, _ = run(arguments, place, token, moment)
-            kills.append({"after": round(moment, 2), "killed": code == -signal.SIGKILL})
-            workers = survivors(token)
-            if workers:
+            kills.append({"after": round(moment, 2), "killed": killed(arguments, place, token, moment)})
+            if workers := survivors(token):
                 return {"kills": kills, "fault": f"workers {workers} go on"}
-        code, seconds, words = run(arguments, place, token)
-        told: dict[str, Any] = {"kills": kills, "seconds": round(seconds, 1)}
-        if code:
-            return {**told, "fault": f"the same command ended with {code}: {words}"}
+        begun = time.monotonic()
+        last = ended(begin(arguments, place, token=token))
+        told: dict[str, Any] = {"kills": kills, "seconds": round(time.monotonic() - begun, 1)}
+        if last.code:
+            return {**told, "fault": f"the same command ended with {last.code}: {last.words[-1500:]}"}
         told["identical"] = verb.digest(place) == whole["digest"]
         if not told["identical"]:
             told["fault"] = "other results"
@@ -220,49 +109,85 @@ def torment(verb: Verb, given: Path, chance: random.Random, token: str, whole: d
         return told
 
 
+def undisturbed(verb: Verb, given: Path) -> dict[str, Any]:
+    """Run a verb as it should run; returns its seconds, its results and the bytes that it writes.
+
+    They are kept with the inputs.
+    """
+    kept = given / f"{verb.name}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
+    with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
+        place, begun = Path(folder), time.monotonic()
+        done: Outcome = ended(begin(verb.arguments(given, place), place))
+        if done.code:
+            raise SystemExit(f"{verb.name}: not even undisturbed: {done.words}")
+        seconds = time.monotonic() - begun
+        write_json(kept, {"seconds": seconds, "digest": verb.digest(place), "bytes": folder_bytes(place)})
+    return undisturbed(verb, given)
+
+
 def main() -> None:
     """Torture all verbs in turn until the time is over."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--rounds", type=int, default=25, help="of each verb, those of earlier calls included")
+    parser.add_argument("--rounds", type=int, default=4, help="of each verb, those of earlier calls included")
     parser.add_argument("--only", nargs="*", default=[], help="names of verbs")
+    parser.add_argument("--no-accidents", action="store_true", help="kills only")
     parser.add_argument("--inputs", type=Path, help="keep the inputs in this folder")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "torture.json")
     given = parser.parse_args()
     known = json.loads(given.out.read_text()) if given.out.exists() else {}
-    rounds: dict[str, list[dict[str, Any]]] = known.get("verbs", {}) if known.get("seed") == given.seed else {}
-    spent, begun = (known.get("seconds", 0.0) if rounds else 0.0), time.monotonic()
+    known = known if known.get("seed") == given.seed else {}
+    rounds: dict[str, list[dict[str, Any]]] = known.get("verbs", {})
+    happened: dict[str, dict[str, Any]] = known.get("accidents", {})
+    wholes: dict[str, dict[str, Any]] = {}
+    spent, start = known.get("seconds", 0.0), time.monotonic()
     print(f"seed {given.seed}", flush=True)
+
+    def is_over() -> bool:
+        write(given.out, given.seed, spent + time.monotonic() - start, rounds, happened)
+        return time.monotonic() - start > 60 * given.minutes
+
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as own:
         inputs = given.inputs or Path(own)
         chosen = [verb for verb in VERBS if not given.only or verb.name in given.only]
-        prepare(inputs, with_run=any(verb.name == "evaluate" for verb in chosen))
-        wholes: dict[str, dict[str, Any]] = {}
-        while waiting := [verb for verb in chosen if len(rounds.setdefault(verb.name, [])) < given.rounds]:
-            for verb in waiting:
+        prepare(inputs, with_run=True)
+        for number in range(given.rounds):
+            for verb in chosen:
+                kills = rounds.setdefault(verb.name, [])
+                named = happened.setdefault(verb.name, {})
+                hinders = not given.no_accidents and not set(KINDS) <= set(named)
+                if len(kills) > number and not hinders:
+                    continue
                 if verb.name not in wholes:
-                    with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
-                        place = Path(folder)
-                        code, seconds, words = run(verb.arguments(inputs, place), place, "whole")
-                        if code:
-                            raise SystemExit(f"{verb.name}: not even undisturbed: {words}")
-                        wholes[verb.name] = {"seconds": seconds, "digest": verb.digest(place)}
-                number = len(rounds[verb.name])
-                chance = random.Random(f"{given.seed}/{verb.name}/{number}")
-                told = torment(verb, inputs, chance, f"{os.getpid()}-{verb.name}-{number}", wholes[verb.name])
-                rounds[verb.name].append(told)
-                print(verb.name, number, told, flush=True)
-                write(given.out, given.seed, spent + time.monotonic() - begun, rounds)
-                if time.monotonic() - begun > 60 * given.minutes:
-                    return
+                    wholes[verb.name] = undisturbed(verb, inputs)
+                if len(kills) <= number:
+                    chance = random.Random(f"{given.seed}/{verb.name}/{number}")
+                    token = f"{os.getpid()}-{verb.name}-{number}"
+                    kills.append(torment(verb, inputs, chance, token, wholes[verb.name]))
+                    print(verb.name, number, kills[-1], flush=True)
+                    if is_over():
+                        return
+                if hinders:
+                    for kind, told in accidents(verb, inputs, wholes[verb.name], begin, set(named)):
+                        named[kind] = told
+                        print(verb.name, kind, told, flush=True)
+                        if is_over():
+                            return
 
 
-def write(out: Path, seed: int, seconds: float, rounds: dict[str, list[dict[str, Any]]]) -> None:
-    """Write the counts and every round."""
-    from mcss.files import write_json
-
+def write(
+    out: Path,
+    seed: int,
+    seconds: float,
+    rounds: dict[str, list[dict[str, Any]]],
+    happened: dict[str, dict[str, Any]],
+) -> None:
+    """Write the counts, every round and every accident."""
     every = [one for verb in rounds.values() for one in verb]
+    others = [one for verb in happened.values() for one in verb.values()]
     result = {
         "seed": seed,
         "seconds": round(seconds, 1),
@@ -271,7 +196,14 @@ def write(out: Path, seed: int, seconds: float, rounds: dict[str, list[dict[str,
         "finished": sum("seconds" in one and not one.get("fault", "").startswith("the same") for one in every),
         "identical": sum(one.get("identical", False) for one in every),
         "lost": sum("fault" in one for one in every),
+        "other_accidents": {
+            "happened": len(others),
+            "clean": sum(one["clean"] for one in others),
+            "identical": sum(one.get("identical", True) for one in others),
+            "at_fault": sum("fault" in one for one in others),
+        },
         "verbs": rounds,
+        "accidents": happened,
     }
     write_json(out, result)
 

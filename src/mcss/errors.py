@@ -20,6 +20,10 @@ class CheckpointError(MCSSError):
     """A run folder or model file is missing, damaged or of another kind."""
 
 
+class ClusterError(MCSSError):
+    """A cluster cannot be reached, or has lost work."""
+
+
 class ExportError(MCSSError):
     """A network cannot be exported, or an exported one cannot be run."""
 

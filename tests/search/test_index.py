@@ -15,10 +15,11 @@ from mcss.data.schema import Frame
 from mcss.data.writer import CaptureWriter
 from mcss.errors import PoseIndexError
 from mcss.models.model import Model, load
-from mcss.search.index import STRUCTURED_FROM, PoseIndex
+from mcss.search.index import PoseIndex
 from mcss.search.index_table import IMAGE_COLUMNS, Entries, Filter, Hit, ModelIdentity
 from mcss.search.indexing import identity_of, index_capture
 from mcss.search.memory_index import MemoryIndex
+from mcss.search.structure import STRUCTURED_FROM
 from runs_for_tests import small_run
 
 IDENTITY = ModelIdentity("abc", 8, "runs/one")
@@ -100,7 +101,7 @@ def test_a_structure_over_many_entries_finds_nearly_all_and_those_added_since(tm
     index, entries = PoseIndex.create(tmp_path / "i", IDENTITY), made(0, STRUCTURED_FROM)
     index.add(entries)
     assert not index.structured_count()
-    assert index.build_structure() >= 2
+    assert index.update_structure() >= 2
     assert index.structured_count() == STRUCTURED_FROM
     late = made(STRUCTURED_FROM, 40, seed=5)
     index.add(late)
@@ -265,7 +266,6 @@ def test_a_capture_is_remembered_wherever_the_index_is_asked_from(
 def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     tiny_capture: Capture, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mcss.search.indexing._SAVED_EVERY", 128)
     instants = tiny_capture.instants()
     calls = []
 
@@ -282,7 +282,7 @@ def test_a_capture_becomes_an_index_and_goes_on_after_a_stop(
     with monkeypatch.context() as patch:
         patch.setattr(PoseIndex, "add", stopping)
         with pytest.raises(Stop):
-            index_capture(tiny_capture, model, str(tmp_path / "i"))
+            index_capture(tiny_capture, model, str(tmp_path / "i"), share=128)
     done = index_capture(tiny_capture, model, str(tmp_path / "i"))
     assert (done.added, done.kept, done.partitions) == (len(tiny_capture) - 256, 256, 0)
     again = index_capture(tiny_capture, model, str(tmp_path / "i"))

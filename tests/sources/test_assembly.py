@@ -82,7 +82,7 @@ def test_several_processes_give_the_same_capture_and_a_crash_in_one_costs_one_se
     assert len(spoilt.imported) == 4
     assert [count.sequences for count in spoilt.counts] == [2, 2]
     crash, file = sorted(spoilt.problems)
-    assert crash.startswith("S1/Walking: the process that read it was killed")
+    assert crash.startswith("S1/Walking: the process that worked on it was killed")
     assert file == "Waving.mp4: expected a video, came a song; copy it again"
     mended = assemble(parts(), tmp_path / "two", INFO, processes=2)
     assert sorted(mended.imported) == ["S1/Walking", "S2/Waving"]

@@ -16,14 +16,18 @@ pytestmark = [
 ]
 
 
+TESTS = Path(__file__).parents[1]
+
+
+def variables(place: Path) -> dict[str, str]:
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MCSS_CACHE": str(place / "cache"), "GLOO_SOCKET_IFNAME": "lo"}
+    return {**os.environ, **own}
+
+
 def in_two_processes(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    tests = Path(__file__).parents[1]
-    path = os.pathsep.join([str(tests), *filter(None, [os.environ.get("PYTHONPATH")])])
-    variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MCSS_CACHE": str(place / "cache")}
-    command = [sys.executable, str(tests / "ddp_for_tests.py"), *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=1200, check=False
-    )
+    command = [sys.executable, str(TESTS / "ddp_for_tests.py"), *arguments]
+    return subprocess.run(command, env=variables(place), capture_output=True, text=True, timeout=1200, check=False)
 
 
 def test_two_processes_train_every_method_together_and_resume_bit_for_bit(tmp_path: Path) -> None:

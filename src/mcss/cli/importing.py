@@ -1,13 +1,14 @@
 """Verbs that make captures: synthetic ones, and those of footage and data sets."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
 from mcss.cli.arguments import Verbs, existing
+from mcss.cli.machines import WorkerOptions
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_capture, show_table
 from mcss.data.capture import Capture
 from mcss.errors import SourceError
@@ -19,7 +20,6 @@ from mcss.sources.source import Source
 from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.coverage import COLUMNS, measure_coverage
 from mcss.sources.synthetic.sequences import SyntheticSettings
-from mcss.sources.workers import Ray, Workers
 from mcss.video.sync.synchronise import SyncSettings, alignment_image, synchronise
 
 synthetic_app = Verbs()
@@ -102,23 +102,6 @@ def sync(
 app.group(import_app, name="import", word="SOURCE", help="Make a capture from your own footage or from a data set.")
 
 
-@dataclass(frozen=True)
-class WorkerOptions:
-    """Which processes do the import."""
-
-    processes: int | None = None
-    """Number of processes, by default one per processor."""
-    engine: Literal["processes", "ray"] = "processes"
-    """Use processes of this machine, or the machines of a Ray cluster (needs the extra `ray`)."""
-    ray_address: str = "auto"
-    """Address of the head of the Ray cluster, HOST:PORT; auto is the cluster that this machine belongs to."""
-
-    @property
-    def chosen(self) -> Workers:
-        """The workers that an importer takes."""
-        return Ray(self.ray_address, self.processes) if self.engine == "ray" else self.processes
-
-
 def _add_import_of(source: type[Source]) -> None:
     """Add the verb `mcss import NAME` of a source, whose options are the fields of the source."""
 
@@ -126,7 +109,7 @@ def _add_import_of(source: type[Source]) -> None:
         folder: Positional[Path],
         out: Positional[str],
         settings: Source = source(),  # noqa: B008 (frozen)
-        workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),
+        workers: OmitArgPrefixes[WorkerOptions] = WorkerOptions(),  # noqa: B008 (frozen)
         json: JsonFile = None,
     ) -> None:
         result = settings.import_to(out, folder, RichProgress(), workers.chosen)

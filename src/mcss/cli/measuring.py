@@ -8,6 +8,7 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
 from mcss.cli.comparisons import show_comparison
+from mcss.cli.machines import PredictionWorkers
 from mcss.cli.terminal import (
     CaptureAddress,
     JsonFile,
@@ -41,6 +42,7 @@ def evaluate(
     capture: CaptureAddress,
     split: str = "test",
     settings: OmitArgPrefixes[EvaluationSettings] = EvaluationSettings(),  # noqa: B008 (frozen)
+    workers: OmitArgPrefixes[PredictionWorkers] = PredictionWorkers(),  # noqa: B008 (frozen)
     out: Path | None = None,
     json: JsonFile = None,
 ) -> None:
@@ -53,6 +55,7 @@ def evaluate(
         capture: Folder or object-store address of a capture.
         split: Split of the capture, such as test or new-motion.
         settings: How much of the split is evaluated.
+        workers: Which processes predict.
         out: Folder of the report, by default SPLIT in the run folder, or evaluations/NAME/SPLIT for a model that is no
             run folder here.
         json: Also write the evaluation to this file.
@@ -60,7 +63,7 @@ def evaluate(
     folder = out or evaluation_folder(run) / split
     opened = Capture.open(capture)
     model = SHIPPED if run is None else located(run)
-    result = evaluate_run(model, opened, split, settings, folder, command_line(), RichProgress())
+    result = evaluate_run(model, opened, split, settings, folder, command_line(), RichProgress(), workers.chosen)
     _show_result(result)
     console.print(f"Report: {folder / 'report.html'}")
     finish(result.evaluation.to_json(), json)

@@ -9,6 +9,7 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from mcss.cli.machines import PredictionWorkers
 from mcss.cli.terminal import (
     CaptureAddress,
     JsonFile,
@@ -46,6 +47,7 @@ def index(
     capture: Positional[CaptureAddress],
     out: Annotated[str, arg(aliases=["-o"], metavar="INDEX")] = INDEX,
     run: RunPath | None = None,
+    workers: OmitArgPrefixes[PredictionWorkers] = PredictionWorkers(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
     """Add the embeddings of all images of a capture to an index for `mcss search`.
@@ -56,9 +58,10 @@ def index(
         capture: Folder or object-store address of a capture.
         out: The index: a folder or an object-store address. One index can hold several captures.
         run: Run folder or model file, by default the weights shipped with mcss.
+        workers: Which processes predict.
         json: Also write a summary to this file.
     """
-    done = index_capture(Capture.open(capture), load_model(run), out, RichProgress())
+    done = index_capture(Capture.open(capture), load_model(run), out, RichProgress(), workers.chosen)
     total = PoseIndex.open(out).count()
     if done.removed:
         console.print(

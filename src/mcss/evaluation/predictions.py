@@ -14,6 +14,7 @@ from torch import Tensor
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import label_views
+from mcss.evaluation.shared_predictor import SharedPredictor
 from mcss.files import replacing
 from mcss.models.prediction import Prediction, Predictor, predict_rows
 from mcss.progress import NO_PROGRESS, Progress
@@ -125,7 +126,7 @@ def evaluated_instants(capture: Capture, split: str, settings: EvaluationSetting
 
 
 def predict_split(
-    predict: Predictor,
+    predict: Predictor | SharedPredictor,
     capture: Capture,
     split: str,
     settings: EvaluationSettings | None = None,
@@ -136,6 +137,7 @@ def predict_split(
     Raises:
         CaptureError: There is no such split, or the poses are in camera space and a camera of the capture is unknown.
         ValueError: The split has no image of the views, or the predictor returned something malformed.
+        ClusterError: The predictor's workers were lost, or there is no such cluster.
     """
     settings = settings or EvaluationSettings()
     instants = evaluated_instants(capture, split, settings)
@@ -146,11 +148,16 @@ def predict_split(
         raise ValueError(f"views: the split {split!r} has no image of the views {', '.join(settings.views)}.")
     rows = instants.rows[instant, view]
 
-    def checked(batch: Int64[np.ndarray, " batch"]) -> Prediction:
-        return _checked(predict(batch), len(batch))
-
     with progress.task(f"Predicting {split}", len(rows)) as task:
-        prediction = Prediction.joined(predict_rows(checked, rows, task, settings.batch_size))
+        if isinstance(predict, SharedPredictor):
+            prediction = _checked(predict.predict(rows, task), len(rows))
+        else:
+            own = predict
+
+            def checked(batch: Int64[np.ndarray, " batch"]) -> Prediction:
+                return _checked(own(batch), len(batch))
+
+            prediction = Prediction.joined(predict_rows(checked, rows, task, settings.batch_size))
     rotation = None
     if prediction.frame == "camera":
         rotation = torch.from_numpy(capture.rotations(rows, "scoring in camera space"))

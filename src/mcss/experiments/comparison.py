@@ -12,6 +12,7 @@ from mcss.evaluation.examples import pick_rows, pose_examples, retrieval_example
 from mcss.evaluation.predictions import EvaluationSettings, predict_split
 from mcss.evaluation.report import ReportData, comparison_report, history_of, run_report
 from mcss.evaluation.results import SystemResult, grouped_results
+from mcss.evaluation.shared_predictor import SharedPredictor
 from mcss.experiments.paper import TABLE1
 from mcss.experiments.runs import Cell
 from mcss.experiments.study import SEEDS, Budget, Study
@@ -24,12 +25,14 @@ from mcss.methods.registry import network_kinds, title_of
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL, read_model
 from mcss.models.pose_network import PoseEstimator
-from mcss.models.prediction import NetworkPredictor
+from mcss.models.prediction import NetworkPredictor, Predictor
+from mcss.models.shares import Stored
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.build import build
 from mcss.sources.synthetic.sequences import SyntheticSettings
 from mcss.training.checkpoints import METRICS
 from mcss.training.metrics_log import read_metrics
+from mcss.workers import Workers
 
 PAPER_TABLE = paper_table([row for row in TABLE1 if not row.points])
 """The paper's rows beside ours, without those that learned from 2D joints."""
@@ -46,11 +49,18 @@ def evaluate_run(
     out: Path,
     command: str,
     progress: Progress = NO_PROGRESS,
+    workers: Workers = 1,
 ) -> SystemResult:
-    """Measure a run or a model file, and write ``report.json`` and ``report.html`` to `out`."""
+    """Measure a run or a model file, and write ``report.json`` and ``report.html`` to `out`.
+
+    The workers share the predictions; this process measures them.
+    """
     model = read_model(run, network_kinds())
     config = json.loads(model.about["config"])
-    predictions = predict_split(NetworkPredictor(model.network, capture), capture, split, settings, progress)
+    predictor: Predictor | SharedPredictor = NetworkPredictor(model.network, capture)
+    if workers != 1:
+        predictor = SharedPredictor(Stored.of(capture, run), network_kinds(), workers)
+    predictions = predict_split(predictor, capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)
     history = history_of(read_metrics(run / METRICS) if run.is_dir() else [])
     system = config["method_name"]

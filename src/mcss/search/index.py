@@ -7,7 +7,6 @@ readers see all of it or nothing.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float, Float32
 
 from mcss.errors import PoseIndexError, damage_as
-from mcss.search.database import absent, connect, foreign, lancedb_module, reading, tables_of
+from mcss.search.database import absent, connect, foreign, reading, tables_of
 from mcss.search.index_table import (
     IMAGE_COLUMNS,
     INDEX_VERSION,
@@ -34,21 +33,13 @@ from mcss.search.index_table import (
     vectors_of,
     view_sequences_of,
 )
+from mcss.search.structure import STRUCTURE, Structure, updated
 
 NEAREST = 20
 """Default number of hits."""
 
-STRUCTURED_FROM = 5_000
-"""Entries from which on an index gets a search structure; smaller ones are searched in full within milliseconds."""
-
-PARTITION = 500
-"""Average number of entries in a partition of the search structure."""
-
 PROBES = 64
 """Partitions that an approximate search examines."""
-
-STRUCTURE = "vector_idx"
-"""LanceDB's name of the search structure over the embeddings."""
 
 _POSES, _CAPTURES = "poses", "captures"
 _CAPTURES_SCHEMA = pa.schema([pa.field("capture", pa.string()), pa.field("uri", pa.string())])
@@ -269,24 +260,15 @@ class PoseIndex:
         pose = poses_of(self.table([kind], f"{_where(NO_FILTER, hit.capture)} AND row = {hit.row}")[kind])[0]
         return pose if np.isfinite(pose).all() else None
 
-    def build_structure(self) -> int:
-        """Rebuild the search structure if there are enough entries, and tidy up; returns the number of partitions."""
-        self._written(lambda: self._table.optimize(cleanup_older_than=timedelta(days=1)))
-        count = self.count()
-        if count < STRUCTURED_FROM:
-            return 0
-        index = lancedb_module().index
-        partitions = max(2, count // PARTITION)
+    def update_structure(self) -> int:
+        """Bring the search structure up to date and tidy up; returns the number of partitions, 0 without structure."""
+        return int(self._written(lambda: updated(self._table)))
 
-        def build() -> None:
-            for column in ("subject", "view", "sequence"):
-                self._table.create_index(column, config=index.Bitmap(), replace=True)
-            # LanceDB's defaults, more samples and iterations, take ten times as long and do not raise the recall.
-            flat = index.IvfFlat(distance_type="l2", num_partitions=partitions, max_iterations=10, sample_rate=32)
-            self._table.create_index("vector", config=flat, replace=True)
-
-        self._written(build)
-        return partitions
+    def partitions(self) -> int:
+        """Count the partitions of the search structure; 0 if there is none."""
+        with self.reading():
+            structure = Structure.of(self.dataset())
+        return 0 if structure is None else structure.partitions
 
     def structured_count(self) -> int:
         """Count the entries that the search structure covers; the others are compared one by one."""

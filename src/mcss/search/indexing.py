@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,12 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.errors import PoseIndexError
 from mcss.evaluation.predictions import target_poses
-from mcss.models.model import Model, Poses
+from mcss.models.model import Model, Poses, load
+from mcss.models.shares import SHARE, Reported, Share, Stored, shared_out
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.search.index import PoseIndex
 from mcss.search.index_table import Entries, ModelIdentity, quoted
-
-_SAVED_EVERY = 1024
-"""Images after which the index is extended, so that an interruption loses no more than these."""
+from mcss.workers import Report, Workers
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,26 @@ def missing_images(index: PoseIndex, capture: Capture) -> int:
     return max(0, len(CaptureImages.of(capture)) - index.count(capture=capture.fingerprint))
 
 
-def index_capture(capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS) -> IndexingSummary:
+def index_capture(
+    capture: Capture, model: Model, uri: str, progress: Progress = NO_PROGRESS, workers: Workers = 1, share: int = SHARE
+) -> IndexingSummary:
     """Add every image of a capture to an index, which is created if there is none.
 
     The work can be interrupted at any time and repeated: images that were added stay, unless the capture has been
     replaced by another.
 
+    Args:
+        capture: The images.
+        model: Makes the embeddings and poses.
+        uri: Folder or object-store address of the index.
+        progress: Counts images.
+        workers: Processes or a cluster that predict; this process alone writes.
+        share: Images after which the index is extended, so that an interruption loses no more than these.
+
     Raises:
         PoseIndexError: The index belongs to another model, or cannot be written.
         CaptureError: An image cannot be read.
+        ClusterError: Workers were lost, or there is no such cluster.
     """
     index = PoseIndex.create(uri, identity_of(model))
     address = capture.uri if "://" in capture.uri else str(Path(capture.uri).absolute())
@@ -142,12 +153,27 @@ def index_capture(capture: Capture, model: Model, uri: str, progress: Progress =
     new = images.take(~is_indexed)
     true = true_canonical_poses(images.instants)
     with progress.task("Indexing images", len(images), int(is_indexed.sum())) as task:
-        for start in range(0, len(new), _SAVED_EVERY):
-            part = new.take(slice(start, start + _SAVED_EVERY))
-            index.add(part.entries(model.predict_rows(capture, part.rows, task), true))
+        work = (
+            partial(_poses, Stored.of(capture, model.source)) if workers != 1 else partial(_own_poses, capture, model)
+        )
+        for done, poses in shared_out(work, new.rows, workers, task, share):
+            index.add(new.take(slice(done.start, done.start + len(done.rows))).entries(poses, true))
     needs_structure = len(new) or index.structured_count() < index.count()
-    partitions = index.build_structure() if needs_structure else 0
+    partitions = index.update_structure() if needs_structure else index.partitions()
     return IndexingSummary(added=len(new), kept=int(is_indexed.sum()), removed=removed, partitions=partitions)
+
+
+def _own_poses(capture: Capture, model: Model, share: Share, report: Report) -> Poses:
+    return model.predict_rows(capture, share.rows, Reported(report))
+
+
+def _poses(stored: Stored, share: Share, report: Report) -> Poses:
+    return _own_poses(*_opened(stored), share, report)
+
+
+@lru_cache(maxsize=1)
+def _opened(stored: Stored) -> tuple[Capture, Model]:
+    return stored.opened_capture(), load(stored.checked_model())
 
 
 def _indexed_rows(index: PoseIndex, images: CaptureImages) -> Int64[np.ndarray, " n"] | None:

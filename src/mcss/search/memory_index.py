@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Float32, Float64, Int32, Int64, Shaped
 
-from mcss.search.index import NEAREST, PROBES, STRUCTURE, PoseIndex, check_query
+from mcss.search.index import NEAREST, PROBES, PoseIndex, check_query
 from mcss.search.index_table import NO_FILTER, Entries, Filter, Hit, ModelIdentity, vectors_of
+from mcss.search.structure import STRUCTURE
 
 _CHUNK = 65_536
 """Embeddings that are read at a time."""

@@ -1,6 +1,6 @@
 """Assembly of a capture from sequences that are still in their original files.
 
-Any number of processes or machines do the work (`mcss.sources.workers`). Rows are written to the disk as they are made,
+Any number of processes or machines do the work (`mcss.workers`). Rows are written to the disk as they are made,
 so long sequences need no more memory than short ones. A sequence is added to the capture completely or not at all; one
 that fails is reported at the end, and the next call tries it again.
 """
@@ -20,7 +20,7 @@ from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, MCSSError, SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.scenes import Background
-from mcss.sources.workers import Lost, Report, StoppedError, Workers, checked_worker_count, results
+from mcss.workers import Lost, Report, StoppedError, Workers, checked_worker_count, results
 
 PIECE_BYTES = 32_000_000
 """Bytes of images that a process holds before it writes them."""
@@ -127,7 +127,8 @@ def assemble(
         expected: Number of sequences that each subject should have; by default the number in `sequences`.
 
     Raises:
-        SourceError: No sequence could be imported (the message gives all reasons), or there is no such cluster.
+        SourceError: No sequence could be imported; the message gives all reasons.
+        ClusterError: There is no such cluster.
         CaptureError: Another capture is at `out`, or it cannot be written.
         ValueError: Fewer than one process.
     """

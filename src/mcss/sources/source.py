@@ -15,8 +15,8 @@ from mcss.data.schema import CaptureInfo
 from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.assembly import ImportResult, SourceSequence, assemble
-from mcss.sources.workers import Workers
 from mcss.video.crops import CropSettings
+from mcss.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Workers: the processes of this machine, or a Ray cluster, among which the sequences of an import are divided.
+"""Workers: the processes of this machine, or a Ray cluster, among which independent items of work are divided.
 
-If a worker dies, the item it was working on is reported as lost and the others go on.
+If a worker dies, the item it was working on is tried once more. If that ends a worker too, it is reported as lost, and
+the others go on.
 """
 
 import multiprocessing
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 
 import cv2
 
-from mcss.errors import SourceError
+from mcss.errors import ClusterError
 from mcss.processes import end_with_parent, processors, starting_workers
 
 Item = TypeVar("Item")
@@ -30,7 +31,7 @@ TICK = 0.5
 
 @dataclass(frozen=True)
 class Ray:
-    """A Ray cluster whose machines all have mcss, and the original files and the capture at the same paths."""
+    """A Ray cluster whose machines all have mcss, and the files that are read and written at the same paths."""
 
     address: str = "auto"
     """``host:port`` of the cluster's head node; ``auto`` is the cluster that this machine belongs to."""
@@ -50,7 +51,7 @@ class Lost:
 
 
 class StoppedError(Exception):
-    """The import is being stopped; raised in the workers."""
+    """The work is being stopped; raised in the workers."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Report:
         """Report that `steps` more are done. Call it often: this is also where a worker is stopped.
 
         Raises:
-            StoppedError: The import is being stopped.
+            StoppedError: The work is being stopped.
         """
         if _stop is not None and _stop.is_set():
             raise StoppedError
@@ -95,7 +96,7 @@ def results(
         advance: Receives the number of steps done since the last call, where they can be counted.
 
     Raises:
-        SourceError: There is no such cluster.
+        ClusterError: There is no such cluster.
         ImportError: Ray is not installed.
         ValueError: Fewer than one process.
     """
@@ -173,8 +174,8 @@ def _alone(work: Work[Item, Result], item: Item, advance: Callable[[int], None])
             return next(finished)[1]
     except BrokenProcessPool:
         return Lost(
-            "the process that read it was killed, because memory ran out or a damaged file crashed the decoder: check "
-            "its files, or run the same command with fewer processes"
+            "the process that worked on it was killed, because memory ran out or a damaged file crashed the decoder: "
+            "check its files, or run the same command with fewer processes"
         )
 
 
@@ -212,8 +213,8 @@ def _on_ray(work: Work[Item, Result], items: Sequence[Item], cluster: Ray) -> Ge
         _connect(ray, cluster.address)
     try:
         limit = limit or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        # Not retried: what kills one worker may kill the next. Running the command again tries it again.
-        remote = ray.remote(_on_a_worker).options(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")
+        # Tried once more: what kills two workers would kill the next. Running the command again tries it again.
+        remote = ray.remote(_on_a_worker).options(num_cpus=1, max_retries=1, scheduling_strategy="SPREAD")
         queue = iter(items)
         running: dict[Any, Item] = {}
         try:
@@ -226,11 +227,13 @@ def _on_ray(work: Work[Item, Result], items: Sequence[Item], cluster: Ray) -> Ge
                 item = running[done[0]]
                 try:
                     result = ray.get(done[0])
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from error
                 except ray.exceptions.RayError as error:
                     reason = str(error).splitlines()[0].rstrip(".")
                     result = Lost(
-                        f"the cluster lost the worker that read it ({reason}): check its files and the cluster, and "
-                        "run the same command again"
+                        f"the cluster lost the worker that worked on it ({reason}): check its files and the cluster, "
+                        "and run the same command again"
                     )
                 del running[done[0]]
                 yield item, result
@@ -251,7 +254,7 @@ def _connect(ray: ModuleType, address: str) -> None:
     """Join a cluster.
 
     Raises:
-        SourceError: There is no cluster at the address.
+        ClusterError: There is no cluster at the address.
     """
     host, _, port = address.rpartition(":")
     way_out = "start one with `ray start --head`, or give the address of its head (--ray-address HOST:PORT)"
@@ -261,4 +264,4 @@ def _connect(ray: ModuleType, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"there is no Ray cluster at {address} ({reason}); {way_out}") from error
+        raise ClusterError(f"there is no Ray cluster at {address} ({reason}); {way_out}") from error

@@ -1,0 +1,123 @@
+"""Train every method in two processes together, stop and kill them, and compare: docs/results/ddp.json.
+
+The processes use processors, and Gloo between them. A run that goes on from a checkpoint, or after one of its processes
+was killed, must get the weights of an undisturbed one; so must one that torchrun, SLURM or Ray has started. SLURM is
+simulated: two processes get the variables that srun would set.
+
+python scripts/ddp_suite.py
+"""
+
+import argparse
+import hashlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "training")]
+
+import torch  # noqa: E402
+from test_two_processes import in_two_processes, variables  # noqa: E402
+
+from ddp_for_tests import arguments  # noqa: E402
+from mcss.files import write_json  # noqa: E402
+from methods_for_tests import METHODS_BY_NAME, made  # noqa: E402
+
+with socket.socket() as _probe:
+    _probe.bind(("127.0.0.1", 0))
+    PORT = str(_probe.getsockname()[1])
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two runs have left the same model, byte for byte."""
+    weights = [hashlib.sha256((run / "model.safetensors").read_bytes()).digest() for run in (one, other)]
+    return weights[0] == weights[1]
+
+
+def killed(place: Path, capture: str, rank: int, whole: Path) -> dict[str, Any]:
+    """Train, have one of the processes killed, and go on."""
+    run = place / f"killed-{rank}"
+    done = in_two_processes(place, capture, str(run), str(rank))
+    words = [line for line in done.stderr.splitlines() if line.startswith("Error")]
+    again = in_two_processes(place, capture, str(run), "none")
+    return {
+        "code": done.returncode,
+        "tracebacks": done.stderr.count("Traceback"),
+        "said": words[0].replace(str(place), "…") if words else "",
+        "resumed": again.returncode == 0,
+        "identical": again.returncode == 0 and same(run, whole),
+    }
+
+
+def started_by(name: str, place: Path, capture: str, whole: Path) -> dict[str, Any]:
+    """Train in two processes that another program has started."""
+    run = place / name
+    train, environment = arguments(capture, str(run)), variables(place)
+    own = [sys.executable, "-m", "mcss", "train"]
+    match name:
+        case "torchrun":
+            torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", PORT]
+            commands = [([*torchrun, "-m", "mcss", "train", *train], environment)]
+        case "ray":
+            head = ["--machines", "1", "--processes", "2", "--address", "local"]
+            devices = train.index("--devices")  # the script states them
+            rest = [*train[: devices - 2], *train[devices + 2 :]]
+            commands = [([sys.executable, str(ROOT / "scripts" / "train_on_ray.py"), *head, "--", *rest], environment)]
+        case _:
+            job = {
+                "SLURM_NTASKS": "2",
+                "SLURM_NTASKS_PER_NODE": "2",
+                "SLURM_JOB_ID": "12345",
+                "SLURM_JOB_NAME": "poses",
+            }
+            node = {"SLURM_NODELIST": "localhost", "SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": PORT}
+            commands = [
+                ([*own, *train], {**environment, **job, **node, "SLURM_PROCID": rank, "SLURM_LOCALID": rank})
+                for rank in ("0", "1")
+            ]
+    processes = [
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for command, env in commands
+    ]
+    words = [process.communicate(timeout=600)[0] for process in processes]
+    codes = [process.returncode for process in processes]
+    if any(codes):
+        return {"codes": codes, "identical": False, "said": words[0][-1500:]}
+    return {"codes": codes, "identical": same(run, whole)}
+
+
+def main() -> None:
+    """Train all methods, kill, resume, and write what happened."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "ddp.json")
+    given = parser.parse_args()
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mcss-ddp-") as folder:
+        place = Path(folder)
+        capture = made(place / "capture", ("S2", "S3")).uri
+        done = in_two_processes(place, capture, str(place / "runs"))
+        if done.returncode:
+            raise SystemExit(done.stderr[-3000:])
+        resumed = [name for name in METHODS_BY_NAME if same(*(place / "runs" / name / w for w in ("whole", "resumed")))]
+        whole = place / "whole"
+        if (done := in_two_processes(place, capture, str(whole), "none")).returncode:
+            raise SystemExit(done.stderr[-3000:])
+        told = {
+            "processes": 2,
+            "torch": torch.__version__,
+            "methods": len(METHODS_BY_NAME),
+            "resumed_identical": len(resumed),
+            "started": {name: started_by(name, place, capture, whole) for name in ("torchrun", "slurm", "ray")},
+            "killed": {f"rank {rank}": killed(place, capture, rank, whole) for rank in (0, 1)},
+        }
+    told["seconds"] = round(time.monotonic() - begun, 1)
+    print(told)
+    write_json(given.out, told)
+
+
+if __name__ == "__main__":
+    main()
