@@ -142,7 +142,6 @@ def main() -> None:
     known = known if known.get("seed") == given.seed else {}
     rounds: dict[str, list[dict[str, Any]]] = known.get("verbs", {})
     happened: dict[str, dict[str, Any]] = known.get("accidents", {})
-    wholes: dict[str, dict[str, Any]] = {}
     spent, start = known.get("seconds", 0.0), time.monotonic()
     print(f"seed {given.seed}", flush=True)
 
@@ -153,29 +152,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as own:
         inputs = given.inputs or Path(own)
         chosen = [verb for verb in VERBS if not given.only or verb.name in given.only]
-        prepare(inputs, with_run=True)
+        prepare(inputs)
         for number in range(given.rounds):
             for verb in chosen:
                 kills = rounds.setdefault(verb.name, [])
-                named = happened.setdefault(verb.name, {})
-                hinders = not given.no_accidents and not set(KINDS) <= set(named)
-                if len(kills) > number and not hinders:
-                    continue
-                if verb.name not in wholes:
-                    wholes[verb.name] = undisturbed(verb, inputs)
                 if len(kills) <= number:
                     chance = random.Random(f"{given.seed}/{verb.name}/{number}")
                     token = f"{os.getpid()}-{verb.name}-{number}"
-                    kills.append(torment(verb, inputs, chance, token, wholes[verb.name]))
+                    kills.append(torment(verb, inputs, chance, token, undisturbed(verb, inputs)))
                     print(verb.name, number, kills[-1], flush=True)
                     if is_over():
                         return
-                if hinders:
-                    for kind, told in accidents(verb, inputs, wholes[verb.name], begin, set(named)):
-                        named[kind] = told
-                        print(verb.name, kind, told, flush=True)
-                        if is_over():
-                            return
+            for verb in [] if given.no_accidents else chosen:
+                named = happened.setdefault(verb.name, {})
+                if set(KINDS) <= set(named):
+                    continue
+                for kind, told in accidents(verb, inputs, undisturbed(verb, inputs), begin, set(named)):
+                    named[kind] = told
+                    print(verb.name, kind, told, flush=True)
+                    if is_over():
+                        return
 
 
 def write(

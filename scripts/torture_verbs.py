@@ -147,7 +147,7 @@ VERBS = (
 )
 
 
-def prepare(given: Path, with_run: bool) -> None:
+def prepare(given: Path) -> None:
     """Write the inputs of all verbs; a trained run takes longest."""
     from filming import film
 
@@ -162,7 +162,7 @@ def prepare(given: Path, with_run: bool) -> None:
     for sequence in ("one", "two"):
         if not (given / "footage" / "S1" / sequence).exists():
             film(given / "footage" / "S1" / sequence)
-    if not with_run or (given / "run" / "model.safetensors").exists():
+    if (given / "run" / "model.safetensors").exists():
         return
     command = ["train", "mcss", "--capture", f"{given}/capture", "--out", f"{given}/run", *TRAIN]
     subprocess.run([MCSS, *command], check=True, capture_output=True)
