@@ -56,6 +56,19 @@ def test_a_batch_depends_on_seed_and_step_alone(tiny_capture: Capture) -> None:
     assert metric_batch(plan, 1, 0).instants.tobytes() not in drawn
 
 
+def test_steps_drawn_together_are_the_parts_of_a_batch_as_large(tiny_capture: Capture) -> None:
+    instants = tiny_capture.instants()
+    half = replace(SETTINGS, instants=5)
+    parts, whole = metric_plan(instants, half, 2), metric_plan(instants, replace(half, instants=10))
+    for draw in range(4):
+        one, other = (metric_batch(parts, 7, step) for step in (2 * draw, 2 * draw + 1))
+        both = metric_batch(whole, 7, draw)
+        np.testing.assert_array_equal(np.concatenate([one.instants, other.instants]), both.instants)
+        np.testing.assert_array_equal(np.concatenate([one.views, other.views]), both.views)
+    with pytest.raises(ValueError, match=r"batch of 3 devices together needs 15 instants .* set instants to at most 3"):
+        metric_plan(instants, half, 3)
+
+
 def test_subjects_take_turns_in_changing_order(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants()
     plan = metric_plan(instants, SETTINGS)

@@ -66,6 +66,9 @@ class MCSS(Method):
     image, where they agree with a label: what it knows of real people then outlives training on rendered ones."""
     teacher_weight: float = 1.0
     """Weight of the distance to the teacher's poses relative to L_pose."""
+    gather: bool = False
+    """With several devices: all show the same person in a step, and each compares its images with those of the others,
+    as one device with a batch as large would. Otherwise each compares its own."""
     frame: Literal["canonical", "world"] = "canonical"
     """Coordinate frame of the predicted poses: ``canonical`` turns every pose to face a fixed way, ``world`` keeps its
     heading in the room (the "global" pose of Table 2)."""
@@ -90,6 +93,11 @@ class MCSS(Method):
     def reference(self) -> Reference:
         """The teacher."""
         return self.teacher
+
+    @property
+    def gathers(self) -> bool:
+        """As set."""
+        return self.gather
 
     @property
     def multi_view(self) -> MetricSettings:
@@ -187,13 +195,18 @@ def losses(
     """
     instants, views = batch.metric_shape
     embedding = output.embedding[: instants * views].reshape(instants, views, -1)
+    devices = _devices() if settings.gather else 1
+    if devices > 1:
+        embedding = _with_others(embedding, devices)
     anchor, positive = embedding[:, 0], embedding[:, 1]
     match settings.metric_loss:
         case "contrastive":
             metric = multiview_contrastive(anchor, positive, settings.alpha, settings.beta).mean()
         case "infonce":
             metric = multiview_infonce(embedding, settings.temperature).mean()
-    total = settings.metric_weight * metric
+    # The others' embeddings are constants here, and gradients are averaged over the devices: times their number, the
+    # gradient is that of one device that sees all of them.
+    total = settings.metric_weight * (metric + (devices - 1) * (metric - metric.detach()))
     pose = None
     if len(batch.poses):
         pose = pose_l1(output.coordinates[instants * views :], network.normalised(batch.poses)).mean()
@@ -216,3 +229,18 @@ def losses(
         positive_distance=distances.diagonal().mean(),
         negative_distance=negative[negative.isfinite()].mean(),
     )
+
+
+def _devices() -> int:
+    """Return the number of devices that train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _with_others(
+    embedding: Float[Tensor, "instants views dim"], devices: int
+) -> Float[Tensor, "all_instants views dim"]:
+    """Return the embeddings of all devices in their order; only those of this one have a gradient."""
+    parts = [torch.empty_like(embedding) for _ in range(devices)]
+    torch.distributed.all_gather(parts, embedding.detach().contiguous())
+    parts[torch.distributed.get_rank()] = embedding
+    return torch.cat(parts)

@@ -118,6 +118,11 @@ class Method(ABC):
         return None
 
     @property
+    def gathers(self) -> bool:
+        """Whether several devices show the same person in a step and compare their images with each other's."""
+        return False
+
+    @property
     def reference(self) -> Reference:
         """Which other network a step compares with."""
         return "none"

@@ -1,6 +1,6 @@
 """What a run trains on: the batches of its capture, with everything that its method needs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from mcss.data.instants import Instants, ends_of_sequences
 from mcss.data.labels import Labels, labelled_images, with_label_poses
 from mcss.data.loading.augmentation import source_size
 from mcss.data.loading.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
-from mcss.data.loading.pixels import StreamedPixels, pixels_of
+from mcss.data.loading.decoding import decoder_for
+from mcss.data.loading.pixels import pixels_of
 from mcss.data.loading.sampling import MetricPlan, metric_plan, pose_plan
 from mcss.models.pose_network import PoseEstimator
 from mcss.processes import processors
@@ -40,7 +41,9 @@ class TrainingData:
     """What the method alone learns from."""
 
     @classmethod
-    def read(cls, settings: TrainSettings, capture: Capture, progress: Progress, few: bool = False) -> "TrainingData":
+    def read(
+        cls, settings: TrainSettings, capture: Capture, progress: Progress, few: bool = False, devices: int = 1
+    ) -> "TrainingData":
         """Read the split that is trained on.
 
         Args:
@@ -49,6 +52,7 @@ class TrainingData:
             progress: Notified of reading.
             few: Read what the method alone learns from (`extras`) for a few instants of each sequence, to find out
                 whether the capture has it; such data cannot be trained on.
+            devices: Devices that train together.
 
         Raises:
             CaptureError: The capture lacks a split, or cameras or backgrounds that the method needs.
@@ -70,7 +74,7 @@ class TrainingData:
         return cls(
             instants=instants,
             labelled=labelled,
-            metric=None if views is None else metric_plan(instants, views),
+            metric=None if views is None else metric_plan(instants, views, devices if method.gathers else 1),
             extras=method.extras(capture, _few_of_each_sequence(instants) if few else instants, progress),
             rotations=camera_rotations(capture, instants, labelled, method.name) if in_cameras else None,
         )
@@ -142,11 +146,9 @@ def images_of(
             f"are enlarged. Import the footage with --size {size} or more, or train with --image-size "
             f"{capture.info.image_size}.",
         )
-    pixels = pixels_of(capture, rows, source_size(capture.info.image_size, size), progress=progress)
-    on_device = next(network.parameters()).device.type == "cuda"
-    if on_device and isinstance(pixels, StreamedPixels):
-        pixels = replace(pixels, threads=1)  # a worker for each of several batches instead, see `_workers`
-    return AugmentedPixels(pixels, settings.augmentation, size, on_device=on_device)
+    device, source = next(network.parameters()).device, source_size(capture.info.image_size, size)
+    pixels = pixels_of(capture, rows, source, decoder_for(capture, source, device), progress)
+    return AugmentedPixels(pixels, settings.augmentation, size, on_device=device.type == "cuda")
 
 
 def _workers(images: ImageSource) -> int:

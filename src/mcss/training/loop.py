@@ -51,6 +51,9 @@ class Machine:
     memory_gb: float | None = None
     """Memory (10⁹ bytes) for decoded images, by default half of what is free. If the images of a run need more, every
     step decodes its own; the result is the same."""
+    compile: bool = False
+    """Compile the network with torch.compile: the first steps take minutes, the later ones less time on many GPUs. Its
+    sums are rounded differently, so resume with it as well."""
     logger: Literal["none", "tensorboard"] = "none"
     """Where the figures in metrics.jsonl also go: tensorboard writes event files to the run folder, which `tensorboard
     --logdir RUN` shows (needs the extra `tensorboard`)."""
@@ -116,6 +119,8 @@ class Run:
     validate: LearningCurve | None
     """None where the capture lacks the split, and in all processes but the first."""
     watch: Watch | None
+    compiled: bool
+    """Whether torch.compile compiles the network."""
 
 
 def train(
@@ -149,7 +154,7 @@ def train(
         fabric = machine.fabric(settings.precision, out)
         fabric.launch()
         try:
-            _train(fabric, settings, out, resume, progress, watch)
+            _train(fabric, settings, out, resume, progress, machine.compile, watch)
         except torch.OutOfMemoryError as error:
             raise ValueError(
                 f"{fabric.device}: its memory does not suffice for a step of {settings.method.name} at "
@@ -174,19 +179,25 @@ def _is_lost_process(error: RuntimeError) -> bool:
 
 
 def _train(
-    fabric: Fabric, settings: TrainSettings, out: Path, resume: bool, progress: Progress, watch: Watch | None = None
+    fabric: Fabric,
+    settings: TrainSettings,
+    out: Path,
+    resume: bool,
+    progress: Progress,
+    compiled: bool = False,
+    watch: Watch | None = None,
 ) -> None:
     """Prepare a run, with its first stage where there are two, and run the loop."""
     capture, whole = Capture.open(settings.capture), settings
     digest = _checked(fabric, out, whole, capture, resume)
     first, settings = stages(settings)
 
-    data = TrainingData.read(settings, capture, progress)
+    data = TrainingData.read(settings, capture, progress, devices=fabric.world_size)
     start = None if settings.init is None else Path(settings.init)
     if first is not None:
         start = out / FIRST_STAGE
         if not (start / MODEL).exists():
-            _train(fabric, first, start, (start / CONFIG).exists(), progress)
+            _train(fabric, first, start, (start / CONFIG).exists(), progress, compiled)
         fabric.barrier()
     torch.manual_seed(settings.seed)
     network = _network(settings, start)
@@ -203,7 +214,7 @@ def _train(
     reference = _reference(settings, start, fabric)
     if fabric.is_global_zero:
         write_config(out, whole, capture)
-    _fit(Run(settings, out, digest, network, reference, source, validate, watch), fabric, resume, progress)
+    _fit(Run(settings, out, digest, network, reference, source, validate, watch, compiled), fabric, resume, progress)
 
 
 def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
@@ -228,7 +239,8 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
             kept = None if average is None else evaluated
             start = load_checkpoint(out / CHECKPOINT, network, kept, optimiser, run.digest)
         seen = rewind(out / METRICS, start)
-    model, optimiser = fabric.setup(network, optimiser)
+    trained: torch.nn.Module = torch.compile(network) if run.compiled else network  # type: ignore[assignment]
+    model, optimiser = fabric.setup(trained, optimiser)
     log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=fabric.log_dict)
     saved = time.monotonic()
     advice = f"Lower --lr (now {schedule.lr:g}), or resume from the checkpoint in {out} with another --precision."
@@ -239,7 +251,9 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(
             range(start, schedule.steps),
-            prefetched(run.source, range(start * world + fabric.global_rank, schedule.steps * world, world)),
+            log.awaited(
+                prefetched(run.source, range(start * world + fabric.global_rank, schedule.steps * world, world))
+            ),
             strict=True,
         ):
             network.train()

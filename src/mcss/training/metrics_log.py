@@ -4,15 +4,19 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from mcss.data.loading.batches import Batch
 from mcss.errors import CheckpointError, damage_as
 from mcss.evaluation.evaluate import Evaluation
 from mcss.files import write_text
 from mcss.methods.method import Losses
+
+NOTED_WAITING = 0.05
+"""Share of the time spent waiting for images from which a shown line says so."""
 
 
 class RunLog:
@@ -32,13 +36,23 @@ class RunLog:
         """
         self._path, self._writes, self._also = path, writes, also
         self._images, self._before, self._begin = images, seconds, time.monotonic()
-        self._last = (images, self._begin)
+        self._last, self._waited = (images, self._begin), 0.0
         if writes:
             _remove_half_a_line(path)
 
     def count(self, images: int) -> None:
         """Count images that were trained on."""
         self._images += images
+
+    def awaited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield batches, and count the time that passes until each is there."""
+        while True:
+            asked = time.monotonic()
+            batch = next(batches, None)
+            self._waited += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
 
     def training(self, step: int, losses: Losses, rate: float) -> str:
         """Write a line for a training step and return a short form of it to show.
@@ -55,12 +69,14 @@ class RunLog:
         }
         images, then = self._last
         now = time.monotonic()
-        speed = (self._images - images) / max(now - then, 1e-9)
-        self._last = (self._images, now)
-        self._write({"step": step, "lr": rate, "images_per_second": round(speed, 1), **values})
+        speed, waiting = (value / max(now - then, 1e-9) for value in (self._images - images, self._waited))
+        self._last, self._waited = (self._images, now), 0.0
+        told = {"step": step, "lr": rate, "images_per_second": round(speed, 1), "waiting": round(waiting, 4)}
+        self._write({**told, **values})
         shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−"}
         parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
-        return " · ".join([*parts, f"{speed:.0f} images/s"])
+        slow = f", {waiting:.0%} of the time waiting for images" if waiting > NOTED_WAITING else ""
+        return " · ".join([*parts, f"{speed:.0f} images/s{slow}"])
 
     def validation(self, step: int, evaluation: Evaluation, with_pose: bool) -> None:
         """Write a point of the learning curve, with pose errors if the network learns from labels."""

@@ -52,11 +52,13 @@ class AugmentedPixels:
         """Return the images of some rows as the network takes them."""
         pixels = self.pixels.take(rows)
         if not self.on_device:
-            return augment(pixels, self.augmentation, rng, self.size, mirror)
-        pixels = degraded(pixels, self.augmentation, rng)
+            return augment(pixels.cpu(), self.augmentation, rng, self.size, mirror)
+        if self.augmentation.low_resolution or self.augmentation.compression:
+            pixels = degraded(pixels.cpu(), self.augmentation, rng)
         height, width = pixels.shape[-2:]
         changes = drawn_changes(self.augmentation, rng, len(pixels), (height, width), self.size or height, mirror)
-        return UnchangedImages(pixels.pin_memory() if torch.cuda.is_available() else pixels, changes)
+        waits = pixels.device.type == "cpu" and torch.cuda.is_available()
+        return UnchangedImages(pixels.pin_memory() if waits else pixels, changes)
 
 
 Extra = tuple[Tensor, ...]

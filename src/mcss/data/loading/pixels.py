@@ -19,6 +19,7 @@ from jaxtyping import Int, Int64, UInt8
 from torch import Tensor
 
 from mcss.data.capture import Capture
+from mcss.data.loading.decoding import Decoder, ProcessorDecoder
 from mcss.processes import available_memory, environment, is_running
 from mcss.progress import NO_PROGRESS, Progress, say
 
@@ -30,6 +31,7 @@ SHARED = "MCSS_SHARED_IMAGES"
 
 _CHUNK = 1024
 _FOLDER = "mcss-images"
+_PROCESSORS = ProcessorDecoder()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,7 @@ class DecodedPixels:
         capture: Capture,
         rows: Int[np.ndarray, "..."],
         size: int | None = None,
-        threads: int = 2,
+        decoder: Decoder = _PROCESSORS,
         progress: Progress = NO_PROGRESS,
     ) -> "DecodedPixels":
         """Decode some rows, each once; processes within `shared_images` decode them once for all.
@@ -56,7 +58,7 @@ class DecodedPixels:
             capture: Where the images are.
             rows: Row numbers such as `Instants.rows`; -1 (a missing view) is skipped.
             size: Width and height to scale to; None keeps the capture's.
-            threads: Images decoded at a time.
+            decoder: Who decodes them.
             progress: Notified of every image.
 
         Raises:
@@ -68,9 +70,9 @@ class DecodedPixels:
         folder = os.environ.get(SHARED)
         if folder is None or not len(rows) or not Path(folder).is_dir():
             pixels = np.empty(shape, np.uint8)
-            _fill(pixels, capture, rows, size, threads, progress)
+            _fill(pixels, capture, rows, size, decoder, progress)
         else:
-            pixels = _shared(Path(folder), shape, capture, rows, size, threads, progress)
+            pixels = _shared(Path(folder), shape, capture, rows, size, decoder, progress)
         index_of = np.full(len(capture), -1, np.int64)
         index_of[rows] = np.arange(len(rows))
         decoded = cls(pixels=torch.from_numpy(pixels).permute(0, 3, 1, 2), index_of=index_of)
@@ -97,11 +99,11 @@ class StreamedPixels:
 
     capture: Capture
     size: int | None = None
-    threads: int = 2
+    decoder: Decoder = _PROCESSORS
 
     def take(self, rows: Int[np.ndarray, " n"]) -> UInt8[Tensor, "n 3 size size"]:
-        """Return the images of some rows of the capture."""
-        return torch.from_numpy(self.capture.decode(rows, self.size, self.threads)).permute(0, 3, 1, 2)
+        """Return the images of some rows of the capture, on the device of the decoder."""
+        return self.decoder.decode(self.capture, rows, self.size or self.capture.info.image_size)
 
 
 Pixels = DecodedPixels | StreamedPixels
@@ -114,7 +116,7 @@ def pixels_of(
     capture: Capture,
     rows: Int[np.ndarray, "..."],
     size: int | None = None,
-    threads: int = 2,
+    decoder: Decoder = _PROCESSORS,
     progress: Progress = NO_PROGRESS,
 ) -> Pixels:
     """Return the images of some rows, decoded once if they fit into `image_memory`, else decoded for every batch.
@@ -125,7 +127,7 @@ def pixels_of(
         capture: Where the images are.
         rows: Row numbers such as `Instants.rows`; -1 (a missing view) is skipped.
         size: Width and height to scale to; None keeps the capture's.
-        threads: Images decoded at a time.
+        decoder: Who decodes them.
         progress: Notified of every image that is decoded now.
 
     Raises:
@@ -137,7 +139,7 @@ def pixels_of(
     what = f"{count:,} images of {size}×{size} pixels need {need / 1e9:.1f} GB"
     if need <= allowed:
         try:
-            return DecodedPixels.decode(capture, rows, size, threads, progress)
+            return DecodedPixels.decode(capture, rows, size, decoder, progress)
         except _NoRoomError as error:
             say(progress, f"{what}, which {error} does not have, so every step decodes its own.")
     else:
@@ -145,7 +147,7 @@ def pixels_of(
             progress,
             f"{what} of memory and may take {allowed / 1e9:.1f} (--memory-gb), so every step decodes its own.",
         )
-    return StreamedPixels(capture, size, threads)
+    return StreamedPixels(capture, size, decoder)
 
 
 def image_memory() -> int:
@@ -205,13 +207,13 @@ def _fill(
     capture: Capture,
     rows: Int64[np.ndarray, " n"],
     size: int,
-    threads: int,
+    decoder: Decoder,
     progress: Progress,
 ) -> None:
     with progress.task("Decoding images", len(rows)) as task:
         for start in range(0, len(rows), _CHUNK):
             chunk = rows[start : start + _CHUNK]
-            pixels[start : start + len(chunk)] = capture.decode(chunk, size, threads)
+            pixels[start : start + len(chunk)] = decoder.decode(capture, chunk, size).permute(0, 2, 3, 1).cpu().numpy()
             task.advance(len(chunk))
 
 
@@ -240,7 +242,7 @@ def _shared(
     capture: Capture,
     rows: Int64[np.ndarray, " n"],
     size: int,
-    threads: int,
+    decoder: Decoder,
     progress: Progress,
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """Map the images that another process has decoded, or decode them for all; the others wait meanwhile.
@@ -252,7 +254,9 @@ def _shared(
     """
     import fcntl  # not on Windows, where nothing is shared
 
-    key = hashlib.sha256(f"{capture.uri} {capture.fingerprint} {size}".encode() + rows.tobytes()).hexdigest()[:20]
+    key = hashlib.sha256(
+        f"{capture.uri} {capture.fingerprint} {size} {decoder.name}".encode() + rows.tobytes()
+    ).hexdigest()[:20]
     path = folder / f"{key}.u8"
     with (folder / f"{key}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -260,7 +264,7 @@ def _shared(
             temporary = folder / f"{key}.part"
             _reserve(temporary, int(np.prod(shape)))
             pixels = np.memmap(temporary, np.uint8, "r+", shape=shape)
-            _fill(pixels, capture, rows, size, threads, progress)
+            _fill(pixels, capture, rows, size, decoder, progress)
             temporary.rename(path)
     # "c" for a writable view, which torch asks for; nothing writes to it.
     return np.memmap(path, np.uint8, "c", shape=shape)

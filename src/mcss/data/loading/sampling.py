@@ -80,6 +80,8 @@ class MetricPlan:
     seen: Bool[np.ndarray, "n views"]
     pools: tuple[_Pool, ...]
     """One for each subject and outfit."""
+    together: int = 1
+    """Consecutive steps that are drawn together: they show the same subject, and no two instants are too close."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +92,16 @@ class PosePlan:
     views: Int64[np.ndarray, " m"]
 
 
-def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
+def metric_plan(instants: Instants, settings: MetricSettings, together: int = 1) -> MetricPlan:
     """Prepare metric batches from `instants`.
 
     Instants that lack some views are used as far as they go: those they have come more than once, each time augmented
     differently.
+
+    Args:
+        instants: What to draw from.
+        settings: The size of a batch.
+        together: Consecutive steps that are drawn together, for devices that compare their images with each other's.
 
     Raises:
         ValueError: A subject has no instant with two views, or too few instants that are far enough apart.
@@ -104,7 +111,7 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
     least = min(settings.views, 2)
     usable = counts >= least
     settings = replace(settings, views=max(least, min(settings.views, int(counts.max(initial=0)))))
-    plans = []
+    plans, needed = [], settings.instants * together
     for subject, outfit in np.unique(np.stack([instants.subject, instants.outfit]), axis=1).T.tolist():
         name = instants.subjects[subject]
         dressed_so = (instants.subject == subject) & (instants.outfit == outfit)
@@ -116,15 +123,16 @@ def metric_plan(instants: Instants, settings: MetricSettings) -> MetricPlan:
             )
         mine = mine[np.lexsort((instants.time[mine], instants.sequence[mine]))]
         plan = _pool(mine, instants.time[mine], instants.sequence[mine], settings.min_gap)
-        if len(plan.spread) < settings.instants:
+        if len(plan.spread) < needed:
+            devices = f" of {together} devices together" if together > 1 else ""
             raise ValueError(
-                f"instants: a metric batch needs {settings.instants} instants of one subject in one outfit that are "
+                f"instants: a metric batch{devices} needs {needed} instants of one subject in one outfit that are "
                 f"min_gap = {settings.min_gap:g} s apart, but {name} has {len(mine)} instants"
                 f"{_outfit_in_words(instants, subject, outfit)}, of which at most "
-                f"{len(plan.spread)} are; set instants to at most {len(plan.spread)}, or lower min_gap"
+                f"{len(plan.spread)} are; set instants to at most {len(plan.spread) // together}, or lower min_gap"
             )
         plans.append(plan)
-    return MetricPlan(settings=settings, seen=seen, pools=tuple(plans))
+    return MetricPlan(settings=settings, seen=seen, pools=tuple(plans), together=together)
 
 
 def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
@@ -136,13 +144,16 @@ def metric_batch(plan: MetricPlan, seed: int, step: int) -> MetricBatch:
         Mitra et al., CVPR 2020, Sec. 3.1.1: one subject, so that appearance does not distinguish the images. Departure:
         one outfit too, for the same reason.
     """
-    rng = generator(seed, "metric batch", step)
-    turn, position = divmod(step, len(plan.pools))
+    draw, part = divmod(step, plan.together)
+    rng = generator(seed, "metric batch", draw)
+    turn, position = divmod(draw, len(plan.pools))
     pool = plan.pools[generator(seed, "turn of subjects", turn).permutation(len(plan.pools))[position]]
-    chosen = pool.instants[_far_apart(pool, plan.settings.instants, rng)]
+    chosen = pool.instants[_far_apart(pool, plan.settings.instants * plan.together, rng)]
     keys = np.where(plan.seen[chosen], rng.random((len(chosen), plan.seen.shape[1])), 2.0)
     order, counts = keys.argsort(axis=1), plan.seen[chosen].sum(axis=1, keepdims=True)
-    return MetricBatch(chosen, np.take_along_axis(order, np.arange(plan.settings.views) % counts, axis=1))
+    views = np.take_along_axis(order, np.arange(plan.settings.views) % counts, axis=1)
+    own = slice(part * plan.settings.instants, (part + 1) * plan.settings.instants)
+    return MetricBatch(chosen[own], views[own])
 
 
 def pose_plan(images: Bool[np.ndarray, "n views"]) -> PosePlan:
