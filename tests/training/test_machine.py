@@ -1,0 +1,90 @@
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mcss.cli import main
+from mcss.data.capture import Capture
+from mcss.data.loading.batches import Batch
+from mcss.methods.mcss import MCSS
+from mcss.methods.method import Losses
+from mcss.methods.recipe import OptimiserSettings
+from mcss.training.loop import Machine, train
+from mcss.training.metrics_log import RunLog, read_metrics
+from methods_for_tests import tiny_recipe
+
+compile_ = torch.compile
+
+
+def test_a_device_whose_memory_does_not_suffice_is_told_with_the_settings_that_need_less(
+    tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_large(*_: Any) -> Losses:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nGPU 0 has …")
+
+    monkeypatch.setattr(MCSS, "step", too_large)
+    sizes = ["--instants", "4", "--pose-images", "4", "--min-gap", "0.2", "--image-size", "32", "--variants", "0"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "mcss", "--capture", tiny_capture.uri, "--weights", "random", "--accelerator", "cpu", *sizes])
+    assert stopped.value.code == 1
+    assert " ".join(capsys.readouterr().err.split()).endswith(
+        "Error cpu: its memory does not suffice for a step of mcss at 32 pixels (CUDA out of memory. Tried to allocate "
+        "9 GiB.). Take fewer --instants and --pose-images, a smaller --image-size, or --precision bf16-mixed."
+    )
+
+
+def test_the_log_says_which_share_of_the_time_was_spent_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def slowly(seconds: float) -> Iterator[Batch]:
+        for _ in range(4):
+            clock[0] += seconds
+            yield Batch(torch.zeros(2, 3, 1, 1), (1, 2), torch.zeros(0, 17, 3), 0)
+
+    log, told = RunLog(tmp_path / "metrics.jsonl", 0, 0.0, True, lambda *_: None), []
+    for wait in (1.0, 0.0):
+        for step, batch in enumerate(log.awaited(slowly(wait)), start=1):
+            clock[0] += 3.0
+            log.count(len(batch.images))
+            if step % 2 == 0:
+                told.append(log.training(step, Losses(torch.tensor(1.0)), 0.1))
+    assert told == [
+        *["loss 1.000 · 0 images/s, 25% of the time waiting for images"] * 2,
+        *["loss 1.000 · 1 images/s"] * 2,
+    ]
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(line["waiting"], line["images_per_second"]) for line in lines] == [(0.25, 0.5)] * 2 + [(0.0, 0.7)] * 2
+
+
+def test_a_compiled_network_is_trained_saved_and_resumed_as_any_other(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
+    compiled = []
+
+    def without_code(network: torch.nn.Module, **_: Any) -> Any:
+        compiled.append(type(network).__name__)
+        return compile_(network, backend="eager")  # makes the graphs, but no machine code, which takes a minute
+
+    monkeypatch.setattr(torch, "compile", without_code)
+    settings = replace(
+        tiny_recipe("fast", MCSS, tiny_capture.uri), optimiser=OptimiserSettings(steps=4), checkpoint_every=2
+    )
+    plain = train(settings, tmp_path / "plain", machine=Machine("cpu"))
+    assert compiled == []
+    run = train(settings, tmp_path / "run", machine=Machine("cpu", compile=True))
+    assert set(compiled) == {"PoseNetwork"}
+    one, other = load_file(plain / "model.safetensors"), load_file(run / "model.safetensors")
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(other[key], value)
+    again = train(settings, run, resume=True, machine=Machine("cpu", compile=True))
+    assert all(torch.equal(value, other[key]) for key, value in load_file(again / "model.safetensors").items())
