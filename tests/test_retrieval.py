@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 from torch import Tensor
 
 import reference
+from mcss import retrieval
 from mcss.metrics import pa_mpjpe
 from mcss.retrieval import (
     EmbeddedImages,
@@ -200,6 +203,44 @@ def test_chunks_of_queries_change_nothing() -> None:
             np.testing.assert_allclose(list(vars(one).values()), list(vars(other).values()), atol=1e-9)
         assert whole.random == pytest.approx(parts.random)
     assert retrieve_instants(gallery, gallery, pairs=1) == retrieve_instants(gallery, gallery)
+
+
+def test_queries_spread_over_threads_are_counted_and_hours_are_told_beforehand(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Told:
+        done, lines = 0, ()
+
+        @contextmanager
+        def task(self, name: str, total: int, done: int = 0) -> Iterator["Told"]:
+            assert (name, total) == ("Comparing images", 72)
+            yield self
+
+        def advance(self, steps: int = 1) -> None:
+            self.done += steps
+
+        def note(self, text: str) -> None:
+            pass
+
+        def line(self, text: str) -> None:
+            assert self.done == 1, "after the first query"
+            self.lines += (text,)
+
+    gallery = images(subjects=2, frames=12, views=3)
+    alone = (
+        retrieve_poses(gallery, gallery, cross_subject=True, pairs=1, workers=1),
+        retrieve_instants(gallery, gallery, pairs=1, workers=1),
+    )
+    monkeypatch.setattr(retrieval, "TOLD_BEFOREHAND", -1.0)
+    ways = Told(), Told()
+    spread = (
+        retrieve_poses(gallery, gallery, cross_subject=True, pairs=1, workers=3, progress=ways[0]),
+        retrieve_instants(gallery, gallery, pairs=1, workers=3, progress=ways[1]),
+    )
+    assert spread == alone
+    for told in ways:
+        assert told.done == 72
+        assert told.lines == (
+            "Comparing 72 queries with 72 images takes about 0.0 h; --max-queries and --max-gallery make it less.",
+        )
 
 
 def test_neighbours_are_those_of_a_whole_stable_sort() -> None:

@@ -27,8 +27,8 @@ CHUNK_PAIRS = 16_000_000
 TOLD_BEFOREHAND = 120.0
 """A comparison that will take longer than this many seconds says so when it begins."""
 
-Scores = tuple[Tensor, Tensor, Tensor]
-"""For each query: the errors of what is found, those of the best, and the mean error of all."""
+Scores = tuple[Tensor, ...]
+"""Values of some queries, a row each."""
 
 POSE_HIT = 0.1
 """Normalised Procrustes error up to which a neighbour counts as showing the query's pose."""
@@ -264,13 +264,13 @@ def retrieve_poses(
         workers: Threads over which the queries are spread, by default as many as torch uses.
         progress: Notified of every query, and told beforehand how long a long comparison will take.
     """
-    counts = [allowed_pairs(chunk, gallery, cross_subject).sum(1) for chunk in in_chunks(queries, gallery, pairs)]
-    fewest = int(torch.cat(counts).min()) if counts else 0
-    ks = [k for k in ks if k <= fewest]
+    _, kinds = np.unique(torch.stack([queries.view, queries.subject]).numpy(), axis=1, return_index=True)
+    counts = allowed_pairs(queries.take(torch.from_numpy(kinds)), gallery, cross_subject).sum(1)
+    ks = [k for k in ks if len(counts) and k <= int(counts.min())]
     if not ks:
         return None
 
-    def scored(chunk: EmbeddedImages) -> tuple[Tensor, Tensor, Tensor]:
+    def scored(chunk: EmbeddedImages) -> Scores:  # errors of what is found, of the best, and the mean of all
         allowed = allowed_pairs(chunk, gallery, cross_subject)
         neighbours = nearest(embedding_distances(chunk.embedding, gallery.embedding), allowed, max(ks))
         errors = pair_errors(chunk, gallery)
@@ -278,16 +278,12 @@ def retrieve_poses(
         closest = errors.gather(1, nearest(errors, allowed, max(ks)))
         return found, closest, errors.masked_fill_(~allowed, 0).sum(1).div(allowed.sum(1))
 
-    workers = workers or torch.get_num_threads()
-    chunks = list(in_chunks(queries, gallery, max(1, pairs // workers)))
-    results = list(_spread(scored, chunks, workers, len(gallery), progress))
-    retrieved, best, random = zip(*results, strict=True)
-    retrieved_errors, best_errors = torch.cat(retrieved), torch.cat(best)
+    retrieved_errors, best_errors, random = _spread(scored, queries, gallery, pairs, workers, progress)
     same_pose = POSE_HIT * torso_length(queries.pose)[:, None]
     return PoseRetrieval(
         queries=len(queries),
         gallery=len(gallery),
-        random=float(torch.cat(random).mean()),
+        random=float(random.mean()),
         scores=tuple(
             ScoreAtK(
                 k=k,
@@ -303,56 +299,74 @@ def retrieve_poses(
 
 def _spread(
     scored: Callable[[EmbeddedImages], Scores],
-    chunks: Sequence[EmbeddedImages],
-    workers: int,
-    gallery: int,
+    queries: EmbeddedImages,
+    gallery: EmbeddedImages,
+    pairs: int,
+    workers: int | None,
     progress: Progress,
-) -> Iterator[Scores]:
-    """Yield the scores of all chunks in order, computed by several threads: torch leaves Python's lock to others."""
-    queries, started = sum(map(len, chunks)), time.perf_counter()
-    with progress.task("Comparing poses", queries) as task:
-        first = scored(chunks[0])
+) -> Scores:
+    """Return the scores of all queries, computed by several threads: torch leaves Python's lock to others."""
+    workers = workers or torch.get_num_threads()
+    chunks, started = list(in_chunks(queries, gallery, max(1, pairs // workers))), time.perf_counter()
+    with progress.task("Comparing images", len(queries)) as task:
+        results = [scored(chunks[0])]
+        task.advance(len(chunks[0]))
         rounds = -(-(len(chunks) - 1) // workers)
         seconds = (time.perf_counter() - started) * rounds
         if seconds > TOLD_BEFOREHAND:
             say(
                 progress,
-                f"Comparing the poses of {queries:,} queries with {gallery:,} images takes about "
-                f"{seconds / 3600:.1f} h; --max-queries and --max-gallery make it less.",
+                f"Comparing {len(queries):,} queries with {len(gallery):,} images takes about {seconds / 3600:.1f} h; "
+                "--max-queries and --max-gallery make it less.",
             )
-        task.advance(len(chunks[0]))
-        yield first
         with ThreadPoolExecutor(workers, "retrieval") as pool:
             for chunk, scores in zip(chunks[1:], pool.map(scored, chunks[1:]), strict=True):
                 task.advance(len(chunk))
-                yield scores
+                results.append(scores)
+    return tuple(torch.cat(values) for values in zip(*results, strict=True))
 
 
 def retrieve_instants(
-    queries: EmbeddedImages, gallery: EmbeddedImages, tolerance: int = 0, pairs: int = CHUNK_PAIRS
+    queries: EmbeddedImages,
+    gallery: EmbeddedImages,
+    tolerance: int = 0,
+    pairs: int = CHUNK_PAIRS,
+    workers: int | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> InstantRetrieval | None:
     """Score how often the nearest images of other views show the query's instant; this needs no labels.
 
     Queries whose instant no other view in the gallery shows are left out; None if no query remains.
+
+    Args:
+        queries: Images.
+        gallery: Images.
+        tolerance: Number of frames by which a retrieved image of the same sequence may be off.
+        pairs: Number of pairs that are scored together; it bounds memory and does not change the result.
+        workers: Threads over which the queries are spread, by default as many as torch uses.
+        progress: Notified of every query, and told beforehand how long a long comparison will take.
     """
-    parts = []
-    for chunk in in_chunks(queries, gallery, pairs):
+
+    def scored(chunk: EmbeddedImages) -> Scores:
         allowed = other_views(chunk, gallery)
         relevant = same_instant(chunk, gallery, tolerance)
         answerable = (relevant & allowed).any(1) & (allowed.sum(1) >= 5)
         if not answerable.any():
-            continue
+            return (torch.empty(0, 4, dtype=torch.float64),)
         allowed, relevant = allowed[answerable], relevant[answerable]
         neighbours = nearest(embedding_distances(chunk.embedding[answerable], gallery.embedding), allowed, 5)
         hits = relevant.gather(1, neighbours).double()
         chances = [chance_at_k(relevant, allowed, k) for k in (1, 5)]
-        parts.append(torch.stack([hits[:, 0], hits.amax(1), *chances]))
-    if not parts:
+        return (torch.stack([hits[:, 0], hits.amax(1), *chances], dim=1),)
+
+    if not len(queries):
         return None
-    scores = torch.cat(parts, dim=1)
-    hit_at_1, hit_at_5, chance_at_1, chance_at_5 = scores.mean(1).tolist()
+    (scores,) = _spread(scored, queries, gallery, pairs, workers, progress)
+    if not len(scores):
+        return None
+    hit_at_1, hit_at_5, chance_at_1, chance_at_5 = scores.mean(0).tolist()
     return InstantRetrieval(
-        queries=scores.shape[1],
+        queries=len(scores),
         gallery=len(gallery),
         tolerance=tolerance,
         hit_at_1=hit_at_1,

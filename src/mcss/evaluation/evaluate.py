@@ -251,7 +251,7 @@ def _evaluate_retrieval(
     return RetrievalEvaluation(
         all_subjects=retrieve_poses(labelled_queries, labelled, cross_subject=False, ks=KS, progress=progress),
         cross_subject=retrieve_poses(labelled_queries, labelled, cross_subject=True, ks=KS, progress=progress),
-        same_instant=retrieve_instants(queries, gallery, settings.tolerance),
+        same_instant=retrieve_instants(queries, gallery, settings.tolerance, progress=progress),
     )
 
 
