@@ -3,8 +3,9 @@
     python scripts/measure_gpu.py captures/synthetic256 runs/gpu --minutes 7
     python scripts/measure_gpu.py captures/tiny runs/try --accelerator cpu --size 64 --minutes 0.5 --steps 3
 
-First, steps of MCSS as the recipe paper+aug has them are timed in 32 bits and in bf16: how long they take, what share
-of that is spent waiting for the batch, and how much memory they need. Then MCSS and its baseline, all stages trained
+First, steps of MCSS as the recipe paper+aug has them are timed, on a GPU in 32 bits, in bf16, compiled, and with JPEGs
+that it decodes itself: how long they take, what share of that is spent waiting for the batch, and how much memory they
+need. Then MCSS and its baseline, all stages trained
 and as many steps each as fit into the remaining minutes, are trained with the labels of one subject and evaluated.
 Everything is also written to figures.json in the given folder.
 """
@@ -17,7 +18,9 @@ from pathlib import Path
 import torch
 
 from mcss.data.capture import Capture
-from mcss.data.loading.batches import prefetched
+from mcss.data.loading.batches import AugmentedPixels, prefetched
+from mcss.data.loading.decoding import GPUDecoder, decodes_alike
+from mcss.data.loading.pixels import StreamedPixels
 from mcss.evaluation.evaluate import evaluate
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.files import write_json
@@ -39,7 +42,10 @@ WARM_UP = 5
 class StepTimes:
     """How training steps went."""
 
-    precision: str
+    precision: Precision
+    compiled: bool
+    decoder: str
+    """Who decoded the images: processors or nvjpeg."""
     seconds_per_step: float
     waiting_share: float
     """Share of the time spent waiting for the next batch."""
@@ -55,8 +61,19 @@ def settings_of(method: type[Method], capture: Capture, size: int, labels: str) 
     return replace(settings, network=network, labels=labels, weights="random", validation=None)
 
 
-def timed(settings: TrainSettings, capture: Capture, machine: Machine, steps: int, out: Path) -> StepTimes:
-    """Train a few steps without keeping anything, and time them."""
+def timed(
+    settings: TrainSettings, capture: Capture, machine: Machine, steps: int, out: Path, itself: bool = False
+) -> StepTimes:
+    """Train a few steps without keeping anything, and time them.
+
+    Args:
+        settings: What is trained.
+        capture: On what.
+        machine: Where.
+        steps: Steps that are timed.
+        out: Folder of the log, if the machine has one.
+        itself: Let the GPU decode its images itself.
+    """
     fabric = machine.fabric(settings.precision, out)
     fabric.launch()
     data = TrainingData.read(settings, capture, NO_PROGRESS)
@@ -64,10 +81,16 @@ def timed(settings: TrainSettings, capture: Capture, machine: Machine, steps: in
     network = settings.method.build(settings.network, settings.weights)
     network.set_pose_statistics(data.labelled_poses(network.frame))
     network = network.to(fabric.device).to(memory_format=torch.channels_last)
-    source = data.source(settings, images_of(settings, network, capture, data.instants, data.labelled, NO_PROGRESS))
+    inputs = images_of(settings, network, capture, data.instants, data.labelled, NO_PROGRESS)
+    assert isinstance(inputs, AugmentedPixels)
+    if itself:
+        inputs = replace(inputs, pixels=StreamedPixels(capture, capture.info.image_size, GPUDecoder(fabric.device)))
+    source = data.source(settings, inputs)
     on_gpu = fabric.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
     optimiser = torch.optim.AdamW(network.parameters(), fused=on_gpu)
-    model, optimiser = fabric.setup(network, optimiser)
+    model, optimiser = fabric.setup(torch.compile(network) if machine.compile else network, optimiser)
     network.train()
     waited, images, started = 0.0, 0, time.perf_counter()
     batches = prefetched(source, range(WARM_UP + steps))
@@ -87,7 +110,10 @@ def timed(settings: TrainSettings, capture: Capture, machine: Machine, steps: in
     _finish_work(on_gpu)
     seconds = time.perf_counter() - started
     peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else None
-    return StepTimes(settings.precision, seconds / steps, waited / seconds, images / seconds, peak)
+    decoder = "nvjpeg" if itself else "processors"
+    return StepTimes(
+        settings.precision, machine.compile, decoder, seconds / steps, waited / seconds, images / seconds, peak
+    )
 
 
 def _finish_work(on_gpu: bool) -> None:
@@ -126,16 +152,23 @@ def main() -> None:
     capture, machine = Capture.open(given.capture), Machine(given.accelerator)
     name = "CPU" if given.accelerator == "cpu" or not torch.cuda.is_available() else torch.cuda.get_device_name()
     print(f"{name}, torch {torch.__version__}, {given.size} px")
-    precisions: tuple[Precision, ...] = ("32-true",) if name == "CPU" else ("32-true", "bf16-mixed")
+    base = settings_of(MCSS, capture, given.size, given.labels)
+    ways: list[tuple[Precision, bool, bool]] = [("32-true", False, False)]
+    if name != "CPU":
+        ways += [("bf16-mixed", False, False), ("bf16-mixed", True, False)]
+        if decodes_alike(GPUDecoder(torch.device("cuda", 0)), capture, capture.info.image_size):
+            ways.append(("bf16-mixed", False, True))
     measured = []
-    for precision in precisions:
-        settings = replace(settings_of(MCSS, capture, given.size, given.labels), precision=precision)
-        times = timed(settings, capture, machine, given.steps, given.out)
+    for precision, compiled, itself in ways:
+        at = replace(machine, compile=compiled)
+        times = timed(replace(base, precision=precision), capture, at, given.steps, given.out, itself)
         measured.append(times)
         peak = "" if times.peak_gb is None else f", {times.peak_gb:.1f} GB at most"
+        way = f"{precision}{', compiled' if compiled else ''}, decoded by {times.decoder}"
         print(
-            f"{precision}: {1000 * times.seconds_per_step:.1f} ms a step, {times.images_per_second:.0f} images a "
-            f"second, {100 * times.waiting_share:.1f} % spent waiting{peak}"
+            f"{way}: {1000 * times.seconds_per_step:.1f} ms a step, {times.images_per_second:.0f} images a second, "
+            f"{100 * times.waiting_share:.1f} % spent waiting{peak}",
+            flush=True,
         )
     fastest = min(measured, key=lambda times: times.seconds_per_step)
     left = 60 * given.minutes - (time.perf_counter() - started)
@@ -143,9 +176,9 @@ def main() -> None:
     steps = max(1, int(0.75 * left / (2 * fastest.seconds_per_step)))
     print(f"{steps} steps of each method fit")
     errors = {}
+    machine = replace(machine, compile=fastest.compiled)
     for method in (MCSS, Supervised):
-        precision = next(each for each in precisions if each == fastest.precision)
-        errors[method.name] = compared(method, capture, machine, given.out, given, steps, precision)
+        errors[method.name] = compared(method, capture, machine, given.out, given, steps, fastest.precision)
         print(method.name, ", ".join(f"{measure} {value:.1f} mm" for measure, value in errors[method.name].items()))
     figures = {
         "device": name,
