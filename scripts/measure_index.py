@@ -1,6 +1,6 @@
-"""Measure an index of ten million rows: building, adding to it and searching it, to docs/results/index_10m.json.
+"""Measure a large index: building, adding to it and searching it, to docs/results/index_10m.json for ten million rows.
 
-    python scripts/measure_index.py CAPTURE [--rows 10000000] [--minutes 10]
+    python scripts/measure_index.py CAPTURE --rows 10000000 [--minutes 10]
 
 The vectors are made of the embeddings of a capture as in `benchmarks/searching.py`. Everything is done in stages in a
 folder of its own, and the same command goes on with the next stage; stages are named in the results, each with its
@@ -169,13 +169,18 @@ def main() -> None:
     """Do one stage after another, each in a process of its own."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("capture")
-    parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--base", type=int, default=4000, help="embeddings from which the vectors are made")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--base", type=int, default=2000, help="embeddings from which the vectors are made")
     parser.add_argument("--minutes", type=float, default=10.0, help="begin no stage after that")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "index-10m")
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "index_10m.json")
+    parser.add_argument(
+        "--work", type=Path, help="folder of the index, by default runs/index-…m; a row takes about 1 KB"
+    )
+    parser.add_argument("--json", type=Path, help="by default docs/results/index_…m.json")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    millions = f"{given.rows // MILLION}m"
+    given.work = given.work or ROOT / "runs" / f"index-{millions}"
+    given.json = given.json or ROOT / "docs" / "results" / f"index_{millions}.json"
     given.work.mkdir(parents=True, exist_ok=True)
     kept = given.work / "stages"
     kept.mkdir(exist_ok=True)

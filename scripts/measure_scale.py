@@ -4,7 +4,7 @@
 
 The costs of a row are measured: decoding, cropping and writing of images from a video of 1000 × 1000 pixels; reading
 and embedding images of the capture with the shipped weights, on one processor core; bytes of the capture. Those of the
-index come from docs/results/index_10m.json. Everything else follows from them and from the prices below, which are
+index come from the largest that `scripts/measure_index.py` has measured. Everything else follows from them and from the prices below, which are
 assumptions.
 """
 
@@ -102,7 +102,8 @@ def embedding(capture: Capture, images: int = 256) -> float:
 
 def measured(capture: Capture) -> Costs:
     """Measure what an image costs."""
-    index: dict[str, Any] = json.loads((RESULTS / "index_10m.json").read_text())
+    known: list[dict[str, Any]] = [json.loads(path.read_text()) for path in RESULTS.glob("index_*m.json")]
+    index = max(known, key=lambda told: told["rows"])
     rows = index["rows"]
     return Costs(
         import_s=importing(),
