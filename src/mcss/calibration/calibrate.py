@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from mcss.calibration.adjustment import Adjusted, AdjustmentSettings, adjusted, from_rays
+from mcss.calibration.adjustment import Adjusted, AdjustmentSettings, adjusted, from_rays, with_joints
 from mcss.calibration.faults import Fault, agreeing_share, fault_of, moved
 from mcss.calibration.placement import LEAST_POINTS, placed
 from mcss.calibration.rig import Rig, guessed_intrinsics
@@ -26,6 +26,9 @@ GUESSED_FOCAL = 1.0
 
 OTHER_FOCALS = (0.35, 0.5, 0.7, 1.4, 2.0, 2.8)
 """Other focal lengths that are tried where cameras do not fit together, as multiples of the first."""
+
+TRIAL_INSTANTS = 100
+"""Instants with which it is tried which views agree."""
 
 FEW_INSTANTS = 40
 """Instants with which they are tried."""
@@ -338,29 +341,34 @@ def _agreeing(
     out without which the others stand firm and agree best. More than half of the views must remain, since any few
     can be made to agree.
     """
+    few = np.unique(np.linspace(0, len(some) - 1, TRIAL_INSTANTS).astype(int))
 
-    def quality(found: Adjusted, own: Sightings) -> tuple[bool, bool, float]:
-        still = not _moved(found.scene.rig, found.scene.joints, own, time, names)
+    def tried(views: list[int]) -> tuple[tuple[bool, bool, float], Adjusted]:
+        own = some.take(few).taken(views)
+        found = _found(rig.taken(views), own)
         agrees = bool(_shares(found, own).min() >= WEAK_SHARE)
-        return still, agrees, -found.cost / max(float((own.weight > 0).sum()), 1.0)
+        still = agrees and not _moved(found.scene.rig, found.scene.joints, own, time[few], [names[i] for i in few])
+        return (still, agrees, -found.cost / max(float((own.weight > 0).sum()), 1.0)), found
 
     kept = list(range(len(rig)))
     faults: list[tuple[int, Adjusted]] = []
-    result = _found(rig, some)
-    now = quality(result, some)
+    now, result = tried(kept)
     while not all(now[:2]) and 2 * (len(kept) - 1) > len(rig):
-        trials: list[tuple[tuple[bool, bool, float], int, Adjusted]] = []
-        for v in kept:
-            rest = [w for w in kept if w != v]
-            found = _found(rig.taken(rest), some.taken(rest))
-            trials.append((quality(found, some.taken(rest)), v, found))
-        best, out, found = max(trials, key=lambda trial: trial[0])
+        trials = [(*tried([w for w in kept if w != v]), v) for v in kept]
+        best, found, out = max(trials, key=lambda trial: trial[0])
         if best <= now:
             break
         kept = [w for w in kept if w != out]
         faults.append((out, found))
-        result, now = found, best
-    named = tuple(fault_of(rig, out, found.scene.joints, some, time, sequence, names) for out, found in faults)
+        now, result = best, found
+    named = tuple(
+        fault_of(rig, out, found.scene.joints, some.take(few), time[few], sequence[few], [names[i] for i in few])
+        for out, found in faults
+    )
+    if len(few) < len(some):
+        own = some.taken(kept)
+        joints = with_joints(result.scene.rig, own, AdjustmentSettings()).scene
+        result = adjusted(joints, own, AdjustmentSettings())
     return kept, named, result
 
 

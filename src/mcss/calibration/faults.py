@@ -21,6 +21,9 @@ BETTER = 0.2
 PARTS = 6
 """Stretches of a recording in which a camera is placed anew, to see whether it was moved."""
 
+FEW_TRIES = 200
+"""Guesses for a camera before joints that other views agree on; fewer than for the first guess of all."""
+
 MOVED = 3.0
 """Degrees, or per cent of the distance to the person, by which a camera that was moved stands elsewhere."""
 
@@ -70,9 +73,9 @@ def fault_of(
     name = rig.views[v]
     rays = np.nan_to_num(rig.rays(sightings.pixels))[:, v]
     clear = sightings.weight[:, v] >= CLEAR
-    share = camera_before(joints, rays, clear)[2]
+    share = camera_before(joints, rays, clear, FEW_TRIES)[2]
     wide = rays * [-1.0, 1.0]
-    mirrored = camera_before(joints, wide[:, OTHER_SIDE], clear[:, OTHER_SIDE])[2]
+    mirrored = camera_before(joints, wide[:, OTHER_SIDE], clear[:, OTHER_SIDE], FEW_TRIES)[2]
     shift, shifted = _best_shift(joints, rays, clear, time, sequence)
     change = _largest_change(joints, rays, clear)
     word = "later" if shift > 0 else "earlier"
@@ -113,7 +116,7 @@ def _largest_change(
 ) -> _Change | None:
     """Place a camera anew in each stretch of the recording; None if it stands where it stood, as far as can be told."""
     stretches = [part for part in np.array_split(np.arange(len(joints)), PARTS) if clear[part].sum() >= LEAST_POINTS]
-    placed = [camera_before(joints[part], rays[part], clear[part]) for part in stretches]
+    placed = [camera_before(joints[part], rays[part], clear[part], FEW_TRIES) for part in stretches]
     changes = []
     for part, (turn, shift, _), (turn_before, shift_before, _) in zip(stretches[1:], placed[1:], placed, strict=False):
         changes.append((*_between(turn, shift, turn_before, shift_before), int(part[0])))
@@ -156,7 +159,7 @@ def _best_shift(
         inside &= sequence[index] == sequence
         if images and inside.sum() > 10:
             use = clear[index] & inside[:, None]
-            found.append((float(images * step), camera_before(joints, rays[index], use)[2]))
+            found.append((float(images * step), camera_before(joints, rays[index], use, FEW_TRIES)[2]))
     return max(found, key=lambda pair: pair[1])
 
 
@@ -178,7 +181,7 @@ def moved(
         now = float(np.nanmean(share[part]))
         if now + BETTER >= 1:
             continue
-        turn, shift, _ = camera_before(joints[part], rays[part], clear[part])
+        turn, shift, _ = camera_before(joints[part], rays[part], clear[part], FEW_TRIES)
         there = replace(
             rig,
             rotation=np.concatenate([rig.rotation[:v], turn[None], rig.rotation[v + 1 :]]),

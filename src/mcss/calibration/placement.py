@@ -17,7 +17,7 @@ CLEAR = 0.5
 LEAST_POINTS = 60
 """Number of joints, over all instants, that two views must share."""
 
-MOST_POINTS = 4000
+MOST_POINTS = 1500
 """More joints than these do not make a better first guess."""
 
 NEAR = 0.12
@@ -112,7 +112,10 @@ def before_camera(
 
 
 def camera_before(
-    body: Float64[np.ndarray, "n joints 3"], rays: Float64[np.ndarray, "n joints 2"], use: Bool[np.ndarray, "n joints"]
+    body: Float64[np.ndarray, "n joints 3"],
+    rays: Float64[np.ndarray, "n joints 2"],
+    use: Bool[np.ndarray, "n joints"],
+    tries: int = TRIES,
 ) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, " 3"], float]:
     """Place a camera by the rays along which it sees known joints; also the share of joints that agree with it."""
     if use.sum() < LEAST_POINTS:
@@ -127,7 +130,7 @@ def camera_before(
         seen[chosen],
         np.eye(3),
         None,
-        iterationsCount=TRIES,
+        iterationsCount=tries,
         reprojectionError=near,
         flags=cv2.SOLVEPNP_SQPNP,
     )
