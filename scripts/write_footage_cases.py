@@ -68,6 +68,7 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("BVH: spaces and a common word in names (Rocketbox)", "a name runs to the end of its line", LABELS,
      ("names_of_bvh",)),
     ("CSV: semicolons, decimal commas, tabs, sep=, capitals, UTF-16", "read", LABELS, ("csv_of_semicolons",)),
+    ("CSV and TSV of Vicon Nexus, OptiTrack Motive, Qualisys", "read as exported", LABELS, ("exports_of",)),
     ("CSV: frames from 1", "taken as from 0, with a note and the way out", LABELS, ("frames_that_begin",)),
     ("9999999 or -16512 for lost markers", "no label; told with their count", LABELS, ("codes_for_lost",)),
     ("Own predictions as labels (CSV, NPZ, TRC, BVH)", "read, the root at 0, 0, 0 included", LABELS,
@@ -76,6 +77,8 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("freemocap", "anipose", "deeplabcut")),
     ("2D keypoints of COCO tools, MMPose, OpenPose, DeepLabCut", "joints for --points, boxes for --boxes", KEYPOINTS,
      ("a_folder_of_openpose", "coco_results", "mmpose_and", "keypoints_that", "keypoints_give")),
+    ("HDF5 of DeepLabCut: 2D, 3D, several individuals", "read by name, without unpickling; the largest individual",
+     KEYPOINTS, ("the_hdf5", "of_several", "the_fixed", "points_in_3d", "names_are_read", "hdf5_of_other")),
     ("Transparent images with an EXIF orientation", "turned, and laid on grey", IMAGES, ("a_transparent_image",)),
 )  # fmt: skip
 

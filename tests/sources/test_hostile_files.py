@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from filming import film
 
+from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.data.formats.pose_files import READERS, read_pose_file
 from mcss.errors import SourceError, damage_as
 from mcss.files import checked_member
 from mcss.progress import NO_PROGRESS
 from mcss.sources.aist.annotations import read_cameras
 from mcss.sources.aspset import read_camera
-from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.sources.human36m.annotations import mask_boxes
 from mcss.sources.human36m.metadata import read_metadata
 from mcss.sources.mpi_inf_3dhp.annotations import read_annotation

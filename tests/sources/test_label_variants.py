@@ -303,6 +303,59 @@ def test_deeplabcut_tables_in_3d_are_labels(tmp_path: Path) -> None:
     checked(tmp_path / "poses.csv", poses)
 
 
+def written(path: Path, lines: list[str], samples: list[str]) -> Path:
+    path.write_text("\r\n".join([*lines, *samples]) + "\r\n")
+    return path
+
+
+def test_exports_of_vicon_motive_and_qualisys_are_labels(tmp_path: Path, plain: tuple[str, RecordingLabels]) -> None:
+    values = markers()
+    names = list(POSE2SIM)
+    mm = [",".join(f"{v:.3f}" for v in 1000 * sample.ravel()) for sample in values]
+    vicon = [
+        *("Trajectories", "25", ",," + ",".join(f"Ann:{name},," for name in names)),
+        *("Frame,Sub Frame," + ",".join(["X,Y,Z"] * len(names)), ",," + ",".join(["mm"] * 3 * len(names))),
+    ]
+    lines = [f"{101 + i},0,{sample}" for i, sample in enumerate(mm)]
+    after = ["", "Model Outputs", "25", ",,Ann:Angle,,", "Frame,Sub Frame,X,Y,Z", ",,deg,deg,deg", "101,0,1,2,3"]
+    same(written(tmp_path / "poses.csv", vicon, [*lines, *after]), plain)
+
+    twice = [name for name in names for _ in "xyz"]
+    motive = [
+        "Format Version,1.23,Take Name,Take 1,Export Frame Rate,25.0,Length Units,Meters,Coordinate Space,Global",
+        "",
+        ",Type,Rigid Body,Rigid Body,Rigid Body," + ",".join(["Marker"] * len(twice)),
+        ",Name,Board,Board,Board," + ",".join(f"Ann:{name}" for name in twice),
+        ",ID,A,A,A," + ",".join(["B"] * len(twice)),
+        ",,Rotation,Rotation,Rotation," + ",".join(["Position"] * len(twice)),
+        "Frame,Time (Seconds),X,Y,Z," + ",".join(["X,Y,Z"] * len(names)),
+    ]
+    metres = [",".join(f"{v:.6f}" for v in sample.ravel()) for sample in values]
+    lines = [f"{i},{i / 25:.6f},0,0,0,{sample}" for i, sample in enumerate(metres)]
+    same(written(tmp_path / "poses.csv", motive, lines), plain)
+
+    qualisys = [
+        *(f"NO_OF_FRAMES\t{COUNT}", f"NO_OF_MARKERS\t{len(names)}", "FREQUENCY\t25", "DATA_INCLUDED\t3D"),
+        "MARKER_NAMES\t" + "\t".join(names),
+    ]
+    tabs = [sample.replace(",", "\t") for sample in mm]
+    same(written(tmp_path / "poses.tsv", qualisys, tabs), plain)
+    header = "Frame\tTime\t" + "\t".join(f"{name} {axis}" for name in names for axis in "XYZ")
+    numbered = [f"{1 + i}\t{i / 25:.5f}\t{sample}" for i, sample in enumerate(tabs)]
+    same(written(tmp_path / "poses.tsv", [*qualisys, header], numbered), plain)
+
+
+def test_exports_of_capture_systems_that_lack_lines_are_refused_by_name(tmp_path: Path) -> None:
+    for text, expected in (
+        ("Trajectories\n100\n1,0,3\n", "expected Vicon's lines Trajectories, rate, names, Frame, units"),
+        ("Format Version,1.2\n,Name,a\n", "expected Motive's lines Name and Frame"),
+        ("NO_OF_FRAMES\t1\nMARKER_NAMES\ta\n1\t2\t3\n", "expected Qualisys' line FREQUENCY"),
+    ):
+        (tmp_path / "poses.csv").write_text(text)
+        with pytest.raises(SourceError, match=expected):
+            read_pose_file(tmp_path / "poses.csv")
+
+
 def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "poses.csv").write_text("frame,a.x,a.y,a.z,a.x\n0,1,2,3,4\n")
     with pytest.raises(SourceError, match="each once"):

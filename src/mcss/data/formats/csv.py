@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
+from mcss.data.formats.capture_systems import read_system_table
 from mcss.data.formats.trajectories import Trajectories, read_text, to_number, trajectories
 from mcss.errors import SourceError
 from mcss.files import write_text
@@ -80,12 +81,17 @@ def read_csv(path: Path) -> Trajectories:
 
     ``frame`` is the number of an image of the videos, counted from 0; ``time`` is in seconds from their first image.
     Not every image needs a line; points whose cells are empty are missing. Capitals do not matter in these names, and
-    the axis may follow an underscore or a space.
+    the axis may follow an underscore or a space. Exports of Vicon, Motive and Qualisys are read as they are.
 
     Raises:
         SourceError: A column is missing, or a line is not as expected.
     """
-    table = _with_one_header(read_csv_table(path))
+    table = read_csv_table(path)
+    lines = [(1, table.header), *((row.line, row.cells) for row in table.rows)]
+    exported = read_system_table(path, lines, any(row.delimiter != "," for row in table.rows))
+    if exported is not None:
+        return exported
+    table = _with_one_header(table)
     header = tuple(map(_column_name, table.header))
     clock = next((name for name in ("time", "frame") if name in header), None)
     notes = []

@@ -20,6 +20,7 @@ READERS = {
     ".trc": read_trc,
     ".bvh": read_bvh,
     ".csv": read_csv,
+    ".tsv": read_csv,
     ".npz": read_npz,
     ".npy": read_npy,
     ".h5": read_deeplabcut_poses,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
+from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.errors import SourceError, damage_as
 from mcss.files import checked_member
 from mcss.skeletons import HUMAN36M_32
-from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.sources.pickles import load_arrays, number_array
 from mcss.sources.rows import check_height
 

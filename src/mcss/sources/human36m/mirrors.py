@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.data.schema import Frame
 from mcss.errors import ImageError, SourceError, damage_as, reason
 from mcss.images import read_image
 from mcss.skeletons import HUMAN36M_32, ROOT
 from mcss.sources.assembly import Note
 from mcss.sources.distorted_camera import DistortedCamera
-from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.sources.human36m.annotations import JOINTS_32, SILHOUETTE, Poses
 from mcss.sources.human36m.faults import SHIFTED, boxes_shifted_back, shifted_back
 from mcss.sources.human36m.metadata import ListedSequence, Metadata

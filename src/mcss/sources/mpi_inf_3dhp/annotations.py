@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from mcss.data.cameras import Camera, are_rotations
+from mcss.data.formats.hdf5 import opened_hdf5
 from mcss.errors import SourceError, damage_as
 from mcss.skeletons import JOINTS
-from mcss.data.formats.hdf5 import opened_hdf5
 
 JOINTS_28 = (
     "spine3",
