@@ -1,6 +1,8 @@
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,7 @@ from mcss.data.capture import Capture
 from mcss.data.loading.batches import Batch
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Losses
-from mcss.methods.recipe import OptimiserSettings
-from mcss.training.loop import Machine, train
 from mcss.training.metrics_log import RunLog, read_metrics
-from methods_for_tests import tiny_recipe
-
-compile_ = torch.compile
 
 
 def test_a_device_whose_memory_does_not_suffice_is_told_with_the_settings_that_need_less(
@@ -64,27 +61,34 @@ def test_the_log_says_which_share_of_the_time_was_spent_waiting(
     assert [(line["waiting"], line["images_per_second"]) for line in lines] == [(0.25, 0.5)] * 2 + [(0.0, 0.7)] * 2
 
 
-def test_a_compiled_network_is_trained_saved_and_resumed_as_any_other(
-    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MCSS_CACHE", str(tmp_path / "cache"))
-    compiled = []
+COMPILING = """
+import sys, torch
+from mcss.cli import main
 
-    def without_code(network: torch.nn.Module, **_: Any) -> Any:
-        compiled.append(type(network).__name__)
-        return compile_(network, backend="eager")  # makes the graphs, but no machine code, which takes a minute
+with_code = torch.compile
+torch.compile = lambda network, **_: print("compiled") or with_code(network, backend="eager")
+main([*sys.argv[1:], "--out", "plain"])
+main([*sys.argv[1:], "--out", "run", "--compile"])
+main([*sys.argv[1:], "--out", "run", "--compile", "--resume"])
+"""
+"""Trains with graphs, but without machine code, which takes a minute; in a process without the checks of types, which
+torch.compile does not understand."""
 
-    monkeypatch.setattr(torch, "compile", without_code)
-    settings = replace(
-        tiny_recipe("fast", MCSS, tiny_capture.uri), optimiser=OptimiserSettings(steps=4), checkpoint_every=2
-    )
-    plain = train(settings, tmp_path / "plain", machine=Machine("cpu"))
-    assert compiled == []
-    run = train(settings, tmp_path / "run", machine=Machine("cpu", compile=True))
-    assert set(compiled) == {"PoseNetwork"}
-    one, other = load_file(plain / "model.safetensors"), load_file(run / "model.safetensors")
-    assert one.keys() == other.keys()
-    for key, value in one.items():
-        torch.testing.assert_close(other[key], value)
-    again = train(settings, run, resume=True, machine=Machine("cpu", compile=True))
-    assert all(torch.equal(value, other[key]) for key, value in load_file(again / "model.safetensors").items())
+
+@pytest.mark.slow
+def test_a_compiled_network_is_trained_saved_and_resumed_as_any_other(tiny_capture: Capture, tmp_path: Path) -> None:
+    options = [
+        "train", "mcss", "--capture", tiny_capture.uri, "--recipe", "paper", "--weights", "random", "--image-size",
+        "32", "--instants", "4", "--min-gap", "0.2", "--pose-images", "4", "--steps", "2", "--accelerator", "cpu",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILING, *options],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "compiled" in done.stdout
+    plain, compiled = (load_file(tmp_path / run / "model.safetensors") for run in ("plain", "run"))
+    assert plain.keys() == compiled.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(compiled[key], value)
