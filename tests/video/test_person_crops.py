@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from filming import Room, write_video
 
+from mcss.images import decode_jpeg
 from mcss.video import person_crops as views
-from mcss.video.crops import CropSettings
+from mcss.video import waiting
+from mcss.video.crops import CropSettings, EncodedCrop
 from mcss.video.person_crops import ViewCrops, ViewToCrop
 from mcss.video.reading.decoding import VideoFile, decoded_frames, keyframes, pictures_of, probe
 from mcss.video.reading.display import Orientation, Picture
 from mcss.video.reading.yuv import YuvImage, yuv_of
-from mcss.video.spool import SurroundingsSpool, surroundings
+from mcss.video.spool import CropSpool, surroundings
 
 ROOM = Room(width=320, height=240, count=60, bystander=False)
 
@@ -75,22 +77,38 @@ def test_surroundings_that_overlap_are_one_square() -> None:
 
 def test_a_kept_region_gives_the_crop_of_the_image_itself_or_says_that_it_does_not_hold_it() -> None:
     image = yuv_of(frame_of(image_of(1280, 960), "yuv420p"))
-    spool = SurroundingsSpool(64, 1.15, 1280, 960)
+    spool = CropSpool(CropSettings(64), 1280, 960)
     boxes = np.array([[500, 200, 640, 600]], np.float64)
     spool.append(image, surroundings(boxes, 1.15))
     spool.append(image, [])
     held = np.array([340, 170, 800, 630])
     for index in (0, 1):
-        kept = spool.part_with(index, held)
+        kept = spool.crop(index, held)
         assert kept is not None
-        assert (kept[1] == held).all()
-        crop, box = kept[0].crop(kept[1], 64)
-        assert np.abs(crop.astype(int) - expected(image_of(1280, 960), box, 64)).mean() < 4
-    moved = spool.part_with(0, held - 40)
+        assert np.abs(np.array(kept.box) - held).max() <= 5  # to whole pixels of the scaled planes
+        truth = expected(image_of(1280, 960), tuple(map(int, kept.box)), 64)
+        assert np.abs(kept.pixels.astype(int) - truth).mean() < 4
+    moved = spool.crop(0, held - 40)
     assert moved is not None
-    assert held[0] - 40 < moved[1][0] < held[0] - 30  # inside the region again
-    assert spool.part_with(0, held + 300) is None
-    assert spool.part_with(0, np.array([500, 300, 520, 320])) is None  # the crop would be blurred
+    assert held[0] - 40 < moved.box[0] < held[0] - 30  # inside the region again
+    assert spool.crop(0, held + 300) is None
+    assert spool.crop(0, np.array([500, 300, 520, 320])) is None  # the crop would be blurred
+    spool.close()
+
+
+def test_a_crop_that_was_cut_early_is_used_if_its_box_turns_out_to_be_right() -> None:
+    image = yuv_of(frame_of(image_of(1280, 960), "yuv420p"))
+    spool = CropSpool(CropSettings(64, quality=80), 1280, 960)
+    box = np.array([340, 170, 800, 630])
+    spool.append(image, [])
+    spool.append_crop(image, box)
+    kept = spool.crop(1, box + 4)
+    assert isinstance(kept, EncodedCrop)
+    assert kept.encoded(80) is kept.data
+    assert kept.encoded(50) != kept.data
+    truth = expected(image_of(1280, 960), tuple(map(int, kept.box)), 64)
+    assert np.abs(kept.pixels.astype(int) - truth).mean() < 4
+    assert spool.crop(1, box + 5) is None  # a hundredth of 460 pixels is less
     spool.close()
 
 
@@ -169,13 +187,37 @@ def test_regions_that_were_not_kept_are_decoded_again_and_give_the_same_crops(
 ) -> None:
     found = looked_at(video, Decoded(), monkeypatch)
     kept = list(found.crops(60, lambda text: None))
-    monkeypatch.setattr(SurroundingsSpool, "part_with", lambda spool, index, crop_box: None)
+    monkeypatch.setattr(CropSpool, "crop", lambda spool, index, crop_box: None)
     again = list(found.crops(60, lambda text: None))
     assert found.decoded_again == 60
     for a, b in zip(kept, again, strict=True):
         assert np.abs(np.subtract(a.box, b.box)).max() <= 0.03 * (a.box[2] - a.box[0]) + 2
         if a.box == b.box:
-            assert np.abs(a.pixels.astype(int) - b.pixels).mean() < 4
+            assert np.abs(a.pixels.astype(int) - decode_jpeg(b.encoded(90))).mean() < 4
+    found.close()
+
+
+def test_crops_are_cut_early_where_only_one_person_may_be_meant_and_have_the_boxes_of_the_whole_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "cam.mp4", Room(width=320, height=240, count=90, bystander=False).images())
+    cut: list[tuple[int, ...]] = []
+
+    def counted(spool: CropSpool, image: YuvImage, crop_box: np.ndarray) -> None:
+        cut.append(tuple(crop_box.tolist()))
+        append_crop(spool, image, crop_box)
+
+    append_crop = CropSpool.append_crop
+    monkeypatch.setattr(CropSpool, "append_crop", counted)
+    monkeypatch.setattr(waiting, "BLOCK", 0.1)
+    found = looked_at(path, Decoded(), monkeypatch)
+    crops = list(found.crops(len(found), lambda text: None))
+    early = [isinstance(crop, EncodedCrop) for crop in crops]
+    assert sum(early) == len(cut)
+    assert sum(early) > 60
+    assert found.decoded_again == 0
+    wanted = {tuple(box) for box in found._crop_boxes.tolist()}
+    assert set(cut) <= wanted
     found.close()
 
 

@@ -10,7 +10,8 @@ from mcss.video.background import empty_scene
 from mcss.video.boxes import interpolated_boxes, overlaps, steady_crop_boxes
 from mcss.video.detectors import Detections
 from mcss.video.people import MotionDetector, ViewTracker, ViewTracks
-from mcss.video.tracking import PersonTrack, PersonTracker
+from mcss.video.tracking import PersonTracker
+from mcss.video.tracks import PersonTrack
 
 RED, BLUE, GREEN = (200, 40, 40), (40, 60, 200), (40, 160, 60)
 People = dict[tuple[int, int, int], tuple[float, float]]
@@ -20,7 +21,13 @@ People = dict[tuple[int, int, int], tuple[float, float]]
 def tracked(
     seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bool] = lambda *_: False
 ) -> list[PersonTrack]:
-    """PersonTrack people who are drawn as boxes, with a detector that finds all but the hidden ones."""
+    """Track people who are drawn as boxes, with a detector that finds all but the hidden ones."""
+    return tracker_of(seen, hidden).tracks()
+
+
+def tracker_of(
+    seen: list[People], hidden: Callable[[int, tuple[int, int, int]], bool] = lambda *_: False
+) -> PersonTracker:
     tracker = PersonTracker(RATE, in_pieces=False)
     for i, people in enumerate(seen):
         image = np.full((120, 320, 3), 128, np.uint8)
@@ -31,7 +38,7 @@ def tracked(
                 cv2.rectangle(image, box[:2].astype(int).tolist(), box[2:].astype(int).tolist(), colour, -1)
                 boxes.append(box)
         tracker.update(image, Detections.from_lists(boxes, [0.9] * len(boxes)))
-    return tracker.tracks()
+    return tracker
 
 
 def middles(track: PersonTrack, count: int) -> np.ndarray:
@@ -47,6 +54,26 @@ def test_two_people_who_cross_keep_their_tracks_though_one_is_hidden_for_a_while
         x = middles(track, 50)
         np.testing.assert_allclose(x[track.over(50)[:, 0] > 0], (start + speed * np.arange(50))[np.isfinite(x)])
     assert np.isnan(middles(tracks[1], 50)).sum() == 9
+
+
+def test_somebody_is_the_only_person_while_nobody_was_seen_who_is_half_as_likely_to_be_wanted() -> None:
+    def people(i: int) -> People:
+        passer_by: People = {GREEN: (160, 62)} if 20 <= i < 30 else {}
+        return {RED: (40 + 2 * i, 60), **passer_by, **({BLUE: (310 - 2 * i, 62)} if i >= 40 else {})}
+
+    tracker = tracker_of([people(i) for i in range(100)])
+    boxes = tracker.only_person(10, 39)
+    assert boxes is not None
+    np.testing.assert_array_equal(boxes, [[30 + 2 * i, 30, 50 + 2 * i, 90] for i in range(10, 40)])
+    assert tracker.only_person(10, 40) is None  # BLUE came
+    assert tracker_of([{}] * 5).only_person(0, 4) is None
+
+
+def test_nobody_is_the_only_person_where_they_were_not_seen() -> None:
+    tracker = tracker_of([{RED: (40 + 2 * i, 60)} for i in range(50)], lambda i, _: i == 30)
+    assert tracker.only_person(20, 29) is not None
+    assert tracker.only_person(25, 31) is None
+    assert tracker.only_person(45, 50) is None  # image 50 has not been examined yet
 
 
 def test_two_people_in_the_same_clothes_are_told_apart_by_how_they_walk() -> None:

@@ -10,10 +10,9 @@ from jaxtyping import Float, Float64, Int64
 from mcss.data.cameras import Camera
 from mcss.data.schema import Frame
 from mcss.errors import SourceError
-from mcss.images import encode_jpeg
 from mcss.skeletons import HEIGHTS_MM, body_heights
 from mcss.sources.assembly import Note, SourceSequence
-from mcss.video.crops import Crop
+from mcss.video.crops import Crop, EncodedCrop
 from mcss.video.reading.decoding import decoded_count
 
 
@@ -38,7 +37,7 @@ class SequenceView:
     """A camera's crops of a sequence."""
 
     name: str
-    crops: Iterator[Crop | None]
+    crops: Iterator[Crop | EncodedCrop | None]
     """A crop for each instant, None for an instant that this view leaves out; may end early."""
     camera: Camera | None = None
     check_end: Callable[[], None] = lambda: None
@@ -68,7 +67,7 @@ def multi_view_rows(
     open_views = list(views)
     for index, frame_number in enumerate(instants.frame_numbers.tolist()):
         pose = None if instants.poses is None else instants.poses[index]
-        crops: list[tuple[SequenceView, Crop | None]] = []
+        crops: list[tuple[SequenceView, Crop | EncodedCrop | None]] = []
         for view in tuple(open_views):
             try:
                 crops.append((view, next(view.crops)))
@@ -86,7 +85,7 @@ def multi_view_rows(
                     frame=frame_number,
                     time=frame_number / instants.rate if instants.times is None else float(instants.times[index]),
                     view=view.name,
-                    image=encode_jpeg(crop.pixels, quality),
+                    image=crop.encoded(quality),
                     box=crop.box,
                     pose=None if pose is None or not np.isfinite(pose).all() else pose,
                     camera=view.camera,

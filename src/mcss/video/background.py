@@ -131,7 +131,13 @@ class Foreground:
         hueless &= _chroma(now) < HUELESS
         if not self._no_colours:
             hueless &= _between(sure)
-        return hueless & ~_texture_kept(now, self._scene) if hueless.any() else hueless
+        if not hueless.any():
+            return hueless
+        rows, columns = np.flatnonzero(hueless.any(axis=1)), np.flatnonzero(hueless.any(axis=0))
+        room = TEXTURE_WINDOW // 2
+        part = np.s_[max(rows[0] - room, 0) : rows[-1] + room + 1, max(columns[0] - room, 0) : columns[-1] + room + 1]
+        hueless[part] &= ~_texture_kept(now[part], self._scene[part])
+        return hueless
 
 
 def _chroma(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:

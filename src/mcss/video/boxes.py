@@ -15,6 +15,9 @@ Boxes = Float64[np.ndarray, "n 4"]
 Statistic = Callable[..., Any]
 """A numpy reduction that takes an axis."""
 
+STANDS_OUT, STRETCH, GROWTH = 0.15, 0.12, 0.4
+"""Seconds over which a box that stands out is ignored, and over which crop boxes move and grow."""
+
 
 def interpolated_boxes(boxes: Boxes) -> Boxes:
     """Fill gaps (NaN) by interpolating in time; before the first and after the last known box, repeat that box.
@@ -43,13 +46,13 @@ def steady_crop_boxes(boxes: Boxes, rate: float, margin: float, width: int, heig
         width: Width of the image in pixels.
         height: Height of the image in pixels.
     """
-    steady = _windowed(boxes, rate, 0.15, np.median)
+    steady = _windowed(boxes, rate, STANDS_OUT, np.median)
     low, high = (
-        _windowed(_windowed(steady[:, part], rate, 0.12, extreme), rate, 0.12, np.mean)
+        _windowed(_windowed(steady[:, part], rate, STRETCH, extreme), rate, STRETCH, np.mean)
         for part, extreme in ((np.s_[:2], np.min), (np.s_[2:], np.max))
     )
     side = margin * (high - low).max(axis=1, keepdims=True)
-    side = _windowed(_windowed(side, rate, 0.4, np.max), rate, 0.4, np.mean)
+    side = _windowed(_windowed(side, rate, GROWTH, np.max), rate, GROWTH, np.mean)
     side = np.maximum(np.rint(side), 2)
     corner = np.rint((low + high) / 2 - side / 2)
     room = np.array([width, height]) - side
@@ -57,10 +60,19 @@ def steady_crop_boxes(boxes: Boxes, rate: float, margin: float, width: int, heig
     return np.concatenate([corner, corner + side], axis=1).astype(np.int64)
 
 
+def steady_reach(rate: float) -> int:
+    """Return how many boxes before and after an image decide where its crop box is."""
+    return _half(STANDS_OUT, rate) + 2 * _half(STRETCH, rate) + 2 * _half(GROWTH, rate)
+
+
+def _half(seconds: float, rate: float) -> int:
+    return round(seconds * rate / 2)
+
+
 def _windowed(
     values: Float64[np.ndarray, "n k"], rate: float, seconds: float, statistic: Statistic
 ) -> Float64[np.ndarray, "n k"]:
-    half = round(seconds * rate / 2)
+    half = _half(seconds, rate)
     padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=0)
     return np.asarray(statistic(windows, axis=-1), np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
-from mcss.images import AnySizeImage, Image, cut_out
+from mcss.images import AnySizeImage, Image, cut_out, decode_jpeg, encode_jpeg
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.reading.decoding import images_at
 
@@ -45,6 +45,30 @@ class Crop:
     pixels: AnySizeImage
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1 in pixels of the source image."""
+
+    def encoded(self, quality: int) -> bytes:
+        """Return the crop as JPEG."""
+        return encode_jpeg(self.pixels, quality)
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedCrop:
+    """A crop that was kept as JPEG."""
+
+    data: bytes
+    quality: int
+    """That of the JPEG, 1 to 100."""
+    box: tuple[float, float, float, float]
+    """x0, y0, x1, y1 in pixels of the source image."""
+
+    @property
+    def pixels(self) -> AnySizeImage:
+        """The decoded crop."""
+        return decode_jpeg(self.data)
+
+    def encoded(self, quality: int) -> bytes:
+        """Return the crop as JPEG; only another quality than its own needs encoding."""
+        return self.data if quality == self.quality else encode_jpeg(self.pixels, quality)
 
 
 def joint_boxes(pixels: Float64[np.ndarray, "t joints 2"], scale: float = 1.0) -> Float64[np.ndarray, "t 4"]:

@@ -14,9 +14,10 @@ from jaxtyping import Bool
 
 from mcss.images import AnySizeImage, Image
 from mcss.video.background import EmptyScene, Foreground
-from mcss.video.boxes import Box
+from mcss.video.boxes import Box, Boxes
 from mcss.video.detectors import Detections, PersonDetector
-from mcss.video.tracking import PersonTrack, PersonTracker
+from mcss.video.tracking import PersonTracker
+from mcss.video.tracks import PersonTrack
 
 MAX_GROUPS = 6
 """Number of groups of foreground that are considered in an image, the largest ones."""
@@ -119,6 +120,10 @@ class ViewTracker:
         detections = self._detector.detect([image])[0]
         self._tracker.update(image, detections)
         return detections
+
+    def only_person(self, first: int, last: int) -> Boxes | None:
+        """Return the boxes in images `first` to `last` of the only person who was seen in them (`PersonTracker`)."""
+        return self._tracker.only_person(first, last)
 
     def result(self) -> ViewTracks:
         """Return the people seen so far."""

@@ -1,12 +1,11 @@
 """One view of a recording: find the person in its images and crop them.
 
-A long video is decoded once. Its empty scene is composed from keyframes, which can be decoded alone. Then the
-surroundings of everybody who may be the person are kept of each image (`mcss.video.spool`), and once the last image
-has been seen, the person is chosen and the crops are cut out.
+A long video is decoded once. Its empty scene is composed from keyframes, which can be decoded alone. Then the crop of
+each image is kept if only one person may be meant, and the surroundings of everybody who may be if there are several
+(`mcss.video.spool`). Once the last image has been seen, the person is chosen, and the other crops are cut out.
 """
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Set
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -18,17 +17,18 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
-from mcss.images import Image, encode_jpeg
+from mcss.images import Image
 from mcss.video.background import EmptyScene, empty_scene
-from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
-from mcss.video.crops import Crop, CropSettings
+from mcss.video.boxes import Boxes, interpolated_boxes, steady_crop_boxes
+from mcss.video.crops import Crop, CropSettings, EncodedCrop
 from mcss.video.detectors import DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
 from mcss.video.reading.decoding import VideoFile, decoded_frames, images, keyframes, pictures_of
 from mcss.video.reading.display import Picture
 from mcss.video.reading.yuv import YuvImage, yuv_of
-from mcss.video.spool import Rectangle, SurroundingsSpool, surroundings
+from mcss.video.spool import CropSpool, crop_of_planes
 from mcss.video.target import ClickedPoint, Target, choose_target
+from mcss.video.waiting import WaitingImages
 
 MOTION_SIDE = 320
 """Longer side in pixels of the images in which people are detected by motion."""
@@ -47,12 +47,6 @@ MIN_KEYFRAMES = 24
 
 MIN_SHARE_SEEN = 0.05
 """A view in which the person is seen in a smaller share of its images counts as showing nobody."""
-
-AROUND = 0.5
-"""Seconds before and after an image whose detections decide which parts of the image are kept."""
-
-WAITING_BYTES = 256_000_000
-"""Most memory for decoded images that wait for the detections half a second later."""
 
 Note = Callable[[str], None]
 """Receives what is unusual about a file."""
@@ -103,7 +97,7 @@ class ViewToCrop:
                 samples = yield from self._scene_samples()
                 scene = empty_scene(samples)
             detector, long_side = MotionDetector(scene), MOTION_SIDE
-        spool = SurroundingsSpool(self.crop.size, self.crop.margin, self.video.width, self.video.height)
+        spool = CropSpool(self.crop, self.video.width, self.video.height)
         try:
             target, boxes, lost = yield from self._tracked_target(detector, long_side, spool, note)
         except BaseException:
@@ -130,7 +124,7 @@ class ViewToCrop:
             note(f"{self.video.path}: {lost} of its {self.video.count} images cannot be decoded; {lacking}")
 
     def _tracked_target(
-        self, detector: PersonDetector, long_side: int, spool: SurroundingsSpool, note: Note
+        self, detector: PersonDetector, long_side: int, spool: CropSpool, note: Note
     ) -> Generator[int, None, tuple[Target, Float64[np.ndarray, "m 4"], Set[int]]]:
         """Track people, keep the surroundings of all detections, and return the target with its boxes.
 
@@ -138,41 +132,22 @@ class ViewToCrop:
         cannot are returned too.
         """
         step = max(1, int(self.rate / MIN_DETECTION_RATE))
-        around = max(step, round(AROUND * self.rate))
-        limit = max(2, WAITING_BYTES // (self.video.width * self.video.height * 3 // 2))
         tracker = ViewTracker(detector, self.rate / step, -(-len(self.image_numbers) // step))
-        detected: list[Float64[np.ndarray, "n 4"]] = []
-        waiting: deque[YuvImage] = deque()
+        waiting = WaitingImages(
+            self.video, self.rate, self.crop.margin, tracker, step, spool, self.search.click is None
+        )
         reader = FrameReader(self.video)
-
-        @lru_cache(maxsize=1)  # images between two detections have the same surroundings
-        def surroundings_of(first: int, last: int) -> list[tuple[Rectangle, float]]:
-            return surroundings(np.concatenate(detected[first : last + 1]), self.crop.margin)
-
-        def keep_oldest() -> None:
-            index = len(spool)
-            last = min((index + around) // step, len(detected) - 1)
-            spool.append(waiting.popleft(), surroundings_of(max(0, (index - around) // step), last))
-
         with closing(reader):
             for index, number in enumerate(self.image_numbers.tolist()):
                 image = reader.image(number)
                 if image is None:
                     break
-                if index % step == 0:
-                    small = image.thumbnail(long_side)
-                    height, width = small.shape[:2]
-                    scale = np.array([self.video.width / width, self.video.height / height] * 2)
-                    detected.append(tracker.update(small).boxes * scale)
-                waiting.append(image)
+                waiting.add(image, self._detected(tracker, image, long_side) if index % step == 0 else None)
                 yield 1
-                while len(waiting) > limit or index - len(spool) > around:
-                    keep_oldest()
             else:
                 reader.read_to_end()
         self.check_decoded(reader.count, note)
-        while waiting:
-            keep_oldest()
+        waiting.end()
         tracks = tracker.result()
         if not tracks.tracks:
             raise self._nobody_found()
@@ -185,6 +160,12 @@ class ViewToCrop:
         boxes = np.full((len(spool), 4), np.nan)
         boxes[::step] = target.boxes
         return target, interpolated_boxes(boxes), reader.lost
+
+    def _detected(self, tracker: ViewTracker, image: YuvImage, long_side: int) -> Boxes:
+        """Look for people in an image, and return the boxes of all who may be there, in source pixels."""
+        small = image.thumbnail(long_side)
+        height, width = small.shape[:2]
+        return tracker.update(small).boxes * np.array([self.video.width / width, self.video.height / height] * 2)
 
     def _nobody_found(self) -> SourceError:
         find = self.search.find
@@ -288,7 +269,7 @@ class ViewCrops:
         self,
         view: ViewToCrop,
         boxes: Float64[np.ndarray, "n 4"],
-        spool: SurroundingsSpool | None = None,
+        spool: CropSpool | None = None,
         target: Target | None = None,
         lost: Set[int] = frozenset(),
     ) -> None:
@@ -303,7 +284,7 @@ class ViewCrops:
     def __len__(self) -> int:
         return len(self._crop_boxes)
 
-    def crops(self, count: int, note: Note) -> Generator[Crop | None]:
+    def crops(self, count: int, note: Note) -> Generator[Crop | EncodedCrop | None]:
         """Yield the first crops; None where an image cannot be decoded.
 
         Raises:
@@ -316,8 +297,8 @@ class ViewCrops:
                 if number in self._lost:
                     yield None
                     continue
-                source = self._spool.part_with(index, crop_box) if self._spool is not None else None
-                if source is None:
+                crop = self._spool.crop(index, crop_box) if self._spool is not None else None
+                if crop is None:
                     image = reader.image(number)
                     if image is None:
                         view.check_decoded(reader.count, note)
@@ -326,9 +307,8 @@ class ViewCrops:
                         yield None
                         continue
                     self.decoded_again += 1
-                    source = image, crop_box
-                pixels, (x0, y0, x1, y1) = source[0].crop(source[1], view.crop.size)
-                yield Crop(pixels, (float(x0), float(y0), float(x1), float(y1)))
+                    crop = crop_of_planes(image, crop_box, view.crop.size)
+                yield crop
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -349,6 +329,6 @@ def all_crops(view: ViewToCrop, note: Note, advance: Callable[[int], None]) -> I
         data = b""
         for crop in view_crops.crops(len(view_crops), note):
             advance(1)
-            data = encode_jpeg(crop.pixels, view.crop.quality) if crop is not None else data
+            data = crop.encoded(view.crop.quality) if crop is not None else data
             if data:
                 yield data

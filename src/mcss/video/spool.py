@@ -1,8 +1,8 @@
 """Images and parts of images kept in a temporary file, so that a video is decoded only once.
 
-Who is tracked depends on the whole recording, and a crop box depends on where the person will be half a second later.
-So the surroundings of everybody detected are kept of each image, a little larger than the crops will be, until the
-crops can be cut out of them.
+A crop box depends on where the person will be half a second later, and who is tracked depends on the whole recording.
+While only one person may be meant, the crop is cut out half a second later and kept. Otherwise the surroundings of
+everybody detected are kept, a little larger than the crops will be, until it is known whose are wanted.
 """
 
 import math
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.images import Image, decode_grey_jpeg, decode_jpeg, encode_jpeg
+from mcss.video.crops import Crop, CropSettings, EncodedCrop
 from mcss.video.reading.yuv import SPARE, Plane, YuvImage
 
 ROOM = 1.15
@@ -29,12 +30,16 @@ OVERVIEW_SIDE = 640.0
 QUALITY = 90
 """JPEG quality at which surroundings are kept."""
 
+CLOSE = 0.01
+"""A crop that was cut out early is used if its box is off by no more than this share of its side."""
+
 Rectangle = tuple[int, int, int, int]
 """Left, top, right, bottom in source pixels."""
 
 CropBox = Int64[np.ndarray, " 4"]
 
 _HEADER = struct.Struct("<8i?q")
+_BOXES = struct.Struct("<8i")
 
 
 def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple[Rectangle, float]]:
@@ -99,25 +104,39 @@ class ImageSpool:
         self._file.close()
 
 
-class SurroundingsSpool:
-    """The surroundings of the people in a video's images, in an unnamed temporary file; uses 8 bytes per image."""
+class CropSpool:
+    """The crops of a video's images, or the surroundings from which they can be cut out, in an unnamed temporary file.
 
-    def __init__(self, size: int, margin: float, width: int, height: int) -> None:
+    In memory this uses 9 bytes per image.
+    """
+
+    def __init__(self, settings: CropSettings, width: int, height: int) -> None:
         """Create an empty file.
 
         Args:
-            size: Side in pixels of the crops that will be cut out.
-            margin: Side of a crop box divided by the longer side of the person's bounding box.
+            settings: Size, margin and quality of the crops.
             width: Width of the video's images in pixels.
             height: Height of the video's images in pixels.
         """
-        self._size, self._margin = size, margin
+        self._size, self._margin, self._quality = settings.size, settings.margin, settings.quality
         self._image_size = width, height
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         self._offsets = array("q", [0])
+        self._cut = bytearray()
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
+
+    def append_crop(self, image: YuvImage, crop_box: CropBox) -> None:
+        """Cut a crop out of the next image and keep it."""
+        pixels, box = image.crop(crop_box, self._size)
+        self._file.write(_BOXES.pack(*crop_box.tolist(), *box))
+        self._file.write(encode_jpeg(pixels, self._quality))
+        self._end_image(cut=True)
+
+    def _end_image(self, cut: bool) -> None:
+        self._offsets.append(self._file.tell())
+        self._cut.append(cut)
 
     def append(self, image: YuvImage, around: Sequence[tuple[Rectangle, float]]) -> None:
         """Keep some `surroundings` of the next image, or the whole image scaled down if there are none."""
@@ -136,15 +155,24 @@ class SurroundingsSpool:
             about = (*shape, part.left, part.top, part.factor, part.colours[0] << 8 | part.colours[1])
             self._file.write(_HEADER.pack(*about, overview, len(data)))
             self._file.write(data)
-        self._offsets.append(self._file.tell())
+        self._end_image(cut=False)
 
-    def part_with(self, index: int, crop_box: CropBox) -> tuple[YuvImage, CropBox] | None:
-        """Return the kept part of an image that contains a crop box, and that box, perhaps moved a little.
-
-        Returns None if no part contains it.
-        """
+    def crop(self, index: int, crop_box: CropBox) -> Crop | EncodedCrop | None:
+        """Return the crop of an image, its box perhaps moved a little; None if what was kept does not hold it."""
         self._file.seek(self._offsets[index])
         data = memoryview(self._file.read(self._offsets[index + 1] - self._offsets[index]))
+        if not self._cut[index]:
+            part = self._part_with(data, crop_box)
+            return None if part is None else crop_of_planes(*part, self._size)
+        boxes = np.array(_BOXES.unpack_from(data))
+        if np.abs(boxes[:4] - crop_box).max() > CLOSE * (crop_box[2] - crop_box[0]):
+            return None
+        x0, y0, x1, y1 = boxes[4:].tolist()
+        box = float(x0), float(y0), float(x1), float(y1)
+        return EncodedCrop(bytes(data[_BOXES.size :]), self._quality, box)
+
+    def _part_with(self, data: memoryview, crop_box: CropBox) -> tuple[YuvImage, CropBox] | None:
+        """Return the kept part of an image that contains a crop box, and that box, perhaps moved a little."""
         while data:
             header = _HEADER.unpack_from(data)
             rows, columns, half_rows, half_columns, left, top, factor, colours, overview, length = header
@@ -175,8 +203,14 @@ class SurroundingsSpool:
         return moved
 
     def close(self) -> None:
-        """Remove all surroundings."""
+        """Remove everything that was kept."""
         self._file.close()
+
+
+def crop_of_planes(image: YuvImage, crop_box: CropBox, size: int) -> Crop:
+    """Cut a square out of an image and scale it to `size` pixels."""
+    pixels, (x0, y0, x1, y1) = image.crop(crop_box, size)
+    return Crop(pixels, (float(x0), float(y0), float(x1), float(y1)))
 
 
 def _factor(length: float, enough: float) -> int:

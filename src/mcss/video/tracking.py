@@ -12,22 +12,17 @@ Reference:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Float64
 from scipy.optimize import linear_sum_assignment
 
 from mcss.images import Image
 from mcss.video.boxes import Box, Boxes, overlaps, share_inside, union_box
 from mcss.video.detectors import Detections
-
-ColourHistogram = Float32[np.ndarray, " bins"]
-"""The share of each colour; shares sum to 1."""
-
-PATIENCE = 1.0
-"""Seconds for which the tracker waits for an unseen person at the position where they are expected."""
+from mcss.video.tracks import PATIENCE, ColourHistogram, PersonTrack, adjoins, colour_distance, linked, with_pieces
 
 HIDDEN = 6.0
 """Seconds for which it waits while another person may hide them."""
@@ -38,9 +33,6 @@ CONFIRMED = 3
 MAX_COST = 1.0
 """A detection whose cost exceeds this belongs to nobody tracked so far; 0 is the same position, size and colours."""
 
-SAME_COLOURS, SIMILAR_COLOURS = 0.45, 0.7
-"""Largest colour distance of the same person: anywhere at any time, and at the same place within `PATIENCE`."""
-
 GROWN = 1.3
 """A detection this many times as wide or high as the person, where another person is expected too, shows both."""
 
@@ -48,43 +40,12 @@ MERGED = 1.0
 """Seconds for which the boxes of merged people are interpolated; beyond that both keep the joint box, so that neither
 is lost."""
 
+OVERLOOKED = 0.5
+"""A track that is less than this many times as heavy as the heaviest one is not expected to be the person who is wanted
+in the end."""
 
-@dataclass(frozen=True, eq=False)
-class PersonTrack:
-    """Where one person was seen."""
-
-    first: int
-    """Index of the image of the first box."""
-    boxes: Boxes
-    """One per image from `first` on; NaN where the person was not seen."""
-    colours: ColourHistogram
-    weight: float
-    """How long, how large and how surely the person was seen: Σ √(area · score), in pixels."""
-
-    @property
-    def stop(self) -> int:
-        """Index of the image after the last box."""
-        return self.first + len(self.boxes)
-
-    @property
-    def size(self) -> float:
-        """Median of the boxes' longer sides in pixels."""
-        return float(np.nanmedian((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1)))
-
-    @property
-    def seen(self) -> Bool[np.ndarray, " n"]:
-        """Whether the person was seen, for each image from `first` on."""
-        return np.asarray(np.isfinite(self.boxes[:, 0]))
-
-    def seen_at(self, index: int) -> bool:
-        """Return whether the person was seen in an image."""
-        return self.first <= index < self.stop and bool(self.seen[index - self.first])
-
-    def over(self, count: int) -> Boxes:
-        """Return the boxes in all `count` images of the video, NaN where the person was not seen."""
-        boxes = np.full((count, 4), np.nan)
-        boxes[self.first : self.stop] = self.boxes
-        return boxes
+LATELY = 4.0
+"""Seconds in which a small track is compared with a large one of which it may be a piece."""
 
 
 @dataclass(eq=False)
@@ -181,7 +142,7 @@ class PersonTracker:
             box = boxes[index]
             if self._in_pieces and person.hits >= CONFIRMED:
                 for i in list(unassigned):
-                    if _adjoins(box, boxes[i], person.usual_side):
+                    if adjoins(box, boxes[i], person.usual_side):
                         box = union_box(box, boxes[i])
                         unassigned.remove(i)
             person.see(box, float(detections.scores[index]), colours[index])
@@ -200,9 +161,41 @@ class PersonTracker:
         people = self._gone + [p for p in self._people if p.hits >= CONFIRMED]
         tracks = sorted((self._track(p) for p in people), key=lambda t: -t.weight)
         if self._in_pieces:
-            tracks = _with_pieces(tracks)
-        tracks = _linked(tracks, self._rate)
+            tracks = with_pieces(tracks)
+        tracks = linked(tracks, self._rate)
         return sorted(tracks, key=lambda t: -t.weight)
+
+    def only_person(self, first: int, last: int) -> Boxes | None:
+        """Return the boxes in images `first` to `last` of the only person in them, as far as is known now.
+
+        Returns None if that person was not seen in each of them, or if somebody else who might be wanted was, or what
+        may be a piece of the person.
+        """
+        everybody = [p for p in (*self._gone, *self._people) if p.hits >= CONFIRMED]
+        there = [p for p in everybody if p.first <= last and p.first + len(p.boxes) > first]
+        if not there:
+            return None
+        person = max(there, key=lambda p: p.weight)
+        start, stop = first - person.first, last + 1 - person.first
+        if start < 0 or stop > len(person.boxes) or person.weight < OVERLOOKED * max(p.weight for p in everybody):
+            return None
+        boxes = np.stack(person.boxes[start:stop])
+        if not np.isfinite(boxes).all() or any(person.shared[start:stop]):
+            return None
+        others = [p for p in there if p is not person]
+        if any(p.weight >= OVERLOOKED * person.weight or self._may_be_piece(p, person, last) for p in others):
+            return None
+        return boxes
+
+    def _may_be_piece(self, piece: _TrackedPerson, person: _TrackedPerson, last: int) -> bool:
+        """Return whether a piece was beside a person in half of the images up to `last` in which it was seen lately."""
+        if not self._in_pieces:
+            return False
+        begin = max(piece.first, person.first, last + 1 - round(LATELY * self._rate))
+        end = min(last + 1, piece.first + len(piece.boxes), person.first + len(person.boxes))
+        pairs = [(person.boxes[i - person.first], piece.boxes[i - piece.first]) for i in range(begin, end)]
+        known = [(a, b) for a, b in pairs if np.isfinite(a).all() and np.isfinite(b).all()]
+        return bool(known) and 2 * sum(adjoins(a, b, person.usual_side) for a, b in known) >= len(known)
 
     def _patience(self, person: _TrackedPerson) -> float:
         return PATIENCE * self._rate if person.hits >= CONFIRMED else 1.0
@@ -233,7 +226,7 @@ class PersonTracker:
         sizes = np.stack([p.size for p in self._people]).max(axis=1)
         distance = (expected[:, None, :2] + expected[:, None, 2:] - boxes[None, :, :2] - boxes[None, :, 2:]) / 2
         distance = np.hypot(distance[..., 0], distance[..., 1]) / np.maximum(sizes[:, None], 1)
-        colour_cost = np.array([[_colour_distance(p.colours, other) for other in colours] for p in self._people])
+        colour_cost = np.array([[colour_distance(p.colours, other) for other in colours] for p in self._people])
         unconfirmed = np.array([0.0 if p.hits >= CONFIRMED else 0.2 for p in self._people])[:, None]
         cost = 0.4 * overlap_cost + 0.4 * np.minimum(distance, 2) + 0.6 * colour_cost + unconfirmed
         reach = np.array([0.6 + min(p.lost / self._rate, 1.4) for p in self._people])[:, None]
@@ -291,84 +284,3 @@ def colour_histogram(image: Image, box: Box) -> ColourHistogram:
     hsv = cv2.cvtColor(np.ascontiguousarray(image[y0:y1, x0:x1]), cv2.COLOR_RGB2HSV)
     counts = cv2.calcHist([hsv], [0, 1, 2], None, [8, 4, 4], [0, 180, 0, 256, 0, 256]).ravel()
     return np.asarray(counts / max(counts.sum(), 1), np.float32)
-
-
-def _colour_distance(a: ColourHistogram, b: ColourHistogram) -> float:
-    """Return the Hellinger distance of two histograms, 0 to 1."""
-    return float(np.sqrt(max(0.0, 1 - float(np.sqrt(a * b).sum()))))
-
-
-def _adjoins(box: Box, piece: Box, usual_side: float) -> bool:
-    """Return whether a piece belongs to a person's box: it is near, and both together are hardly larger than usual."""
-    size = float((box[2:] - box[:2]).max())
-    gap = float(np.hypot(*np.maximum(np.maximum(box[:2] - piece[2:], piece[:2] - box[2:]), 0)))
-    both = union_box(box, piece)
-    return gap < 0.06 * usual_side and float((both[2:] - both[:2]).max()) < 1.3 * max(usual_side, size)
-
-
-def _with_pieces(tracks: list[PersonTrack]) -> list[PersonTrack]:
-    """Merge tracks that are pieces of others, such as feet that a dark floor cuts off.
-
-    Args:
-        tracks: Heaviest first.
-    """
-    whole: list[PersonTrack] = []
-    for piece in tracks:
-        for i, track in enumerate(whole):
-            joined = _joined(track, piece)
-            if joined is not None:
-                whole[i] = joined
-                break
-        else:
-            whole.append(piece)
-    return whole
-
-
-def _joined(track: PersonTrack, piece: PersonTrack) -> PersonTrack | None:
-    """Return the track with a piece of it added, or None if the other track is not a piece of it."""
-    start, stop = max(track.first, piece.first), min(track.stop, piece.stop)
-    if stop - start < 0.8 * piece.seen.sum():
-        return None
-    a, b = track.boxes[start - track.first : stop - track.first], piece.boxes[start - piece.first : stop - piece.first]
-    union = np.concatenate([np.minimum(a[:, :2], b[:, :2]), np.maximum(a[:, 2:], b[:, 2:])], axis=1)
-    near = np.array([_adjoins(x, y, track.size) for x, y in zip(a, b, strict=True)])  # never where either is NaN
-    if near.sum() < 0.8 * piece.seen.sum():
-        return None
-    boxes = track.boxes.copy()
-    part = boxes[start - track.first : stop - track.first]
-    part[near] = union[near]
-    return replace(track, boxes=boxes, weight=track.weight + piece.weight)
-
-
-def _linked(tracks: list[PersonTrack], rate: float) -> list[PersonTrack]:
-    """Link the tracks of people who left and came back, or were lost for long: same colours, never two at once."""
-    people: list[PersonTrack] = []
-    for track in sorted(tracks, key=lambda t: t.first):
-        fits = [(cost, i) for i, person in enumerate(people) if (cost := _link_cost(person, track, rate)) is not None]
-        if not fits:
-            people.append(track)
-            continue
-        i = min(fits)[1]
-        before = people[i]
-        gap = np.full((track.first - before.stop, 4), np.nan)
-        share = before.weight / (before.weight + track.weight)
-        people[i] = PersonTrack(
-            before.first,
-            np.concatenate([before.boxes, gap, track.boxes]),
-            (share * before.colours + (1 - share) * track.colours).astype(np.float32),
-            before.weight + track.weight,
-        )
-    return people
-
-
-def _link_cost(before: PersonTrack, after: PersonTrack, rate: float) -> float | None:
-    """Return how much a person who appears differs from one who left; None if they cannot be the same person."""
-    wait = after.first - before.stop
-    ratio = after.size / before.size
-    if wait < 0 or not 0.4 < ratio < 2.5:
-        return None
-    distance = _colour_distance(before.colours, after.colours)
-    last, new = before.boxes[-1], after.boxes[0]
-    apart = float(np.hypot(*((last[:2] + last[2:] - new[:2] - new[2:]) / 2))) / max(before.size, after.size)
-    same_place = wait <= PATIENCE * rate and apart < 1.0
-    return distance if distance < (SIMILAR_COLOURS if same_place else SAME_COLOURS) else None

@@ -61,7 +61,8 @@ class Videos(Source):
     click: tuple[str, ...] = ()
     """Which of several people to use: VIEW=X,Y@WHEN, such as left=640,380@12 (image 12) or left=640,380@0.5s."""
     boxes: Path | None = None
-    """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) with the person's boxes, for views that are not searched."""
+    """A CSV (subject,sequence,view,frame,x0,y0,x1,y1) with the person's boxes, for views that are not searched, or a
+    folder of 2D keypoints that a tool wrote: subject/sequence/view.json, .csv or .h5."""
     ignore_sync: bool = False
     """Take image i of every view as one instant even if the folder has a `sync.json`."""
     background: Path | None = None

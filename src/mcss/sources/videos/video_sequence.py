@@ -14,7 +14,7 @@ from mcss.errors import SourceError
 from mcss.sources.assembly import Note
 from mcss.sources.rows import SequenceInstants, SequenceView, multi_view_rows
 from mcss.sources.videos.pose_labels import RecordingLabels
-from mcss.video.crops import Crop
+from mcss.video.crops import Crop, EncodedCrop
 from mcss.video.person_crops import ViewToCrop
 from mcss.video.recordings import Recording
 from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, SYNC_FILE, Clocks, Timeline, in_step
@@ -153,7 +153,9 @@ def _instants_until(seen: Bool[np.ndarray, " n"], images: int) -> int:
     return int(np.searchsorted(np.cumsum(seen), images, side="right"))
 
 
-def _with_gaps(crops: Iterator[Crop | None], seen: Bool[np.ndarray, " n"]) -> Iterator[Crop | None]:
+def _with_gaps(
+    crops: Iterator[Crop | EncodedCrop | None], seen: Bool[np.ndarray, " n"]
+) -> Iterator[Crop | EncodedCrop | None]:
     """Yield a view's crops, and None for the instants of which it has no image."""
     for there in seen.tolist():
         if not there:

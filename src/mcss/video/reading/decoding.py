@@ -28,6 +28,9 @@ VIDEO_SUFFIXES = frozenset(
 MOST_REORDERED = 64
 """Number of images by which the order of a file may differ from that in which its images are shown."""
 
+ROUNDED_OFF = 1e-6
+"""Two times that differ by no more than this many seconds are the same."""
+
 LEAP = 20
 """A recording that would last this many times as long at its usual rate has a clock that leaps."""
 
@@ -334,9 +337,10 @@ def pictures_of(video: VideoFile) -> Iterator[Picture]:
         following = number + 1
         if video.stamps is not None and stamp is not None:
             at = float(stamp * picture.frame.time_base) - video.origins[picture.part]
-            here = int(nearest(video.stamps, np.array([at]))[0])
-            if abs(video.stamps[here] - at) < EVEN / video.rate and here > number:
-                following = here
+            if following >= len(video.stamps) or abs(video.stamps[following] - at) > ROUNDED_OFF:
+                here = int(nearest(video.stamps, np.array([at]))[0])
+                if abs(video.stamps[here] - at) < EVEN / video.rate and here > number:
+                    following = here
         number = following
         yield replace(picture, number=number)
 
