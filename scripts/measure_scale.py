@@ -4,8 +4,8 @@
 
 The costs of a row are measured: decoding, cropping and writing of images from a video of 1000 × 1000 pixels; reading
 and embedding images of the capture with the shipped weights, on one processor core; bytes of the capture. Those of the
-index come from the largest that `scripts/measure_index.py` has measured. Everything else follows from them and from the prices below, which are
-assumptions.
+index come from the largest that `scripts/measure_index.py` has measured. Everything else follows from them and from the
+prices below, which are assumptions.
 """
 
 import argparse
