@@ -106,38 +106,60 @@ class Foreground:
         # no finer steps.
         levels = np.arange(256)[:, None] / self._exposure.gain(image)
         now = cv2.LUT(cv2.GaussianBlur(image, (3, 3), 0), levels.round().clip(0, 255).astype(np.uint8)[None])
-        mask: Bool[np.ndarray, "height width"] = (
+        mask: Bool[np.ndarray, "height width"] = np.asarray(
             cv2.inRange(cv2.absdiff(now, self._scene), (0.0,) * 3, (CHANGED,) * 3) == 0
         )
+        part = nonzero_part(mask, TEXTURE_WINDOW // 2)
+        if part is not None:
+            mask[part] = self._without_lighting(mask[part], now[part], part)
+        return mask
+
+    def _without_lighting(
+        self,
+        mask: Bool[np.ndarray, "rows columns"],
+        now: UInt8[np.ndarray, "rows columns 3"],
+        part: tuple[slice, slice],
+    ) -> Bool[np.ndarray, "rows columns"]:
+        """Return the mask of a part of the image without shadows and highlights."""
+        scene = self._scene[part]
         # A shadow has the same colour, darker; a reflection on a glossy floor the same colour, a little lighter.
-        new, old = (np.ascontiguousarray(part[mask].T.astype(np.float32)) for part in (now, self._scene))
+        new, old = (np.ascontiguousarray(pixels[mask].T.astype(np.float32)) for pixels in (now, scene))
         brightness = (new * old).sum(axis=0) / np.maximum((old * old).sum(axis=0), 1.0)
         colour_kept = np.abs(new - brightness * old).max(axis=0) < 12.0
         only_lighting = (brightness > 0.5) & (brightness < 1.15) & colour_kept & (old.max(axis=0) > 40)
         excused = np.zeros_like(mask)
         excused[mask] = only_lighting
-        return np.asarray(mask & ~(excused & ~self._kept(now, mask & ~excused, excused)))
+        return np.asarray(mask & ~(excused & ~self._kept(now, mask & ~excused, excused, part)))
 
     def _kept(
         self,
-        now: UInt8[np.ndarray, "height width 3"],
-        sure: Bool[np.ndarray, "height width"],
-        excused: Bool[np.ndarray, "height width"],
-    ) -> Bool[np.ndarray, "height width"]:
+        now: UInt8[np.ndarray, "rows columns 3"],
+        sure: Bool[np.ndarray, "rows columns"],
+        excused: Bool[np.ndarray, "rows columns"],
+        part: tuple[slice, slice],
+    ) -> Bool[np.ndarray, "rows columns"]:
         """Return which pixels are kept although their hue would excuse them as shadow, because there is no hue."""
-        hueless = excused & self._hueless
+        hueless = excused & self._hueless[part]
         if not hueless.any():
             return hueless
         hueless &= _chroma(now) < HUELESS
         if not self._no_colours:
-            hueless &= _between(sure)
-        if not hueless.any():
-            return hueless
-        rows, columns = np.flatnonzero(hueless.any(axis=1)), np.flatnonzero(hueless.any(axis=0))
-        room = TEXTURE_WINDOW // 2
-        part = np.s_[max(rows[0] - room, 0) : rows[-1] + room + 1, max(columns[0] - room, 0) : columns[-1] + room + 1]
-        hueless[part] &= ~_texture_kept(now[part], self._scene[part])
+            hueless &= _between(sure, *self._hueless.shape)
+        within = nonzero_part(hueless, TEXTURE_WINDOW // 2)
+        if within is not None:
+            hueless[within] &= ~_texture_kept(now[within], self._scene[part][within])
         return hueless
+
+
+def nonzero_part(mask: Bool[np.ndarray, "height width"], room: int) -> tuple[slice, slice] | None:
+    """Return the rows and columns in which a mask is set, and some more on all sides; None if it is set nowhere."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return (
+        slice(max(int(rows[0]) - room, 0), int(rows[-1]) + room + 1),
+        slice(max(int(columns[0]) - room, 0), int(columns[-1]) + room + 1),
+    )
 
 
 def _chroma(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "height width"]:
@@ -146,10 +168,9 @@ def _chroma(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "he
     return np.asarray(np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue))
 
 
-def _between(sure: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """Return which pixels have foreground above and below them, no farther away than a third of the image."""
-    height = len(sure)
-    reach, wide = max(1, height // 3), max(1, sure.shape[1] // 20)
+def _between(sure: Bool[np.ndarray, "rows columns"], height: int, width: int) -> Bool[np.ndarray, "rows columns"]:
+    """Return which pixels have foreground above and below them, no farther away than a third of the whole image."""
+    reach, wide = max(1, height // 3), max(1, width // 20)
     spread = cv2.dilate(sure.astype(np.uint8), np.ones((1, 2 * wide + 1), np.uint8))
     ones = np.ones((reach, 1), np.uint8)
     above, below = (cv2.dilate(spread, ones, anchor=(0, at)) for at in (reach - 1, 0))

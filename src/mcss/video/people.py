@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mcss.images import AnySizeImage, Image
-from mcss.video.background import EmptyScene, Foreground
+from mcss.video.background import EmptyScene, Foreground, nonzero_part
 from mcss.video.boxes import Box, Boxes
 from mcss.video.detectors import Detections, PersonDetector
 from mcss.video.tracking import PersonTracker
@@ -46,15 +46,20 @@ class ForegroundGroup:
 
 def foreground_groups(mask: Bool[np.ndarray, "height width"]) -> list[ForegroundGroup]:
     """Return the largest groups of foreground in an image, largest first."""
-    pixels = cv2.medianBlur(mask.astype(np.uint8), 3)  # removes specks
+    part = nonzero_part(mask, 2)
+    if part is None:
+        return []
+    pixels = cv2.medianBlur(mask[part].astype(np.uint8), 3)  # removes specks
     reach = max(1, round(REACH * max(mask.shape) / 2))
     joined = cv2.dilate(pixels, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(joined)
     groups = []
+    left, top = part[1].start, part[0].start
     for label, (x, y, w, h, _) in enumerate(boxes.tolist()):
         rows, columns = np.nonzero((labels[y : y + h, x : x + w] == label) & (pixels[y : y + h, x : x + w] > 0))
         if label == 0 or len(rows) < SPECK * mask.size:
             continue
+        x, y = x + left, y + top
         box = np.array([x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1], np.float64)
         groups.append(ForegroundGroup(box, float(len(rows))))
     groups.sort(key=lambda group: -group.area)
