@@ -19,15 +19,16 @@ from mcss.training.metrics_log import RunLog, read_metrics
 
 
 def test_a_device_whose_memory_does_not_suffice_is_told_with_the_settings_that_need_less(
-    tiny_capture: Capture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def too_large(*_: Any) -> Losses:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nGPU 0 has …")
 
     monkeypatch.setattr(MCSS, "step", too_large)
     sizes = ["--instants", "4", "--pose-images", "4", "--min-gap", "0.2", "--image-size", "32", "--variants", "0"]
+    place = ["--out", str(tmp_path / "run"), "--accelerator", "cpu"]
     with pytest.raises(SystemExit) as stopped:
-        main(["train", "mcss", "--capture", tiny_capture.uri, "--weights", "random", "--accelerator", "cpu", *sizes])
+        main(["train", "mcss", "--capture", tiny_capture.uri, "--weights", "random", *place, *sizes])
     assert stopped.value.code == 1
     assert " ".join(capsys.readouterr().err.split()).endswith(
         "Error cpu: its memory does not suffice for a step of mcss at 32 pixels (CUDA out of memory. Tried to allocate "
