@@ -67,6 +67,7 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("a_c3d_of_more", "points_without", "a_c3d_without")),
     ("BVH: spaces and a common word in names (Rocketbox)", "a name runs to the end of its line", LABELS,
      ("names_of_bvh",)),
+    ("BVH: decimal commas", "read", LABELS, ("a_bvh_may",)),
     ("CSV: semicolons, decimal commas, tabs, sep=, capitals, UTF-16", "read", LABELS, ("csv_of_semicolons",)),
     ("CSV and TSV of Vicon Nexus, OptiTrack Motive, Qualisys", "read as exported", LABELS, ("exports_of",)),
     ("CSV: frames from 1", "taken as from 0, with a note and the way out", LABELS, ("frames_that_begin",)),

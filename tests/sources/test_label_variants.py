@@ -152,6 +152,14 @@ def test_names_of_bvh_joints_may_have_spaces_and_a_word_in_common(tmp_path: Path
     np.testing.assert_allclose(read_labels(path, 12, 25.0).poses, truth)
 
 
+def test_a_bvh_may_have_decimal_commas(tmp_path: Path) -> None:
+    path = tmp_path / "poses.bvh"
+    write_bvh(path, 12, 25.0)
+    truth = read_labels(path, 12, 25.0).poses
+    path.write_text(path.read_text().replace(".", ",").replace("\n", "\r\n"))
+    np.testing.assert_allclose(read_labels(path, 12, 25.0).poses, truth)
+
+
 def table(poses: np.ndarray, first: int = 0) -> list[list[str]]:
     header = ["frame", *(f"{joint}.{axis}" for joint in JOINTS for axis in "xyz")]
     return [header, *([str(i + first), *(f"{v:.3f}" for v in pose.ravel())] for i, pose in enumerate(poses))]

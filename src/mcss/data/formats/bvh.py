@@ -134,7 +134,10 @@ def with_fixed_bones(pose: Float[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "
 
 
 def _words(text: str) -> Iterator[str]:
-    """Split a file into words; the name of a joint runs to the end of its line, or to the brace there."""
+    """Split a file into words; the name of a joint runs to the end of its line, or to the brace there.
+
+    Some programs write decimal commas where the language of the computer does.
+    """
     for line in text.split("\n"):
         kind = line.split(maxsplit=1)
         if len(kind) == 2 and kind[0] in ("ROOT", "JOINT"):
@@ -143,7 +146,7 @@ def _words(text: str) -> Iterator[str]:
             yield name.strip()
             yield from [brace] * bool(brace) + rest.split()
         else:
-            yield from line.split()
+            yield from line.replace(",", ".").split()
 
 
 def _read_hierarchy(words: Iterator[str]) -> list[_BvhJoint]:
