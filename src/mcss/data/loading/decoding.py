@@ -12,8 +12,8 @@ from mcss.data.capture import Capture
 from mcss.processes import processors
 
 ENOUGH_PROCESSORS = 4
-"""Processors that feed one card; with fewer, the card decodes its images itself. One of them reads and decodes 1,690
-images of 256 pixels a second (docs/human36m.md)."""
+"""Processors that feed one card; with fewer, the card decodes its images itself. One of them reads and decodes about
+2,000 images of 256 pixels a second (docs/human36m.md), and they have other work, too."""
 
 _ALIKE = 2.0
 """Mean difference of two decoders' pixels, in levels of 256, below which they decode the same image: they round
