@@ -40,10 +40,10 @@ def test_a_gpu_decodes_where_few_processors_serve_it_and_its_images_are_the_same
     tiny_capture: Capture, few_processors: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert decoder_for(tiny_capture, 64, CUDA) == GPUDecoder(CUDA)
-    assert decoder_for(tiny_capture, 64, CPU) == ProcessorDecoder(2)
-    assert decoder_for(tiny_capture, 48, CUDA) == ProcessorDecoder(1), "nvJPEG keeps the size of images"
+    assert decoder_for(tiny_capture, 64, CPU) == ProcessorDecoder()
+    assert decoder_for(tiny_capture, 48, CUDA) == ProcessorDecoder(), "nvJPEG keeps the size of images"
     monkeypatch.setattr(decoding, "processors", lambda: 4)
-    assert decoder_for(tiny_capture, 64, CUDA) == ProcessorDecoder(1)
+    assert decoder_for(tiny_capture, 64, CUDA) == ProcessorDecoder()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert decoder_for(tiny_capture, 64, CUDA) == GPUDecoder(CUDA), "both cards share them"
 
@@ -59,7 +59,7 @@ def test_a_gpu_that_cannot_decode_or_gives_other_images_is_not_asked(
 
     for decode in (dark, lacking):
         monkeypatch.setattr(torchvision.io, "decode_jpeg", decode)
-        assert decoder_for(tiny_capture, 64, CUDA) == ProcessorDecoder(1)
+        assert decoder_for(tiny_capture, 64, CUDA) == ProcessorDecoder()
 
 
 def test_images_of_a_gpu_are_augmented_as_those_of_the_processors(

@@ -1,6 +1,6 @@
 """What a run trains on: the batches of its capture, with everything that its method needs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from mcss.data.instants import Instants, ends_of_sequences
 from mcss.data.labels import Labels, labelled_images, with_label_poses
 from mcss.data.loading.augmentation import source_size
 from mcss.data.loading.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
-from mcss.data.loading.decoding import decoder_for
-from mcss.data.loading.pixels import pixels_of
+from mcss.data.loading.decoding import ProcessorDecoder, decoder_for
+from mcss.data.loading.pixels import StreamedPixels, pixels_of
 from mcss.data.loading.sampling import MetricPlan, metric_plan, pose_plan
 from mcss.models.pose_network import PoseEstimator
 from mcss.processes import processors
@@ -147,8 +147,12 @@ def images_of(
             f"{capture.info.image_size}.",
         )
     device, source = next(network.parameters()).device, source_size(capture.info.image_size, size)
-    pixels = pixels_of(capture, rows, source, decoder_for(capture, source, device), progress)
-    return AugmentedPixels(pixels, settings.augmentation, size, on_device=device.type == "cuda")
+    on_device, decoder = device.type == "cuda", decoder_for(capture, source, device)
+    pixels = pixels_of(capture, rows, source, decoder, progress)
+    if on_device and isinstance(pixels, StreamedPixels) and isinstance(decoder, ProcessorDecoder):
+        # A worker for each of several batches instead, see `_workers`.
+        pixels = replace(pixels, decoder=replace(decoder, threads=1))
+    return AugmentedPixels(pixels, settings.augmentation, size, on_device=on_device)
 
 
 def _workers(images: ImageSource) -> int:

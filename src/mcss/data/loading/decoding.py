@@ -86,12 +86,9 @@ def decoder_for(capture: Capture, size: int, device: torch.device) -> Decoder:
         size: Width and height that are needed.
         device: Where the network is trained.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or processors() >= ENOUGH_PROCESSORS * torch.cuda.device_count():
         return ProcessorDecoder()
-    # A GPU is fed by several batches at a time, each with a thread of its own.
-    here = ProcessorDecoder(threads=1)
-    few = processors() < ENOUGH_PROCESSORS * torch.cuda.device_count()
-    return GPUDecoder(device) if few and decodes_alike(GPUDecoder(device), capture, size) else here
+    return GPUDecoder(device) if decodes_alike(GPUDecoder(device), capture, size) else ProcessorDecoder()
 
 
 def decodes_alike(decoder: GPUDecoder, capture: Capture, size: int) -> bool:
