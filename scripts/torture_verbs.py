@@ -70,7 +70,7 @@ def table(out: Path) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-BUILD = ("--takes", "1", "--instants", "32")
+BUILD = ("--takes", "1", "--instants", "128")
 
 VERBS = (
     Verb(
