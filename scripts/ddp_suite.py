@@ -9,11 +9,14 @@ python scripts/ddp_suite.py
 
 import argparse
 import hashlib
+import json
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +41,7 @@ def same(one: Path, other: Path) -> bool:
     return weights[0] == weights[1]
 
 
-def killed(place: Path, capture: str, rank: int, whole: Path) -> dict[str, Any]:
+def killed(rank: int, place: Path, capture: str, whole: Path) -> dict[str, Any]:
     """Train, have one of the processes killed, and go on."""
     run = place / f"killed-{rank}"
     done = in_two_processes(place, capture, str(run), str(rank))
@@ -90,33 +93,44 @@ def started_by(name: str, place: Path, capture: str, whole: Path) -> dict[str, A
     return {"codes": codes, "identical": same(run, whole)}
 
 
+def resumed(place: Path, capture: str, whole: Path) -> dict[str, Any]:
+    """Train all methods, and go on from their checkpoints."""
+    done = in_two_processes(place, capture, str(place / "runs"))
+    if done.returncode:
+        return {"methods": len(METHODS_BY_NAME), "identical": 0, "said": done.stderr[-1500:]}
+    runs = [place / "runs" / name for name in METHODS_BY_NAME]
+    return {"methods": len(runs), "identical": sum(same(run / "whole", run / "resumed") for run in runs)}
+
+
+PARTS: dict[str, Callable[[Path, str, Path], dict[str, Any]]] = {
+    "resumed": resumed,
+    **{f"started by {name}": partial(started_by, name) for name in ("torchrun", "slurm", "ray")},
+    **{f"killed rank {rank}": partial(killed, rank) for rank in (0, 1)},
+}
+"""What is tried; each gets a folder, the address of a capture and an undisturbed run."""
+
+
 def main() -> None:
-    """Train all methods, kill, resume, and write what happened."""
+    """Try every part that the results lack, and write what happened."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=20.0, help="begin no part after that")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "ddp.json")
     given = parser.parse_args()
     begun = time.monotonic()
+    told = json.loads(given.out.read_text()) if given.out.exists() else {"processes": 2, "torch": torch.__version__}
     with tempfile.TemporaryDirectory(prefix="mcss-ddp-") as folder:
         place = Path(folder)
-        capture = made(place / "capture", ("S2", "S3")).uri
-        done = in_two_processes(place, capture, str(place / "runs"))
-        if done.returncode:
-            raise SystemExit(done.stderr[-3000:])
-        resumed = [name for name in METHODS_BY_NAME if same(*(place / "runs" / name / w for w in ("whole", "resumed")))]
-        whole = place / "whole"
+        capture, whole = made(place / "capture", ("S2", "S3")).uri, place / "whole"
         if (done := in_two_processes(place, capture, str(whole), "none")).returncode:
             raise SystemExit(done.stderr[-3000:])
-        told = {
-            "processes": 2,
-            "torch": torch.__version__,
-            "methods": len(METHODS_BY_NAME),
-            "resumed_identical": len(resumed),
-            "started": {name: started_by(name, place, capture, whole) for name in ("torchrun", "slurm", "ray")},
-            "killed": {f"rank {rank}": killed(place, capture, rank, whole) for rank in (0, 1)},
-        }
-    told["seconds"] = round(time.monotonic() - begun, 1)
-    print(told)
-    write_json(given.out, told)
+        for name, part in PARTS.items():
+            if name in told:
+                continue
+            if time.monotonic() - begun > 60 * given.minutes:
+                return
+            told[name] = part(place, capture, whole)
+            print(name, told[name], flush=True)
+            write_json(given.out, told)
 
 
 if __name__ == "__main__":

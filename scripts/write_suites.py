@@ -56,15 +56,16 @@ def siege(told: dict[str, Any]) -> str:
 
 def ddp(told: dict[str, Any]) -> str:
     """Return the row of the training in two processes."""
-    kills = told["killed"].values()
+    kills, starts = ([told[name] for name in told if name.startswith(word)] for word in ("killed", "started"))
+    by = ", ".join(name.removeprefix("started by ") for name in told if name.startswith("started"))
     did = (
-        f"{told['methods']} methods trained in {told['processes']} processes together, and resumed; each process "
-        f"killed; started by {', '.join(told['started'])}"
+        f"{told['resumed']['methods']} methods trained in {told['processes']} processes together, and resumed; each "
+        f"process killed; started by {by}"
     )
     ended = (
-        f"{told['resumed_identical']} of {told['methods']} resumed to identical weights, as did "
+        f"{told['resumed']['identical']} of {told['resumed']['methods']} resumed to identical weights, as did "
         f"{sum(kill['identical'] for kill in kills)} of {len(kills)} runs after a kill, and "
-        f"{sum(start['identical'] for start in told['started'].values())} of {len(told['started'])} started by others; "
+        f"{sum(start['identical'] for start in starts)} of {len(starts)} started by others; "
         f"{sum(kill['tracebacks'] for kill in kills)} tracebacks"
     )
     return f"| `make cluster` | {did} | {ended} |"
@@ -79,7 +80,7 @@ def ray(told: dict[str, Any]) -> str:
         f"{sum(work['identical'] for work in works)} of {len(works)} identical to one process, "
         f"{sum(work['twice'] for work in works)} rows twice"
     )
-    return f"| | {did} | {ended} |"
+    return f"| `make cluster` | {did} | {ended} |"
 
 
 if __name__ == "__main__":

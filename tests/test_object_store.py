@@ -13,9 +13,10 @@ from mcss.cli import main
 from mcss.data.capture import Capture
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
+from mcss.models.model_file import MODEL, save_model
 from mcss.search.index import PoseIndex
 from mcss.sources.assembly import assemble
-from runs_for_tests import small_run
+from runs_for_tests import small_network
 
 server = pytest.importorskip("moto.server")
 
@@ -74,7 +75,8 @@ def test_index_search_and_evaluate_read_and_write_in_an_object_store(
     for part in stick_parts():
         writer.append(part)
     assert writer.finish().fingerprint == tiny_capture.fingerprint
-    run, found = small_run(tmp_path / "run"), tmp_path / "found.json"
+    run, found = tmp_path / "run", tmp_path / "found.json"
+    save_model(run / MODEL, small_network(), {"config": json.dumps({"method_name": "mcss", "labels": "S1", "seed": 0})})
     main(["index", f"{store}/people", "-o", f"{store}/index", "--run", str(run)])
     main(["index", f"{store}/people", "-o", f"{store}/index", "--run", str(run)])
     words = " ".join(capsys.readouterr().out.split())
