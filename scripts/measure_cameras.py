@@ -226,15 +226,17 @@ def table(rows: list[dict[str, Any]]) -> str:
         else:
             cells = [name, ", ".join(row["views"]), *(str(row.get(column, "–")) for column in COLUMNS)]
             lines.append(f"| {' | '.join(cells)} |")
-    for name, own in rigs.items():
-        grades = [row["verdict"] for row in own]
-        counts = ", ".join(f"{grades.count(grade)} {grade}" for grade in ("good", "weak", "failed") if grade in grades)
-        counts += f"; right: {sum(bool(row.get('right')) for row in own)}"
-        cells = [f"{len(own)} {name}, the median", str(len(own[0]["views"])), counts]
-        for column in list(COLUMNS)[1:]:
-            values = [row[column] for row in own if column in row]
-            cells.append(f"{np.median(values):.3g}" if len(values) == len(own) else "–")
-        lines.append(f"| {' | '.join(cells)} |")
+    for name, everything in rigs.items():
+        for grade in ("good", "weak", "failed"):
+            if not (own := [each for each in everything if each["verdict"] == grade]):
+                continue
+            right_ones = sum(bool(each.get("right")) for each in own)
+            cells = [f"{len(own)} of {len(everything)} {name}, the median", str(len(own[0]["views"]))]
+            cells.append(f"{grade}; right: {right_ones}")
+            for column in list(COLUMNS)[1:]:
+                values = [each[column] for each in own if column in each]
+                cells.append(f"{np.median(values):.3g}" if len(values) == len(own) else "–")
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -67,17 +67,14 @@ def steps(place: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     rows.append(row("mcss calibrate captures/mine", seconds, cameras_found(place.parent / "cameras.toml", options)))
 
     labels = place.parent / "labels.csv"
-    seconds = timed(["label", str(place), "--split", "all", "-o", str(labels)])
-    rows.append(row("mcss label captures/mine --split all", seconds, labels_made(labels, capture)))
+    seconds = timed(["label", str(place), "--split", SPLIT, "-o", str(labels)])
+    rows.append(row(f"mcss label captures/mine --split {SPLIT}", seconds, labels_made(labels, capture)))
 
     poses = place.parent / "poses"
     asked = ["--turned", "room", "--split", SPLIT, "--formats", "json,csv,trc,bvh", "--no-overlay"]
     seconds = timed(["predict", str(place), "-o", str(poses), *run, *asked])
     found = poses_found(sorted(poses.glob("*.json")), capture)
     rows.append(row(f"mcss predict captures/mine --turned room --split {SPLIT}", seconds, found))
-
-    seconds = timed(["index", str(place), "-o", str(place.parent / "index"), *run])
-    rows.append(row("mcss index captures/mine", seconds, f"{len(capture):,} images"))
     return rows
 
 

@@ -136,9 +136,12 @@ def test_an_unusual_focal_length_is_found_roughly_and_said() -> None:
 
 
 def test_cameras_that_were_moved_and_cannot_be_left_out_fail() -> None:
-    measures = Measures(100, 3.0, 10.0, (10.0, 10.0), (10.0,), (1.0, 1.0), 0.03, (5.0, 5.0), 90.0, 500.0)
+    measures = Measures(100, 3.0, 10.0, (10.0, 10.0), (10.0,), (1.0, 1.0), 0.03, (5.0, 5.0), 90.0, 500.0, 4000.0)
     assert judged(measures, ("a", "b")).grade == "good"
     assert judged(measures, ("a", "b"), ("c is mirrored",)).text == "weak: c is mirrored"
     assert judged(measures, ("a", "b"), (), ("a was moved",)).text == "failed: a was moved"
+    assert judged(replace(measures, motion_mm=190.0), ("a", "b")).text.startswith(
+        "weak: the person stays in one place (190 mm of movement, 4.0 m from the cameras)"
+    )
     poor = judged(replace(measures, reprojection_mm=40.0, motion_mm=10.0), ("a", "b"))
     assert poor.misfits == ("joints lie 40 mm beside where the other views see them",)

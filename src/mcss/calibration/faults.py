@@ -21,6 +21,9 @@ BETTER = 0.2
 PARTS = 6
 """Stretches of a recording in which a camera is placed anew, to see whether it was moved."""
 
+SURE = 0.75
+"""Share of a view's joints that must agree once the view is explained; of somebody else, half agree by accident."""
+
 FEW_TRIES = 200
 """Guesses for a camera before joints that other views agree on; fewer than for the first guess of all."""
 
@@ -91,7 +94,7 @@ def fault_of(
         where = f"{sequence_names[change.at]} {time[change.at]:.1f} s"
         explanations.append((change.share, "moved", _moved_text(name, where, change.angle, change.way)))
     best, kind, text = max(explanations)
-    if best > share + min(BETTER, (1 - share) / 2):
+    if best >= SURE and best > share + min(BETTER, (1 - share) / 2):
         return Fault(name, kind, text)
     text = f"{name} does not show what the others show: it may follow somebody else, or be of another recording"
     return Fault(name, "other", text)
