@@ -148,8 +148,7 @@ def measured(name: str, landmarks: ViewLandmarks, true: Rig | None) -> dict[str,
         row["rotation_worst_deg"] = round(max(errors), 2)
     sequence = instants.subject * len(instants.sequences) + instants.sequence
     smooth = smoothed(poses.landmarks, poses.confidence, instants.time, sequence, SMOOTHING)
-    error = pa_errors(smooth[:, LIMB_LANDMARKS], target)
-    row["pa_limbs_smoothed"] = round(float(np.nanmean(error)), 1)
+    row["pa_limbs_smoothed"] = round(float(np.nanmean(pa_errors(smooth[:, LIMB_LANDMARKS], target))), 1)
     if len(instants) > 2 * LAST:
         row["pa_limbs_last"] = round(float(np.nanmean(plain[-LAST:])), 1)
     row["bones"] = round(verdict.measures.bones, 3)

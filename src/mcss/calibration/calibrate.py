@@ -187,7 +187,9 @@ def _calibrated(landmarks: ViewLandmarks, settings: CalibrationSettings, known: 
     scale = (
         "the mean stature of grown-ups, 1700 mm" if settings.height is None else f"a stature of {settings.height:g} mm"
     )
-    notes = () if known is not None or not guessed else (_guessed(sizes, guessed, landmarks.views),)
+    notes: tuple[str, ...] = ()
+    if known is None and guessed:
+        notes += (_guessed(sizes, guessed, landmarks.views),)
     if verdict.grade != "failed" and on_a_line(room.points(result.scene.joints)):
         notes += (ON_A_LINE,)
     return Calibration(cameras, verdict, offsets, faults + moving, scale, settings, notes)

@@ -159,7 +159,13 @@ def _together(found: CropLandmarks, other: CropLandmarks, to_crop: Transforms) -
         part = share.reshape(-1, *[1] * (a.ndim - 1))
         return np.asarray(part * a + (1 - part) * b)
 
-    return CropLandmarks(*(mixed(name) for name in ("image", "world", "visibility", "presence")), found.aligned)
+    return CropLandmarks(
+        image=mixed("image"),
+        world=mixed("world"),
+        visibility=mixed("visibility"),
+        presence=mixed("presence"),
+        aligned=found.aligned,
+    )
 
 
 def detect_landmarks(
