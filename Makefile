@@ -82,8 +82,7 @@ MODEL := src/mcss/models/mcss.safetensors
 # Takes two hours: the weights shipped with the package, see src/mcss/models/CARD.md.
 model: setup
 	$(BIN)/mcss synthetic build captures/people --subjects 21 --instants 400 --size 256 --stages per-view --cameras per-sequence --no-new-motion --seed 5
-	$(BIN)/mcss train mcss --capture captures/people --config scripts/shipped.toml --frozen-stages 6 --instants 32 --pose-images 96 --steps 4000 --lr 1e-3 --average 0.998 --out runs/people-heads --resume
-	$(BIN)/mcss train mcss --capture captures/people --config scripts/shipped.toml --init runs/people-heads --out runs/people --resume
+	$(BIN)/mcss train mcss --capture captures/people --config scripts/shipped.toml --out runs/people --resume
 	$(BIN)/mcss equip runs/people --capture captures/people --stages 6 --half --out $(MODEL)
 
 # Takes hours: every table and image of README.md and docs/, from the commands that make them. Can be stopped and repeated.
@@ -101,6 +100,7 @@ docs: setup
 	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --instants 1000
 	$(BIN)/python scripts/write_mediapipe_landmarks.py captures/synthetic runs/mediapipe.parquet
 	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --trials 2 --processes 2 --landmarks runs/mediapipe.parquet
+	$(BIN)/python scripts/measure_starred.py captures/synthetic
 	$(BIN)/python scripts/measure_selection.py captures/synthetic
 	$(BIN)/python benchmarks/metrics.py --json docs/results/metrics.json
 	$(BIN)/python scripts/fetch_real_clip.py captures/footage --keypoints captures/keypoints --poses

@@ -22,7 +22,7 @@ from mcss.models.pose_network import NetworkConfig
 from mcss.training.loop import train
 from mcss.training.settings import OptimiserSettings, TrainSettings
 
-QUICK = AdaptSettings(labels="none", steps=4, variants=1, hold_out=0.3)
+QUICK = AdaptSettings(labels="none", steps=4, variants=2, hold_out=0.3)
 
 
 @pytest.fixture(autouse=True)

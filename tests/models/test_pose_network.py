@@ -1,3 +1,5 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import nn
@@ -113,3 +115,29 @@ def test_gradients_reach_every_parameter() -> None:
 def test_settings_that_make_no_network_are_refused(setting: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NetworkConfig(**setting)  # type: ignore[arg-type]
+
+
+class Maps(NamedTuple):
+    """A batch of images."""
+
+    images: torch.Tensor
+    first_stage: int = 0
+
+
+def test_standardising_changes_what_the_hidden_layer_reads_and_not_what_the_network_says() -> None:
+    network = small(embedding_hidden=8, dim=16)
+    batches = [Maps(torch.randn(6, 3, 64, 64) + shift) for shift in range(3)]
+    for _ in range(2):  # the second time, features have been standardised before
+        with torch.no_grad():
+            before = network(batches[0].images)
+        network.standardise(batches)
+        with torch.no_grad():
+            after = network(batches[0].images)
+            features = torch.cat([network.features(each.images).flatten(1) for each in batches])
+            read = network.embedding_head[0](features)  # type: ignore[index]
+        torch.testing.assert_close(after.embedding, before.embedding, atol=1e-4, rtol=0)
+        torch.testing.assert_close(read.mean(dim=0), torch.zeros(read.shape[1]), atol=1e-4, rtol=0)
+        variance = features.var(dim=0)
+        expected = (variance / (variance + 0.5**2 * variance.mean())).sqrt()
+        torch.testing.assert_close(read.std(dim=0), expected, atol=1e-4, rtol=1e-3)
+        batches = [Maps(each.images * 2) for each in batches]

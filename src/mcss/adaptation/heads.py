@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 from torch import Tensor
 
@@ -43,8 +44,14 @@ class Heads:
     def _orientation(
         self, start: Model, adapted: Model, settings: EquipSettings, progress: Progress
     ) -> OrientationHead | None:
-        """Let a new head learn what the old one says about the footage, where it is sure; no label is needed."""
+        """Let a new head learn what the old one says about the footage, where it is sure; no label is needed.
+
+        On a backbone that has not been trained, the old head reads what it read before, and stays.
+        """
         assert start.parts.orientation is not None
+        before, after = start.network.backbone.state_dict(), adapted.network.backbone.state_dict()
+        if all(torch.equal(before[name], after[name]) for name in before):
+            return start.parts.orientation
         instant, view = np.nonzero(self.kept.rows >= 0)
         chosen = np.unique(
             np.linspace(0, len(instant) - 1, min(len(instant), settings.images)).round().astype(np.int64)

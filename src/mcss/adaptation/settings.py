@@ -15,8 +15,9 @@ from mcss.training.settings import TrainSettings
 MADE = "made"
 """The labels that `mcss label` makes of the footage."""
 
-_FROZEN = {"blazepose": 4, "tf_efficientnet_lite0": 5, "resnet18": 3, "resnet34": 3, "resnet50": 3}
-"""First backbone stages that keep their weights, by backbone; of other backbones the first half."""
+_FROZEN = {"blazepose": 6, "tf_efficientnet_lite0": 5, "resnet18": 3, "resnet34": 3, "resnet50": 3}
+"""First backbone stages that keep their weights, by backbone; of other backbones the first half. BlazePose's, which has
+learned from many real people, keeps all: its heads alone learn footage as well, many times as fast."""
 
 _MANY = 0.5
 """Share of labelled instants from which labels alone say where joints are."""
@@ -37,17 +38,17 @@ class AdaptSettings:
     knows of other people and poses."""
     split: str = "train"
     """Split of the footage that is used; the test split is not looked at."""
-    steps: int = 240
+    steps: int = 600
     """Most optimiser steps; training ends earlier where the held-out instants gain nothing more."""
     views: int = 0
     """Views of each instant in a step; 0 takes as many as the capture has, up to four."""
     consistency: float = 20.0
     """Weight of L_cnstr relative to L_pose: more finds the same moment in other views more often, less gives better
     poses."""
-    lr: float = 1e-4
+    lr: float = 5e-4
     """Peak learning rate."""
     variants: int = 4
-    """Augmentations of each image for which the frozen stages are computed once."""
+    """Augmentations of each image for which the frozen stages are computed once; half of them are mirrored."""
     hold_out: float = 0.15
     """Share of each sequence, at its end, that is kept from training and decides when to stop."""
     seed: int = 0
@@ -60,6 +61,8 @@ class AdaptSettings:
             raise ValueError(f"views: expected 0 for all, or 2 or more, got {self.views}; one view has no other.")
         if self.steps < 1:
             raise ValueError(f"steps: expected 1 or more, got {self.steps}.")
+        if self.variants < 2:
+            raise ValueError(f"variants: expected 2 or more, since half of them are mirrored, got {self.variants}.")
 
     def training(
         self,
@@ -88,6 +91,7 @@ class AdaptSettings:
             instants=batch.instants,
             views=batch.views,
             min_gap=batch.min_gap,
+            temperature=0.2,
             metric_weight=self.consistency,
             pose_images=32,
             teacher="initial" if labelled < _MANY else "none",
@@ -111,7 +115,7 @@ class AdaptSettings:
             ),
             augmentation=AUGMENTATION,
             validation=None,
-            validate_every=max(1, min(40, self.steps // 4)),
+            validate_every=max(1, min(100, self.steps // 4)),
             checkpoint_every=max(1, min(50, self.steps // 4)),
             log_every=10,
             seed=self.seed,
@@ -119,7 +123,17 @@ class AdaptSettings:
 
 
 AUGMENTATION = AugmentationSettings(
-    scale=0.2, shift=0.05, rotation=8.0, hue=25.0, saturation=0.4, channel_gain=0.2, grey=0.15, blur=0.2, noise=0.1
+    scale=0.25,
+    shift=0.06,
+    rotation=12.0,
+    saturation=0.4,
+    hue=25.0,
+    channel_gain=0.2,
+    grey=0.15,
+    blur=0.2,
+    noise=0.15,
+    low_resolution=0.1,
+    mirror=0.5,
 )
 """Changes of images of one's own footage, whose colours and tightness are those that the model is to work on."""
 

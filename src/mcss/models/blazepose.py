@@ -63,6 +63,11 @@ class _Stem(nn.Module):
         return maps
 
 
+LAST_SCALE = 4.0
+"""Factor of the map that landmarks are read from, whose values are a fifth of those of the encoder's mean beside it (on
+rendered people). Of nearly the same size, both are learned from alike."""
+
+
 class _LandmarkStage(nn.Module):
     """From the last map of the encoder to the map that landmarks are read from, with the encoder's mean beside it."""
 
@@ -81,7 +86,7 @@ class _LandmarkStage(nn.Module):
         """288 channels for the landmark heads, and the mean of each of the encoder's 864 channels at every place."""
         last: Tensor = self.layers(maps)
         mean = maps.mean(dim=(2, 3), keepdim=True).expand(-1, -1, *last.shape[-2:])
-        return torch.cat([last, mean], dim=1)
+        return torch.cat([LAST_SCALE * last, mean], dim=1)
 
 
 CHANNELS = 288 + 864
@@ -141,7 +146,7 @@ class LandmarkHeads(nn.Module):
 
     def forward(self, maps: Float[Tensor, "batch channels 2 2"]) -> Landmarks:
         """The landmarks of crops from the last map of their stages."""
-        maps = maps[:, :288]
+        maps = maps[:, :288] / LAST_SCALE
         image = self.image(maps).reshape(-1, LANDMARKS, 5)
         world = self.world(maps).reshape(-1, LANDMARKS, 3)
         return Landmarks(

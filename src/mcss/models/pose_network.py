@@ -1,9 +1,9 @@
 """The pose network: backbone F, embedding head G and pose head H."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -34,8 +34,7 @@ class NetworkConfig:
     embedding_norm: bool = False
     """BatchNorm without scale and shift before the L2-normalisation, to keep φ from collapsing. Not in the paper."""
     embedding_hidden: int = 0
-    """Width of a hidden layer in the embedding head G, with BatchNorm before and after it; 0 for the paper's single
-    layer."""
+    """Width of a hidden layer with BatchNorm in the embedding head G; 0 for the paper's single layer."""
     scaled_embedding: bool = False
     """Feed √dim·φ to the pose head H, so that its inputs have unit variance. Not in the paper, whose H learns
     slowly."""
@@ -61,6 +60,23 @@ class NetworkOutput(NamedTuple):
     """The embedding φ: unit vectors."""
     coordinates: Float[Tensor, "batch 48"]
     """H's normalised joint coordinates; `PoseNetwork.denormalised` turns them into mm."""
+
+
+_LEAST_DEVIATION = 0.5
+"""Share of the deviation of all features that every one is taken to have at least, since some hardly ever vary."""
+
+
+@runtime_checkable
+class Inputs(Protocol):
+    """Images, or what a stage of the backbone takes."""
+
+    @property
+    def images(self) -> Float[Tensor, "batch _ _ _"]:
+        """The images, or the maps."""
+
+    @property
+    def first_stage(self) -> int:
+        """The stage that takes them; 0 for images."""
 
 
 EMBEDDING_CONFIG = frozenset(
@@ -184,10 +200,29 @@ class PoseEstimator(nn.Module):
         poses = coordinates.reshape(-1, OUTPUT_JOINTS, 3) * self.pose_std + self.pose_mean
         return nn.functional.pad(poses, (0, 0, 1, 0))
 
+    def standardise(self, batches: Iterable[Inputs]) -> None:
+        """Prepare for training on other images than before, without changing what is predicted; here nothing to do."""
+
     def poses(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> Float[Tensor, "batch 17 3"]:
         """Return poses in mm of images, or of what stage `first` of the backbone takes."""
         poses: Tensor = self.denormalised(self(images, first).coordinates)
         return poses
+
+
+class _Standardised(nn.Module):
+    """Subtracts a mean of every feature and divides by a deviation; both are constants, 0 and 1 at first."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("std", torch.ones(features))
+
+    def forward(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
+        """The standardised features."""
+        return (features - self.mean) / self.std
 
 
 class PoseNetwork(PoseEstimator):
@@ -206,9 +241,7 @@ class PoseNetwork(PoseEstimator):
         features = self.backbone.channels * side * side
         if hidden := config.embedding_hidden:
             self.embedding_head: nn.Module = nn.Sequential(
-                nn.BatchNorm1d(
-                    features, affine=False
-                ),  # features of very different size are learned three times as fast
+                _Standardised(features),
                 nn.Linear(features, hidden),
                 nn.BatchNorm1d(hidden),
                 nn.ReLU(),
@@ -231,6 +264,30 @@ class PoseNetwork(PoseEstimator):
     def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "PoseNetwork":
         """Return a network with random weights."""
         return cls(config, "random", frame)
+
+    @torch.no_grad()
+    def standardise(self, batches: Iterable[Inputs]) -> None:
+        """Let the hidden layer of G, if there is one, read features of mean 0 and deviation 1 over some images.
+
+        The layer's weights are changed so that it says the same as before. Features whose size differs a thousandfold
+        are learned many times as fast so. A network that learns from nothing does not need it: on rendered people,
+        features that hardly vary are then taken for as telling as others, and real people are recognised worse. With
+        dropout nothing is done: a dropped feature, which is 0, would be far from its mean.
+        """
+        if not self.config.embedding_hidden or self.config.dropout:
+            return
+        assert isinstance(self.embedding_head, nn.Sequential)
+        before, layer = self.embedding_head[0], self.embedding_head[1]
+        training = self.training
+        self.eval()
+        features = torch.cat([self.features(each.images, each.first_stage).flatten(1).float() for each in batches])
+        self.train(training)
+        mean, variance = features.mean(dim=0), features.var(dim=0)
+        std = (variance + _LEAST_DEVIATION**2 * variance.mean()).sqrt()
+        layer.bias += layer.weight @ ((mean - before.mean) / before.std)
+        layer.weight *= std / before.std
+        before.mean.copy_(mean)
+        before.std.copy_(std)
 
     def forward(self, images: Float[Tensor, "batch _ _ _"], first: int = 0) -> NetworkOutput:
         """Predict embedding and normalised pose of images, or of what stage `first` of the backbone takes."""

@@ -31,7 +31,7 @@ from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
 
 _CHUNK = 64
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)

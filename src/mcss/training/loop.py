@@ -210,6 +210,8 @@ def _train(
     with fabric.rank_zero_first():  # computes the maps of frozen stages, which the other processes then find
         images = images_of(settings, network, capture, data.instants, data.labelled, progress)
     source = joined(data.source(settings, images), beside, settings, network, progress)
+    if start is not None:
+        network.standardise(source.batch(step).to(fabric.device) for step in range(16))
     validate = learning_curve(settings, network, capture, progress) if fabric.is_global_zero else None
     reference = _reference(settings, start, fabric)
     if fabric.is_global_zero:
