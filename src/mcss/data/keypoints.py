@@ -141,7 +141,7 @@ def joints_of_tools(
     """Read the joints of each image from the keypoints that a tool wrote for each view; NaN for those it lacks.
 
     Args:
-        folder: Has ``subject/sequence/view.json`` (COCO, MMPose), ``.csv`` or ``.h5`` (DeepLabCut) or folders (OpenPose).
+        folder: Has ``subject/sequence/view.json`` (COCO, MMPose), ``.csv``, ``.h5`` (DeepLabCut) or folders (OpenPose).
         instants: The instants whose images are wanted; images are found by their frame numbers.
         columns: Not used.
         setting: The setting that names the folder, for messages.

@@ -165,7 +165,8 @@ class ViewToCrop:
         """Look for people in an image, and return the boxes of all who may be there, in source pixels."""
         small = image.thumbnail(long_side)
         height, width = small.shape[:2]
-        return tracker.update(small).boxes * np.array([self.video.width / width, self.video.height / height] * 2)
+        scale = np.array([self.video.width / width, self.video.height / height] * 2)
+        return np.asarray(tracker.update(small).boxes * scale)
 
     def _nobody_found(self) -> SourceError:
         find = self.search.find

@@ -184,6 +184,7 @@ def pickled_names(pickled: bytes) -> list[Any]:
         del stack[at:]
         return items
 
+    argument: Any
     for instruction, argument, _ in pickletools.genops(pickled):
         name = instruction.name
         if name == "MARK":
