@@ -1,3 +1,4 @@
+import itertools
 import shutil
 from pathlib import Path
 
@@ -6,13 +7,13 @@ import pytest
 
 import mcss
 from mcss.data.capture import Capture
-from mcss.errors import PoseIndexError
+from mcss.errors import PoseIndexError, QueryError
 from mcss.models.model import Model
 from mcss.models.model_file import save_model
 from mcss.search.index import PoseIndex
-from mcss.search.index_table import Filter
+from mcss.search.index_table import Entries, Filter, ModelIdentity
 from mcss.search.indexing import index_capture
-from mcss.search.memory_index import IndexedImage
+from mcss.search.memory_index import IndexedImage, MemoryIndex
 from mcss.search.search import distinct_moments
 from mcss.web.analysis import AnalysisResult
 from mcss.web.gallery import Gallery, GalleryError
@@ -64,6 +65,40 @@ def test_a_gallery_holds_every_image_with_its_other_views(gallery: Gallery, tiny
         np.testing.assert_allclose(predicted[0], 0, atol=1e-4)
     with pytest.raises(GalleryError, match="no image 576; there are 576"):
         gallery.image(576)
+
+
+def random_walks() -> Gallery:
+    """Two people, two sequences of 24 images each, in three views that hardly differ; in no order."""
+    rng = np.random.default_rng(0)
+    walks = {key: np.cumsum(rng.normal(size=(24, 16)), axis=0) for key in itertools.product(("S1", "S2"), "ab")}
+    keys = [(*key, frame, view) for key in walks for frame in range(24) for view in "123"]
+    keys = [keys[i] for i in rng.permutation(len(keys))]
+    vector = np.stack([walks[subject, sequence][frame] for subject, sequence, frame, _ in keys])
+    vector += 0.1 * rng.normal(size=vector.shape)
+    frame = np.array([key[2] for key in keys])
+    subjects, sequences, views = ([str(key[k]) for key in keys] for k in (0, 1, 3))
+    unit = (vector / np.linalg.norm(vector, axis=1, keepdims=True)).astype(np.float32)
+    entries = Entries("c", np.arange(len(keys)), subjects, sequences, frame, frame / 25, views, unit)
+    return Gallery("walks", MemoryIndex.of(entries, ModelIdentity("digest", 16, "run")), {})
+
+
+def test_a_movement_of_the_gallery_is_found_there_and_left_out_if_it_is_the_query() -> None:
+    gallery = random_walks()
+    place = next(place for place in range(len(gallery)) if name(gallery.image(place)) == ("S2", "b", 6, "3"))
+    query = gallery.around(place, 0.21)
+    assert [gallery.image(row).frame for row in query.row.tolist()] == list(range(1, 12))
+    found = gallery.movements(query.vector, query.time, 3, Filter())
+    assert [name(end) for end in (found[0].first, found[0].last)] == [("S2", "b", 1, "3"), ("S2", "b", 11, "3")]
+    assert found[0].distance == pytest.approx(0, abs=1e-3)
+    assert [gallery.image(row).frame for row in found[0].strip] == [1, 3, 6, 9, 11]
+    (elsewhere,) = gallery.movements(query.vector, query.time, 1, Filter(subject=("S1",)))
+    assert elsewhere.first.subject == "S1"
+    others = gallery.movements(query.vector, query.time, 3, Filter(), query)
+    assert [name(other.first) for other in others[:2]] == [name(one.first) for one in found[1:]]
+    assert len(gallery.around(place, 0.5).row) == 6 + 1 + 12  # the sequence begins 6 images before this one
+    few = gallery.around(place, 0.05)
+    with pytest.raises(QueryError, match="expected a movement of 5 images or more, got 3"):
+        gallery.movements(few.vector, few.time, 3, Filter())
 
 
 @pytest.mark.parametrize(

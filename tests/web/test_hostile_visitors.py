@@ -1,6 +1,7 @@
 """Visitors who send slowly, hold many connections, or come by another name; and workers that die."""
 
 import asyncio
+import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from mcss.web.handlers import PageHandlers, RequestError, _chunks
+from mcss.web.analysis import StoppedError
+from mcss.web.handlers import PageHandlers
 from mcss.web.limits import Limits
+from mcss.web.requests import RequestError, chunks
 from mcss.web.server import OriginGuard
 from mcss.web.worker import WorkError, WorkerSettings
 
@@ -98,7 +101,7 @@ async def photograph() -> AsyncIterator[bytes]:
 
 def test_a_file_that_trickles_in_is_given_up() -> None:
     async def received() -> None:
-        async for _ in _chunks(request(drops()), Limits(upload_seconds=0.05)):
+        async for _ in chunks(request(drops()), Limits(upload_seconds=0.05)):
             pass
 
     with pytest.raises(RequestError, match=r"the file did not arrive within 0\.05 s; send a smaller one") as error:
@@ -128,6 +131,47 @@ def test_what_a_dying_worker_left_of_a_file_is_removed(tmp_path: Path) -> None:
     page = asyncio.run(sent())
     assert list(tmp_path.iterdir()) == []
     assert (page.waiting, dict(page.places)) == (0, {})
+
+
+class PatientWorker:
+    """Works until it is told to stop."""
+
+    share = 0.25
+
+    def __init__(self) -> None:
+        self.told = threading.Event()
+
+    def analyse(self, path: Path, kind: str, box: object) -> object:
+        assert self.told.wait(60)
+        raise StoppedError
+
+    def cancel(self) -> None:
+        self.told.set()
+
+
+def test_a_visitor_sees_how_far_the_work_is_and_stops_it_by_leaving(tmp_path: Path) -> None:
+    shares: list[Any] = []
+
+    async def sent() -> None:
+        worker = PatientWorker()
+        page = handlers(tmp_path, worker, Limits())
+        one = request(photograph())
+        one.query_params = {"job": "mine"}
+
+        async def leaves() -> bool:
+            for job in ("mine", "another"):
+                answered = await page.queue(SimpleNamespace(query_params={"job": job}))  # type: ignore[arg-type]
+                shares.append(json.loads(bytes(answered.body))["share"])
+            return len(shares) > 2
+
+        one.is_disconnected = leaves
+        with pytest.raises(RequestError, match="the visitor has disconnected"):
+            await page.analyse(one)
+        assert worker.told.is_set()
+        assert page.in_work is None
+
+    asyncio.run(sent())
+    assert shares[:4] == [0.25, None, 0.25, None]
 
 
 def test_the_files_of_one_address_leave_places_for_others(tmp_path: Path) -> None:

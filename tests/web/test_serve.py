@@ -87,6 +87,28 @@ def test_a_result_is_given_again_and_as_files_of_poses(server: Served, walk: byt
     assert server.ask("/api/results/nothere")[0] == 404
 
 
+def test_movements_are_found_in_the_gallery(server: Served, walk: bytes) -> None:
+    _, video = server.send(walk)
+    status, answer = server.ask(f"/api/movements?result={video['id']}&since=0.2&until=1.2&count=3&not_subject=S2")
+    assert (status, len(answer["found"])) == (200, 3)
+    assert [hit["distance"] for hit in answer["found"]] == sorted(hit["distance"] for hit in answer["found"])
+    for hit in answer["found"]:
+        assert hit["subject"] != "S2"
+        assert hit["until"] > hit["time"]
+        assert hit["strip"][0] == hit["image"]
+        shown = [server.ask(f"/api/gallery/{place}")[1] for place in hit["strip"]]
+        assert len(shown) == 5
+        assert len({(one["subject"], one["sequence"], one["view"]) for one in shown}) == 1
+        assert [one["time"] for one in shown] == sorted(one["time"] for one in shown)
+    status, on = server.ask(f"/api/movements?image={answer['found'][0]['image']}&around=0.3")
+    assert status == 200
+    assert on["found"]
+    few = "there are too few images in this time for a movement; choose more of it"
+    assert server.ask(f"/api/movements?result={video['id']}&since=0.2&until=0.3") == (422, {"error": few})
+    status, answer = server.ask(f"/api/movements?result={video['id']}&since=x")
+    assert (status, answer["error"]) == (400, "since: expected seconds from 0 on, got 'x'")
+
+
 def test_neighbours_are_found_filtered_and_searched_on_from(server: Served) -> None:
     _, look = server.send(IMAGE)
     status, answer = server.ask(f"/api/neighbours?result={look['id']}&count=5&subject=S2&not_view=1")

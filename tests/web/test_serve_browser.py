@@ -136,7 +136,7 @@ def test_a_box_is_drawn_around_the_person(page: Any, image: Path) -> None:
     page.mouse.move(area["x"] + area["width"] * 0.3, area["y"] + area["height"] * 0.3)
     page.mouse.down()
     page.mouse.move(area["x"] + area["width"] * 0.6, area["y"] + area["height"] * 0.7, steps=4)
-    with page.expect_request(lambda request: "/api/results?box=" in request.url) as asked:
+    with page.expect_request(lambda request: "&box=" in request.url) as asked:
         page.mouse.up()
     box = [float(part) for part in asked.value.url.split("box=")[1].replace("%2C", ",").split(",")]
     # The image is three quarters as high as wide, and centred in the square canvas.
@@ -193,6 +193,52 @@ def test_a_video_plays_with_its_skeleton(page: Any, tmp_path: Path) -> None:
     page.locator("#play").click()
     page.locator("#play >> text=▶").wait_for()
     assert page.locator("#time").input_value() == "14"
+
+
+def test_a_movement_is_searched_for_in_a_video_and_around_an_image(page: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", Room(width=160, height=120, count=40).images(), codec="h264")
+    page.set_input_files("#file", path)
+    page.locator("#grid .hit").first.wait_for()
+    page.locator("#by-movement").click()
+    page.locator("#grid.movements .film").first.wait_for()
+    assert page.locator("#grid .film").first.locator("img").count() == 5
+    assert (page.locator("#since").input_value(), page.locator("#until").input_value()) == ("0.0", "1.6")
+    page.locator("#until").fill("0.2")
+    page.locator("#until").blur()
+    page.locator("#alert:visible").wait_for()
+    assert page.locator("#alert").inner_text().startswith("There are too few images in this time for a movement")
+    page.locator("#until").fill("1.2")
+    page.locator("#until").blur()
+    page.locator("#alert").wait_for(state="hidden")
+    page.locator("#grid .hit > button").first.click()
+    page.locator("#trail li").nth(1).wait_for()
+    page.locator("#grid:not(.movements) .hit").first.wait_for()
+    page.locator("#by-movement").click()
+    page.locator("#grid.movements .film").first.wait_for()
+    assert page.locator("#span").is_hidden()
+
+
+def test_a_video_can_be_given_up_while_it_is_analysed(page: Any, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", Room(width=160, height=120, count=200).images(), codec="h264")
+    page.set_input_files("#file", path)
+    page.locator("#busy:visible progress").wait_for()
+    page.locator("#cancel").click()
+    page.locator("#busy").wait_for(state="hidden")
+    assert page.locator("#alert").is_hidden()
+    assert page.locator("#result").is_hidden()
+
+
+def test_reload_keeps_a_comparison(page: Any, tmp_path: Path) -> None:
+    page.locator("#tab-compare").click()
+    for which, count in (("a", 30), ("b", 38)):
+        path = write_video(tmp_path / f"{which}.mp4", Room(width=160, height=120, count=count).images(), codec="h264")
+        page.set_input_files(f"#file-{which}", path)
+    page.locator("#worst .bar-row").first.wait_for()
+    page.reload()
+    page.locator("#worst .bar-row").first.wait_for()
+    assert page.locator("#compare").is_visible()
+    page.go_back()
+    page.locator("#analyse").wait_for(state="visible")
 
 
 def test_the_camera_takes_an_image_and_a_video(page: Any) -> None:

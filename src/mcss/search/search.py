@@ -1,9 +1,9 @@
 """Search an index for an image, a movement or a 3D pose."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -142,8 +142,19 @@ def answer(
             return SearchResult(f"{path.name}, frame {frame_number}", _measure(by_pose), hits)
 
 
+@runtime_checkable
+class SequenceIndex(Protocol):
+    """Indexed images in order of time."""
+
+    def count(self, condition: Filter = NO_FILTER) -> int:
+        """Number of images that a filter admits."""
+
+    def view_sequences(self, condition: Filter = NO_FILTER) -> Iterator[ViewSequence]:
+        """The sequences of every view, as far as a filter admits them."""
+
+
 def movements(
-    index: PoseIndex,
+    index: SequenceIndex,
     vector: Float32[np.ndarray, "n dim"],
     time: Float[np.ndarray, " n"],
     settings: SearchSettings,

@@ -14,6 +14,7 @@ from mcss.inference.locate import BoundingBox, Finders, locate_in_image
 from mcss.inference.pose_sequence import PoseSequence, smooth
 from mcss.inference.predict import InputFile, predict_video
 from mcss.models.model import Model, Poses
+from mcss.progress import NO_PROGRESS, Progress
 from mcss.smoothing import SmoothingSettings
 from mcss.video.reading.decoding import images
 from mcss.web.limits import Limits
@@ -24,6 +25,10 @@ CROP = 224
 
 SHOWN = 960
 """Longer side in pixels of the image that the page shows."""
+
+
+class StoppedError(Exception):
+    """The work on a file was stopped from outside."""
 
 
 class RejectedFileError(ValueError):
@@ -65,6 +70,7 @@ def analyse(
     box: BoundingBox | None,
     limits: Limits,
     finders: Finders = Finders(),  # noqa: B008 (frozen)
+    progress: Progress = NO_PROGRESS,
 ) -> AnalysisResult:
     """Predict the poses of the person in an image or video.
 
@@ -75,17 +81,22 @@ def analyse(
         box: The person's bounding box, x, y, width, height, as fractions of the image's width and height.
         limits: What is refused.
         finders: How people are found in files without a box.
+        progress: Advanced by the images of a video; may raise `StoppedError`.
 
     Raises:
         RejectedFileError: The file cannot be used, for whatever reason.
+        StoppedError: The progress said so.
     """
     try:
-        analyse_kind = _analyse_image if kind == "image" else _analyse_video
-        return analyse_kind(model, path, box, limits, finders)
+        if kind == "image":
+            return _analyse_image(model, path, box, limits, finders)
+        return _analyse_video(model, path, box, limits, finders, progress)
     except (UploadError, ImageError, SourceError) as error:
         raise RejectedFileError(for_visitors(str(error))) from error
     except MemoryError as error:
         raise RejectedFileError("this file needs more memory than is allowed; make it smaller") from error
+    except StoppedError:
+        raise
     except Exception as error:  # whatever a strange file does to a decoder must not end the work for other visitors
         raise RejectedFileError(
             "this file cannot be read; it is damaged or of an unusual kind: save it again in a common format"
@@ -113,14 +124,14 @@ def _analyse_image(
 
 
 def _analyse_video(
-    model: Model, path: Path, box: BoundingBox | None, limits: Limits, finders: Finders
+    model: Model, path: Path, box: BoundingBox | None, limits: Limits, finders: Finders, progress: Progress
 ) -> AnalysisResult:
     copy = path.with_name(f"{path.name}.copy.mp4")
     try:
         copy_video(path, copy, limits)
         first = next(images(copy))
         box_in_pixels = _in_pixels(box, first.shape[1], first.shape[0])
-        predicted = predict_video(model, InputFile(copy, "the video"), box_in_pixels, finders.video)
+        predicted = predict_video(model, InputFile(copy, "the video"), box_in_pixels, finders.video, progress)
         sequence = smooth(predicted, SmoothingSettings())
         crop_boxes = np.rint(sequence.poses.crop_boxes).astype(np.int64)
         crops = [

@@ -1,26 +1,74 @@
 """The images that visitors of the page search: those of an index, or of a capture."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from mcss.data.capture import Capture
 from mcss.errors import PoseIndexError
 from mcss.models.model import Model
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.search.index import PoseIndex
-from mcss.search.index_table import Entries, Filter
+from mcss.search.index_table import NO_FILTER, Entries, Filter, ViewSequence
 from mcss.search.indexing import CaptureImages, identity_of, indexed_capture, true_canonical_poses
 from mcss.search.memory_index import IndexedImage, MemoryIndex
-from mcss.search.search import nearest_moments
+from mcss.search.search import SearchSettings, movements, nearest_moments
+
+STRIP = 5
+"""Number of images that show a movement."""
 
 CanonicalPose = Float32[np.ndarray, "17 3"]
 
 
 class GalleryError(LookupError):
     """There is no such image in the gallery."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundMovement:
+    """A stretch of the gallery that shows a movement."""
+
+    first: IndexedImage
+    last: IndexedImage
+    distance: float
+    """Mean distance of the embeddings, 0 to 2."""
+    strip: tuple[int, ...]
+    """Positions of a few of its images in order of time."""
+
+    def at_the_time_of(self, first: IndexedImage, last: IndexedImage) -> bool:
+        """Whether another stretch, of whatever view, overlaps this one in time."""
+        recording = (self.first.capture, self.first.subject, self.first.sequence)
+        same = recording == (first.capture, first.subject, first.sequence)
+        return same and first.time <= self.last.time and last.time >= self.first.time
+
+
+@dataclass(frozen=True, eq=False)
+class GallerySequences:
+    """The images of an index in memory as sequences, whose rows are positions in the index."""
+
+    index: MemoryIndex
+
+    def count(self, condition: Filter = NO_FILTER) -> int:
+        """Number of images that a filter admits."""
+        return int(self.index.columns.admits(condition).sum())
+
+    def view_sequences(self, condition: Filter = NO_FILTER) -> Iterator[ViewSequence]:
+        """The sequences of every view, as far as a filter admits them."""
+        columns = self.index.columns
+        positions = np.flatnonzero(columns.admits(condition))
+        coded = (columns.capture, columns.subject, columns.sequence, columns.view)
+        keys = [column.code[positions] for column in coded]
+        order = np.lexsort((columns.time[positions], *reversed(keys)))
+        positions, keys = positions[order], [key[order] for key in keys]
+        changes = np.any([np.diff(key) != 0 for key in keys], axis=0)
+        for members in np.split(positions, np.flatnonzero(changes) + 1):
+            if len(members):
+                capture, subject, sequence, view = (column.names[column.code[members[0]]] for column in coded)
+                vector = np.stack([self.index.vector(position) for position in members.tolist()])
+                frame, time = columns.frame[members], columns.time[members]
+                yield ViewSequence(capture, subject, sequence, view, row=members, frame=frame, time=time, vector=vector)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +159,53 @@ class Gallery:
         """Find the images of the moments nearest to an embedding; see `mcss.search.search.nearest_moments`."""
         return nearest_moments(lambda top: self.index.nearest(vector, top, condition), count, query, same_recording)
 
+    def movements(
+        self,
+        vector: Float32[np.ndarray, "n dim"],
+        time: Float64[np.ndarray, " n"],
+        count: int,
+        condition: Filter,
+        query: ViewSequence | None = None,
+    ) -> list[FoundMovement]:
+        """Find the stretches that show a movement, best first, the best one of each moment; see `search.movements`.
+
+        Args:
+            vector: Embeddings of the movement in order of time.
+            time: The time of each in seconds.
+            count: Largest number of stretches.
+            condition: Which images may be found.
+            query: The stretch of the gallery that the movement comes from, whose own moment is left out.
+
+        Raises:
+            QueryError: There are too few images for a movement.
+        """
+        settings = SearchSettings(top=4 * count, filter=condition)
+        shown: list[FoundMovement] = []
+        if query is not None:  # its moment in the other views is no other moment
+            first, last = self.image(int(query.row[0])), self.image(int(query.row[-1]))
+            shown.append(FoundMovement(first, last, 0.0, ()))
+        for movement in movements(GallerySequences(self.index), vector, time, settings, query):
+            first, last = (self.image(hit.row) for hit in (movement.first, movement.last))
+            if not any(other.at_the_time_of(first, last) for other in shown):
+                shown.append(FoundMovement(first, last, movement.distance, self._between(first, last)))
+            if len(shown) == count + (query is not None):
+                break
+        return shown[query is not None :]
+
+    def _between(self, first: IndexedImage, last: IndexedImage) -> tuple[int, ...]:
+        """The positions of a few images from one to another of the same view, evenly spread."""
+        found = GallerySequences(self.index).view_sequences(_of_view(first, (first.time, last.time)))
+        sequence = next(sequence for sequence in found if sequence.capture == first.capture)
+        chosen = np.unique(np.linspace(0, len(sequence) - 1, STRIP).round().astype(int))
+        return tuple(sequence.row[chosen].tolist())
+
+    def around(self, position: int, seconds: float) -> ViewSequence:
+        """The images of a view up to some seconds before and after one of them; their rows are positions."""
+        image = self.image(position)
+        span = max(0.0, image.time - seconds), image.time + seconds
+        found = GallerySequences(self.index).view_sequences(_of_view(image, span))
+        return next(sequence for sequence in found if sequence.capture == image.capture)
+
     def jpeg(self, position: int) -> bytes:
         """An image as JPEG."""
         image = self.image(position)
@@ -129,6 +224,11 @@ class Gallery:
         assert self.index.source is not None
         image = self.image(position)
         return self.index.source.pose(image, "predicted"), self.index.source.pose(image, "true")
+
+
+def _of_view(image: IndexedImage, between: tuple[float, float]) -> Filter:
+    """Admit the images of an image's sequence and view in a time."""
+    return Filter(view=(image.view,), subject=(image.subject,), sequence=(image.sequence,), between=between)
 
 
 def _last_part(uri: str) -> str:

@@ -12,26 +12,27 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mcss import __version__
+from mcss.errors import QueryError
 from mcss.inference.locate import BoundingBox
 from mcss.search.compare import CompareSettings, compare
-from mcss.search.index_table import Filter
+from mcss.search.index_table import Filter, ViewSequence
 from mcss.search.memory_index import IndexedImage
 from mcss.skeletons import JOINTS, PARENTS
 from mcss.smoothing import SmoothingSettings
-from mcss.web.analysis import AnalysisResult, for_visitors, rounded
+from mcss.web.analysis import AnalysisResult, StoppedError, for_visitors, rounded
 from mcss.web.downloads import pose_file
 from mcss.web.gallery import Gallery
 from mcss.web.limits import Limits
+from mcss.web.requests import RequestError, box_of, chunks, jpeg_response, json_response, number_of, receive, seconds_of
 from mcss.web.results import ResultStore
-from mcss.web.uploads import UploadError, kind_of
-from mcss.web.worker import Worker, WorkError, WorkerSettings
+from mcss.web.uploads import MediaKind, UploadError, kind_of
+from mcss.web.worker import REPORT_SECONDS, Worker, WorkError, WorkerSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -41,12 +42,11 @@ MOST_NEIGHBOURS = 48
 """Largest number of neighbours in one request."""
 
 
-class RequestError(ValueError):
-    """A request cannot be answered; the message is for the visitor who made it."""
+MOST_MOVEMENTS = 24
+"""Largest number of movements in one request."""
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+LONGEST_MOVEMENT = 20.0
+"""Longest movement in seconds that is searched for."""
 
 
 @dataclass(eq=False)
@@ -68,6 +68,8 @@ class PageHandlers:
     turn: asyncio.Lock | None = None
     waiting: int = 0
     """Files that are being received, are waiting or are being processed."""
+    in_work: str | None = None
+    """The name that the visitor has given to the file that is being processed."""
     places: Counter[str] = field(default_factory=Counter)
     """The same for each address."""
 
@@ -108,13 +110,14 @@ class PageHandlers:
             }
         )
 
-    async def queue(self, _: "Request") -> "Response":
-        """How many files are being received, waiting or processed."""
-        return json_response({"waiting": self.waiting})
+    async def queue(self, request: "Request") -> "Response":
+        """How many files are being received, waiting or processed, and how far the work on the visitor's file is."""
+        mine = self.worker is not None and self.in_work is not None and request.query_params.get("job") == self.in_work
+        return json_response({"waiting": self.waiting, "share": self.worker.share if mine and self.worker else None})
 
     async def analyse(self, request: "Request") -> "Response":
         """Receive a file, and answer with what the model predicts from it."""
-        box = _box(request.query_params.get("box"))
+        box = box_of(request.query_params.get("box"))
         address = request.client.host if request.client else ""
         refusal = ""
         if self.waiting >= self.limits.waiting:
@@ -122,7 +125,7 @@ class PageHandlers:
         elif self.places[address] >= self.limits.files:
             refusal = f"{self.limits.files} of your files are being processed; wait for one of them"
         if refusal:
-            async for _ in _chunks(request, self.limits):
+            async for _ in chunks(request, self.limits):
                 pass
             raise RequestError(503, refusal)
         assert self.folder is not None
@@ -134,18 +137,14 @@ class PageHandlers:
         self.places[address] += 1
         try:
             job.mkdir()
-            head = await _receive(request, path, self.limits)
+            head = await receive(request, path, self.limits)
             try:
                 kind = kind_of(head)
             except UploadError as error:
                 raise RequestError(415, str(error)) from error
             async with self.turn:
-                if await request.is_disconnected():
-                    raise RequestError(400, "the visitor has disconnected")
-                try:
-                    result = await asyncio.to_thread(self.worker.analyse, path, kind, box)
-                except WorkError as error:
-                    raise RequestError(422, str(error)) from error
+                self.in_work = request.query_params.get("job")
+                result = await self._worked_on(request, path, kind, box)
         finally:
             self.waiting -= 1
             self.places[address] -= 1
@@ -153,6 +152,26 @@ class PageHandlers:
                 del self.places[address]
             await asyncio.to_thread(shutil.rmtree, job, ignore_errors=True)  # with whatever the worker left there
         return json_response({"id": self.results.keep(result), **result.about})
+
+    async def _worked_on(
+        self, request: "Request", path: Path, kind: MediaKind, box: BoundingBox | None
+    ) -> AnalysisResult:
+        """Let the worker process a file; a visitor who leaves stops that."""
+        assert self.worker is not None
+        if await request.is_disconnected():
+            raise RequestError(400, "the visitor has disconnected")
+        work = asyncio.create_task(asyncio.to_thread(self.worker.analyse, path, kind, box))
+        try:
+            while not (await asyncio.wait({work}, timeout=REPORT_SECONDS))[0]:
+                if await request.is_disconnected():
+                    self.worker.cancel()
+            return work.result()
+        except WorkError as error:
+            raise RequestError(422, str(error)) from error
+        except StoppedError as error:
+            raise RequestError(400, "the visitor has disconnected") from error
+        finally:
+            self.in_work = None
 
     def result(self, request: "Request") -> "Response":
         """What was predicted from a file before, for a page that is loaded again."""
@@ -169,12 +188,12 @@ class PageHandlers:
 
     def image(self, request: "Request") -> "Response":
         """The uploaded image, or the first one of the video."""
-        return _jpeg(self._result(request).image)
+        return jpeg_response(self._result(request).image)
 
     def crop(self, request: "Request") -> "Response":
         """A crop that the model saw."""
         crops = self._result(request).crops
-        return _jpeg(crops[_number(request.path_params["frame"], "frame", len(crops))])
+        return jpeg_response(crops[number_of(request.path_params["frame"], "frame", len(crops))])
 
     def comparison(self, request: "Request") -> "Response":
         """Align two videos, and compare them."""
@@ -207,12 +226,12 @@ class PageHandlers:
         gallery, query = self._gallery(), request.query_params
         image: IndexedImage | None = None
         if "image" in query:
-            image = gallery.image(_number(query["image"], "image", len(gallery)))
+            image = gallery.image(number_of(query["image"], "image", len(gallery)))
             vector = gallery.index.vector(image.position)
         else:
             embedding = self.results[query.get("result", "")].embedding
-            vector = embedding[_number(query.get("frame", "0"), "frame", len(embedding))]
-        count = _number(query.get("count", "12"), "count", MOST_NEIGHBOURS + 1)
+            vector = embedding[number_of(query.get("frame", "0"), "frame", len(embedding))]
+        count = number_of(query.get("count", "12"), "count", MOST_NEIGHBOURS + 1)
         names: dict[str, Any] = {
             key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")
         }
@@ -222,10 +241,46 @@ class PageHandlers:
             {"found": [{**_described(gallery, hit), "distance": round(hit.distance, 4)} for hit in hits]}
         )
 
+    def movements(self, request: "Request") -> "Response":
+        """Find the stretches that show the movement in a visitor's video, or around an image of the gallery."""
+        gallery, query = self._gallery(), request.query_params
+        count = number_of(query.get("count", "6"), "count", MOST_MOVEMENTS + 1)
+        names: dict[str, Any] = {
+            key: tuple(query.getlist(key)) for key in ("subject", "view", "not_subject", "not_view")
+        }
+        own: ViewSequence | None = None
+        if "image" in query:
+            position = number_of(query["image"], "image", len(gallery))
+            own = gallery.around(position, min(seconds_of(query.get("around", "1"), "around"), LONGEST_MOVEMENT / 2))
+            vector, time = own.vector, own.time
+        else:
+            result = self.results[query.get("result", "")]
+            time = np.array([frame["time"] for frame in result.about["frames"]], np.float64)
+            since, until = seconds_of(query.get("since", "0"), "since"), seconds_of(query.get("until", "1e6"), "until")
+            chosen = (time >= since - 1e-3) & (time <= min(until, since + LONGEST_MOVEMENT) + 1e-3)
+            vector, time = result.embedding[chosen], time[chosen]
+        try:
+            found = gallery.movements(vector, time, count, Filter(**names), own)
+        except QueryError:
+            raise RequestError(422, "there are too few images in this time for a movement; choose more of it") from None
+        return json_response(
+            {
+                "found": [
+                    {
+                        **_identified(movement.first),
+                        "until": round(movement.last.time, 3),
+                        "strip": movement.strip,
+                        "distance": round(movement.distance, 4),
+                    }
+                    for movement in found
+                ]
+            }
+        )
+
     def gallery_details(self, request: "Request") -> "Response":
         """Describe an image of the gallery: what it shows, its poses, and its other views."""
         gallery = self._gallery()
-        image = gallery.image(_number(request.path_params["image"], "image", len(gallery)))
+        image = gallery.image(number_of(request.path_params["image"], "image", len(gallery)))
         predicted, true = gallery.poses(image.position)
         return json_response(
             {
@@ -238,8 +293,8 @@ class PageHandlers:
     def gallery_image(self, request: "Request") -> "Response":
         """An image of the gallery."""
         gallery = self._gallery()
-        position = _number(request.path_params["image"], "image", len(gallery))
-        return _jpeg(gallery.jpeg(position), cached="private, max-age=3600")
+        position = number_of(request.path_params["image"], "image", len(gallery))
+        return jpeg_response(gallery.jpeg(position), cached="private, max-age=3600")
 
     def _result(self, request: "Request") -> AnalysisResult:
         return self.results[request.path_params["name"]]
@@ -250,71 +305,6 @@ class PageHandlers:
                 404, "there is nothing to search in; start the server with --index INDEX or --capture CAPTURE"
             )
         return self.gallery
-
-
-async def _chunks(request: "Request", limits: Limits) -> AsyncIterator[bytes]:
-    """Read the body of a request in chunks, up to four times the limit.
-
-    A body over the limit is read all the same, within reason, because a browser that is still sending ignores answers.
-    """
-    from starlette.requests import ClientDisconnect
-
-    size = 0
-    chunks = request.stream()
-    clock = asyncio.get_running_loop().time
-    deadline = clock() + limits.upload_seconds
-    while size < 4 * limits.upload_bytes:
-        left = deadline - clock()
-        try:
-            chunk = await asyncio.wait_for(anext(chunks, None), min(limits.patience, max(left, 0)))
-        except TimeoutError:
-            if left < limits.patience:
-                raise RequestError(
-                    408, f"the file did not arrive within {limits.upload_seconds:g} s; send a smaller one"
-                ) from None
-            raise RequestError(408, f"no data arrived for {limits.patience:g} s; send the file again") from None
-        except ClientDisconnect:
-            raise RequestError(400, "the visitor has disconnected") from None
-        if chunk is None:
-            return
-        size += len(chunk)
-        yield chunk
-
-
-async def _receive(request: "Request", path: Path, limits: Limits) -> bytes:
-    """Write the body of a request to a file; returns its first bytes."""
-    size, head = 0, b""
-    with path.open("xb") as file:
-        async for chunk in _chunks(request, limits):
-            size += len(chunk)
-            head = (head + chunk)[:16] if len(head) < 16 else head
-            if size > limits.upload_bytes:
-                file.truncate(0)
-            else:
-                await asyncio.to_thread(file.write, chunk)
-    if size > limits.upload_bytes:
-        raise RequestError(413, f"the file is larger than {limits.upload_mb} MB; make it smaller or shorter")
-    return head
-
-
-def _box(text: str | None) -> BoundingBox | None:
-    if text is None:
-        return None
-    try:
-        x, y, width, height = (float(part) for part in text.split(","))
-    except ValueError:
-        raise RequestError(400, "box: expected x,y,width,height") from None
-    inside = -1 <= x < 1 and -1 <= y < 1 and 0.01 <= width <= 2 and 0.01 <= height <= 2
-    if not (inside and x + width > 0 and y + height > 0):
-        raise RequestError(400, "the box is too small or lies outside the image; draw it again")
-    return x, y, width, height
-
-
-def _number(text: str, name: str, end: int) -> int:
-    """Parse a whole number from 0 to below `end`."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 12 and int(text) < end):
-        raise RequestError(400, f"{name}: expected a whole number from 0 to {end - 1}, got {text[:40]!r}")
-    return int(text)
 
 
 def _described(gallery: Gallery, image: IndexedImage) -> dict[str, Any]:
@@ -330,19 +320,3 @@ def _identified(image: IndexedImage) -> dict[str, Any]:
         "time": round(image.time, 3),
         "view": image.view,
     }
-
-
-def json_response(value: Any, status: int = 200) -> "Response":
-    """Answer in JSON, which browsers are told not to cache."""
-    from starlette.responses import JSONResponse
-
-    headers = {"cache-control": "no-store"}
-    if status >= HTTPStatus.BAD_REQUEST:
-        headers["connection"] = "close"  # or the server would read on in an endless body
-    return JSONResponse(value, status, headers=headers)
-
-
-def _jpeg(data: bytes, cached: str = "private, max-age=600") -> "Response":
-    from starlette.responses import Response
-
-    return Response(data, media_type="image/jpeg", headers={"cache-control": cached})

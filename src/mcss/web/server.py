@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mcss.web.gallery import GalleryError
-from mcss.web.handlers import PageHandlers, RequestError, json_response
+from mcss.web.handlers import PageHandlers
+from mcss.web.requests import RequestError, json_response
 from mcss.web.results import ForgottenError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def application(handlers: PageHandlers, host: str, allowed: Sequence[str] = ()) 
             Route("/api/results/{name}/crops/{frame}", handlers.crop),
             Route("/api/comparison", handlers.comparison),
             Route("/api/neighbours", handlers.neighbours),
+            Route("/api/movements", handlers.movements),
             Route("/api/gallery/{image}", handlers.gallery_details),
             Route("/api/gallery/{image}/image", handlers.gallery_image),
             Mount("/", StaticFiles(directory=PAGE, html=True)),

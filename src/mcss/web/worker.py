@@ -12,22 +12,28 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from mcss.inference.locate import BoundingBox, Finders
 from mcss.models.model import load
 from mcss.video.detectors import DetectorName
-from mcss.web.analysis import AnalysisResult, RejectedFileError, analyse
+from mcss.web.analysis import AnalysisResult, RejectedFileError, StoppedError, analyse
 from mcss.web.limits import MEGABYTE, Limits
 from mcss.web.uploads import MediaKind
 
 _START_SECONDS = 180.0
 """Longest time for loading the model."""
+
+REPORT_SECONDS = 0.25
+"""Shortest time between two reports of how far the work on a file is."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,40 @@ class WorkError(RuntimeError):
     """Processing a file did not finish."""
 
 
+class _Reports:
+    """Sends how far the work on a file is to the server, and hears from it whether to stop."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._last = 0.0
+        self.done, self.total = 0, 1
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator["_Reports"]:
+        """Begin the work on a file."""
+        self.done, self.total = done, max(total, 1)
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        """Report that more steps are done.
+
+        Raises:
+            StoppedError: The server says so.
+        """
+        self.done += steps
+        now = time.monotonic()
+        if now - self._last < REPORT_SECONDS:
+            return
+        self._last = now
+        if self._pipe.poll():
+            self._pipe.recv_bytes()
+            raise StoppedError
+        self._pipe.send_bytes(json.dumps({"share": round(min(1.0, self.done / self.total), 3)}).encode())
+
+    def note(self, text: str) -> None:
+        """Discard a text."""
+
+
 class Worker:
     """One process, which takes one file at a time."""
 
@@ -53,6 +93,9 @@ class Worker:
         self.limits = limits
         self._settings = settings
         self._folder = folder
+        self.share: float | None = None
+        """How much of the file in work is done, from 0 to 1, as far as is known."""
+        self._unwanted = threading.Event()
         self._turn = threading.Lock()
         self._closed = False
         self._start()
@@ -87,19 +130,19 @@ class Worker:
         Raises:
             ValueError: The file cannot be used; the message is for the visitor who sent it.
             WorkError: The process died, or took too long.
+            StoppedError: `cancel` was called meanwhile.
         """
         with self._turn:
+            self.share = None
+            self._unwanted.clear()
             try:
                 self.wait_until_ready()
                 self._pipe.send_bytes(json.dumps({"path": str(path), "kind": kind, "box": box}).encode())
-                if not self._pipe.poll(self.limits.work_seconds):
-                    raise WorkError(
-                        f"processing this file took longer than {self.limits.work_seconds:g} s and was stopped; "
-                        "send a shorter or smaller one"
-                    )
-                about = json.loads(self._pipe.recv_bytes())
+                about = self._answer()
                 if "error" in about:
                     raise ValueError(about["error"])
+                if "cancelled" in about:
+                    raise StoppedError
                 dim = about.pop("dim")
                 embedding = np.frombuffer(self._pipe.recv_bytes(), np.float32).reshape(-1, dim)
                 image = self._pipe.recv_bytes()
@@ -113,6 +156,31 @@ class Worker:
             except WorkError:
                 self._replace()
                 raise
+
+    def cancel(self) -> None:
+        """Stop the work on the present file at its next report."""
+        self._unwanted.set()
+
+    def _answer(self) -> dict[str, Any]:
+        """Wait for what comes of a file, and note how far the work is.
+
+        Raises:
+            WorkError: It took too long.
+        """
+        told, end = False, time.monotonic() + self.limits.work_seconds
+        while time.monotonic() < end:
+            if self._unwanted.is_set() and not told:
+                self._pipe.send_bytes(b'{"cancel": true}')
+                told = True
+            if self._pipe.poll(REPORT_SECONDS):
+                about: dict[str, Any] = json.loads(self._pipe.recv_bytes())
+                if "share" not in about:
+                    return about
+                self.share = about["share"]
+        raise WorkError(
+            f"processing this file took longer than {self.limits.work_seconds:g} s and was stopped; "
+            "send a shorter or smaller one"
+        )
 
     def _replace(self) -> None:
         self._process.kill()
@@ -151,10 +219,15 @@ def _work(pipe: Connection, settings: WorkerSettings, folder: Path, limits: Limi
             job = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
+        if "cancel" in job:  # of work that had ended already
+            continue
         tempfile.tempdir = str(Path(job["path"]).parent)  # of this job, and removed with it
         box = None if job["box"] is None else (job["box"][0], job["box"][1], job["box"][2], job["box"][3])
         try:
-            result = analyse(model, Path(job["path"]), job["kind"], box, limits, finders)
+            result = analyse(model, Path(job["path"]), job["kind"], box, limits, finders, _Reports(pipe))
+        except StoppedError:
+            pipe.send_bytes(b'{"cancelled": true}')
+            continue
         except RejectedFileError as error:
             pipe.send_bytes(json.dumps({"error": str(error)}).encode())
             continue

@@ -1,10 +1,12 @@
 // One image or video: the crop, the pose, its expected error, and the nearest images of the gallery.
 
-import { analyse, ask, byId, element } from "./api.js";
+import { analyse, ask, byId, element, showProgress } from "./api.js";
 import { drawCurve } from "./curve.js";
+import { hitCard, movementCard, viewButtons } from "./hits.js";
 import { SkeletonView, drawJoints } from "./skeleton.js";
 
-const COUNT = 12;
+const COUNT = 12, MOVEMENTS = 8;
+const AROUND = 1; // seconds before and after an image of the gallery that make its movement
 const GUESS = 170; // expected error in mm, about that of the mean pose, above which a pose should not be relied on
 
 export class AnalysisView {
@@ -31,9 +33,9 @@ export class AnalysisView {
     byId("as-seen").addEventListener("click", () => this.#face(((this.frame?.heading ?? 0) * Math.PI) / 180));
     byId("time").addEventListener("input", () => { this.#pause(); this.#goto(+byId("time").value); });
     byId("play").addEventListener("click", () => (this.playing ? this.#pause() : this.#play()));
-    for (const id of ["filter-subject", "filter-view", "filter-own"]) byId(id).addEventListener("change", () => this.#search());
+    for (const by of ["moment", "movement"]) byId(`by-${by}`).addEventListener("click", () => this.#searchBy(by));
+    for (const id of ["filter-subject", "filter-view", "filter-own", "since", "until"]) byId(id).addEventListener("change", () => this.#search());
     byId("cancel").addEventListener("click", () => this.sending?.abort());
-    window.addEventListener("popstate", () => this.restore());
     const seen = byId("seen");
     seen.addEventListener("pointerdown", (event) => this.#boxBegin(event));
     seen.addEventListener("pointermove", (event) => this.#boxGrow(event));
@@ -55,7 +57,7 @@ export class AnalysisView {
     this.#alert("");
     byId("busy").hidden = false;
     try {
-      const say = (text) => { if (this.sending === sending) byId("busy-text").textContent = text; };
+      const say = (text, share) => { if (this.sending === sending) showProgress(byId("busy"), text, share); };
       const result = await analyse(file, box, this.about.limits, say, sending.signal);
       if (this.sending !== sending) return;
       this.file = file;
@@ -145,7 +147,6 @@ export class AnalysisView {
     byId("ghost-key").hidden = !(step.kind === "gallery" && step.image.true);
     byId("halo-key").hidden = this.frame.error === undefined;
     byId("notes").replaceChildren(...(step.kind === "upload" ? step.result.notes : []).map((note) => element("li", {}, note)));
-    byId("own-label").hidden = step.kind !== "gallery";
     for (const id of ["filter-subject", "filter-view"]) this.#offerAnother(byId(id), step.kind === "gallery");
     byId("downloads").hidden = step.kind !== "upload";
     if (step.kind === "upload") {
@@ -153,6 +154,23 @@ export class AnalysisView {
     }
     this.#note();
     this.#goto(0);
+    this.#searchBy("moment");
+  }
+
+  // Searches for the moment that is shown, or for the movement around it.
+  #searchBy(by) {
+    const { step } = this;
+    this.by = by;
+    for (const one of ["moment", "movement"]) byId(`by-${one}`).setAttribute("aria-pressed", one === by);
+    byId("search-switch").hidden = step.kind === "upload" && !this.isVideo;
+    byId("nearest-title").textContent = by === "movement" ? "The same movement elsewhere" : "The same pose elsewhere";
+    byId("span").hidden = by !== "movement" || !this.isVideo;
+    byId("own-label").hidden = by === "movement" || step.kind !== "gallery";
+    if (by === "movement" && this.isVideo) {
+      const end = this.frames.at(-1).time, from = Math.max(0, Math.min(this.frame.time - 2, end - 4));
+      byId("since").value = from.toFixed(1);
+      byId("until").value = Math.min(end, from + 4).toFixed(1);
+    }
     this.#search();
   }
 
@@ -176,7 +194,7 @@ export class AnalysisView {
     this.#facts();
     this.#drawSeen();
     this.#drawCurve();
-    if (this.isVideo && !this.playing) {
+    if (this.isVideo && !this.playing && this.by !== "movement") {
       clearTimeout(this.later);
       this.later = setTimeout(() => this.#search(), 250);
     }
@@ -221,14 +239,8 @@ export class AnalysisView {
     }
     byId("facts").replaceChildren(...rows.flatMap(([term, text]) => [element("dt", {}, term), element("dd", {}, text)]));
     if (step.kind === "gallery" && step.image.others.length) {
-      byId("facts").append(element("dt", {}, "Other views"), element("dd", {}, this.#views(step.image.others)));
+      byId("facts").append(element("dt", {}, "Other views"), element("dd", {}, viewButtons(step.image.others, (place) => this.pick(place))));
     }
-  }
-
-  #views(others) {
-    return element("div", { class: "views" }, ...others.slice(0, 4).map((other) => element(
-      "button", { onclick: () => this.pick(other.image), title: `the same moment in view ${other.view}` },
-      element("img", { src: `/api/gallery/${other.image}/image`, alt: `view ${other.view}` }))));
   }
 
   // The image ------------------------------------------------------------------------------------------------
@@ -362,46 +374,50 @@ export class AnalysisView {
     const { step, about } = this;
     byId("nearest").hidden = !about.gallery;
     if (!about.gallery || !step) return;
-    const query = new URLSearchParams({ count: COUNT });
+    const moving = this.by === "movement", address = `/api/${moving ? "movements" : "neighbours"}`;
+    const query = new URLSearchParams({ count: moving ? MOVEMENTS : COUNT });
     if (step.kind === "gallery") query.set("image", step.image.image);
-    else { query.set("result", step.result.id); query.set("frame", this.at); }
+    else query.set("result", step.result.id);
+    if (moving && step.kind === "gallery") query.set("around", AROUND);
+    else if (moving) for (const id of ["since", "until"]) query.set(id, byId(id).value || 0);
+    else if (step.kind === "upload") query.set("frame", this.at);
     for (const name of ["subject", "view"]) {
       const chosen = byId(`filter-${name}`).value;
       if (chosen === "!") { if (step.kind === "gallery") query.set(`not_${name}`, step.image[name]); }
       else if (chosen) query.set(name, chosen);
     }
-    if (byId("filter-own").checked) query.set("same_recording", "yes");
+    if (!moving && byId("filter-own").checked) query.set("same_recording", "yes");
     this.searching?.abort();
     const request = (this.searching = new AbortController());
     byId("grid").classList.add("stale");
     try {
-      let { found } = await ask(`/api/neighbours?${query}`, { signal: request.signal });
-      if (!found.length && step.kind === "gallery" && !byId("filter-own").checked && !byId("filter-subject").value) {
+      let { found } = await ask(`${address}?${query}`, { signal: request.signal });
+      this.#alert("");
+      if (!moving && !found.length && step.kind === "gallery" && !byId("filter-own").checked && !byId("filter-subject").value) {
         byId("filter-own").checked = true; // the gallery has no other recording
         query.set("same_recording", "yes");
-        ({ found } = await ask(`/api/neighbours?${query}`, { signal: request.signal }));
+        ({ found } = await ask(`${address}?${query}`, { signal: request.signal }));
       }
-      byId("grid").replaceChildren(...found.map((hit) => this.#hit(hit)));
-      byId("nearest-hint").textContent = found.length
-        ? `The nearest moments among ${about.gallery.images.toLocaleString("en")} images of “${about.gallery.name}”, each with its other views below. Click an image to continue the search from it.`
-        : "No image meets these conditions; choose others.";
+      const pick = (place) => this.pick(place);
+      byId("grid").classList.toggle("movements", moving);
+      byId("grid").replaceChildren(...found.map((hit) => (moving ? movementCard : hitCard)(hit, pick)));
+      byId("nearest-hint").textContent = this.#hint(found.length, moving);
     } catch (error) {
-      if (error.name !== "AbortError") this.#alert(error.message);
+      if (error.name === "AbortError") return;
+      byId("grid").replaceChildren();
+      byId("nearest-hint").textContent = "";
+      this.#alert(error.message);
     } finally {
       if (this.searching === request) byId("grid").classList.remove("stale");
     }
   }
 
-  #hit(hit) {
-    const bar = element("i");
-    bar.style.setProperty("--share", `${Math.max(3, 100 * (1 - hit.distance / 1.41)).toFixed(0)}%`);
-    return element("article", { class: "hit" },
-      element("button", { onclick: () => this.pick(hit.image), "data-image": hit.image, title: "continue the search from here" },
-        element("img", { src: `/api/gallery/${hit.image}/image`, alt: "" }),
-        element("div", { class: "hit-text" }, element("b", {}, `${hit.subject} · ${hit.sequence}`),
-          element("span", {}, `${hit.time.toFixed(1)} s · view ${hit.view}`),
-          element("span", { class: "near", title: "distance between the embeddings, 0 to 2" }, bar, hit.distance.toFixed(2)))),
-      this.#views(hit.others));
+  #hint(count, moving) {
+    if (!count) return "No image meets these conditions; choose others.";
+    const { images, name } = this.about.gallery, among = `${images.toLocaleString("en")} images of “${name}”`;
+    if (!moving) return `The nearest moments among ${among}, each with its other views below. Click an image to continue the search from it.`;
+    const what = this.isVideo ? "the movement in this part of the video" : `the movement from ${AROUND} s before this image to ${AROUND} s after it`;
+    return `The stretches among ${among} that show ${what}, at half to twice its pace.`;
   }
 
   async #samples() {

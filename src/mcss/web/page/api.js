@@ -19,7 +19,8 @@ export async function ask(path, options = {}) {
   return answer;
 }
 
-// Uploads a file and returns what the model predicts. `report` is called with the progress in words; `signal` cancels.
+// Uploads a file and returns what the model predicts. `report` is called with the progress in words and, once it is known,
+// as a share from 0 to 1; `signal` cancels.
 export async function analyse(file, box, limits, report, signal) {
   if (file.size > limits.upload_mb * 1e6) {
     throw new Error(
@@ -29,18 +30,20 @@ export async function analyse(file, box, limits, report, signal) {
   if (!file.size) throw new Error("The file is empty (0 bytes). Choose another.");
   report("Analysing …");
   const since = performance.now();
+  const job = crypto.getRandomValues(new Uint32Array(4)).join("-");
   const watch = setInterval(async () => {
     const spent = `Analysing … ${((performance.now() - since) / 1000).toFixed(0)} s`;
     try {
-      const { waiting } = await ask("/api/queue", { signal });
-      report(waiting > 1 ? `${spent}, ${waiting - 1} other ${waiting > 2 ? "files are" : "file is"} in the queue` : spent);
+      const { waiting, share } = await ask(`/api/queue?job=${job}`, { signal });
+      if (share !== null) report(`${spent}, ${(100 * share).toFixed(0)} %`, share);
+      else report(waiting > 1 ? `${spent}, ${waiting - 1} other ${waiting > 2 ? "files are" : "file is"} in the queue` : spent);
     } catch {
       /* the upload itself reports errors */
     }
-  }, 1500);
+  }, 700);
   try {
-    const query = box ? `?box=${box.map((v) => v.toFixed(5)).join(",")}` : "";
-    return await ask(`/api/results${query}`, {
+    const query = box ? `&box=${box.map((v) => v.toFixed(5)).join(",")}` : "";
+    return await ask(`/api/results?job=${job}${query}`, {
       method: "POST",
       body: file,
       headers: { "content-type": "application/octet-stream" },
@@ -49,6 +52,14 @@ export async function analyse(file, box, limits, report, signal) {
   } finally {
     clearInterval(watch);
   }
+}
+
+// Shows in a line of the page how far the work is; without a share the bar only moves.
+export function showProgress(line, text, share) {
+  line.querySelector(".busy-text").textContent = text;
+  const bar = line.querySelector("progress");
+  if (share === undefined) bar.removeAttribute("value");
+  else bar.value = share;
 }
 
 function sentence(text) {

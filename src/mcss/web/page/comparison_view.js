@@ -1,6 +1,6 @@
 // Compares two videos side by side, aligned by pose.
 
-import { analyse, ask, byId, element } from "./api.js";
+import { analyse, ask, byId, element, showProgress } from "./api.js";
 import { drawCurve } from "./curve.js";
 import { SkeletonView } from "./skeleton.js";
 
@@ -11,6 +11,7 @@ export class ComparisonView {
     this.both = new SkeletonView(byId("both"), about.joints, about.parents);
     this.waiting = Promise.resolve();
     byId("compare-time").addEventListener("input", () => { this.#stop(); this.#goto(+byId("compare-time").value); });
+    byId("compare-cancel").addEventListener("click", () => this.sending?.abort());
     byId("compare-play").addEventListener("click", () => (this.playing ? this.#stop() : this.#play()));
     new ResizeObserver(() => this.comparison && this.#curve()).observe(byId("compare-curve"));
   }
@@ -28,21 +29,48 @@ export class ComparisonView {
     this.#alert("");
     delete this.results[which];
     byId("compare-busy").hidden = false;
+    this.sending = new AbortController();
     try {
-      const result = await analyse(file, null, this.about.limits, (text) => (byId("compare-busy-text").textContent = `${which.toUpperCase()}: ${text}`));
+      const say = (text, share) => showProgress(byId("compare-busy"), `${which.toUpperCase()}: ${text}`, share);
+      const result = await analyse(file, null, this.about.limits, say, this.sending.signal);
       if (result.kind !== "video") throw new Error("This is an image; choose a video.");
       this.results[which] = result;
       if (this.results.a && this.results.b) await this.#compare();
     } catch (error) {
-      this.#alert(`${which.toUpperCase()}: ${error.message}`);
-      byId(`slot-${which}`).classList.remove("full");
+      if (error.name !== "AbortError") this.#alert(`${which.toUpperCase()}: ${error.message}`);
+      this.#empty(which);
     } finally {
       byId("compare-busy").hidden = true;
     }
   }
 
+  #empty(which) {
+    byId(`slot-${which}`).classList.remove("full");
+    byId(`slot-${which}`).querySelector(".slot-text").textContent = `Drop the ${which === "a" ? "first" : "second"} video`;
+  }
+
+  // Shows the comparison that the address names.
+  async restore(names) {
+    this.#stop();
+    this.#alert("");
+    try {
+      const [a, b] = await Promise.all(names.map((name) => ask(`/api/results/${encodeURIComponent(name)}`)));
+      this.results = { a, b };
+      for (const which of ["a", "b"]) {
+        byId(`slot-${which}`).classList.add("full");
+        byId(`slot-${which}`).querySelector(".slot-text").textContent = "The video that was sent before";
+      }
+      await this.#compare();
+    } catch (error) {
+      byId("comparison").hidden = true;
+      this.#alert(error.message);
+    }
+  }
+
   async #compare() {
     const { a, b } = this.results;
+    const address = `#compare,${a.id},${b.id}`;
+    if (location.hash !== address) history.pushState(null, "", address);
     this.comparison = await ask(`/api/comparison?${new URLSearchParams({ first: a.id, second: b.id })}`);
     byId("comparison").hidden = false;
     byId("compare-time").max = this.comparison.pairs.length - 1;

@@ -58,7 +58,14 @@ try {
   byId("home").addEventListener("click", (event) => { event.preventDefault(); location.assign(location.pathname); });
   // A file that misses the zone must not make the browser leave the page.
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
-  if (location.hash.length > 1) await analysis.restore();
+  // What the address names is shown: Back, Forward and Reload lead to it.
+  const restore = () => {
+    const [first, ...names] = location.hash.slice(1).split(",");
+    showTab(first === "compare" ? "compare" : "analyse");
+    return first === "compare" ? comparison.restore(names) : analysis.restore();
+  };
+  window.addEventListener("popstate", restore);
+  if (location.hash.length > 1) await restore();
   document.body.dataset.ready = "yes";
 } catch (error) {
   byId("alert").textContent = error.message;
