@@ -260,7 +260,20 @@ def sentence(rows: Sequence[dict[str, Any]], date: str) -> str:
         f"{shipped['pa_limbs']:.0f} mm, four views fused {shipped['pa_limbs_fused']:.0f} mm (BlazePose's landmarks "
         f"{landmarks['pa_limbs']:.0f} and {landmarks['pa_limbs_fused']:.0f}; a pose that ignores the image "
         f"{unseeing['pa_limbs']:.0f}). In another view the same moment is found first {shipped['hit_at_1']:.0%} of the "
-        f"time (landmarks {landmarks['hit_at_1']:.0%}, by chance 4.5%)."
+        f"time (landmarks {landmarks['hit_at_1']:.0%}, by chance 4.5%).{_gain(rows)}"
+    )
+
+
+def _gain(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a sentence on the model that was adapted with labels of its own making; nothing without such a row."""
+    own = [row for row in rows if (row["system"], row["labels"]) == ("adapted", "made")]
+    if not own:
+        return ""
+    one, fused, hits = (float(np.mean([row[key] for row in own])) for key in ("pa_limbs", "pa_limbs_fused", "hit_at_1"))
+    seeds = f", mean of {len(own)} seeds" if len(own) > 1 else ""
+    return (
+        f" After `mcss adapt` on the 22 seconds before, with nobody's labels (docs/adapt.md{seeds}): {one:.0f} mm, "
+        f"{fused:.0f} mm and {hits:.0%}."
     )
 
 
