@@ -169,7 +169,7 @@ export class AnalysisView {
     if (by === "movement" && this.isVideo) {
       const end = this.frames.at(-1).time, from = Math.max(0, Math.min(this.frame.time - 2, end - 4));
       byId("since").value = from.toFixed(1);
-      byId("until").value = Math.min(end, from + 4).toFixed(1);
+      byId("until").value = (Math.ceil(10 * Math.min(end, from + 4)) / 10).toFixed(1); // with the last image
     }
     this.#search();
   }
