@@ -169,7 +169,7 @@ class Study:
         ours = AdaptSettings(labels=self.chosen(), seed=seed)
         batch = batch_of(self.opened.instants("train"), 0)
         stages = len(model.network.backbone.stages)
-        training = ours.training(model.network.config, "shipped", self.capture, ours.labels, batch, stages, 0.0)
+        training = ours.training(model.network.config, "shipped", self.capture, ours.labels, batch, stages, CHOSEN)
         training = replace(training, method=Supervised(pose_images=training.method.pose_images))
         held = self.opened.instants("train")
         held = held.take(ends_of_sequences(held, training.hold_out))

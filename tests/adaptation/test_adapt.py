@@ -138,7 +138,7 @@ def test_the_verb_says_what_was_gained(
 ) -> None:
     out, result = tmp_path / "run", tmp_path / "result.json"
     given = f"adapt {tiny_capture.uri} --from {start} --out {out} --json {result}"
-    main([*given.split(), *["--labels", "none", "--steps", "2", "--hold-out", "0.3", "--variants", "1"]])
+    main([*given.split(), *["--labels", "none", "--steps", "2", "--hold-out", "0.3", "--variants", "2"]])
     said = capsys.readouterr().out
     assert "same moment found first" in said
     assert f"mcss evaluate {out}" in " ".join(said.split())

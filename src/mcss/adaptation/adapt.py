@@ -137,7 +137,7 @@ def adapt(
     labelled = int(select_labels(kept, Labels.parse(labels)).sum()) if labels != "none" else 0
 
     stages = len(model.network.backbone.stages)
-    training = settings.training(model.network.config, str(start), capture, labels, batch, stages, labelled / len(kept))
+    training = settings.training(model.network.config, str(start), capture, labels, batch, stages, labelled)
     watch = _Watch.prepared(opened, held, model.network, training, out, progress)
     train(training, out, resume, machine, progress, watch)
     return _finished(opened, kept, model, training, watch, labelled, progress)

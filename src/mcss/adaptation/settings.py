@@ -19,8 +19,8 @@ _FROZEN = {"blazepose": 6, "tf_efficientnet_lite0": 5, "resnet18": 3, "resnet34"
 """First backbone stages that keep their weights, by backbone; of other backbones the first half. BlazePose's, which has
 learned from many real people, keeps all: its heads alone learn footage as well, many times as fast."""
 
-_MANY = 0.5
-"""Share of labelled instants from which labels alone say where joints are."""
+_MANY = 20
+"""Labelled instants from which labels alone say where joints are."""
 
 _GAPS = (0.5, 0.25, 0.1, 0.05, 0.0)
 """Least seconds between two instants of a step; the first that leaves enough instants is taken."""
@@ -72,7 +72,7 @@ class AdaptSettings:
         labels: str,
         batch: MetricSettings,
         stages: int,
-        labelled: float,
+        labelled: int,
     ) -> TrainSettings:
         """Return the settings of the training.
 
@@ -83,7 +83,7 @@ class AdaptSettings:
             labels: The label budget, as `TrainSettings` takes it.
             batch: How many instants and views a step compares, see `batch_of`.
             stages: Stages of the network's backbone.
-            labelled: Share of the instants that have a label; few labels leave the others to the teacher.
+            labelled: Instants that have a label; if these are few, the others are left to the teacher.
         """
         unlabelled = labels == "none"
         method = MCSS(
