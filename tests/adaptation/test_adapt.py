@@ -15,6 +15,8 @@ from mcss.adaptation.agreement import Agreement
 from mcss.adaptation.settings import AdaptSettings, batch_of
 from mcss.cli import main
 from mcss.data.capture import Capture
+from mcss.data.instants import ends_of_sequences
+from mcss.data.labels import write_instants
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CheckpointError
 from mcss.methods.mcss import MCSS
@@ -62,6 +64,21 @@ def test_adapting_leaves_a_run_that_is_no_worse_on_the_held_out_instants(
     assert again.to_json() == result.to_json()
     assert all(torch.equal(before[key], value) for key, value in weights(tmp_path / "run").items())
     assert not list((tmp_path / "run").glob("best*"))
+
+
+def test_of_listed_labels_those_that_are_held_out_are_references_and_no_other_truth_is_looked_at(
+    tiny_capture: Capture, start: Path, tmp_path: Path
+) -> None:
+    instants = tiny_capture.instants("train")
+    ends = ends_of_sequences(instants, QUICK.hold_out)
+    trained, held = (np.flatnonzero(which & instants.heading_valid) for which in (~ends, ends))
+    listed = tmp_path / "few.csv"
+    write_instants(listed, instants.take(np.concatenate([trained[:3], held[:6]])))
+    result = adapt(tiny_capture.uri, start, tmp_path / "run", replace(QUICK, labels=f"@{listed}"))
+    assert result.labelled == 3
+    known = adapting._with_labels_alone(instants, f"@{listed}").heading_valid
+    assert sorted(np.flatnonzero(known)) == sorted([*trained[:3], *held[:6]])
+    assert not adapting._with_labels_alone(instants, "none").heading_valid.any()
 
 
 def test_a_model_that_nothing_improves_stays_as_it_was(

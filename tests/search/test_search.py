@@ -78,7 +78,7 @@ def test_a_query_is_recognised_by_its_form(text: str, query: object) -> None:
         ("S1/Walking 1/2@a:b", "expected two times in s"),
         ("poses.npz@last", "expected a frame number after @"),
         ("nothing", "query: expected an image file; row:NUMBER"),
-        ("S1/Walking 1/x/2", "or a 3D pose as FILE@FRAME (.bvh, .c3d, .csv, .npy, .npz, .trc); got 'S1/Walking 1/x/2'"),
+        ("S1/Walking 1/x/2", "(.bvh, .c3d, .csv, .h5, .npy, .npz, .trc, .tsv); got 'S1/Walking 1/x/2'"),
     ],
 )
 def test_impossible_queries_are_refused_with_a_reason(text: str, message: str) -> None:

@@ -130,11 +130,12 @@ def adapt(
     opened, model = Capture.open(capture), load(start)
     instants = opened.instants(settings.split)
     ends = ends_of_sequences(instants, settings.hold_out)
-    kept, held = instants.take(~ends), _held_out(instants.take(ends))
-    batch = batch_of(kept, settings.views)
+    _held_out(instants.take(ends))  # refuses footage that is too short, before labels are made of it
+    batch = batch_of(instants.take(~ends), settings.views)
     labels = _labels(settings, opened, out, progress)
-    kept = with_label_poses(kept, Labels.parse(labels)) if labels != "none" else kept
-    labelled = int(select_labels(kept, Labels.parse(labels)).sum()) if labels != "none" else 0
+    instants = _with_labels_alone(instants, labels)
+    kept, held = instants.take(~ends), _held_out(instants.take(ends))
+    labelled = int(kept.heading_valid.sum())
 
     stages = len(model.network.backbone.stages)
     training = settings.training(model.network.config, str(start), capture, labels, batch, stages, labelled)
@@ -172,6 +173,15 @@ def _labels(settings: AdaptSettings, capture: Capture, out: Path, progress: Prog
     return f"@{path}"
 
 
+def _with_labels_alone(instants: Instants, labels: str) -> Instants:
+    """Return instants of which those alone have a pose that the label budget gives one; no other truth is looked at."""
+    if labels == "none":
+        return replace(instants, heading_valid=np.zeros(len(instants), bool))
+    budget = Labels.parse(labels)
+    instants = with_label_poses(instants, budget)
+    return replace(instants, heading_valid=select_labels(instants, budget))
+
+
 @dataclass(frozen=True, eq=False)
 class _Watch:
     """Measures the network on the held-out instants, keeps the best one, and ends the training."""
@@ -203,7 +213,7 @@ class _Watch:
             )
         held = HeldOut(instants)
         start = held.predict(predictor)
-        held = replace(held, reference=_reference(training, held, start))
+        held = replace(held, reference=_reference(held, start))
         points: dict[int, Agreement] = {}
         if (out / REPORT).exists() and (out / CONFIG).exists():
             known = json.loads((out / REPORT).read_text(encoding="utf-8"))
@@ -232,14 +242,11 @@ class _Watch:
         return sum(later > self.best() for later in self.points) >= _PATIENCE
 
 
-def _reference(training: TrainSettings, held: HeldOut, start: Prediction) -> Tensor:
+def _reference(held: HeldOut, start: Prediction) -> Tensor:
     """Return what poses are held against: labels of the held-out instants, or else the mean of the views' poses."""
-    labels = Labels.parse(training.labels)
-    if training.labels != "none":
-        known = target_poses(with_label_poses(held.instants, labels))
-        enough = known.isfinite().all(dim=(1, 2)).sum() >= _FEWEST_HELD_OUT
-        if enough:
-            return known
+    known = target_poses(held.instants)
+    if known.isfinite().all(dim=(1, 2)).sum() >= _FEWEST_HELD_OUT:
+        return known
     return held.fused(start)
 
 

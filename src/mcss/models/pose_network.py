@@ -278,6 +278,8 @@ class PoseNetwork(PoseEstimator):
             return
         assert isinstance(self.embedding_head, nn.Sequential)
         before, layer = self.embedding_head[0], self.embedding_head[1]
+        assert isinstance(before, _Standardised)
+        assert isinstance(layer, nn.Linear)
         training = self.training
         self.eval()
         features = torch.cat([self.features(each.images, each.first_stage).flatten(1).float() for each in batches])

@@ -60,11 +60,12 @@ class TrainingData:
         """
         method = settings.method
         instants = capture.instants(settings.split)
-        if settings.hold_out:
-            instants = instants.take(~ends_of_sequences(instants, settings.hold_out))
         labels = Labels.parse(settings.labels)
         instants = with_label_poses(instants, labels)
         labelled = labelled_images(instants, labels, settings.label_views or None)
+        if settings.hold_out:  # with the labels that lie there
+            trained = ~ends_of_sequences(instants, settings.hold_out)
+            instants, labelled = instants.take(trained), labelled[trained]
         if method.needs_labels and not labelled.any():
             raise ValueError(
                 f"labels: {method.name} cannot learn without labels, and {settings.labels!r} gives none; "
