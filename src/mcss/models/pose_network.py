@@ -286,8 +286,8 @@ class PoseNetwork(PoseEstimator):
         self.train(training)
         mean, variance = features.mean(dim=0), features.var(dim=0)
         std = (variance + _LEAST_DEVIATION**2 * variance.mean()).sqrt()
-        layer.bias += layer.weight @ ((mean - before.mean) / before.std)
-        layer.weight *= std / before.std
+        layer.bias.add_(layer.weight @ ((mean - before.mean) / before.std))
+        layer.weight.mul_(std / before.std)
         before.mean.copy_(mean)
         before.std.copy_(std)
 
