@@ -73,7 +73,7 @@ def steps(place: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     poses = place.parent / "poses"
     asked = ["--turned", "room", "--split", SPLIT, "--formats", "json,csv,trc,bvh", "--no-overlay"]
     seconds = timed(["predict", str(place), "-o", str(poses), *run, *asked])
-    found = poses_found(sorted(poses.glob("*.json")), capture)
+    found = poses_found(sorted(poses.rglob("*.json")), capture)
     rows.append(row(f"mcss predict captures/mine --turned room --split {SPLIT}", seconds, found))
     return rows
 
