@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_assembly import INFO, parts
 
-from mcss.cli.machines import PredictionWorkers, WorkerOptions
+from mcss.cli.terminal import PredictionWorkers, WorkerOptions
 from mcss.data.capture import Capture
 from mcss.errors import CaptureError, CheckpointError, ClusterError
 from mcss.evaluation.predictions import predict_split

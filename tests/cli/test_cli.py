@@ -183,12 +183,12 @@ def test_every_verb_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gather", ["--gather", "--no-gather"])
-def test_two_processes_train_one_network_together(tiny_capture: Capture, gather: str) -> None:
+@pytest.mark.parametrize("gather", [["--gather"], []])
+def test_two_processes_train_one_network_together(tiny_capture: Capture, gather: list[str]) -> None:
     command = [
         str(Path(sys.executable).with_name("mcss")), "train", "mcss", "--capture", tiny_capture.uri,
         "--labels", "S1", "--instants", "4", "--min-gap", "0.2", "--steps", "4", "--weights", "random",
-        "--accelerator", "cpu", "--devices", "2", "--out", "together", gather,
+        "--accelerator", "cpu", "--devices", "2", "--out", "together", *gather,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)

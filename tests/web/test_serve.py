@@ -228,7 +228,7 @@ def test_eight_visitors_at_once_are_all_served(server: Served, walk: bytes) -> N
         answers = list(pool.map(server.send, bodies))
     assert [status for status, _ in answers] == [200, 200, 422, 200, 415, 200, 200, 200]
     assert answers[1][1]["frames"] == answers[5][1]["frames"]
-    assert server.ask("/api/queue") == (200, {"waiting": 0})
+    assert server.ask("/api/queue") == (200, {"waiting": 0, "share": None})
     assert server.files() == []
 
 

@@ -219,7 +219,7 @@ def test_a_movement_is_searched_for_in_a_video_and_around_an_image(page: Any, tm
 
 
 def test_a_video_can_be_given_up_while_it_is_analysed(page: Any, tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", Room(width=160, height=120, count=200).images(), codec="h264")
+    path = write_video(tmp_path / "a.mp4", Room(width=160, height=120, count=60).images(), codec="h264")
     page.set_input_files("#file", path)
     page.locator("#busy:visible progress").wait_for()
     page.locator("#cancel").click()

@@ -8,8 +8,17 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
 from mcss.cli.arguments import Verbs, existing
-from mcss.cli.machines import WorkerOptions
-from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_capture, show_table
+from mcss.cli.terminal import (
+    CaptureAddress,
+    JsonFile,
+    RunPath,
+    WorkerOptions,
+    app,
+    console,
+    finish,
+    show_capture,
+    show_table,
+)
 from mcss.data.capture import Capture
 from mcss.errors import SourceError
 from mcss.models.model import load

@@ -8,10 +8,10 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional
 
 from mcss.cli.comparisons import show_comparison
-from mcss.cli.machines import PredictionWorkers
 from mcss.cli.terminal import (
     CaptureAddress,
     JsonFile,
+    PredictionWorkers,
     RunPath,
     app,
     command_line,

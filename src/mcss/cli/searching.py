@@ -9,10 +9,10 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from mcss.cli.machines import PredictionWorkers
 from mcss.cli.terminal import (
     CaptureAddress,
     JsonFile,
+    PredictionWorkers,
     RunPath,
     app,
     command_line,
