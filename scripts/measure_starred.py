@@ -33,7 +33,7 @@ from mcss.training.settings import recipe
 from write_table import write_between
 
 METHODS: tuple[type[Method], ...] = (Supervised, MCSS)
-STEPS = (60, 125, 250, 500, 1000, 2000)
+STEPS = (250, 500, 1000, 2000, 4000, 8000)
 SEEDS = (0, 1, 2)
 LABELS = "S1"
 
