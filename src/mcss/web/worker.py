@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mcss.inference.locate import BoundingBox, Finders
-from mcss.models.model import load
+from mcss.models.model import Model, load
 from mcss.video.detectors import DetectorName
 from mcss.web.analysis import AnalysisResult, RejectedFileError, StoppedError, analyse
 from mcss.web.limits import MEGABYTE, Limits
@@ -31,6 +31,9 @@ from mcss.web.uploads import MediaKind
 
 _START_SECONDS = 180.0
 """Longest time for loading the model."""
+
+_ENDING_SECONDS = 60.0
+"""Longest time for removing the folder of a server that has been killed."""
 
 REPORT_SECONDS = 0.25
 """Shortest time between two reports of how far the work on a file is."""
@@ -202,9 +205,10 @@ class Worker:
 
 
 def _work(pipe: Connection, settings: WorkerSettings, folder: Path, limits: Limits) -> None:
-    """Run in the process: analyse files until the server closes the pipe."""
+    """Run in the process: analyse files until the server ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process
-    threading.Thread(target=_end_with_server, args=(folder,), daemon=True).start()
+    ending = threading.Thread(target=_end_with_server, args=(folder,), daemon=True)
+    ending.start()
     tempfile.tempdir = str(folder)
     model = load(settings.run)
     finders = Finders.named(settings.find, settings.detector_weights)
@@ -213,28 +217,38 @@ def _work(pipe: Connection, settings: WorkerSettings, folder: Path, limits: Limi
     if finders.image is not None:
         finders.image.detect([blank])
     _confine(limits)
-    pipe.send_bytes(b"ready")
-    while True:
-        try:
-            job = json.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            return
-        if "cancel" in job:  # of work that had ended already
-            continue
-        tempfile.tempdir = str(Path(job["path"]).parent)  # of this job, and removed with it
-        box = None if job["box"] is None else (job["box"][0], job["box"][1], job["box"][2], job["box"][3])
-        try:
-            result = analyse(model, Path(job["path"]), job["kind"], box, limits, finders, _Reports(pipe))
-        except StoppedError:
-            pipe.send_bytes(b'{"cancelled": true}')
-            continue
-        except RejectedFileError as error:
-            pipe.send_bytes(json.dumps({"error": str(error)}).encode())
-            continue
-        pipe.send_bytes(json.dumps({**result.about, "dim": result.embedding.shape[1]}, allow_nan=False).encode())
-        pipe.send_bytes(np.ascontiguousarray(result.embedding, np.float32).tobytes())
-        for data in (result.image, *result.crops):
-            pipe.send_bytes(data)
+    try:
+        pipe.send_bytes(b"ready")
+        while True:
+            _analyse_next(pipe, model, finders, limits)
+    except (EOFError, ConnectionError):  # the server has been killed
+        ending.join(_ENDING_SECONDS)
+
+
+def _analyse_next(pipe: Connection, model: Model, finders: Finders, limits: Limits) -> None:
+    """Wait for a file, analyse it and send what comes of it.
+
+    Raises:
+        EOFError: The server has ended.
+        ConnectionError: Likewise.
+    """
+    job = json.loads(pipe.recv_bytes())
+    if "cancel" in job:  # of work that had ended already
+        return
+    tempfile.tempdir = str(Path(job["path"]).parent)  # of this job, and removed with it
+    box = None if job["box"] is None else (job["box"][0], job["box"][1], job["box"][2], job["box"][3])
+    try:
+        result = analyse(model, Path(job["path"]), job["kind"], box, limits, finders, _Reports(pipe))
+    except StoppedError:
+        pipe.send_bytes(b'{"cancelled": true}')
+        return
+    except RejectedFileError as error:
+        pipe.send_bytes(json.dumps({"error": str(error)}).encode())
+        return
+    pipe.send_bytes(json.dumps({**result.about, "dim": result.embedding.shape[1]}, allow_nan=False).encode())
+    pipe.send_bytes(np.ascontiguousarray(result.embedding, np.float32).tobytes())
+    for data in (result.image, *result.crops):
+        pipe.send_bytes(data)
 
 
 def _end_with_server(folder: Path) -> None:
