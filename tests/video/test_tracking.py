@@ -159,6 +159,18 @@ def test_pieces_that_background_subtraction_makes_of_a_person_are_one_person() -
     assert track.boxes[3:, 3].tolist() == [120] * 37
 
 
+def test_a_person_who_stretches_while_what_is_behind_them_cuts_them_in_two_stays_one_person() -> None:
+    whole = [[120 - 16 * reach, 30, 180 + 8 * reach, 100] for reach in np.clip(np.arange(45) - 18, 0, 5)]
+    tracker = PersonTracker(rate=10.0, in_pieces=True)
+    for i, (left, top, right, bottom) in enumerate(whole):
+        boxes = [[left, top, right, bottom]]
+        if 21 <= i < 28:  # grey trousers before a grey wall
+            boxes = [[left, 60, 128, bottom], [140, top, right, 90]]
+        tracker.update(np.full((120, 320, 3), 128, np.uint8), Detections.from_lists(boxes, [0.3] * len(boxes)))
+    (track,) = tracker.tracks()
+    np.testing.assert_array_equal(track.over(45), whole)
+
+
 def test_overlap_is_intersection_over_union_counted_in_pixels() -> None:
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 30, (8, 2, 2))

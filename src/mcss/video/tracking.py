@@ -22,7 +22,16 @@ from scipy.optimize import linear_sum_assignment
 from mcss.images import Image
 from mcss.video.boxes import Box, Boxes, overlaps, share_inside, union_box
 from mcss.video.detectors import Detections
-from mcss.video.tracks import PATIENCE, ColourHistogram, PersonTrack, adjoins, colour_distance, linked, with_pieces
+from mcss.video.tracks import (
+    BESIDE,
+    PATIENCE,
+    ColourHistogram,
+    PersonTrack,
+    adjoins,
+    colour_distance,
+    linked,
+    with_pieces,
+)
 
 HIDDEN = 6.0
 """Seconds for which it waits while another person may hide them."""
@@ -43,6 +52,10 @@ is lost."""
 OVERLOOKED = 0.5
 """A track that is less than this many times as heavy as the heaviest one is not expected to be the person who is wanted
 in the end."""
+
+WITHIN, SPLIT = 0.6, 0.15
+"""A detection of which more than this share lies where a person is belongs to them; and how far apart the pieces may be
+into which the box of a moment ago falls, as a share of the usual longer side."""
 
 LATELY = 4.0
 """Seconds in which a small track is compared with a large one of which it may be a piece."""
@@ -72,6 +85,18 @@ class _TrackedPerson:
     @property
     def box(self) -> Box:
         return np.concatenate([self.centre - self.size / 2, self.centre + self.size / 2])
+
+    def has_piece(self, box: Box, piece: Box) -> bool:
+        """Return whether a detection is a piece of the person, of whom another detection is `box`.
+
+        What was in the person's box a moment ago may be a little farther away: parts of a person that look like what is
+        behind them leave gaps. Nobody grows much in a moment, but people may stretch in the course of a recording.
+        """
+        before = self.boxes[-1]
+        if not np.isfinite(before).all() or self.shared[-1]:
+            return adjoins(box, piece, self.usual_side)
+        side = max(self.usual_side, float((before[2:] - before[:2]).max()))
+        return adjoins(box, piece, side, SPLIT if share_inside(piece, before) > WITHIN else BESIDE)
 
     def move(self) -> None:
         """Move to where the person is expected in the next image."""
@@ -142,7 +167,7 @@ class PersonTracker:
             box = boxes[index]
             if self._in_pieces and person.hits >= CONFIRMED:
                 for i in list(unassigned):
-                    if adjoins(box, boxes[i], person.usual_side):
+                    if person.has_piece(box, boxes[i]):
                         box = union_box(box, boxes[i])
                         unassigned.remove(i)
             person.see(box, float(detections.scores[index]), colours[index])
@@ -205,7 +230,7 @@ class PersonTracker:
         expected = [p.box for p in self._people if p.hits >= CONFIRMED]
         if not expected or len(detections.boxes) < 2:
             return detections
-        within = np.array([[share_inside(box, other) for other in expected] for box in detections.boxes]) > 0.6
+        within = np.array([[share_inside(box, other) for other in expected] for box in detections.boxes]) > WITHIN
         groups: dict[int, list[int]] = {}
         for i, people in enumerate(within):  # a piece where nobody or several people are expected stays by itself
             groups.setdefault(int(people.argmax()) if people.sum() == 1 else -1 - i, []).append(i)

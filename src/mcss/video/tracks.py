@@ -13,6 +13,9 @@ ColourHistogram = Float32[np.ndarray, " bins"]
 PATIENCE = 1.0
 """Seconds for which the tracker waits for an unseen person at the position where they are expected."""
 
+BESIDE = 0.06
+"""Largest gap between a person and a piece of them, as a share of the usual longer side of the person's box."""
+
 SAME_COLOURS, SIMILAR_COLOURS = 0.45, 0.7
 """Largest colour distance of the same person: anywhere at any time, and at the same place within `PATIENCE`."""
 
@@ -60,12 +63,19 @@ def colour_distance(a: ColourHistogram, b: ColourHistogram) -> float:
     return float(np.sqrt(max(0.0, 1 - float(np.sqrt(a * b).sum()))))
 
 
-def adjoins(box: Box, piece: Box, usual_side: float) -> bool:
-    """Return whether a piece belongs to a person's box: it is near, and both together are hardly larger than usual."""
+def adjoins(box: Box, piece: Box, usual_side: float, reach: float = BESIDE) -> bool:
+    """Return whether a piece belongs to a person's box: it is near, and both together are hardly larger than usual.
+
+    Args:
+        box: The person's box.
+        piece: The box of what may be a piece of them.
+        usual_side: The usual longer side of the person's box.
+        reach: The largest gap between both, as a share of that side.
+    """
     size = float((box[2:] - box[:2]).max())
     gap = float(np.hypot(*np.maximum(np.maximum(box[:2] - piece[2:], piece[:2] - box[2:]), 0)))
     both = union_box(box, piece)
-    return gap < 0.06 * usual_side and float((both[2:] - both[:2]).max()) < 1.3 * max(usual_side, size)
+    return gap < reach * usual_side and float((both[2:] - both[:2]).max()) < 1.3 * max(usual_side, size)
 
 
 def with_pieces(tracks: list[PersonTrack]) -> list[PersonTrack]:
