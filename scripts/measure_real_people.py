@@ -256,11 +256,11 @@ def sentence(rows: Sequence[dict[str, Any]], date: str) -> str:
     row = {row["system"]: row for row in rows}
     shipped, landmarks, unseeing = row["shipped"], row["mediapipe"], row["mean_pose"]
     return (
-        f"On 240 instants of a man in four studio cameras ({date}), PA-MPJPE over 12 joints of arms and legs: one view "
-        f"{shipped['pa_limbs']:.0f} mm, four views fused {shipped['pa_limbs_fused']:.0f} mm (BlazePose's landmarks "
-        f"{landmarks['pa_limbs']:.0f} and {landmarks['pa_limbs_fused']:.0f}; a pose that ignores the image "
-        f"{unseeing['pa_limbs']:.0f}). In another view the same moment is found first {shipped['hit_at_1']:.0%} of the "
-        f"time (landmarks {landmarks['hit_at_1']:.0%}, by chance 4.5%).{_gain(rows)}"
+        f"On 240 instants of a man filmed by four studio cameras ({date}), PA-MPJPE over the 12 joints of arms and "
+        f"legs is {shipped['pa_limbs']:.0f} mm from one view and {shipped['pa_limbs_fused']:.0f} mm from four views "
+        f"fused (BlazePose's landmarks: {landmarks['pa_limbs']:.0f} and {landmarks['pa_limbs_fused']:.0f}; a pose "
+        f"that ignores the image: {unseeing['pa_limbs']:.0f}). Searching the other views finds the same moment first "
+        f"{shipped['hit_at_1']:.0%} of the time (landmarks {landmarks['hit_at_1']:.0%}, chance 4.5%).{_gain(rows)}"
     )
 
 
@@ -272,8 +272,8 @@ def _gain(rows: Sequence[dict[str, Any]]) -> str:
     one, fused, hits = (float(np.mean([row[key] for row in own])) for key in ("pa_limbs", "pa_limbs_fused", "hit_at_1"))
     seeds = f", mean of {len(own)} seeds" if len(own) > 1 else ""
     return (
-        f" After `mcss adapt` on the 22 seconds before, with nobody's labels (docs/adapt.md{seeds}): {one:.0f} mm, "
-        f"{fused:.0f} mm and {hits:.0%}."
+        f" After `mcss adapt` on the preceding 22 seconds, without labels (docs/adapt.md{seeds}), it is "
+        f"{one:.0f} mm, {fused:.0f} mm and {hits:.0%}."
     )
 
 

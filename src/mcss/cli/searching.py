@@ -94,7 +94,7 @@ def search(
         index: Folder or object-store address of an index that `mcss index` made.
         settings: How to search, and what may be found.
         run: Model that the index was made with, for images and videos, if it is no longer where it was then.
-        box: Bounding box of the person in the image as X,Y,WIDTH,HEIGHT in pixels; by default the whole image.
+        box: Bounding box of the person in the image as X,Y,WIDTH,HEIGHT in pixels, instead of finding them.
         out: Also write the results with their images and other views to this file: .html, .jpg or .png.
         json: Also write the results to this file.
     """
