@@ -61,7 +61,7 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("a_trc_with", "a_trc_of")),
     ("TRC: rounded times, more lines than stated", "times by DataRate; read with a note", LABELS,
      ("times_that_are", "more_lines")),
-    ("C3D: Y_SCREEN of Qualisys, lying people", "it states the axis alone; mcss asks where the pose cannot tell", LABELS,
+    ("C3D: Y_SCREEN of Qualisys, lying people", "states the axis alone; mcss asks where the pose cannot tell", LABELS,
      ("y_screen",)),
     ("C3D: more than 255 points, points without names, no points", "read; left out; says what it holds", LABELS,
      ("a_c3d_of_more", "points_without", "a_c3d_without")),
