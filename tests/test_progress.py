@@ -48,6 +48,23 @@ def test_without_a_terminal_short_work_leaves_no_trace() -> None:
     assert written.getvalue() == ""
 
 
+def test_short_pieces_of_long_work_are_not_silent_for_more_than_half_a_minute() -> None:
+    shown, written = console(terminal=False)
+    now = [0.0]
+    progress = RichProgress(shown, lambda: now[0])
+    for name in ("Reading", "Training a", "Training b", "Training c"):
+        with progress.task(name, 200) as task:
+            for _ in range(200):
+                now[0] += 0.1
+                task.advance()
+    assert written.getvalue().splitlines() == [
+        "Training a: 100 of 200 (50 %), about 10 s left",
+        "Training a: 200 of 200 (100 %), took 20 s",
+        "Training c: 100 of 200 (50 %), about 10 s left",
+        "Training c: 200 of 200 (100 %), took 20 s",
+    ]
+
+
 @pytest.mark.parametrize("name", ["Reading", "Training supervised-S1-seed0-1a2b3c4d-with-a-long-name"])
 def test_on_a_terminal_count_and_time_fit_into_80_columns_and_losses_have_their_own_line(name: str) -> None:
     shown, written = console(terminal=True)

@@ -97,41 +97,55 @@ class _BarTask:
         self._bars.update(self._task, note=text)
 
 
-class _LineTask:
-    """Prints a line whenever some time has passed since the last one."""
+class _Lines:
+    """Prints lines, and knows when the last one was printed."""
 
-    def __init__(self, console: Console, clock: Callable[[], float], name: str, total: int, done: int) -> None:
-        self._console, self._clock, self._name, self._total = console, clock, name, total
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        self._console = console
+        self.clock = clock
+        self.last = clock()
+
+    def print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.last = self.clock()
+
+
+class _LineTask:
+    """Prints a line when some time has passed since its last one, or since the last one of any task."""
+
+    def __init__(self, lines: _Lines, name: str, total: int, done: int) -> None:
+        self._lines, self._name, self._total = lines, name, total
         self._done = self._before = done
-        self._start = self._last = clock()
+        self._start = self._last = lines.clock()
         self._note = ""
         self._printed = False
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
-        if self._clock() - self._last >= LINE_SECONDS and self._done < self._total:
-            self._print(self._rest())
+        now = self._lines.clock()
+        if now - min(self._last, self._lines.last) >= LINE_SECONDS and self._done < self._total:
+            self._print(self._rest(now))
 
     def note(self, text: str) -> None:
         self._note = text
 
     def finish(self) -> None:
-        """Print a last line about work that has taken long enough for one."""
-        if self._printed or self._clock() - self._start >= LINE_SECONDS:
+        """Print a last line about work that has taken long enough for one, alone or with the work before it."""
+        now = self._lines.clock()
+        if self._printed or now - min(self._start, self._lines.last) >= LINE_SECONDS:
             self._note = ""
-            self._print(f"took {_duration(self._clock() - self._start)}")
+            self._print(f"took {_duration(now - self._start)}")
 
-    def _rest(self) -> str:
+    def _rest(self, now: float) -> str:
         """The time that is left, if the work goes on at its mean pace."""
-        new, spent = self._done - self._before, self._clock() - self._start
+        new, spent = self._done - self._before, now - self._start
         return f"about {_duration(spent * (self._total - self._done) / new)} left" if new > 0 else ""
 
     def _print(self, time_in_words: str) -> None:
         share = f" ({100 * self._done // self._total} %)" if self._total else ""
         parts = [f"{self._done:,} of {self._total:,}{share}", time_in_words, self._note]
-        text = f"{self._name}: {', '.join(filter(None, parts))}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-        self._last, self._printed = self._clock(), True
+        self._lines.print(f"{self._name}: {', '.join(filter(None, parts))}")
+        self._last, self._printed = self._lines.last, True
 
 
 def _duration(seconds: float) -> str:
@@ -146,19 +160,19 @@ class RichProgress:
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console or Console(stderr=True)
-        self._clock = clock
+        self._lines = _Lines(self._console, clock)
 
     def line(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._lines.print(text)
 
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Task]:
         """Open a task with a bar, which stays on the screen when the work is done."""
         if not self._console.is_terminal:
-            lines = _LineTask(self._console, self._clock, name, total, done)
-            yield lines
-            lines.finish()
+            task_in_lines = _LineTask(self._lines, name, total, done)
+            yield task_in_lines
+            task_in_lines.finish()
             return
         bars = _Bars(
             SpinnerColumn(finished_text="[green]✓"),
