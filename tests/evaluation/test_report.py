@@ -143,6 +143,16 @@ def test_the_notes_on_comparability_and_the_papers_marked_numbers_are_there(tiny
     assert "not measured here" not in run_report(run, provenance())
 
 
+def test_a_curve_of_one_point_is_no_plot(tiny_capture: Capture) -> None:
+    run = result(tiny_capture, "mcss", 30)
+    once = [{k: v for k, v in p.items() if p["step"] == 8 or k != "validation_n_mpjpe"} for p in run.history]
+    short = dataclasses.replace(run, history=once)
+    assert "Validation N-MPJPE, mm" in run_report(run, provenance())
+    page = run_report(short, provenance())
+    assert "Validation N-MPJPE, mm" not in page
+    assert "Pose loss" in page
+
+
 def test_hostile_names_are_escaped_everywhere(tiny_capture: Capture) -> None:
     run = result(tiny_capture, HOSTILE, 30, labels=HOSTILE)
     assert run.evaluation.pose is not None

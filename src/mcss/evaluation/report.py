@@ -338,6 +338,7 @@ def _retrieval_plot(groups: Sequence[_Group], case: str) -> Markup:
 
 
 def _plots(groups: Sequence[_Group], curves: Sequence[Curve]) -> list[Markup]:
+    """Draw the curves that have more than one point."""
     plots = []
     for curve in curves:
         lines = []
@@ -349,7 +350,7 @@ def _plots(groups: Sequence[_Group], curves: Sequence[Curve]) -> list[Markup]:
                     runs.append(([x for x, _ in points], [y for _, y in points]))
             if runs:
                 lines.append(mean_line(group.title, runs, group.colour))
-        if lines:
+        if any(len(line.x) > 1 for line in lines):
             plots.append(Markup(line_plot(lines, x_label=curve.x_label, y_label=curve.y_label)))
     return plots
 
