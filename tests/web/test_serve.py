@@ -164,8 +164,8 @@ def test_a_video_that_is_too_long_is_refused(server: Served, tmp_path: Path) -> 
     status, answer = server.send(write_video(tmp_path / "long.mp4", room.images()).read_bytes())
     assert status == 422
     assert answer["error"] == (
-        "the video is longer than 3 s; cut out the part that matters, or let whoever runs this page start it with a "
-        "larger --seconds"
+        "the video is longer than 3 s; cut out the part that matters, or ask the person who runs this page to start "
+        "it with a larger --seconds"
     )
 
 

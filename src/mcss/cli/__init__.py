@@ -62,7 +62,7 @@ def _is_lack_of_memory(error: MemoryError | RuntimeError) -> bool:
 
 
 def _stop_on_termination() -> None:
-    """Tidy up when the program is asked to end, instead of leaving temporary files with pictures."""
+    """Tidy up when the program is asked to end, instead of leaving temporary files with images."""
 
     def stop(number: int, frame: object) -> None:
         raise TerminatedError

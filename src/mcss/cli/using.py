@@ -62,7 +62,7 @@ class PredictOptions:
     finding them."""
     find: Detector = None
     """Find people in images and videos with this detector, or take images `whole`. By default blazepose finds the
-    largest person in an image, and in a video whoever moves in front of the static camera is followed;
+    largest person in an image, and in a video mcss follows the person who moves in front of the static camera;
     docs/real_footage.md says more."""
     detector_weights: Path | None = None
     """File with the weights of the detector, .safetensors or .pth. By default they come with mcss (blazepose) or from
@@ -251,8 +251,8 @@ class ServeOptions:
     """Run folder or model file, by default the weights shipped with mcss."""
     find: Detector = None
     """Find people with this detector, or take images `whole`, as in `mcss predict`. By default blazepose finds the
-    largest person in an image, and in a video whoever moves in front of the static camera is followed; visitors can
-    draw a box in either."""
+    largest person in an image, and in a video mcss follows the person who moves in front of the static camera; visitors
+    can draw a box in either."""
     detector_weights: Path | None = None
     """File with the weights of the detector, as in `mcss predict`."""
     index: str | None = None
@@ -323,7 +323,7 @@ def export(
     """Export a trained network to a file for ONNX Runtime or OpenVINO, and check that it computes the same.
 
     Args:
-        run: Run folder of `mcss train`.
+        run: Run folder of `mcss train`, a model file, `hf:USER/NAME`, or `shipped`.
         format: Runtime that will run the file.
         out: The file to write: model.onnx; or model.xml, which model.bin accompanies.
         capture: Capture on whose images the file is checked, by default generated images.

@@ -48,7 +48,7 @@ class Finders:
     image: PersonDetector | None = SHIPPED_DETECTOR
     """The detector for single images; None takes them whole."""
     video: PersonDetector | None = None
-    """The detector for videos; None follows whoever moves in front of a static camera."""
+    """The detector for videos; None follows the person who moves in front of a static camera."""
 
     @classmethod
     def named(cls, find: DetectorName | Literal["whole"] | None, weights: Path | None = None) -> "Finders":
@@ -131,8 +131,8 @@ def _people(finder: PersonDetector, image: Image) -> list[BoundingBox]:
 def locate_in_video(path: Path, box: BoundingBox | None, finder: PersonDetector | None, task: Task) -> PersonLocation:
     """Locate the person in every image of a video.
 
-    They are in the box throughout if there is one, else where the finder detects somebody; without either, whoever
-    moves in front of the static camera is followed.
+    They are in the box throughout if there is one, else where the finder detects somebody; without either, the
+    person who moves in front of the static camera is followed.
 
     Args:
         path: The video.

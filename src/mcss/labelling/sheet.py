@@ -1,4 +1,4 @@
-"""A sheet of pictures on which labels can be checked by eye."""
+"""A sheet of images on which labels can be checked by eye."""
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8

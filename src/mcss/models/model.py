@@ -47,7 +47,7 @@ class Poses:
     """Canonical poses in mm: joints in the order of `mcss.skeletons.JOINTS`, the pelvis at the origin, +Z up, the left
     hip in the direction of +X, so that everybody faces -Y."""
     embedding: Float32[np.ndarray, "n dim"]
-    """Unit vectors that are close for similar poses, whatever the viewpoint and whoever the person."""
+    """Unit vectors that are close for similar poses, regardless of viewpoint and person."""
     error: Float32[np.ndarray, " n"] | None
     """Expected mean error of a joint in mm; None for models without an uncertainty head."""
     orientation: Orientation | None

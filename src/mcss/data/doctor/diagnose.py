@@ -110,8 +110,8 @@ def _check_rate(examined: ExaminedCapture) -> Check:
             what = f"{where}: from {rates[0]:.3g} to {rates[1]:.3g} instants per second"
             cases.append(Case(what, examined.rows(members[int(np.argmax(ratio))])))
     text = (
-        f"the rate varies in {found:,} sequences (lost pictures, or a variable frame rate); times are those of the "
-        "pictures, so labels and views stay in step, but smoothing over time sees uneven steps"
+        f"the rate varies in {found:,} sequences (dropped frames, or a variable frame rate); times are those of the "
+        "frames, so labels and views stay in step, but smoothing over time sees uneven steps"
     )
     return check("rate", f"{len(instants):,} instants", found, text, cases[:CASES], "note")
 
@@ -136,7 +136,7 @@ def _check_views(examined: ExaminedCapture) -> Check:
         worst = int(missing.argmax())
         text = (
             f"{missing.sum():,} images of instants are missing, most in {examined.instants.views[worst]} "
-            f"({missing[worst]:,}): cameras lost pictures there, or views are clipped"
+            f"({missing[worst]:,}): cameras dropped frames there, or views are clipped"
         )
         cases = [
             Case(f"{examined.describe(i)}: without {examined.instants.views[v]}", examined.rows(i))
