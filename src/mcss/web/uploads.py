@@ -150,8 +150,8 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
             "million; make it smaller"
         )
     too_long = UploadError(
-        f"the video is longer than {limits.seconds:g} s; cut out the part that matters, or ask the person who runs this "
-        "page to start it with a larger --seconds"
+        f"the video is longer than {limits.seconds:g} s; cut out the part that matters, or ask the person who runs "
+        "this page to start it with a larger --seconds"
     )
     stated = container.duration
     if stated is not None and stated > (limits.seconds + 0.5) * 1e6:
