@@ -167,6 +167,9 @@ def test_a_misspelt_verb_or_option_is_refused_with_the_nearest(args: list[str], 
         (["predict", "nothere.jpg", "-o", "out"], "nothere.jpg: no such file or folder; expected an image, a video"),
         (["info", "nothere"], "no capture at nothere; check the path, or make one with"),
         (["equip", "nothere", "--capture", "c"], "nothere: no such file or folder; expected a run folder"),
+        (["search", "nothere.jpg"], "nothere.jpg: no such image"),
+        (["search", "row:1", "--index", "nothere"], "no index at nothere; create one with `mcss index CAPTURE -o"),
+        (["serve", "--index", "nothere"], "no index at nothere; create one with `mcss index CAPTURE -o nothere`"),
     ],
 )
 def test_a_missing_file_is_reported_before_anything_heavy_is_loaded(args: list[str], message: str) -> None:

@@ -9,8 +9,10 @@ from typing import Annotated
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from mcss.cli.arguments import existing
 from mcss.cli.terminal import (
     CaptureAddress,
+    IndexAddress,
     JsonFile,
     PredictionWorkers,
     RunPath,
@@ -25,7 +27,7 @@ from mcss.data.capture import Capture
 from mcss.data.provenance import provenance_without_capture
 from mcss.errors import CaptureError, PoseIndexError
 from mcss.files import write_text
-from mcss.images import WRITTEN_SUFFIXES, write_image
+from mcss.images import IMAGE_SUFFIXES, WRITTEN_SUFFIXES, write_image
 from mcss.inference.clips import PoseClip, clip_of_sequence, clip_of_video
 from mcss.inference.locate import parsed_box
 from mcss.models.model import Model, load
@@ -40,6 +42,14 @@ from mcss.search.search import SearchResult, SearchSettings, answer
 
 INDEX = "index"
 """The folder of an index where none is given."""
+
+QueryText = Annotated[
+    str,
+    existing(
+        str, "{path}: no such image", elsewhere=lambda text: not text.lower().endswith(tuple(sorted(IMAGE_SUFFIXES)))
+    ),
+]
+"""What is searched for; an image is looked up before anything heavy is loaded."""
 
 
 @app.command
@@ -78,8 +88,8 @@ def index(
 
 @app.command
 def search(
-    query: Positional[str],
-    index: str = INDEX,
+    query: Positional[QueryText],
+    index: IndexAddress = INDEX,
     settings: OmitArgPrefixes[SearchSettings] = SearchSettings(),  # noqa: B008 (frozen)
     run: RunPath | None = None,
     box: str | None = None,

@@ -51,6 +51,9 @@ CaptureAddress = Annotated[
 ]
 """An argument that names a capture: a folder, or an address in an object store."""
 
+IndexAddress = Annotated[str, existing(str, "no index at {path}; create one with `mcss index CAPTURE -o {path}`")]
+"""An argument that names an index: a folder, or an address in an object store."""
+
 RunPath = Annotated[
     Path,
     existing(

@@ -12,7 +12,17 @@ from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.cli.arguments import existing
-from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, load_model, show_table
+from mcss.cli.terminal import (
+    CaptureAddress,
+    IndexAddress,
+    JsonFile,
+    RunPath,
+    app,
+    console,
+    finish,
+    load_model,
+    show_table,
+)
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.files import temporary_folder
@@ -255,7 +265,7 @@ class ServeOptions:
     can draw a box in either."""
     detector_weights: Path | None = None
     """File with the weights of the detector, as in `mcss predict`."""
-    index: str | None = None
+    index: IndexAddress | None = None
     """Index of `mcss index`, made with the same model, in which visitors can search by pose."""
     capture: CaptureAddress | None = None
     """Capture to search in where there is no index. With an index: the new place of a capture of it that was moved."""
