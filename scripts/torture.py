@@ -13,53 +13,49 @@ import json
 import os
 import random
 import signal
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mcss.files import folder_bytes, write_json
-from torture_accidents import Outcome, accidents, ended
-from torture_verbs import MCSS, ROOT, VERBS, Verb, prepare
+from torture_accidents import Outcome, accidents, left
+from torture_forks import Forks, Order
+from torture_verbs import ROOT, VERBS, Verb, prepare
 
 MARK = "MCSS_TORTURE"
 KINDS = ("Ctrl-C", "two writers", "full disk", "read-only folder", "few file handles", "little memory")
 """The accidents of every command."""
 
+HANG = 300.0
+"""A command that goes on for more seconds is killed."""
 
-def begin(
-    arguments: list[str], place: Path, limit: Callable[[], None] | None = None, token: str = ""
-) -> "subprocess.Popen[str]":
-    """Start a command whose temporary files and caches lie within a folder."""
-    variables = {"TMPDIR": f"{place}/tmp", "MCSS_CACHE": f"{place}/cache", "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+
+def variables(place: Path, token: str = "") -> dict[str, str]:
+    """Return the environment of a command whose temporary files and caches lie within a folder."""
     for folder in ("tmp", "cache"):
         try:
             (place / folder).mkdir(parents=True, exist_ok=True)
         except OSError:  # read-only or full: the command has to say so
             continue
-    return subprocess.Popen(
-        [MCSS, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **variables, MARK: token},
-        preexec_fn=limit,
-    )
+    own = {"TMPDIR": f"{place}/tmp", "MCSS_CACHE": f"{place}/cache", "OMP_NUM_THREADS": "1", "COLUMNS": "1000"}
+    return {**own, MARK: token}
 
 
-def killed(arguments: list[str], place: Path, token: str, after: float) -> bool:
-    """Run a command, and kill it after some seconds; False if it was done by then."""
-    process = begin(arguments, place, token=token)
-    try:
-        process.communicate(timeout=after)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    code = process.wait()  # without reading on: workers that live on would hold the pipe
-    if process.stdout is not None:
-        process.stdout.close()
-    return code == -signal.SIGKILL
+def started(
+    forks: Forks,
+    arguments: list[str],
+    place: Path,
+    token: str = "",
+    after: float | None = None,
+    by: int = signal.SIGKILL,
+    **how: Any,
+) -> tuple[list[Outcome], float]:
+    """Run a command; returns how each of its writers ended, and after how many seconds."""
+    order = Order(arguments, variables(place, token), **how)
+    codes, words, seconds = forks.run(order, HANG if after is None else after, by)
+    return [Outcome(code, said) for code, said in zip(codes, words, strict=True)], seconds
 
 
 def survivors(token: str, seconds: float = 30.0) -> list[int]:
@@ -78,29 +74,31 @@ def survivors(token: str, seconds: float = 30.0) -> list[int]:
         time.sleep(0.2)
 
 
-def left(place: Path) -> list[str]:
-    """What is neither result nor cache: temporary files, half files and locks. PyTorch keeps a cache among them."""
-    found = [path for path in (place / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
-    found += [path for path in place.rglob("*") if path.name.endswith(".part") or path.name == ".writing"]
-    return sorted(str(path.relative_to(place)) for path in found)
+def torment(verb: Verb, given: Path, seed: int, number: int, whole: dict[str, Any], forks: Forks) -> dict[str, Any]:
+    """Kill a verb until it is done, at most six to nine times, and finish it; returns what happened.
 
-
-def torment(verb: Verb, given: Path, chance: random.Random, token: str, whole: dict[str, Any]) -> dict[str, Any]:
-    """Kill a verb five to seven times and finish it; returns what happened."""
-    kills = []
+    Early moments are more frequent, so that a command which goes on where it was does not end too soon. In the first of
+    four rounds a verb has worker processes, whose start takes long.
+    """
+    chance, token = random.Random(f"{seed}/{verb.name}/{number}"), f"{os.getpid()}-{verb.name}-{number}"
+    processors = 1 if verb.workers and number % 4 else None
+    latest = whole["seconds"] * (3 if verb.workers and processors is None else 1)
+    told: dict[str, Any] = {"kills": []}
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
         place = Path(folder)
         arguments = verb.arguments(given, place)
-        for _ in range(chance.choice((5, 6, 7))):
-            moment = whole["seconds"] * chance.uniform(0.05, 1.0)
-            kills.append({"after": round(moment, 2), "killed": killed(arguments, place, token, moment)})
+        for moment in [*(latest * chance.random() ** 2 for _ in range(chance.choice((6, 7, 8, 9)))), None]:
+            (outcome,), seconds = started(forks, arguments, place, token, moment, processors=processors)
             if workers := survivors(token):
-                return {"kills": kills, "fault": f"workers {workers} go on"}
-        begun = time.monotonic()
-        last = ended(begin(arguments, place, token=token))
-        told: dict[str, Any] = {"kills": kills, "seconds": round(time.monotonic() - begun, 1)}
-        if last.code:
-            return {**told, "fault": f"the same command ended with {last.code}: {last.words[-1500:]}"}
+                return {**told, "fault": f"workers {workers} go on"}
+            if outcome.code == -signal.SIGKILL and moment is not None:
+                told["kills"].append(round(moment, 2))
+                continue
+            if outcome.code:
+                words = outcome.words.replace(folder, "…")[-1500:]
+                return {**told, "fault": f"the same command ended with {outcome.code}: {words}"}
+            told["seconds"] = round(seconds, 1)
+            break
         told["identical"] = verb.digest(place) == whole["digest"]
         if not told["identical"]:
             told["fault"] = "other results"
@@ -109,7 +107,7 @@ def torment(verb: Verb, given: Path, chance: random.Random, token: str, whole: d
         return told
 
 
-def undisturbed(verb: Verb, given: Path) -> dict[str, Any]:
+def undisturbed(verb: Verb, given: Path, forks: Forks) -> dict[str, Any]:
     """Run a verb as it should run; returns its seconds, its results and the bytes that it writes.
 
     They are kept with the inputs.
@@ -118,13 +116,12 @@ def undisturbed(verb: Verb, given: Path) -> dict[str, Any]:
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
-        place, begun = Path(folder), time.monotonic()
-        done: Outcome = ended(begin(verb.arguments(given, place), place))
+        place = Path(folder)
+        (done,), seconds = started(forks, verb.arguments(given, place), place, processors=1)
         if done.code:
             raise SystemExit(f"{verb.name}: not even undisturbed: {done.words}")
-        seconds = time.monotonic() - begun
         write_json(kept, {"seconds": seconds, "digest": verb.digest(place), "bytes": folder_bytes(place)})
-    return undisturbed(verb, given)
+    return undisturbed(verb, given, forks)
 
 
 def main() -> None:
@@ -153,13 +150,13 @@ def main() -> None:
         inputs = given.inputs or Path(own)
         chosen = [verb for verb in VERBS if not given.only or verb.name in given.only]
         prepare(inputs)
+        forks = Forks()
         for number in range(given.rounds):
             for verb in chosen:
                 kills = rounds.setdefault(verb.name, [])
                 if len(kills) <= number:
-                    chance = random.Random(f"{given.seed}/{verb.name}/{number}")
-                    token = f"{os.getpid()}-{verb.name}-{number}"
-                    kills.append(torment(verb, inputs, chance, token, undisturbed(verb, inputs)))
+                    whole = undisturbed(verb, inputs, forks)
+                    kills.append(torment(verb, inputs, given.seed, number, whole, forks))
                     print(verb.name, number, kills[-1], flush=True)
                     if is_over():
                         return
@@ -167,7 +164,8 @@ def main() -> None:
                 named = happened.setdefault(verb.name, {})
                 if set(KINDS) <= set(named):
                     continue
-                for kind, told in accidents(verb, inputs, undisturbed(verb, inputs), begin, set(named)):
+                start = partial(started, forks)
+                for kind, told in accidents(verb, inputs, undisturbed(verb, inputs, forks), start, set(named)):
                     named[kind] = told
                     print(verb.name, kind, told, flush=True)
                     if is_over():
@@ -187,7 +185,7 @@ def write(
     result = {
         "seed": seed,
         "seconds": round(seconds, 1),
-        "kills": sum(kill["killed"] for one in every for kill in one["kills"]),
+        "kills": sum(len(one["kills"]) for one in every),
         "rounds": len(every),
         "finished": sum("seconds" in one and not one.get("fault", "").startswith("the same") for one in every),
         "identical": sum(one.get("identical", False) for one in every),

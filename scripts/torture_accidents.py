@@ -5,7 +5,6 @@ limits of the size of files and access rights stand for them.
 """
 
 import os
-import resource
 import signal
 import subprocess
 import tempfile
@@ -17,14 +16,11 @@ from typing import Any
 
 from torture_verbs import TRAIN, Verb
 
-SECONDS = 300
-"""A command that goes on for longer hangs."""
-
 HANDLES = 24
 """Files that a command may have open at a time where handles are few."""
 
-MEMORY = 6_000_000_000
-"""Bytes of address space where memory is little; loading the packages maps most of it."""
+MEMORY = 200_000_000
+"""Bytes of addresses beyond those of the loaded packages where memory is little."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +36,12 @@ class Outcome:
         said = "Stopped." if self.code == 130 else "Error"
         return self.code == 0 or (self.code in (1, 2, 130) and "Traceback" not in self.words and said in self.words)
 
-    def told(self) -> dict[str, Any]:
-        """Return what the results say of it."""
-        return {"code": self.code, "clean": self.is_clean, "said": "" if self.code == 0 else self.words[-400:]}
+    def told(self, *folders: Path) -> dict[str, Any]:
+        """Return what the results say of it, without the names of these folders."""
+        words = self.words
+        for folder in folders:
+            words = words.replace(str(folder), "…")
+        return {"code": self.code, "clean": self.is_clean, "said": "" if self.code == 0 else words[-400:]}
 
 
 @dataclass(frozen=True)
@@ -105,41 +104,32 @@ def unwritable() -> Iterator[Place]:
         yield Place(place.folder, lambda: place.folder.chmod(0o755))
 
 
-def limited(kind: int, value: int) -> Callable[[], None]:
-    """Return a function that limits what a started process may take."""
-    return lambda: resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
+Start = Callable[..., tuple[list[Outcome], float]]
+"""Starts a command with its temporary files and caches within a folder, under limits and until a signal if they are
+given; see `torture_forks.Forks.run`. Returns how each of its writers has ended, and after how many seconds."""
 
 
-Begin = Callable[[list[str], Path, Callable[[], None] | None], "subprocess.Popen[str]"]
-"""Starts a command whose temporary files and caches lie within a folder."""
-
-
-def ended(process: "subprocess.Popen[str]") -> Outcome:
-    """Wait for a command."""
-    try:
-        words, _ = process.communicate(timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        words, _ = process.communicate()
-        return Outcome(-1, f"it hangs: {words}")
-    return Outcome(process.returncode, words)
+def left(place: Path) -> list[str]:
+    """What is neither result nor cache: temporary files, half files and locks. PyTorch keeps a cache among them."""
+    found = [path for path in (place / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
+    found += [path for path in place.rglob("*") if path.name.endswith(".part") or path.name == ".writing"]
+    return sorted(str(path.relative_to(place)) for path in found)
 
 
 def accidents(
-    verb: Verb, given: Path, whole: dict[str, Any], begin: Begin, known: set[str]
+    verb: Verb, given: Path, whole: dict[str, Any], start: Start, known: set[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Let the accidents that are not known yet happen to a command; yields each with what happened.
 
     After each accident the same command has to finish, with the results of an undisturbed one.
     """
 
-    def hindered(place: Place, limit: Callable[[], None] | None = None, writers: int = 1) -> dict[str, Any]:
+    def hindered(place: Place, **how: Any) -> dict[str, Any]:
         arguments = verb.arguments(given, place.folder)
-        outcomes = [ended(process) for process in [begin(arguments, place.folder, limit) for _ in range(writers)]]
-        worst = min(outcomes, key=lambda outcome: (outcome.is_clean, -outcome.code))
+        outcomes, _ = start(arguments, place.folder, **{"processors": 1, **how})
+        told = min(outcomes, key=lambda outcome: (outcome.is_clean, -outcome.code)).told(place.folder, given)
         place.enlarge()
-        after = ended(begin(arguments, place.folder, None))
-        told = worst.told()
+        after = start(arguments, place.folder, processors=1)[0][0]
         if after.code:
             return {**told, "fault": f"the same command ended with {after.code}: {after.words[-1000:]}"}
         told["identical"] = verb.digest(place.folder) == whole["digest"]
@@ -147,63 +137,45 @@ def accidents(
             told["fault"] = "no clean words"
         elif not told["identical"]:
             told["fault"] = "other results"
+        elif remains := left(place.folder):
+            told["fault"] = f"left: {remains[:5]}"
         return told
 
-    def interrupted() -> dict[str, Any]:
+    def usual(**how: Any) -> dict[str, Any]:
         with ordinary() as place:
-            process = begin(verb.arguments(given, place.folder), place.folder, os.setsid)
-            try:
-                process.wait(whole["seconds"] / 2)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGINT)  # as a terminal does, workers included
-            outcome = ended(process)
-            after = hindered(place)
-            return {**after, **outcome.told(), **({} if outcome.is_clean else {"fault": "no clean words"})}
-
-    def two_writers() -> dict[str, Any]:
-        with ordinary() as place:
-            return hindered(place, writers=2)
+            return hindered(place, **how)
 
     def full_disk() -> dict[str, Any]:
         with full(whole["bytes"] // 2) as place:
             on_disk = os.path.ismount(place.folder.parent)
-            return hindered(place, None if on_disk else limited(resource.RLIMIT_FSIZE, whole["bytes"] // 8))
+            return hindered(place, file_bytes=None if on_disk else whole["bytes"] // 8)
 
     def read_only() -> dict[str, Any]:
         with unwritable() as place:
             return hindered(place)
 
-    def few_handles() -> dict[str, Any]:
-        with ordinary() as place:
-            return hindered(place, limited(resource.RLIMIT_NOFILE, HANDLES))
-
-    def little_memory() -> dict[str, Any]:
-        with ordinary() as place:
-            return hindered(place, limited(resource.RLIMIT_AS, MEMORY))
-
-    def no_finite_loss() -> dict[str, Any]:
-        with ordinary() as place:
-            return diverging(given, place.folder, begin)
-
-    happen = {
-        "Ctrl-C": interrupted,
-        "two writers": two_writers,
+    happen: dict[str, Callable[[], dict[str, Any]]] = {
+        "Ctrl-C": lambda: usual(after=whole["seconds"] / 2, by=signal.SIGINT, processors=None),
+        "two writers": lambda: usual(writers=2),
         "full disk": full_disk,
         "read-only folder": read_only,
-        "few file handles": few_handles,
-        "little memory": little_memory,
+        "few file handles": lambda: usual(handles=HANDLES, processors=None),
+        "little memory": lambda: usual(memory=MEMORY),
     }
     if verb.name == "train":
-        happen = {"a loss that is not finite": no_finite_loss, **happen}
+        happen = {"a loss that is not finite": lambda: diverging(given, start), **happen}
     for kind, act in happen.items():
         if kind not in known:
             yield kind, act()
 
 
-def diverging(given: Path, out: Path, begin: Begin) -> dict[str, Any]:
+def diverging(given: Path, start: Start) -> dict[str, Any]:
     """Train at a rate at which the loss becomes infinite."""
-    options = ["train", "mcss", "--capture", f"{given}/capture", "--out", f"{out}/run", *TRAIN, "--lr", "1e30"]
-    outcome = ended(begin(options, out, None))
-    kept = [path.name for path in (out / "run").glob("batch-*.safetensors") if str(path) in outcome.words]
-    told = {**outcome.told(), "kept": kept}
-    return told if outcome.code == 1 and outcome.is_clean and kept else {**told, "fault": "no batch kept, or no words"}
+    with ordinary() as place:
+        out = place.folder
+        options = ["train", "mcss", "--capture", f"{given}/capture", "--out", f"{out}/run", *TRAIN, "--lr", "1e30"]
+        outcome = start(options, out)[0][0]
+        kept = [path.name for path in (out / "run").glob("batch-*.safetensors") if str(path) in outcome.words]
+        told = {**outcome.told(out, given), "kept": kept}
+        is_right = outcome.code == 1 and outcome.is_clean and kept
+        return told if is_right else {**told, "fault": "no batch kept, or no words"}

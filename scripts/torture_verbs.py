@@ -28,6 +28,8 @@ class Verb:
     """Of the folder of inputs and that of outputs."""
     digest: Callable[[Path], str]
     """Identifies what it wrote to the folder of outputs, whatever order or time of day that depends on."""
+    workers: bool = False
+    """Whether it starts a process for each processor."""
 
 
 def fingerprint(out: Path) -> str:
@@ -70,18 +72,20 @@ def table(out: Path) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
-BUILD = ("--takes", "1", "--instants", "128")
+BUILD = ("--takes", "1", "--instants", "128", "--views", "2", "--outfits", "1", "--no-new-motion")
 
 VERBS = (
     Verb(
         "build",
         lambda _, out: ["synthetic", "build", f"{out}/capture", "--subjects", "3", "--size", "32", *BUILD],
         fingerprint,
+        workers=True,
     ),
     Verb(
         "import",
         lambda given, out: ["import", "videos", f"{given}/footage", f"{out}/capture", "--size", "32"],
         fingerprint,
+        workers=True,
     ),
     Verb(
         "train",
@@ -100,7 +104,7 @@ VERBS = (
         "adapt",
         lambda given, out: [
             *("adapt", f"{given}/capture", "--from", f"{given}/run", "--out", f"{out}/run", "--labels", "S1"),
-            *("--steps", "6", "--variants", "1", "--hold-out", "0.3", "--resume"),
+            *("--steps", "6", "--variants", "2", "--hold-out", "0.3", "--resume"),
         ],
         contents("run/model.safetensors"),
     ),
@@ -135,6 +139,7 @@ VERBS = (
         lambda out: " ".join(
             hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in sorted((out / "poses").rglob("*.csv"))
         ),
+        workers=True,
     ),
     Verb(
         "reproduce",

@@ -50,6 +50,7 @@ def test_every_reader_takes_mangled_files(tmp_path: Path) -> None:
 def test_killed_commands_finish_with_the_same_results_and_leave_nothing(tmp_path: Path) -> None:
     result = told("torture.py", tmp_path / "torture.json", "--rounds", "1", "--only", "import", "train", "select")
     assert (result["lost"], result["identical"]) == (0, result["rounds"]), result["verbs"]
+    assert result["other_accidents"]["at_fault"] == 0, result["accidents"]
 
 
 @pytest.mark.slow
