@@ -116,7 +116,7 @@ def compared() -> Iterator[MediaPipeProcess | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=Path, help="a run, a model file, or shipped")
     parser.add_argument("--capture", required=True)
     parser.add_argument("--split", default="validation")
     parser.add_argument("--instants", type=int, default=250, help="evaluated instants, in all views")
@@ -137,7 +137,7 @@ def main() -> None:
         for format, name in (("onnx", "ONNX Runtime"), ("openvino", "OpenVINO")):
             for int8 in (False, True):
                 file = Path(folder) / f"{format}{int8}{ENDINGS[format]}"
-                settings = ExportSettings(int8=int8, split=options.split, instants=options.instants)
+                settings = ExportSettings(int8=int8, split=options.split, instants=options.instants, max_loss=5)
                 result = export_run(options.run, format, file, settings, capture, RichProgress())
                 system = f"{name} {'int8' if int8 else 'float32'}"
                 rows[system] = Row(system, megabytes=result.megabytes)

@@ -24,6 +24,7 @@ from mcss.evaluation.predictions import target_poses
 from mcss.inference.export.export import ExportSettings, Parity, export_run, generated_images
 from mcss.inference.export.runtimes import ExportedModel, ExportedPredictor, openvino_runtime
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
+from mcss.models.model import load
 from mcss.models.model_file import save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
@@ -95,6 +96,15 @@ def test_the_file_says_what_it_is(run: Path, onnx_file: Path) -> None:
     )
     assert facts["digest"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert facts["licence"] == "trained on images under CC0-1.0"
+
+
+@pytest.mark.slow
+def test_the_shipped_weights_are_exported_by_name(tmp_path: Path) -> None:
+    main(["export", "shipped", "--format", "onnx", "-o", str(tmp_path / "model.onnx")])
+    images = generated_images(2, load("shipped").image_size)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    expected = load("shipped").predict(images)
+    np.testing.assert_allclose(session.run(["pose"], {"image": images})[0], expected.pose, atol=0.1)
 
 
 def test_the_command_prints_and_writes_how_it_was_checked(onnx_file: Path) -> None:

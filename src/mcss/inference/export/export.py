@@ -52,6 +52,7 @@ from mcss.methods.registry import load_estimator
 from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.models.prediction import NetworkPredictor
+from mcss.models.run_names import located
 from mcss.progress import NO_PROGRESS, Progress, Task
 
 TOLERANCE_MM = 0.1
@@ -174,7 +175,7 @@ def export_run(
     """Export a trained run to one file (for OpenVINO an ``.xml`` with a ``.bin`` beside it), or fail and write nothing.
 
     Args:
-        run: A run folder, or its ``model.safetensors``.
+        run: A run folder, its ``model.safetensors``, or a name as ``shipped``; see `mcss.models.run_names.located`.
         format: The runtime.
         out: The file; it must end as the format requires.
         settings: How to export.
@@ -192,6 +193,7 @@ def export_run(
         raise ExportError(
             "int8: quantisation needs images for calibration and measurement; give --capture, with labels."
         )
+    run = located(run)
     network = _exportable(run)
     facts = _facts(run, network, settings, capture)
     _check_packages(format)
