@@ -71,7 +71,7 @@ def doctor(
         page = doctor_page(diagnosis, opened, provenance(command_line(), opened, {}))
         write_json(out / "doctor.json", diagnosis.to_json())
         write_text(out / "doctor.html", page)
-        console.print(f"Report: [bold]{out / 'doctor.html'}[/]")
+        console.print(f"Report: [bold]{out / 'doctor.html'}[/]", soft_wrap=True)
     finish(diagnosis.to_json(), json)
     if diagnosis.faults:
         sys.exit(1)

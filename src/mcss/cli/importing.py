@@ -100,7 +100,9 @@ def sync(
         show_table(f"{alignment.recording.name}: clocks relative to {alignment.reference}", columns, rows)
     for warning in [text for alignment in alignments for text in alignment.warnings()]:
         console.print(f"[yellow]Warning[/] {escape(warning)}")
-    console.print(f"Offsets: {folder / 'sync.json'}; [bold]mcss import videos {folder} OUT[/] applies them.")
+    console.print(
+        f"Offsets: {folder / 'sync.json'}; [bold]mcss import videos {folder} OUT[/] applies them.", soft_wrap=True
+    )
     for alignment in alignments:
         image = alignment_image(folder, alignment.recording, len(alignments) > 1)
         console.print(f"To check, look at {image}: each column shows one instant.")

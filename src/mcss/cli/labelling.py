@@ -69,5 +69,6 @@ def label(
     console.print(
         escape(f"Next: mcss adapt {capture} --labels @{out}, or mcss train mcss --capture {capture} --labels @{out}"),
         highlight=False,
+        soft_wrap=True,
     )
     finish({"out": str(out), **made.to_json()}, json)

@@ -65,7 +65,7 @@ def evaluate(
     model = SHIPPED if run is None else located(run)
     result = evaluate_run(model, opened, split, settings, folder, command_line(), RichProgress(), workers.chosen)
     _show_result(result)
-    console.print(f"Report: {folder / 'report.html'}")
+    console.print(f"Report: {folder / 'report.html'}", soft_wrap=True)
     finish(result.evaluation.to_json(), json)
 
 
@@ -143,7 +143,7 @@ def experiment(
     report = run_experiment(capture, out, plan, RichProgress(), command_line())
     show_comparison(report)
     finish(report.to_json(), json)
-    console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]")
+    console.print(f"Table: {out / 'table.md'} · report: [bold]{out / 'report.html'}[/]", soft_wrap=True)
 
 
 @app.command
@@ -211,7 +211,7 @@ def _reproduce(
             return
     measured = reproduce_parts(named, study, trials, command_line(), _plain)
     if measured:
-        console.print(f"Page: [bold]{out / 'index.html'}[/]")
+        console.print(f"Page: [bold]{out / 'index.html'}[/]", soft_wrap=True)
     finish({part.name: [row.to_json() for row in part.rows] for part in measured}, json)
 
 

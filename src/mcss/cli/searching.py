@@ -132,7 +132,7 @@ def search(
             write_text(out, search_page(found, captures, made, pictures))
         else:
             write_image(out, search_sheet(found, captures, pictures))
-        console.print(f"Written to [bold]{out}[/]")
+        console.print(f"Written to [bold]{out}[/]", soft_wrap=True)
     finish(asdict(found), json)
 
 
@@ -219,7 +219,7 @@ def compare(
     console.print(f"Joints lie {found.joints[:, 1:].mean():.0f} mm apart on average, apart from body size and heading.")
     made = provenance_without_capture(command_line(), model.name)
     write_text(out, comparison_page(found, clip_a, clip_b, made))
-    console.print(f"Page: [bold]{out}[/]")
+    console.print(f"Page: [bold]{out}[/]", soft_wrap=True)
     finish(
         {
             "a": found.a.name,

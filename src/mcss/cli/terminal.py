@@ -22,6 +22,7 @@ from mcss.models.run_names import SHIPPED, is_elsewhere
 from mcss.workers import Ray, Workers
 
 console = Console()
+console.soft_wrap = not console.is_terminal  # whole lines in files and pipes
 
 app = Verbs()
 """All verbs. The module of each section adds its own."""
@@ -113,7 +114,7 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     table = Table(*columns, title=title, title_justify="left", header_style="bold", title_style="bold")
     for row in rows:
         table.add_row(*map(escape, row))
-    console.print(table)
+    console.print(table, soft_wrap=False)
 
 
 def finish(result: Any, json: Path | None) -> None:
@@ -122,7 +123,7 @@ def finish(result: Any, json: Path | None) -> None:
         print(jsonlib.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
     elif json is not None:
         write_json(json, result)
-        console.print(f"Result written to {json}")
+        console.print(f"Result written to {json}", soft_wrap=True)
 
 
 def _about(capture: Capture) -> dict[str, Any]:

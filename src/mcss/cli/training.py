@@ -109,7 +109,7 @@ def _trainer(base: TrainSettings) -> Callable[..., None]:
         run = train(settings, out or run_folder(settings, recipe), resume, machine, RichProgress())
         for line in outcome(settings, run):
             console.print(line, soft_wrap=True)
-        console.print(NEXT.format(run=run, capture=settings.capture))
+        console.print(NEXT.format(run=run, capture=settings.capture), soft_wrap=True)
         finish({"run": str(run)}, json)
 
     return train_method
