@@ -114,7 +114,7 @@ def _show_result(result: SystemResult) -> None:
         sampled = next(case for _, case in cases if case is not None)
         console.print(
             f"{sampled.queries:,} queries in a gallery of {sampled.gallery:,} of the {evaluation.images:,} images, "
-            "both drawn at random where they are not all (--max-queries, --max-gallery)."
+            "drawn at random if there are more than --max-queries and --max-gallery allow."
         )
     if (instant := retrieval.same_instant) is not None:
         console.print(
