@@ -88,8 +88,14 @@ def overlaps(a: Float64[np.ndarray, "n 4"], b: Float64[np.ndarray, "m 4"]) -> Fl
 
 def share_inside(box: Box, other: Box) -> float:
     """Return the share of a box's area that lies in another box."""
-    common = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0).prod()
-    return float(common / max((box[2:] - box[:2]).prod(), 1e-9))
+    return float(shares_inside(box[None], other[None])[0, 0])
+
+
+def shares_inside(a: Float64[np.ndarray, "n 4"], b: Float64[np.ndarray, "m 4"]) -> Float64[np.ndarray, "n m"]:
+    """Return the share of the area of every box of `a` that lies in every box of `b`."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    areas = (a[:, 2:] - a[:, :2]).prod(axis=-1)
+    return np.asarray(np.maximum(high - low, 0).prod(axis=-1) / np.maximum(areas, 1e-9)[:, None])
 
 
 def union_box(a: Box, b: Box) -> Box:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Bool
+from scipy.ndimage import find_objects
 
 from mcss.images import AnySizeImage, Image
 from mcss.video.background import EmptyScene, Foreground, nonzero_part
@@ -52,16 +53,17 @@ def foreground_groups(mask: Bool[np.ndarray, "height width"]) -> list[Foreground
     pixels = cv2.medianBlur(mask[part].astype(np.uint8), 3)  # removes specks
     reach = max(1, round(REACH * max(mask.shape) / 2))
     joined = cv2.dilate(pixels, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(joined)
+    _, labels = cv2.connectedComponents(joined)
+    labels *= pixels
+    areas = np.bincount(labels.ravel())
     groups = []
     left, top = part[1].start, part[0].start
-    for label, (x, y, w, h, _) in enumerate(boxes.tolist()):
-        rows, columns = np.nonzero((labels[y : y + h, x : x + w] == label) & (pixels[y : y + h, x : x + w] > 0))
-        if label == 0 or len(rows) < SPECK * mask.size:
+    for area, place in zip(areas[1:].tolist(), find_objects(labels.astype(np.int32)), strict=True):
+        if area < SPECK * mask.size:
             continue
-        x, y = x + left, y + top
-        box = np.array([x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1], np.float64)
-        groups.append(ForegroundGroup(box, float(len(rows))))
+        rows, columns = place
+        box = np.array([left + columns.start, top + rows.start, left + columns.stop, top + rows.stop], np.float64)
+        groups.append(ForegroundGroup(box, float(area)))
     groups.sort(key=lambda group: -group.area)
     return groups[:MAX_GROUPS]
 

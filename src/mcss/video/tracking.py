@@ -20,13 +20,14 @@ from jaxtyping import Float64
 from scipy.optimize import linear_sum_assignment
 
 from mcss.images import Image
-from mcss.video.boxes import Box, Boxes, overlaps, share_inside, union_box
+from mcss.video.boxes import Box, Boxes, overlaps, share_inside, shares_inside, union_box
 from mcss.video.detectors import Detections
 from mcss.video.tracks import (
     BESIDE,
     PATIENCE,
     ColourHistogram,
     PersonTrack,
+    adjoin,
     adjoins,
     colour_distance,
     linked,
@@ -218,9 +219,11 @@ class PersonTracker:
             return False
         begin = max(piece.first, person.first, last + 1 - round(LATELY * self._rate))
         end = min(last + 1, piece.first + len(piece.boxes), person.first + len(person.boxes))
-        pairs = [(person.boxes[i - person.first], piece.boxes[i - piece.first]) for i in range(begin, end)]
-        known = [(a, b) for a, b in pairs if np.isfinite(a).all() and np.isfinite(b).all()]
-        return bool(known) and 2 * sum(adjoins(a, b, person.usual_side) for a, b in known) >= len(known)
+        if end <= begin:
+            return False
+        a, b = (np.stack(p.boxes[begin - p.first : end - p.first]) for p in (person, piece))
+        known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
+        return bool(known.any()) and 2 * int(adjoin(a, b, person.usual_side).sum()) >= int(known.sum())
 
     def _patience(self, person: _TrackedPerson) -> float:
         return PATIENCE * self._rate if person.hits >= CONFIRMED else 1.0
@@ -230,7 +233,7 @@ class PersonTracker:
         expected = [p.box for p in self._people if p.hits >= CONFIRMED]
         if not expected or len(detections.boxes) < 2:
             return detections
-        within = np.array([[share_inside(box, other) for other in expected] for box in detections.boxes]) > WITHIN
+        within = shares_inside(detections.boxes, np.stack(expected)) > WITHIN
         groups: dict[int, list[int]] = {}
         for i, people in enumerate(within):  # a piece where nobody or several people are expected stays by itself
             groups.setdefault(int(people.argmax()) if people.sum() == 1 else -1 - i, []).append(i)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from mcss.video.boxes import Box, Boxes, union_box
+from mcss.video.boxes import Box, Boxes
 
 ColourHistogram = Float32[np.ndarray, " bins"]
 """The share of each colour; shares sum to 1."""
@@ -72,10 +72,16 @@ def adjoins(box: Box, piece: Box, usual_side: float, reach: float = BESIDE) -> b
         usual_side: The usual longer side of the person's box.
         reach: The largest gap between both, as a share of that side.
     """
-    size = float((box[2:] - box[:2]).max())
-    gap = float(np.hypot(*np.maximum(np.maximum(box[:2] - piece[2:], piece[:2] - box[2:]), 0)))
-    both = union_box(box, piece)
-    return gap < reach * usual_side and float((both[2:] - both[:2]).max()) < 1.3 * max(usual_side, size)
+    return bool(adjoin(box[None], piece[None], usual_side, reach)[0])
+
+
+def adjoin(boxes: Boxes, pieces: Boxes, usual_side: float, reach: float = BESIDE) -> Bool[np.ndarray, " n"]:
+    """Return for each row whether the piece belongs to the box (`adjoins`); never where either is unknown (NaN)."""
+    gaps = np.maximum(np.maximum(boxes[:, :2] - pieces[:, 2:], pieces[:, :2] - boxes[:, 2:]), 0)
+    low, high = np.minimum(boxes[:, :2], pieces[:, :2]), np.maximum(boxes[:, 2:], pieces[:, 2:])
+    usual = np.fmax((boxes[:, 2:] - boxes[:, :2]).max(axis=1), usual_side)
+    near = np.hypot(gaps[:, 0], gaps[:, 1]) < reach * usual_side
+    return np.asarray(near & ((high - low).max(axis=1) < 1.3 * usual), bool)
 
 
 def with_pieces(tracks: list[PersonTrack]) -> list[PersonTrack]:
@@ -103,7 +109,7 @@ def _joined(track: PersonTrack, piece: PersonTrack) -> PersonTrack | None:
         return None
     a, b = track.boxes[start - track.first : stop - track.first], piece.boxes[start - piece.first : stop - piece.first]
     union = np.concatenate([np.minimum(a[:, :2], b[:, :2]), np.maximum(a[:, 2:], b[:, 2:])], axis=1)
-    near = np.array([adjoins(x, y, track.size) for x, y in zip(a, b, strict=True)])  # never where either is NaN
+    near = adjoin(a, b, track.size)
     if near.sum() < 0.8 * piece.seen.sum():
         return None
     boxes = track.boxes.copy()

@@ -17,7 +17,7 @@ AROUND = 0.5
 WAITING_BYTES = 600_000_000
 """Most memory for decoded images that wait for the detections half a second later."""
 
-BLOCK = 0.2
+BLOCK = 0.5
 """Seconds whose crop boxes are computed at once, because their computation costs about the same for one image."""
 
 
