@@ -85,6 +85,32 @@ def test_mmpose_and_deeplabcut_are_read_by_name(tmp_path: Path) -> None:
     checked(read_keypoints(tmp_path / "b.csv"), [0, 1, 2])
 
 
+def test_the_files_of_mmposes_inferencer_and_alphapose_are_read(tmp_path: Path) -> None:
+    person = {"keypoints": [list(PLACES[n]) for n in COCO], "keypoint_scores": [0.8] * 17}
+    video = [{"frame_id": 5, "instances": [person]}, {"frame_id": 6, "instances": [person]}]
+    checked(read_keypoints(dump(tmp_path / "video.json", video)), [5, 6])
+    for frame in (8, 9):
+        dump(tmp_path / "images" / f"{frame:06d}.json", [person])
+    checked(read_keypoints(tmp_path / "images"), [8, 9])
+    middle = [100, 20, 0.9, 100, 70, 0.9, 100, 140, 0.9]  # head, neck and hip
+    halpe = [*triples(COCO), *middle, *[0.0] * 3 * 116]
+    checked(read_keypoints(dump(tmp_path / "alphapose.json", [{"image_id": "4.jpg", "keypoints": halpe}])), [4])
+    old = {"people": [{"pose_keypoints": triples(BODY_25)}]}
+    dump(tmp_path / "openpose" / "left_000000000003_keypoints.json", old)
+    checked(read_keypoints(tmp_path / "openpose"), [3])
+
+
+def test_a_number_of_points_that_no_tool_writes_has_no_names() -> None:
+    assert [(names_by_count(count) or ("",))[-1] for count in (33, 543, 553)] == ["right_foot_index"] * 3
+    assert (names_by_count(136) or ("",))[17] == "head"
+    assert [names_by_count(count) for count in (19, 135, 400)] == [None] * 3
+
+
+def test_keypoints_of_a_view_are_found_in_capitals_and_however_the_name_is_composed(tmp_path: Path) -> None:
+    path = dump(tmp_path / "Ann" / "walk" / "Jose\u0301.JSON", [])
+    assert keypoint_file(tmp_path, "Ann", "walk", "Jos\u00e9") == path
+
+
 def deeplabcut_h5(
     path: Path, columns: list[tuple[str, ...]], values: np.ndarray, frames: list[int], names: bytes | None = None
 ) -> Path:

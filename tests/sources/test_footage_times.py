@@ -16,6 +16,7 @@ from mcss.data.formats.npz import write_npz
 from mcss.errors import SourceError
 from mcss.sources.videos.video_folder import Videos
 from mcss.video.reading.decoding import probe
+from mcss.video.reading.stamps import rate_of_stamps
 from mcss.video.recordings import Recording
 from mcss.video.sync.clocks import timeline
 
@@ -57,6 +58,13 @@ def test_the_rate_is_one_over_the_median_step_however_long_the_last_picture_is_s
     assert video.rate == pytest.approx(25, rel=1e-6)
     assert video.evenly_timed
     np.testing.assert_allclose(video.seconds, np.arange(20) / 25, atol=1e-6)
+
+
+def test_stamps_that_jitter_leave_the_rate_as_it_is_and_a_rate_that_varies_is_that_of_the_median_step() -> None:
+    jitter = np.random.default_rng(1).uniform(-0.014, 0.014, 100)  # more than a third of a step
+    assert rate_of_stamps(np.arange(100) / 25 + jitter, [30.0]) == pytest.approx(25, rel=0.01)
+    steps = np.where(np.arange(100) % 3 == 0, 0.028, 0.020)
+    assert rate_of_stamps(np.cumsum(steps), [30.0]) == pytest.approx(50)
 
 
 def test_stamps_in_whole_milliseconds_give_the_exact_rate(tmp_path: Path) -> None:
@@ -145,5 +153,5 @@ def test_views_of_other_rates_are_imported_with_a_note(tmp_path: Path) -> None:
     result = FAST.import_to(tmp_path / "capture", tmp_path / "f")
     assert any("cam1.mp4 has 25 images per second, cam2.mp4 30: each instant takes" in note for note in result.notes)
     write_at(tmp_path / "f" / "cam2.mp4", small_room(1, 60), np.arange(60) / 30)
-    with pytest.raises(SourceError, match=r"cam1\.mp4 has 30 images, .*cam2\.mp4 60; .*let `mcss sync` find"):
+    with pytest.raises(SourceError, match=r"cam1\.mp4 has 30 images in 1\.16 s, .*cam2\.mp4 60 images in 1\.97 s; "):
         FAST.import_to(tmp_path / "other", tmp_path / "f")

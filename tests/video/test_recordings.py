@@ -1,6 +1,7 @@
 """Folders as they come: chapters of one take, unknown endings, names in NFD, clips that one camera numbers."""
 
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,15 @@ def test_older_gopro_names_and_missing_chapters(tmp_path: Path) -> None:
     assert names == ["GOPR0123.MP4", "GOPR0124.MP4", "GP040123.MP4"]  # the last one lacks those before it
 
 
-@pytest.mark.parametrize("names", [("DJI_0007.MP4", "DJI_0008.MP4"), ("00000.MTS", "00001.MTS", "00002.MTS")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("DJI_0007.MP4", "DJI_0008.MP4"),
+        ("DJI_0001_001.MP4", "DJI_0001_002.mp4"),
+        ("DJI_20240101120000_0001_D.MP4", "DJI_20240101121730_0002_D.MP4"),
+        ("00000.MTS", "00001.MTS", "00002.MTS"),
+    ],
+)
 def test_clips_that_one_camera_numbers_are_not_taken_for_views(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (tmp_path / name).write_bytes(b"x")
@@ -113,6 +122,27 @@ def test_a_folder_of_numbered_images_is_a_view_and_a_missing_number_a_lost_pictu
     assert np.flatnonzero(~line.seen["right"]).tolist() == [4]
     reader = FrameReader(right)
     assert [float(image.y.mean()) < 60 for number in (2, 6) if (image := reader.image(number))] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        (lambda i: f"{i:04d}_cam2", 25.0),  # the last number is the camera's
+        (lambda i: f"frame{3 * i}_640x480", 25 / 3),  # every third image was kept
+        (lambda i: str(1_700_000_000_000_000_000 + 20_000_000 * i), 50.0),  # nanoseconds
+        (lambda i: str(1_700_000_000_000 + 40 * i), 25.0),  # milliseconds
+    ],
+)
+def test_the_number_of_an_image_is_the_last_one_that_differs_or_its_time(
+    name: Callable[[int], str], rate: float, tmp_path: Path
+) -> None:
+    (tmp_path / "left").mkdir()
+    for i in range(10):
+        write_image(tmp_path / "left" / f"{name(i)}.png", brightness([20 * i])[0])
+    view = probe(tmp_path / "left")
+    assert (view.count, view.evenly_timed) == (10, True)
+    assert view.rate == pytest.approx(rate)
+    assert [round(mean) for mean in means(view.path)] == [20 * i for i in range(10)]
 
 
 def test_a_few_images_beside_videos_are_no_view(tmp_path: Path) -> None:

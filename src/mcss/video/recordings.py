@@ -21,8 +21,15 @@ BESIDE_VIDEOS = frozenset(
 )
 """Endings of files that may lie beside videos without being taken for views that were forgotten."""
 
-NUMBERED = re.compile(r"(.*?)(\d{4,})([_-]?\w?)", re.DOTALL)
-"""A name with the running number that a camera gives to its clips."""
+SPLIT_CLIPS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(?P<take>DJI_)(\d{14}_)?(?P<number>\d{4})(_\w)?\.\w+",  # DJI_0001.MP4, DJI_20240101120000_0001_D.MP4
+        r"(?P<take>DJI_\d{4}_)(?P<number>\d{3})\.\w+",  # DJI_0001_001.MP4
+        r"(?P<take>)(?P<number>\d{4,})\.(mts|m2ts)",  # AVCHD: 00001.MTS
+    )
+)
+"""Names of the clips into which cameras split a long take."""
 
 ViewName = tuple[str, str, str]
 """Subject, sequence, view."""
@@ -166,15 +173,12 @@ def _check_not_clips_of_one_camera(paths: Sequence[Path]) -> None:
 
     AVCHD cameras (00000.MTS, 00001.MTS) and DJI's split long takes into such clips.
     """
-    parts = [NUMBERED.fullmatch(path.stem) for path in paths]
-    if not all(parts):
-        return
-    named = [part for part in parts if part is not None]
-    prefixes = {(part[1], part[3], path.suffix.lower()) for part, path in zip(named, paths, strict=True)}
-    numbers = sorted(int(part[2]) for part in named)
-    prefix, _, suffix = next(iter(prefixes))
-    splits = prefix.upper().startswith("DJI_") or (not prefix and suffix in (".mts", ".m2ts"))
-    if len(prefixes) == 1 and splits and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+    for pattern in SPLIT_CLIPS:
+        parts = [part for path in paths if (part := pattern.fullmatch(path.name)) is not None]
+        numbers = sorted(int(part["number"]) for part in parts)
+        one_take = len({part["take"].upper() for part in parts}) == 1
+        if len(parts) < len(paths) or not one_take or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            continue
         names = ", ".join(path.name for path in paths)
         raise SourceError(
             f"{paths[0].parent}: {names} are numbered like clips that one camera recorded one after the other; if they "

@@ -7,6 +7,7 @@ it keeps the turn of its parent bone.
 """
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from mcss.skeletons import JOINTS, PARENTS, bone_lengths
 
 _POSITIONS = ("Xposition", "Yposition", "Zposition")
 _ROTATIONS = ("Xrotation", "Yrotation", "Zrotation")
+
+_CHANNELS = {channel.lower(): channel for channel in (*_POSITIONS, *_ROTATIONS)}
 
 MAX_JOINTS = 1000
 """A file with more joints than this is damaged: no body has as many."""
@@ -81,6 +84,10 @@ def read_bvh(path: Path) -> Trajectories:
             "with Frames, Frame Time and a line of numbers for each frame: export it again"
         ) from error
     channels = sum(len(joint.channels) for joint in joints)
+    notes = []
+    if channels and len(values) > count * channels and len(values) % channels == 0:
+        stated, count = count, len(values) // channels
+        notes.append(f"its header states {stated} frames, it has {count}; all are read")
     if not channels or len(values) != count * channels:  # without channels any number of frames would fit
         raise SourceError(
             f"{path}: expected {count} frames of {channels} numbers, got {len(values)} numbers; the file was cut "
@@ -88,7 +95,7 @@ def read_bvh(path: Path) -> Trajectories:
         )
     points = _forward_kinematics(joints, values.reshape(count, channels))
     names = [joint.name for joint in joints]
-    return trajectories(path, names, points, np.arange(count) * seconds, zero_is_missing=False)
+    return trajectories(path, names, points, np.arange(count) * seconds, notes=notes, zero_is_missing=False)
 
 
 def write_bvh(path: Path, pose: Float[np.ndarray, "n 17 3"], rate: float) -> None:
@@ -136,11 +143,16 @@ def with_fixed_bones(pose: Float[np.ndarray, "n 17 3"]) -> Float64[np.ndarray, "
 def _words(text: str) -> Iterator[str]:
     """Split a file into words; the name of a joint runs to the end of its line, or to the brace there.
 
-    Some programs write decimal commas where the language of the computer does.
+    Some programs write decimal commas where the language of the computer does, keywords in other capitals, or no space
+    after a colon.
     """
     for line in text.split("\n"):
         kind = line.split(maxsplit=1)
-        if len(kind) == 2 and kind[0] in ("ROOT", "JOINT"):
+        stated = re.fullmatch(r"\s*(frames|frame\s+time)\s*:(.*)", line, re.IGNORECASE)
+        if stated:
+            yield from ["Frames:"] if stated[1].lower() == "frames" else ["Frame", "Time:"]
+            yield from stated[2].replace(",", ".").split()
+        elif len(kind) == 2 and kind[0].upper() in ("ROOT", "JOINT"):
             name, brace, rest = kind[1].partition("{")
             yield kind[0]
             yield name.strip()
@@ -150,15 +162,15 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _read_hierarchy(words: Iterator[str]) -> list[_BvhJoint]:
-    if (word := next(words)) != "HIERARCHY":
+    if (word := next(words)).upper() != "HIERARCHY":
         raise ValueError(f"it starts with {word[:20]!r}")
     joints: list[_BvhJoint] = []
     open_joints: list[int] = []
     for word in words:
-        match word:
+        match word.upper():
             case "ROOT" | "JOINT":
                 joints.append(_BvhJoint(next(words), open_joints[-1] if open_joints else -1))
-            case "End":
+            case "END":
                 next(words)  # "Site"
                 joints.append(_BvhJoint(joints[open_joints[-1]].name + "_end", open_joints[-1]))
             case "{":
@@ -170,7 +182,7 @@ def _read_hierarchy(words: Iterator[str]) -> list[_BvhJoint]:
             case "CHANNELS":
                 count = int(next(words))
                 names = [next(words) for _ in range(count)]
-                joints[open_joints[-1]].channels = tuple(names)
+                joints[open_joints[-1]].channels = tuple(_CHANNELS.get(name.lower(), name) for name in names)
             case "MOTION":
                 break
             case _:

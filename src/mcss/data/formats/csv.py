@@ -6,11 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
 from mcss.data.formats.capture_systems import read_system_table
+from mcss.data.formats.pose_columns import (
+    Axis,
+    ClockColumn,
+    clock_column,
+    coordinate_columns,
+    is_axis,
+    names_points,
+)
 from mcss.data.formats.trajectories import Trajectories, read_text, to_number, trajectories
 from mcss.errors import SourceError
 from mcss.files import write_text
@@ -41,25 +50,41 @@ class CsvTable:
     rows: tuple[CsvRow, ...]
 
 
-def read_csv_table(path: Path) -> CsvTable:
-    """Read a table of commas, semicolons or tabs, whichever its first line has most of, or names (``sep=;``).
+def read_csv_table(path: Path, lenient: bool = False) -> CsvTable:
+    """Read a table of commas, semicolons, tabs or bars, whichever its first line has most of, or names (``sep=;``).
 
     The text is UTF-8, with or without a byte-order mark, or UTF-16.
+
+    Args:
+        path: The file.
+        lenient: Pass over empty lines and comments (``#``) before the header, take a header without any of these
+            characters as words between spaces, and replace bytes that are not UTF-8.
 
     Raises:
         SourceError: The file is not such text, or not CSV.
     """
-    lines = read_text(path).split("\n")
-    given = re.fullmatch(r"\s*sep=(.)\s*", lines[0], re.IGNORECASE)
-    skipped = 1 if given else 0
+    lines = read_text(path, lenient).split("\n")
+    skipped = 0
+    while lenient and skipped < len(lines) - 1 and _is_comment(lines[skipped]):
+        skipped += 1
+    given = re.fullmatch(r"\s*sep=(.)\s*", lines[skipped], re.IGNORECASE)
+    skipped += 1 if given else 0
     head = lines[skipped] if len(lines) > skipped else ""
-    delimiter = given[1] if given else max(",;\t", key=head.count)
+    delimiter = given[1] if given else max(",;\t|", key=head.count)
+    if lenient and delimiter not in head and len(head.split()) > 3:
+        delimiter = " "
     reader = csv.reader(lines[skipped:], skipinitialspace=delimiter != "\t", delimiter=delimiter)
     try:
         rows = [CsvRow(reader.line_num + skipped, tuple(cell.strip() for cell in cells), delimiter) for cells in reader]
     except csv.Error as error:
         raise SourceError(f"{path}: not a readable CSV ({error}); save it as comma-separated text") from error
     return CsvTable(rows[0].cells if rows else (), tuple(row for row in rows[1:] if any(row.cells)))
+
+
+def _is_comment(line: str) -> bool:
+    """Whether a line before the header says nothing about columns; ``#frame,…`` is a header."""
+    first = re.split(r"[,;\t|]", line.lstrip("#"), maxsplit=1)[0]
+    return not line.strip() or (line.startswith("#") and clock_column(first) is None)
 
 
 def plain_cell(text: str) -> str:
@@ -80,54 +105,97 @@ def read_csv(path: Path) -> Trajectories:
     """Read points from the columns ``frame`` or ``time``, and ``NAME.x``, ``NAME.y``, ``NAME.z`` of each point.
 
     ``frame`` is the number of an image of the videos, counted from 0; ``time`` is in seconds from their first image.
-    Not every image needs a line; points whose cells are empty are missing. Capitals do not matter in these names, and
-    the axis may follow an underscore or a space. Exports of Vicon, Motive and Qualisys are read as they are.
+    Not every image needs a line; points whose cells are empty are missing. These names may be spelled in other ways
+    (`mcss.data.formats.pose_columns`), and the table may have a line per point. Exports of Vicon, Motive and Qualisys
+    are read as they are.
 
     Raises:
         SourceError: A column is missing, or a line is not as expected.
     """
-    table = read_csv_table(path)
+    table = read_csv_table(path, lenient=True)
     lines = [(1, table.header), *((row.line, row.cells) for row in table.rows)]
     exported = read_system_table(path, lines, any(row.delimiter != "," for row in table.rows))
     if exported is not None:
         return exported
-    table = _with_one_header(table)
-    header = tuple(map(_column_name, table.header))
-    clock = next((name for name in ("time", "frame") if name in header), None)
+    table = _with_a_line_per_sample(path, _with_one_header(table))
+    columns = coordinate_columns(table.header)
+    clocks = [clock_column(cell) if columns[k] is None else None for k, cell in enumerate(table.header)]
+    if not any(clocks) and table.header[:1] == ("",):  # the index that pandas writes
+        clocks[0] = ClockColumn("frame")
+    at = next((k for kind in ("time", "frame") for k, clock in enumerate(clocks) if clock and clock.kind == kind), None)
     notes = []
-    if clock is None and not any(name[-2:] in (".x", ".y", ".z") for name in table.header):
+    if at is None and not any(cell[-2:] in (".x", ".y", ".z") for cell in table.header):
         # Tools that spell NAME_x, such as FreeMoCap, write a line per image.
-        clock, header = "frame", ("frame", *header)
-        table = CsvTable(header, tuple(replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows)))
+        columns, clocks, at = [None, *columns], [ClockColumn("frame"), *clocks], 0
+        rows = tuple(replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows))
+        table = CsvTable(("frame", *table.header), rows)
         notes.append("it has no column time or frame, so each line is taken as one image")
-    names = list(dict.fromkeys(cell[:-2] for cell in header if cell[-2:] in (".x", ".y", ".z")))
+    places = [(column.plain, k) for k, column in enumerate(columns) if column is not None]
+    names = list(dict.fromkeys(column.name for column in columns if column is not None))
     wanted = [f"{name}.{axis}" for name in names for axis in "xyz"]
-    missing = [name for name in wanted if name not in header]
-    used = [cell for cell in header if cell in (clock, *wanted)]
-    if clock is None or not names or missing or len(set(used)) < len(used):
+    column_of = dict(places)
+    missing = [name for name in wanted if name not in column_of]
+    clock = clocks[at] if at is not None else None
+    if at is None or clock is None or not names or missing or len(column_of) < len(places):
         raise SourceError(
             f"{path}: expected the columns time (seconds) or frame, and NAME.x, NAME.y, NAME.z for each point, each "
             f"once; got {','.join(table.header)[:200] or 'an empty file'}"
             + (f"; missing: {', '.join(missing[:6])}" if missing else "")
         )
-    columns = [header.index(name) for name in (clock, *wanted)]
-    rows = []
+    used = [at, *(column_of[name] for name in wanted)]
+    samples = []
     for row in table.rows:
-        if len(row.cells) != len(header):
+        if len(row.cells) < len(table.header) or any(row.cells[len(table.header) :]):
             raise SourceError(
-                f"{path} line {row.line}: expected {len(header)} cells, got {len(row.cells)}; correct the line"
+                f"{path} line {row.line}: expected {len(table.header)} cells, got {len(row.cells)}; correct the line"
             )
-        comma = row.delimiter != ","
-        rows.append([to_number(row.cells[column], path, row.line, comma) for column in columns])
-    values = np.array(rows, np.float64).reshape(len(rows), len(columns))
-    points = values[:, 1:].reshape(len(rows), len(names), 3)
-    if clock == "frame" and len(values) > 1 and values[:, 0].min() == 1:
+        samples.append([to_number(row.cells[column], path, row.line, row.delimiter != ",") for column in used])
+    values = np.array(samples, np.float64).reshape(len(samples), len(used))
+    points = values[:, 1:].reshape(len(samples), len(names), 3)
+    counted = clock.kind == "frame"
+    if counted and len(values) > 1 and values[:, 0].min() == 1:
         notes.append(
             "its frames begin with 1, and are taken as numbers that count from 0, so that the first image has no "
             "label; if they count from 1, subtract 1 from them, or set poses.offset to minus the time of one image"
         )
-    times = values[:, 0]
-    return trajectories(path, names, points, times, clock="images" if clock == "frame" else "video", notes=notes)
+    units = {column.unit for column in columns if column is not None}
+    unit = units.pop() if len(units) == 1 else None
+    times = values[:, 0] * clock.scale
+    return trajectories(path, names, points, times, unit, clock="images" if counted else "video", notes=notes)
+
+
+def _with_a_line_per_sample(path: Path, table: CsvTable) -> CsvTable:
+    """Turn a table with a line per point (its name, x, y, z) into one with a line per sample.
+
+    Raises:
+        SourceError: A point comes twice in a sample.
+    """
+    axes = [[k for k, cell in enumerate(table.header) if is_axis(cell, axis)] for axis in get_args(Axis)]
+    clocks = [k for k, cell in enumerate(table.header) if clock_column(cell) is not None]
+    names = [k for k, cell in enumerate(table.header) if names_points(cell)]
+    if any(len(columns) != 1 for columns in axes) or not clocks or not names:
+        return table
+    at, name = clocks[0], names[-1]
+    coordinates = [columns[0] for columns in axes]
+    samples: dict[str, dict[str, tuple[str, ...]]] = {}
+    first_lines: dict[str, CsvRow] = {}
+    for row in table.rows:
+        cells = [*row.cells, *[""] * (len(table.header) - len(row.cells))]
+        sample = samples.setdefault(cells[at], {})
+        first_lines.setdefault(cells[at], row)
+        if cells[name] in sample:
+            raise SourceError(
+                f"{path} line {row.line}: the point {cells[name]!r} comes twice at {table.header[at]} {cells[at]}; "
+                "expected one person: leave the others out"
+            )
+        sample[cells[name]] = tuple(cells[k] for k in coordinates)
+    points = list(dict.fromkeys(point for sample in samples.values() for point in sample))
+    header = (table.header[at], *(f"{point}.{axis}" for point in points for axis in "xyz"))
+    rows = []
+    for time, sample in samples.items():
+        values = [cell for point in points for cell in sample.get(point, ("", "", ""))]
+        rows.append(replace(first_lines[time], cells=(time, *values)))
+    return CsvTable(header, tuple(rows))
 
 
 def _with_one_header(table: CsvTable) -> CsvTable:
@@ -140,15 +208,6 @@ def _with_one_header(table: CsvTable) -> CsvTable:
     names = zip(lines["bodyparts"][1:], lines["coords"][1:], strict=False)
     rows = tuple(row for row in table.rows if row.cells[0].lower() not in ("individuals", "bodyparts", "coords"))
     return CsvTable(("frame", *(f"{part}.{axis}" for part, axis in names)), rows)
-
-
-def _column_name(cell: str) -> str:
-    """Return ``time``, ``frame``, ``NAME.x`` and so on for the spellings of a column's name; others as they are."""
-    plain = re.sub(r"[\s_]*[(\[].*[)\]]$", "", cell.strip().lower())
-    if plain in ("time", "frame", "fnum"):  # the last is Anipose's
-        return plain.replace("fnum", "frame")
-    axis = re.fullmatch(r"(.*\S)\s*[._ ]\s*([xyzXYZ])", cell.strip())
-    return f"{axis[1]}.{axis[2].lower()}" if axis else cell
 
 
 def write_csv(

@@ -52,10 +52,11 @@ class JointSource:
 def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = None) -> tuple[JointSource, ...]:
     """Find the points of a file that make up each of `JOINTS`.
 
-    A file that names all 17 joints as mcss does, in capitals or not, is used as it is. In other files, names such as
-    ``LHip``, ``left_hip``, ``LeftUpLeg``, ``thigh_l`` and ``mixamorig:LeftUpLeg`` are understood. The pelvis is the
-    mean of the hips; ``Neck`` is the base of the neck, which mcss calls Thorax; and ``Nose`` (or else ``Head``, below
-    the end of the head) is what mcss calls Neck. The top of a head that has ears but no top is computed from them.
+    A file that names all 17 joints as mcss does, in capitals or not, perhaps after a subject's name and a colon, is
+    used as it is. In other files, names such as ``LHip``, ``left_hip``, ``LeftUpLeg``, ``thigh_l`` and
+    ``mixamorig:LeftUpLeg`` are understood. The pelvis is the mean of the hips; ``Neck`` is the base of the neck, which
+    mcss calls Thorax; and ``Nose`` (or else ``Head``, below the end of the head) is what mcss calls Neck. The top of a
+    head that has ears but no top is computed from them.
 
     Args:
         path: The file, for messages.
@@ -67,7 +68,7 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
     """
     mapping = mapping or {}
     _check(path, names, mapping)
-    plain_names = [name.casefold() for name in names]
+    plain_names = [name.rpartition(":")[2].strip().casefold() for name in names]
     if not mapping and all(plain_names.count(joint.casefold()) == 1 for joint in JOINTS):
         return tuple(_mean([_point(plain_names.index(joint.casefold()))]) for joint in JOINTS)
     known = _Names(path, names)

@@ -1,6 +1,7 @@
 """2D keypoints of one view, as COCO, MMPose, OpenPose and DeepLabCut write them, mapped to the 17 joints by name."""
 
 import json
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,10 +57,19 @@ class ViewKeypoints:
 def keypoint_file(folder: Path, subject: str, sequence: str, view: str) -> Path | None:
     """Return the keypoints of a view in a folder: ``subject/sequence/view``, or ``view`` for a single recording."""
     for place in (folder / subject / sequence, folder / sequence, folder):
-        for path in (place / view, *(place / f"{view}{ending}" for ending in ENDINGS)):
-            if path.is_dir() or (path.suffix in ENDINGS and path.is_file()):
-                return path
+        beside = sorted(place.iterdir()) if place.is_dir() else []
+        named = [path for path in beside if _is_named(path, view)]
+        folders = [path for path in named if path.is_dir()]
+        files = [path for ending in ENDINGS for path in named if path.suffix.lower() == ending and path.is_file()]
+        if folders or files:
+            return (folders + files)[0]
     return None
+
+
+def _is_named(path: Path, view: str) -> bool:
+    """Whether a folder, or a file without its ending, has the name of a view, however the file system spells it."""
+    name = path.name if path.is_dir() else path.stem
+    return unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", view)
 
 
 def read_keypoints(path: Path) -> ViewKeypoints:
@@ -109,13 +119,14 @@ def _people(content: Any, file: Path) -> Iterator[tuple[int, Float64[np.ndarray,
     """Yield the number of the image and the keypoints (x, y, confidence) of every person in a JSON file."""
     if isinstance(content, dict) and "people" in content:
         for person in content["people"]:
-            yield image_number(file.stem), np.array(person["pose_keypoints_2d"], np.float64).reshape(-1, 3)
-    elif isinstance(content, dict) and "instance_info" in content:
-        for image in content["instance_info"]:
-            for person in image["instances"]:
+            points = person.get("pose_keypoints_2d", person.get("pose_keypoints"))  # the older name
+            yield image_number(file.stem), np.array(points, np.float64).reshape(-1, 3)
+    elif (images_of_mmpose := _images_of_mmpose(content, file)) is not None:
+        for frame, instances in images_of_mmpose:
+            for person in instances:
                 at = np.array(person["keypoints"], np.float64)[:, :2]
                 scores = np.array(person.get("keypoint_scores", np.ones(len(at))), np.float64)
-                yield int(image["frame_id"]), np.concatenate([at, scores[:, None]], axis=1)
+                yield frame, np.concatenate([at, scores[:, None]], axis=1)
     else:
         images: Mapping[Any, str] = {}
         if isinstance(content, dict):
@@ -123,6 +134,22 @@ def _people(content: Any, file: Path) -> Iterator[tuple[int, Float64[np.ndarray,
         for person in content["annotations"] if isinstance(content, dict) else content:
             name = images.get(person["image_id"], str(person["image_id"]))
             yield image_number(Path(name).stem), np.array(person["keypoints"], np.float64).reshape(-1, 3)
+
+
+def _images_of_mmpose(content: Any, file: Path) -> list[tuple[int, list[Any]]] | None:
+    """Return the number of each image and the people in it, as MMPose's scripts and its inferencer write them.
+
+    Both write a list of images, under ``instance_info`` or by itself; of a single image the inferencer writes its
+    people alone, in a file named after it. None for files of others.
+    """
+    images = content.get("instance_info") if isinstance(content, dict) else content
+    if not isinstance(images, list) or not images:
+        return None
+    if all(isinstance(image, dict) and "instances" in image for image in images):
+        return [(int(image["frame_id"]), image["instances"]) for image in images]
+    if all(isinstance(person, dict) and "keypoint_scores" in person for person in images):
+        return [(image_number(file.stem), images)]
+    return None
 
 
 def _of_deeplabcut(table: DeepLabCutTable) -> ViewKeypoints:

@@ -35,12 +35,15 @@ HALPE_26 = (*_COCO, "head", "neck", "hip", "left_big_toe", "right_big_toe", "lef
 """RTMPose's body with feet (Halpe), which Pose2Sim and Sports2D use; its head is the top of the head."""
 
 _WHOLE_BODY = (*_COCO, *_FEET)
-_BY_COUNT = {17: _COCO, 18: OPENPOSE_18, 23: _WHOLE_BODY, 25: BODY_25, 26: HALPE_26, 33: BLAZEPOSE, 133: _WHOLE_BODY}
+_BY_COUNT = {
+    **{17: _COCO, 18: OPENPOSE_18, 23: _WHOLE_BODY, 133: _WHOLE_BODY, 25: BODY_25, 26: HALPE_26, 136: HALPE_26},
+    **dict.fromkeys((33, 75, 501, 511, 543, 553), BLAZEPOSE),  # with two hands of 21 and a face of 468 or 478
+}
 
 LAYOUTS = ", ".join(
     (
         "17 (COCO), 18 (OpenPose, older), 23 or 133 (COCO-WholeBody), 25 (OpenPose BODY_25)",
-        "26 (Halpe), 33 (MediaPipe, FreeMoCap), or more than 133 (FreeMoCap with hands and face)",
+        "26 or 136 (Halpe, AlphaPose), 33 (MediaPipe, FreeMoCap), and 75, 543 or 553 (with hands and face)",
     )
 )
 """The numbers of points that are understood, for messages."""
@@ -51,4 +54,4 @@ def names_by_count(count: int) -> tuple[str, ...] | None:
 
     FreeMoCap appends hands and face to MediaPipe's body, COCO-WholeBody to COCO's.
     """
-    return BLAZEPOSE if count > 133 else _BY_COUNT.get(count)
+    return _BY_COUNT.get(count)

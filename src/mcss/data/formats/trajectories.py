@@ -121,6 +121,8 @@ def read_text(path: Path, lenient: bool = False) -> str:
     """
     data = path.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if data[1:40:2] and not any(data[1:40:2]):  # UTF-16 without the mark, as some programs on Windows write it
+        encoding = "utf-16-le"
     try:
         text = data.decode(encoding, errors="replace" if lenient else "strict")
     except UnicodeDecodeError as error:
@@ -129,14 +131,33 @@ def read_text(path: Path, lenient: bool = False) -> str:
 
 
 def to_number(cell: str, path: Path, line: int, decimal_comma: bool = False) -> float:
-    """Convert a cell to a number; NaN if it is empty.
+    """Convert a cell to a number; NaN if it is empty, or one of the words for nothing (``N/A``, ``-nan(ind)``).
+
+    Of a comma and a point in one number the last is the decimal one. A comma alone is a decimal one where
+    `decimal_comma` says so, and where it is the only one (in quotes, as it separates the cells).
 
     Raises:
         SourceError: The cell holds something else.
     """
-    if decimal_comma and "." not in cell:
-        cell = cell.replace(",", ".")
     try:
-        return float(cell) if cell else math.nan
+        return float(cell)
+    except ValueError:
+        text = cell.strip()
+    if text.lower() in _NOTHING:
+        return math.nan
+    comma, point = text.rfind(","), text.rfind(".")
+    if comma > point and (decimal_comma or text.count(",") == 1):
+        text = text.replace(".", "").replace(",", ".")
+    elif 0 <= comma < point:
+        text = text.replace(",", "")
+    try:
+        return float(text)
     except ValueError:
         raise SourceError(f"{path} line {line}: expected a number, got {cell[:40]!r}; correct the line") from None
+
+
+_NOTHING = frozenset(
+    {"", "-", "--", "na", "n/a", "#n/a", "null", "none", "missing", "nan(ind)", "-nan(ind)", "nan(snan)"}
+    | {"1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "1.#qnan0", "-1.#ind00", "1.#inf", "-1.#inf"}
+)
+"""What programs write for a number that is not known, in lower case."""

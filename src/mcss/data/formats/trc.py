@@ -14,28 +14,31 @@ from mcss.skeletons import JOINTS
 def read_trc(path: Path) -> Trajectories:
     """Read the markers of a TRC file; times count from its first line.
 
-    Programs separate the cells by single tabs, by several, or by spaces; what the line of marker names uses tells
-    which. Times that are rounded, or do not grow, are replaced by those that DataRate gives.
+    Programs separate the cells by single tabs, by several, by commas, or by spaces; what the line of marker names uses
+    tells which. Times that are rounded, do not grow, or count milliseconds are replaced by those that DataRate gives.
 
     Raises:
         SourceError: The file is not TRC, is cut short, or holds something that is not a number.
     """
-    lines = read_text(path, lenient=True).split("\n")
-    if len(lines) < 6 or not lines[0].startswith("PathFileType"):
+    lines = read_text(path, lenient=True).lstrip("\n").split("\n")
+    if len(lines) < 6 or not lines[0].lower().startswith("pathfiletype"):
         raise SourceError(
             f"{path}: cannot be read as TRC; expected a first line PathFileType, a header of five lines and then a "
             f"line per frame, got {len(lines)} lines, the first {lines[0][:30] if lines else ''!r}: export it again"
         )
-    separator = "\t" if "\t" in lines[3] else None  # None: any number of spaces
+    separator = next((mark for mark in "\t," if mark in lines[3]), None)  # None: any number of spaces
     header = _header(lines[1], lines[2])
     names = [cell.strip() for cell in lines[3].split(separator) if cell.strip()][2:]
     rows, frames, times = [], [], []
-    for number, line in enumerate(lines[5:], start=6):
+    begin = 4 if _as_number(lines[4].split(separator)[0].strip()) is not None else 5  # some leave out X1, Y1, Z1 …
+    for number, line in enumerate(lines[begin:], start=begin + 1):
         cells = [cell.strip() for cell in line.split(separator)]
         if not any(cells):
             continue
         coordinates = cells[2:] + [""] * (2 + 3 * len(names) - len(cells))
-        if len(cells) < 2 or any(coordinates[3 * len(names) :]) or len(cells) < 3 * len(names) - 2:
+        lacking = 2 + 3 * len(names) - len(cells)  # whole markers may be lost at the end of a line, not of the file
+        short = lacking > 4 and (lacking % 3 or number == len(lines) or len(cells) < 5)
+        if len(cells) < 2 or any(coordinates[3 * len(names) :]) or short:
             raise SourceError(
                 f"{path} line {number}: expected {3 * len(names)} coordinates of {len(names)} markers, got "
                 f"{len(cells) - 2}; the file was cut short, or a marker has no name: export it again"
@@ -88,6 +91,8 @@ def _seconds(
     by_rate = (frames - frames[:1] if steady else np.arange(len(times), dtype=np.float64)) / rate
     if not grows:
         return by_rate, f"its times do not grow from line to line; its DataRate of {rate:g} per second is used"
+    if seconds[-1] > 0 and abs(seconds[-1] / max(by_rate[-1], 1e-9) / 1000 - 1) < 0.01:
+        return by_rate, f"its times count milliseconds; its DataRate of {rate:g} per second is used"
     digits = min(2.0, _rounding(times)) * 0.51
     return (by_rate if np.abs(by_rate - seconds).max() <= 2 * digits else seconds), None
 

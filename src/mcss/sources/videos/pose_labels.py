@@ -6,7 +6,7 @@ The labels of a sequence are one file ``poses.c3d``, ``.trc``, ``.bvh``, ``.csv`
 import json
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,7 +88,8 @@ def pose_file(folder: Path) -> Path | None:
     Raises:
         SourceError: There are several.
     """
-    paths = [path for path in sorted(folder.glob("poses.*")) if path.suffix.lower() in POSE_SUFFIXES]
+    named = [path for path in sorted(folder.iterdir()) if path.stem.lower() == "poses"]
+    paths = [path for path in named if path.suffix.lower() in POSE_SUFFIXES]
     if len(paths) > 1:
         raise SourceError(
             f"{folder}: expected one file of 3D labels, got {', '.join(path.name for path in paths)}; keep one"
@@ -140,8 +141,10 @@ def read_labels(
             f"{path}: {broken:,} of its {len(source):,} samples have a bone of impossible length (a marker that was "
             "lost, or a code for one, such as 9999999), so they give no label"
         )
-    seconds = _seconds(source, rate, settings, image_seconds)
     times = np.arange(count) / rate if times is None else times
+    source, clock_note = _in_seconds(source, float(times[-1] - times[0]))
+    notes += [clock_note] if clock_note else []
+    seconds = _seconds(source, rate, settings, image_seconds)
     poses = sampled(upright, seconds, times, settings.max_gap, 0.25 / rate)
     labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
     if not labelled:
@@ -205,6 +208,21 @@ def _in_world(
         upright[..., 1] *= -1
     check_knees(path, upright)
     return upright, [f"{path}: {note}" for note in (unit_note, up_note) if note]
+
+
+def _in_seconds(source: Trajectories, duration: float) -> tuple[Trajectories, str | None]:
+    """Return labels whose times count seconds, and a note if those of the file count thousandths or less.
+
+    They do if they last a thousand times as long as the images, or a million times, give or take a factor of two.
+    """
+    if source.times is None or source.clock == "images" or duration <= 0:
+        return source, None
+    span = float(source.times[-1] - source.times[0])
+    for parts, name in ((1e3, "milliseconds"), (1e6, "microseconds"), (1e9, "nanoseconds")):
+        if 0.5 < span / parts / duration < 2:
+            note = f"{source.path}: its times are taken as {name}, as they last {span / duration:,.0f} times as long"
+            return replace(source, times=source.times / parts), f"{note} as the images"
+    return source, None
 
 
 def _seconds(

@@ -41,20 +41,20 @@ def views_in_step(recording: Recording, max_missing: int) -> list[str]:
             f"{fast.rate:.5g}: each instant takes the image of every view that is nearest in time, as if all cameras "
             "had started together; let `mcss sync` find out whether they did"
         )
+    alike = in_step(recording)
     lacking = round((float(long.seconds[-1]) - float(short.seconds[-1])) * slow.rate)
-    if in_step(recording):
-        lacking = long.count - short.count
+    lacking = long.count - short.count if alike else lacking
+    shorter, longer = (
+        f"{view.count} images" + ("" if alike else f" in {float(view.seconds[-1]):.2f} s") for view in (short, long)
+    )
     if lacking > max_missing:
         raise SourceError(
-            f"{short.path} has {short.count} images, {long.path} {long.count}; expected views of one recording to "
-            f"differ by at most {max_missing}: cut them to the same start and end, raise max_missing if they start "
-            "together, or let `mcss sync` find their offsets"
+            f"{short.path} has {shorter}, {long.path} {longer}; expected views of one recording to differ by at most "
+            f"{max_missing} images: cut them to the same start and end, raise max_missing if they start together, or "
+            "let `mcss sync` find their offsets"
         )
     if lacking > 0:
-        notes.append(
-            f"{recording.name}: clipped to the {short.count} images of {short.path.name} "
-            f"({long.path.name} has {long.count})"
-        )
+        notes.append(f"{recording.name}: clipped to the {shorter} of {short.path.name} ({long.path.name} has {longer})")
     return notes
 
 

@@ -91,8 +91,8 @@ def probe(path: Path, image_rate: float = RATE) -> VideoFile:
     if is_image_sequence(path):
         height, width = next(images_of_sequence(path)).shape[:2]
         times = times_of_sequence(path, image_rate)
-        even = is_even(times, image_rate)
-        return VideoFile(path, width, height, image_rate, len(times), even, stamps=times)
+        rate = rate_of_stamps(times, [image_rate])
+        return VideoFile(path, width, height, rate, len(times), is_even(times, rate), stamps=times)
     _check_not_empty(path)
     parts = [_scanned(part) for part in chapters_of(path)]
     count, keyframe_count = sum(len(part.stamps) for part in parts), sum(part.keyframes for part in parts)

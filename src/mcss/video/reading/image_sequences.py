@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from mcss.data.instants import natural_order
 from mcss.errors import ImageError, SourceError
 from mcss.images import IMAGE_SUFFIXES, Image, read_image
 
@@ -37,17 +36,29 @@ def images_of_sequence(folder: Path) -> Iterator[Image]:
 
 
 def times_of_sequence(folder: Path, rate: float) -> Float64[np.ndarray, " images"]:
-    """Return the seconds of each image after the first one: a number that is missing is an image that was lost."""
-    numbers = np.array(list(_numbered(folder).values()), np.float64)
-    return np.asarray((numbers - numbers[0]) / rate, np.float64)
+    """Return the seconds of each image after the first one: a number that is missing is an image that was lost.
+
+    Numbers of 13, 16 or 19 digits are the milli-, micro- or nanoseconds at which industrial cameras took their images.
+    """
+    numbers = list(_numbered(folder).values())
+    ticks = next((each for digits, each in _CLOCKS.items() if all(len(str(n)) == digits for n in numbers)), rate)
+    return np.array([(number - numbers[0]) / ticks for number in numbers], np.float64)
+
+
+_CLOCKS = {13: 1e3, 16: 1e6, 19: 1e9}
+"""Ticks a second of clocks that count from 1970, by the digits of what they show."""
 
 
 def _numbered(folder: Path) -> dict[Path, int]:
-    """Return the images of a folder in order with the last number in their names; none if two share a number."""
-    numbers: dict[Path, int] = {}
-    for path in sorted(folder.iterdir(), key=lambda p: natural_order(p.name)):
-        digits = re.findall(r"\d+", path.stem)
-        if path.suffix.lower() in IMAGE_SUFFIXES and digits and not path.name.startswith("."):
-            numbers[path] = int(digits[-1])
-    in_order = sorted(numbers, key=lambda path: numbers[path])
-    return {path: numbers[path] for path in in_order} if len(set(numbers.values())) == len(numbers) else {}
+    """Return the images of a folder in order, each with its number; none if two share a number.
+
+    The number is the last one in the name that differs from image to image.
+    """
+    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[:1] != "."]
+    digits = {path: [int(group) for group in re.findall(r"\d+", path.stem)] for path in images}
+    digits = {path: numbers for path, numbers in digits.items() if numbers}
+    for position in range(1, 1 + min(map(len, digits.values()), default=0)):
+        number_of = {path: numbers[-position] for path, numbers in digits.items()}
+        if len(set(number_of.values())) == len(number_of):
+            return {path: number_of[path] for path in sorted(number_of, key=lambda path: number_of[path])}
+    return {}

@@ -12,6 +12,9 @@ from jaxtyping import Bool, Float64, Int64
 REGULAR = 0.4
 """A step between two pictures that differs from the median step by less than this share of it is regular."""
 
+SAME_STEP = 0.1
+"""Stamps that jitter about even times have a mean step that differs from their median step by less than this share."""
+
 EVEN = 0.25
 """Pictures that lie within this share of a step of evenly spaced times count as evenly spaced."""
 
@@ -36,8 +39,11 @@ def rate_of_stamps(seconds: Float64[np.ndarray, " n"], stated: Sequence[float]) 
     if len(seconds) < 2:
         return next(iter(stated), 0.0)
     steps = np.diff(seconds)
-    regular = steps[np.abs(steps / np.median(steps) - 1) < REGULAR]
+    median = float(np.median(steps))
+    regular = steps[np.abs(steps / median - 1) < 0.5]
     measured = len(regular) / float(regular.sum())
+    if abs(measured * median - 1) > SAME_STEP:  # the rate itself varies
+        measured = 1 / median
     unsure = max(SAME_RATE, ROUNDED / float(seconds[-1] - seconds[0]))
     return next((rate for rate in stated if abs(rate / measured - 1) < unsure), measured)
 
