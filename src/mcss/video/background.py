@@ -84,8 +84,8 @@ class Exposure:
         """Return the factor for each channel; 1 if too little of the scene is usable."""
         if not len(self._probes):
             return np.ones(3, np.float32)
-        gain: Float32[np.ndarray, " 3"] = np.median(image.reshape(-1, 3)[self._probes].T / self._expected, axis=1)
-        return gain.clip(0.5, 2.0).astype(np.float32)
+        ratios = np.sort(np.take(image.reshape(-1, 3), self._probes, axis=0).T / self._expected, axis=1)
+        return np.asarray(ratios[:, len(self._probes) // 2].clip(0.5, 2.0), np.float32)
 
 
 class Foreground:
