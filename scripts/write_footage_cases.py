@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 TIMES, DISPLAY, FOLDERS = "sources/test_footage_times", "video/test_display", "video/test_recordings"
 LABELS, SOUND, GREY = "sources/test_label_variants", "video/test_sound_clocks", "video/test_grey_people"
+SPELLINGS, TRACKS = "sources/test_label_spellings", "video/test_tracking"
 
 KEYPOINTS, IMAGES = "data/test_keypoint_files", "test_transparent_images"
 
@@ -33,6 +34,8 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("rates_that_come_to_nothing",)),
     ("Rates that differ (25 and 50)", "each instant takes the nearest image of every view, with a note", TIMES,
      ("rates_that_differ_pair", "views_of_other_rates")),
+    ("Time stamps that jitter, or count whole milliseconds", "the rate is the one behind them", TIMES,
+     ("stamps_that_jitter", "stamps_in_whole")),
     ("Pixels that are not square (HDV, DV, AVCHD)", "stretched to square pixels, before they are turned", DISPLAY,
      ("pixels_that_are_not", "a_turned_picture")),
     ("Rotated and mirrored video", "the whole display matrix is applied; mirroring is noted", DISPLAY,
@@ -46,12 +49,16 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("clips_that_one_camera",)),
     ("Folders of numbered images", "each is a view; a missing number is a dropped frame", FOLDERS,
      ("a_folder_of_numbered", "a_few_images")),
+    ("Images named after their time, or with the camera's number last", "the number that differs counts; ms, µs and ns "
+     "are times", FOLDERS, ("the_number_of_an_image",)),
     ("ts, 3gp, mxf, flv; HEIC and GIF", "read; named as left out", FOLDERS, ("more_endings", "files_of_other_kinds")),
     ("Decomposed Unicode names (NFD, macOS)", "composed, in the files and as typed", FOLDERS, ("names_are_composed",)),
     ("Files that share a stem (IMG_1.jpg, IMG_1.JPG)", "separate outputs; overlays are not taken as input", FOLDERS,
      ("outputs_of_files",)),
     ("Grey clothes in front of grey walls, greyscale and night cameras", "the whole person; shadows by texture",
      GREY, ("the_whole_person", "a_shadow_over", "a_grey_shirt", "a_shadow_on")),
+    ("A person cut in pieces by what is behind them", "the pieces stay one person, also if the person stretches",
+     TRACKS, ("pieces_that", "a_person_who_stretches")),
     ("Sound with lost packets", "every piece at its stamp", SOUND, ("lost_packets",)),
     ("Sound on a second track, or on one channel", "every track and channel is heard", SOUND, ("the_common_sound",)),
     ("Offsets of nearly the whole length", "found by sound, unless limited", SOUND, ("an_offset_of_nearly",)),
@@ -61,6 +68,8 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("a_trc_with", "a_trc_of")),
     ("TRC: rounded times, more lines than stated", "times by DataRate; read with a note", LABELS,
      ("times_that_are", "more_lines")),
+    ("TRC: other capitals, commas, milliseconds, no line X1, lost cells", "read", SPELLINGS,
+     ("a_trc_is", "markers_that")),
     ("C3D: Y_SCREEN of Qualisys, lying people", "states the axis alone; mcss asks where the pose cannot tell", LABELS,
      ("y_screen",)),
     ("C3D: more than 255 points, points without names, no points", "read; left out; says what it holds", LABELS,
@@ -68,7 +77,16 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("BVH: spaces and a common word in names (Rocketbox)", "a name runs to the end of its line", LABELS,
      ("names_of_bvh",)),
     ("BVH: decimal commas", "read", LABELS, ("a_bvh_may",)),
+    ("BVH: other capitals, no space after Frames:, more lines than stated", "read; the last with a note", SPELLINGS,
+     ("a_bvh_is",)),
     ("CSV: semicolons, decimal commas, tabs, sep=, capitals, UTF-16", "read", LABELS, ("csv_of_semicolons",)),
+    ("CSV: columns such as Time (ms), Frame Number, X_Hip, Hip X (mm)", "read, in the unit stated", SPELLINGS,
+     ("a_table_is_read",)),
+    ("CSV: thousands, quoted decimal commas, N/A, -nan(ind), code pages", "read", SPELLINGS,
+     ("decimal_commas", "words_for", "names_in_the_code")),
+    ("CSV: times in thousandths without saying so", "recognised by the length of the video, with a note", SPELLINGS,
+     ("times_without",)),
+    ("CSV with a line per point", "read; two people in it are refused", SPELLINGS, ("a_table_with",)),
     ("CSV and TSV of Vicon Nexus, OptiTrack Motive, Qualisys", "read as exported", LABELS, ("exports_of",)),
     ("CSV: frames from 1", "taken as from 0, with a note and the way out", LABELS, ("frames_that_begin",)),
     ("9999999 or -16512 for lost markers", "no label; reported with their number", LABELS, ("codes_for_lost",)),
@@ -78,6 +96,8 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("freemocap", "anipose", "deeplabcut")),
     ("2D keypoints of COCO tools, MMPose, OpenPose, DeepLabCut", "joints for --points, boxes for --boxes", KEYPOINTS,
      ("a_folder_of_openpose", "coco_results", "mmpose_and", "keypoints_that", "keypoints_give")),
+    ("Keypoints of AlphaPose, MMPose's inferencer and older OpenPose", "read; other numbers of points are refused",
+     KEYPOINTS, ("the_files_of", "a_number_of_points")),
     ("HDF5 of DeepLabCut: 2D, 3D, several individuals", "read by name, without unpickling; the largest individual",
      KEYPOINTS, ("the_hdf5", "of_several", "the_fixed", "points_in_3d", "names_are_read", "hdf5_of_other")),
     ("Transparent images with an EXIF orientation", "turned, and laid on grey", IMAGES, ("a_transparent_image",)),
