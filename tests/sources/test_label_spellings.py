@@ -155,6 +155,12 @@ def test_markers_that_were_lost_at_the_end_of_a_line_may_lack_their_cells(tmp_pa
         checked(tmp_path, ".trc", cut)
 
 
+def test_points_that_nobody_named_may_share_a_name(tmp_path: Path) -> None:
+    names = [*JOINTS, "*1", "Ann:Unlabeled", "Ann:Unlabeled", "*1"]
+    places = np.concatenate([WALK, np.full((COUNT, 4, 3), 30.0)], axis=1)
+    checked(tmp_path, ".trc", write_trc(tmp_path / "plain.trc", names, places, RATE, "mm").read_text())
+
+
 def test_a_bvh_is_read_however_its_words_are_spelled(tmp_path: Path) -> None:
     write_bvh(tmp_path / "plain.bvh", COUNT, RATE)
     text = (tmp_path / "plain.bvh").read_text()

@@ -1,6 +1,7 @@
 """Named points through time, as a file of 3D labels holds them: in its own unit, axes and names."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from that image (``video``); or numbers of images, from 0 (``images``)."""
 
 ROOT_NAMES = frozenset({"hip", "hips", "pelvis", "root", "midhip", "mid_hip"})
 """Names of points to which poses may be relative, in lower case."""
+
+
+_UNLABELLED = re.compile(r"\*.*|un(labell?ed|named|known|identified)[\s_\-]*\d*", re.IGNORECASE)
+"""What programs call points that belong to no marker of the model."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,8 @@ def trajectories(
 ) -> Trajectories:
     """Check the contents of a file; points at exactly (0, 0, 0) become missing, as many programs write them so.
 
+    Points that nobody named (``*1``, ``Unlabeled``) are left out if they share a name.
+
     A pelvis that lies there in every sample, within the body, is the root of poses that are relative to it.
 
     Args:
@@ -72,6 +79,10 @@ def trajectories(
     """
     if not len(points) or not names:
         raise SourceError(f"{path}: expected 3D points, got {len(points)} samples of {len(names)} points")
+    unnamed = [names.count(name) > 1 and _UNLABELLED.fullmatch(name.rpartition(":")[2]) is not None for name in names]
+    if any(unnamed):
+        names = [name for name, left_out in zip(names, unnamed, strict=True) if not left_out]
+        points = points[:, ~np.array(unnamed)]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise SourceError(f"{path}: the point {repeated!r} comes twice; expected each name once: rename one of them")
