@@ -43,7 +43,8 @@ from mcss.data.writer import CaptureWriter
 from mcss.files import write_json
 from mcss.methods.mcss import MCSS
 from mcss.training.checkpoints import METRICS
-from mcss.training.loop import Machine, train
+from mcss.training.loop import train
+from mcss.training.machine import Machine
 from mcss.training.metrics_log import read_metrics
 from mcss.training.settings import recipe
 

@@ -31,7 +31,8 @@ from mcss.methods.supervised import Supervised
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS
 from mcss.training.data import TrainingData, images_of
-from mcss.training.loop import Machine, train
+from mcss.training.loop import train
+from mcss.training.machine import Machine
 from mcss.training.settings import Precision, TrainSettings, recipe
 
 WARM_UP = 5

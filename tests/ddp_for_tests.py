@@ -1,7 +1,8 @@
 """Trains every method in two processes together, and again from a checkpoint: `python ddp_for_tests.py CAPTURE OUT`.
 
 Lightning Fabric starts the second process with the same command; both go through all methods in step. With a third
-argument, the process of that rank (or none) kills itself in the fourth step of `mcss train --resume`.
+argument, the process of that rank (or none) kills itself in the fourth step of `mcss train --resume`; further ones are
+further options.
 """
 
 import os
@@ -16,7 +17,8 @@ import mcss.training.loop as loop
 from mcss.cli import main
 from mcss.methods.method import Method
 from mcss.methods.recipe import OptimiserSettings
-from mcss.training.loop import Machine, train
+from mcss.training.loop import train
+from mcss.training.machine import Machine
 from methods_for_tests import METHODS_BY_NAME, tiny_recipe
 
 saved = loop.save_checkpoint
@@ -48,7 +50,7 @@ def arguments(capture: str, out: str) -> list[str]:
     return ["mcss", *options, *sizes, *where]
 
 
-def train_and_be_killed(rank: str, capture: str, out: str) -> None:
+def train_and_be_killed(rank: str, capture: str, out: str, *options: str) -> None:
     """Train with the real command, in which the process of a rank ends in the fourth step."""
     seed, steps = loop._step_seed, iter(range(100))
 
@@ -58,13 +60,13 @@ def train_and_be_killed(rank: str, capture: str, out: str) -> None:
         return seed(*given)
 
     loop._step_seed = ending
-    main(["train", *arguments(capture, out)])
+    main(["train", *arguments(capture, out), *options])
 
 
 if __name__ == "__main__":
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if len(sys.argv) > 3:
-        train_and_be_killed(sys.argv[3], *sys.argv[1:3])
+        train_and_be_killed(sys.argv[3], *sys.argv[1:3], *sys.argv[4:])
         sys.exit()
     for each in METHODS_BY_NAME.values():
         train_and_resume(each, sys.argv[1], Path(sys.argv[2]))

@@ -125,11 +125,10 @@ def camera_pose(
 ) -> Float[Tensor, "*batch joints 3"]:
     """Express a root-relative pose along the axes of a camera: x to the right, y down, z away from it. The unit stays.
 
-    There is no perspective correction: a person at the border of the image is seen slightly from the side.
-
     Args:
         world: Joints in world coordinates.
-        rotation: World to camera, ``x_camera = rotation @ x_world + translation``.
+        rotation: World to camera, ``x_camera = rotation @ x_world + translation``, or to a crop, whose viewing ray is
+            z (`mcss.data.capture.Capture.crop_rotations`): a person at the border of an image is seen from the side.
     """
     return root_relative(world) @ rotation.mT
 

@@ -32,6 +32,27 @@ def test_points_behind_a_camera_and_unknown_cameras_are_not_seen() -> None:
     assert np.isfinite(seen).all(axis=2).tolist() == [[False, True], [False, False]]
 
 
+def test_the_axes_of_a_crop_are_turned_by_the_least_angle_to_its_viewing_ray() -> None:
+    camera = stick_camera(1)
+    lens = np.array([[700.0, 0.0, 256.0], [0.0, 700.0, 256.0], [0.0, 0.0, 1.0]], np.float32)
+    cameras = Cameras(
+        np.stack([camera.rotation] * 4).astype(np.float32),
+        np.stack([camera.translation] * 4).astype(np.float32),
+        np.stack([lens, lens, lens, np.full((3, 3), np.nan, np.float32)]),
+    )
+    at = np.array([[256.0, 256.0], [956.0, 256.0], [500.0, 40.0], [956.0, 256.0]], np.float32)
+    turned = cameras.crop_rotations(np.concatenate([at - 50, at + 50], axis=1))
+    assert are_rotations(turned).all()
+    np.testing.assert_allclose(turned[[0, 3]], np.stack([camera.rotation] * 2), atol=1e-6)  # middle; no lens
+    half = 0.5**0.5  # 700 of 700 pixels to the right: 45°, about the vertical axis alone
+    about_y = np.array([[half, 0, -half], [0, 1, 0], [half, 0, half]])
+    np.testing.assert_allclose(turned[1], about_y @ camera.rotation, atol=1e-6)
+    ray = np.array([244 / 700, -216 / 700, 1])
+    np.testing.assert_allclose(turned[2] @ camera.rotation.T @ ray, [0, 0, np.linalg.norm(ray)], atol=1e-6)
+    angle = np.arccos((np.trace(turned[2] @ camera.rotation.T) - 1) / 2)
+    assert angle == pytest.approx(np.arccos(1 / np.linalg.norm(ray)), abs=1e-5), "not also about the ray"
+
+
 def test_joints_lie_in_the_crops_of_the_capture(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants("test")
     joints = tiny_capture.joints_in_crops(instants.rows[:, 2], instants.pose)

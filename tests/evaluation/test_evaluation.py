@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 import reference
 from captures_for_tests import INFO, stick_part
@@ -184,7 +185,7 @@ class CameraOracle(Oracle):
 
     def __call__(self, rows: np.ndarray) -> Prediction:
         places = [self.instant[int(row)] for row in rows]
-        pose = camera_pose(self.world[places], torch.from_numpy(self.capture.cameras(rows).rotation))
+        pose = camera_pose(self.world[places], torch.from_numpy(self.capture.crop_rotations(rows, "the test")))
         pose[:, 1:] += self.shift
         return Prediction(pose, None, "camera")
 
@@ -267,8 +268,12 @@ def test_the_mean_pose_in_camera_space_is_the_mean_over_images(tiny_capture: Cap
     turned = []
     for pose, valid, rows in zip(train.pose, train.heading_valid, train.rows, strict=True):
         for row in rows if valid else ():
-            rotation = tiny_capture.cameras(np.array([row])).rotation[0]
-            turned.append((pose - pose[0]) @ rotation.T)
+            camera, (box,) = tiny_capture.cameras(np.array([row])), tiny_capture.boxes(np.array([row]))
+            ray = np.linalg.inv(camera.intrinsics[0]) @ [*(box[:2] + box[2:]) / 2, 1]
+            ray /= np.linalg.norm(ray)
+            axis = np.cross(ray, [0, 0, 1])
+            to_ray = Rotation.from_rotvec(axis / np.linalg.norm(axis) * np.arccos(ray[2]))
+            turned.append((pose - pose[0]) @ (to_ray.as_matrix() @ camera.rotation[0]).T)
     assert len(turned) > len(train)
     assert np.allclose(found.pose, np.mean(turned, axis=0), atol=1e-2)
     assert evaluate(found, tiny_capture, "test").pose.frame == "camera"  # type: ignore[union-attr]

@@ -233,7 +233,7 @@ def test_a_batch_holds_the_true_images_and_their_backgrounds_in_the_order_of_its
     rows = instants.rows[chosen.instants, chosen.views]
     expected = normalise(torch.from_numpy(scenic_capture.decode(rows, 16)).permute(0, 3, 1, 2))
     torch.testing.assert_close(drawn.images, expected)
-    np.testing.assert_allclose(drawn.rotations.numpy(), scenic_capture.cameras(rows).rotation)
+    np.testing.assert_allclose(drawn.rotations.numpy(), scenic_capture.crop_rotations(rows, "the test"))
 
 
 def test_both_losses_fall_and_the_result_is_evaluated_in_camera_space(scenic_capture: Capture, tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from mcss.methods.mcss import MCSS
 from mcss.methods.supervised import Supervised
 from mcss.models.backbones import build_backbone
 from mcss.models.model_file import load_model
-from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseNetwork
+from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator, PoseNetwork
 from mcss.progress import NO_PROGRESS
 from mcss.training import loop as training
 from mcss.training.feature_cache import FrozenStages, cache_stages
 from mcss.training.loop import train
-from mcss.training.metrics_log import read_metrics
+from mcss.training.metrics_log import learning_curve_of, read_metrics
 from mcss.training.runs import check_run, write_config
 from mcss.training.settings import OptimiserSettings, TrainSettings, recipe
 from runs_for_tests import NO_AUGMENTATION
@@ -109,6 +109,55 @@ def test_a_run_killed_in_the_middle_resumes_to_bit_identical_weights(tiny_captur
     assert same_weights(whole, killed)
     steps = [line["step"] for line in read_metrics(killed / "metrics.jsonl") if "total" in line]
     assert steps == list(range(1, 61))
+
+
+def test_the_best_weights_of_the_learning_curve_are_kept_also_by_a_run_that_was_stopped(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = OptimiserSettings(steps=STEPS, lr=0.02)  # so that the error goes up and down
+    settings = settings_for(tiny_capture, keep="best", optimiser=fast, validate_every=1, checkpoint_every=5)
+    seen: dict[int, dict[str, torch.Tensor]] = {}
+
+    def watch(step: int, network: PoseEstimator) -> bool:
+        seen[step] = {name: value.clone() for name, value in network.state_dict().items()}
+        return False
+
+    train(settings, tmp_path / "whole", watch=watch)
+    errors = {point["step"]: point["n_mpjpe"] for point in learning_curve_of(tmp_path / "whole" / "metrics.jsonl")}
+    best = min(errors, key=lambda step: errors[step])
+    assert best < STEPS, "otherwise this test shows nothing"
+    kept = load_model(tmp_path / "whole").state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in seen[best].items())
+
+    taken: list[int] = []
+    step = MCSS.step
+
+    def stopping(*args: Any) -> Any:
+        taken.append(1)
+        if len(taken) == best + 1:  # the best weights are on disk, and the checkpoint is older
+            raise KeyboardInterrupt
+        return step(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MCSS, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(settings, tmp_path / "stopped")
+    train(settings, tmp_path / "stopped", resume=True)
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+    train(settings, tmp_path / "stopped", resume=True)  # a finished one stays what it is
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+    (tmp_path / "stopped" / "best.safetensors").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"best\.safetensors is missing, with the best weights so far; train anew"
+    ):
+        train(settings, tmp_path / "stopped", resume=True)
+
+
+def test_without_labels_or_a_validation_split_the_last_weights_are_kept(tiny_capture: Capture, tmp_path: Path) -> None:
+    for name, changes in (("unlabelled", {"labels": "none"}), ("curveless", {"validation": None})):
+        for keep in ("last", "best"):
+            train(settings_for(tiny_capture, keep=keep, **changes), tmp_path / name / keep)
+        assert same_weights(tmp_path / name / "last", tmp_path / name / "best")
 
 
 @pytest.mark.parametrize(("seconds", "kept"), [(1e9, 0), (-1.0, 4)])

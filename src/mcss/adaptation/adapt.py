@@ -25,7 +25,8 @@ from mcss.models.prediction import NetworkPredictor, Prediction
 from mcss.progress import NO_PROGRESS, Progress, say
 from mcss.training.checkpoints import CONFIG
 from mcss.training.feature_cache import FrozenStages, cache_stages
-from mcss.training.loop import Machine, train
+from mcss.training.loop import train
+from mcss.training.machine import Machine
 from mcss.training.settings import TrainSettings
 from mcss.training.validation import CachedPredictor
 

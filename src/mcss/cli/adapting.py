@@ -11,7 +11,7 @@ from mcss.adaptation.settings import AdaptSettings
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_table
 from mcss.models.run_names import SHIPPED_NAME
 from mcss.progress import RichProgress
-from mcss.training.loop import Machine
+from mcss.training.machine import Machine
 
 
 @app.command

@@ -25,7 +25,8 @@ from mcss.progress import RichProgress
 from mcss.training.checkpoints import METRICS
 from mcss.training.config_file import read_config
 from mcss.training.heads import EquipSettings, chosen_labels, equipped
-from mcss.training.loop import Machine, train
+from mcss.training.loop import train
+from mcss.training.machine import Machine
 from mcss.training.metrics_log import read_metrics
 from mcss.training.settings import TrainSettings, recipe
 

@@ -169,8 +169,10 @@ class Capture:
             intrinsics=list_column_values(table["camera_intrinsics"]).reshape(-1, 3, 3),
         )
 
-    def rotations(self, rows: Int[np.ndarray, " n"], purpose: str) -> Float32[np.ndarray, "n 3 3"]:
-        """The world-to-camera rotations of the given rows, all of which must be known.
+    def crop_rotations(self, rows: Int[np.ndarray, " n"], purpose: str) -> Float32[np.ndarray, "n 3 3"]:
+        """The rotations from the world to the crops of the given rows, whose cameras must be known.
+
+        A crop's axes are the camera's, turned to the crop's viewing ray; see `Cameras.crop_rotations`.
 
         Args:
             rows: Row numbers.
@@ -179,21 +181,21 @@ class Capture:
         Raises:
             CaptureError: The camera of an image is not known, or its matrix is not a rotation.
         """
-        rotations = self.cameras(rows).rotation
-        unknown = np.isnan(rotations).any(axis=(1, 2))
+        cameras = self.cameras(rows)
+        unknown = np.isnan(cameras.rotation).any(axis=(1, 2))
         if unknown.any():
             raise CaptureError(
                 f"{purpose} needs camera rotations, and {int(unknown.sum()):,} of {len(rows):,} images of the "
                 f"capture at {self.uri} have none ({self.describe(int(rows[unknown][0]))} is the first); import the "
                 "footage with calibrated cameras, or train mcss, which needs none"
             )
-        improper = ~are_rotations(rotations)
+        improper = ~are_rotations(cameras.rotation)
         if improper.any():
             raise CaptureError(
                 f"the camera of {self.describe(int(rows[improper][0]))} in {self.uri} has a matrix that is not a "
                 "rotation; correct the calibration and import again"
             )
-        return rotations
+        return cameras.crop_rotations(self.boxes(rows))
 
     def joints_in_crops(
         self, rows: Int[np.ndarray, " n"], pose: Float32[np.ndarray, "n 17 3"]

@@ -40,7 +40,7 @@ class MeanPose:
 
     @classmethod
     def in_cameras(cls, capture: Capture, labelled: Instants) -> "MeanPose":
-        """Average the poses along the axes of the camera, over the images of these instants.
+        """Average the poses along the axes of the crops, over the images of these instants.
 
         Raises:
             ValueError: No instant has a pose and a heading.
@@ -49,7 +49,7 @@ class MeanPose:
         poses = cls._poses(labelled)
         rows = labelled.rows[labelled.heading_valid]
         instant, view = np.nonzero(rows >= 0)
-        rotation = torch.from_numpy(capture.rotations(rows[instant, view], "the mean pose in camera space"))
+        rotation = torch.from_numpy(capture.crop_rotations(rows[instant, view], "the mean pose in camera space"))
         return cls(camera_pose(poses[torch.from_numpy(instant)], rotation.double()).mean(0).float(), "camera")
 
     @staticmethod
@@ -108,7 +108,7 @@ class SplitPrediction:
     pose: Float[Tensor, "n 17 3"] | None
     embedding: Float[Tensor, "n dim"] | None
     rotation: Float[Tensor, "n 3 3"] | None = None
-    """Camera rotations (world to camera), for poses in camera space; None for others."""
+    """Rotations from the world to the crops, for poses in camera space; None for others."""
     frame: PoseFrame = "canonical"
     """The coordinate frame of `pose`."""
 
@@ -160,7 +160,7 @@ def predict_split(
             prediction = Prediction.joined(predict_rows(checked, rows, task, settings.batch_size))
     rotation = None
     if prediction.frame == "camera":
-        rotation = torch.from_numpy(capture.rotations(rows, "scoring in camera space"))
+        rotation = torch.from_numpy(capture.crop_rotations(rows, "scoring in camera space"))
     return SplitPrediction(
         instants=instants,
         instant=instant.astype(np.int64),

@@ -170,8 +170,8 @@ class ExperimentPlan:
     processes: int = 2
     """Runs trained in parallel."""
     choose: bool = True
-    """First choose the baseline's learning rate and number of steps on the validation subject. With --no-choose it
-    keeps the recipe's."""
+    """First choose the settings of MCSS and of the baseline on the validation subject, with as many trials for each.
+    With --no-choose both keep the recipe's."""
 
 
 def run_experiment(
@@ -191,8 +191,8 @@ def run_experiment(
     capture = Capture.open(uri)
     study = Study(capture, out, out / "cells", Budget(plan.steps, processes=plan.processes), progress=progress)
     if plan.choose:
-        study, trials = choose_settings(study, [Supervised])
-        write_json(out / "baseline.json", [trial.to_json() for trial in trials[Supervised.name]])
+        study, trials = choose_settings(study, [Supervised, MCSS])
+        write_json(out / "tuning.json", {name: [trial.to_json() for trial in tried] for name, tried in trials.items()})
     if not command:
         command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
         command += "" if plan.choose else " --no-choose"

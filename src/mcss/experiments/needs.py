@@ -64,4 +64,4 @@ class Needs:
                 TrainingData.read(stage, capture, NO_PROGRESS, few=True)
         rows = evaluated_instants(capture, "test", self.evaluation).rows
         if settings.method.frame == "camera":
-            capture.rotations(rows[rows >= 0], f"scoring {settings.method.name} in camera space")
+            capture.crop_rotations(rows[rows >= 0], f"scoring {settings.method.name} in camera space")

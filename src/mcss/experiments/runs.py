@@ -34,7 +34,7 @@ from mcss.models.model_file import MODEL
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import METRICS
-from mcss.training.metrics_log import last_validation, read_metrics
+from mcss.training.metrics_log import learning_curve_of, read_metrics
 from mcss.training.parallel import Job, train_all
 from mcss.training.parallel import unfinished as without_learning_curve
 from mcss.training.runs import FIRST_STAGE, adopt_first_stage, check_run
@@ -87,7 +87,10 @@ class Cell:
         for start in ("init", "weights"):
             if start in decisive:  # the name of a run identifies it, wherever the folder of cells lies
                 decisive[start] = Path(decisive[start]).name
-        text = json.dumps([self.fingerprint, self.system, decisive], sort_keys=True)
+        about = [self.fingerprint, self.system, decisive]
+        if self.settings.method.frame == "camera":
+            about.append("viewing rays")  # cells of poses along the plain axes of the cameras do not count any more
+        text = json.dumps(about, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -299,7 +302,7 @@ def mean_pose_result(
     train_split: str = "train",
     in_cameras: bool = False,
 ) -> SystemResult:
-    """Evaluate the mean of the labelled poses, canonical or along the camera's axes, as a system that sees no image."""
+    """Evaluate the mean of the labelled poses, canonical or in camera space, as a system that sees no image."""
     instants = capture.instants(train_split)
     labelled = instants.take(select_labels(instants, Labels.parse(labels)))
     mean_pose = MeanPose.in_cameras(capture, labelled) if in_cameras else MeanPose.of(labelled)
@@ -307,9 +310,10 @@ def mean_pose_result(
     return SystemResult(MEAN_POSE, labels, None, evaluation, title="Mean pose")
 
 
-def validation_of(cell: Cell, folder: Path) -> dict[str, float]:
-    """The last point of a cell's learning curve, by measure."""
-    return last_validation(folder / cell.name / METRICS)
+def validation_of(cell: Cell, folder: Path) -> dict[str, Any]:
+    """The point of a cell's learning curve whose weights it kept, by measure."""
+    curve = learning_curve_of(folder / cell.name / METRICS)
+    return min(curve, key=lambda point: point["n_mpjpe"]) if cell.settings.keep == "best" else curve[-1]
 
 
 def seconds_of(cell: Cell, folder: Path) -> float | None:

@@ -43,12 +43,9 @@ class Trial:
 
     def applied(self, settings: TrainSettings) -> TrainSettings:
         """The settings with this choice."""
-        method, optimiser = settings.method, settings.optimiser
-        several_people = settings.labels == "all" or "," in settings.labels
-        steps = method.swept_steps(self.balance, optimiser.steps, several_people)
-        return replace(
-            settings, method=method.swept(self.balance), optimiser=replace(optimiser, lr=self.rate, steps=steps)
-        )
+        method, optimiser = settings.method, replace(settings.optimiser, lr=self.rate)
+        optimiser = method.swept_optimiser(self.balance, optimiser)
+        return replace(settings, method=method.swept(self.balance), optimiser=optimiser)
 
 
 def steps_of_an_epoch(settings: TrainSettings, capture: Capture) -> int:

@@ -1,8 +1,10 @@
 """The choice of each method's settings on the validation subject.
 
-Every method gets the same number of trials: three learning rates with two values of the one setting that it is most
-sensitive to (its `sweep`). A trial is a cell like any other, so the winner is not trained again. One run of each cannot
-tell a small gain from the luck of a seed, so the recipe's own settings give way only to clearly better ones.
+Every method gets the same number of trials: three learning rates with three values of the one setting that it is most
+sensitive to (its `sweep`), those of the recipe in the middle. When a run stops is chosen for each run by itself: the
+recipe fast keeps the weights of the best point of the learning curve. A trial is a cell like any other, so the winner
+is not trained again. One run of each cannot tell a small gain from the luck of a seed, so the recipe's own settings
+give way only to clearly better ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,7 @@ from mcss.methods.method import Method, Sweep
 from mcss.training.parallel import Share
 from mcss.training.settings import TrainSettings
 
-RATES = (2e-3, 1e-3, 5e-4)
+RATES = (2e-3, 1e-3, 4e-3)
 """Learning rates that are tried; the recipe's own first."""
 
 MARGIN = 0.02
@@ -73,7 +75,7 @@ def untried(study: Study, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def choose_settings(
-    study: Study, methods: Sequence[type[Method]], count: int = 6
+    study: Study, methods: Sequence[type[Method]], count: int = 9
 ) -> tuple[Study, Mapping[str, list[MeasuredTrial]]]:
     """Choose each method's `best_trial` by N-MPJPE on the validation subject, training the trials that are missing.
 

@@ -62,7 +62,7 @@ class SeenSkeletons(NamedTuple):
     points: Float[Tensor, "images 17 2"]
     """Normalised, see `mcss.data.keypoints`; NaN where unknown."""
     rotations: Float[Tensor, "images 3 3"]
-    """World to camera."""
+    """World to crop, along whose viewing ray z runs."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,8 +90,8 @@ class CloudRegression(Method):
 
     @property
     def sweep(self) -> Sweep:
-        """Tuning tries a first stage of half the length, too."""
-        return Sweep("length of the representation", (self.representation_length, self.representation_length / 2))
+        """Tuning varies the length of the first stage."""
+        return Sweep.around("length of the representation", self.representation_length)
 
     def swept(self, value: float) -> "CloudRegression":
         """Return the method with a first stage of another length."""

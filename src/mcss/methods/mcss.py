@@ -122,8 +122,8 @@ class MCSS(Method):
 
     @property
     def sweep(self) -> Sweep:
-        """Tuning tries half of the metric weight, too."""
-        return Sweep("metric weight", (self.metric_weight, self.metric_weight / 2))
+        """Tuning varies the metric weight."""
+        return Sweep.around("metric weight", self.metric_weight)
 
     def swept(self, value: float) -> "MCSS":
         """Return the method with another metric weight."""

@@ -17,7 +17,7 @@ from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.loading.batches import Batch, Extra, Extras
 from mcss.data.loading.sampling import MetricSettings
-from mcss.methods.recipe import Recipe, RecipeName
+from mcss.methods.recipe import OptimiserSettings, Recipe, RecipeName
 from mcss.models.pose_network import NetworkConfig, PoseEstimator, PoseNetwork
 from mcss.progress import Progress
 from mcss.skeletons import PoseFrame
@@ -65,12 +65,17 @@ class Information:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The one setting, besides the learning rate, that tuning tries with two values."""
+    """The one setting, besides the learning rate, that tuning tries with three values."""
 
     name: str
     """Its name in words, for reports."""
-    values: tuple[float, float]
+    values: tuple[float, float, float]
     """The recipe's own value first."""
+
+    @classmethod
+    def around(cls, name: str, own: float) -> "Sweep":
+        """Try the recipe's own value, half of it and twice as much."""
+        return cls(name, (own, own / 2, own * 2))
 
 
 class Method(ABC):
@@ -206,9 +211,9 @@ class Method(ABC):
         """Return the method with a value of its `sweep`."""
         return self
 
-    def swept_steps(self, value: float, steps: int, several_people: bool) -> int:
-        """Return the steps to train for with a value of the `sweep`, given whether several people are labelled."""
-        return steps
+    def swept_optimiser(self, value: float, optimiser: OptimiserSettings) -> OptimiserSettings:
+        """Return the optimiser's settings with a value of the `sweep`."""
+        return optimiser
 
     def without_views(self) -> "tuple[Method, str] | None":
         """Return the method without its signal from other views, and in words what it lacks.

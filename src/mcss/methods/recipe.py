@@ -9,8 +9,9 @@
     The same with the random changes of images that ``fast`` has too, in their default amounts. The paper mentions none.
 ``fast``
     For a laptop: EfficientNet-Lite0 at 96 px whose first five stages are frozen and computed once, all views of an
-    instant as positives, an average of the weights. ``mcss train mcss --capture C`` takes minutes on two cores; the
-    README has the results. docs/method.md explains and ablates every departure.
+    instant as positives, an average of the weights, of which those are kept that are best on the validation subjects.
+    ``mcss train mcss --capture C`` takes minutes on two cores; the README has the results. docs/method.md explains and
+    ablates every departure.
 
 A method's own settings under each name are in its own file (`mcss.methods.method.Method.in_recipe`).
 """
@@ -74,6 +75,7 @@ class Recipe:
     augmentation: AugmentationSettings = field(default_factory=AugmentationSettings)
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     validate_every: int = 500
+    keep: Literal["last", "best"] = "last"
 
 
 RECIPES: Mapping[RecipeName, Recipe] = {
@@ -94,6 +96,7 @@ RECIPES: Mapping[RecipeName, Recipe] = {
             brightness=0.4, contrast=0.4, saturation=0.6, hue=180.0, channel_gain=0.2, grey=0.2
         ),
         optimiser=OptimiserSettings(steps=1000, lr=2e-3, schedule="cosine", warmup=50, average=0.998),
-        validate_every=250,
+        validate_every=100,
+        keep="best",
     ),
 }

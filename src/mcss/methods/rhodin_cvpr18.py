@@ -51,7 +51,7 @@ class ViewRotations(NamedTuple):
     """The camera rotations of the unlabelled images of a step."""
 
     rotations: Float[Tensor, "images 3 3"]
-    """World to camera."""
+    """World to crop, along whose viewing ray z runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class AllViewRotations:
     """The camera rotations of all training images."""
 
     rotations: Float[Tensor, "instants views 3 3"]
-    """World to camera; NaN where there is no image."""
+    """World to crop; NaN where there is no image."""
 
     def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> ViewRotations:
         """Return the rotations of some images."""
@@ -203,8 +203,8 @@ class RhodinCVPR18(Method):
 
     @property
     def sweep(self) -> Sweep:
-        """Tuning tries a quarter of the weight of consistency, too."""
-        return Sweep("consistency weight", (1.0, 0.25))
+        """Tuning varies the weight of consistency."""
+        return Sweep.around("consistency weight", self.consistency_weight)
 
     def swept(self, value: float) -> "RhodinCVPR18":
         """Return the method with another weight of consistency."""

@@ -70,7 +70,7 @@ class DrawnViews(NamedTuple):
     backgrounds: Float[Tensor, "images 3 side side"]
     """The scene behind the person in each image, normalised."""
     rotations: Float[Tensor, "images 3 3"]
-    """World to camera."""
+    """World to crop, along whose viewing ray z runs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class AllDrawnViews:
     pixels: Pixels
     backgrounds: BackgroundCrops
     rotations: Float[Tensor, "instants views 3 3"]
-    """World to camera; NaN where there is no image."""
+    """World to crop; NaN where there is no image."""
 
     def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> DrawnViews:
         """Return what is to be drawn for some images."""

@@ -1,7 +1,7 @@
 """The supervised baseline: F, G and H trained with L_pose alone (Mitra et al., CVPR 2020, Sec. 5)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from mcss.data.loading.batches import Batch
 from mcss.losses import pose_l1
 from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
-from mcss.methods.recipe import RecipeName
+from mcss.methods.recipe import OptimiserSettings, RecipeName
 from mcss.models.pose_network import NetworkOutput, PoseEstimator
 
 
@@ -45,12 +45,12 @@ class Supervised(Method):
 
     @property
     def sweep(self) -> Sweep:
-        """Tuning tries a quarter of the steps, too: the baseline soon overfits one person's labels."""
-        return Sweep("share of steps", (1.0, 0.25))
+        """Tuning varies the decay of the weights, since the baseline soon learns one person's labels by heart."""
+        return Sweep("weight decay", (0.0, 0.3, 1.0))
 
-    def swept_steps(self, value: float, steps: int, several_people: bool) -> int:
-        """With the labels of several people the baseline goes on improving, so it takes all steps."""
-        return steps if several_people else max(1, round(value * steps))
+    def swept_optimiser(self, value: float, optimiser: OptimiserSettings) -> OptimiserSettings:
+        """Return the optimiser's settings with another weight decay."""
+        return replace(optimiser, weight_decay=value)
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ class NovelViewNetwork(PoseEstimator):
             images: Input of the backbone.
             first: The backbone stage that they are fed to.
             shape: Instants and views of each.
-            rotations: World to camera; together with `backgrounds` they ask for drawn images.
+            rotations: World to crop; together with `backgrounds` they ask for drawn images.
             backgrounds: The scene behind the person in each image, normalised.
             own: Number of instants, the first ones, whose views are drawn from their own clouds.
 
@@ -166,7 +166,7 @@ def seen_from_the_next_view(
     Args:
         cloud: Points in the frame of the view's own camera.
         appearance: The appearance vector of each image.
-        rotations: World to camera. Only those from one camera to another matter.
+        rotations: World to crop. Only those from one crop to another matter.
     """
     return turned_to_the_next_view(cloud, rotations), appearance.roll((1, 1), dims=(0, 1))
 

@@ -101,7 +101,7 @@ class SkeletonMapNetwork(PoseEstimator):
             images: Input of the backbone.
             first: The backbone stage that they are fed to.
             shape: Instants and views of each.
-            rotations: World to camera; they ask for drawn skeletons.
+            rotations: World to crop; they ask for drawn skeletons.
         """
         points = self.point_head(self.features(images, first).flatten(1)).reshape(len(images), -1, 2)
         cloud = self.encoder(self.drawing(points.detach())).reshape(len(images), -1, 3)

@@ -36,7 +36,7 @@ class TrainingData:
     metric: MetricPlan | None
     """How several views are sampled; None for methods that see labelled images alone."""
     rotations: Float32[Tensor, "instants views 3 3"] | None
-    """World to camera, NaN for images without labels; None for methods whose poses are not in camera space."""
+    """World to crop, NaN for images without labels; None for methods whose poses are not in camera space."""
     extras: Extras | None
     """What the method alone learns from."""
 

@@ -3,13 +3,11 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers.logger import Logger
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from timm.utils.model_ema import ModelEmaV3
 
 from mcss.data.capture import Capture
@@ -26,9 +24,11 @@ from mcss.models.pose_network import PoseEstimator
 from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.beside import Beside, joined
+from mcss.training.best import BestWeights
 from mcss.training.checkpoints import CONFIG, METRICS, load_checkpoint, save_checkpoint
 from mcss.training.data import TrainingData, images_of
 from mcss.training.divergence import FiniteLosses
+from mcss.training.machine import Machine
 from mcss.training.metrics_log import RunLog, rewind
 from mcss.training.runs import FIRST_STAGE, check_run, write_config
 from mcss.training.settings import TrainSettings, stages
@@ -36,60 +36,6 @@ from mcss.training.validation import LearningCurve, learning_curve
 
 CHECKPOINT_SECONDS = 120.0
 """A checkpoint is due after this time, however few steps were done: no more is lost when a run is stopped."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where to compute, in Lightning Fabric's terms."""
-
-    accelerator: str = "auto"
-    """cpu, cuda, mps or auto."""
-    devices: int = 1
-    """Devices to use on each machine."""
-    nodes: int = 1
-    """Machines to use."""
-    memory_gb: float | None = None
-    """Memory (10⁹ bytes) for decoded images, by default half of what is free. If the images of a run need more, every
-    step decodes its own; the result is the same."""
-    compile: bool = False
-    """Compile the network with torch.compile: the first steps take minutes, the later ones less time on many GPUs. Its
-    sums are rounded differently, so resume with it as well."""
-    logger: Literal["none", "tensorboard"] = "none"
-    """Where the figures in metrics.jsonl also go: tensorboard writes event files to the run folder, which `tensorboard
-    --logdir RUN` shows (needs the extra `tensorboard`)."""
-
-    def fabric(self, precision: str, out: Path) -> Fabric:
-        """Return a Fabric for these devices, which logs to the run folder `out`.
-
-        Raises:
-            ValueError: This machine does not have them.
-            ImportError: The package of the logger is not installed.
-        """
-        several = self.devices * self.nodes > 1
-        try:
-            return Fabric(
-                accelerator=self.accelerator,
-                devices=self.devices,
-                num_nodes=self.nodes,
-                # Without labels the pose head has no gradient.
-                strategy="ddp_find_unused_parameters_true" if several else "auto",
-                precision=precision,  # type: ignore[arg-type]
-                loggers=self._loggers(out),
-            )
-        except RuntimeError as error:
-            raise ValueError(
-                f"accelerator: this machine does not have {self.devices} × {self.accelerator}; "
-                "choose another one with --accelerator, or leave it out"
-            ) from error
-
-    def _loggers(self, out: Path) -> list[Logger]:
-        if self.logger == "none":
-            return []
-        try:
-            return [TensorBoardLogger(out, name="", version="")]
-        except ImportError as error:
-            extra = 'the extra tensorboard: pip install "mcss[tensorboard]"'
-            raise ImportError(f"--logger tensorboard needs {extra}") from error
 
 
 @runtime_checkable
@@ -249,6 +195,7 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     finite = FiniteLosses(run.source, out, advice)
 
     reference: Teacher | None = evaluated if method.reference == "average" else run.reference
+    best = BestWeights(out) if settings.keep == "best" and run.validate is not None else None
 
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(
@@ -284,7 +231,10 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
             if logged:
                 task.note(log.training(done, losses, schedule.rate(step)))
             if run.validate is not None and (done % settings.validate_every == 0 or last):
-                log.validation(done, run.validate(evaluated), with_pose=run.source.pose is not None)
+                evaluation = run.validate(evaluated)
+                if best is not None and evaluation.pose is not None:
+                    best.see(evaluation.pose.over_poses.n_mpjpe, evaluated)
+                log.validation(done, evaluation, with_pose=run.source.pose is not None)
             stopped = run.watch is not None and (done % settings.validate_every == 0 or last)
             stopped = stopped and run.watch is not None and run.watch(done, evaluated)
             if saves:
@@ -295,6 +245,8 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
                 break
     fabric.barrier()
     if fabric.is_global_zero:
+        if best is not None:
+            best.restore(evaluated)
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
 
 

@@ -142,10 +142,9 @@ def _remove_half_a_line(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def last_validation(path: Path) -> dict[str, float]:
-    """Return the last point of the learning curve in a ``metrics.jsonl``, by measure."""
-    point = [line["validation"] for line in read_metrics(path) if "validation" in line][-1]
-    return {name: value for name, value in point.items() if name != "step"}
+def learning_curve_of(path: Path) -> list[dict[str, Any]]:
+    """Return the points of the learning curve in a ``metrics.jsonl``: ``step`` and measures by name."""
+    return [line["validation"] for line in read_metrics(path) if "validation" in line]
 
 
 def rewind(path: Path, step: int) -> tuple[int, float]:

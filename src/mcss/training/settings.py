@@ -61,6 +61,9 @@ class TrainSettings:
     """Steps between points of the learning curve."""
     validation_instants: int = 250
     """Instants evaluated for each point of the learning curve."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights are saved: those after the last step, or the ``best``, which are those of the point of the learning
+    curve with the least N-MPJPE; without labels or a learning curve, the last."""
     checkpoint_every: int = 500
     """Steps between checkpoints; where steps are slow, one is also written every two minutes."""
     log_every: int = 25

@@ -61,7 +61,7 @@ def learning_curve(
     )
     if network.frame == "camera":  # fail now, not at the first point of the curve
         rows = evaluated_instants(capture, split, evaluation).rows
-        capture.rotations(rows[rows >= 0], f"scoring the split {split!r} in camera space")
+        capture.crop_rotations(rows[rows >= 0], f"scoring the split {split!r} in camera space")
     predict: NetworkPredictor | CachedPredictor = NetworkPredictor(network, capture)
     if settings.variants:
         rows = evaluated_instants(capture, split, evaluation).rows

@@ -135,7 +135,7 @@ class BatchSource:
     frame: PoseFrame = "canonical"
     """The coordinate frame of the target poses."""
     rotations: Float[Tensor, "n views 3 3"] | None = None
-    """World to camera, of every labelled image; needed in camera space alone."""
+    """World to crop, of every labelled image; needed in camera space alone."""
     extras: Extras | None = None
     """For methods that learn from more than images and 3D labels."""
     workers: int = 1
@@ -201,7 +201,7 @@ class BatchSource:
 def camera_rotations(
     capture: Capture, instants: Instants, needed: Bool[np.ndarray, "n views"], purpose: str
 ) -> Float32[Tensor, "n views 3 3"]:
-    """Return the world-to-camera rotations of the images that need one; NaN for the others.
+    """Return the rotations from the world to the crops of the images that need one; NaN for the others.
 
     Args:
         capture: Where the cameras are.
@@ -213,7 +213,7 @@ def camera_rotations(
         CaptureError: A camera is unknown.
     """
     rotations = np.full((*instants.rows.shape, 3, 3), np.nan, np.float32)
-    rotations[needed] = capture.rotations(instants.rows[needed], purpose)
+    rotations[needed] = capture.crop_rotations(instants.rows[needed], purpose)
     return torch.from_numpy(rotations)
 
 
