@@ -88,7 +88,7 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("times_without",)),
     ("CSV with a line per point", "read; two people in it are refused", SPELLINGS, ("a_table_with",)),
     ("CSV and TSV of Vicon Nexus, OptiTrack Motive, Qualisys", "read as exported", LABELS, ("exports_of",)),
-    ("CSV: frames from 1", "taken as from 0, with a note and the way out", LABELS, ("frames_that_begin",)),
+    ("CSV: frames from 1", "taken as from 0, with a note that says how to change that", LABELS, ("frames_that_begin",)),
     ("9999999 or -16512 for lost markers", "no label; reported with their number", LABELS, ("codes_for_lost",)),
     ("Own predictions as labels (CSV, NPZ, TRC, BVH)", "read, the root at 0, 0, 0 included", LABELS,
      ("own_predictions", "a_pelvis_marker")),
