@@ -9,7 +9,9 @@ from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
 from mcss.data.schema import Selector
 from mcss.data.writer import CaptureWriter
+from mcss.errors import WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
+from mcss.experiments import needs
 from mcss.experiments import study as studies
 from mcss.experiments.needs import Needs
 from mcss.experiments.pose_tables import table1_cells
@@ -98,6 +100,21 @@ def test_weights_that_cannot_be_read_are_found_before_the_first_run(tiny_capture
     assert cell.settings.weights.endswith("absent.pth")
     (problem,) = Needs(LOOKED).problems([cell]).values()
     assert "absent.pth" in problem
+
+
+def test_weights_that_cannot_be_downloaded_are_asked_for_by_the_option_of_their_row(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(name: str, *_: object) -> None:
+        raise WeightsError(f"no hub for {name}. Connect to the Internet, or use --backbone another; --weights FILE.")
+
+    monkeypatch.setattr(needs, "build_backbone", offline)
+    cell = Budget(2, evaluation=LOOKED).cell(MCSS, tiny_capture, "S1")
+    for backbone, option in (("resnet50", "--weights50"), ("tf_efficientnet_lite0", "--weights")):
+        network = replace(cell.settings.network, backbone=backbone)
+        own = replace(cell, settings=replace(cell.settings, network=network))
+        (problem,) = Needs(LOOKED).problems([own]).values()
+        assert problem == f"no hub for {backbone}. Connect to the Internet, or give {option} FILE."
 
 
 def test_a_run_that_fails_does_not_stop_the_others_and_its_row_says_why(

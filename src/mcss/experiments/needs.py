@@ -12,6 +12,9 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.data import TrainingData
 from mcss.training.settings import TrainSettings, stages
 
+_OPTIONS = {"resnet34": "--weights34", "resnet50": "--weights50"}
+"""The option that names the weights of a backbone which some rows alone have."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -38,6 +41,9 @@ class Needs:
         if cell.start is None:
             weights = network.backbone, settings.weights, network.batchnorm_affine
             problem = self._looked_at(weights, lambda: build_backbone(*weights))
+            if problem is not None and settings.weights == "imagenet":
+                option = _OPTIONS.get(network.backbone, "--weights")
+                problem = f"{problem.partition(' Connect to the Internet')[0]} Connect to the Internet, or give {option} FILE."
         else:  # the weights come with the other cell, which need not be there yet
             settings, problem = replace(settings, init=None, weights="random"), None
         return problem or self._looked_at(settings, lambda: self._check_capture(settings))
