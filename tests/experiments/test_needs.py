@@ -112,7 +112,7 @@ def test_weights_that_cannot_be_downloaded_are_asked_for_by_the_option_of_their_
     cell = Budget(2, evaluation=LOOKED).cell(MCSS, tiny_capture, "S1")
     for backbone, option in (("resnet50", "--weights50"), ("tf_efficientnet_lite0", "--weights")):
         network = replace(cell.settings.network, backbone=backbone)
-        own = replace(cell, settings=replace(cell.settings, network=network))
+        own = replace(cell, settings=replace(cell.settings, network=network, weights="imagenet"))
         (problem,) = Needs(LOOKED).problems([own]).values()
         assert problem == f"no hub for {backbone}. Connect to the Internet, or give {option} FILE."
 

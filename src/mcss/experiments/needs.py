@@ -15,6 +15,8 @@ from mcss.training.settings import TrainSettings, stages
 _OPTIONS = {"resnet34": "--weights34", "resnet50": "--weights50"}
 """The option that names the weights of a backbone which some rows alone have."""
 
+_CONNECT = "Connect to the Internet"
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -43,7 +45,8 @@ class Needs:
             problem = self._looked_at(weights, lambda: build_backbone(*weights))
             if problem is not None and settings.weights == "imagenet":
                 option = _OPTIONS.get(network.backbone, "--weights")
-                problem = f"{problem.partition(' Connect to the Internet')[0]} Connect to the Internet, or give {option} FILE."
+                reason, connect = problem.partition(_CONNECT)[:2]
+                problem = f"{reason}{connect}, or give {option} FILE."
         else:  # the weights come with the other cell, which need not be there yet
             settings, problem = replace(settings, init=None, weights="random"), None
         return problem or self._looked_at(settings, lambda: self._check_capture(settings))

@@ -28,9 +28,9 @@ FIG3_METHODS: tuple[type[Method], ...] = (*MAIN_METHODS, RhodinCVPR18, RhodinECC
 """The systems whose error the paper draws against the amount of labels."""
 
 FRAME_NOTE = (
-    "Canonical: the pose is rotated so that the hips face a fixed direction. Camera: along the axes of the camera, turned to the viewing ray of the crop, so "
-    "a system also has to predict which way a person faces. N-MPJPE and MPJPE are different quantities in each frame; "
-    "PA-MPJPE is the same in all. * learned from 2D joints too."
+    "Canonical: the pose is rotated so that the hips face a fixed direction. Camera: along the axes of the camera, "
+    "turned to the viewing ray of the crop, so a system also has to predict which way a person faces. N-MPJPE and "
+    "MPJPE are different quantities in each frame; PA-MPJPE is the same in all. * learned from 2D joints too."
 )
 
 PRETRAINED = "backbone first trained on 2D joints"
