@@ -78,16 +78,18 @@ def torment(verb: Verb, given: Path, seed: int, number: int, whole: dict[str, An
     """Kill a verb until it is done, at most six to nine times, and finish it; returns what happened.
 
     Early moments are more frequent, so that a command which goes on where it was does not end too soon. In the first of
-    four rounds a verb has worker processes, whose start takes long.
+    four rounds a verb has worker processes, whose start takes long, and is killed twice or three times.
     """
     chance, token = random.Random(f"{seed}/{verb.name}/{number}"), f"{os.getpid()}-{verb.name}-{number}"
     processors = 1 if verb.workers and number % 4 else None
-    latest = whole["seconds"] * (3 if verb.workers and processors is None else 1)
+    has_workers = verb.workers and processors is None
+    latest = whole["seconds"] * (2 if has_workers else 1)
+    most = chance.choice((2, 3) if has_workers else (6, 7, 8, 9))
     told: dict[str, Any] = {"kills": []}
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
         place = Path(folder)
         arguments = verb.arguments(given, place)
-        for moment in [*(latest * chance.random() ** 2 for _ in range(chance.choice((6, 7, 8, 9)))), None]:
+        for moment in [*(latest * chance.random() ** 2 for _ in range(most)), None]:
             (outcome,), seconds = started(forks, arguments, place, token, moment, processors=processors)
             if workers := survivors(token):
                 return {**told, "fault": f"workers {workers} go on"}

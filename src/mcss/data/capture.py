@@ -91,7 +91,8 @@ class Capture:
             if unsafe_name(name):
                 raise CaptureError(
                     f"the capture at {self.uri} has the name {name[:80]!r}, which could lead out of the folder of "
-                    "results: it was made by another program; make it again with names without / and \\"
+                    "results: it was made by another program; make it again with names that are not empty and have "
+                    "no / and \\"
                 )
         return instants
 

@@ -4,6 +4,7 @@ import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,9 @@ class Selector:
 
 def unsafe_name(name: str) -> bool:
     """Whether a name of a subject, sequence or view could lead out of a folder that is named after it."""
-    return name in (".", "..") or len(name.encode(errors="replace")) > 200 or any(c in "/\\" or c < " " for c in name)
+    if name in ("", ".", "..") or PureWindowsPath(name).drive:  # "" / "a" is at the root, and so may be "C:" / "a"
+        return True
+    return len(name.encode(errors="replace")) > 200 or any(c in "/\\" or c < " " for c in name)
 
 
 Splits = Mapping[str, tuple[Selector, ...]]
@@ -222,8 +225,8 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
         for name in (f.subject, f.sequence, f.view):
             if unsafe_name(name):
                 raise CaptureError(
-                    f"the name {name[:80]!r} of {where[:200]!r}: expected names of subjects, sequences and views of at "
-                    "most 200 bytes, other than . and .., without /, \\ and control characters: rename it"
+                    f"the name {name[:80]!r} of {where[:200]!r}: expected names of subjects, sequences and views of 1 "
+                    "to 200 bytes, other than . and .., without /, \\, a drive and control characters: rename it"
                 )
         size = jpeg_size(f.image)
         if size != (image_size, image_size):
