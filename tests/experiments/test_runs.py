@@ -205,6 +205,20 @@ def test_every_system_gets_as_many_trials_and_the_best_is_shown(
     assert (decayed.lr, decayed.weight_decay) == (1e-3, 0.3)
 
 
+def test_the_ceiling_sees_as_many_images_as_mcss(tiny_capture: Capture) -> None:
+    budget = Budget(steps=1000)
+    for method, labels, steps, every in (
+        (MCSS, "all", 1000, 100),
+        (Supervised, "S1", 1000, 100),
+        (Supervised, "S1:0.1", 1000, 100),
+        (Supervised, "S1,S2", 6818, 682),  # (32 · 4 + 22) / 22 times
+        (Supervised, "all", 6818, 682),
+        (RhodinCVPR18, "all", 1000, 100),
+    ):
+        settings = budget.settings(method, tiny_capture, labels)
+        assert (settings.optimiser.steps, settings.validate_every) == (steps, every)
+
+
 def test_a_trial_of_two_labelled_stages_ends_with_its_second(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

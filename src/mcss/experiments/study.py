@@ -23,6 +23,7 @@ from mcss.experiments.runs import (
     try_cells,
     weights_needed,
 )
+from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
 from mcss.methods.recipe import RecipeName
 from mcss.progress import NO_PROGRESS, Progress
@@ -64,12 +65,28 @@ def steps_of_an_epoch(settings: TrainSettings, capture: Capture) -> int:
     return max(1, round(images / in_a_step))
 
 
+def with_as_many_images(settings: TrainSettings, name: RecipeName) -> TrainSettings:
+    """Let a run see as many images as MCSS does in the same steps, where it sees the labels of several people alone.
+
+    With its own small steps it would not reach the end of an epoch, and be no ceiling for what labels can do. With the
+    labels of one person it is past its best long before.
+    """
+    method, few = settings.method, "," not in settings.labels and settings.labels != "all"
+    if few or method.multi_view is not None or method.first_stage is not None or not method.pose_images:
+        return settings
+    ours = MCSS.in_recipe(name)
+    times = (ours.instants * ours.views + ours.pose_images) / method.pose_images
+    optimiser = replace(settings.optimiser, steps=round(times * settings.optimiser.steps))
+    return replace(settings, optimiser=optimiser, validate_every=round(times * settings.validate_every))
+
+
 @dataclass(frozen=True)
 class Budget:
     """What every cell of a study gets."""
 
     steps: int
-    """Optimiser steps of a run, over all stages that see labels; not used with `epochs`."""
+    """Optimiser steps of a run, over all stages that see labels; not used with `epochs`. Runs on the labels of several
+    people alone take more, see `with_as_many_images`."""
     recipe: RecipeName = "fast"
     """Network, images and augmentation."""
     processes: int = 1
@@ -92,6 +109,8 @@ class Budget:
             settings = replace(settings, weights=self.weights)
         steps = self.steps if self.epochs is None else self.epochs * steps_of_an_epoch(settings, capture)
         settings = replace(settings, optimiser=replace(settings.optimiser, steps=steps), seed=seed)
+        if self.epochs is None:
+            settings = with_as_many_images(settings, self.recipe)
         return self.chosen[method.name].applied(settings) if method.name in self.chosen else settings
 
     def cell(self, method: type[Method], capture: Capture, labels: str, seed: int = 0, variant: str = "") -> Cell:
