@@ -1,10 +1,16 @@
 """People without colour: grey clothes, grey-scale cameras and night cameras, whose shadows cannot be told by hue."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
+from filming import RATE, Room
 
 from mcss.video.background import Foreground
+from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
+from mcss.video.contrast import USUAL_CONTRAST, contrast_of
+from mcss.video.people import MotionDetector, ViewTracker
 
 Colour = int | tuple[int, int, int]
 
@@ -65,3 +71,61 @@ def test_a_shadow_on_a_coloured_floor_is_left_out_as_before() -> None:
     empty[120:] = (150, 110, 70)
     mask = mask_of(empty, (200, 150, 120), (200, 40, 40), (40, 50, 120), shade=0.7)
     assert share(mask, SHADOW) < 0.02
+
+
+def dim(image: np.ndarray) -> np.ndarray:
+    return grey(image) * 0.25 + 10
+
+
+def hazy(image: np.ndarray) -> np.ndarray:
+    return grey(image) * 0.5 + 90
+
+
+def night(image: np.ndarray) -> np.ndarray:
+    noise = np.random.default_rng(int(image[::9].sum()) % 1000).normal(0, 6, image.shape[:2])
+    return grey(image) * 0.35 + 10 + noise[..., None]
+
+
+def green(image: np.ndarray) -> np.ndarray:
+    return grey(image) * [0.17, 1.0, 0.17]
+
+
+def dim_colour(image: np.ndarray) -> np.ndarray:
+    return image * 0.25 + 8
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    return np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2).astype(np.float64)
+
+
+@pytest.mark.parametrize("camera", [dim, hazy, night, green, dim_colour])
+def test_the_crop_holds_the_person_in_dim_hazy_noisy_and_one_coloured_footage(
+    camera: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    room = Room(seed=0, count=40)
+    images = [camera(image).clip(0, 255).astype(np.uint8) for image in room.images()]
+    watch = ViewTracker(MotionDetector(Foreground.of(images)), RATE, len(images))
+    for image in images:
+        watch.update(image)
+    boxes = interpolated_boxes(watch.result().tracks[0].over(len(images)))
+    squares = steady_crop_boxes(boxes, RATE, 1.15, room.width, room.height)
+    for i, square in enumerate(squares):
+        joints = room.person(i)[0]
+        assert ((joints >= square[:2]) & (joints <= square[2:])).all()
+        assert np.ptp(joints, axis=0).max() > 0.55 * (square[2] - square[0])
+
+
+def test_usual_footage_is_taken_as_it_is() -> None:
+    assert contrast_of([Room(seed=0).image(i) for i in range(0, 40, 8)]) == USUAL_CONTRAST
+
+
+def test_the_range_of_brightness_is_stretched_to_the_usual_one_but_not_its_noise() -> None:
+    ramp = np.tile(np.linspace(50, 100, 200).astype(np.uint8), (100, 1))[..., None].repeat(3, axis=2)
+    contrast = contrast_of([ramp] * 5)
+    assert (contrast.low, contrast.gain) == pytest.approx((50, 4.1), abs=0.2)
+    assert (contrast.tint, contrast.smooth) == (None, False)
+    np.testing.assert_allclose(contrast.stretched(np.float32([50, 75, 100])), [0, 102, 205], atol=5)
+    rng = np.random.default_rng(0)
+    noisy = contrast_of([(ramp + rng.normal(0, 9, ramp.shape[:2])[..., None]).astype(np.uint8) for _ in range(25)])
+    assert noisy.smooth
+    assert noisy.gain == pytest.approx(24 / 9, rel=0.2)  # the noise is 9, and at most 24 in the end

@@ -16,7 +16,7 @@ def seen_boxes(room: Room) -> np.ndarray:
 
 
 def boxes_of(images: list[np.ndarray], scene: np.ndarray) -> np.ndarray:
-    watch = ViewTracker(MotionDetector(scene), RATE, len(images))
+    watch = ViewTracker(MotionDetector(Foreground(scene)), RATE, len(images))
     for image in images:
         watch.update(image)
     return watch.result().tracks[0].over(len(images))

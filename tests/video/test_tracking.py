@@ -6,7 +6,7 @@ import pytest
 from crowds import Crowd, Walker
 from filming import RATE, Room
 
-from mcss.video.background import empty_scene
+from mcss.video.background import Foreground, empty_scene
 from mcss.video.boxes import interpolated_boxes, overlaps, steady_crop_boxes
 from mcss.video.detectors import Detections
 from mcss.video.people import MotionDetector, ViewTracker, ViewTracks
@@ -104,7 +104,7 @@ def test_a_box_that_two_people_share_for_a_moment_belongs_to_neither() -> None:
 
 def test_an_image_that_differs_everywhere_shows_nobody() -> None:
     room = Room(seed=3)
-    finder = MotionDetector(room.empty())
+    finder = MotionDetector(Foreground(room.empty()))
     elsewhere = np.clip(Room(seed=4).empty(), 0, 255).astype(np.uint8)
     assert len(finder.detect([room.image(5)])[0].boxes) > 0
     assert len(finder.detect([elsewhere])[0].boxes) == 0
@@ -191,7 +191,7 @@ def test_overlap_is_intersection_over_union_counted_in_pixels() -> None:
 def watched(room: Room) -> ViewTracks:
     images = room.images()
     scene = empty_scene([images[i] for i in np.linspace(0, room.count - 1, 32).round().astype(int)])
-    watch = ViewTracker(MotionDetector(scene), RATE, room.count)
+    watch = ViewTracker(MotionDetector(Foreground(scene)), RATE, room.count)
     for image in images:
         watch.update(image)
     return watch.result()

@@ -12,7 +12,7 @@ from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.models.model import MARGIN, crop_box_around, crop_box_of_whole
 from mcss.progress import Task
-from mcss.video.background import empty_scene
+from mcss.video.background import Foreground
 from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.detectors import SHIPPED_DETECTOR, DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
@@ -192,7 +192,7 @@ def _followed(
             if not len(spool):
                 return np.full((0, 4), np.nan)
             samples = np.unique(np.linspace(0, len(spool) - 1, SCENE_SAMPLES).round().astype(int))
-            watch = ViewTracker(MotionDetector(empty_scene([spool[int(i)] for i in samples])), rate, len(spool))
+            watch = ViewTracker(MotionDetector(Foreground.of([spool[int(i)] for i in samples])), rate, len(spool))
             for i in range(len(spool)):
                 watch.update(spool[i])
     watched = watch.result()

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
 
+from mcss.video.contrast import USUAL_CONTRAST, Contrast, contrast_of
+
 EmptyScene = Float32[np.ndarray, "height width 3"]
 
 MODES = 4
@@ -39,7 +41,9 @@ SEAM, SEAM_MAX = 20.0, 60.0
 differences above `SEAM_MAX` cost no more, since real edges exist."""
 
 
-def empty_scene(samples: Sequence[UInt8[np.ndarray, "height width 3"]]) -> EmptyScene:
+def empty_scene(
+    samples: Sequence[UInt8[np.ndarray, "height width 3"]], contrast: Contrast = USUAL_CONTRAST
+) -> EmptyScene:
     """Compose the scene without its moving person from images spread over a recording.
 
     The temporal median is not enough: a person who stays in one place for half of a short recording *is* the median
@@ -52,23 +56,25 @@ def empty_scene(samples: Sequence[UInt8[np.ndarray, "height width 3"]]) -> Empty
         Xu and Huang, "A loopy belief propagation approach for robust background estimation", CVPR 2008.
         Departures: modes come from sequential clustering, their weights from stillness.
     """
-    stack = np.stack(samples)
+    stack = np.stack([contrast.grey(image) for image in samples])
     coarse = stack[:, ::COARSE, ::COARSE]
     exposure = Exposure(_median(coarse.astype(np.float32)))
-    stack = np.stack([image / exposure.gain(few) for image, few in zip(stack, coarse, strict=True)])
+    stack = np.stack([contrast.stretched(image / exposure.gain(few)) for image, few in zip(stack, coarse, strict=True)])
+    if contrast.smooth:
+        stack = np.stack([cv2.GaussianBlur(image, (3, 3), 0) for image in stack])
     middle = _median(stack)
     varies = np.zeros(middle.shape[:2], bool)
     for image in stack:
         varies |= _apart(image, middle) > SAME
     scene: EmptyScene = middle
     if not varies.any():
-        return scene
+        return contrast.restored(scene)
     # The median suffices outside the part of the image in which something moves.
     rows, columns = np.flatnonzero(varies.any(axis=1)), np.flatnonzero(varies.any(axis=0))
     part = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
     colours, weights = _modes(stack[:, *part], middle[part], varies[part])
     scene[part] = _seamless(colours, weights)
-    return scene
+    return contrast.restored(scene)
 
 
 class Exposure:
@@ -85,7 +91,8 @@ class Exposure:
         if not len(self._probes):
             return np.ones(3, np.float32)
         ratios = np.sort(np.take(image.reshape(-1, 3), self._probes, axis=0).T / self._expected, axis=1)
-        return np.asarray(ratios[:, len(self._probes) // 2].clip(0.5, 2.0), np.float32)
+        quarter = len(self._probes) // 4  # the mean of the middle half: in a dim image a step of brightness is large
+        return np.asarray(ratios[:, quarter : len(self._probes) - quarter].mean(axis=1).clip(0.5, 2.0), np.float32)
 
 
 class Foreground:
@@ -98,18 +105,29 @@ class Foreground:
     below it is kept, such as a grey shirt between head and trousers.
     """
 
-    def __init__(self, scene: EmptyScene) -> None:
-        self._scene = np.asarray(cv2.GaussianBlur(scene, (3, 3), 0).round().clip(0, 255), np.uint8)
+    def __init__(self, scene: EmptyScene, contrast: Contrast = USUAL_CONTRAST) -> None:
+        self._contrast = contrast
+        self._scene = np.asarray(self._smooth(contrast.stretched(scene)).round().clip(0, 255), np.uint8)
         self._exposure = Exposure(scene)
         self._hueless = _chroma(self._scene) < HUELESS
         self._no_colours = bool(self._hueless.mean() > NO_COLOURS)
+
+    @classmethod
+    def of(cls, samples: Sequence[UInt8[np.ndarray, "height width 3"]]) -> "Foreground":
+        """Return the foreground of a recording of which there are images spread over it."""
+        contrast = contrast_of(samples)
+        return cls(empty_scene(samples, contrast), contrast)
+
+    def _smooth(self, image: np.ndarray) -> np.ndarray:
+        return np.asarray(cv2.GaussianBlur(image, (5, 5) if self._contrast.smooth else (3, 3), 0))
 
     def __call__(self, image: UInt8[np.ndarray, "height width 3"]) -> Bool[np.ndarray, "height width"]:
         """Return the foreground mask of an image."""
         # A lookup table of whole brightness steps is several times as fast as floating point, and cameras record
         # no finer steps.
-        levels = np.arange(256)[:, None] / self._exposure.gain(image)
-        now = cv2.LUT(cv2.GaussianBlur(image, (3, 3), 0), levels.round().clip(0, 255).astype(np.uint8)[None])
+        image = self._contrast.grey(image)
+        levels = self._contrast.stretched(np.arange(256, dtype=np.float32)[:, None] / self._exposure.gain(image))
+        now = cv2.LUT(self._smooth(image), levels.round().clip(0, 255).astype(np.uint8)[None])
         red, green, blue = cv2.split(cv2.absdiff(now, self._scene))
         mask: Bool[np.ndarray, "height width"] = np.asarray(cv2.max(cv2.max(red, green), blue) > CHANGED)
         part = nonzero_part(mask, TEXTURE_WINDOW // 2)

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from scipy.ndimage import find_objects
 
 from mcss.images import AnySizeImage, Image
-from mcss.video.background import EmptyScene, Foreground, nonzero_part
+from mcss.video.background import Foreground, nonzero_part
 from mcss.video.boxes import Box, Boxes
 from mcss.video.detectors import Detections, PersonDetector
 from mcss.video.tracking import PersonTracker
@@ -71,8 +71,8 @@ def foreground_groups(mask: Bool[np.ndarray, "height width"]) -> list[Foreground
 class MotionDetector:
     """Detects what differs from the empty scene of a static camera; a person who never moves is part of the scene."""
 
-    def __init__(self, scene: EmptyScene) -> None:
-        self._foreground = Foreground(scene)
+    def __init__(self, foreground: Foreground) -> None:
+        self._foreground = foreground
 
     def detect(self, images: Sequence[AnySizeImage]) -> list[Detections]:
         """Detect people, or pieces of them, in each image; the score is the share of its box that a group fills."""

@@ -18,8 +18,9 @@ from jaxtyping import Float64, Int64
 
 from mcss.errors import SourceError
 from mcss.images import Image
-from mcss.video.background import EmptyScene, empty_scene
+from mcss.video.background import Foreground
 from mcss.video.boxes import Boxes, interpolated_boxes, steady_crop_boxes
+from mcss.video.contrast import contrast_of
 from mcss.video.crops import Crop, CropSettings, EncodedCrop
 from mcss.video.detectors import DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
@@ -92,11 +93,11 @@ class ViewToCrop:
         if self.search.find != "motion":
             detector, long_side = _loaded_detector(self.search.find, self.search.detector_weights), DETECTOR_SIDE
         else:
-            scene = self._given_scene()
-            if scene is None:
+            foreground = self._of_given_scene()
+            if foreground is None:
                 samples = yield from self._scene_samples()
-                scene = empty_scene(samples)
-            detector, long_side = MotionDetector(scene), MOTION_SIDE
+                foreground = Foreground.of(samples)
+            detector, long_side = MotionDetector(foreground), MOTION_SIDE
         spool = CropSpool(self.crop, self.video.width, self.video.height)
         try:
             target, boxes, lost = yield from self._tracked_target(detector, long_side, spool, note)
@@ -200,8 +201,8 @@ class ViewToCrop:
                 yield 0
         return samples
 
-    def _given_scene(self) -> EmptyScene | None:
-        """Read the empty scene from the user's file, if there is one."""
+    def _of_given_scene(self) -> Foreground | None:
+        """Return the foreground before the empty scene in the user's file, if there is one."""
         path = self.search.empty_scene
         if path is None:
             return None
@@ -214,8 +215,9 @@ class ViewToCrop:
                 f"{path}: expected the empty scene in the shape of {self.video.path.name} ({expected} when scaled "
                 f"down), got {got}; record it with the same camera and settings"
             )
-        scene: EmptyScene = np.median(np.stack(scenes), axis=0).astype(np.float32)
-        return scene
+        contrast = contrast_of([*scenes, first])
+        scene = np.median(np.stack([contrast.grey(image) for image in scenes]), axis=0).astype(np.float32)
+        return Foreground(scene, contrast)
 
 
 @lru_cache(maxsize=1)

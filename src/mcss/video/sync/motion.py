@@ -27,7 +27,7 @@ from scipy.ndimage import gaussian_filter1d
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.progress import Task
-from mcss.video.background import Foreground, empty_scene
+from mcss.video.background import Foreground
 from mcss.video.boxes import Box, Boxes, union_box
 from mcss.video.people import ForegroundGroup, foreground_groups
 from mcss.video.reading.decoding import VideoFile, images
@@ -133,7 +133,7 @@ def profile_of(
     rates = np.full(count - 1, rate) if seconds is None else 1 / np.diff(seconds)
     middles = None if seconds is None else (seconds[1:] + seconds[:-1]) / 2
     samples = np.unique(np.linspace(0, count - 1, SCENE_SAMPLES).round().astype(int))
-    foreground = Foreground(empty_scene([shots[int(i)] for i in samples]))
+    foreground = Foreground.of([shots[int(i)] for i in samples])
     packed_masks, groups = [], []
     for i in range(count):
         mask = foreground(shots[i])
