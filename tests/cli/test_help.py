@@ -176,6 +176,10 @@ def test_a_missing_file_is_reported_before_anything_heavy_is_loaded(args: list[s
     assert message in refused(*args, code=1)
 
 
+def test_a_name_that_would_steer_the_terminal_is_shown_without_doing_so() -> None:
+    assert "no capture at \N{REPLACEMENT CHARACTER}[2Jgone;" in refused("info", "\x1b[2Jgone", code=1)
+
+
 def test_a_method_is_found_with_hyphens_too() -> None:
     assert "usage: mcss train rhodin_cvpr18 " in python(RUN, "train", "rhodin-cvpr18", "--help").stdout
 

@@ -84,7 +84,7 @@ def test_two_commits_of_one_part_at_the_same_moment_leave_none_of_it(
     assert CaptureWriter.open(tmp_path / "c", info=INFO).done() == frozenset()
 
 
-@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", ".", "", "C:x", "a\\b", "a\nb", "x" * 201])
+@pytest.mark.parametrize("name", ["../../x", "/tmp/x", "..", ".", "", "C:x", "a\\b", "a\nb", "a\x9bb", "x" * 201])
 @pytest.mark.parametrize("column", ["subject", "sequence", "view"])
 def test_names_that_lead_out_of_a_folder_are_neither_written_nor_read(
     name: str, column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
@@ -38,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `mcss … | head`: nobody reads on
         sys.exit(1)
     except MENDABLE as error:
-        errors.print(f"[red]Error[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]Error[/] {escape(_harmless(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_lack_of_memory(error):
@@ -53,6 +54,11 @@ def main(args: Sequence[str] | None = None) -> None:
 
 class TerminatedError(KeyboardInterrupt):
     """The program is asked to end by SIGTERM, as systems and schedulers do; it ends as with Ctrl-C."""
+
+
+def _harmless(text: str) -> str:
+    """Replace control characters, which names and contents of files may bring in to steer the terminal."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
 def _is_lack_of_memory(error: MemoryError | RuntimeError) -> bool:

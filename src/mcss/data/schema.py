@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PureWindowsPath
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 import pyarrow as pa
@@ -105,7 +106,7 @@ def unsafe_name(name: str) -> bool:
     """Whether a name of a subject, sequence or view could lead out of a folder that is named after it."""
     if name in ("", ".", "..") or PureWindowsPath(name).drive:  # "" / "a" is at the root, and so may be "C:" / "a"
         return True
-    return len(name.encode(errors="replace")) > 200 or any(c in "/\\" or c < " " for c in name)
+    return len(name.encode(errors="replace")) > 200 or any(c in "/\\" or category(c) == "Cc" for c in name)
 
 
 Splits = Mapping[str, tuple[Selector, ...]]
