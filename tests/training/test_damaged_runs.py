@@ -1,6 +1,7 @@
 """Run folders and model files that are damaged end in an error that names the file."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mcss.data.keypoints import COLUMNS, _table
 from mcss.errors import CheckpointError, SourceError
+from mcss.files import locked
 from mcss.methods.mcss import MCSS
 from mcss.models.model_file import MODEL, read_model, save_model, write_tensors
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
@@ -83,6 +86,39 @@ def test_the_same_tensors_and_texts_give_the_same_bytes(tmp_path: Path) -> None:
         write_tensors(tmp_path / name, tensors, dict(sorted(texts.items(), key=lambda item: hash((name, item)))))
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == (tmp_path / "three").read_bytes()
     assert torch.equal(load_file(tmp_path / "one")["b"], tensors["b"])
+
+
+def test_tensors_of_every_kind_are_read_by_safetensors_as_they_were_written(tmp_path: Path) -> None:
+    numbers = torch.arange(24.0).reshape(4, 6) - 9.5
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16)
+    tensors = {str(kind): numbers.to(kind) for kind in (*kinds, torch.int8, torch.uint8, torch.bool)}
+    tensors |= {"part": numbers[1:3], "turned": numbers.T, "one": torch.tensor(3), "none": torch.empty(0, 7)}
+    write_tensors(tmp_path / "a", tensors, {"key": "ä\n"})
+    read = load_file(tmp_path / "a")
+    assert read.keys() == tensors.keys()
+    assert all(read[name].dtype == tensors[name].dtype and torch.equal(read[name], tensors[name]) for name in tensors)
+    with safe_open(tmp_path / "a", framework="pt") as file:
+        assert file.metadata() == {"key": "ä\n"}
+
+
+def test_tensors_are_written_to_the_one_locked_file_that_a_kill_may_leave_and_the_next_write_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def while_writing(_: int) -> None:
+        assert [path.name for path in tmp_path.iterdir()] == [".a.part"]
+        with pytest.raises(BlockingIOError):
+            locked(tmp_path / ".a.part")
+        seen.append(True)
+
+    seen: list[bool] = []
+    monkeypatch.setattr("os.fsync", while_writing)
+    before = os.umask(0o022)
+    try:
+        write_tensors(tmp_path / "a", {"x": torch.zeros(3)}, {})
+    finally:
+        os.umask(before)
+    assert seen == [True]
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b"[]", b"{}", b'{"digest": 1}', b"{"])

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
 from mcss.data.labels import label_views
 from mcss.evaluation.shared_predictor import SharedPredictor
-from mcss.files import replacing
+from mcss.models.model_file import write_tensors
 from mcss.models.prediction import Prediction, Predictor, predict_rows
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.skeletons import PoseFrame, camera_pose, canonical_pose, root_relative
@@ -213,13 +212,10 @@ def _checked(prediction: Prediction, count: int) -> Prediction:
 def write_predictions(path: Path, predictions: SplitPrediction, key: Mapping[str, str]) -> None:
     """Write predictions to a file, with the `key` under which `read_predictions` accepts them."""
     tensors = {
-        name: value.contiguous()
-        for name in ("pose", "embedding", "rotation")
-        if (value := getattr(predictions, name)) is not None
+        name: value for name in ("pose", "embedding", "rotation") if (value := getattr(predictions, name)) is not None
     }
     tensors |= {name: torch.from_numpy(getattr(predictions, name)) for name in ("instant", "view")}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={**key, "frame": predictions.frame})
+    write_tensors(path, tensors, {**key, "frame": predictions.frame})
 
 
 def read_predictions(path: Path, instants: Instants, key: Mapping[str, str]) -> SplitPrediction | None:
