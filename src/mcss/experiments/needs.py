@@ -43,7 +43,7 @@ class Needs:
         if cell.start is None:
             weights = network.backbone, settings.weights, network.batchnorm_affine
             problem = self._looked_at(weights, lambda: build_backbone(*weights))
-            if problem is not None and settings.weights == "imagenet":
+            if problem is not None and _CONNECT in problem:
                 option = _OPTIONS.get(network.backbone, "--weights")
                 reason, connect = problem.partition(_CONNECT)[:2]
                 problem = f"{reason}{connect}, or give {option} FILE."

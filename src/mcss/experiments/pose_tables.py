@@ -35,6 +35,8 @@ FRAME_NOTE = (
 
 PRETRAINED = "backbone first trained on 2D joints"
 
+AS_PRINTED = "loss and heads as printed"
+
 SHARES = (0.05, 0.1, 0.5)
 """Shares of the labelled subject's instants in Fig. 3."""
 
@@ -46,11 +48,24 @@ def pretrained_cell(study: Study, seed: int) -> Cell:
     return started_from(cell, first, study.cells, whole=False)
 
 
+def printed_cell(study: Study, seed: int) -> Cell:
+    """MCSS with the loss and the heads that the paper prints, and the rest of the recipe.
+
+    That is Eq. 2 on pairs with weight 1, and G and H of a single layer without BatchNorm on φ.
+    """
+    cell = study.cell(MCSS, seed=seed, variant=AS_PRINTED)
+    heads = replace(cell.settings.network, embedding_norm=False, scaled_embedding=False, head_hidden=0)
+    assert isinstance(cell.settings.method, MCSS)
+    method = replace(cell.settings.method, metric_loss="contrastive", views=2, metric_weight=1.0)
+    return replace(cell, settings=replace(cell.settings, method=method, network=heads))
+
+
 def table1_cells(study: Study) -> list[Cell]:
     """Every method with one subject's labels and all seeds, and with all subjects' labels and one seed."""
     methods = compared_methods()
     return [
         *(study.cell(method, seed=seed) for method in methods for seed in study.seeds),
+        *(printed_cell(study, seed) for seed in study.seeds if study.budget.recipe == "fast"),
         *(pretrained_cell(study, seed) for seed in study.seeds),
         *(study.cell(method, "all") for method in methods),
         *([] if study.weights50 is None else [resnet50_cell(study)]),
