@@ -62,6 +62,8 @@ def test_adapting_leaves_a_run_that_is_no_worse_on_the_held_out_instants(
     before = weights(tmp_path / "run")
     again = adapt(tiny_capture.uri, start, tmp_path / "run", replace(QUICK, labels=labels), resume=True)
     assert again.to_json() == result.to_json()
+    with pytest.raises(CheckpointError, match=r"expected the settings of the run in it, got others \(optimiser"):
+        adapt(tiny_capture.uri, start, tmp_path / "run", replace(QUICK, labels=labels, lr=0.1), resume=True)
     assert all(torch.equal(before[key], value) for key, value in weights(tmp_path / "run").items())
     assert not list((tmp_path / "run").glob("best*"))
 

@@ -27,6 +27,7 @@ from mcss.training.checkpoints import CONFIG
 from mcss.training.feature_cache import FrozenStages, cache_stages
 from mcss.training.loop import train
 from mcss.training.machine import Machine
+from mcss.training.runs import check_run
 from mcss.training.settings import TrainSettings
 from mcss.training.validation import CachedPredictor
 
@@ -119,15 +120,14 @@ def adapt(
         progress: Notified of every image and step.
 
     Raises:
-        CheckpointError: `out` holds a run and `resume` is off, or `start` is no model of the kind.
+        CheckpointError: `out` holds a run and `resume` is off, or a run with other settings, or `start` is no model of
+            the kind.
         CaptureError: The capture lacks the split.
         ValueError: The footage has one view or too few instants, or the labels do not belong to it.
     """
     settings = settings or AdaptSettings()
     if (out / CONFIG).exists() and not resume:
         raise CheckpointError(f"{out}: holds a run already. Add --resume to go on with it, or give another --out.")
-    if (finished := Adapted.of_finished(out)) is not None:
-        return finished
     opened, model = Capture.open(capture), load(start)
     instants = opened.instants(settings.split)
     ends = ends_of_sequences(instants, settings.hold_out)
@@ -140,6 +140,9 @@ def adapt(
 
     stages = len(model.network.backbone.stages)
     training = settings.training(model.network.config, str(start), capture, labels, batch, stages, labelled)
+    if (finished := Adapted.of_finished(out)) is not None:
+        check_run(out, training, opened, resume)
+        return finished
     watch = _Watch.prepared(opened, held, model.network, training, out, progress)
     train(training, out, resume, machine, progress, watch)
     return _finished(opened, kept, model, training, watch, labelled, progress)
