@@ -190,7 +190,7 @@ def besiege(
         "seconds_during": round(during[1][1], 2),
         "open_files": [files, files_after],
         "memory_mb": [round(memory), round(memory_after)],
-        "visitors_files": len(list(next(place.iterdir()).iterdir())),
+        "visitors_files": len(list(next(place.iterdir()).glob("[!.]*"))),  # besides the lock
     }
 
 

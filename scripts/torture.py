@@ -28,8 +28,8 @@ MARK = "MCSS_TORTURE"
 KINDS = ("Ctrl-C", "two writers", "full disk", "read-only folder", "few file handles", "little memory")
 """The accidents of every command."""
 
-HANG = 300.0
-"""A command that goes on for more seconds is killed."""
+HANG = 60.0
+"""A command that takes more processor time, in seconds, is killed."""
 
 
 def variables(place: Path, token: str = "") -> dict[str, str]:
@@ -52,7 +52,7 @@ def started(
     by: int = signal.SIGKILL,
     **how: Any,
 ) -> tuple[list[Outcome], float]:
-    """Run a command; returns how each of its writers ended, and after how many seconds."""
+    """Run a command; returns how each of its writers ended, and its seconds of processor time."""
     order = Order(arguments, variables(place, token), **how)
     codes, words, seconds = forks.run(order, HANG if after is None else after, by)
     return [Outcome(code, said) for code, said in zip(codes, words, strict=True)], seconds
@@ -110,7 +110,7 @@ def torment(verb: Verb, given: Path, seed: int, number: int, whole: dict[str, An
 
 
 def undisturbed(verb: Verb, given: Path, forks: Forks) -> dict[str, Any]:
-    """Run a verb as it should run; returns its seconds, its results and the bytes that it writes.
+    """Run a verb as it should run; returns its processor time, its results and the bytes that it writes.
 
     They are kept with the inputs.
     """

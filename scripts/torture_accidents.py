@@ -112,7 +112,7 @@ given; see `torture_forks.Forks.run`. Returns how each of its writers has ended,
 def left(place: Path) -> list[str]:
     """What is neither result nor cache: temporary files, half files and locks. PyTorch keeps a cache among them."""
     found = [path for path in (place / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
-    found += [path for path in place.rglob("*") if path.name.endswith(".part") or path.name == ".writing"]
+    found += [path for path in place.rglob("*") if path.name.startswith(".") or path.name.endswith(".part")]
     return sorted(str(path.relative_to(place)) for path in found)
 
 

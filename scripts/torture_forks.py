@@ -25,6 +25,22 @@ ALSO = ("onnx", "matplotlib.pyplot", "torch.onnx", "torch._dynamo", "lance_names
 """What modules of mcss import within functions; not LanceDB and ONNX Runtime, whose threads a copy would lack."""
 
 
+TICK = 0.02
+"""Seconds between two looks at a command that is to be killed."""
+
+PATIENCE = 5.0
+"""How many seconds may pass for a second of processor time; other programs may be busy, and some commands wait."""
+
+
+def processor_time(process: int) -> float:
+    """Return the seconds of processor time that a process has taken; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True)
 class Order:
     """A command, and what hinders it."""
@@ -61,11 +77,11 @@ class Forks:
 
         Args:
             order: The command.
-            after: None to let it end.
+            after: Seconds of processor time, or `PATIENCE` times as many by the clock; None to let it end.
             by: SIGINT reaches its workers as well, as it does from a terminal.
 
         Returns:
-            Its exit code, negative for a signal, and what it said, once for each writer, and how many seconds it took.
+            Its exit code, negative for a signal, and what it said, once for each writer, and its processor time.
         """
         assert self._process.stdin is not None
         with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
@@ -73,12 +89,15 @@ class Forks:
             self._process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
             self._process.stdin.flush()
             begun, processes = time.monotonic(), [self._read() for _ in order.logs]
-            if after is not None and not select.select([self._process.stdout], [], [], after)[0]:
-                for process in processes:
-                    with contextlib.suppress(ProcessLookupError):  # it has just ended
-                        (os.killpg if by == signal.SIGINT else os.kill)(process, by)
-            codes = [self._read() for _ in order.logs]
-            return codes, [Path(log).read_text(errors="replace") for log in order.logs], time.monotonic() - begun
+            while after is not None and not select.select([self._process.stdout], [], [], TICK)[0]:
+                if processor_time(processes[0]) > after or time.monotonic() - begun > PATIENCE * after:
+                    for process in processes:
+                        with contextlib.suppress(ProcessLookupError):  # it has just ended
+                            (os.killpg if by == signal.SIGINT else os.kill)(process, by)
+                    break
+            ends = [(self._read(), self._read()) for _ in order.logs]
+            said = [Path(log).read_text(errors="replace") for log in order.logs]
+            return [code for code, _ in ends], said, max(milliseconds for _, milliseconds in ends) / 1000
 
     def _read(self) -> int:
         assert self._process.stdout is not None
@@ -114,7 +133,9 @@ def serve() -> None:
                 return
         os.write(report, "".join(f"{child}\n" for child in children).encode())
         for child in children:
-            os.write(report, f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
+            _, status, used = os.wait4(child, 0)
+            milliseconds = 1000 * (used.ru_utime + used.ru_stime)
+            os.write(report, f"{os.waitstatus_to_exitcode(status)}\n{milliseconds:.0f}\n".encode())
 
 
 def _become(order: dict[str, Any], log: str) -> None:

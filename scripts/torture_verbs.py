@@ -13,7 +13,18 @@ sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("", "video")]
 
 MCSS = str(Path(sys.executable).with_name("mcss"))
 TRAIN = (
-    *("--labels", "S1", "--steps", "12", "--backbone", "resnet18", "--weights", "random", "--image-size", "32"),
+    *(
+        "--labels",
+        "S1",
+        "--steps",
+        "12",
+        "--backbone",
+        "tf_efficientnet_lite0",
+        "--weights",
+        "random",
+        "--image-size",
+        "32",
+    ),
     *("--dim", "8", "--instants", "4", "--pose-images", "4", "--checkpoint-every", "2", "--log-every", "1"),
     *("--validate-every", "6", "--validation-instants", "4", "--resume"),
 )
@@ -33,11 +44,16 @@ class Verb:
 
 
 def fingerprint(out: Path) -> str:
-    """Of a capture."""
+    """Of a capture, and whether files lie in it that do not belong to it."""
+    import lance
+
     from mcss.data.capture import Capture
 
     capture = Capture.open(out / "capture")
-    return f"{capture.fingerprint} {len(capture)}"
+    table = out / "capture" / "frames.lance"
+    of_it = {file.path for piece in lance.dataset(str(table)).get_fragments() for file in piece.data_files()}
+    others = {path.name for path in (table / "data").iterdir()} - of_it
+    return f"{capture.fingerprint} {len(capture)} {len(others)} other files"
 
 
 def contents(*names: str) -> Callable[[Path], str]:

@@ -7,7 +7,6 @@ and standard deviation of the training poses. Cropping and scaling to the networ
 import hashlib
 import json
 import shutil
-import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from mcss.evaluation.predictions import (
     predict_split,
     true_poses,
 )
-from mcss.files import replacing
+from mcss.files import replacing, temporary_folder
 from mcss.inference.export.quantisation import quantised_onnx, quantised_openvino
 from mcss.inference.export.runtimes import (
     EMBEDDING,
@@ -197,8 +196,8 @@ def export_run(
     network = _exportable(run)
     facts = _facts(run, network, settings, capture)
     _check_packages(format)
-    with tempfile.TemporaryDirectory() as folder, progress.task(f"Exporting to {format}", 3 + settings.int8) as task:
-        made = Path(folder) / f"model{ENDINGS[format]}"
+    with temporary_folder("mcss-export") as folder, progress.task(f"Exporting to {format}", 3 + settings.int8) as task:
+        made = folder / f"model{ENDINGS[format]}"
         _make(network, format, facts, settings, capture, made, task)
         parity = _parity(network, ExportedModel.open(made), settings, capture)
         task.advance()
