@@ -57,6 +57,8 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("outputs_of_files",)),
     ("Grey clothes in front of grey walls, greyscale and night cameras", "the whole person; shadows by texture",
      GREY, ("the_whole_person", "a_shadow_over", "a_grey_shirt", "a_shadow_on")),
+    ("Dim, hazy and noisy footage, green night vision", "the contrast is stretched first; the whole person", GREY,
+     ("the_crop_holds", "usual_footage", "the_range_of")),
     ("A person cut in pieces by what is behind them", "the pieces stay one person, also if the person stretches",
      TRACKS, ("pieces_that", "a_person_who_stretches")),
     ("Sound with lost packets", "every piece at its stamp", SOUND, ("lost_packets",)),
