@@ -44,9 +44,9 @@ def views_in_step(recording: Recording, max_missing: int) -> list[str]:
     alike = in_step(recording)
     lacking = round((float(long.seconds[-1]) - float(short.seconds[-1])) * slow.rate)
     lacking = long.count - short.count if alike else lacking
-    shorter, longer = (
-        f"{view.count} images" + ("" if alike else f" in {float(view.seconds[-1]):.2f} s") for view in (short, long)
-    )
+    shorter, longer = f"{short.count} images", f"{long.count}"
+    if not alike:
+        shorter, longer = f"{shorter} in {short.seconds[-1]:.2f} s", f"{longer} in {long.seconds[-1]:.2f} s"
     if lacking > max_missing:
         raise SourceError(
             f"{short.path} has {shorter}, {long.path} {longer}; expected views of one recording to differ by at most "
