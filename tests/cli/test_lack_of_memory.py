@@ -5,7 +5,11 @@ import mcss.cli
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8")],
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    ],
 )
 def test_too_little_memory_is_said_in_words(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -13,7 +17,11 @@ def test_too_little_memory_is_said_in_words(
     def fails(_: object) -> None:
         raise error
 
+    def needs_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
     monkeypatch.setattr(mcss.cli, "_run", fails)
+    monkeypatch.setattr("rich.console.Console.print", needs_memory)
     with pytest.raises(SystemExit) as stop:
         mcss.cli.main(["train"])
     assert stop.value.code == 1

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import NoReturn
 from unicodedata import category
 
 from rich.console import Console
@@ -39,17 +40,14 @@ def main(args: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `mcss … | head`: nobody reads on
         sys.exit(1)
     except MENDABLE as error:
+        if isinstance(error, ImportError) and _is_lack_of_memory(error):
+            _end_for_lack_of_memory()
         errors.print(f"[red]Error[/] {escape(_harmless(str(error)))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_lack_of_memory(error):
             raise
-        errors.print(
-            "[red]Error[/] There is too little memory. Finished work is kept: close other programs, or run the same "
-            "command again with fewer processes, smaller batches, images or files.",
-            soft_wrap=True,
-        )
-        sys.exit(1)
+        _end_for_lack_of_memory()
 
 
 class TerminatedError(KeyboardInterrupt):
@@ -61,9 +59,18 @@ def _harmless(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
 
-def _is_lack_of_memory(error: MemoryError | RuntimeError) -> bool:
+def _end_for_lack_of_memory() -> NoReturn:
+    """Say it without Rich, which would need memory for that."""
+    sys.stderr.write(
+        "Error There is too little memory. Finished work is kept: close other programs, or run the same command again "
+        "with fewer processes, smaller batches, images or files.\n"
+    )
+    sys.exit(1)
+
+
+def _is_lack_of_memory(error: MemoryError | RuntimeError | ImportError) -> bool:
     """Whether Python, or a library in its own words, has asked for more memory than there is."""
-    words = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "can't start new thread")
+    words = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "new thread", "failed to map segment")
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 
