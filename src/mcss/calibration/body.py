@@ -61,7 +61,7 @@ ANKLES = (JOINTS.index("left_ankle"), JOINTS.index("right_ankle"))
 FEET = tuple(JOINTS.index(f"{side}_{joint}") for joint in ("heel", "foot_index") for side in ("left", "right"))
 
 MEAN_STATURE = 1700.0
-"""Stature in mm of a person of whom nothing is known: the mean of grown-up women and men."""
+"""Stature in mm of a person about whom nothing is known: the mean of adult women and men."""
 
 _BONES_OF_STATURE = 0.779
 """Shank, thigh and trunk (ankle to knee to hip to shoulder) as a share of the stature.

@@ -44,7 +44,7 @@ class CalibrationSettings:
     """Focal length of all cameras: in pixels, or up to 10 in units of the longer side of the image. By default 1 times
     the longer side, which serves for most cameras."""
     height: float | None = None
-    """Stature of the person in mm, which sets the scale; by default 1700, the mean of grown-ups."""
+    """Stature of the person in mm, which sets the scale; by default 1700, an average adult."""
     instants: int = 300
     """Number of instants, evenly spread, from which the cameras are found; all instants are triangulated."""
     clocks: bool = True
@@ -185,7 +185,7 @@ def _calibrated(landmarks: ViewLandmarks, settings: CalibrationSettings, known: 
     texts = [tuple(fault.text for fault in group) for group in (faults, moving)]
     verdict = judged(measures, cameras.views, *texts)
     scale = (
-        "the mean stature of grown-ups, 1700 mm" if settings.height is None else f"a stature of {settings.height:g} mm"
+        "the average height of adults, 1700 mm" if settings.height is None else f"a height of {settings.height:g} mm"
     )
     notes: tuple[str, ...] = ()
     if known is None and guessed:

@@ -58,7 +58,7 @@ def _section(part: PartCalibration, capture: Capture) -> dict[str, Any]:
         "verdict": calibration.verdict,
         "summary": (
             f"{measures.instants:,} instants that two or more views see. Joints lie {measures.reprojection_px:.1f} px "
-            f"({measures.reprojection_mm:.0f} mm) from where they should, lengths of bones vary by "
+            f"({measures.reprojection_mm:.0f} mm) from where they should be, bone lengths vary by "
             f"{100 * measures.bones:.0f} %. The scale rests on {calibration.scale_from}."
         ),
         "above": room_svg(calibration, path, (0, 1)),

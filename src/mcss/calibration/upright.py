@@ -57,7 +57,7 @@ def upright(
         rig: The cameras.
         joints: The person, in any unit near mm.
         confidence: How sure the joints are.
-        height: Stature of the person in mm; None for the mean of grown-ups.
+        height: Stature of the person in mm; None for the mean of adults.
     """
     scale = (MEAN_STATURE if height is None else height) / stature_of(joints, confidence)
     up = standing_direction(joints, confidence)

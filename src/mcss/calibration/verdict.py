@@ -158,7 +158,7 @@ def judged(
         failed.append(f"only {m.instants} instants are seen by two or more views, expected {FEW} at least")
     text = f"joints lie {m.reprojection_mm:.0f} mm beside where the other views see them"
     check(m.reprojection_mm, GOOD_MM, WEAK_MM, text)
-    check(m.bones, GOOD_BONES, WEAK_BONES, f"lengths of bones vary by {100 * m.bones:.0f} %")
+    check(m.bones, GOOD_BONES, WEAK_BONES, f"bone lengths vary by {100 * m.bones:.0f} %")
     for view, share in zip(views, m.agreeing, strict=True):
         text = f"{100 * (1 - share):.0f} % of the joints of {view} disagree with the other views"
         check(share, GOOD_SHARE, WEAK_SHARE, text, above=False)

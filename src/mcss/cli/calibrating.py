@@ -146,7 +146,7 @@ def _show(part: PartCalibration, named: bool) -> None:
     columns = ("camera", "x, y, z (mm)", "focal (px)", "error (mm)", "joints that agree", "clock (ms)")
     show_table("Cameras", columns, rows)
     console.print(
-        f"Joints lie {measures.reprojection_px:.1f} px from where they should, lengths of bones vary by "
+        f"Joints lie {measures.reprojection_px:.1f} px from where they should be, bone lengths vary by "
         f"{100 * measures.bones:.0f} %. The scale rests on {calibration.scale_from}.",
         highlight=False,
     )

@@ -172,9 +172,13 @@ def run_report(
         poses: Images with predicted and true poses.
         retrieved: Queries with what was found for them.
     """
-    learned = "trained without 3D labels" if result.labels == "none" else f"labels {result.labels}"
+    learned = {"none": "without 3D labels", "all": "with all 3D labels"}.get(
+        result.labels, f"with the 3D labels of {result.labels}"
+    )
     posed = result.evaluation.pose is not None  # the paper's table is one of pose errors
-    return _page(f"{result.title}, {learned}", [*beside, result], made, paper if posed else (), poses, retrieved)
+    return _page(
+        f"{result.title}, trained {learned}", [*beside, result], made, paper if posed else (), poses, retrieved
+    )
 
 
 def comparison_report(
