@@ -53,6 +53,7 @@ def main() -> None:
     devices = ["--devices", str(each), "--nodes", str(given.machines)]
     accelerator = ["--accelerator", "cuda" if given.gpus else "cpu"]
     command = [sys.executable, "-m", "mcss", "train", *given.train, *devices, *accelerator]
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster that starts here would report to Ray's makers
     ray.init(address=given.address)
     bundle: dict[str, float] = {"CPU": 1, **({"GPU": given.gpus} if given.gpus else {})}
     group = placement_group([bundle] * given.machines, strategy="STRICT_SPREAD")
