@@ -17,7 +17,7 @@ from mcss.video.reading.image_sequences import RATE, is_image_sequence
 
 BESIDE_VIDEOS = frozenset(
     {".json", ".toml", ".txt", ".md", ".csv", ".yaml", ".yml", ".ini", ".log", ".xml", ".db", ".lnk", ".png", ".jpg"}
-    | {".jpeg", ".pdf", ".wav", ".thm", ".srt", ".npz", ".npy", ".c3d", ".trc", ".bvh", ".zip", ".html"}
+    | {".jpeg", ".pdf", ".wav", ".thm", ".lrv", ".srt", ".npz", ".npy", ".c3d", ".trc", ".bvh", ".zip", ".html"}
 )
 """Endings of files that may lie beside videos without being taken for views that were forgotten."""
 
