@@ -41,12 +41,12 @@ def same(one: Path, other: Path) -> bool:
     return weights[0] == weights[1]
 
 
-def killed(rank: int, place: Path, capture: str, whole: Path) -> dict[str, Any]:
+def killed(rank: int, place: Path, capture: str, whole: Path, *options: str) -> dict[str, Any]:
     """Train, have one of the processes killed, and go on."""
-    run = place / f"killed-{rank}"
-    done = in_two_processes(place, capture, str(run), str(rank))
+    run = place / f"killed-{rank}{''.join(options)}"
+    done = in_two_processes(place, capture, str(run), str(rank), *options)
     words = [line for line in done.stderr.splitlines() if line.startswith("Error")]
-    again = in_two_processes(place, capture, str(run), "none")
+    again = in_two_processes(place, capture, str(run), "none", *options)
     return {
         "code": done.returncode,
         "tracebacks": done.stderr.count("Traceback"),
@@ -54,6 +54,14 @@ def killed(rank: int, place: Path, capture: str, whole: Path) -> dict[str, Any]:
         "resumed": again.returncode == 0,
         "identical": again.returncode == 0 and same(run, whole),
     }
+
+
+def killed_gathering(place: Path, capture: str, whole: Path) -> dict[str, Any]:
+    """Kill a training whose processes compare their images with each other's, and go on."""
+    gathered = place / "gathered"
+    if (done := in_two_processes(place, capture, str(gathered), "none", "--gather")).returncode:
+        return {"code": done.returncode, "tracebacks": 0, "said": done.stderr[-1500:], "identical": False}
+    return {**killed(1, place, capture, gathered, "--gather"), "unlike_without": not same(gathered, whole)}
 
 
 def started_by(name: str, place: Path, capture: str, whole: Path) -> dict[str, Any]:
@@ -103,6 +111,7 @@ def resumed(place: Path, capture: str, whole: Path) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Path, str, Path], dict[str, Any]]] = {
+    "killed with --gather": killed_gathering,
     "resumed": resumed,
     **{f"started by {name}": partial(started_by, name) for name in ("torchrun", "slurm", "ray")},
     **{f"killed rank {rank}": partial(killed, rank) for rank in (0, 1)},

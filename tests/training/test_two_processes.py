@@ -53,3 +53,16 @@ def test_the_process_that_is_left_when_another_is_killed_says_so_and_how_to_go_o
     assert f"{tmp_path}/run: one of the 2 processes that train together has ended (" in done.stderr
     assert "The last checkpoint is kept: run the same command with --resume." in done.stderr
     assert (tmp_path / "run" / "checkpoint.safetensors").exists()
+
+
+def test_a_training_that_compares_the_images_of_both_processes_goes_on_to_the_same_weights_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    capture = made(tmp_path / "capture", ("S2", "S3")).uri
+    for run, rank, code in (("whole", "none", 0), ("killed", "1", 1), ("killed", "none", 0), ("apart", "none", 0)):
+        gather = [] if run == "apart" else ["--gather"]
+        done = in_two_processes(tmp_path, capture, str(tmp_path / run), rank, *gather)
+        assert done.returncode == code, done.stderr[-3000:]
+    whole, killed, apart = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "killed", "apart"))
+    assert killed == whole
+    assert apart != whole
