@@ -221,5 +221,8 @@ def test_keypoints_give_boxes_for_crops(tmp_path: Path) -> None:
     assert np.flatnonzero(np.isfinite(box).all(axis=1)).tolist() == [0, 2]
     room = 0.1 * (220 - 36)
     np.testing.assert_allclose(box[2], [65 + 2 - room, 36 + 2 - room, 135 + 2 + room, 220 + 2 + room])
+    view = ("Ann", "walk", "left")  # images named 0 and 2 are the second and the last of four
+    (box,) = read_boxes(tmp_path, {view: (320, 240, 4)}, {view: [-1, 0, 1, 2]}).values()
+    assert np.flatnonzero(np.isfinite(box).all(axis=1)).tolist() == [1, 3]
     with pytest.raises(SourceError, match="there are no keypoints of any view"):
         read_boxes(tmp_path, {("Bo", "walk", "right"): (320, 240, 4)})

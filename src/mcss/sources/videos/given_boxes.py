@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ COLUMNS = ("subject", "sequence", "view", "frame", "x0", "y0", "x1", "y1")
 
 
 def read_boxes(
-    path: Path, sizes: Mapping[ViewName, tuple[int, int, int]]
+    path: Path, sizes: Mapping[ViewName, tuple[int, int, int]], numbers: Mapping[ViewName, Sequence[int]] | None = None
 ) -> dict[ViewName, Float64[np.ndarray, "frames 4"]]:
     """Read the person's box in every frame of the views that the file names; NaN in frames without a row.
 
@@ -26,12 +26,13 @@ def read_boxes(
         path: CSV with the header `COLUMNS` (more columns are ignored); not every frame needs a row. Or a folder of
             2D keypoints as tools write them (``subject/sequence/view.json``), whose extent makes the boxes.
         sizes: Width, height and number of frames of each known view.
+        numbers: For views that are folders of images, the numbers in their names: keypoints are known by these.
 
     Raises:
         SourceError: The file is missing, or it or one of its lines is not as expected.
     """
     if path.is_dir():
-        return _boxes_around_keypoints(path, sizes)
+        return _boxes_around_keypoints(path, sizes, numbers or {})
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected a CSV with the columns {', '.join(COLUMNS)}")
     table = read_csv_table(path)
@@ -53,7 +54,7 @@ def read_boxes(
 
 
 def _boxes_around_keypoints(
-    folder: Path, sizes: Mapping[ViewName, tuple[int, int, int]]
+    folder: Path, sizes: Mapping[ViewName, tuple[int, int, int]], numbers: Mapping[ViewName, Sequence[int]]
 ) -> dict[ViewName, Float64[np.ndarray, "frames 4"]]:
     boxes: dict[ViewName, Float64[np.ndarray, "frames 4"]] = {}
     for view, (width, height, count) in sizes.items():
@@ -62,12 +63,16 @@ def _boxes_around_keypoints(
             continue
         keypoints = read_keypoints(path)
         found = keypoints.boxes()
-        use = (keypoints.frames >= 0) & (keypoints.frames < count) & np.isfinite(found).all(axis=1)
+        frames = keypoints.frames
+        if view in numbers:
+            index_of = {number: index for index, number in enumerate(numbers[view])}
+            frames = np.array([index_of.get(number, -1) for number in frames.tolist()], np.int64)
+        use = (frames >= 0) & (frames < count) & np.isfinite(found).all(axis=1)
         use &= (found[:, 2] > 0) & (found[:, 3] > 0) & (found[:, 0] < width) & (found[:, 1] < height)
         if not use.any():
             raise SourceError(f"{path}: no image of the video (0 to {count - 1}) has four sure keypoints within it")
         boxes[view] = np.full((count, 4), np.nan)
-        boxes[view][keypoints.frames[use]] = found[use]
+        boxes[view][frames[use]] = found[use]
     if not boxes:
         known = ", ".join("/".join(name) for name in sorted(sizes)[:12])
         raise SourceError(f"{folder}: there are no keypoints of any view; expected a file or folder for one of {known}")

@@ -28,7 +28,7 @@ from mcss.video.boxes import interpolated_boxes
 from mcss.video.detectors import DetectorName, person_detector
 from mcss.video.person_crops import PersonSearch, ViewToCrop
 from mcss.video.reading.decoding import VIDEO_SUFFIXES, VideoFile
-from mcss.video.reading.image_sequences import RATE
+from mcss.video.reading.image_sequences import RATE, numbers_of_sequence
 from mcss.video.recordings import Recording, ViewName, find_recordings, left_out_note, video_files
 from mcss.video.sync.clocks import Clocks, Timeline, read_clocks, timeline
 from mcss.video.target import ClickedPoint, clicked_points, clicks_as_settings
@@ -147,7 +147,9 @@ class Videos(Source):
         if self.boxes is None:
             return {}
         sizes = {(r.subject, r.sequence, v.name): (v.width, v.height, v.count) for r in recordings for v in r.views}
-        return read_boxes(self.boxes, sizes)
+        folders = [(r.subject, r.sequence, v.name, v.path) for r in recordings for v in r.views if v.path.is_dir()]
+        numbers = {(subject, sequence, name): numbers_of_sequence(path) for subject, sequence, name, path in folders}
+        return read_boxes(self.boxes, sizes, numbers)
 
     def _sequence(
         self,

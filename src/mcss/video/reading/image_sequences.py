@@ -35,12 +35,17 @@ def images_of_sequence(folder: Path) -> Iterator[Image]:
             raise SourceError(str(error)) from error
 
 
+def numbers_of_sequence(folder: Path) -> list[int]:
+    """Return the number in the name of each image of a folder, in order."""
+    return list(_numbered(folder).values())
+
+
 def times_of_sequence(folder: Path, rate: float) -> Float64[np.ndarray, " images"]:
     """Return the seconds of each image after the first one: a number that is missing is an image that was lost.
 
     Numbers of 13, 16 or 19 digits are the milli-, micro- or nanoseconds at which industrial cameras took their images.
     """
-    numbers = list(_numbered(folder).values())
+    numbers = numbers_of_sequence(folder)
     ticks = next((each for digits, each in _CLOCKS.items() if all(len(str(n)) == digits for n in numbers)), rate)
     return np.array([(number - numbers[0]) / ticks for number in numbers], np.float64)
 
