@@ -75,6 +75,12 @@ def test_a_table_is_read_however_its_columns_are_spelled(
     checked(tmp_path, ".csv", written(table))
 
 
+def test_of_several_clocks_the_plainest_is_taken(table: Table, tmp_path: Path) -> None:
+    header = ["timestamp", "frame", "frame_id", *table[0][1:]]
+    rows = [[str(1.7e9 + i), str(i), str(7 * i), *row[1:]] for i, row in enumerate(table[1:])]
+    checked(tmp_path, ".csv", text_of([header, *rows]))
+
+
 def thousands(cell: str) -> str:
     return f"{float(cell):,.3f}".translate(str.maketrans(",.", ".,"))
 

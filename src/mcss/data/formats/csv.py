@@ -122,7 +122,8 @@ def read_csv(path: Path) -> Trajectories:
     clocks = [clock_column(cell) if columns[k] is None else None for k, cell in enumerate(table.header)]
     if not any(clocks) and table.header[:1] == ("",):  # the index that pandas writes
         clocks[0] = ClockColumn("frame")
-    at = next((k for kind in ("time", "frame") for k, clock in enumerate(clocks) if clock and clock.kind == kind), None)
+    ranks = {k: _clock_rank(table.header[k], clock) for k, clock in enumerate(clocks) if clock is not None}
+    at = min(ranks, key=lambda k: ranks[k], default=None)
     notes = []
     if at is None and not any(cell[-2:] in (".x", ".y", ".z") for cell in table.header):
         # Tools that spell NAME_x, such as FreeMoCap, write a line per image.
@@ -164,6 +165,11 @@ def read_csv(path: Path) -> Trajectories:
     return trajectories(path, names, points, times, unit, clock="images" if counted else "video", notes=notes)
 
 
+def _clock_rank(cell: str, clock: ClockColumn) -> tuple[bool, bool]:
+    """Return how far down a clock is in the choice of one: ``time``, ``frame``, other times, and other frames."""
+    return cell.strip().lower() not in ("time", "frame"), clock.kind == "frame"
+
+
 def _with_a_line_per_sample(path: Path, table: CsvTable) -> CsvTable:
     """Turn a table with a line per point (its name, x, y, z) into one with a line per sample.
 
@@ -171,11 +177,11 @@ def _with_a_line_per_sample(path: Path, table: CsvTable) -> CsvTable:
         SourceError: A point comes twice in a sample.
     """
     axes = [[k for k, cell in enumerate(table.header) if is_axis(cell, axis)] for axis in get_args(Axis)]
-    clocks = [k for k, cell in enumerate(table.header) if clock_column(cell) is not None]
+    clocks = {k: clock for k, cell in enumerate(table.header) if (clock := clock_column(cell)) is not None}
     names = [k for k, cell in enumerate(table.header) if names_points(cell)]
     if any(len(columns) != 1 for columns in axes) or not clocks or not names:
         return table
-    at, name = clocks[0], names[-1]
+    at, name = min(clocks, key=lambda k: _clock_rank(table.header[k], clocks[k])), names[-1]
     coordinates = [columns[0] for columns in axes]
     samples: dict[str, dict[str, tuple[str, ...]]] = {}
     first_lines: dict[str, CsvRow] = {}

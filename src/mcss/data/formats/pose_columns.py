@@ -10,7 +10,7 @@ Axis = Literal["x", "y", "z"]
 _TIMES = frozenset({"time", "times", "timestamp", "timestamps", "t", "seconds", "sec", "elapsedtime"})
 _FRAMES = frozenset(
     {"frame", "frames", "framenumber", "framenum", "frameno", "frameid", "frameindex", "frameidx", "fnum"}
-    | {"image", "imagenumber", "unnamed"}
+    | {"imagenumber", "unnamed"}
 )
 _SECONDS = {"ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3, "us": 1e-6, "µs": 1e-6, "microseconds": 1e-6, "ns": 1e-9}
 _POINT_NAMES = frozenset(
