@@ -91,10 +91,14 @@ class YuvImage:
         step = 2 * factor
         left, top = x0 // step * step, y0 // step * step
         side = -(-max(x1 - left, int(crop_box[3]) - top) // step) * step
-        inside = self.part(left, top, left + side, top + side, factor)
+        inside = self.part(left, top, left + side, top + side, self.factor)
         planes = []
-        for plane, half in ((inside.y, 1), (inside.u, 2), (inside.v, 2)):
-            scale = factor * half
+        # The planes of colour are half as large, so they are halved once less.
+        finer = max(factor // 2, self.factor)
+        for plane, half, reached in ((inside.y, 1, factor), (inside.u, 2, finer), (inside.v, 2, finer)):
+            for _ in range((reached // self.factor).bit_length() - 1):
+                plane = _halved(plane)
+            scale = reached * half
             before = (top - inside.top) // scale, (left - inside.left) // scale
             planes.append(_scaled(_windowed(plane, *before, side // scale), size, smooth=scale > self.factor))
         return _rgb(planes, self.colours), (left, top, left + side, top + side)
