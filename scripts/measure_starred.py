@@ -118,14 +118,24 @@ def table(rows: list[dict[str, Any]], made: Provenance) -> str:
             f"| {method.title}* | {own[0]['steps']:,} | {spread([row['n_mpjpe'] for row in own])} | "
             f"{spread([row['pa_mpjpe'] for row in own])} | {np.mean(hits):.2f} ± {np.std(hits, ddof=1):.2f} |"
         )
+    longest = [method.title for method in METHODS if _steps(rows, method) == STEPS[-1]]
+    more = (
+        f" Best at the most steps that were tried, and so perhaps not at its end: {', '.join(longest)}."
+        if longest
+        else ""
+    )
     lines += [
         "",
         f"The N-MPJPE of MCSS* is {means[1] / means[0]:.3f} of the baseline's. Split test of the built-in synthetic "
         f"capture (`{made.capture[:12]}`), not Human3.6M; labels of {LABELS}; mean ± standard deviation over "
         f"{len(SEEDS)} seeds, steps chosen among {', '.join(f'{steps:,}' for steps in STEPS)} on the split "
-        f"validation. Written by `{made.command}` on {made.date} ({made.machine}).",
+        f"validation.{more} Written by `{made.command}` on {made.date} ({made.machine}).",
     ]
     return "\n".join(lines)
+
+
+def _steps(rows: list[dict[str, Any]], method: type[Method]) -> int:
+    return next(int(row["steps"]) for row in rows if row["system"] == method.name)
 
 
 if __name__ == "__main__":
