@@ -166,8 +166,8 @@ def main() -> None:
                 named = happened.setdefault(verb.name, {})
                 if set(KINDS) <= set(named):
                     continue
-                start = partial(started, forks)
-                for kind, told in accidents(verb, inputs, undisturbed(verb, inputs, forks), start, set(named)):
+                whole = undisturbed(verb, inputs, forks)
+                for kind, told in accidents(verb, inputs, whole, partial(started, forks), set(named)):
                     named[kind] = told
                     print(verb.name, kind, told, flush=True)
                     if is_over():

@@ -7,7 +7,6 @@ analysed by `mcss.web.worker`, one after the other in order of arrival.
 import asyncio
 import secrets
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ import numpy as np
 
 from mcss import __version__
 from mcss.errors import QueryError
+from mcss.files import temporary_folder
 from mcss.inference.locate import BoundingBox
 from mcss.search.compare import CompareSettings, compare
 from mcss.search.index_table import Filter, ViewSequence
@@ -76,8 +76,8 @@ class PageHandlers:
     @asynccontextmanager
     async def open(self, _: Any) -> AsyncIterator[None]:
         """Keep a temporary folder and a worker process as long as the server runs."""
-        with tempfile.TemporaryDirectory(prefix="mcss-serve-", ignore_cleanup_errors=True) as folder:
-            self.folder, self.turn = Path(folder), asyncio.Lock()
+        with temporary_folder("mcss-serve") as folder:
+            self.folder, self.turn = folder, asyncio.Lock()
             self.worker = await asyncio.to_thread(Worker, self.worker_settings, self.folder, self.limits)
             try:
                 await asyncio.to_thread(self.worker.wait_until_ready)
