@@ -34,7 +34,9 @@ def push(
     name = name.removeprefix(HUB)
     if dry_run is not None:
         written = hub_folder(run, dry_run, name, settings)
-        console.print(f"Dry run, nothing was uploaded. To {name} would go: {', '.join(map(str, written))}", soft_wrap=True)
+        console.print(
+            f"Dry run, nothing was uploaded. To {name} would go: {', '.join(map(str, written))}", soft_wrap=True
+        )
         finish({"name": name, "files": [str(path) for path in written]}, json)
         return
     with TemporaryDirectory() as folder:
