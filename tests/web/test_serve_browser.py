@@ -19,6 +19,12 @@ pytestmark = pytest.mark.slow
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 
+SETTLED = """async () => {
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  await Promise.allSettled(document.getAnimations().map(one => one.finished));
+}"""
+"""Waits until colours no longer fade into each other."""
+
 ODD = "<img src=x onerror=alert(1)> ‮ü %2f..;'\"&.mp4"
 
 
@@ -316,19 +322,42 @@ def test_arrow_keys_change_between_tabs(page: Any) -> None:
     assert page.locator("#analyse").is_visible()
 
 
-def test_axe_finds_no_violations(page: Any, image: Path) -> None:
+def test_axe_finds_no_violations(page: Any, image: Path, tmp_path: Path) -> None:
     if not AXE.exists():
         pytest.skip("no axe-core here: `npm install --no-save axe-core` in the root of the repository")
     script = AXE.read_text(encoding="utf-8")
 
     def violations() -> list[str]:
-        page.evaluate(script)
-        found = page.evaluate("async () => (await axe.run()).violations")
-        return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
+        lines = []
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(f"matchMedia('(prefers-color-scheme: {scheme})').matches")
+            page.evaluate(SETTLED)
+            page.evaluate(script)
+            found = page.evaluate("async () => (await axe.run()).violations")
+            lines += [f"{scheme}, {one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
+        return lines
 
-    assert violations() == []
+    assert violations() == [], "the start"
     page.set_input_files("#file", image)
     page.locator("#grid .hit").first.wait_for()
-    assert violations() == []
+    assert violations() == [], "an image"
+    page.locator("#grid .hit > button").first.click()
+    page.locator("#trail li").nth(1).wait_for()
+    page.locator("#grid:not(.stale)").wait_for()
+    assert violations() == [], "an image of the gallery"
+    video = write_video(tmp_path / "a.mp4", Room(width=160, height=120, count=40).images(), codec="h264")
+    page.set_input_files("#file", video)
+    page.locator("#grid .hit").first.wait_for()
+    page.locator("#by-movement").click()
+    page.locator("#grid.movements .film").first.wait_for()
+    page.locator("#until").fill("0.2")
+    page.locator("#until").blur()
+    page.locator("#alert:visible").wait_for()
+    assert violations() == [], "a movement, and a message"
     page.locator("#tab-compare").click()
-    assert violations() == []
+    assert violations() == [], "two videos to choose"
+    for which in "ab":
+        page.set_input_files(f"#file-{which}", video)
+    page.locator("#worst .bar-row").first.wait_for()
+    assert violations() == [], "two videos compared"
