@@ -73,6 +73,7 @@ def settings_of(choice: Choice, capture: Capture, steps: int, seed: int) -> Trai
         network=replace(base.network, image_size=64, **choice.network),
         optimiser=replace(base.optimiser, steps=steps),
         validate_every=steps,
+        keep="last",
         seed=seed,
     )
 
