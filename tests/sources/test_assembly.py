@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -43,6 +44,8 @@ class DrawnPart:
                 raise SourceError(f"{self.sequence}.mp4: expected a video, came a song; copy it again")
             case "bug":
                 raise ZeroDivisionError("float division by zero")
+            case "full":
+                raise OSError(errno.ENOSPC, f"{self.sequence}.jpg could not be written (No space left on device)")
             case "crash":
                 os._exit(11)
 
@@ -226,6 +229,14 @@ def test_a_full_disk_ends_the_import_and_says_so(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("mcss.data.storage.write_fragments", full)
     with pytest.raises(CaptureError, match=r"\(No space left on device\)\. What was written before stays: make room"):
         assemble(parts(), tmp_path / "capture", INFO, processes=1)
+
+
+def test_a_disk_that_fills_up_beside_the_capture_ends_the_import_too(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"Walking\.jpg could not be written \(No space left on device\)"):
+        assemble(parts(S1_Walking="full"), tmp_path / "capture", INFO, processes=1)
+    mended = assemble(parts(), tmp_path / "capture", INFO, processes=1)
+    assert mended.kept == ("S1/Sitting",)
+    assert len(mended.capture) == 72
 
 
 def test_no_parts_or_no_processes_are_refused(tmp_path: Path) -> None:

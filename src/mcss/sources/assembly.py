@@ -18,6 +18,7 @@ from mcss.data.schema import CaptureInfo, Frame, frames_table
 from mcss.data.storage import write_pieces
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError, MCSSError, SourceError
+from mcss.files import FULL
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.scenes import Background
 from mcss.workers import Lost, Report, StoppedError, Workers, checked_worker_count, results
@@ -227,6 +228,8 @@ def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_siz
             except (KeyboardInterrupt, SystemExit, GeneratorExit):
                 raise
             except BaseException as error:  # libraries written in Rust raise errors that are no Exception
+                if isinstance(error, OSError) and error.errno in FULL:  # as the next sequences would
+                    raise
                 problem = f"{_name(sequence)}: unexpected {type(error).__name__}: {error}"
             if problem is not None:
                 return _Outcome(problem=problem, reported_steps=reported_steps)
