@@ -28,6 +28,19 @@ def test_too_little_memory_is_said_in_words(
     assert "There is too little memory. Finished work is kept" in capsys.readouterr().err
 
 
+def test_too_few_file_handles_are_said_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise OSError(24, "Too many open files", "images.lance")
+
+    monkeypatch.setattr(mcss.cli, "_run", fails)
+    with pytest.raises(SystemExit):
+        mcss.cli.main(["train"])
+    said = capsys.readouterr().err
+    assert "Too many open files: 'images.lance'. Allow more (`ulimit -n 4096`) or use fewer processes" in said
+
+
 def test_other_errors_of_the_program_itself_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: object) -> None:
         raise RuntimeError("a fault of mcss")

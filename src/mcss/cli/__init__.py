@@ -1,5 +1,6 @@
 """The command line: ``mcss VERB …``. Only this package prints, and only it ends the program."""
 
+import errno
 import os
 import signal
 import sys
@@ -42,7 +43,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except MENDABLE as error:
         if isinstance(error, ImportError) and _is_lack_of_memory(error):
             _end_for_lack_of_memory()
-        errors.print(f"[red]Error[/] {escape(_harmless(str(error)))}", highlight=False, soft_wrap=True)
+        errors.print(f"[red]Error[/] {escape(_harmless(_words_of(error)))}", highlight=False, soft_wrap=True)
         sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
     except (MemoryError, RuntimeError) as error:
         if not _is_lack_of_memory(error):
@@ -52,6 +53,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
 class TerminatedError(KeyboardInterrupt):
     """The program is asked to end by SIGTERM, as systems and schedulers do; it ends as with Ctrl-C."""
+
+
+def _words_of(error: Exception) -> str:
+    """Return the message of an error, with the way out where the system's own words have none."""
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error}. Allow more (`ulimit -n 4096`) or use fewer processes, then run the same command again"
+    return str(error)
 
 
 def _harmless(text: str) -> str:
