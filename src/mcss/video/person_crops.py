@@ -40,10 +40,10 @@ DETECTOR_SIDE = 640
 MIN_DETECTION_RATE = 10.0
 """People are detected in at least this many images per second; boxes in between are interpolated."""
 
-SCENE_SAMPLES = 48
+SCENE_SAMPLES = 32
 """Number of images, spread over a recording, from which its empty scene is composed."""
 
-MIN_KEYFRAMES = 24
+MIN_KEYFRAMES = 12
 """With fewer keyframes than this, the samples are other images, and the video is decoded a second time for them."""
 
 MIN_SHARE_SEEN = 0.05
