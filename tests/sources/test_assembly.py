@@ -44,6 +44,8 @@ class DrawnPart:
                 raise SourceError(f"{self.sequence}.mp4: expected a video, came a song; copy it again")
             case "bug":
                 raise ZeroDivisionError("float division by zero")
+            case "memory":
+                raise MemoryError
             case "full":
                 raise OSError(errno.ENOSPC, f"{self.sequence}.jpg could not be written (No space left on device)")
             case "crash":
@@ -96,13 +98,15 @@ def test_a_part_that_fails_leaves_nothing_behind_and_the_others_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "PIECE_BYTES", 1)  # writes every row at once
-    done = assemble(parts(S1_Sitting="file", S2_Walking="bug"), tmp_path / "capture", INFO, processes=1)
+    faults = {"S1_Sitting": "file", "S2_Walking": "bug", "S2_Waving": "memory"}
+    done = assemble(parts(**faults), tmp_path / "capture", INFO, processes=1)
     assert done.problems == (
         "Sitting.mp4: expected a video, came a song; copy it again",
         "S2/Walking: unexpected ZeroDivisionError: float division by zero",
+        "S2/Waving: too little memory; run the same command again with fewer processes",
     )
-    assert len(done.capture) == data_files(tmp_path / "capture") == 4 * 12
-    assert [(c.sequences, c.expected_sequences, c.images) for c in done.counts] == [(2, 3, 24), (2, 3, 24)]
+    assert len(done.capture) == data_files(tmp_path / "capture") == 3 * 12
+    assert [(c.sequences, c.expected_sequences, c.images) for c in done.counts] == [(2, 3, 24), (1, 3, 12)]
 
 
 class StopAfter:

@@ -231,6 +231,8 @@ def _write_rows(sequence: SourceSequence, report: Report, *, uri: str, image_siz
                 if isinstance(error, OSError) and error.errno in FULL:  # as the next sequences would
                     raise
                 problem = f"{_name(sequence)}: unexpected {type(error).__name__}: {error}"
+                if isinstance(error, MemoryError):
+                    problem = f"{_name(sequence)}: too little memory; run the same command again with fewer processes"
             if problem is not None:
                 return _Outcome(problem=problem, reported_steps=reported_steps)
             if table is None:
