@@ -34,6 +34,8 @@ class Outcome:
     def is_clean(self) -> bool:
         """Whether it finished, or ended with an error in words, or in words after Ctrl-C."""
         said = "Stopped." if self.code == 130 else "Error"
+        if self.code == -signal.SIGINT:  # it came after the last words
+            return "Traceback" not in self.words
         return self.code == 0 or (self.code in (1, 2, 130) and "Traceback" not in self.words and said in self.words)
 
     def told(self, *folders: Path) -> dict[str, Any]:

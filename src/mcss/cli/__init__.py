@@ -79,7 +79,9 @@ def _end_for_lack_of_memory() -> NoReturn:
 def _is_lack_of_memory(error: MemoryError | RuntimeError | ImportError) -> bool:
     """Whether Python, or a library in its own words, has asked for more memory than there is."""
     words = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "new thread", "failed to map segment")
-    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+    of_onednn = ("could not create a primitive", "could not execute a primitive")
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(word in said for word in (*words, *of_onednn))
 
 
 def _stop_on_termination() -> None:
