@@ -79,7 +79,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(struct.pack("<Q", len(encoded)) + encoded)
         for name in names:
-            file.write(kept[name].reshape(-1).view(torch.uint8).numpy())
+            file.write(kept[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 @dataclass(frozen=True, eq=False)
