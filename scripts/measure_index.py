@@ -240,19 +240,22 @@ def table(told: dict[str, Any]) -> str:
     """Format what was measured as a table."""
     add, structure, update, disk, memory = (told[name] for name in ("add", "structure", "update", "disk", "memory"))
     size = sum(structure["bytes"].values()) / 1e9
-    minutes = "{:.0f} min".format
+
+    def lasting(seconds: float) -> str:
+        return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
+
     lines = [
         f"| {told['rows']:,} rows | processor time | peak memory |",
         "|---|---|---|",
-        f"| adding them, {add['at_a_time']:,} at a time | {minutes((add['cpu_s'] - add['structure_cpu_s']) / 60)} | "
+        f"| adding them, {add['at_a_time']:,} at a time | {lasting(add['cpu_s'] - add['structure_cpu_s'])} | "
         f"{add['peak_gb']:.1f} GB |",
         f"| the search structure, brought up to date after each million; {structure['partitions']:,} partitions | "
-        f"{minutes(add['structure_cpu_s'] / 60)} | |",
+        f"{lasting(add['structure_cpu_s'])} | |",
         f"| adding {update['rows']:,} more, and the structure for them | {update['cpu_s']:.0f} s, of which "
         f"{update['structure_cpu_s']:.0f} s for the structure | {update['peak_gb']:.1f} GB |",
         f"| a search on disk (LanceDB), {disk['probes']} partitions, recall@{told['top']} {disk['recall']:.3f} | "
         f"{disk['cpu_ms']:.1f} ms | {disk['peak_gb']:.1f} GB |",
-        f"| reading it into memory (FAISS) | {minutes(memory['load_cpu_s'] / 60)} | {memory['peak_gb']:.1f} GB |",
+        f"| reading it into memory (FAISS) | {lasting(memory['load_cpu_s'])} | {memory['peak_gb']:.1f} GB |",
         f"| a search in memory (FAISS), {memory['probes']} partitions, recall@{told['top']} {memory['recall']:.3f} | "
         f"{memory['cpu_ms']:.1f} ms | |",
         "",
