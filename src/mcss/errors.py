@@ -1,6 +1,8 @@
 """Errors that a user can fix. Every message names the place, what was expected, what was found, and the way out."""
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterator
 
 
@@ -56,8 +58,8 @@ class WeightsError(MCSSError):
 def damage_as(kind: type[MCSSError], message: Callable[[str], str]) -> Iterator[None]:
     """Turn whatever error the bytes of a damaged file lead to into the file's own.
 
-    Errors of mcss, missing packages and requests to stop the program stay what they are. Libraries written in Rust
-    raise errors that are no `Exception`.
+    Errors of mcss, missing packages and requests to stop the program stay what they are. Too many open files are no
+    damage: they stay an `OSError`. Libraries written in Rust raise errors that are no `Exception`.
 
     Args:
         kind: The file's own error.
@@ -68,6 +70,9 @@ def damage_as(kind: type[MCSSError], message: Callable[[str], str]) -> Iterator[
     except (MCSSError, ImportError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.EMFILE, errno.ENFILE) or f"(os error {errno.EMFILE})" in str(error):
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from error
         raise kind(message(reason(error))) from error
 
 
@@ -78,5 +83,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = " ".join(str(error).split())
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # in the middle of what libraries written in Rust say
+        if f"(os error {number})" in text:
+            return os.strerror(number)
     shown = text if len(text) <= 300 else text[:299] + "…"
     return f"{type(error).__name__}: {shown}" if shown else type(error).__name__

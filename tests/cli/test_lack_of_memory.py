@@ -29,6 +29,21 @@ def test_too_little_memory_is_said_in_words(
     assert "There is too little memory. Finished work is kept" in capsys.readouterr().err
 
 
+def test_a_package_that_memory_is_too_short_for_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        try:
+            raise ImportError("_lancedb.abi3.so: failed to map segment from shared object")
+        except ImportError as error:
+            raise ImportError("searching needs LanceDB: install it with `pip install 'mcss[search]'`") from error
+
+    monkeypatch.setattr(mcss.cli, "_run", fails)
+    with pytest.raises(SystemExit):
+        mcss.cli.main(["train"])
+    assert "There is too little memory." in capsys.readouterr().err
+
+
 def test_too_few_file_handles_are_said_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

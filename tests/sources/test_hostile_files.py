@@ -173,6 +173,21 @@ def test_requests_to_stop_and_missing_packages_stay_what_they_are() -> None:
             raise error
 
 
+def test_what_the_system_lacks_is_no_damage_of_a_file() -> None:
+    buried = RuntimeError("LanceError(IO): Too many open files (os error 24)")
+    for error in (OSError(24, "Too many open files"), buried):
+        with (
+            pytest.raises(OSError, match=r"^\[Errno 24\] Too many open files$"),
+            damage_as(SourceError, lambda why: f"damage ({why})"),
+        ):
+            raise error
+    with (
+        pytest.raises(SourceError, match=r"^written \(No space left on device\)$"),
+        damage_as(SourceError, lambda why: f"written ({why})"),
+    ):
+        raise RuntimeError("lance error: LanceError(IO): No space left on device (os error 28), /src/a.rs:1")
+
+
 def test_one_damaged_recording_does_not_end_the_import_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,7 +80,7 @@ def _is_lack_of_memory(error: MemoryError | RuntimeError | ImportError) -> bool:
     """Whether Python, or a library in its own words, has asked for more memory than there is."""
     words = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "new thread", "failed to map segment")
     of_onednn = ("could not create a primitive", "could not execute a primitive")
-    said = str(error).lower()
+    said = f"{error} {error.__cause__}".lower()  # what could not be imported may be called missing
     return isinstance(error, MemoryError) or any(word in said for word in (*words, *of_onednn))
 
 
