@@ -157,7 +157,7 @@ def accidents(
             return hindered(place)
 
     happen: dict[str, Callable[[], dict[str, Any]]] = {
-        "Ctrl-C": lambda: usual(after=whole["seconds"] / 2, by=signal.SIGINT, processors=None),
+        "Ctrl-C": lambda: usual(after=whole["seconds"] / 4, by=signal.SIGINT, processors=None),
         "two writers": lambda: usual(writers=2),
         "full disk": full_disk,
         "read-only folder": read_only,
