@@ -104,7 +104,7 @@ def test_the_shipped_weights_are_exported_by_name(tmp_path: Path) -> None:
     images = generated_images(2, load("shipped").image_size)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
     expected = load("shipped").predict(images)
-    np.testing.assert_allclose(session.run(["pose"], {"image": images})[0], expected.pose, atol=0.1)
+    np.testing.assert_allclose(session.run(["pose"], {"image": images})[0], expected.pose, atol=0.5)
 
 
 def test_the_command_prints_and_writes_how_it_was_checked(onnx_file: Path) -> None:
@@ -226,7 +226,7 @@ def test_eight_bits_without_images_are_refused(run: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "parity", "message"),
     [
-        (ExportSettings(), Parity(9, "p", 0.2, 0.0, None, None), "a joint by 0.2 mm"),
+        (ExportSettings(), Parity(9, "p", 0.6, 0.0, None, None), "a joint by 0.6 mm"),
         (ExportSettings(), Parity(9, "p", float("nan"), 0.0, None, None), "a joint by nan mm"),
         (ExportSettings(), Parity(9, "p", 0.0, 0.1, None, None), "the embedding by 0.1"),
         (ExportSettings(int8=True), Parity(9, "p", 20.0, 0.1, 100.0, 101.5), "N-MPJPE grows by 1.50 %"),

@@ -54,7 +54,7 @@ from mcss.models.prediction import NetworkPredictor
 from mcss.models.run_names import located
 from mcss.progress import NO_PROGRESS, Progress, Task
 
-TOLERANCE_MM = 0.1
+TOLERANCE_MM = 0.5
 """Distance in mm by which a joint may differ in a float export; more means that the computation is wrong."""
 
 TOLERANCE_EMBEDDING = 1e-3
