@@ -198,7 +198,7 @@ def test_arrays_and_boxes_that_are_invalid(run: Path, tmp_path: Path) -> None:
 
 def test_the_card_says_how_the_shipped_weights_do_on_real_footage() -> None:
     said = models.on_real_footage()
-    assert re.search(r"one view \d+ mm, four views fused \d+ mm .* a pose that ignores the image \d+\)", said)
+    assert re.search(r"\d+ mm from one view and \d+ mm from four views fused .* a pose that ignores the image: \d+\)", said)
 
 
 def test_the_examples_of_the_docs_run(
