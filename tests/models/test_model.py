@@ -198,7 +198,8 @@ def test_arrays_and_boxes_that_are_invalid(run: Path, tmp_path: Path) -> None:
 
 def test_the_card_says_how_the_shipped_weights_do_on_real_footage() -> None:
     said = models.on_real_footage()
-    assert re.search(r"\d+ mm from one view and \d+ mm from four views fused .* a pose that ignores the image: \d+\)", said)
+    figures = r"\d+ mm from one view and \d+ mm from four views fused .* a pose that ignores the image: \d+\)"
+    assert re.search(figures, said)
 
 
 def test_the_examples_of_the_docs_run(
