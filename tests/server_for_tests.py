@@ -52,7 +52,8 @@ class Served:
         return found
 
     def files(self) -> list[str]:
-        return sorted(path.name for path in self.folder.iterdir())
+        """Return what lies in the server's folder besides the lock that says whose it is."""
+        return sorted(path.name for path in self.folder.iterdir() if path.name != ".lock")
 
     def worker(self) -> int:
         """Return the id of the process that opens files."""

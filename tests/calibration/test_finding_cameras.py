@@ -88,7 +88,7 @@ def test_the_stature_sets_the_scale(tiny_capture: Capture) -> None:
     large = calibrate(walks(tiny_capture), replace(KNOWN, height=1700.0))
     steps = [np.linalg.norm(np.diff(found.cameras.positions, axis=0), axis=1) for found in (small, large)]
     assert np.allclose(2 * steps[0], steps[1], rtol=1e-6)
-    assert small.scale_from == "a stature of 850 mm"
+    assert small.scale_from == "a height of 850 mm"
 
 
 def test_the_person_is_triangulated_where_the_poses_are(tiny_capture: Capture) -> None:

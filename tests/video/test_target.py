@@ -24,7 +24,7 @@ def left(t: float) -> float:
     return float(0.22 + 0.1 * np.sin(7 * t))
 
 
-OTHER = Walker(left, 0.55, (60, 140, 60))
+OTHER = Walker(left, 0.48, (60, 140, 60))
 ROOMS = [Crowd(seed=k, width=160, height=120, count=30, place=right, walkers=(OTHER,)) for k in range(2)]
 
 
