@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mcss.errors import CheckpointError, damage_as
@@ -31,12 +31,6 @@ _OWN = frozenset({"format", "network", "joints", "frame", "kind", "architecture"
 """Keys of the header that are not part of `ModelFile.about`."""
 _PLACEMENT, _REFERENCE = "placement.", "reference."
 _REFERENCE_TENSORS = ("embedding", "pose", "weights")
-
-_TYPES = {
-    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
-"""What safetensors calls them."""
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -63,23 +57,23 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write tensors and the texts of a header as one safetensors file, completely or not at all.
 
-    The library would write to a file of another name, which a kill leaves behind and which nobody but its owner may
-    read, and the texts in another order every time.
+    The library only makes the bytes. It would write them to a file of another name, which a kill leaves behind and
+    which nobody but its owner may read.
     """
-    kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
-    names = sorted(kept, key=lambda name: (-kept[name].element_size(), name))  # keeps the numbers aligned
-    end = 0
-    for name in names:
-        value, begin = kept[name], end
-        end += value.nbytes
-        header[name] = {"dtype": _TYPES[value.dtype], "shape": list(value.shape), "data_offsets": [begin, end]}
-    encoded = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    encoded = encoded.ljust(len(encoded) + -len(encoded) % 8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for name in names:
-            file.write(kept[name].reshape(-1).view(torch.uint8).numpy().data)
+    # Copies, since safetensors refuses tensors that share memory.
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    data = _with_sorted_texts(save(plain, dict(metadata)))
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _with_sorted_texts(data: bytes) -> bytes:
+    """Put the texts of a header in the order of their names: safetensors has them in another order every time."""
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    ordered = {"__metadata__": dict(sorted(header.pop("__metadata__", {}).items())), **header}
+    encoded = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
+    return data[:8] + encoded.ljust(size) + data[8 + size :]
 
 
 @dataclass(frozen=True, eq=False)
