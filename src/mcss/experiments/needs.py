@@ -7,15 +7,13 @@ from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants
 from mcss.experiments.runs import Cell
 from mcss.methods.recipe import OptimiserSettings
-from mcss.models.backbones import build_backbone
+from mcss.models.backbones import CONNECT, build_backbone
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.data import TrainingData
 from mcss.training.settings import TrainSettings, stages
 
 _OPTIONS = {"resnet34": "--weights34", "resnet50": "--weights50"}
 """The option that names the weights of a backbone which some rows alone have."""
-
-_CONNECT = "Connect to the Internet"
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,9 @@ class Needs:
         if cell.start is None:
             weights = network.backbone, settings.weights, network.batchnorm_affine
             problem = self._looked_at(weights, lambda: build_backbone(*weights))
-            if problem is not None and _CONNECT in problem:
+            if problem is not None and CONNECT in problem:
                 option = _OPTIONS.get(network.backbone, "--weights")
-                reason, connect = problem.partition(_CONNECT)[:2]
+                reason, connect = problem.partition(CONNECT)[:2]
                 problem = f"{reason}{connect}, or give {option} FILE."
         else:  # the weights come with the other cell, which need not be there yet
             settings, problem = replace(settings, init=None, weights="random"), None

@@ -173,6 +173,10 @@ def _backbone_of_run(run: Path) -> dict[str, Tensor]:
     return {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
 
 
+CONNECT = "Connect to the Internet"
+"""Where the ways out begin in the message about weights that could not be downloaded."""
+
+
 def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
     try:
         return architecture.create(name, True)
@@ -188,7 +192,7 @@ def _from_hub(architecture: _Architecture, name: BackboneName) -> nn.Module:
         raise WeightsError(
             f"--weights imagenet: the pretrained weights of {name} could not be downloaded "
             f"({type(error).__name__}: {reason[0] if reason else 'no reason given'}). "
-            f"Connect to the Internet, or use {'; or '.join(ways)}."
+            f"{CONNECT}, or use {'; or '.join(ways)}."
         ) from error
 
 

@@ -230,7 +230,7 @@ def _analyse_next(pipe: Connection, model: Model, finders: Finders, limits: Limi
 
     Raises:
         EOFError: The server has ended.
-        ConnectionError: Likewise.
+        ConnectionError: The server has ended while it was sent something.
     """
     job = json.loads(pipe.recv_bytes())
     if "cancel" in job:  # of work that had ended already
