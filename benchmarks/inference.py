@@ -137,6 +137,7 @@ def main() -> None:
         for format, name in (("onnx", "ONNX Runtime"), ("openvino", "OpenVINO")):
             for int8 in (False, True):
                 file = Path(folder) / f"{format}{int8}{ENDINGS[format]}"
+                # The table says what is lost, so that also files are timed that an export would refuse.
                 settings = ExportSettings(int8=int8, split=options.split, instants=options.instants, max_loss=5)
                 result = export_run(options.run, format, file, settings, capture, RichProgress())
                 system = f"{name} {'int8' if int8 else 'float32'}"

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
 
-from mcss.video.contrast import USUAL_CONTRAST, Contrast, contrast_of
+from mcss.video.contrast import COARSE, USUAL_CONTRAST, Contrast, contrast_of
 
 EmptyScene = Float32[np.ndarray, "height width 3"]
 
@@ -25,9 +25,6 @@ HUELESS = 14
 
 NO_COLOURS = 0.97
 """If a larger share of the scene is grey, the camera records no colours."""
-
-COARSE = 5
-"""Every this many pixels across and down, exposures are compared before the scene is known."""
 
 TEXTURE_WINDOW, TEXTURE, TEXTURE_KEPT = 9, 4.0, 0.7
 """Side of the windows in pixels in which texture is compared, the spread of brightness (of 255) that makes one, and how

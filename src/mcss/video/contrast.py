@@ -26,7 +26,7 @@ OFF_COLOUR, SHARE_OFF = 14.0, 0.01
 the share of such pixels up to which a camera sees no colours."""
 
 COARSE = 5
-"""Every this many pixels across and down are examined."""
+"""Every this many pixels across and down are examined, also for exposure before the scene is known."""
 
 
 @dataclass(frozen=True)
