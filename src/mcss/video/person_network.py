@@ -37,7 +37,7 @@ class RawDetections(NamedTuple):
     hips: Float[Tensor, "batch anchors 2"]
     """The middle of the hips, in pixels of the network's image from the anchor."""
     reach: Float[Tensor, "batch anchors 2"]
-    """A point on the circle around the hips that contains the whole body, likewise."""
+    """A point on the circle around the hips that contains the whole body, in the same units."""
 
 
 class _Residual(nn.Module):
