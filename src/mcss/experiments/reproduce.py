@@ -108,7 +108,7 @@ class ReproducePlan:
     """Optimiser steps of every run, instead of the budget's."""
     seeds: int = 3
     """Runs of each row with one subject's labels in Table 1, Table 2, Fig. 3 and Fig. 5; other rows have one."""
-    trials: int = 9
+    trials: int = 5
     """Settings tried for every method on the validation subject; 0 to keep the recipe's settings."""
     labels: str | None = None
     """The one labelled subject; by default the first of the training split."""

@@ -1,10 +1,10 @@
 """The choice of each method's settings on the validation subject.
 
-Every method gets the same number of trials: three learning rates with three values of the one setting that it is most
-sensitive to (its `sweep`), those of the recipe in the middle. When a run stops is chosen for each run by itself: the
-recipe fast keeps the weights of the best point of the learning curve. A trial is a cell like any other, so the winner
-is not trained again. One run of each cannot tell a small gain from the luck of a seed, so the recipe's own settings
-give way only to clearly better ones.
+Every method gets the same number of trials, a cross around the recipe's own settings: three learning rates, and three
+values of the one setting that it is most sensitive to (its `sweep`). When a run stops is chosen for each run by itself:
+the recipe fast keeps the weights of the best point of the learning curve. A trial is a cell like any other, so the
+winner is not trained again. One run of each cannot tell a small gain from the luck of a seed, so the recipe's own
+settings give way only to clearly better ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,8 @@ def sweep_of(method: Method) -> Sweep:
 
 def trials_of(method: Method) -> tuple[Trial, ...]:
     """All trials of a method, the recipe's own settings first."""
-    return tuple(Trial(rate, value) for value in sweep_of(method).values for rate in RATES)
+    own, *others = sweep_of(method).values
+    return (*(Trial(rate, own) for rate in RATES), *(Trial(RATES[0], value) for value in others))
 
 
 def best_trial(tried: Sequence[tuple[Trial, float]]) -> Trial:
@@ -75,7 +76,7 @@ def untried(study: Study, cells: Sequence[Cell]) -> list[Cell]:
 
 
 def choose_settings(
-    study: Study, methods: Sequence[type[Method]], count: int = 9
+    study: Study, methods: Sequence[type[Method]], count: int = 5
 ) -> tuple[Study, Mapping[str, list[MeasuredTrial]]]:
     """Choose each method's `best_trial` by N-MPJPE on the validation subject, training the trials that are missing.
 
