@@ -170,8 +170,9 @@ def signals(read: "Read") -> str:
 
 OTHERS_TEXT = """\
 * **Target pose** (Table 2). Global and canonical pose, N-MPJPE: {target}; in the paper {paper_target}. Global pose and
-  canonical mean pose, PA-MPJPE: {target_mean}. Predicting the global pose requires knowing which camera took the image, which
-  the plain studio of the capture does not reveal, so it comes out at the level of a mean pose; the paper's rooms do.
+  canonical mean pose, PA-MPJPE: {target_mean}. Predicting the global pose requires knowing which camera took the
+  image, which the plain studio of the capture does not reveal, so it comes out at the level of a mean pose; the paper's
+  rooms do.
 * **A view without labels** (Table 3), N-MPJPE on view 4 without its labels and with them. MCSS: {mcss_three}. Baseline:
   {baseline_three}, and with labels of two views alone {baseline_two}. MCSS and the baseline without that view's labels
   in the paper: {paper_three}.

@@ -165,11 +165,14 @@ def test_the_loss_is_that_of_colours_and_twice_that_of_features_whatever_their_s
         stem.weight *= 7
         stem.bias *= 7
     torch.testing.assert_close(novel_view_losses(settings, network, drawn, true).features, found.features)
+    network = NovelViewNetwork(NETWORK, replace(SYNTHESIS, perception_stages=3)).eval()
     squared = novel_view_losses(replace(settings, differences="squared"), network, drawn, true)
     torch.testing.assert_close(squared.pixels, (drawn - true).square().mean())
     with torch.no_grad():
         one, other = network.early_features(drawn), network.early_features(true)
-    torch.testing.assert_close(squared.features, (one - other).square().mean() / other.square().mean())
+    assert [len(features) for features in (one, other)] == [3, 3]
+    shares = [(a - b).square().mean() / b.square().mean() for a, b in zip(one, other, strict=True)]
+    torch.testing.assert_close(squared.features, torch.stack(shares).mean())
     for own in (settings, replace(settings, differences="squared")):
         assert novel_view_losses(own, network, true, true).total.item() == 0
 

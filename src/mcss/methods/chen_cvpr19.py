@@ -27,7 +27,7 @@ Choices of this implementation:
 * 200 points as in Rhodin et al. (ECCV 2018), whose sampling and rotation of views this shares. The paper's number, the
   widths of its networks and the weights of its losses are not known.
 * The views of an instant form a ring: each is drawn from the one before, and its cloud is compared with that one's.
-* Rotations are the cameras'.
+* Rotations are those of the crops, whose z runs along the viewing ray.
 
 It needs what MCSS does not: the rotation of every camera, and 2D joints of all training images, from the labels or from
 a detector.

@@ -1,6 +1,6 @@
 """Novel-view synthesis: Rhodin, Salzmann, Fua, *Unsupervised Geometry-Aware Representation for 3D Human Pose*, 2018.
 
-Written from the description alone (ECCV 2018, and Sec. 5 of Mitra et al.), not from its public code.
+Written from the description (ECCV 2018, and Sec. 5 of Mitra et al.).
 
 First, without labels, an encoder learns to turn an image into an appearance vector and a cloud of 3D points, such that
 a decoder draws what another camera sees, given the cloud rotated by the relative rotation of the two cameras.
@@ -11,6 +11,10 @@ the pose from the cloud with the few labels. Poses are in camera space and are s
 From the paper: 200 points, 128 numbers of appearance, a ResNet-50 encoder and a U-Net's decoder whose last layer sees
 the background; L1 of pixels plus twice the L1 of early features of an ImageNet ResNet-18; the pose by an MLP
 200×3 → 2048 → 2048 → pose with BatchNorm and dropout of one half, by mean squared error.
+
+From its public code, read for facts alone: features are compared at three depths, averaged; the two views of an instant
+are shuffled, so that half of them are drawn from themselves; in the MLP, ReLU comes before BatchNorm; and cameras are
+turned so that they look at the person (here `mcss.data.cameras.Cameras.crop_rotations`).
 
 Choices of this implementation:
 
@@ -23,15 +27,12 @@ Choices of this implementation:
 * Differences may be squared instead of absolute (``differences``), as in the recipe `fast`: for a limb that is
   somewhere in an area, the image with the least L1 error is the background, and in the few steps that a laptop affords
   nothing is learned beyond that.
-* A share of the instants may be drawn from their own views (``own_share``), which teaches cloud and decoder what a
-  shape is before they can rotate it.
 * The first stage takes as many steps as the second by default.
-* The early features are those of the backbone's own first stages with ImageNet weights, their L1 relative to their mean
-  size: backbones differ in scale, and the paper's factor of two fits ResNet-18's.
+* The early features are those of the backbone's own first stages with ImageNet weights, the L1 of each relative to its
+  mean size: backbones differ in scale, and the paper's factor of two fits ResNet-18's.
 * A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
   the next one in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
 * Augmentation changes no colours, since a decoder could not guess them. The paper mentions no augmentation here.
-* Rotations are the cameras'; that a person at the border of the image is seen slightly from the side is not corrected.
 
 It needs what MCSS does not: the rotation of every camera, and its image of the empty scene.
 """
@@ -114,7 +115,7 @@ class NovelViewSynthesis(CloudRepresentation):
     """Cloud, appearance and decoder."""
     differences: Literal["absolute", "squared"] = "absolute"
     """How colours and features are compared; the paper takes ``absolute`` differences."""
-    own_share: float = 0.0
+    own_share: float = 0.5
     """Share of the instants whose views are drawn from themselves, not from the one before."""
 
     def __post_init__(self) -> None:
@@ -133,7 +134,7 @@ class NovelViewSynthesis(CloudRepresentation):
             case "paper" | "paper+aug":
                 return cls(instants=33, synthesis=SynthesisConfig(drawn_size=128))
             case "fast":
-                return cls(synthesis=SynthesisConfig(drawn_size=32), differences="squared", own_share=0.5)
+                return cls(synthesis=SynthesisConfig(drawn_size=32), differences="squared")
 
     def build(self, config: NetworkConfig, weights: str) -> "NovelViewNetwork":
         """Return a new network."""
@@ -209,7 +210,7 @@ class NovelViewLosses(Losses):
     pixels: Tensor
     """Mean difference of normalised colours."""
     features: Tensor
-    """Mean difference of early features, relative to the mean size of the true ones."""
+    """Mean difference of early features, relative to the mean size of the true ones, over all depths."""
 
 
 def mean_l1(drawn: Float[Tensor, "batch *shape"], true: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
@@ -228,8 +229,22 @@ def novel_view_losses(
     pixels = difference(drawn, true).mean()
     with torch.no_grad():
         expected = network.early_features(true)
-        size = difference(expected, torch.zeros_like(expected)).mean().clamp(min=1e-6)
-    features = difference(network.early_features(drawn), expected).mean() / size
+    features = torch.stack(
+        [
+            _relative(difference, ours, theirs)
+            for ours, theirs in zip(network.early_features(drawn), expected, strict=True)
+        ]
+    ).mean()
     return NovelViewLosses(
         total=pixels + settings.feature_weight * features, pixels=pixels.detach(), features=features.detach()
     )
+
+
+def _relative(
+    difference: Callable[[Tensor, Tensor], Tensor],
+    drawn: Float[Tensor, "batch channels side side"],
+    true: Float[Tensor, "batch channels side side"],
+) -> Float[Tensor, ""]:
+    """Return the mean difference of two feature maps as a share of the mean size of the true one."""
+    size = difference(true, torch.zeros_like(true)).mean().clamp(min=1e-6)
+    return difference(drawn, true).mean() / size

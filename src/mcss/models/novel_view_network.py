@@ -29,8 +29,8 @@ class SynthesisConfig:
     """Side of the drawn images in pixels, a power of two. The paper's is 128."""
     width: int = 128
     """Channels of the decoder's first map; half as many after each doubling of its side, but at least 16."""
-    perception_stages: int = 2
-    """Backbone stages whose features compare drawn and true images."""
+    perception_stages: int = 3
+    """First stages of the backbone; the features after each of them compare drawn and true images."""
     hidden: int = 2048
     """Width of the two hidden layers between cloud and pose."""
     hidden_dropout: float = 0.5
@@ -149,11 +149,13 @@ class NovelViewNetwork(PoseEstimator):
         drawn: Tensor = self.decoder(turned.flatten(0, 1), swapped.flatten(0, 1), backgrounds)
         return drawn
 
-    def early_features(self, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch _ _ _"]:
+    def early_features(self, images: Float[Tensor, "batch 3 _ _"]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Return the features that compare drawn and true images; they have a gradient, but no weights to learn."""
+        maps = []
         for stage in self.perception:
             images = stage(images)
-        return images
+            maps.append(images)
+        return maps
 
 
 def seen_from_the_next_view(
@@ -182,7 +184,7 @@ def turned_to_the_next_view(
 def _hidden(inputs: int, config: SynthesisConfig) -> list[nn.Module]:
     return [
         nn.Linear(inputs, config.hidden),
-        nn.BatchNorm1d(config.hidden),
         nn.ReLU(),
+        nn.BatchNorm1d(config.hidden),
         nn.Dropout(config.hidden_dropout),
     ]
