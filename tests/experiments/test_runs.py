@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 from mcss.data.capture import Capture
 from mcss.evaluation.predictions import EvaluationSettings, read_predictions
 from mcss.experiments import study as studies
+from mcss.experiments import tuning
 from mcss.experiments.estimates import estimates, run_bytes, step_seconds
 from mcss.experiments.runs import (
     Cell,
@@ -193,11 +195,12 @@ def test_every_system_gets_as_many_trials_and_the_best_is_shown(
     with pytest.raises(ValueError, match=r"is not trained, and 0 other trials .* again when the other shares"):
         choose_settings(replace(study, share=Share(1, 2)), [Supervised], count=2)
     assert len(list(tmp_path.glob("supervised-*"))) == 1
-    chosen, trials = choose_settings(replace(study, share=Share(0, 2)), [Supervised], count=2)
+    chosen, trials = choose_settings(study, [Supervised], count=2)
     assert [measured.trial.rate for measured in trials["supervised"]] == [2e-3, 1e-3]
-    assert trials["supervised"][0].to_json().keys() == {"rate", "weight_decay", "n_mpjpe"}
-    own, other = (measured.n_mpjpe for measured in trials["supervised"])
-    assert chosen.budget.chosen["supervised"] == Trial(1e-3 if other < 0.98 * own else 2e-3, 0.0)
+    assert trials["supervised"][0].to_json().keys() == {"rate", "weight_decay", "n_mpjpe", "seeds", "kept"}
+    assert [measured.trial for measured in trials["supervised"] if measured.kept] == [
+        chosen.budget.chosen["supervised"]
+    ]
     cell = chosen.cell(Supervised)
     assert finished(cell, tmp_path)
     assert (tmp_path / cell.name / METRICS).exists()
@@ -233,7 +236,35 @@ def test_a_trial_of_two_labelled_stages_ends_with_its_second(
     assert choose_settings(replace(study, train=False), [RhodinCVPR18], count=1)[1] == trials
 
 
-def test_settings_of_a_recipe_are_replaced_only_by_clearly_better_ones() -> None:
+def test_what_is_better_in_one_run_is_held_against_the_recipe_with_every_seed(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: set[str] = set()
+    errors = {2e-3: [100.0, 102.0, 104.0], 1e-3: [96.0, 105.0, 106.0], 4e-3: [99.0, 0.0, 0.0]}
+
+    def train(cells: list[Cell], *_: Any) -> dict[str, Exception]:
+        trained.update(cell.name for cell in cells)
+        return {}
+
+    def error(cell: Cell, _: Path) -> dict[str, float]:
+        return {"n_mpjpe": errors[cell.settings.optimiser.lr][cell.settings.seed]}
+
+    monkeypatch.setattr(studies, "recipe", tiny_recipe)
+    monkeypatch.setattr(tuning, "try_cells", train)
+    monkeypatch.setattr(tuning, "validation_of", error)
+    monkeypatch.setattr(tuning, "untried", lambda _, cells: [cell for cell in cells if cell.name not in trained])
+    study = Study(tiny_capture, tmp_path, tmp_path, Budget(steps=2))
+    chosen, trials = choose_settings(study, [Supervised], count=3)
+    assert chosen.budget.chosen["supervised"] == Trial(2e-3, 0.0)
+    assert [measured.errors for measured in trials["supervised"]] == [(100, 102, 104), (96, 105, 106), (99,)]
+    assert len(trained) == 7
+    errors[1e-3][2] = 80.0
+    chosen, trials = choose_settings(study, [Supervised], count=3)
+    assert chosen.budget.chosen["supervised"] == Trial(1e-3, 0.0)
+    assert [measured.kept for measured in trials["supervised"]] == [False, True, False]
+
+
+def test_only_what_is_clearly_better_in_one_run_is_tried_again() -> None:
     own, slow, slower = Trial(2e-3, 1.0), Trial(1e-3, 1.0), Trial(5e-4, 1.0)
     assert best_trial([(own, 100.0)]) == own
     assert best_trial([(own, 100.0), (slow, 98.5), (slower, 120.0)]) == own

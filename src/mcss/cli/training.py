@@ -1,4 +1,4 @@
-"""Verbs that train: train, equip."""
+"""Verbs that train: train, equip, remember."""
 
 import argparse
 import json as jsonlib
@@ -20,11 +20,12 @@ from mcss.methods.registry import METHODS, load_estimator, network_kinds
 from mcss.models.backbones import PRETRAINED
 from mcss.models.model import load
 from mcss.models.model_file import MODEL, NO_PARTS, read_model, save_model
+from mcss.models.pose_network import PoseNetwork
 from mcss.models.run_names import is_elsewhere, located
 from mcss.progress import RichProgress
 from mcss.training.checkpoints import METRICS
 from mcss.training.config_file import read_config
-from mcss.training.heads import EquipSettings, chosen_labels, equipped
+from mcss.training.heads import EquipSettings, chosen_labels, equipped, remember_labels
 from mcss.training.loop import train
 from mcss.training.machine import Machine
 from mcss.training.metrics_log import read_metrics
@@ -200,3 +201,37 @@ def equip(
     console.print(f"Equipped with labels {labels}: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     limit = parts.uncertainty.limit
     finish({"model": str(path), "labels": str(labels), "error_weights": weights, "limit": limit}, json)
+
+
+@app.command
+def remember(
+    run: Positional[RunPath],
+    capture: CaptureAddress,
+    labels: str | None = None,
+    split: str = "train",
+    *,
+    out: Path,
+    json: JsonFile = None,
+) -> None:
+    """Let a model read poses off the nearest labelled ones in its embedding, instead of by its pose head.
+
+    Nothing is trained: this takes a minute, and works with labels that were made after training. The heads of
+    `mcss equip` are left out; fit them again.
+
+    Args:
+        run: Run folder of `mcss train`, or a model file.
+        capture: Capture with the labelled images.
+        labels: Whose labels, as for `mcss train`; by default those that the run was trained with.
+        split: Split of the labelled images.
+        out: Model file to write.
+        json: Also write a summary to this file.
+    """
+    file = read_model(located(run))
+    assert isinstance(file.network, PoseNetwork)
+    chosen, opened = chosen_labels(located(run), labels), Capture.open(capture)
+    known = remember_labels(file.network, opened, chosen, split, RichProgress())
+    save_model(out, file.network, {**file.about, "remembers": f"{opened.fingerprint} {chosen}"})
+    console.print(
+        f"Reads poses off {known} labelled ones: {out}. Next: [bold]mcss evaluate {out} --capture {capture}[/]"
+    )
+    finish({"model": str(out), "labels": str(chosen), "known": known}, json)

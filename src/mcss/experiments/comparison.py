@@ -201,7 +201,7 @@ def run_experiment(
         optimiser = study.budget.settings(method, capture, study.labels).optimiser
         about[f"{method.name}, {study.labels}"] = f"{optimiser.steps} steps, learning rate {optimiser.lr:g}"
     made = provenance(command, capture, about)
-    return compare(study, main_cells(study), made)
+    return compare(study, main_cells(study), made, remembers=True)
 
 
 def main_cells(study: Study) -> list[list[Cell]]:
@@ -217,8 +217,11 @@ def main_cells(study: Study) -> list[list[Cell]]:
     ]
 
 
-def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance) -> ReportData:
-    """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group."""
+def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, remembers: bool = False) -> ReportData:
+    """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group.
+
+    With `remembers` every cell is measured on the test split once more, with its poses read off its labels.
+    """
     splits = [split for split in ("test", "new-motion") if split in study.capture.splits]
     by_split = {split: [study.mean_pose(split)] for split in splits}
     report = ReportData(by_split["test"], made)
@@ -226,6 +229,8 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance) ->
         study.train_cells(group)
         for split in splits:
             by_split[split] += [study.result(cell, split) for cell in group]
+        if remembers:
+            by_split["test"] += [study.result(cell, remembers=True) for cell in group]
         report = ReportData(by_split["test"], made)
         write_json(study.folder / "report.json", report.to_json())
         write_text(study.folder / "table.md", comparison_table(by_split, made) + "\n")

@@ -31,14 +31,19 @@ from mcss.files import write_json
 from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator
 from mcss.models.model_file import MODEL
+from mcss.models.pose_network import PoseNetwork
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import METRICS
+from mcss.training.heads import remember_labels
 from mcss.training.metrics_log import learning_curve_of, read_metrics
 from mcss.training.parallel import Job, train_all
 from mcss.training.parallel import unfinished as without_learning_curve
 from mcss.training.runs import FIRST_STAGE, adopt_first_stage, check_run
 from mcss.training.settings import IDLE, TrainSettings, stages
+
+REMEMBERS = "+neighbours"
+"""What is added to a system's name where its poses are read off its labels, not by its pose head."""
 
 
 @dataclass(frozen=True)
@@ -241,21 +246,30 @@ def cell_result(
     split: str,
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
+    remembers: bool = False,
 ) -> SystemResult:
-    """Evaluate a trained cell on a split of its own or another capture, unless the evaluation is there already."""
+    """Evaluate a trained cell on a split of its own or another capture, unless the evaluation is there already.
+
+    With `remembers` its poses are read off its labels (`mcss.training.heads.remember_labels`).
+    """
     run = folder / cell.name
-    path = run / evaluation_file(cell, capture, split, settings)
+    path = run / evaluation_file(cell, capture, split, settings, remembers)
     evaluation = None
     if path.exists():
         known = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
         if known.capture == capture.fingerprint and known.settings == settings:
             evaluation = known
     if evaluation is None:
-        predictor = NetworkPredictor(load_estimator(run), capture)
-        evaluation = evaluate(predictor, capture, split, settings, progress)
+        network, own = load_estimator(run), cell.settings
+        if remembers:
+            assert isinstance(network, PoseNetwork)
+            remember_labels(network, Capture.open(own.capture), Labels.parse(own.labels), own.split, progress)
+        evaluation = evaluate(NetworkPredictor(network, capture), capture, split, settings, progress)
         write_json(path, evaluation.to_json())
-    history = history_of(read_metrics(run / METRICS))
-    return SystemResult(cell.system, cell.settings.labels, cell.settings.seed, evaluation, history, cell.title)
+    about = cell.settings.labels, cell.settings.seed, evaluation
+    if remembers:
+        return SystemResult(f"{cell.system}{REMEMBERS}", *about, title=f"{cell.title}, poses of neighbours")
+    return SystemResult(cell.system, *about, history_of(read_metrics(run / METRICS)), cell.title)
 
 
 def cell_predictions(
@@ -282,9 +296,12 @@ def cell_predictions(
     return predictions
 
 
-def evaluation_file(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:
+def evaluation_file(
+    cell: Cell, capture: Capture, split: str, settings: EvaluationSettings, remembers: bool = False
+) -> str:
     """Name of the file beside a cell's weights that holds an evaluation of it."""
-    return f"evaluation_{_measured_on(cell, capture, split, settings)}.json"
+    how = "-neighbours" if remembers else ""
+    return f"evaluation_{_measured_on(cell, capture, split, settings)}{how}.json"
 
 
 def _measured_on(cell: Cell, capture: Capture, split: str, settings: EvaluationSettings) -> str:

@@ -171,10 +171,11 @@ class Study:
         split: str = "test",
         capture: Capture | None = None,
         settings: EvaluationSettings | None = None,
+        remembers: bool = False,
     ) -> SystemResult:
-        """The evaluation of a trained cell, by default on the test split of the capture."""
+        """The evaluation of a trained cell, by default on the test split of the capture; see `cell_result`."""
         settings = settings or self.budget.evaluation
-        return cell_result(cell, self.cells, capture or self.capture, split, settings, self.progress)
+        return cell_result(cell, self.cells, capture or self.capture, split, settings, self.progress, remembers)
 
     def mean_pose(self, split: str = "test", in_cameras: bool = False) -> SystemResult:
         """The evaluation of the mean pose of the labelled subject."""

@@ -3,12 +3,13 @@
 Every method gets the same number of trials, a cross around the recipe's own settings: three learning rates, and three
 values of the one setting that it is most sensitive to (its `sweep`). When a run stops is chosen for each run by itself:
 the recipe fast keeps the weights of the best point of the learning curve. A trial is a cell like any other, so the
-winner is not trained again. One run of each cannot tell a small gain from the luck of a seed, so the recipe's own
-settings give way only to clearly better ones.
+winner is not trained again. One run of each cannot tell a gain from the luck of a seed: settings that seem clearly
+better than the recipe's own are held against them in runs of every seed.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from mcss.experiments.runs import Cell, try_cells, validation_of, weights_needed, without_validation
 from mcss.experiments.study import Study, Trial
@@ -20,7 +21,7 @@ RATES = (2e-3, 1e-3, 4e-3)
 """Learning rates that are tried; the recipe's own first."""
 
 MARGIN = 0.02
-"""Share by which a trial has to beat the recipe's own settings: about the difference that another seed makes."""
+"""Share by which one run of a trial has to beat one of the recipe's own settings to be tried with every seed."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,25 @@ class MeasuredTrial:
     trial: Trial
     sweep: str
     """Name of the setting that is tried besides the learning rate."""
-    n_mpjpe: float
+    errors: tuple[float, ...]
+    """N-MPJPE of each run, in mm."""
+    kept: bool
+    """Whether these settings were chosen."""
+
+    @property
+    def n_mpjpe(self) -> float:
+        """Mean over the runs."""
+        return fmean(self.errors)
 
     def to_json(self) -> dict[str, float]:
         """A row of ``tuning.json``."""
-        return {"rate": self.trial.rate, self.sweep.replace(" ", "_"): self.trial.balance, "n_mpjpe": self.n_mpjpe}
+        return {
+            "rate": self.trial.rate,
+            self.sweep.replace(" ", "_"): self.trial.balance,
+            "n_mpjpe": self.n_mpjpe,
+            "seeds": len(self.errors),
+            "kept": self.kept,
+        }
 
 
 def sweep_of(method: Method) -> Sweep:
@@ -62,8 +77,12 @@ def best_trial(tried: Sequence[tuple[Trial, float]]) -> Trial:
 
 def trial_cells(study: Study, method: type[Method], count: int) -> list[Cell]:
     """The cells of the first `count` trials of a method."""
-    usual = _recipe_settings(study, method)
-    return [Cell(trial.applied(usual), study.capture.fingerprint) for trial in trials_of(usual.method)[:count]]
+    return [_cell(study, method, trial) for trial in trials_of(_recipe_settings(study, method).method)[:count]]
+
+
+def _cell(study: Study, method: type[Method], trial: Trial, seed: int = 0) -> Cell:
+    settings = replace(_recipe_settings(study, method), seed=seed)
+    return Cell(trial.applied(settings), study.capture.fingerprint)
 
 
 def _recipe_settings(study: Study, method: type[Method]) -> TrainSettings:
@@ -78,7 +97,7 @@ def untried(study: Study, cells: Sequence[Cell]) -> list[Cell]:
 def choose_settings(
     study: Study, methods: Sequence[type[Method]], count: int = 5
 ) -> tuple[Study, Mapping[str, list[MeasuredTrial]]]:
-    """Choose each method's `best_trial` by N-MPJPE on the validation subject, training the trials that are missing.
+    """Choose each method's settings by N-MPJPE on the validation subject, training the trials that are missing.
 
     Returns:
         The study with the chosen settings in its budget, and the trials of each method by its name.
@@ -88,9 +107,42 @@ def choose_settings(
     Raises:
         ValueError: The capture has no validation split, or trials are missing and are not to be trained here.
     """
+    trials = {method: trials_of(_recipe_settings(study, method).method)[:count] for method in methods}
+    tried = _errors(study, {(each, trial): [_cell(study, each, trial)] for each in trials for trial in trials[each]})
+    finals: dict[type[Method], tuple[Trial, Trial]] = {}
+    for method in methods:
+        pairs = [(trial, fmean(tried[method, trial])) for trial in trials[method] if tried[method, trial]]
+        if pairs and (best := best_trial(pairs)) != pairs[0][0]:
+            finals[method] = (pairs[0][0], best)
+    tried |= _errors(
+        study,
+        {
+            (each, trial): [_cell(study, each, trial, seed) for seed in study.seeds]
+            for each in finals
+            for trial in finals[each]
+        },
+    )
+    chosen = dict(study.budget.chosen)
+    measured: dict[str, list[MeasuredTrial]] = {}
+    for method in methods:
+        known = [trial for trial in trials[method] if tried[method, trial]]
+        if not known:
+            continue
+        finalists = finals.get(method, (known[0],))
+        kept = chosen[method.name] = min(finalists, key=lambda trial: fmean(tried[method, trial]))
+        sweep = sweep_of(_recipe_settings(study, method).method).name
+        measured[method.name] = [
+            MeasuredTrial(trial, sweep, tuple(tried[method, trial]), trial == kept) for trial in known
+        ]
+    return replace(study, budget=replace(study.budget, chosen=chosen)), measured
+
+
+def _errors(
+    study: Study, runs: Mapping[tuple[type[Method], Trial], Sequence[Cell]]
+) -> dict[tuple[type[Method], Trial], list[float]]:
+    """The N-MPJPE on validation of the runs of each trial, in mm, without those that failed."""
     capture, failed = study.capture, frozenset[str]()
-    cells = {method: trial_cells(study, method, count) for method in methods}
-    every = [cell for trials in cells.values() for cell in trials]
+    every = [cell for cells in runs.values() for cell in cells]
     for split in {cell.settings.validation for cell in every}:
         if split not in capture.splits:
             raise ValueError(
@@ -107,18 +159,7 @@ def choose_settings(
             f"settings are not chosen yet: {study.cells / waiting[0].name} is not trained, and {len(waiting) - 1} "
             f"other trials are not either. Run the command again {way}, or keep the recipe's settings (--trials 0)."
         )
-    chosen = dict(study.budget.chosen)
-    measured: dict[str, list[MeasuredTrial]] = {}
-    for method, trials in cells.items():
-        recipe_method = _recipe_settings(study, method).method
-        tried = [
-            (trial, validation_of(cell, study.cells)["n_mpjpe"])
-            for trial, cell in zip(trials_of(recipe_method), trials, strict=False)
-            if cell.name not in failed
-        ]
-        if not tried:
-            continue
-        sweep = sweep_of(recipe_method).name
-        measured[method.name] = [MeasuredTrial(trial, sweep, error) for trial, error in tried]
-        chosen[method.name] = best_trial(tried)
-    return replace(study, budget=replace(study.budget, chosen=chosen)), measured
+    return {
+        trial: [validation_of(cell, study.cells)["n_mpjpe"] for cell in cells if cell.name not in failed]
+        for trial, cells in runs.items()
+    }

@@ -1,7 +1,8 @@
-"""The orientation and uncertainty heads that `mcss equip` fits to a trained network, which itself does not change.
+"""The heads that a trained network is given later: those of `mcss equip`, and the poses of `mcss remember`.
 
-Both are made from labelled instants of a capture with known cameras, in a minute or two: the orientation head learns
-from feature maps of the frozen backbone, and the uncertainty head compares predictions with those for labelled images.
+The orientation and uncertainty heads are made from labelled instants of a capture with known cameras, in a minute or
+two: the orientation head learns from feature maps of the frozen backbone, and the uncertainty head compares predictions
+with those for labelled images.
 """
 
 import json
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
-from mcss.data.labels import Labels, select_labels
-from mcss.data.loading.augmentation import AugmentationSettings, augment
+from mcss.data.labels import Labels, labelled_images, select_labels, with_label_poses
+from mcss.data.loading.augmentation import AugmentationSettings, augment, mirrored_canonical, normalise
 from mcss.data.loading.sampling import generator
 from mcss.errors import CaptureError, CheckpointError, damage_as
 from mcss.evaluation.predictions import target_poses
@@ -27,12 +28,16 @@ from mcss.metrics import mpjpe
 from mcss.models.model import Model, Poses
 from mcss.models.model_file import ModelParts
 from mcss.models.orientation import Orientation, OrientationConfig, OrientationHead, true_orientation, usable
-from mcss.models.prediction import images_at_a_time
+from mcss.models.pose_network import PoseNetwork
+from mcss.models.prediction import images_at_a_time, predict_images
 from mcss.models.uncertainty import UncertaintyHead, fit_uncertainty, uncertainty_features
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG
 
 _BATCH = 64
+
+MOST_REMEMBERED = 1000
+"""Labelled instants that `remember_labels` keeps, evenly spread over all; with mirrored ones twice as many poses."""
 
 
 @dataclass(frozen=True)
@@ -319,6 +324,48 @@ def equipped(
     instants = train.take(np.flatnonzero(select_labels(train, labels)))
     head = train_orientation(model, capture, instants, settings, progress)
     return ModelParts(head, train_uncertainty(model, capture, instants, settings, progress))
+
+
+def remember_labels(
+    network: PoseNetwork, capture: Capture, labels: Labels, split: str = "train", progress: Progress = NO_PROGRESS
+) -> int:
+    """Let a network read poses off the nearest labelled ones and their mirror images; return how many it knows.
+
+    The embedding of a labelled pose is the mean over its views. A mirrored one is that of the mirrored images.
+
+    Raises:
+        CaptureError: There is no such split.
+        ValueError: The labels give no pose, or the network's poses are not canonical, whose mirror
+            images have no canonical pose either.
+    """
+    if network.frame != "canonical":
+        raise ValueError(
+            f"expected a network with canonical poses, got {network.frame} ones; train mcss or supervised."
+        )
+    instants = with_label_poses(capture.instants(split), labels)
+    labelled = labelled_images(instants, labels)
+    kept = np.flatnonzero(labelled.any(axis=1))
+    if not len(kept):
+        raise ValueError(f"labels: {labels} gives no pose in the split {split!r} of {capture.uri}.")
+    kept = kept[_evenly_spread(len(kept), MOST_REMEMBERED)]
+    instant, view = np.nonzero(labelled[kept])
+    rows = instants.rows[kept[instant], view]
+    sums = torch.zeros(2, len(kept), network.config.dim)
+    with progress.task("Embedding labelled images", len(rows)) as task:
+        for start in range(0, len(rows), _BATCH):
+            part = slice(start, start + _BATCH)
+            pixels = torch.from_numpy(capture.decode(rows[part], network.config.image_size))
+            images = normalise(pixels.permute(0, 3, 1, 2))
+            for total, shown in zip(sums, (images, images.flip(-1)), strict=True):
+                embedding = predict_images(network, shown).embedding
+                assert embedding is not None
+                total.index_add_(0, torch.from_numpy(instant[part]), embedding)
+            task.advance(len(pixels))
+    poses = target_poses(instants.take(kept))
+    device = next(network.parameters()).device
+    known = torch.nn.functional.normalize(sums.flatten(0, 1), dim=1).to(device)
+    network.remember(known, torch.cat([poses, mirrored_canonical(poses)]).to(device))
+    return len(known)
 
 
 def chosen_labels(run: Path, given: str | None) -> Labels:

@@ -20,7 +20,7 @@ from mcss.methods.method import Teacher
 from mcss.methods.registry import load_estimator
 from mcss.models.blazepose import IMAGE_SIZE
 from mcss.models.model_file import CHECKPOINT, MODEL, save_model
-from mcss.models.pose_network import PoseEstimator
+from mcss.models.pose_network import NeighbourHead, PoseEstimator
 from mcss.processes import keep_freed_memory
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.beside import Beside, joined
@@ -261,6 +261,11 @@ def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:
             raise CheckpointError(
                 f"--init {start}: expected the network of this run, {settings.network}, got {network.config}. "
                 "Leave --backbone out: training goes on with the network of that run."
+            )
+        if isinstance(network.pose_head, NeighbourHead):
+            raise CheckpointError(
+                f"--init {start}: its poses are read off labelled ones, so there is no pose head to train. Start from "
+                "the run that `mcss remember` was given."
             )
         if not method.fits(network):
             raise CheckpointError(
