@@ -134,7 +134,8 @@ def costs(folder: Path) -> dict[str, float]:
     for (file, _, function), (_, _, _, cumulative, callers) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         purpose = COSTS.get(f"{Path(file).name}:{function}")
         if function == "encode_jpeg":
-            cumulative = sum(cost[3] for (caller, _, _), cost in callers.items() if caller.endswith("person_crops.py"))
+            of_crops = [cost[3] for (_, _, caller), cost in callers.items() if caller in ("append_crops", "encoded")]
+            cumulative = sum(of_crops)
         if purpose is not None:
             found[purpose] = found.get(purpose, 0.0) + 1e3 * cumulative / images
     return found

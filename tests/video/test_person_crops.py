@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -101,7 +101,7 @@ def test_a_crop_that_was_cut_early_is_used_if_its_box_turns_out_to_be_right() ->
     spool = CropSpool(CropSettings(64, quality=80), 1280, 960)
     box = np.array([340, 170, 800, 630])
     spool.append(image, [])
-    spool.append_crop(image, box)
+    spool.append_crops(image, [box])
     kept = spool.crop(1, box + 4)
     assert isinstance(kept, EncodedCrop)
     assert kept.encoded(80) is kept.data
@@ -109,6 +109,23 @@ def test_a_crop_that_was_cut_early_is_used_if_its_box_turns_out_to_be_right() ->
     truth = expected(image_of(1280, 960), tuple(map(int, kept.box)), 64)
     assert np.abs(kept.pixels.astype(int) - truth).mean() < 4
     assert spool.crop(1, box + 5) is None  # a hundredth of 460 pixels is less
+    spool.close()
+
+
+def test_of_several_crops_that_were_cut_early_the_one_with_the_right_box_is_used() -> None:
+    image = yuv_of(frame_of(image_of(1280, 960), "yuv420p"))
+    spool = CropSpool(CropSettings(64, quality=80), 1280, 960)
+    alone, with_piece = np.array([340, 170, 800, 630]), np.array([340, 170, 850, 680])
+    spool.append_crops(image, [alone, alone + 2, with_piece])
+    spool.append_crops(image, [with_piece])
+    first, second = (spool.crop(0, box) for box in (alone, with_piece))
+    assert isinstance(first, EncodedCrop)
+    assert isinstance(second, EncodedCrop)
+    for kept, box in ((first, alone), (second, with_piece)):
+        pixels, exact_box = image.crop(box, 64)
+        assert kept.box == exact_box
+        assert np.abs(kept.pixels.astype(int) - pixels).mean() < 6
+    assert spool.crop(1, alone) is None
     spool.close()
 
 
@@ -203,12 +220,13 @@ def test_crops_are_cut_early_where_only_one_person_may_be_meant_and_have_the_box
     path = write_video(tmp_path / "cam.mp4", Room(width=320, height=240, count=90, bystander=False).images())
     cut: list[tuple[int, ...]] = []
 
-    def counted(spool: CropSpool, image: YuvImage, crop_box: np.ndarray) -> None:
+    def counted(spool: CropSpool, image: YuvImage, crop_boxes: Sequence[np.ndarray]) -> None:
+        (crop_box,) = crop_boxes
         cut.append(tuple(crop_box.tolist()))
-        append_crop(spool, image, crop_box)
+        append_crops(spool, image, crop_boxes)
 
-    append_crop = CropSpool.append_crop
-    monkeypatch.setattr(CropSpool, "append_crop", counted)
+    append_crops = CropSpool.append_crops
+    monkeypatch.setattr(CropSpool, "append_crops", counted)
     monkeypatch.setattr(waiting, "BLOCK", 0.1)
     found = looked_at(path, Decoded(), monkeypatch)
     crops = list(found.crops(len(found), lambda text: None))

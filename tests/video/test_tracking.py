@@ -62,18 +62,17 @@ def test_somebody_is_the_only_person_while_nobody_was_seen_who_is_half_as_likely
         return {RED: (40 + 2 * i, 60), **passer_by, **({BLUE: (310 - 2 * i, 62)} if i >= 40 else {})}
 
     tracker = tracker_of([people(i) for i in range(100)])
-    boxes = tracker.only_person(10, 39)
-    assert boxes is not None
+    (boxes,) = tracker.only_person(10, 39)
     np.testing.assert_array_equal(boxes, [[30 + 2 * i, 30, 50 + 2 * i, 90] for i in range(10, 40)])
-    assert tracker.only_person(10, 40) is None  # BLUE came
-    assert tracker_of([{}] * 5).only_person(0, 4) is None
+    assert tracker.only_person(10, 40) == []  # BLUE came
+    assert tracker_of([{}] * 5).only_person(0, 4) == []
 
 
 def test_nobody_is_the_only_person_where_they_were_not_seen() -> None:
     tracker = tracker_of([{RED: (40 + 2 * i, 60)} for i in range(50)], lambda i, _: i == 30)
-    assert tracker.only_person(20, 29) is not None
-    assert tracker.only_person(25, 31) is None
-    assert tracker.only_person(45, 50) is None  # image 50 has not been examined yet
+    assert len(tracker.only_person(20, 29)) == 1
+    assert tracker.only_person(25, 31) == []
+    assert tracker.only_person(45, 50) == []  # image 50 has not been examined yet
 
 
 def test_two_people_in_the_same_clothes_are_told_apart_by_how_they_walk() -> None:
@@ -157,6 +156,27 @@ def test_pieces_that_background_subtraction_makes_of_a_person_are_one_person() -
     (track,) = tracker.tracks()
     assert track.boxes[3:, 1].tolist() == [20] * 37  # a person must be detected three times
     assert track.boxes[3:, 3].tolist() == [120] * 37
+
+
+@pytest.mark.parametrize("gap", [2, 30])
+def test_the_only_person_may_get_boxes_with_and_without_what_may_be_a_piece_of_them(gap: int) -> None:
+    tracker = PersonTracker(RATE, in_pieces=True)
+    alone, piece = (
+        [[left + i, top, right + i, bottom] for i in range(40)]
+        for left, top, right, bottom in ((100.0, 20, 140, 80), (110.0, 80 + gap, 130, 88 + gap))
+    )
+    for boxes in zip(alone, piece, strict=True):
+        tracker.update(np.zeros((140, 240, 3), np.uint8), Detections.from_lists(boxes, [0.6, 0.6]))
+    first, *more = tracker.only_person(10, 30)
+    np.testing.assert_array_equal(first, alone[10:31])
+    final = tracker.tracks()[0].over(40)[10:31]
+    if gap == 2:
+        (with_piece,) = more
+        np.testing.assert_array_equal(with_piece[:, 3], 88 + gap)
+        np.testing.assert_array_equal(final, with_piece)
+    else:  # too far away
+        assert not more
+        np.testing.assert_array_equal(final, first)
 
 
 def test_a_person_who_stretches_while_what_is_behind_them_cuts_them_in_two_stays_one_person() -> None:

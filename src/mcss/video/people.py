@@ -128,8 +128,8 @@ class ViewTracker:
         self._tracker.update(image, detections)
         return detections
 
-    def only_person(self, first: int, last: int) -> Boxes | None:
-        """Return the boxes in images `first` to `last` of the only person who was seen in them (`PersonTracker`)."""
+    def only_person(self, first: int, last: int) -> list[Boxes]:
+        """Return the boxes that the only person in images `first` to `last` may get (`PersonTracker`)."""
         return self._tracker.only_person(first, last)
 
     def result(self) -> ViewTracks:

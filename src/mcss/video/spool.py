@@ -1,8 +1,9 @@
 """Images and parts of images kept in a temporary file, so that a video is decoded only once.
 
 A crop box depends on where the person will be half a second later, and who is tracked depends on the whole recording.
-While only one person may be meant, the crop is cut out half a second later and kept. Otherwise the surroundings of
-everybody detected are kept, a little larger than the crops will be, until it is known whose are wanted.
+While only one person may be meant, the crop is cut out half a second later and kept; two or more crops if something may
+be a piece of that person or not. Otherwise the surroundings of everybody detected are kept, a little larger than the
+crops will be, until it is known whose are wanted.
 """
 
 import math
@@ -39,7 +40,7 @@ Rectangle = tuple[int, int, int, int]
 CropBox = Int64[np.ndarray, " 4"]
 
 _HEADER = struct.Struct("<8i?q")
-_BOXES = struct.Struct("<8i")
+_BOXES = struct.Struct("<8iq")
 
 
 def surroundings(boxes: Float64[np.ndarray, "n 4"], margin: float) -> list[tuple[Rectangle, float]]:
@@ -127,11 +128,16 @@ class CropSpool:
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
-    def append_crop(self, image: YuvImage, crop_box: CropBox) -> None:
-        """Cut a crop out of the next image and keep it."""
-        pixels, box = image.crop(crop_box, self._size)
-        self._file.write(_BOXES.pack(*crop_box.tolist(), *box))
-        self._file.write(encode_jpeg(pixels, self._quality))
+    def append_crops(self, image: YuvImage, crop_boxes: Sequence[CropBox]) -> None:
+        """Cut the crops of which one will be asked for out of the next image and keep them; of close ones the first."""
+        kept: list[CropBox] = []
+        for crop_box in crop_boxes:
+            if not any(_close(crop_box, other) for other in kept):
+                kept.append(crop_box)
+                pixels, box = image.crop(crop_box, self._size)
+                data = encode_jpeg(pixels, self._quality)
+                self._file.write(_BOXES.pack(*crop_box.tolist(), *box, len(data)))
+                self._file.write(data)
         self._end_image(cut=True)
 
     def _end_image(self, cut: bool) -> None:
@@ -164,12 +170,17 @@ class CropSpool:
         if not self._cut[index]:
             part = self._part_with(data, crop_box)
             return None if part is None else crop_of_planes(*part, self._size)
-        boxes = np.array(_BOXES.unpack_from(data))
-        if np.abs(boxes[:4] - crop_box).max() > CLOSE * (crop_box[2] - crop_box[0]):
-            return None
-        x0, y0, x1, y1 = boxes[4:].tolist()
-        box = float(x0), float(y0), float(x1), float(y1)
-        return EncodedCrop(bytes(data[_BOXES.size :]), self._quality, box)
+        return self._crop_at(data, crop_box)
+
+    def _crop_at(self, data: memoryview, crop_box: CropBox) -> EncodedCrop | None:
+        """Return the kept crop of an image that has a crop box."""
+        while data:
+            *boxes, length = _BOXES.unpack_from(data)
+            body, data = data[_BOXES.size : _BOXES.size + length], data[_BOXES.size + length :]
+            if _close(np.array(boxes[:4]), crop_box):
+                x0, y0, x1, y1 = map(float, boxes[4:])
+                return EncodedCrop(bytes(body), self._quality, (x0, y0, x1, y1))
+        return None
 
     def _part_with(self, data: memoryview, crop_box: CropBox) -> tuple[YuvImage, CropBox] | None:
         """Return the kept part of an image that contains a crop box, and that box, perhaps moved a little."""
@@ -211,6 +222,11 @@ def crop_of_planes(image: YuvImage, crop_box: CropBox, size: int) -> Crop:
     """Cut a square out of an image and scale it to `size` pixels."""
     pixels, (x0, y0, x1, y1) = image.crop(crop_box, size)
     return Crop(pixels, (float(x0), float(y0), float(x1), float(y1)))
+
+
+def _close(crop_box: CropBox, wanted: CropBox) -> bool:
+    """Return whether a crop may stand in for another one."""
+    return int(np.abs(crop_box - wanted).max()) <= CLOSE * int(wanted[2] - wanted[0])
 
 
 def _factor(length: float, enough: float) -> int:

@@ -30,6 +30,7 @@ from mcss.video.tracks import (
     adjoin,
     adjoins,
     colour_distance,
+    joined_boxes,
     linked,
     with_pieces,
 )
@@ -57,6 +58,9 @@ in the end."""
 WITHIN, SPLIT = 0.6, 0.15
 """A detection of which more than this share lies where a person is belongs to them; and how far apart the pieces may be
 into which the box of a moment ago falls, as a share of the usual longer side."""
+
+MOST_PIECES = 2
+"""With more possible pieces of a person than this, it stays open until the end which boxes the person has."""
 
 LATELY = 4.0
 """Seconds in which a small track is compared with a large one of which it may be a piece."""
@@ -86,6 +90,20 @@ class _TrackedPerson:
     @property
     def box(self) -> Box:
         return np.concatenate([self.centre - self.size / 2, self.centre + self.size / 2])
+
+    @property
+    def median_side(self) -> float:
+        """The median of the boxes' longer sides in pixels so far; of a long track, that of a few hundred boxes."""
+        boxes = np.stack(self.boxes[:: 1 + len(self.boxes) // 256])
+        return float(np.nanmedian((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+
+    def over(self, first: int, last: int) -> Boxes:
+        """Return the boxes in images `first` to `last`; NaN where the person was not seen, also before and after."""
+        boxes = np.full((last + 1 - first, 4), np.nan)
+        start, stop = max(first, self.first), min(last + 1, self.first + len(self.boxes))
+        if start < stop:
+            boxes[start - first : stop - first] = self.boxes[start - self.first : stop - self.first]
+        return boxes
 
     def has_piece(self, box: Box, piece: Box) -> bool:
         """Return whether a detection is a piece of the person, of whom another detection is `box`.
@@ -191,27 +209,32 @@ class PersonTracker:
         tracks = linked(tracks, self._rate)
         return sorted(tracks, key=lambda t: -t.weight)
 
-    def only_person(self, first: int, last: int) -> Boxes | None:
-        """Return the boxes in images `first` to `last` of the only person in them, as far as is known now.
+    def only_person(self, first: int, last: int) -> list[Boxes]:
+        """Return the boxes in images `first` to `last` that the only person in them may get, as far as is known now.
 
-        Returns None if that person was not seen in each of them, or if somebody else who might be wanted was, or what
-        may be a piece of the person.
+        There are several if something may turn out to be a piece of the person or not. There are none if that person
+        was not seen in each of these images, or if somebody else who might be wanted was.
         """
         everybody = [p for p in (*self._gone, *self._people) if p.hits >= CONFIRMED]
         there = [p for p in everybody if p.first <= last and p.first + len(p.boxes) > first]
         if not there:
-            return None
+            return []
         person = max(there, key=lambda p: p.weight)
         start, stop = first - person.first, last + 1 - person.first
         if start < 0 or stop > len(person.boxes) or person.weight < OVERLOOKED * max(p.weight for p in everybody):
-            return None
-        boxes = np.stack(person.boxes[start:stop])
+            return []
+        boxes = person.over(first, last)
         if not np.isfinite(boxes).all() or any(person.shared[start:stop]):
-            return None
-        others = [p for p in there if p is not person]
-        if any(p.weight >= OVERLOOKED * person.weight or self._may_be_piece(p, person, last) for p in others):
-            return None
-        return boxes
+            return []
+        others = sorted((p for p in there if p is not person), key=lambda p: -p.weight)
+        pieces = [p for p in others if self._may_be_piece(p, person, last)]
+        if (others and others[0].weight >= OVERLOOKED * person.weight) or len(pieces) > MOST_PIECES:
+            return []
+        possible = [boxes]
+        for piece in pieces:
+            side, its_boxes = person.median_side, piece.over(first, last)
+            possible += [joined_boxes(boxes, its_boxes, side)[0] for boxes in possible]
+        return possible
 
     def _may_be_piece(self, piece: _TrackedPerson, person: _TrackedPerson, last: int) -> bool:
         """Return whether a piece was beside a person in half of the images up to `last` in which it was seen lately."""
@@ -221,7 +244,7 @@ class PersonTracker:
         end = min(last + 1, piece.first + len(piece.boxes), person.first + len(person.boxes))
         if end <= begin:
             return False
-        a, b = (np.stack(p.boxes[begin - p.first : end - p.first]) for p in (person, piece))
+        a, b = (p.over(begin, end - 1) for p in (person, piece))
         known = np.isfinite(a).all(axis=1) & np.isfinite(b).all(axis=1)
         return bool(known.any()) and 2 * int(adjoin(a, b, person.usual_side).sum()) >= int(known.sum())
 

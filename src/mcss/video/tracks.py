@@ -84,6 +84,13 @@ def adjoin(boxes: Boxes, pieces: Boxes, usual_side: float, reach: float = BESIDE
     return np.asarray(near & ((high - low).max(axis=1) < 1.3 * usual), bool)
 
 
+def joined_boxes(boxes: Boxes, pieces: Boxes, usual_side: float) -> tuple[Boxes, Bool[np.ndarray, " n"]]:
+    """Return boxes enlarged by the pieces that belong to them (`adjoin`), and which ones have such a piece."""
+    near = adjoin(boxes, pieces, usual_side)
+    both = np.concatenate([np.minimum(boxes[:, :2], pieces[:, :2]), np.maximum(boxes[:, 2:], pieces[:, 2:])], axis=1)
+    return np.where(near[:, None], both, boxes), near
+
+
 def with_pieces(tracks: list[PersonTrack]) -> list[PersonTrack]:
     """Merge tracks that are pieces of others, such as feet that a dark floor cuts off.
 
@@ -108,13 +115,11 @@ def _joined(track: PersonTrack, piece: PersonTrack) -> PersonTrack | None:
     if stop - start < 0.8 * piece.seen.sum():
         return None
     a, b = track.boxes[start - track.first : stop - track.first], piece.boxes[start - piece.first : stop - piece.first]
-    union = np.concatenate([np.minimum(a[:, :2], b[:, :2]), np.maximum(a[:, 2:], b[:, 2:])], axis=1)
-    near = adjoin(a, b, track.size)
+    both, near = joined_boxes(a, b, track.size)
     if near.sum() < 0.8 * piece.seen.sum():
         return None
     boxes = track.boxes.copy()
-    part = boxes[start - track.first : stop - track.first]
-    part[near] = union[near]
+    boxes[start - track.first : stop - track.first] = both
     return replace(track, boxes=boxes, weight=track.weight + piece.weight)
 
 

@@ -75,30 +75,31 @@ class WaitingImages:
         crop_boxes = self._crop_boxes(len(self._spool), count, ended)
         for k in range(count):
             image = self._images.popleft()
-            if crop_boxes is not None:
-                self._spool.append_crop(image, crop_boxes[k])
+            if crop_boxes:
+                self._spool.append_crops(image, [boxes[k] for boxes in crop_boxes])
             else:
                 self._spool.append(image, self._surroundings_of(len(self._spool)))
 
-    def _crop_boxes(self, start: int, count: int, ended: bool) -> Int64[np.ndarray, "count 4"] | None:
-        """Return the crop boxes of some images if only one person may be meant in them."""
+    def _crop_boxes(self, start: int, count: int, ended: bool) -> list[Int64[np.ndarray, "count 4"]]:
+        """Return the crop boxes that some images may get if only one person may be meant in them; else none."""
         if not self._cut_early:
-            return None
+            return []
         first = max(0, start - self._reach) // self._step
         last = min(-(-(start + count - 1 + self._reach) // self._step), len(self._detected) - 1)
         known = last * self._step + 1
         if ended and last == len(self._detected) - 1:
             known = start + len(self._images)
         elif start + count + self._reach > known:
-            return None
-        boxes = self._tracker.only_person(first, last)
-        if boxes is None:
-            return None
+            return []
         begin, (width, height) = first * self._step, (self._video.width, self._video.height)
-        all_boxes = np.full((known - begin, 4), np.nan)
-        all_boxes[:: self._step] = boxes * (np.array([width, height] * 2) / np.array(self._tracker.size * 2))
-        steady = steady_crop_boxes(interpolated_boxes(all_boxes), self._rate, self._margin, width, height)
-        return steady[start - begin : start - begin + count]
+        scale = np.array([width, height] * 2) / np.array(self._tracker.size * 2)
+        crop_boxes = []
+        for boxes in self._tracker.only_person(first, last):
+            all_boxes = np.full((known - begin, 4), np.nan)
+            all_boxes[:: self._step] = boxes * scale
+            steady = steady_crop_boxes(interpolated_boxes(all_boxes), self._rate, self._margin, width, height)
+            crop_boxes.append(steady[start - begin : start - begin + count])
+        return crop_boxes
 
     def _surroundings_of(self, index: int) -> list[tuple[Rectangle, float]]:
         """Return what lies around everybody who was detected in an image, or shortly before or after."""
