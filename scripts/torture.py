@@ -25,8 +25,11 @@ from torture_forks import Forks, Order
 from torture_verbs import ROOT, VERBS, Verb, prepare
 
 MARK = "MCSS_TORTURE"
-KINDS = ("Ctrl-C", "two writers", "full disk", "read-only folder", "few file handles", "little memory")
+KINDS = ("Ctrl-C", "two writers", "full disk", "read-only folder", "few file handles", "little memory", "just enough")
 """The accidents of every command."""
+
+LONG = 8.0
+"""A command that takes more processor time, in seconds, is killed less often in a round."""
 
 HANG = 60.0
 """A command that takes more processor time, in seconds, is killed."""
@@ -78,13 +81,14 @@ def torment(verb: Verb, given: Path, seed: int, number: int, whole: dict[str, An
     """Kill a verb until it is done, at most six to nine times, and finish it; returns what happened.
 
     Early moments are more frequent, so that a command which goes on where it was does not end too soon. In the first of
-    four rounds a verb has worker processes, whose start takes long, and is killed twice or three times.
+    four rounds a verb has worker processes, whose start takes long, and is killed twice or three times, as are verbs
+    that take long.
     """
     chance, token = random.Random(f"{seed}/{verb.name}/{number}"), f"{os.getpid()}-{verb.name}-{number}"
     processors = 1 if verb.workers and number % 4 else None
     has_workers = verb.workers and processors is None
     latest = whole["seconds"] * (2 if has_workers else 1)
-    most = chance.choice((2, 3) if has_workers else (6, 7, 8, 9))
+    most = chance.choice((2, 3) if has_workers or whole["seconds"] > LONG else (6, 7, 8, 9))
     told: dict[str, Any] = {"kills": []}
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
         place = Path(folder)
@@ -181,7 +185,10 @@ def write(
     rounds: dict[str, list[dict[str, Any]]],
     happened: dict[str, dict[str, Any]],
 ) -> None:
-    """Write the counts, every round and every accident."""
+    """Write the counts, every round and every accident.
+
+    Kills count as finished and identical where the same command then finished, and had the undisturbed results.
+    """
     every = [one for verb in rounds.values() for one in verb]
     others = [one for verb in happened.values() for one in verb.values()]
     result = {
@@ -189,8 +196,8 @@ def write(
         "seconds": round(seconds, 1),
         "kills": sum(len(one["kills"]) for one in every),
         "rounds": len(every),
-        "finished": sum("seconds" in one and not one.get("fault", "").startswith("the same") for one in every),
-        "identical": sum(one.get("identical", False) for one in every),
+        "finished": sum(len(one["kills"]) for one in every if "seconds" in one),
+        "identical": sum(len(one["kills"]) for one in every if one.get("identical", False)),
         "lost": sum("fault" in one for one in every),
         "other_accidents": {
             "happened": len(others),

@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mcss.processes import LEAST_ADDRESSES, LEAST_FILES
 from torture_verbs import TRAIN, Verb
 
 HANDLES = 24
-"""Files that a command may have open at a time where handles are few."""
+"""Files that a command may have open at a time where handles are too few."""
 
 MEMORY = 200_000_000
-"""Bytes of addresses beyond those of the loaded packages where memory is little."""
+"""Bytes of addresses beyond those of the loaded packages where memory is too little."""
+
+SPARE = 16_000_000
+"""Bytes of addresses that a command takes before it looks whether the rest is enough."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +167,7 @@ def accidents(
         "read-only folder": read_only,
         "few file handles": lambda: usual(handles=HANDLES, processors=None),
         "little memory": lambda: usual(memory=MEMORY),
+        "just enough": lambda: usual(memory=LEAST_ADDRESSES + SPARE, handles=LEAST_FILES),
     }
     if verb.name == "train":
         happen = {"a loss that is not finite": lambda: diverging(given, start), **happen}

@@ -21,7 +21,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ALSO = ("onnx", "matplotlib.pyplot", "torch.onnx", "torch._dynamo", "lance_namespace", "pydantic")
+ALSO = (
+    *("onnx", "onnx.reference", "onnxscript", "networkx", "torch.onnx", "torch.onnx._internal.exporter._core"),
+    *("torch._dynamo", "torch._functorch.aot_autograd", "torch.export._trace"),
+    *("matplotlib.pyplot", "lance_namespace", "pydantic"),
+)
 """What modules of mcss import within functions; not LanceDB and ONNX Runtime, whose threads a copy would lack."""
 
 

@@ -19,7 +19,7 @@ TRAIN = (
         "--steps",
         "12",
         "--backbone",
-        "tf_efficientnet_lite0",
+        "timm/test_efficientnet",
         "--weights",
         "random",
         "--image-size",

@@ -30,8 +30,9 @@ def torture(told: dict[str, Any]) -> str:
     return (
         f"| `make torture` | {did} | {ended} |\n"
         f"| | {other['happened']:,} other accidents: Ctrl-C, two writers, full disk, read-only folder, few files, "
-        f"little memory, a loss that is not finite | {other['clean']:,} ended in a result or in words, "
-        f"{other['identical']:,} identical afterwards, {other['at_fault']:,} at fault |"
+        "little memory, just enough of both, a loss that is not finite | "
+        f"{other['clean']:,} ended in a result or in words, {other['identical']:,} identical afterwards, "
+        f"{other['at_fault']:,} at fault |"
     )
 
 

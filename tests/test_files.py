@@ -192,3 +192,36 @@ def test_temporary_pictures_go_with_the_program_or_with_the_next_one(
     with temporary_folder("mcss-test"):
         assert not folder.exists()
     assert names(tmp_path) == []
+
+
+def test_a_temporary_folder_that_could_not_be_removed_goes_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder("mcss-test") as folder:
+        (folder / "capture").mkdir()
+        (folder / "capture" / "image.jpg").write_bytes(b"somebody")
+        monkeypatch.setattr("os.scandir", fails)
+        monkeypatch.setattr("os.listdir", fails)
+    monkeypatch.undo()
+    assert sorted(names(folder)) == [".lock", "capture"]
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder("mcss-test"):
+        assert not folder.exists()
+    assert names(tmp_path) == []
+
+
+def test_a_temporary_folder_without_a_lock_for_lack_of_handles_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Path) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("mcss.files.locked", fails)
+    with pytest.raises(OSError, match="Too many open files"), temporary_folder("mcss-test"):
+        pass
+    assert names(tmp_path) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcss.processes import starting_workers
+from mcss.processes import LEAST_ADDRESSES, starting_workers
 
 SCRIPT = """
 import multiprocessing, os, time
@@ -44,3 +44,31 @@ def test_workers_that_are_being_started_leave_ctrl_c_to_their_parent(capfd: pyte
     process.join()
     assert capfd.readouterr().out == "True 1\n"
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+LIMITED = """
+import resource
+import mcss.processes as processes
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 100))
+processes.check_limits()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+resource.setrlimit(resource.RLIMIT_AS, (2 * processes.LEAST_ADDRESSES, resource.RLIM_INFINITY))
+print(processes.free_addresses(), processes.available_memory())
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+try:
+    processes.check_limits()
+except OSError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how many addresses are taken")
+def test_limits_of_the_system_count_and_the_number_of_files_is_raised_as_far_as_it_may() -> None:
+    command = [sys.executable, "-c", LIMITED]
+    files, memory, said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert files == "100 100"
+    addresses, available = map(int, memory.split())
+    assert LEAST_ADDRESSES < addresses < 2 * LEAST_ADDRESSES
+    assert available <= addresses
+    assert "this process may have 20 files open, expected 64 at least" in said

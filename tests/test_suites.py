@@ -49,7 +49,8 @@ def test_every_reader_takes_mangled_files(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_commands_finish_with_the_same_results_and_leave_nothing(tmp_path: Path) -> None:
     result = told("torture.py", tmp_path / "torture.json", "--rounds", "1", "--only", "import", "train", "select")
-    assert (result["lost"], result["identical"]) == (0, result["rounds"]), result["verbs"]
+    assert result["kills"] > 0
+    assert (result["lost"], result["finished"], result["identical"]) == (0, *2 * [result["kills"]]), result["verbs"]
     assert result["other_accidents"]["at_fault"] == 0, result["accidents"]
 
 

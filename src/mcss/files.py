@@ -117,19 +117,37 @@ def temporary_folder(name: str) -> Iterator[Path]:
                 if left.parent.stat(follow_symlinks=False).st_uid == os.getuid():
                     handle = locked(left)
                     try:
-                        shutil.rmtree(left.parent, ignore_errors=True)
+                        _remove(left.parent)
                     finally:
                         os.close(handle)
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     handle = -1
     try:
-        with contextlib.suppress(OSError):  # without locks nobody removes it
-            handle = locked(folder / ".lock")
+        handle = locked(folder / ".lock")
+    except OSError as error:
+        if error.errno not in (*_TAKEN, errno.ENOLCK, errno.ENOTSUP):  # without locks nobody removes it
+            folder.rmdir()
+            raise
+    try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         if handle >= 0:
             os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what can be removed of a temporary folder; its lock goes last, and leads the next run to the rest."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != ".lock":
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        if [path.name for path in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+        folder.rmdir()
 
 
 def checked_member(member: zipfile.ZipInfo) -> zipfile.ZipInfo:

@@ -1,5 +1,6 @@
-"""Processes: the threads and memory of this one, and worker processes that do not outlive the program."""
+"""Processes: the threads, memory and files of this one, and worker processes that do not outlive the program."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -7,10 +8,24 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+LEAST_FILES, USUAL_FILES = 64, 4096
+"""How many files a command needs open at a time at least, with a few to spare, and how many it likes to have."""
+
+LEAST_ADDRESSES = 1_500_000_000
+"""Bytes of addresses that a command needs beyond those of the loaded packages: the smallest training takes 1.2 GB, most
+of it for the stacks and heaps of threads, which are never filled."""
+
+LEAST_MEMORY = 300_000_000
+"""Bytes of memory that a command needs beyond those of the loaded packages."""
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -37,7 +52,63 @@ def available_memory() -> int:
             free.append(max(0, int(limit) - int(used["anon"]) - int(used.get("shmem", 0))))
     except (OSError, KeyError, ValueError):
         pass
-    return min(free)
+    addresses = free_addresses()
+    return min(free if addresses is None else [*free, addresses])
+
+
+def free_addresses() -> int | None:
+    """Return the bytes of addresses that this process may still take; None without a limit."""
+    if resource is None:
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    except OSError:  # not Linux
+        taken = 0
+    return max(0, limit - taken)
+
+
+def check_limits() -> None:
+    """Look, before any work, whether the system leaves this process enough memory and files for the smallest work.
+
+    Libraries written in Rust end the process where they get no memory, and some lose their words where they can open no
+    file. The number of files is raised to `USUAL_FILES`, as far as the system lets it.
+
+    Raises:
+        OSError: There is too little of one; the message says how much there is, how much is needed, and the way out.
+    """
+    again = "then run the same command again"
+    addresses = free_addresses()
+    if addresses is not None and addresses < LEAST_ADDRESSES:
+        raise OSError(
+            f"There is too little memory: a limit leaves this process {addresses / 1e6:,.0f} MB of addresses, expected "
+            f"{LEAST_ADDRESSES / 1e6:,.0f} MB at least. Allow more (`ulimit -v unlimited`), {again}"
+        )
+    if (memory := available_memory()) < LEAST_MEMORY:
+        raise OSError(
+            f"There is too little memory: {memory / 1e6:,.0f} MB are free, expected {LEAST_MEMORY / 1e6:,.0f} MB at "
+            f"least. Close other programs, or allow the container more, {again}"
+        )
+    if (files := _allowed_files()) < LEAST_FILES:
+        raise OSError(
+            f"There are too few file handles: this process may have {files} files open, expected {LEAST_FILES} at "
+            f"least. Allow more (`ulimit -n {USUAL_FILES}`), {again}"
+        )
+
+
+def _allowed_files() -> int:
+    """Return how many files this process may have open, after raising that number to what is usual."""
+    if resource is None:
+        return USUAL_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= USUAL_FILES:
+        return USUAL_FILES
+    most = USUAL_FILES if hard == resource.RLIM_INFINITY else min(hard, USUAL_FILES)
+    with contextlib.suppress(OSError, ValueError):  # a system that allows less than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def is_running(process: int) -> bool:
@@ -51,7 +122,7 @@ def is_running(process: int) -> bool:
     return True
 
 
-@contextmanager
+@contextlib.contextmanager
 def starting_workers() -> Iterator[None]:
     """Let processes that are started within this context use one thread each, and leave Ctrl-C to this process.
 
@@ -69,7 +140,7 @@ def starting_workers() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@contextmanager
+@contextlib.contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables within this context and restore them afterwards."""
     before = {name: os.environ.get(name) for name in values}

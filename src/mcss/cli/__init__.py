@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import NoReturn
 from unicodedata import category
@@ -40,26 +40,37 @@ def main(args: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as in `mcss … | head`: nobody reads on
         sys.exit(1)
-    except MENDABLE as error:
-        if isinstance(error, ImportError) and _is_lack_of_memory(error):
+    except SystemExit:
+        raise
+    except BaseException as error:  # libraries written in Rust raise errors that are no Exception
+        if _is_lack_of_memory(error):
             _end_for_lack_of_memory()
-        errors.print(f"[red]Error[/] {escape(_harmless(_words_of(error)))}", highlight=False, soft_wrap=True)
-        sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+        words = _words_of(error)
+        if words is None:
             raise
-        _end_for_lack_of_memory()
+        errors.print(f"[red]Error[/] {escape(_harmless(words))}", highlight=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, UnknownVerbError) else 1)
 
 
 class TerminatedError(KeyboardInterrupt):
     """The program is asked to end by SIGTERM, as systems and schedulers do; it ends as with Ctrl-C."""
 
 
-def _words_of(error: Exception) -> str:
-    """Return the message of an error, with the way out where the system's own words have none."""
-    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-        return f"{error}. Allow more (`ulimit -n 4096`) or use fewer processes, then run the same command again"
-    return str(error)
+def _words_of(error: BaseException) -> str | None:
+    """Return the message of an error that a user can mend, with the way out where the system's own words have none."""
+    too_many = os.strerror(errno.EMFILE)
+    for cause in _causes(error):
+        if (isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)) or too_many in str(cause):
+            said = cause if isinstance(cause, ValueError | OSError) else too_many
+            return f"{said}. Allow more (`ulimit -n 4096`) or use fewer processes, then run the same command again"
+    return str(error) if isinstance(error, MENDABLE) else None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that led to it; libraries wrap what goes wrong within them in errors of their own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _harmless(text: str) -> str:
@@ -76,12 +87,19 @@ def _end_for_lack_of_memory() -> NoReturn:
     sys.exit(1)
 
 
-def _is_lack_of_memory(error: MemoryError | RuntimeError | ImportError) -> bool:
-    """Whether Python, or a library in its own words, has asked for more memory than there is."""
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Whether Python, or a library in its own words, has asked for more memory than there is.
+
+    What could not be imported for that may be called missing. A mendable error has said what lacked, unless Python or a
+    library says so itself.
+    """
     words = ("allocate memory", "out of memory", "bad_alloc", "bad allocation", "new thread", "failed to map segment")
     of_onednn = ("could not create a primitive", "could not execute a primitive")
-    said = f"{error} {error.__cause__}".lower()  # what could not be imported may be called missing
-    return isinstance(error, MemoryError) or any(word in said for word in (*words, *of_onednn))
+    is_told = isinstance(error, MENDABLE) and not isinstance(error, ImportError)
+    return not is_told and any(
+        isinstance(cause, MemoryError) or any(word in str(cause).lower() for word in (*words, *of_onednn))
+        for cause in _causes(error)
+    )
 
 
 def _stop_on_termination() -> None:
@@ -114,8 +132,10 @@ def _run(args: Sequence[str]) -> None:
                 pass  # either a stand-in is to blame, or the real packages will fail with the right message
     verb = _read(modules, args)
     from mcss.cli.terminal import begin
+    from mcss.processes import check_limits
 
     begin(args, verb)
+    check_limits()
     verb()
 
 
