@@ -113,12 +113,17 @@ def torment(verb: Verb, given: Path, seed: int, number: int, whole: dict[str, An
         return told
 
 
+def undisturbed_results(inputs: Path, name: str) -> Path:
+    """Return where the results of a verb that nobody disturbed are kept."""
+    return inputs / f"{name}.json"
+
+
 def undisturbed(verb: Verb, given: Path, forks: Forks) -> dict[str, Any]:
     """Run a verb as it should run; returns its processor time, its results and the bytes that it writes.
 
     They are kept with the inputs.
     """
-    kept = given / f"{verb.name}.json"
+    kept = undisturbed_results(given, verb.name)
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as folder:
@@ -137,6 +142,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--rounds", type=int, default=4, help="of each verb, those of earlier calls included")
     parser.add_argument("--only", nargs="*", default=[], help="names of verbs")
+    parser.add_argument("--again", nargs="*", default=[], help="names of verbs that are done anew, as after a mend")
     parser.add_argument("--no-accidents", action="store_true", help="kills only")
     parser.add_argument("--inputs", type=Path, help="keep the inputs in this folder")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "torture.json")
@@ -155,6 +161,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mcss-torture-") as own:
         inputs = given.inputs or Path(own)
         chosen = [verb for verb in VERBS if not given.only or verb.name in given.only]
+        for name in given.again:
+            rounds.pop(name, None)
+            happened.pop(name, None)
+            undisturbed_results(inputs, name).unlink(missing_ok=True)
         prepare(inputs)
         forks = Forks()
         for number in range(given.rounds):

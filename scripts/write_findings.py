@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mcss.experiments.paper import TABLE1, TABLE2, TABLE3, PaperRow
+from mcss.methods.registry import title_of
 from write_table import write_between
 
 ROOT = Path(__file__).parents[1]
@@ -132,6 +133,24 @@ def table1(read: "Read") -> str:
     )
 
 
+def trials(read: "Read") -> str:
+    """The settings that were tried for each system on the validation subject, and which of them were kept."""
+    lines = ["| system | learning rate | and | seeds | N-MPJPE, mm | |", "|---|---|---|---|---|---|"]
+    for system, tried in read("tuning").items():
+        for row in tried:
+            (swept,) = row.keys() - {"rate", "n_mpjpe", "seeds", "kept"}
+            cells = (
+                title_of(system),
+                f"{row['rate']:g}",
+                f"{swept.replace('_', ' ')} {row[swept]:g}",
+                str(row["seeds"]),
+                f"{row['n_mpjpe']:.1f}",
+                "kept" if row["kept"] else "",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def beside_mediapipe(read: "Read") -> str:
     """Another program's landmarks, and MCSS on the same joints and images."""
     theirs, ours = (row for row in read("table1") if "12 joints" in row.get("variant", ""))
@@ -219,22 +238,34 @@ def others(read: "Read") -> str:
 def main_comparison(read: "Read") -> str:
     """The comparison of MCSS with its baseline, at every amount of labels."""
     rows = read("report")
+    known = {(row["system"], row["labels"]) for row in rows}
     lines = []
     for labels, words in (("S1", "one person's labels"), ("S1:0.1", "a tenth of them"), ("S1:0.05", "a twentieth")):
-        if any((row["system"], row["labels"]) == ("mcss", labels) for row in rows):
+        if ("mcss", labels) in known and ("supervised", labels) in known:
             ours, theirs = (of(rows, system=system, labels=labels) for system in ("mcss", "supervised"))
             lines.append(f"With {words}, MCSS and the baseline, N-MPJPE: {ours.against(theirs)}.")
-    every, ours = of(rows, system="supervised", labels="all"), of(rows, system="mcss")
-    lines.append(
-        f"MCSS with one person's labels and the baseline with all people's: {ours.against(every)}; "
-        f"in the paper {paper_pair(printed(TABLE1, MCSS), printed(TABLE1, BASELINE, labels='all'))}."
-    )
+        for system, name in (("mcss", "MCSS"), ("supervised", "the baseline")):
+            if (f"{system}+neighbours", labels) in known:
+                read_off = of(rows, system=f"{system}+neighbours", labels=labels)
+                lines.append(
+                    f"With {words}, {name} with poses of neighbours and with its pose head: "
+                    f"{read_off.against(of(rows, system=system, labels=labels))}."
+                )
+    if ("supervised", "all") in known:
+        every, ours = of(rows, system="supervised", labels="all"), of(rows, system="mcss")
+        lines.append(
+            f"MCSS with one person's labels and the baseline with all people's: {ours.against(every)}; in the paper "
+            f"{paper_pair(printed(TABLE1, MCSS), printed(TABLE1, BASELINE, labels='all'))}."
+        )
+    else:
+        lines.append("The baseline with all people's labels has not been measured under this rule yet.")
     return bullets(lines)
 
 
-Read = Callable[[str], Rows]
+Read = Callable[[str], Any]
 FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
     "findings-main": ("docs/results.md", main_comparison),
+    "findings-trials": ("docs/results.md", trials),
     "findings-table1": ("docs/reproduce.md", table1),
     "findings-mediapipe": ("docs/reproduce.md", beside_mediapipe),
     "findings-signals": ("docs/reproduce.md", signals),
@@ -243,10 +274,15 @@ FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
 """Name of the marks, the page, and what is written there."""
 
 
-def rows_of(name: str) -> Rows:
-    """The rows of a table, as the program that measured them wrote them."""
-    path = ROOT / "results/report.json" if name == "report" else ROOT / f"docs/results/{name}.json"
-    return list(json.loads(path.read_text(encoding="utf-8"))["rows"])
+PLACES = {"report": "results/report.json", "tuning": "results/tuning.json"}
+"""Where rows are that `mcss reproduce` does not write."""
+
+
+def rows_of(name: str) -> Any:
+    """The rows of a table, or the trials, as the program that measured them wrote them."""
+    path = ROOT / PLACES.get(name, f"docs/results/{name}.json")
+    written = json.loads(path.read_text(encoding="utf-8"))
+    return written.get("rows", written)
 
 
 def main() -> None:
