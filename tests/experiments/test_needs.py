@@ -1,11 +1,15 @@
 import os
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from captures_for_tests import INFO, stick_part
+from mcss.cli import TerminatedError
 from mcss.data.capture import Capture
 from mcss.data.schema import Selector
 from mcss.data.writer import CaptureWriter
@@ -163,6 +167,48 @@ def test_a_process_that_is_killed_costs_its_own_run_alone(
     assert str(failures["deadly"]).startswith(f"{tmp_path / 'deadly'}: the process that trained it was killed")
     assert (tmp_path / "one" / "done").exists()
     assert (tmp_path / "other" / "done").exists()
+
+
+def _takes_long(settings: object, out: Path, resume: bool) -> Path:
+    """Stands for a long training."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "begun").touch()
+    time.sleep(30)
+    (out / "done").touch()
+    return out
+
+
+class _Impatient:
+    """Is asked to end as soon as two trainings have begun."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator["_Impatient"]:
+        yield self
+
+    def advance(self, steps: int = 1) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        if len(list(self.folder.glob("*/begun"))) == 2:
+            raise TerminatedError
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_program_that_is_asked_to_end_ends_its_trainings(
+    tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "train", _takes_long)
+    monkeypatch.setattr(parallel, "_POLL_SECONDS", 0.05)
+    settings = study_of(tiny_capture, tmp_path).cell(Supervised).settings
+    jobs = [Job(settings, tmp_path / name) for name in ("one", "other", "waiting")]
+    with pytest.raises(TerminatedError):
+        train_all(jobs, 2, _Impatient(tmp_path))
+    assert not list(tmp_path.glob("*/done"))
+    assert not (tmp_path / "waiting").exists()
 
 
 def test_an_epoch_is_counted_over_what_a_method_sees(tiny_capture: Capture) -> None:

@@ -62,8 +62,8 @@ class Share:
 def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGRESS) -> dict[str, Exception]:
     """Train all jobs, `processes` at a time; each resumes from its last checkpoint.
 
-    The feature maps of frozen stages are computed first, by this process alone; decoded images are shared. Ctrl-C
-    reaches all processes, which leave their checkpoints.
+    The feature maps of frozen stages are computed first, by this process alone; decoded images are shared. Ctrl-C and
+    SIGTERM end all processes, which leave their checkpoints.
 
     Returns:
         The errors of the runs that failed, by the names of their folders; the others are trained to their end.
@@ -107,13 +107,19 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failu
         ) as pool,
     ):
         futures: list[Future[Path]] = [pool.submit(train, job.settings, job.out, True) for job in jobs]
-        while not all(future.done() for future in futures):
-            time.sleep(_POLL_SECONDS)
-            for index, job in enumerate(jobs):
-                now = max(_steps_of_both(job.out), steps[index])
-                task.advance(now - steps[index])
-                steps[index] = now
-            task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
+        try:
+            while not all(future.done() for future in futures):
+                time.sleep(_POLL_SECONDS)
+                for index, job in enumerate(jobs):
+                    now = max(_steps_of_both(job.out), steps[index])
+                    task.advance(now - steps[index])
+                    steps[index] = now
+                task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
+        except BaseException:  # SIGTERM reaches this process alone, which would wait for all runs
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         for job, future in zip(jobs, futures, strict=True):
             match future.exception():
                 case BrokenProcessPool():
