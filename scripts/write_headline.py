@@ -12,6 +12,7 @@ from typing import Any
 
 from mcss.experiments.paper import TABLE1
 from mcss.experiments.tables import markdown
+from write_findings import printed
 from write_table import write_between
 
 ROWS = (
@@ -30,19 +31,15 @@ def headline(report: dict[str, Any]) -> str:
     table = [["", "rendered people, measured here", "Human3.6M, printed in the paper"]]
     here: dict[str, float] = {}
     theirs: dict[str, float] = {}
-    for system, labels, printed, title in ROWS:
+    for system, labels, paper, title in ROWS:
         errors = [row["n_mpjpe"] for row in report["rows"] if (row["system"], row["labels"]) == (system, labels)]
         measured, beside = "not measured yet", "–"
         if errors:
             here[title] = fmean(errors)
             measured = _with_ratio(here[title], here.get(ROWS[0][-1]))
-        if printed is not None:
-            (paper,) = (
-                row.n_mpjpe for row in TABLE1 if (row.system, row.labels, row.points) == (printed, labels, False)
-            )
-            assert paper is not None
-            theirs[title] = paper
-            beside = _with_ratio(paper, theirs[ROWS[0][-1]])
+        if paper is not None:
+            theirs[title] = printed(TABLE1, paper, labels=labels)
+            beside = _with_ratio(theirs[title], theirs[ROWS[0][-1]])
         table.append([title, measured, beside])
     return "\n".join([*markdown(table), "", _share_of_the_gap(here, theirs)]).rstrip()
 

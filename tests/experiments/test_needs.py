@@ -1,7 +1,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +144,20 @@ def test_a_run_that_fails_does_not_stop_the_others_and_its_row_says_why(
         study.train_cells([ours])
 
 
+def _jobs(
+    capture: Capture,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training: Callable[[object, Path, bool], Path],
+    names: Sequence[str],
+) -> list[Job]:
+    """Runs of which each calls `training` instead of being trained."""
+    monkeypatch.setattr(parallel, "train", training)
+    monkeypatch.setattr(parallel, "_POLL_SECONDS", 0.05)
+    settings = study_of(capture, folder).cell(Supervised).settings
+    return [Job(settings, folder / name) for name in names]
+
+
 def _dies_once(settings: object, out: Path, resume: bool) -> Path:
     """Stands for a training whose process is killed: always in one folder, the first time in another's company."""
     out.mkdir(parents=True, exist_ok=True)
@@ -158,10 +172,7 @@ def _dies_once(settings: object, out: Path, resume: bool) -> Path:
 def test_a_process_that_is_killed_costs_its_own_run_alone(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "train", _dies_once)
-    monkeypatch.setattr(parallel, "_POLL_SECONDS", 0.05)
-    settings = study_of(tiny_capture, tmp_path).cell(Supervised).settings
-    jobs = [Job(settings, tmp_path / name) for name in ("one", "deadly", "other")]
+    jobs = _jobs(tiny_capture, tmp_path, monkeypatch, _dies_once, ("one", "deadly", "other"))
     failures = train_all(jobs, 2)
     assert list(failures) == ["deadly"]
     assert str(failures["deadly"]).startswith(f"{tmp_path / 'deadly'}: the process that trained it was killed")
@@ -201,10 +212,7 @@ class _Impatient:
 def test_a_program_that_is_asked_to_end_ends_its_trainings(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parallel, "train", _takes_long)
-    monkeypatch.setattr(parallel, "_POLL_SECONDS", 0.05)
-    settings = study_of(tiny_capture, tmp_path).cell(Supervised).settings
-    jobs = [Job(settings, tmp_path / name) for name in ("one", "other", "waiting")]
+    jobs = _jobs(tiny_capture, tmp_path, monkeypatch, _takes_long, ("one", "other", "waiting"))
     with pytest.raises(TerminatedError):
         train_all(jobs, 2, _Impatient(tmp_path))
     assert not list(tmp_path.glob("*/done"))

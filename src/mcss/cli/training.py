@@ -226,9 +226,10 @@ def remember(
         out: Model file to write.
         json: Also write a summary to this file.
     """
-    file = read_model(located(run))
+    run = located(run)
+    file, opened = read_model(run), Capture.open(capture)
     assert isinstance(file.network, PoseNetwork)
-    chosen, opened = chosen_labels(located(run), labels), Capture.open(capture)
+    chosen = chosen_labels(run, labels)
     known = remember_labels(file.network, opened, chosen, split, RichProgress())
     save_model(out, file.network, {**file.about, "remembers": f"{opened.fingerprint} {chosen}"})
     console.print(

@@ -29,7 +29,7 @@ from mcss.models.model import Model, Poses
 from mcss.models.model_file import ModelParts
 from mcss.models.orientation import Orientation, OrientationConfig, OrientationHead, true_orientation, usable
 from mcss.models.pose_network import PoseNetwork
-from mcss.models.prediction import images_at_a_time, predict_images
+from mcss.models.prediction import images_at_a_time, predict_images, predict_rows
 from mcss.models.uncertainty import UncertaintyHead, fit_uncertainty, uncertainty_features
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import CONFIG
@@ -335,8 +335,8 @@ def remember_labels(
 
     Raises:
         CaptureError: There is no such split.
-        ValueError: The labels give no pose, or the network's poses are not canonical, whose mirror
-            images have no canonical pose either.
+        ValueError: The labels give no pose, or the network's poses are not canonical: others cannot be mirrored with
+            their images.
     """
     if network.frame != "canonical":
         raise ValueError(
@@ -350,17 +350,16 @@ def remember_labels(
     kept = kept[_evenly_spread(len(kept), MOST_REMEMBERED)]
     instant, view = np.nonzero(labelled[kept])
     rows = instants.rows[kept[instant], view]
-    sums = torch.zeros(2, len(kept), network.config.dim)
+
+    def embedded(batch: Int64[np.ndarray, " batch"]) -> Tensor:
+        pixels = torch.from_numpy(capture.decode(batch, network.config.image_size))
+        images = normalise(pixels.permute(0, 3, 1, 2))
+        found = [predict_images(network, shown).embedding for shown in (images, images.flip(-1))]
+        return torch.stack([embedding for embedding in found if embedding is not None])
+
     with progress.task("Embedding labelled images", len(rows)) as task:
-        for start in range(0, len(rows), _BATCH):
-            part = slice(start, start + _BATCH)
-            pixels = torch.from_numpy(capture.decode(rows[part], network.config.image_size))
-            images = normalise(pixels.permute(0, 3, 1, 2))
-            for total, shown in zip(sums, (images, images.flip(-1)), strict=True):
-                embedding = predict_images(network, shown).embedding
-                assert embedding is not None
-                total.index_add_(0, torch.from_numpy(instant[part]), embedding)
-            task.advance(len(pixels))
+        embeddings = torch.cat(predict_rows(embedded, rows, task), dim=1)
+    sums = torch.zeros(2, len(kept), network.config.dim).index_add_(1, torch.from_numpy(instant), embeddings)
     poses = target_poses(instants.take(kept))
     device = next(network.parameters()).device
     known = torch.nn.functional.normalize(sums.flatten(0, 1), dim=1).to(device)
