@@ -31,7 +31,7 @@ KINDS = ("Ctrl-C", "two writers", "full disk", "read-only folder", "few file han
 LONG = 8.0
 """A command that takes more processor time, in seconds, is killed less often in a round."""
 
-HANG = 60.0
+HANG = 180.0
 """A command that takes more processor time, in seconds, is killed."""
 
 

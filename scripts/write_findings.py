@@ -244,13 +244,15 @@ def main_comparison(read: "Read") -> str:
         if ("mcss", labels) in known and ("supervised", labels) in known:
             ours, theirs = (of(rows, system=system, labels=labels) for system in ("mcss", "supervised"))
             lines.append(f"With {words}, MCSS and the baseline, N-MPJPE: {ours.against(theirs)}.")
-        for system, name in (("mcss", "MCSS"), ("supervised", "the baseline")):
-            if (f"{system}+neighbours", labels) in known:
-                read_off = of(rows, system=f"{system}+neighbours", labels=labels)
-                lines.append(
-                    f"With {words}, {name} with poses of neighbours and with its pose head: "
-                    f"{read_off.against(of(rows, system=system, labels=labels))}."
-                )
+        if ("mcss+fitted", labels) in known:
+            read_off, head = of(rows, system="mcss+fitted", labels=labels), of(rows, system="mcss", labels=labels)
+            lines.append(f"With {words}, MCSS after `mcss remember` and with its pose head: {read_off.against(head)}.")
+    if ("mcss+fitted", "S1:0.1") in known:
+        few, whole = of(rows, system="mcss+fitted", labels="S1:0.1"), of(rows, system="supervised")
+        lines.append(
+            f"MCSS with a tenth of the labels after `mcss remember`, and the baseline with all of them: "
+            f"{few.against(whole)}."
+        )
     if ("supervised", "all") in known:
         every, ours = of(rows, system="supervised", labels="all"), of(rows, system="mcss")
         lines.append(
@@ -262,6 +264,35 @@ def main_comparison(read: "Read") -> str:
     return bullets(lines)
 
 
+def beyond(read: "Read") -> str:
+    """Poses of neighbours in a fitted embedding, with each part taken away."""
+    rows = read("beyond")
+
+    def pair(one: str, other: str, measure: str = "n_mpjpe") -> str:
+        return of(rows, measure, system=one).against(of(rows, measure, system=other))
+
+    def hits(system: str) -> str:
+        found = [row["hit_at_1"] for row in rows if row["system"] == system]
+        return f"{fmean(found):.2f} ± {stdev(found):.2f}"
+
+    above = "above_oracle_cross_at_10"
+    return bullets(
+        (
+            f"**All of it** (`mcss remember`), and the pose head, N-MPJPE of MCSS: {pair('mcss+fitted', 'mcss')}; with "
+            f"the baseline's networks {pair('supervised+fitted', 'supervised')}. MCSS with all of it, and the baseline "
+            f"with its pose head: {pair('mcss+fitted', 'supervised')}.",
+            f"Without fitting, and with it: {pair('mcss+neighbours', 'mcss+fitted')}.",
+            f"Without mirrored labels, and with them: {pair('mcss+unmirrored', 'mcss+fitted')}.",
+            f"The nearest label alone, and a hundred: {pair('mcss+nearest', 'mcss+fitted')}.",
+            f"**Search**, Mean-PA-MPJPE@10 across subjects above the oracle's, fitted and as trained: MCSS "
+            f"{pair('mcss+fitted', 'mcss', above)}, the baseline's networks "
+            f"{pair('supervised+fitted', 'supervised', above)}. The same instant is found first, fitted and as "
+            f"trained: MCSS {hits('mcss+fitted')} and {hits('mcss')}, the baseline's networks "
+            f"{hits('supervised+fitted')} and {hits('supervised')} of the queries.",
+        )
+    )
+
+
 Read = Callable[[str], Any]
 FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
     "findings-main": ("docs/results.md", main_comparison),
@@ -270,6 +301,7 @@ FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
     "findings-mediapipe": ("docs/reproduce.md", beside_mediapipe),
     "findings-signals": ("docs/reproduce.md", signals),
     "findings-others": ("docs/reproduce.md", others),
+    "findings-beyond": ("docs/results.md", beyond),
 }
 """Name of the marks, the page, and what is written there."""
 

@@ -19,10 +19,10 @@ ROWS = (
     ("supervised", "S1", "baseline (L_pose only)", "the same network, labels of one person"),
     ("mcss", "S1", "MCSS", "**MCSS, labels of one person**"),
     ("supervised", "all", "baseline (L_pose only)", "the same network, labels of all people"),
-    ("mcss+neighbours", "S1", None, "MCSS, labels of one person, poses of neighbours (`mcss remember`)"),
-    ("supervised+neighbours", "S1", None, "the same network, labels of one person, poses of neighbours"),
+    ("mcss+fitted", "S1", None, "MCSS, labels of one person, then `mcss remember`"),
+    ("mcss+fitted", "S1:0.1", None, "MCSS, a tenth of these labels, then `mcss remember`"),
 )
-"""System and labels here, system in the paper, if it is there, and what the row is called; the first three tell the
+"""System and labels here, system in the paper, if it is there, and what the row is called; the first four tell the
 share of the gap."""
 
 
@@ -37,6 +37,8 @@ def headline(report: dict[str, Any]) -> str:
         if errors:
             here[title] = fmean(errors)
             measured = _with_ratio(here[title], here.get(ROWS[0][-1]))
+        elif paper is None:  # nothing to show in either column
+            continue
         if paper is not None:
             theirs[title] = printed(TABLE1, paper, labels=labels)
             beside = _with_ratio(theirs[title], theirs[ROWS[0][-1]])
@@ -49,11 +51,15 @@ def _share_of_the_gap(*places: Mapping[str, float]) -> str:
     titles = [title for *_, title in ROWS[:3]]
     if any(title not in errors for errors in places for title in titles):
         return ""
-    shares = []
-    for few, mcss, every in ([errors[title] for title in titles] for errors in places):
-        shares.append(f"{100 * (few - mcss) / (few - every):.0f} %")
-    gap = "Of the gap between one person's labels and all people's"
-    return f"{gap}, MCSS closes {shares[0]} here, and {shares[1]} in the paper."
+    few, _, every = titles
+
+    def share(errors: Mapping[str, float], title: str) -> str:
+        return f"{100 * (errors[few] - errors[title]) / (errors[few] - errors[every]):.0f} %"
+
+    gap, remembering = "Of the gap between one person's labels and all people's", ROWS[3][-1]
+    here, paper = (share(errors, titles[1]) for errors in places)
+    more = f" (with `mcss remember`, {share(places[0], remembering)})" if remembering in places[0] else ""
+    return f"{gap}, MCSS closes {here} here{more}, and {paper} in the paper."
 
 
 def _with_ratio(error: float, reference: float | None) -> str:

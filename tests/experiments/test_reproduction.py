@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from mcss.data.capture import Capture
-from mcss.errors import WeightsError
+from mcss.errors import MCSSError, WeightsError
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments import reproduce as module
 from mcss.experiments import study as studies
@@ -128,6 +128,16 @@ def test_all_parts_are_measured_written_and_continued(
         row["cell"] for row in json.loads((tmp_path / "table4.json").read_text())["rows"]
     }
     assert all(-1 <= row["rho"] <= 1 for row in json.loads((tmp_path / "fig6.json").read_text())["rows"])
+    beyond = json.loads((tmp_path / "beyond.json").read_text())
+    assert [row["system"] for row in beyond["rows"]] == [
+        f"{system}{reads}"
+        for reads in ("", "+fitted", "+neighbours", "+unmirrored", "+nearest")
+        for system in ("mcss", "supervised")
+    ]
+    assert len({row["n_mpjpe"] for row in beyond["rows"]}) == len(beyond["rows"]), "each reads poses off in its own way"
+    assert [row[0] for row in beyond["table"][1:4]] == [
+        "MCSS", "Supervised baseline", "MCSS, poses of neighbours, fitted embedding",
+    ]  # fmt: skip
 
     page = (tmp_path / "index.html").read_text()
     for part in found:
@@ -307,3 +317,12 @@ def test_rows_of_another_program_outlive_its_file_and_the_weights(
         landmark_rows(with_file, ours)
     kept = json.loads((with_file.cells / ours.name / KEPT).read_text())
     assert [row["system"] for row in kept["rows"]] == ["A program 1.0", "mcss"]
+
+
+def test_trials_of_other_methods_are_kept_and_damage_is_named(tmp_path: Path) -> None:
+    assert module._earlier_trials(tmp_path) == {}
+    (tmp_path / "tuning.json").write_text('{"rhodin_cvpr18": [{"rate": 0.001}]}')
+    assert module._earlier_trials(tmp_path) == {"rhodin_cvpr18": [{"rate": 0.001}]}
+    (tmp_path / "tuning.json").write_text('{"rhodin')
+    with pytest.raises(MCSSError, match=r"tuning\.json: cannot be read .* Delete it: trials are kept in the cells"):
+        module._earlier_trials(tmp_path)

@@ -25,6 +25,25 @@ def test_gradients_are_those_of_the_plain_convolution(kernel: int, side: int, bi
         torch.testing.assert_close(got, expected)
 
 
+def test_mixed_precision_gives_nearly_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False))
+    speed_up_depthwise(net)
+    images = torch.randn(3, 6, 4, 4)
+    gradients = []
+    for mixed in (False, True):
+        x = images.clone().requires_grad_()
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            found = net(x)
+        assert found.dtype == (torch.bfloat16 if mixed else torch.float32)
+        found.float().square().sum().backward()
+        gradients.append((x.grad, net[0].weight.grad))
+    for single, half in zip(*gradients, strict=True):
+        assert half.dtype == torch.float32
+        torch.testing.assert_close(half, single, rtol=0.05, atol=0.2)
+
+
 def test_only_depthwise_layers_that_keep_the_size_are_changed() -> None:
     net = nn.Sequential(
         nn.Conv2d(4, 4, 3, padding=1),

@@ -17,6 +17,7 @@ from mcss.evaluation.predictions import target_poses
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import load_model, save_model
 from mcss.models.pose_network import NEIGHBOUR_TEMPERATURE, NEIGHBOURS, NeighbourHead, NetworkConfig, PoseNetwork
+from mcss.training.discriminant import with_fitted_embedding
 from mcss.training.heads import MOST_REMEMBERED, remember_labels
 from mcss.training.loop import train
 from mcss.training.settings import TrainSettings
@@ -73,7 +74,8 @@ def test_remember_writes_a_model_that_predicts_and_is_evaluated_like_any_other(
     run: Path, tiny_capture: Capture, tmp_path: Path
 ) -> None:
     out = tmp_path / "remembering.safetensors"
-    main(["remember", str(run), "--capture", tiny_capture.uri, "--out", str(out), "--json", str(tmp_path / "s.json")])
+    place = ["--capture", tiny_capture.uri, "--out", str(out), "--json", str(tmp_path / "s.json")]
+    main(["remember", str(run), "--no-fit", *place])
     summary = json.loads((tmp_path / "s.json").read_text())
     assert summary["labels"] == "S1"
     rows = np.arange(5)
@@ -89,6 +91,19 @@ def test_remember_writes_a_model_that_predicts_and_is_evaluated_like_any_other(
         CheckpointError, match=r"no pose head to train. Start from the run that `mcss remember` was given"
     ):
         train(TrainSettings(tiny_capture.uri, Supervised(), network=network.config, init=str(out)), tmp_path / "on")
+
+
+def test_remember_first_fits_the_embedding(run: Path, tiny_capture: Capture, tmp_path: Path) -> None:
+    out = tmp_path / "fitted.safetensors"
+    main(["remember", str(run), "--capture", tiny_capture.uri, "--out", str(out)])
+    rows = np.arange(5)
+    found = mcss.load(out).predict(tiny_capture.decode(rows))
+    network = with_fitted_embedding(load_model(run), tiny_capture)
+    remember_labels(network, tiny_capture, Labels.parse("S1"))
+    with torch.no_grad():
+        images = normalise(torch.from_numpy(tiny_capture.decode(rows, 64)).permute(0, 3, 1, 2))
+        np.testing.assert_allclose(found.embedding, network(images).embedding.numpy(), atol=1e-4)
+        np.testing.assert_allclose(found.pose, network.poses(images).numpy(), atol=0.1)
 
 
 def test_what_cannot_be_remembered_is_refused(run: Path, tiny_capture: Capture) -> None:

@@ -66,3 +66,6 @@ def test_a_training_that_compares_the_images_of_both_processes_goes_on_to_the_sa
     whole, killed, apart = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "killed", "apart"))
     assert killed == whole
     assert apart != whole
+    refused = in_two_processes(tmp_path, capture, str(tmp_path / "whole"), "none", "--min-gap", "0.1", "--seed", "1")
+    assert refused.returncode == 1
+    assert refused.stderr.count("Error ") == 1, refused.stderr

@@ -25,6 +25,7 @@ from mcss.models.run_names import is_elsewhere, located
 from mcss.progress import RichProgress
 from mcss.training.checkpoints import METRICS
 from mcss.training.config_file import read_config
+from mcss.training.discriminant import with_fitted_embedding
 from mcss.training.heads import EquipSettings, chosen_labels, equipped, remember_labels
 from mcss.training.loop import train
 from mcss.training.machine import Machine
@@ -209,29 +210,34 @@ def remember(
     capture: CaptureAddress,
     labels: str | None = None,
     split: str = "train",
+    fit: bool = True,
     *,
     out: Path,
     json: JsonFile = None,
 ) -> None:
     """Let a model read poses off the nearest labelled ones in its embedding, instead of by its pose head.
 
-    Nothing is trained: this takes a minute, and works with labels that were made after training. The heads of
-    `mcss equip` are left out; fit them again.
+    The embedding is first fitted to all views at once, labelled or not. Nothing is trained by steps: this takes some
+    minutes, and works with labels that were made after training. The heads of `mcss equip` are left out; fit them
+    again. An index has to be made anew, since other embeddings lie in it.
 
     Args:
         run: Run folder of `mcss train`, or a model file.
         capture: Capture with the labelled images.
         labels: Whose labels, as for `mcss train`; by default those that the run was trained with.
-        split: Split of the labelled images.
+        split: Split of the images.
+        fit: Fit the embedding to the views of the capture; with --no-fit it stays as it was trained.
         out: Model file to write.
         json: Also write a summary to this file.
     """
     run = located(run)
-    file, opened = read_model(run), Capture.open(capture)
-    assert isinstance(file.network, PoseNetwork)
-    chosen = chosen_labels(run, labels)
-    known = remember_labels(file.network, opened, chosen, split, RichProgress())
-    save_model(out, file.network, {**file.about, "remembers": f"{opened.fingerprint} {chosen}"})
+    file, opened, progress = read_model(run), Capture.open(capture), RichProgress()
+    network, chosen = file.network, chosen_labels(run, labels)
+    assert isinstance(network, PoseNetwork)
+    if fit:
+        network = with_fitted_embedding(network, opened, split, progress)
+    known = remember_labels(network, opened, chosen, split, progress)
+    save_model(out, network, {**file.about, "remembers": f"{opened.fingerprint} {chosen}"})
     console.print(
         f"Reads poses off {known} labelled ones: {out}. Next: [bold]mcss evaluate {out} --capture {capture}[/]"
     )

@@ -100,6 +100,11 @@ class Instants:
         return f"{subject}/{sequence} frame {self.frame[instant]}"
 
 
+def evenly_spread(count: int, most: int) -> Int64[np.ndarray, " n"]:
+    """Return at most `most` of the numbers from 0 to `count` - 1."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
+
+
 def ends_of_sequences(instants: Instants, share: float) -> Bool[np.ndarray, " n"]:
     """Which instants lie in the last `share` of their subject's sequence, rounded to whole instants."""
     chosen = np.zeros(len(instants), bool)

@@ -220,7 +220,7 @@ def main_cells(study: Study) -> list[list[Cell]]:
 def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, remembers: bool = False) -> ReportData:
     """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group.
 
-    With `remembers` every cell is measured on the test split once more, with its poses read off its labels.
+    With `remembers` the cells of MCSS are measured on the test split once more, as `mcss remember` reads poses.
     """
     splits = [split for split in ("test", "new-motion") if split in study.capture.splits]
     by_split = {split: [study.mean_pose(split)] for split in splits}
@@ -230,7 +230,8 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
         for split in splits:
             by_split[split] += [study.result(cell, split) for cell in group]
         if remembers:
-            by_split["test"] += [study.result(cell, remembers=True) for cell in group]
+            ours = [cell for cell in group if cell.system == MCSS.name]
+            by_split["test"] += [study.result(cell, reads="fitted") for cell in ours]
         report = ReportData(by_split["test"], made)
         write_json(study.folder / "report.json", report.to_json())
         write_text(study.folder / "table.md", comparison_table(by_split, made) + "\n")

@@ -8,10 +8,10 @@ from mcss.evaluation.results import MEAN_POSE
 from mcss.experiments.figures import error_by_labels
 from mcss.experiments.landmarks import landmark_rows
 from mcss.experiments.paper import RATIOS, TABLE1, TABLE2, TABLE3
-from mcss.experiments.rows import NOT_AVAILABLE, MissingRow, PoseRow, mean_pose_row
-from mcss.experiments.runs import Cell, started_from
+from mcss.experiments.rows import NOT_AVAILABLE, CellRow, MissingRow, PoseRow, mean_pose_row
+from mcss.experiments.runs import READINGS, Cell, started_from
 from mcss.experiments.study import Study
-from mcss.experiments.tables import MeasuredPart, mean_of, pose_table
+from mcss.experiments.tables import MeasuredPart, grouped, mean_of, pose_table, spread
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
 from mcss.methods.points2d import Points2D
@@ -269,3 +269,30 @@ def table3(study: Study) -> MeasuredPart:
         if (change := _change(but_one.n_mpjpe, every_view.n_mpjpe)) is not None:
             notes.append(f"{method.title}: without labels of view {last} the error changes by {change:+.1f} %.")
     return MeasuredPart("table3", "Table 3: a view without labels", rows, pose_table(rows), TABLE3, notes)
+
+
+def beyond_cells(study: Study) -> list[Cell]:
+    """MCSS and the baseline."""
+    return [study.cell(method, seed=seed) for method in MAIN_METHODS for seed in study.seeds]
+
+
+def beyond(study: Study) -> MeasuredPart:
+    """Measure poses that are read off labelled neighbours in a fitted embedding, not in the paper, part by part."""
+    rows = [study.row(cell, reads=reads) for reads in READINGS for cell in beyond_cells(study)]
+    table = [["system", "labels", "seeds", "N-MPJPE", "PA-MPJPE", "above oracle at 10", "Hit@1"]]
+    for group in grouped(rows):
+        found = [row for row in group if isinstance(row, CellRow)]
+        if not found:
+            table.append([group[0].name, group[0].labels, "0", *["–"] * 4])
+            continue
+        measures = {"n_mpjpe": 1, "pa_mpjpe": 1, "above_oracle_cross_at_10": 1, "hit_at_1": 2}
+        over_seeds = [
+            spread([value for row in found if (value := getattr(row, measure)) is not None], digits)
+            for measure, digits in measures.items()
+        ]
+        table.append([found[0].name, found[0].labels, str(len(found)), *over_seeds])
+    notes = [
+        "The networks of all rows of a system are the same. Fitting the embedding uses unlabelled views, with the "
+        "baseline's networks, too."
+    ]
+    return MeasuredPart("beyond", "Poses of neighbours in a fitted embedding", rows, table, (), notes)

@@ -1,17 +1,19 @@
 """The parts of the paper that can be reproduced: choose settings, train what is missing, measure and write."""
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
+from mcss.errors import MCSSError, damage_as
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments import paper_figures, pose_tables, retrieval_tables
 from mcss.experiments.estimates import Estimate, estimates
 from mcss.experiments.needs import Needs
-from mcss.experiments.runs import Cell, Enough, finished, unfinished, weights_needed
+from mcss.experiments.runs import Cell, Enough, Reading, finished, unfinished, weights_needed
 from mcss.experiments.study import Budget, Study
 from mcss.experiments.tables import MeasuredPart, PartName, missing_notes, reproduction_page
 from mcss.experiments.tuning import choose_settings, sweep_of, trial_cells, untried
@@ -34,7 +36,7 @@ BUDGETS = {
 
 @dataclass(frozen=True)
 class PaperPart:
-    """A table, figure or section of the paper."""
+    """A table, figure or section of the paper, or what goes beyond it."""
 
     name: PartName
     cells: Callable[[Study], list[Cell]]
@@ -47,6 +49,8 @@ class PaperPart:
     """How its cells are evaluated."""
     by_row: bool = False
     """Whether it can be written before all of its cells are trained, with the rest marked as missing."""
+    reads: Reading = "head"
+    """How poses are read off in the last evaluation of a cell."""
     needs_networks: bool = False
     """Whether it needs predictions, so that kept evaluations cannot make up for deleted weights."""
     needs_other: bool = False
@@ -56,7 +60,7 @@ class PaperPart:
         """The evaluation of a cell that the part needs, see `mcss.experiments.runs.Enough`."""
         if self.needs_networks:
             return weights_needed
-        return study.enough(study.other if self.needs_other else None, self.evaluation(study))
+        return study.enough(study.other if self.needs_other else None, self.evaluation(study), self.reads)
 
     def untrained(self, study: Study) -> list[Cell]:
         """The cells that are still to be trained, without those that cannot be."""
@@ -92,8 +96,12 @@ PARTS = (
     PaperPart("distances", retrieval_tables.embedding_cells, retrieval_tables.distances, needs_networks=True),
     PaperPart("tsne", retrieval_tables.embedding_cells, retrieval_tables.tsne, needs_networks=True),
     PaperPart("generalisation", retrieval_tables.other_cells, retrieval_tables.generalisation, needs_other=True),
+    PaperPart("beyond", pose_tables.beyond_cells, pose_tables.beyond, by_row=True, reads="nearest"),
 )
 """All parts, in the order in which they are measured and shown."""
+
+TUNING = "tuning.json"
+"""The file of all trials, by method."""
 
 PART_NAMES = tuple(part.name for part in PARTS)
 
@@ -303,7 +311,7 @@ def reproduce(
     if trials:
         study, measured_trials = choose_settings(study, _available(parts, study), trials)
         tuning = {name: [trial.to_json() for trial in tried] for name, tried in measured_trials.items()}
-        write_json(study.folder / "tuning.json", tuning)
+        write_json(study.folder / TUNING, {**_earlier_trials(study.folder), **tuning})
         # The settings that were chosen are those of other cells than the ones that were looked at before.
         cells = [cell for part in parts for cell in part.cells(study) if not finished(cell, study.cells)]
         problems = Needs(study.budget.evaluation).problems(cells, study.progress)
@@ -341,6 +349,13 @@ def reproduce(
     if failures and not measured:
         raise failures[0]
     return measured
+
+
+def _earlier_trials(folder: Path) -> dict[str, Any]:
+    """The trials that earlier calls have recorded, of other methods among them."""
+    path = folder / TUNING
+    with damage_as(MCSSError, lambda why: f"{path}: cannot be read ({why}). Delete it: trials are kept in the cells."):
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _provenance(study: Study, parts: Sequence[PaperPart], command: str) -> Provenance:

@@ -121,7 +121,7 @@ def cell_row(cell: Cell, result: SystemResult, folder: Path) -> CellRow:
         return None if pose is None else getattr(pose.over_poses, measure)
 
     return CellRow(
-        title=cell.title,
+        title=result.title,
         system=result.system,
         variant=cell.variant,
         labels=settings.labels,

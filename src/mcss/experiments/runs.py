@@ -8,10 +8,10 @@ training can be stopped at any time.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mcss.data.capture import Capture
 from mcss.data.labels import Labels, select_labels
@@ -30,11 +30,12 @@ from mcss.evaluation.results import MEAN_POSE, SystemResult
 from mcss.files import write_json
 from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator
-from mcss.models.model_file import MODEL
-from mcss.models.pose_network import PoseNetwork
+from mcss.models.model_file import MODEL, load_model, save_model
+from mcss.models.pose_network import NEIGHBOURS, PoseNetwork
 from mcss.models.prediction import NetworkPredictor
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import METRICS
+from mcss.training.discriminant import with_fitted_embedding
 from mcss.training.heads import remember_labels
 from mcss.training.metrics_log import learning_curve_of, read_metrics
 from mcss.training.parallel import Job, train_all
@@ -42,8 +43,21 @@ from mcss.training.parallel import unfinished as without_learning_curve
 from mcss.training.runs import FIRST_STAGE, adopt_first_stage, check_run
 from mcss.training.settings import IDLE, TrainSettings, stages
 
-REMEMBERS = "+neighbours"
-"""What is added to a system's name where its poses are read off its labels, not by its pose head."""
+Reading = Literal["head", "fitted", "neighbours", "unmirrored", "nearest"]
+"""How poses are read off: by the pose head; as `mcss remember` does, off labels and their mirror images in a fitted
+embedding; without fitting it; without the mirror images; and off the nearest alone instead of many."""
+
+READINGS: Mapping[Reading, str] = {
+    "head": "",
+    "fitted": "poses of neighbours, fitted embedding",
+    "neighbours": "poses of neighbours",
+    "unmirrored": "poses of neighbours, fitted embedding, no mirrored labels",
+    "nearest": "pose of the nearest, fitted embedding",
+}
+"""How tables call them."""
+
+FITTED = "fitted.safetensors"
+"""A cell's network whose embedding has been fitted, which several readings share."""
 
 
 @dataclass(frozen=True)
@@ -246,14 +260,11 @@ def cell_result(
     split: str,
     settings: EvaluationSettings,
     progress: Progress = NO_PROGRESS,
-    remembers: bool = False,
+    reads: Reading = "head",
 ) -> SystemResult:
-    """Evaluate a trained cell on a split of its own or another capture, unless the evaluation is there already.
-
-    With `remembers` its poses are read off its labels (`mcss.training.heads.remember_labels`).
-    """
+    """Evaluate a trained cell on a split of its own or another capture, unless the evaluation is there already."""
     run = folder / cell.name
-    path = run / evaluation_file(cell, capture, split, settings, remembers)
+    path = run / evaluation_file(cell, capture, split, settings, reads)
     evaluation = None
     if path.exists():
         known = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -261,15 +272,26 @@ def cell_result(
             evaluation = known
     if evaluation is None:
         network, own = load_estimator(run), cell.settings
-        if remembers:
+        if reads != "head":
             assert isinstance(network, PoseNetwork)
-            remember_labels(network, Capture.open(own.capture), Labels.parse(own.labels), own.split, progress)
+            if reads != "neighbours":
+                network = _fitted(run, network, Capture.open(own.capture), own.split, progress)
+            labels, mirrored = Labels.parse(own.labels), reads != "unmirrored"
+            nearest = 1 if reads == "nearest" else NEIGHBOURS
+            remember_labels(network, Capture.open(own.capture), labels, own.split, progress, mirrored, nearest)
         evaluation = evaluate(NetworkPredictor(network, capture), capture, split, settings, progress)
         write_json(path, evaluation.to_json())
     about = cell.settings.labels, cell.settings.seed, evaluation
-    if remembers:
-        return SystemResult(f"{cell.system}{REMEMBERS}", *about, title=f"{cell.title}, poses of neighbours")
+    if reads != "head":
+        return SystemResult(f"{cell.system}+{reads}", *about, title=f"{cell.title}, {READINGS[reads]}")
     return SystemResult(cell.system, *about, history_of(read_metrics(run / METRICS)), cell.title)
+
+
+def _fitted(run: Path, network: PoseNetwork, capture: Capture, split: str, progress: Progress) -> PoseNetwork:
+    """Return the network of a cell with a fitted embedding, which is kept beside its weights."""
+    if not (run / FITTED).exists():
+        save_model(run / FITTED, with_fitted_embedding(network, capture, split, progress), {})
+    return load_model(run / FITTED)
 
 
 def cell_predictions(
@@ -297,10 +319,10 @@ def cell_predictions(
 
 
 def evaluation_file(
-    cell: Cell, capture: Capture, split: str, settings: EvaluationSettings, remembers: bool = False
+    cell: Cell, capture: Capture, split: str, settings: EvaluationSettings, reads: Reading = "head"
 ) -> str:
     """Name of the file beside a cell's weights that holds an evaluation of it."""
-    how = "-neighbours" if remembers else ""
+    how = "" if reads == "head" else f"-{reads}"
     return f"evaluation_{_measured_on(cell, capture, split, settings)}{how}.json"
 
 

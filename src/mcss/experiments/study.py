@@ -13,6 +13,7 @@ from mcss.experiments.rows import NOT_AVAILABLE, PoseRow, cell_row, missing_row
 from mcss.experiments.runs import (
     Cell,
     Enough,
+    Reading,
     any_evaluation,
     cell_predictions,
     cell_result,
@@ -171,11 +172,11 @@ class Study:
         split: str = "test",
         capture: Capture | None = None,
         settings: EvaluationSettings | None = None,
-        remembers: bool = False,
+        reads: Reading = "head",
     ) -> SystemResult:
         """The evaluation of a trained cell, by default on the test split of the capture; see `cell_result`."""
         settings = settings or self.budget.evaluation
-        return cell_result(cell, self.cells, capture or self.capture, split, settings, self.progress, remembers)
+        return cell_result(cell, self.cells, capture or self.capture, split, settings, self.progress, reads)
 
     def mean_pose(self, split: str = "test", in_cameras: bool = False) -> SystemResult:
         """The evaluation of the mean pose of the labelled subject."""
@@ -186,20 +187,25 @@ class Study:
         settings = settings or self.budget.evaluation
         return cell_predictions(cell, self.cells, self.capture, "test", settings, self.progress)
 
-    def enough(self, capture: Capture | None = None, settings: EvaluationSettings | None = None) -> Enough:
+    def enough(
+        self,
+        capture: Capture | None = None,
+        settings: EvaluationSettings | None = None,
+        reads: Reading = "head",
+    ) -> Enough:
         """The evaluation with which `result` needs no weights, see `mcss.experiments.runs.Enough`."""
         settings = settings or self.budget.evaluation
-        return lambda cell: escape(evaluation_file(cell, capture or self.capture, "test", settings))
+        return lambda cell: escape(evaluation_file(cell, capture or self.capture, "test", settings, reads))
 
-    def row(self, cell: Cell, settings: EvaluationSettings | None = None) -> PoseRow:
+    def row(self, cell: Cell, settings: EvaluationSettings | None = None, reads: Reading = "head") -> PoseRow:
         """The row of a cell in a table of pose errors."""
-        if not finished(cell, self.cells, self.enough(settings=settings)):
+        if not finished(cell, self.cells, self.enough(settings=settings, reads=reads)):
             if (why := self.unavailable.get(cell.name)) is not None:
                 return missing_row(cell, NOT_AVAILABLE + why)
             if not self.train:
                 return missing_row(cell, "not trained yet")
         try:
-            result = self.result(cell, settings=settings)
+            result = self.result(cell, settings=settings, reads=reads)
         except (ValueError, OSError) as error:  # one run that cannot be evaluated does not stop the table
             return missing_row(cell, NOT_AVAILABLE + _in_a_line(error))
         return cell_row(cell, result, self.cells)

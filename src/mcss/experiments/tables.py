@@ -35,6 +35,7 @@ PartName = Literal[
     "distances",
     "tsne",
     "generalisation",
+    "beyond",
 ]
 
 FRAMES = {"canonical": "canonical", "camera": "camera", "world": "room"}

@@ -17,6 +17,7 @@ LARGEST_SIDE = 4
 
 class _SmallDepthwise(torch.autograd.Function):
     @staticmethod
+    @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, images: Float[Tensor, "n c h w"], weight: Float[Tensor, "c 1 k k"]
     ) -> Float[Tensor, "n c h w"]:
@@ -24,6 +25,7 @@ class _SmallDepthwise(torch.autograd.Function):
         return nn.functional.conv2d(images, weight, padding=weight.shape[-1] // 2, groups=len(weight))
 
     @staticmethod
+    @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         images, weight = ctx.saved_tensors
         gradient = gradients[0]

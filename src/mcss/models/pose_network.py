@@ -236,6 +236,8 @@ class PoseArchitecture:
 
     neighbours: int = 0
     """Labelled poses that a `NeighbourHead` knows; 0 for the pose head H."""
+    nearest: int = NEIGHBOURS
+    """How many of them it reads a pose off."""
 
 
 class NeighbourHead(nn.Module):
@@ -248,15 +250,18 @@ class NeighbourHead(nn.Module):
     known: Tensor
     coordinates: Tensor
 
-    def __init__(self, known: Float[Tensor, "labels dim"], coordinates: Float[Tensor, "labels 48"]) -> None:
+    def __init__(
+        self, known: Float[Tensor, "labels dim"], coordinates: Float[Tensor, "labels 48"], nearest: int = NEIGHBOURS
+    ) -> None:
         super().__init__()
+        self.nearest = nearest
         self.register_buffer("known", known)
         self.register_buffer("coordinates", coordinates)
 
     def forward(self, embedding: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch 48"]:
         """Return the normalised joint coordinates for embeddings of any length."""
         cosines = nn.functional.normalize(embedding, dim=1) @ self.known.T
-        nearest, index = cosines.topk(min(NEIGHBOURS, len(self.known)), dim=1)
+        nearest, index = cosines.topk(min(self.nearest, len(self.known)), dim=1)
         weights = (nearest / NEIGHBOUR_TEMPERATURE).softmax(dim=1)
         return (weights[:, :, None] * self.coordinates[index]).sum(dim=1)
 
@@ -299,25 +304,30 @@ class PoseNetwork(PoseEstimator):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """How many labelled poses a `NeighbourHead` knows; empty without one."""
-        return {"neighbours": len(self.pose_head.known)} if isinstance(self.pose_head, NeighbourHead) else {}
+        """How many labelled poses a `NeighbourHead` knows and reads a pose off; empty without one."""
+        head = self.pose_head
+        return {"neighbours": len(head.known), "nearest": head.nearest} if isinstance(head, NeighbourHead) else {}
 
     @classmethod
     def untrained(cls, config: NetworkConfig, frame: PoseFrame, architecture: Mapping[str, Any]) -> "PoseNetwork":
         """Return a network with random weights."""
         network = cls(config, "random", frame)
-        if known := PoseArchitecture(**architecture).neighbours:
-            network.remember(torch.zeros(known, config.dim), torch.zeros(known, len(JOINTS), 3))
+        given = PoseArchitecture(**architecture)
+        if known := given.neighbours:
+            network.remember(torch.zeros(known, config.dim), torch.zeros(known, len(JOINTS), 3), given.nearest)
         return network
 
-    def remember(self, known: Float[Tensor, "labels dim"], poses: Float[Tensor, "labels 17 3"]) -> None:
+    def remember(
+        self, known: Float[Tensor, "labels dim"], poses: Float[Tensor, "labels 17 3"], nearest: int = NEIGHBOURS
+    ) -> None:
         """Read poses off labelled ones from now on, not by the head H.
 
         Args:
             known: Their embeddings, as unit vectors.
             poses: The poses in mm, in the network's coordinate frame.
+            nearest: How many of them a pose is read off.
         """
-        self.pose_head = NeighbourHead(known, self.normalised(poses))
+        self.pose_head = NeighbourHead(known, self.normalised(poses), nearest)
 
     @torch.no_grad()
     def standardise(self, batches: Iterable[Inputs]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from mcss.data.capture import Capture
 from mcss.data.loading.augmentation import normalise
 from mcss.models.pose_network import PoseEstimator
+from mcss.processes import keep_freed_memory
 from mcss.progress import Task
 from mcss.skeletons import PoseFrame
 
@@ -108,6 +109,7 @@ def predict_rows(
         task: Advanced by every image.
         batch_size: Images in a batch.
     """
+    keep_freed_memory()
     results = []
     for start in range(0, max(len(rows), 1), batch_size):
         batch = rows[start : start + batch_size]

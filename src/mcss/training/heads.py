@@ -18,7 +18,7 @@ from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants
+from mcss.data.instants import Instants, evenly_spread
 from mcss.data.labels import Labels, labelled_images, select_labels, with_label_poses
 from mcss.data.loading.augmentation import AugmentationSettings, augment, mirrored_canonical, normalise
 from mcss.data.loading.sampling import generator
@@ -28,7 +28,7 @@ from mcss.metrics import mpjpe
 from mcss.models.model import Model, Poses
 from mcss.models.model_file import ModelParts
 from mcss.models.orientation import Orientation, OrientationConfig, OrientationHead, true_orientation, usable
-from mcss.models.pose_network import PoseNetwork
+from mcss.models.pose_network import NEIGHBOURS, PoseNetwork
 from mcss.models.prediction import images_at_a_time, predict_images, predict_rows
 from mcss.models.uncertainty import UncertaintyHead, fit_uncertainty, uncertainty_features
 from mcss.progress import NO_PROGRESS, Progress
@@ -103,13 +103,8 @@ class LabelledImages:
         """Take at most `most` images, evenly spread, of instants that have a pose with a heading."""
         instants = instants.take(instants.heading_valid)
         instant, view = np.nonzero(instants.rows >= 0)
-        chosen = _evenly_spread(len(instant), most)
+        chosen = evenly_spread(len(instant), most)
         return cls(instants.rows[instant[chosen], view[chosen]], instants.take(instant[chosen]))
-
-
-def _evenly_spread(count: int, most: int) -> Int64[np.ndarray, " n"]:
-    """Return at most `most` of the numbers from 0 to `count` - 1."""
-    return np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(np.int64))
 
 
 class _TrainingSet(NamedTuple):
@@ -293,7 +288,7 @@ def expected_errors(
 ) -> UncertaintyHead:
     """Fit an uncertainty head to labelled instants, one image of each, and to `others` that were not in training."""
     labelled = instants.take(instants.heading_valid)
-    kept = labelled.take(_evenly_spread(len(labelled), settings.reference))
+    kept = labelled.take(evenly_spread(len(labelled), settings.reference))
     views = [np.flatnonzero(row >= 0) for row in kept.rows]
     rows = np.array([kept.rows[i, present[i % len(present)]] for i, present in enumerate(views)], np.int64)
     known = torch.from_numpy(_predicted(model, capture, rows, progress).embedding)
@@ -327,11 +322,26 @@ def equipped(
 
 
 def remember_labels(
-    network: PoseNetwork, capture: Capture, labels: Labels, split: str = "train", progress: Progress = NO_PROGRESS
+    network: PoseNetwork,
+    capture: Capture,
+    labels: Labels,
+    split: str = "train",
+    progress: Progress = NO_PROGRESS,
+    mirrored: bool = True,
+    nearest: int = NEIGHBOURS,
 ) -> int:
     """Let a network read poses off the nearest labelled ones and their mirror images; return how many it knows.
 
     The embedding of a labelled pose is the mean over its views. A mirrored one is that of the mirrored images.
+
+    Args:
+        network: The network; its pose head is replaced.
+        capture: A capture with labels.
+        labels: Whose poses are remembered.
+        split: Split of the labels.
+        progress: Notified of every image.
+        mirrored: Remember the mirror images of labelled poses as well.
+        nearest: How many poses one is read off.
 
     Raises:
         CaptureError: There is no such split.
@@ -347,23 +357,26 @@ def remember_labels(
     kept = np.flatnonzero(labelled.any(axis=1))
     if not len(kept):
         raise ValueError(f"labels: {labels} gives no pose in the split {split!r} of {capture.uri}.")
-    kept = kept[_evenly_spread(len(kept), MOST_REMEMBERED)]
+    kept = kept[evenly_spread(len(kept), MOST_REMEMBERED)]
     instant, view = np.nonzero(labelled[kept])
     rows = instants.rows[kept[instant], view]
 
     def embedded(batch: Int64[np.ndarray, " batch"]) -> Tensor:
         pixels = torch.from_numpy(capture.decode(batch, network.config.image_size))
         images = normalise(pixels.permute(0, 3, 1, 2))
-        found = [predict_images(network, shown).embedding for shown in (images, images.flip(-1))]
+        shown = (images, images.flip(-1)) if mirrored else (images,)
+        found = [predict_images(network, each).embedding for each in shown]
         return torch.stack([embedding for embedding in found if embedding is not None])
 
     with progress.task("Embedding labelled images", len(rows)) as task:
         embeddings = torch.cat(predict_rows(embedded, rows, task), dim=1)
-    sums = torch.zeros(2, len(kept), network.config.dim).index_add_(1, torch.from_numpy(instant), embeddings)
+    sums = torch.zeros(len(embeddings), len(kept), network.config.dim).index_add_(
+        1, torch.from_numpy(instant), embeddings
+    )
     poses = target_poses(instants.take(kept))
     device = next(network.parameters()).device
     known = torch.nn.functional.normalize(sums.flatten(0, 1), dim=1).to(device)
-    network.remember(known, torch.cat([poses, mirrored_canonical(poses)]).to(device))
+    network.remember(known, (torch.cat([poses, mirrored_canonical(poses)]) if mirrored else poses).to(device), nearest)
     return len(known)
 
 

@@ -344,7 +344,7 @@ def _step_seed(seed: int, step: int) -> int:
 
 
 def _checked(fabric: Fabric, out: Path, settings: TrainSettings, capture: Capture, resume: bool) -> str:
-    """Call `check_run` in one process for all; an error reaches all of them, so that none is left waiting."""
+    """Call `check_run` in one process for all; where it raises, the others end, too, and leave the words to it."""
     digest, problem = "", ""
     if fabric.is_global_zero:
         try:
@@ -352,6 +352,8 @@ def _checked(fabric: Fabric, out: Path, settings: TrainSettings, capture: Captur
         except CheckpointError as error:
             problem = str(error)
     digest, problem = fabric.broadcast((digest, problem))
+    if problem and not fabric.is_global_zero:
+        raise SystemExit(1)
     if problem:
         raise CheckpointError(problem)
     return digest
