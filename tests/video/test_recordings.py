@@ -96,6 +96,20 @@ def test_names_are_composed_however_the_file_system_spells_them(tmp_path: Path) 
     assert sorted(view.name for view in recording.views) == ["Köln", "left"]
 
 
+def test_linked_folders_are_followed_and_circles_are_not(tmp_path: Path) -> None:
+    disk, footage = tmp_path / "disk", tmp_path / "footage"
+    (disk / "walk").mkdir(parents=True)
+    footage.mkdir()
+    for camera in ("a", "b"):
+        write_video(disk / "walk" / f"{camera}.mp4", brightness([40, 60]))
+    (disk / "walk" / "notes.xyz").touch()
+    (disk / "walk" / "back").symlink_to(footage)
+    (footage / "S1").symlink_to(disk)
+    (found,) = find_recordings(footage)
+    assert (found.subject, found.sequence, [view.name for view in found.views]) == ("S1", "walk", ["a", "b"])
+    assert "S1/walk/notes.xyz" in left_out_note(footage)[0]
+
+
 def test_outputs_of_files_that_share_a_stem_are_distinct_and_overlays_no_inputs(tmp_path: Path) -> None:
     for name in ("IMG_1.jpg", "IMG_1.JPG", "img_1.png", "b.jpg", "b_overlay.jpg", "b.json", "c_overlay.jpg"):
         (tmp_path / name).write_bytes(b"x")

@@ -2,6 +2,7 @@
 
 import filecmp
 import itertools
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -89,7 +90,7 @@ def find_recordings(folder: Path, problems: list[str] | None = None, image_rate:
 def left_out_files(folder: Path) -> list[str]:
     """Return the files in a folder of videos that are neither videos nor anything that belongs beside them."""
     found = []
-    for path in sorted(folder.rglob("*"), key=lambda p: natural_order(str(p))):
+    for path in _everything_in(folder):
         within = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in within.parts)
         known = path.suffix.lower() in VIDEO_SUFFIXES | BESIDE_VIDEOS or path.stem.lower() == "poses"
@@ -108,6 +109,16 @@ def left_out_note(folder: Path) -> list[str]:
         f"{folder}: left out, as their endings are not those of videos: {', '.join(files[:6])}{more}; convert them to "
         "mp4 if they are views"
     ]
+
+
+def _everything_in(folder: Path) -> list[Path]:
+    """Return all files and folders within a folder, in natural order; links are followed, but never round in a circle."""
+    found, seen = list[Path](), {os.path.realpath(folder)}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]
+        seen |= {os.path.realpath(os.path.join(place, name)) for name in folders}
+        found += [Path(place, name) for name in (*folders, *files)]
+    return sorted(found, key=lambda path: natural_order(str(path)))
 
 
 def _probed(path: Path, image_rate: float) -> VideoFile:
@@ -129,7 +140,7 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
         "numbered images may be a view too"
     )
     files: dict[tuple[str, ...], list[Path]] = defaultdict(list)
-    for path in sorted(folder.rglob("*"), key=lambda p: natural_order(str(p))):
+    for path in _everything_in(folder):
         within = tuple(unicodedata.normalize("NFC", part) for part in path.relative_to(folder).parts)
         hidden = any(part.startswith(".") for part in within)
         video = path.suffix.lower() in VIDEO_SUFFIXES and not is_later_chapter(path)
