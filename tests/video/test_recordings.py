@@ -100,8 +100,8 @@ def test_linked_folders_are_followed_and_circles_are_not(tmp_path: Path) -> None
     disk, footage = tmp_path / "disk", tmp_path / "footage"
     (disk / "walk").mkdir(parents=True)
     footage.mkdir()
-    for camera in ("a", "b"):
-        write_video(disk / "walk" / f"{camera}.mp4", brightness([40, 60]))
+    for camera, value in (("a", 60), ("b", 80)):
+        write_video(disk / "walk" / f"{camera}.mp4", brightness([40, value]))
     (disk / "walk" / "notes.xyz").touch()
     (disk / "walk" / "back").symlink_to(footage)
     (footage / "S1").symlink_to(disk)

@@ -112,11 +112,12 @@ def left_out_note(folder: Path) -> list[str]:
 
 
 def _everything_in(folder: Path) -> list[Path]:
-    """Return all files and folders within a folder, in natural order; links are followed, but never round in a circle."""
-    found, seen = list[Path](), {os.path.realpath(folder)}
+    """Return all files and folders within a folder, in natural order; links are followed, but not round in circles."""
+    found, seen = list[Path](), {folder.resolve()}
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(place, name)) not in seen]
-        seen |= {os.path.realpath(os.path.join(place, name)) for name in folders}
+        targets = {name: Path(place, name).resolve() for name in folders}
+        folders[:] = [name for name in folders if targets[name] not in seen]
+        seen.update(targets[name] for name in folders)
         found += [Path(place, name) for name in (*folders, *files)]
     return sorted(found, key=lambda path: natural_order(str(path)))
 
