@@ -226,7 +226,8 @@ def remember(
         capture: Capture with the labelled images.
         labels: Whose labels, as for `mcss train`; by default those that the run was trained with.
         split: Split of the images.
-        fit: Fit the embedding to the views of the capture; with --no-fit it stays as it was trained.
+        fit: Fit the embedding to the views of the capture; with --no-fit, better for a few minutes of one person, it
+            stays as it was trained.
         out: Model file to write.
         json: Also write a summary to this file.
     """
