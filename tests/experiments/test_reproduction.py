@@ -31,6 +31,7 @@ from mcss.experiments.reproduce import (
 from mcss.experiments.rows import CellRow, PoseRow
 from mcss.experiments.study import Budget, Study
 from mcss.experiments.tables import PartName
+from mcss.experiments.tuning import earlier_trials
 from mcss.methods.mcss import MCSS
 from mcss.methods.supervised import Supervised
 from mcss.skeletons import JOINTS
@@ -320,9 +321,9 @@ def test_rows_of_another_program_outlive_its_file_and_the_weights(
 
 
 def test_trials_of_other_methods_are_kept_and_damage_is_named(tmp_path: Path) -> None:
-    assert module._earlier_trials(tmp_path) == {}
+    assert earlier_trials(tmp_path) == {}
     (tmp_path / "tuning.json").write_text('{"rhodin_cvpr18": [{"rate": 0.001}]}')
-    assert module._earlier_trials(tmp_path) == {"rhodin_cvpr18": [{"rate": 0.001}]}
+    assert earlier_trials(tmp_path) == {"rhodin_cvpr18": [{"rate": 0.001}]}
     (tmp_path / "tuning.json").write_text('{"rhodin')
     with pytest.raises(MCSSError, match=r"tuning\.json: cannot be read .* Delete it: trials are kept in the cells"):
-        module._earlier_trials(tmp_path)
+        earlier_trials(tmp_path)

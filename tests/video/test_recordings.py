@@ -108,6 +108,7 @@ def test_linked_folders_are_followed_and_circles_are_not(tmp_path: Path) -> None
     (found,) = find_recordings(footage)
     assert (found.subject, found.sequence, [view.name for view in found.views]) == ("S1", "walk", ["a", "b"])
     assert "S1/walk/notes.xyz" in left_out_note(footage)[0]
+    assert [file.name for file in input_files(footage)] == ["S1/walk/a", "S1/walk/b"]
 
 
 def test_outputs_of_files_that_share_a_stem_are_distinct_and_overlays_no_inputs(tmp_path: Path) -> None:

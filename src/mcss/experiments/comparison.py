@@ -17,7 +17,7 @@ from mcss.experiments.paper import TABLE1
 from mcss.experiments.runs import Cell
 from mcss.experiments.study import SEEDS, Budget, Study
 from mcss.experiments.tables import markdown, paper_table, spread
-from mcss.experiments.tuning import choose_settings
+from mcss.experiments.tuning import choose_settings, record_trials
 from mcss.files import write_json, write_text
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
@@ -192,7 +192,7 @@ def run_experiment(
     study = Study(capture, out, out / "cells", Budget(plan.steps, processes=plan.processes), progress=progress)
     if plan.choose:
         study, trials = choose_settings(study, [Supervised, MCSS])
-        write_json(out / "tuning.json", {name: [trial.to_json() for trial in tried] for name, tried in trials.items()})
+        record_trials(out, trials)
     if not command:
         command = f"mcss experiment --capture {uri} --out {out} --steps {plan.steps}"
         command += "" if plan.choose else " --no-choose"

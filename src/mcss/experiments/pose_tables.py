@@ -11,7 +11,7 @@ from mcss.experiments.paper import RATIOS, TABLE1, TABLE2, TABLE3
 from mcss.experiments.rows import NOT_AVAILABLE, CellRow, MissingRow, PoseRow, mean_pose_row
 from mcss.experiments.runs import READINGS, Cell, started_from
 from mcss.experiments.study import Study
-from mcss.experiments.tables import MeasuredPart, grouped, mean_of, pose_table, spread
+from mcss.experiments.tables import MeasuredPart, grouped, mean_of, over_seeds, pose_table
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Method
 from mcss.methods.points2d import Points2D
@@ -286,11 +286,8 @@ def beyond(study: Study) -> MeasuredPart:
             table.append([group[0].name, group[0].labels, "0", *["–"] * 4])
             continue
         measures = {"n_mpjpe": 1, "pa_mpjpe": 1, "above_oracle_cross_at_10": 1, "hit_at_1": 2}
-        over_seeds = [
-            spread([value for row in found if (value := getattr(row, measure)) is not None], digits)
-            for measure, digits in measures.items()
-        ]
-        table.append([found[0].name, found[0].labels, str(len(found)), *over_seeds])
+        measured = [over_seeds(found, measure, digits) for measure, digits in measures.items()]
+        table.append([found[0].name, found[0].labels, str(len(found)), *measured])
     notes = [
         "The networks of all rows of a system are the same. Fitting the embedding uses unlabelled views, with the "
         "baseline's networks, too."

@@ -1,14 +1,12 @@
 """The parts of the paper that can be reproduced: choose settings, train what is missing, measure and write."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
-from mcss.errors import MCSSError, damage_as
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.experiments import paper_figures, pose_tables, retrieval_tables
 from mcss.experiments.estimates import Estimate, estimates
@@ -16,8 +14,8 @@ from mcss.experiments.needs import Needs
 from mcss.experiments.runs import Cell, Enough, Reading, finished, unfinished, weights_needed
 from mcss.experiments.study import Budget, Study
 from mcss.experiments.tables import MeasuredPart, PartName, missing_notes, reproduction_page
-from mcss.experiments.tuning import choose_settings, sweep_of, trial_cells, untried
-from mcss.files import write_json, write_text
+from mcss.experiments.tuning import choose_settings, record_trials, sweep_of, trial_cells, untried
+from mcss.files import write_text
 from mcss.methods.method import Method
 from mcss.methods.registry import compared_methods
 from mcss.progress import NO_PROGRESS, Progress
@@ -99,9 +97,6 @@ PARTS = (
     PaperPart("beyond", pose_tables.beyond_cells, pose_tables.beyond, by_row=True, reads="nearest"),
 )
 """All parts, in the order in which they are measured and shown."""
-
-TUNING = "tuning.json"
-"""The file of all trials, by method."""
 
 PART_NAMES = tuple(part.name for part in PARTS)
 
@@ -310,8 +305,7 @@ def reproduce(
     """
     if trials:
         study, measured_trials = choose_settings(study, _available(parts, study), trials)
-        tuning = {name: [trial.to_json() for trial in tried] for name, tried in measured_trials.items()}
-        write_json(study.folder / TUNING, {**_earlier_trials(study.folder), **tuning})
+        record_trials(study.folder, measured_trials)
         # The settings that were chosen are those of other cells than the ones that were looked at before.
         cells = [cell for part in parts for cell in part.cells(study) if not finished(cell, study.cells)]
         problems = Needs(study.budget.evaluation).problems(cells, study.progress)
@@ -349,13 +343,6 @@ def reproduce(
     if failures and not measured:
         raise failures[0]
     return measured
-
-
-def _earlier_trials(folder: Path) -> dict[str, Any]:
-    """The trials that earlier calls have recorded, of other methods among them."""
-    path = folder / TUNING
-    with damage_as(MCSSError, lambda why: f"{path}: cannot be read ({why}). Delete it: trials are kept in the cells."):
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _provenance(study: Study, parts: Sequence[PaperPart], command: str) -> Provenance:

@@ -274,11 +274,12 @@ def cell_result(
         network, own = load_estimator(run), cell.settings
         if reads != "head":
             assert isinstance(network, PoseNetwork)
+            trained_on = Capture.open(own.capture)
             if reads != "neighbours":
-                network = _fitted(run, network, Capture.open(own.capture), own.split, progress)
+                network = _fitted(run, network, trained_on, own.split, progress)
             labels, mirrored = Labels.parse(own.labels), reads != "unmirrored"
             nearest = 1 if reads == "nearest" else NEIGHBOURS
-            remember_labels(network, Capture.open(own.capture), labels, own.split, progress, mirrored, nearest)
+            remember_labels(network, trained_on, labels, own.split, progress, mirrored, nearest)
         evaluation = evaluate(NetworkPredictor(network, capture), capture, split, settings, progress)
         write_json(path, evaluation.to_json())
     about = cell.settings.labels, cell.settings.seed, evaluation

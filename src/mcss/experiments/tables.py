@@ -62,10 +62,7 @@ def pose_table(rows: Sequence[PoseRow]) -> list[list[str]]:
             table.append([first.name, first.labels, why, "–", "0", "–", "–", "–"])
             continue
         first = measured[0]
-        errors = [
-            spread([value for row in measured if (value := getattr(row, measure)) is not None])
-            for measure in ("n_mpjpe", "mpjpe", "pa_mpjpe")
-        ]
+        errors = [over_seeds(measured, measure) for measure in ("n_mpjpe", "mpjpe", "pa_mpjpe")]
         frame = "–" if first.frame is None else FRAMES[first.frame]
         table.append([first.name, first.labels, first.learned_from, frame, str(len(measured)), *errors])
     return table
@@ -84,6 +81,11 @@ def missing_notes(rows: Sequence[Row]) -> list[str]:
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Mean ± standard deviation in words; – for no values."""
     return Spread(tuple(values)).text(digits) if values else "–"
+
+
+def over_seeds(rows: Sequence[PoseRow], measure: str, digits: int = 1) -> str:
+    """Mean ± standard deviation of a measure over the rows in which it was measured."""
+    return spread([value for row in rows if (value := getattr(row, measure)) is not None], digits)
 
 
 def paper_table(rows: Sequence[PaperRow]) -> list[list[str]]:

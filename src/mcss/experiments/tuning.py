@@ -7,12 +7,17 @@ winner is not trained again. One run of each cannot tell a gain from the luck of
 better than the recipe's own are held against them in runs of every seed.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from mcss.errors import MCSSError, damage_as
 from mcss.experiments.runs import Cell, try_cells, validation_of, weights_needed, without_validation
 from mcss.experiments.study import Study, Trial
+from mcss.files import write_json
 from mcss.methods.method import Method, Sweep
 from mcss.training.parallel import Share
 from mcss.training.settings import TrainSettings
@@ -163,3 +168,24 @@ def _errors(
         trial: [validation_of(cell, study.cells)["n_mpjpe"] for cell in cells if cell.name not in failed]
         for trial, cells in runs.items()
     }
+
+
+TUNING = "tuning.json"
+"""The file of all trials in a folder of results, by method."""
+
+
+def record_trials(folder: Path, trials: Mapping[str, Sequence[MeasuredTrial]]) -> None:
+    """Write the trials to the folder's `TUNING`, beside those that earlier calls have recorded of other methods."""
+    tuning = {name: [trial.to_json() for trial in tried] for name, tried in trials.items()}
+    write_json(folder / TUNING, {**earlier_trials(folder), **tuning})
+
+
+def earlier_trials(folder: Path) -> dict[str, Any]:
+    """The trials that earlier calls have recorded.
+
+    Raises:
+        MCSSError: The file is damaged.
+    """
+    path = folder / TUNING
+    with damage_as(MCSSError, lambda why: f"{path}: cannot be read ({why}). Delete it: trials are kept in the cells."):
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants, natural_order
+from mcss.data.instants import Instants
 from mcss.errors import SourceError
 from mcss.images import IMAGE_SUFFIXES, cut_out, read_image
 from mcss.inference.fusion import fuse
@@ -22,6 +22,7 @@ from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.detectors import SHIPPED_DETECTOR, PersonDetector
 from mcss.video.reading.chapters import is_later_chapter
 from mcss.video.reading.decoding import VIDEO_SUFFIXES, images, stated_count
+from mcss.video.recordings import everything_in
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def input_files(source: Path) -> list[InputFile]:
     if not source.is_dir():
         raise SourceError(f"{source}: no such file or folder; expected an image, a video, a folder or a capture")
     files = []
-    for path in sorted(source.rglob("*"), key=lambda p: natural_order(str(p))):
+    for path in everything_in(source):
         within = path.relative_to(source)
         if any(p.startswith(".") for p in within.parts) or is_later_chapter(path) or is_overlay(path):
             continue

@@ -41,6 +41,9 @@ MOST_FEATURES = 8192
 """Features that G is fitted to; maps of more are averaged over neighbouring places first. Their covariances take half a
 gigabyte each."""
 
+_LEAST = 1e-8
+"""Variance of a feature that never varies."""
+
 _AT_A_TIME = 16
 """Instants whose images are decoded together."""
 
@@ -74,25 +77,21 @@ class _Scatter:
         """Return the directions in which instants differ most, for how much views do, and what they have on average."""
         means, person = torch.cat(self.means).double().numpy(), np.concatenate(self.person)
         centre = means.mean(axis=0)
-        within, variance = self.within / self.images, means.var(axis=0)
-        variance = variance + np.diag(within)
+        within = self.within / self.images
+        variance = np.maximum(means.var(axis=0) + np.diag(within), _LEAST)
         people = np.unique(person)
         looks = np.stack([means[person == one].mean(axis=0) for one in people])
         means -= looks[np.searchsorted(people, person)]
         between = means.T @ means / len(means)
         looks -= centre
         nuisance = within + looks.T @ looks / len(looks)  # how people look on average is to be ignored as well
-        scale = np.mean(np.diag(nuisance) / np.maximum(variance, _LEAST))
-        nuisance += RIDGE * scale * np.diag(np.maximum(variance, _LEAST))
+        scale = np.mean(np.diag(nuisance) / variance)
+        nuisance += RIDGE * scale * np.diag(variance)
         size = len(nuisance)
         dim = min(dim, size, max(1, len(means) - len(people)))
         _, found = scipy.linalg.eigh(between, nuisance, subset_by_index=[size - dim, size - 1])
         directions = np.ascontiguousarray(found.T[::-1])
         return directions, -directions @ centre
-
-
-_LEAST = 1e-8
-"""Variance of a feature that never varies."""
 
 
 @torch.no_grad()

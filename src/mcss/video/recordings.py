@@ -90,7 +90,7 @@ def find_recordings(folder: Path, problems: list[str] | None = None, image_rate:
 def left_out_files(folder: Path) -> list[str]:
     """Return the files in a folder of videos that are neither videos nor anything that belongs beside them."""
     found = []
-    for path in _everything_in(folder):
+    for path in everything_in(folder):
         within = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in within.parts)
         known = path.suffix.lower() in VIDEO_SUFFIXES | BESIDE_VIDEOS or path.stem.lower() == "poses"
@@ -111,7 +111,7 @@ def left_out_note(folder: Path) -> list[str]:
     ]
 
 
-def _everything_in(folder: Path) -> list[Path]:
+def everything_in(folder: Path) -> list[Path]:
     """Return all files and folders within a folder, in natural order; links are followed, but not round in circles."""
     found, seen = list[Path](), {folder.resolve()}
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -141,7 +141,7 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
         "numbered images may be a view too"
     )
     files: dict[tuple[str, ...], list[Path]] = defaultdict(list)
-    for path in _everything_in(folder):
+    for path in everything_in(folder):
         within = tuple(unicodedata.normalize("NFC", part) for part in path.relative_to(folder).parts)
         hidden = any(part.startswith(".") for part in within)
         video = path.suffix.lower() in VIDEO_SUFFIXES and not is_later_chapter(path)
