@@ -60,6 +60,15 @@ def test_videos_are_known_by_their_first_bytes_and_copied(name: str, codec: str,
     np.testing.assert_allclose(times_of(tmp_path / "copy.mp4"), np.arange(10) * 0.08, atol=0.002)
 
 
+def test_a_codec_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", Room(width=160, height=120, count=8).images(), codec="mpeg4")
+    data = path.read_bytes()
+    assert b"FMP4" in data
+    (tmp_path / "x").write_bytes(data.replace(b"FMP4", b"zzzz"))
+    with pytest.raises(UploadError, match=r"coded as something unknown, which cannot be read here; save it as MP4"):
+        copy_video(tmp_path / "x", tmp_path / "copy.mp4", LIMITS)
+
+
 @pytest.mark.parametrize(
     ("head", "message"),
     [

@@ -141,7 +141,7 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
         raise UploadError("the file contains only sound, no video")
     stream = video_stream(container, Path("the video"))
     display = Display(Path("the video"), stream)
-    codec = stream.codec_context.name
+    codec = "something unknown" if stream.codec_context is None else stream.codec_context.name
     if codec not in _CODECS:
         raise UploadError(f"the video is coded as {codec}, which cannot be read here; save it as MP4 (H.264)")
     if stream.width * stream.height > limits.megapixels * 1e6:
