@@ -77,7 +77,7 @@ def importing(folder: Path, out: Path) -> float:
     from mcss.sources.videos.video_folder import Videos
 
     start = time.process_time()
-    Videos(max_missing=1000).import_to(out, folder, workers=1)
+    Videos(max_missing=1_000_000).import_to(out, folder, workers=1)
     return time.process_time() - start
 
 

@@ -293,6 +293,32 @@ def beyond(read: "Read") -> str:
     )
 
 
+def longer(read: "Read") -> str:
+    """Runs of the usual length and longer ones."""
+    rows = read("longer")
+
+    def pair(one: str, other: str, first: str = "4 × the steps", second: str = "", measure: str = "n_mpjpe") -> str:
+        return of(rows, measure, system=one, variant=first).against(of(rows, measure, system=other, variant=second))
+
+    def hits(system: str, variant: str) -> str:
+        found = [row["hit_at_1"] for row in rows if (row["system"], row["variant"]) == (system, variant)]
+        return f"{fmean(found):.2f} ± {stdev(found):.2f}"
+
+    again, above, fitted = "4 × the steps", "above_oracle_cross_at_10", "mcss+fitted"
+    return bullets(
+        (
+            f"Four times as long and as usual, N-MPJPE: MCSS {pair('mcss', 'mcss')}, the baseline "
+            f"{pair('supervised', 'supervised')}. MCSS and the baseline, both longer: "
+            f"{pair('mcss', 'supervised', second=again)}.",
+            f"After `mcss remember`, longer and as usual: {pair(fitted, fitted)}. Longer MCSS with it and the longer "
+            f"baseline: {pair(fitted, 'supervised', second=again)}.",
+            f"**Search** by MCSS after `mcss remember`, longer and as usual, Mean-PA-MPJPE@10 across subjects above "
+            f"the oracle's: {pair(fitted, fitted, measure=above)}. The same instant is found first in "
+            f"{hits(fitted, again)} and {hits(fitted, '')} of the queries.",
+        )
+    )
+
+
 Read = Callable[[str], Any]
 FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
     "findings-main": ("docs/results.md", main_comparison),
@@ -302,6 +328,7 @@ FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
     "findings-signals": ("docs/reproduce.md", signals),
     "findings-others": ("docs/reproduce.md", others),
     "findings-beyond": ("docs/results.md", beyond),
+    "findings-longer": ("docs/results.md", longer),
 }
 """Name of the marks, the page, and what is written there."""
 

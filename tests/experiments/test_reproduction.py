@@ -140,6 +140,13 @@ def test_all_parts_are_measured_written_and_continued(
         "MCSS", "Supervised baseline", "MCSS, poses of neighbours, fitted embedding",
     ]  # fmt: skip
 
+    longer = json.loads((tmp_path / "longer.json").read_text())["rows"]
+    assert [(row["system"], row["variant"], row["steps"]) for row in longer] == [
+        ("mcss", "", 2), ("supervised", "", 2), ("mcss", "4 × the steps", 8), ("supervised", "4 × the steps", 8),
+        ("mcss+fitted", "", 2), ("mcss+fitted", "4 × the steps", 8),
+    ]  # fmt: skip
+    assert longer[2]["n_mpjpe"] != longer[0]["n_mpjpe"]
+
     page = (tmp_path / "index.html").read_text()
     for part in found:
         for name in part.figures:
@@ -233,6 +240,11 @@ def test_impossible_parts_are_refused_or_left_out(two_captures: tuple[Capture, C
     parts, notes = wanted_parts(["all"], study)
     assert "table4" not in [part.name for part in parts]
     assert notes[0] == "table4 is left out: it needs a second capture (--other)."
+    long = replace(study, budget=replace(study.budget, epochs=1))
+    parts, notes = wanted_parts(["all"], long)
+    assert "longer" not in [part.name for part in parts]
+    assert notes[-1] == "longer is left out of this budget; name it to train it."
+    assert [part.name for part in wanted_parts(["longer"], long)[0]] == ["longer"]
     with pytest.raises(ValueError, match=r"table4: retrieval on another capture needs one; give it as --other"):
         wanted_parts(["table4"], study)
     with pytest.raises(ValueError, match=r"reproduce: name one or more of table1, signals, fig1b, fig3"):

@@ -213,6 +213,8 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
         CaptureError: A frame does not fit; the message names its subject, sequence, frame and view.
     """
     seen: set[tuple[int, str]] = set()
+    names = {name for f in frames for name in (f.subject, f.sequence, f.view)}
+    unsafe = {name for name in names if unsafe_name(name)}
     for f in frames:
         where = f"{f.subject}/{f.sequence} frame {f.frame} view {f.view}"
         if (f.subject, f.sequence) != (frames[0].subject, frames[0].sequence):
@@ -224,7 +226,7 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
             raise CaptureError(f"{where} is there twice; expected one image of each frame and view")
         seen.add((f.frame, f.view))
         for name in (f.subject, f.sequence, f.view):
-            if unsafe_name(name):
+            if name in unsafe:
                 raise CaptureError(
                     f"the name {name[:80]!r} of {where[:200]!r}: expected names of subjects, sequences and views of 1 "
                     "to 200 bytes, other than . and .., without /, \\, a drive and control characters: rename it"
@@ -244,8 +246,12 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
             )
 
     def column(values: list[Any], count: int) -> Any:
-        rows = [None if v is None else np.asarray(v, np.float32).reshape(count) for v in values]
-        return pa.array(rows, _floats(count))
+        rows = np.zeros((len(values), count), np.float32)
+        for row, value in zip(rows, values, strict=True):
+            if value is not None:
+                row[:] = np.reshape(value, count)
+        unknown = pa.array([value is None for value in values])
+        return pa.FixedSizeListArray.from_arrays(rows.ravel(), type=_floats(count), mask=unknown)
 
     heading = [None if f.pose is None else _has_heading(f.pose) for f in frames]
     cameras = [f.camera for f in frames]

@@ -20,6 +20,10 @@ from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
 from mcss.methods.rhodin_eccv18 import RhodinECCV18
 from mcss.methods.supervised import Supervised
 from mcss.models.backbones import BackboneName
+from mcss.training.checkpoints import METRICS
+from mcss.training.metrics_log import learning_curve_of
+from mcss.viz.plots import line_figure, mean_line
+from mcss.viz.style import PALETTE
 
 MAIN_METHODS: tuple[type[Method], ...] = (MCSS, Supervised)
 """MCSS and its baseline, which all parts compare."""
@@ -36,6 +40,9 @@ FRAME_NOTE = (
 PRETRAINED = "backbone first trained on 2D joints"
 
 AS_PRINTED = "loss and heads as printed"
+
+LONGER = 4
+"""How many times as long the longer runs are."""
 
 SHARES = (0.05, 0.1, 0.5)
 """Shares of the labelled subject's instants in Fig. 3."""
@@ -279,6 +286,16 @@ def beyond_cells(study: Study) -> list[Cell]:
 def beyond(study: Study) -> MeasuredPart:
     """Measure poses that are read off labelled neighbours in a fitted embedding, not in the paper, part by part."""
     rows = [study.row(cell, reads=reads) for reads in READINGS for cell in beyond_cells(study)]
+    notes = [
+        "The networks of all rows of a system are the same. Fitting the embedding uses unlabelled views, with the "
+        "baseline's networks, too."
+    ]
+    title = "Poses of neighbours in a fitted embedding"
+    return MeasuredPart("beyond", title, rows, _table_with_search(rows), (), notes)
+
+
+def _table_with_search(rows: Sequence[PoseRow]) -> list[list[str]]:
+    """Errors of poses and of search of each system, over seeds."""
     table = [["system", "labels", "seeds", "N-MPJPE", "PA-MPJPE", "above oracle at 10", "Hit@1"]]
     for group in grouped(rows):
         found = [row for row in group if isinstance(row, CellRow)]
@@ -288,8 +305,44 @@ def beyond(study: Study) -> MeasuredPart:
         measures = {"n_mpjpe": 1, "pa_mpjpe": 1, "above_oracle_cross_at_10": 1, "hit_at_1": 2}
         measured = [over_seeds(found, measure, digits) for measure, digits in measures.items()]
         table.append([found[0].name, found[0].labels, str(len(found)), *measured])
-    notes = [
-        "The networks of all rows of a system are the same. Fitting the embedding uses unlabelled views, with the "
-        "baseline's networks, too."
+    return table
+
+
+def longer_cell(study: Study, method: type[Method], seed: int) -> Cell:
+    """A cell with `LONGER` times as many steps, and the settings that were chosen for the usual number."""
+    cell = study.cell(method, seed=seed, variant=f"{LONGER} × the steps")
+    settings = cell.settings
+    optimiser = replace(settings.optimiser, steps=LONGER * settings.optimiser.steps)
+    longer = replace(settings, optimiser=optimiser, validate_every=LONGER * settings.validate_every)
+    return replace(cell, settings=longer)
+
+
+def longer_cells(study: Study) -> list[Cell]:
+    """MCSS and the baseline, trained as long as usual and longer."""
+    return [
+        *beyond_cells(study),
+        *(longer_cell(study, method, seed) for method in MAIN_METHODS for seed in study.seeds),
     ]
-    return MeasuredPart("beyond", "Poses of neighbours in a fitted embedding", rows, table, (), notes)
+
+
+def longer(study: Study) -> MeasuredPart:
+    """Measure what a longer training changes."""
+    cells = longer_cells(study)
+    ours = [cell for cell in cells if cell.system == MCSS.name]
+    read_off = [study.row(cell, reads="fitted") for cell in ours]  # first: without the head's there is more to do
+    rows = [*(study.row(cell) for cell in cells), *read_off]
+    curves: dict[tuple[str, str], list[tuple[list[int], list[float]]]] = {}
+    for cell in cells:
+        if curve := learning_curve_of(study.cells / cell.name / METRICS):
+            points = [point["step"] for point in curve], [point["n_mpjpe"] for point in curve]
+            curves.setdefault((cell.title, cell.variant), []).append(points)
+    lines = [
+        mean_line(", ".join(filter(None, name)), runs, PALETTE[number])
+        for number, (name, runs) in enumerate(curves.items())
+    ]
+    figure = line_figure(lines, x_label="training step", y_label="N-MPJPE on the validation subject, mm")
+    notes = [
+        f"Learning rate and the other setting are those chosen at the usual number of steps, {study.budget.steps:,}. "
+        "Each run keeps the weights of the best point of its learning curve."
+    ]
+    return MeasuredPart("longer", "Longer training", rows, _table_with_search(rows), (), notes, {"longer": figure})

@@ -36,6 +36,7 @@ PartName = Literal[
     "tsne",
     "generalisation",
     "beyond",
+    "longer",
 ]
 
 FRAMES = {"canonical": "canonical", "camera": "camera", "world": "room"}

@@ -342,7 +342,7 @@ def pictures_of(video: VideoFile) -> Iterator[Picture]:
                 if abs(video.stamps[here] - at) < EVEN / video.rate and here > number:
                     following = here
         number = following
-        yield replace(picture, number=number)
+        yield picture if picture.number == number else replace(picture, number=number)
 
 
 @contextmanager
