@@ -18,7 +18,7 @@ from mcss.training.machine import Machine
 def adapt(
     capture: Positional[CaptureAddress],
     start: Annotated[RunPath, arg(name="from")] = Path(SHIPPED_NAME),
-    out: Path | None = None,
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None,
     settings: OmitArgPrefixes[AdaptSettings] = AdaptSettings(),  # noqa: B008 (frozen)
     resume: bool = False,
     machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)

@@ -45,7 +45,7 @@ def info(capture: Positional[CaptureAddress], json: JsonFile = None) -> None:
 @app.command
 def doctor(
     capture: Positional[CaptureAddress],
-    out: Annotated[Path | None, arg(metavar="FOLDER")] = None,
+    out: Annotated[Path | None, arg(aliases=["-o"], metavar="FOLDER")] = None,
     settings: OmitArgPrefixes[DoctorSettings] = DoctorSettings(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:

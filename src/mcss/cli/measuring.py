@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 from rich.markup import escape
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.cli.comparisons import show_comparison
 from mcss.cli.terminal import (
@@ -43,7 +44,7 @@ def evaluate(
     split: str = "test",
     settings: OmitArgPrefixes[EvaluationSettings] = EvaluationSettings(),  # noqa: B008 (frozen)
     workers: OmitArgPrefixes[PredictionWorkers] = PredictionWorkers(),  # noqa: B008 (frozen)
-    out: Path | None = None,
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None,
     json: JsonFile = None,
 ) -> None:
     """Evaluate a trained model on a split: pose errors, cross-view retrieval, example images.
@@ -126,7 +127,7 @@ def _show_result(result: SystemResult) -> None:
 @app.command
 def experiment(
     capture: CaptureAddress,
-    out: Path = Path("results"),
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("results"),
     plan: OmitArgPrefixes[ExperimentPlan] = ExperimentPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
@@ -149,7 +150,7 @@ def experiment(
 @app.command
 def ablation(
     capture: CaptureAddress,
-    out: Path = Path("results/ablation"),
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("results/ablation"),
     plan: OmitArgPrefixes[AblationPlan] = AblationPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:
@@ -171,7 +172,7 @@ def ablation(
 def reproduce(
     parts: Positional[tuple[Wanted, ...]],
     capture: CaptureAddress,
-    out: Path = Path("results"),
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("results"),
     plan: OmitArgPrefixes[ReproducePlan] = ReproducePlan(),  # noqa: B008 (frozen)
     estimate: bool = False,
     json: JsonFile = None,

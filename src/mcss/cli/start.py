@@ -14,7 +14,7 @@ from mcss.progress import RichProgress
 
 @app.command
 def demo(
-    out: Annotated[Path, arg(metavar="FOLDER")] = Path("demo"),
+    out: Annotated[Path, arg(aliases=["-o"], metavar="FOLDER")] = Path("demo"),
     plan: OmitArgPrefixes[DemoPlan] = DemoPlan(),  # noqa: B008 (frozen)
     json: JsonFile = None,
 ) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, get_args
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.cli.arguments import Command, Verbs
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish
@@ -85,7 +85,7 @@ def _trainer(base: TrainSettings) -> Callable[..., None]:
         recipe: RecipeName = "fast",
         config: Path | None = None,
         show_config: bool = False,
-        out: Path | None = None,
+        out: Annotated[Path | None, arg(aliases=["-o"])] = None,
         resume: bool = False,
         machine: OmitArgPrefixes[Machine] = Machine(),  # noqa: B008 (frozen)
         json: JsonFile = None,
@@ -169,7 +169,7 @@ def equip(
     run: Positional[RunPath],
     capture: CaptureAddress,
     settings: OmitArgPrefixes[EquipSettings] = EquipSettings(),  # noqa: B008 (frozen)
-    out: Path | None = None,
+    out: Annotated[Path | None, arg(aliases=["-o"])] = None,
     half: bool = False,
     json: JsonFile = None,
 ) -> None:
@@ -212,7 +212,7 @@ def remember(
     split: str = "train",
     fit: bool = True,
     *,
-    out: Path,
+    out: Annotated[Path, arg(aliases=["-o"])],
     json: JsonFile = None,
 ) -> None:
     """Let a model read poses off the nearest labelled ones in its embedding, instead of by its pose head.
