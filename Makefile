@@ -101,6 +101,7 @@ docs: setup
 	$(BIN)/python scripts/write_mediapipe_landmarks.py captures/synthetic runs/mediapipe.parquet
 	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --processes 2 --landmarks runs/mediapipe.parquet
 	$(BIN)/python scripts/write_table.py docs/results.md beyond docs/results/beyond.md
+	$(BIN)/python scripts/write_table.py docs/results.md longer docs/results/longer.md
 	$(BIN)/python scripts/write_findings.py
 	$(BIN)/python scripts/measure_starred.py captures/synthetic
 	$(BIN)/python scripts/measure_selection.py captures/synthetic

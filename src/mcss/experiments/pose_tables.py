@@ -318,11 +318,9 @@ def longer_cell(study: Study, method: type[Method], seed: int) -> Cell:
 
 
 def longer_cells(study: Study) -> list[Cell]:
-    """MCSS and the baseline, trained as long as usual and longer."""
-    return [
-        *beyond_cells(study),
-        *(longer_cell(study, method, seed) for method in MAIN_METHODS for seed in study.seeds),
-    ]
+    """MCSS and the baseline, trained as long as usual, and longer seed by seed."""
+    more = [longer_cell(study, method, seed) for seed in study.seeds for method in MAIN_METHODS]
+    return [*beyond_cells(study), *more]
 
 
 def longer(study: Study) -> MeasuredPart:
