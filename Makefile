@@ -94,7 +94,6 @@ docs: setup
 	$(BIN)/mcss show captures/synthetic -o docs/images/show.jpg --split test --instants 6 --across 2
 	$(BIN)/mcss experiment --capture captures/synthetic --out results
 	$(BIN)/python scripts/write_table.py docs/results.md results results/table.md
-	$(BIN)/python scripts/write_headline.py results/report.json README.md headline
 	$(BIN)/mcss ablation --capture captures/synthetic --out results/ablation
 	$(BIN)/python scripts/write_table.py docs/method.md ablation results/ablation/ablation.md
 	$(BIN)/mcss synthetic build captures/other --seed 1 --stages per-subject --instants 1000
@@ -102,6 +101,7 @@ docs: setup
 	$(BIN)/mcss reproduce all --capture captures/synthetic --other captures/other --out docs/results --cells results/cells --processes 2 --landmarks runs/mediapipe.parquet
 	$(BIN)/python scripts/write_table.py docs/results.md beyond docs/results/beyond.md
 	$(BIN)/python scripts/write_table.py docs/results.md longer docs/results/longer.md
+	$(BIN)/python scripts/write_headline.py results/report.json README.md headline
 	$(BIN)/python scripts/write_findings.py
 	$(BIN)/python scripts/measure_starred.py captures/synthetic
 	$(BIN)/python scripts/measure_selection.py captures/synthetic
