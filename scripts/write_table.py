@@ -2,10 +2,13 @@
 
     python scripts/write_table.py README.md results results/table.md
 
-replaces everything between ``<!-- results:begin -->`` and ``<!-- results:end -->``.
+replaces everything between ``<!-- results:begin -->`` and ``<!-- results:end -->``. Images beside the table's file are
+found from the page.
 """
 
 import argparse
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +20,9 @@ def main() -> None:
     parser.add_argument("name", help="of the marks")
     parser.add_argument("table", type=Path, help="Markdown file")
     options = parser.parse_args()
-    write_between(options.page, options.name, options.table.read_text(encoding="utf-8").strip())
+    beside = Path(os.path.relpath(options.table.parent, options.page.parent)).as_posix()
+    text = re.sub(r"(!\[[^]]*\]\()(?!/|\w+:)", rf"\g<1>{beside}/", options.table.read_text(encoding="utf-8").strip())
+    write_between(options.page, options.name, text)
 
 
 def write_between(page: Path, name: str, text: str) -> None:

@@ -335,8 +335,8 @@ def longer(study: Study) -> MeasuredPart:
             points = [point["step"] for point in curve], [point["n_mpjpe"] for point in curve]
             curves.setdefault((cell.title, cell.variant), []).append(points)
     lines = [
-        mean_line(", ".join(filter(None, name)), runs, PALETTE[number])
-        for number, (name, runs) in enumerate(curves.items())
+        mean_line(f"{title}, {LONGER} ×" if variant else title, runs, PALETTE[number])
+        for number, ((title, variant), runs) in enumerate(curves.items())
     ]
     figure = line_figure(lines, x_label="training step", y_label="N-MPJPE on the validation subject, mm")
     notes = [
