@@ -11,55 +11,54 @@ from statistics import fmean
 from typing import Any
 
 from mcss.experiments.paper import TABLE1
+from mcss.experiments.pose_tables import LONGER_VARIANT
 from mcss.experiments.tables import markdown
 from write_findings import printed, rows_of
 from write_table import write_between
 
 ROWS = (
-    ("supervised", "S1", "baseline (L_pose only)", "the same network, labels of one person"),
-    ("mcss", "S1", "MCSS", "**MCSS, labels of one person**"),
-    ("supervised", "all", "baseline (L_pose only)", "the same network, labels of all people"),
-    ("mcss+fitted", "S1", None, "MCSS, labels of one person, then `mcss remember`"),
-    ("mcss+fitted", "S1:0.1", None, "MCSS, a tenth of these labels, then `mcss remember`"),
+    ("supervised", "S1", "", "baseline (L_pose only)", "the same network, labels of one person"),
+    ("mcss", "S1", "", "MCSS", "**MCSS, labels of one person**"),
+    ("supervised", "all", "", "baseline (L_pose only)", "the same network, labels of all people"),
+    ("mcss+fitted", "S1", "", None, "MCSS, labels of one person, then `mcss remember`"),
+    ("mcss+fitted", "S1:0.1", "", None, "MCSS, a tenth of these labels, then `mcss remember`"),
+    ("supervised", "S1", LONGER_VARIANT, None, "four times as long: the same network, labels of one person"),
+    ("mcss", "S1", LONGER_VARIANT, None, "four times as long: MCSS, labels of one person"),
+    (
+        "mcss+fitted",
+        "S1",
+        LONGER_VARIANT,
+        None,
+        "four times as long: MCSS, labels of one person, then `mcss remember`",
+    ),
 )
-"""System and labels here, system in the paper, if it is there, and what the row is called; the first four tell the
-share of the gap."""
-
-LONGER = (
-    ("supervised", "four times as long: the same network, labels of one person"),
-    ("mcss", "four times as long: MCSS, labels of one person"),
-    ("mcss+fitted", "four times as long: MCSS, labels of one person, then `mcss remember`"),
-)
-"""Systems that were trained longer, the reference of the others first."""
+"""System, labels and variant here, system in the paper, if it is there, and what the row is called; the first four tell
+the share of the gap. The first row of each variant is the reference of its others."""
 
 
-def headline(report: dict[str, Any], longer: Sequence[Mapping[str, Any]]) -> str:
+def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     """The table: mean N-MPJPE over seeds on rendered people, and the paper's on Human3.6M.
 
     Args:
-        report: The main comparison.
-        longer: The rows of `mcss reproduce longer`.
+        rows: Those of the main comparison, which have no variant, and of `mcss reproduce longer`.
     """
     table = [["", "rendered people, measured here", "Human3.6M, printed in the paper"]]
     here: dict[str, float] = {}
     theirs: dict[str, float] = {}
-    for system, labels, paper, title in ROWS:
-        errors = [row["n_mpjpe"] for row in report["rows"] if (row["system"], row["labels"]) == (system, labels)]
+    references: dict[str, float] = {}
+    for system, labels, variant, paper, title in ROWS:
+        wanted = system, labels, variant
+        errors = [r["n_mpjpe"] for r in rows if (r["system"], r["labels"], r.get("variant", "")) == wanted]
         measured, beside = "not measured yet", "–"
         if errors:
             here[title] = fmean(errors)
-            measured = _with_ratio(here[title], here.get(ROWS[0][-1]))
+            measured = _with_ratio(here[title], references.setdefault(variant, here[title]))
         elif paper is None:  # nothing to show in either column
             continue
         if paper is not None:
             theirs[title] = printed(TABLE1, paper, labels=labels)
             beside = _with_ratio(theirs[title], theirs[ROWS[0][-1]])
         table.append([title, measured, beside])
-    reference = None
-    for system, title in LONGER:
-        error = fmean(row["n_mpjpe"] for row in longer if (row["system"], row["variant"]) == (system, "4 × the steps"))
-        table.append([title, _with_ratio(error, reference), "–"])
-        reference = reference or error
     return "\n".join([*markdown(table), "", _share_of_the_gap(here, theirs)]).rstrip()
 
 
@@ -79,8 +78,8 @@ def _share_of_the_gap(*places: Mapping[str, float]) -> str:
     return f"{gap}, MCSS closes {here} here{more}, and {paper} in the paper."
 
 
-def _with_ratio(error: float, reference: float | None) -> str:
-    change = "" if reference in (None, error) else f" ({100 * (error / reference - 1):+.0f} %)"
+def _with_ratio(error: float, reference: float) -> str:
+    change = "" if reference == error else f" ({100 * (error / reference - 1):+.0f} %)"
     return f"{error:.1f} mm{change}"
 
 
@@ -91,9 +90,9 @@ def main() -> None:
     parser.add_argument("page", type=Path)
     parser.add_argument("name", help="of the marks")
     options = parser.parse_args()
-    write_between(
-        options.page, options.name, headline(json.loads(options.report.read_text(encoding="utf-8")), rows_of("longer"))
-    )
+    report = json.loads(options.report.read_text(encoding="utf-8"))
+    longer = [row for row in rows_of("longer") if row["variant"]]  # the others are the report's
+    write_between(options.page, options.name, headline([*report["rows"], *longer]))
 
 
 if __name__ == "__main__":

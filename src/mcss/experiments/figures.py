@@ -15,7 +15,7 @@ from mcss.evaluation.predictions import SplitPrediction
 from mcss.experiments.rows import CASES, PoseRow, RetrievalRow
 from mcss.experiments.tables import values_of
 from mcss.images import decode_jpeg
-from mcss.viz.plots import Line, ScatterPanel, SheetImage, image_figure, line_figure, scatter_figure
+from mcss.viz.plots import Line, ScatterPanel, SheetImage, image_figure, line_figure, mean_line, scatter_figure
 from mcss.viz.skeleton import draw_skeleton, front_view
 from mcss.viz.style import GREY, MARKS, PALETTE
 
@@ -51,6 +51,21 @@ def error_by_labels(
         x_ticks=list(ticks),
         tick_labels=[_in_words(labels) for labels in budgets],
     )
+
+
+def learning_curves(runs: Mapping[str, Sequence[Sequence[Mapping[str, float | int]]]]) -> Figure:
+    """Draw N-MPJPE on the validation subject along training, with one standard deviation over seeds around it.
+
+    Args:
+        runs: The points of the learning curve of every run, by the name of their curve.
+    """
+    lines = [
+        mean_line(
+            name, [([p["step"] for p in curve], [p["n_mpjpe"] for p in curve]) for curve in curves], PALETTE[number]
+        )
+        for number, (name, curves) in enumerate(runs.items())
+    ]
+    return line_figure(lines, x_label="training step", y_label="N-MPJPE on the validation subject, mm")
 
 
 def _in_words(labels: str) -> str:

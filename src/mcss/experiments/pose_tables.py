@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from mcss.evaluation.predictions import EvaluationSettings
 from mcss.evaluation.results import MEAN_POSE
-from mcss.experiments.figures import error_by_labels
+from mcss.experiments.figures import error_by_labels, learning_curves
 from mcss.experiments.landmarks import landmark_rows
 from mcss.experiments.paper import RATIOS, TABLE1, TABLE2, TABLE3
 from mcss.experiments.rows import NOT_AVAILABLE, CellRow, MissingRow, PoseRow, mean_pose_row
@@ -22,8 +23,6 @@ from mcss.methods.supervised import Supervised
 from mcss.models.backbones import BackboneName
 from mcss.training.checkpoints import METRICS
 from mcss.training.metrics_log import learning_curve_of
-from mcss.viz.plots import line_figure, mean_line
-from mcss.viz.style import PALETTE
 
 MAIN_METHODS: tuple[type[Method], ...] = (MCSS, Supervised)
 """MCSS and its baseline, which all parts compare."""
@@ -43,6 +42,8 @@ AS_PRINTED = "loss and heads as printed"
 
 LONGER = 4
 """How many times as long the longer runs are."""
+
+LONGER_VARIANT = f"{LONGER} × the steps"
 
 SHARES = (0.05, 0.1, 0.5)
 """Shares of the labelled subject's instants in Fig. 3."""
@@ -310,7 +311,7 @@ def _table_with_search(rows: Sequence[PoseRow]) -> list[list[str]]:
 
 def longer_cell(study: Study, method: type[Method], seed: int) -> Cell:
     """A cell with `LONGER` times as many steps, and the settings that were chosen for the usual number."""
-    cell = study.cell(method, seed=seed, variant=f"{LONGER} × the steps")
+    cell = study.cell(method, seed=seed, variant=LONGER_VARIANT)
     settings = cell.settings
     optimiser = replace(settings.optimiser, steps=LONGER * settings.optimiser.steps)
     longer = replace(settings, optimiser=optimiser, validate_every=LONGER * settings.validate_every)
@@ -329,19 +330,16 @@ def longer(study: Study) -> MeasuredPart:
     ours = [cell for cell in cells if cell.system == MCSS.name]
     read_off = [study.row(cell, reads="fitted") for cell in ours]  # first: without the head's there is more to do
     rows = [*(study.row(cell) for cell in cells), *read_off]
-    curves: dict[tuple[str, str], list[tuple[list[int], list[float]]]] = {}
+    curves: dict[str, list[list[dict[str, Any]]]] = {}
     for cell in cells:
         if curve := learning_curve_of(study.cells / cell.name / METRICS):
-            points = [point["step"] for point in curve], [point["n_mpjpe"] for point in curve]
-            curves.setdefault((cell.title, cell.variant), []).append(points)
-    lines = [
-        mean_line(f"{title}, {LONGER} ×" if variant else title, runs, PALETTE[number])
-        for number, ((title, variant), runs) in enumerate(curves.items())
-    ]
-    figure = line_figure(lines, x_label="training step", y_label="N-MPJPE on the validation subject, mm")
+            name = f"{cell.title}, {LONGER} ×" if cell.variant else cell.title
+            curves.setdefault(name, []).append(curve)
     notes = [
         f"Learning rate and the other setting are those chosen at the usual number of steps, {study.budget.steps:,}. "
         "Each run keeps the weights of the best point of its learning curve. The baseline with the labels of all "
         "people in the main comparison saw as many images as MCSS in its usual runs: it is no ceiling for longer ones."
     ]
-    return MeasuredPart("longer", "Longer training", rows, _table_with_search(rows), (), notes, {"longer": figure})
+    return MeasuredPart(
+        "longer", "Longer training", rows, _table_with_search(rows), (), notes, {"longer": learning_curves(curves)}
+    )

@@ -53,7 +53,7 @@ class PaperPart:
     """Whether it needs predictions, so that kept evaluations cannot make up for deleted weights."""
     needs_other: bool = False
     """Whether it is measured on a second capture."""
-    laptop: bool = False
+    of_short_runs: bool = False
     """Whether it asks what the short runs of a laptop lack, so that ``all`` leaves it out of the paper's budget."""
 
     def enough(self, study: Study) -> Enough:
@@ -97,7 +97,7 @@ PARTS = (
     PaperPart("tsne", retrieval_tables.embedding_cells, retrieval_tables.tsne, needs_networks=True),
     PaperPart("generalisation", retrieval_tables.other_cells, retrieval_tables.generalisation, needs_other=True),
     PaperPart("beyond", pose_tables.beyond_cells, pose_tables.beyond, by_row=True, reads="nearest"),
-    PaperPart("longer", pose_tables.longer_cells, pose_tables.longer, by_row=True, laptop=True),
+    PaperPart("longer", pose_tables.longer_cells, pose_tables.longer, by_row=True, of_short_runs=True),
 )
 """All parts, in the order in which they are measured and shown."""
 
@@ -193,7 +193,7 @@ def wanted_parts(wanted: Sequence[Wanted], study: Study) -> tuple[list[PaperPart
             f"{explicit[0].name}: retrieval on another capture needs one; give it as --other CAPTURE, such as one of "
             "`mcss synthetic build OTHER --seed 1 --stages per-subject`."
         )
-    unasked = [p for p in named if p.laptop and study.budget.epochs is not None and p.name not in wanted]
+    unasked = [p for p in named if p.of_short_runs and study.budget.epochs is not None and p.name not in wanted]
     notes = [f"{part.name} is left out: it needs a second capture (--other)." for part in impossible]
     notes += [f"{part.name} is left out of this budget; name it to train it." for part in unasked]
     return [part for part in named if part not in (*impossible, *unasked)], notes
