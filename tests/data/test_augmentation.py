@@ -19,6 +19,7 @@ from mcss.data.loading.augmentation import (
     mirrored_canonical,
     normalise,
     source_size,
+    unnormalised,
 )
 from mcss.data.loading.sampling import generator
 from mcss.images import decode_jpeg
@@ -48,6 +49,7 @@ def test_without_changes_images_are_only_normalised(pixels: Tensor) -> None:
     torch.testing.assert_close(plain, normalise(pixels), atol=1e-5, rtol=0)
     torch.testing.assert_close(colours(plain), pixels.float(), atol=1e-3, rtol=0)
     assert plain.is_contiguous(memory_format=torch.channels_last)
+    assert (unnormalised(plain) == pixels.permute(0, 2, 3, 1).numpy()).all()
 
 
 def test_warped_images_are_as_sharp_as_those_of_evaluation(tiny_capture: Capture) -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mcss.evaluation.embedding import BIN_MM, distance_curves, random_queries, spearman
+from mcss.evaluation.embedding import BIN_MM, NEAR, distance_curves, random_queries, spearman
 from mcss.metrics import pa_mpjpe
 from mcss.retrieval import EmbeddedImages
 
@@ -58,6 +58,8 @@ def test_curves_equal_plain_loops_over_pairs() -> None:
         pairs = expected[curve.name]
         assert curve.pairs == len(pairs)
         assert curve.rho == pytest.approx(slow_spearman(*map(list, zip(*pairs, strict=True))), abs=2e-3)
+        nearest = sorted(pairs)[: round(NEAR * len(pairs))]
+        assert curve.rho_near == pytest.approx(slow_spearman(*map(list, zip(*nearest, strict=True))), abs=2e-3)
         for middle, mean, deviation, count in zip(
             curve.pose_mm, curve.mean, curve.deviation, curve.counts, strict=True
         ):

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.errors import MCSSError, WeightsError
@@ -28,12 +29,13 @@ from mcss.experiments.reproduce import (
     reproduce,
     wanted_parts,
 )
-from mcss.experiments.rows import CellRow, PoseRow
+from mcss.experiments.rows import CellRow, DrawnRow, PoseRow
 from mcss.experiments.study import Budget, Study
 from mcss.experiments.tables import PartName
 from mcss.experiments.tuning import earlier_trials
 from mcss.methods.mcss import MCSS
 from mcss.methods.supervised import Supervised
+from mcss.models.novel_view_network import NovelViewNetwork
 from mcss.skeletons import JOINTS
 from methods_for_tests import METHODS_BY_NAME, made, tiny_recipe
 
@@ -233,6 +235,28 @@ def test_signals_are_measured_with_and_without(two_captures: tuple[Capture, Capt
     for own, other, note in zip(rows[::2], rows[1::2], part.notes[1:], strict=True):
         changes = [100 * (getattr(own, name) / getattr(other, name) - 1) for name in ("n_mpjpe", "pa_mpjpe")]
         assert note.endswith("N-MPJPE changes by {:+.1f} %, PA-MPJPE by {:+.1f} %.".format(*changes))
+
+
+def test_what_is_drawn_is_held_against_the_empty_scene(
+    two_captures: tuple[Capture, Capture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = ReproducePlan(seeds=1, trials=0).study(two_captures[0].uri, tmp_path)
+    parts = parts_named(study, "drawn")
+    (part,) = reproduce(parts, study, 0, "mcss reproduce drawn")
+    rows = [row for row in part.rows if isinstance(row, DrawnRow)]
+    assert [(row.split, row.subject) for row in rows] == [("train", "S1"), ("test", "S2"), ("test", "S3")]
+    assert all(0 < row.other_view != row.own_view > 0 for row in rows)
+    assert [row[:2] for row in part.table[1:]] == [["learned from", "1"], ["others", "1"]]
+    assert (tmp_path / "drawn.png").exists()
+    assert (tmp_path / "drawn_loss.svg").exists()
+
+    def nobody(network: NovelViewNetwork, images: Tensor, backgrounds: Tensor, **_: object) -> Tensor:
+        assert len(images) == len(backgrounds)
+        return backgrounds
+
+    monkeypatch.setattr(NovelViewNetwork, "forward", nobody)
+    (part,) = reproduce(parts, study, 0, "mcss reproduce drawn")
+    assert all((row.other_view, row.own_view) == (1, 1) for row in part.rows if isinstance(row, DrawnRow))
 
 
 def test_impossible_parts_are_refused_or_left_out(two_captures: tuple[Capture, Capture], tmp_path: Path) -> None:

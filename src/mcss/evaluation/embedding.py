@@ -14,6 +14,9 @@ from mcss.skeletons import canonical_pose
 BIN_MM = 20.0
 """Width of the bins of pose distance."""
 
+NEAR = 0.1
+"""Share of the pairs that count as near, those with the least difference of poses."""
+
 FEWEST_PAIRS = 50
 """Pairs that a bin needs; bins with fewer are left out, since the mean of a few pairs is noise."""
 
@@ -27,6 +30,8 @@ class DistanceCurve:
     pairs: int
     rho: float
     """Spearman's rank correlation of the two distances."""
+    rho_near: float
+    """The same over the near pairs alone (`NEAR`)."""
     pose_mm: tuple[float, ...]
     """Difference of the poses at the centre of each bin."""
     mean: tuple[float, ...]
@@ -109,11 +114,13 @@ def _curve(name: str, poses: Float[Tensor, " pairs"], apart: Float[Tensor, " pai
     squares = bins.bincount(apart.double().square())
     mean = total[enough] / counts[enough]
     deviation = (squares[enough] / counts[enough] - mean.square()).clamp(min=0).sqrt()
+    near = poses.argsort(stable=True)[: max(2, round(NEAR * len(poses)))]
     centre = (torch.arange(len(counts))[enough] + 0.5) * BIN_MM
     return DistanceCurve(
         name=name,
         pairs=len(poses),
         rho=spearman(poses.numpy(), apart.numpy()),
+        rho_near=spearman(poses[near].numpy(), apart[near].numpy()),
         pose_mm=_plain(centre),
         mean=_plain(mean),
         deviation=_plain(deviation),

@@ -68,6 +68,16 @@ def learning_curves(runs: Mapping[str, Sequence[Sequence[Mapping[str, float | in
     return line_figure(lines, x_label="training step", y_label="N-MPJPE on the validation subject, mm")
 
 
+def loss_curves(runs: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
+    """Draw the training loss of several runs.
+
+    Args:
+        runs: Steps and the loss at them, by the name of the run.
+    """
+    lines = [Line(name, *curve, PALETTE[number]) for number, (name, curve) in enumerate(runs.items())]
+    return line_figure(lines, x_label="training step", y_label="loss")
+
+
 def _in_words(labels: str) -> str:
     """``S1:0.05`` as 5 % of S1, in two lines."""
     name, colon, share = labels.partition(":")

@@ -1,4 +1,4 @@
-"""Figures 1b, 4, 5 and 6 as the paper has them, drawn from the networks trained here."""
+"""Figures 1b, 4 and 5 as the paper has them, drawn from the networks trained here."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from mcss.evaluation.embedding import BIN_MM, distance_curves, random_queries
-from mcss.evaluation.evaluate import gallery_of, whole_instants
+from mcss.evaluation.evaluate import gallery_of
 from mcss.evaluation.examples import PoseExample, pick_rows, pose_examples
 from mcss.evaluation.predictions import SplitPrediction
-from mcss.experiments.figures import distance_curves_figure, pose_sheet, relative_curves, small_image
+from mcss.experiments.figures import pose_sheet, relative_curves, small_image
 from mcss.experiments.paper import FIG5
-from mcss.experiments.retrieval_tables import IMAGES, QUERIES, RETRIEVAL_NOTE, embedding_cells, retrieval_table
-from mcss.experiments.rows import CurveRow, DistanceRow, ExampleRow, RetrievalRow, retrieval_rows
+from mcss.experiments.retrieval_tables import RETRIEVAL_NOTE, embedding_cells, retrieval_table
+from mcss.experiments.rows import DistanceRow, ExampleRow, RetrievalRow, retrieval_rows
 from mcss.experiments.runs import Cell
 from mcss.experiments.study import Study
 from mcss.experiments.tables import MeasuredPart
@@ -162,23 +161,3 @@ def fig5(study: Study) -> MeasuredPart:
     ]
     title, figures = "Figure 5: retrieval relative to the oracle", {"fig5": relative_curves(rows)}
     return MeasuredPart("fig5", title, rows, retrieval_table(rows), (), notes, figures)
-
-
-def fig6(study: Study) -> MeasuredPart:
-    """Compare distances in the embedding with those of poses among the images of one person."""
-    cell = study.cell(MCSS)
-    gallery = gallery_of(study.predictions(cell))
-    gallery = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
-    gallery = gallery.take(whole_instants(gallery.instant, IMAGES, np.random.default_rng(study.seeds[0])))
-    queries = random_queries(gallery, QUERIES, study.seeds[0])
-    curves = distance_curves(gallery, queries, within_subject=True)
-    rows = [CurveRow(cell.system, study.labels, cell.name, curve) for curve in curves]
-    table = [["system", "pairs", "Spearman's ρ", "number of pairs"]]
-    table += [[cell.title, curve.name, f"{curve.rho:.3f}", f"{curve.pairs:,}"] for curve in curves]
-    notes = [
-        f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images of the same subject; means "
-        f"in bins of {BIN_MM:g} mm of MPJPE between the canonical poses, the bands are standard deviations."
-    ]
-    figures = {"fig6": distance_curves_figure(cell.title, curves, "MPJPE of the two canonical poses, mm")}
-    title = "Figure 6: distance in the embedding and difference of poses of one person"
-    return MeasuredPart("fig6", title, rows, table, (), notes, figures)

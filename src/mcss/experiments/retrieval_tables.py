@@ -1,4 +1,4 @@
-"""Retrieved images, retrieval scores, distances, the t-SNE, Table 4 and Section 6.3: what the embedding is good for."""
+"""Retrieved images, retrieval scores, the t-SNE, Table 4 and Section 6.3: what the embedding is good for."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,23 +6,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from mcss.evaluation.embedding import BIN_MM, distance_curves, random_queries
-from mcss.evaluation.evaluate import gallery_of, whole_instants
+from mcss.evaluation.evaluate import gallery_of
 from mcss.evaluation.examples import pick_rows, retrieval_examples
-from mcss.experiments.figures import distance_curves_figure, embedding_scatter, retrieval_curves, retrieved_images
+from mcss.experiments.figures import embedding_scatter, retrieval_curves, retrieved_images
 from mcss.experiments.paper import FIG5, GENERALISATION, TABLE4
-from mcss.experiments.rows import CASES, CurveRow, ProjectionRow, QueryRow, RetrievalRow, retrieval_rows
+from mcss.experiments.rows import CASES, ProjectionRow, QueryRow, RetrievalRow, retrieval_rows
 from mcss.experiments.runs import Cell, started_from
 from mcss.experiments.study import Study
 from mcss.experiments.tables import MeasuredPart
 from mcss.methods.mcss import MCSS
 from mcss.methods.supervised import Supervised
-
-QUERIES = 200
-"""Random queries of each subject that are compared with other images."""
-
-IMAGES = 20_000
-"""Images that they are compared with, at most."""
 
 NEIGHBOURS = 5
 """Images found for a query."""
@@ -102,29 +95,6 @@ def retrieval(study: Study) -> MeasuredPart:
     notes = [RETRIEVAL_NOTE, f"The paper: {FIG5}."]
     figures = retrieval_curves("retrieval", rows)
     return MeasuredPart("retrieval", "Retrieval", rows, retrieval_table(rows), (), notes, figures)
-
-
-def distances(study: Study) -> MeasuredPart:
-    """Compare distances in the embedding with distances of poses."""
-    figures, rows, notes = {}, [], []
-    table = [["system", "pairs", "Spearman's ρ", "number of pairs"]]
-    for cell in embedding_cells(study):
-        gallery = gallery_of(study.predictions(cell))
-        gallery = gallery.take((~gallery.pose.isnan().any(-1).any(-1)).nonzero()[:, 0])
-        random = np.random.default_rng(study.seeds[0])
-        gallery = gallery.take(whole_instants(gallery.instant, IMAGES, random))
-        curves = distance_curves(gallery, random_queries(gallery, QUERIES, study.seeds[0]))
-        figures[_file_name("distances", cell)] = distance_curves_figure(cell.title, curves)
-        rows += [CurveRow(cell.system, study.labels, cell.name, curve) for curve in curves]
-        table += [[cell.title, curve.name, f"{curve.rho:.3f}", f"{curve.pairs:,}"] for curve in curves]
-        correlations = ", ".join(f"{curve.name} {curve.rho:.2f}" for curve in curves)
-        notes.append(f"{cell.title}: Spearman's ρ of the two distances: {correlations}.")
-    notes.append(
-        f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images; means in bins of "
-        f"{BIN_MM:g} mm, the bands are standard deviations."
-    )
-    title = "Distance in the embedding and distance of poses"
-    return MeasuredPart("distances", title, rows, table, (), notes, figures)
 
 
 def tsne(study: Study) -> MeasuredPart:

@@ -301,11 +301,32 @@ class CurveRow:
     system: str
     labels: str
     cell: str
+    seed: int
     curve: DistanceCurve
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, the curve's among them."""
-        return {"system": self.system, "labels": self.labels, "cell": self.cell, **asdict(self.curve)}
+        about = {"system": self.system, "labels": self.labels, "cell": self.cell, "seed": self.seed}
+        return {**about, **asdict(self.curve)}
+
+
+@dataclass(frozen=True)
+class DrawnRow:
+    """How well a network draws views of one person, as a share of the error of the empty scene."""
+
+    system: str
+    split: str
+    subject: str
+    seed: int
+    other_view: float
+    """Of views that are drawn from another one."""
+    own_view: float
+    """Of views that are drawn from themselves."""
+    cell: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)

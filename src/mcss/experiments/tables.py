@@ -37,6 +37,7 @@ PartName = Literal[
     "generalisation",
     "beyond",
     "longer",
+    "drawn",
 ]
 
 FRAMES = {"canonical": "canonical", "camera": "camera", "world": "room"}

@@ -96,6 +96,13 @@ def normalise(pixels: UInt8[Tensor, "n 3 size size"]) -> Float[Tensor, "n 3 size
     return (pixels.float() - mean) / std
 
 
+def unnormalised(images: Float[Tensor, "n 3 size size"]) -> UInt8[np.ndarray, "n size size 3"]:
+    """Turn normalised images, such as drawn ones, into pixels; what is too dark or too bright is clipped."""
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pixels = (images.cpu() * std + mean).round().clamp(0, 255).byte()
+    return np.asarray(pixels.permute(0, 2, 3, 1).numpy())
+
+
 def source_size(stored: int, size: int) -> int:
     """Return the width at which to keep images, stored `stored` pixels wide, from which `augment` makes `size`.
 
