@@ -197,7 +197,7 @@ def test_every_system_gets_as_many_trials_and_the_best_is_shown(
     assert len(list(tmp_path.glob("supervised-*"))) == 1
     chosen, trials = choose_settings(study, [Supervised], count=2)
     assert [measured.trial.rate for measured in trials["supervised"]] == [2e-3, 1e-3]
-    assert trials["supervised"][0].to_json().keys() == {"rate", "weight_decay", "n_mpjpe", "seeds", "kept"}
+    assert trials["supervised"][0].to_json().keys() == {"rate", "weight_decay", "errors", "kept"}
     assert [measured.trial for measured in trials["supervised"] if measured.kept] == [
         chosen.budget.chosen["supervised"]
     ]

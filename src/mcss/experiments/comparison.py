@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
@@ -218,7 +219,9 @@ def main_cells(study: Study) -> list[list[Cell]]:
 
 
 def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, remembers: bool = False) -> ReportData:
-    """Train and measure groups of cells; rewrite ``report.json``, ``report.html`` and ``table.md`` after each group.
+    """Train and measure groups of cells; rewrite the results after each group.
+
+    They are ``report.json``, ``report.html`` and ``table.md``, and ``new_motion.json`` if there is such a split.
 
     With `remembers` the cells of MCSS are measured on the test split once more, as `mcss remember` reads poses.
     """
@@ -234,6 +237,8 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
             by_split["test"] += [study.result(cell, reads="fitted") for cell in ours]
         report = ReportData(by_split["test"], made)
         write_json(study.folder / "report.json", report.to_json())
+        if "new-motion" in by_split:
+            write_json(study.folder / "new_motion.json", ReportData(by_split["new-motion"], made).to_json())
         write_text(study.folder / "table.md", comparison_table(by_split, made) + "\n")
         write_text(study.folder / "report.html", _page(study, by_split["test"], groups, made))
     return report
@@ -261,48 +266,68 @@ def _page(study: Study, results: Sequence[SystemResult], groups: Sequence[Sequen
 
 
 def comparison_table(by_split: Mapping[str, Sequence[SystemResult]], made: Provenance) -> str:
-    """The README's table: a row per system and labels, mean ± standard deviation over seeds, in mm.
+    """The tables of a page: a row per system and labels, mean ± standard deviation over seeds, in mm.
 
     Args:
-        by_split: The same systems in the same order on the split ``test`` and, where there is one, ``new-motion``.
+        by_split: Systems on the split ``test`` and, where there is one, ``new-motion``, which gets a table of its own.
         made: How the figures came about.
     """
-    table = [
-        [
-            "system",
-            "labels",
-            "seeds",
-            "N-MPJPE",
-            "MPJPE",
-            "PA-MPJPE",
-            "retrieval above oracle, K=10, cross-subject",
-            "Hit@1",
-            "N-MPJPE, new motion",
-        ]
-    ]
-    new_motion = {group[0].key: group for group in grouped_results(by_split.get("new-motion", ()))}
+    head = ["system", "labels", "seeds"]
+    training, errors = ["images", "minutes"], ["N-MPJPE", "MPJPE", "PA-MPJPE"]
+    search = ["retrieval above oracle, K=10, cross-subject", "Hit@1"]
+    table = [[*head, *training, *errors, *search]]
     for group in grouped_results(by_split["test"]):
-        first = group[0]
-        poses = [pose.over_poses for result in group if (pose := result.evaluation.pose)]
-        retrieval = [found for result in group if (found := result.evaluation.retrieval)]
-        cross = [found.cross_subject for found in retrieval if found.cross_subject]
-        new_poses = [pose.over_poses for result in new_motion.get(first.key, ()) if (pose := result.evaluation.pose)]
-        table.append(
-            [
-                f"**{first.title}**" if first.system == MCSS.name else first.title,
-                first.labels,
-                str(len(group)),
-                spread([scores.n_mpjpe for scores in poses]),
-                spread([scores.mpjpe for scores in poses]),
-                spread([scores.pa_mpjpe for scores in poses]),
-                spread([score.above_oracle for case in cross for score in case.scores if score.k == 10]),
-                spread([found.same_instant.hit_at_1 for found in retrieval if found.same_instant], digits=2),
-                spread([scores.n_mpjpe for scores in new_poses]),
-            ]
-        )
+        table.append([*_named(group), *_effort(group), *_errors(group), *_search(group)])
+    lines = markdown(table)
+    if by_split.get("new-motion"):
+        table = [[*head, *errors, *search]]
+        for group in grouped_results(by_split["new-motion"]):
+            table.append([*_named(group), *_errors(group), *_search(group)])
+        lines += ["", "On motions that nobody performed in training:", "", *markdown(table)]
     versions = ", ".join(f"{key} {value}" for key, value in made.versions.items())
     caption = (
         f"Built-in synthetic capture (`{made.capture[:12]}`), not Human3.6M; mm, 16 joints, mean ± standard deviation "
-        f"over seeds. Written by `{made.command}` on {made.date} ({made.machine}, {versions})."
+        f"over seeds. {_how_much(by_split['test'])}Images: those that one run was trained on, with repetitions; "
+        f"minutes: of one run, while the machine also did other work. Written by `{made.command}` on {made.date} "
+        f"({made.machine}, {versions})."
     )
-    return "\n".join([*markdown(table), "", caption])
+    return "\n".join([*lines, "", caption])
+
+
+def _how_much(results: Sequence[SystemResult]) -> str:
+    """How much of the split was evaluated, in a sentence; empty if all of it was."""
+    evaluation = results[-1].evaluation
+    most, found = evaluation.settings.max_instants, evaluation.retrieval
+    if most is None:
+        return ""
+    searched = found and found.cross_subject
+    queries = f", {searched.queries:,} queries in a gallery of {searched.gallery:,} images" if searched else ""
+    return f"Measured on at most {most:,} instants, evenly spread over the split{queries}. "
+
+
+def _named(group: Sequence[SystemResult]) -> list[str]:
+    first = group[0]
+    return [f"**{first.title}**" if first.system == MCSS.name else first.title, first.labels, str(len(group))]
+
+
+def _effort(group: Sequence[SystemResult]) -> list[str]:
+    """Images and minutes of a run, means over the seeds; – where a row is no run of its own."""
+    last = [result.history[-1] for result in group if result.history]
+    if not last:
+        return ["–", "–"]
+    images, minutes = (fmean(float(point[of]) for point in last) for of in ("images", "minutes"))
+    return [f"{images:,.0f}", f"{minutes:.0f}"]
+
+
+def _errors(group: Sequence[SystemResult]) -> list[str]:
+    poses = [pose.over_poses for result in group if (pose := result.evaluation.pose)]
+    return [spread([getattr(scores, of) for scores in poses]) for of in ("n_mpjpe", "mpjpe", "pa_mpjpe")]
+
+
+def _search(group: Sequence[SystemResult]) -> list[str]:
+    retrieval = [found for result in group if (found := result.evaluation.retrieval)]
+    cross = [found.cross_subject for found in retrieval if found.cross_subject]
+    return [
+        spread([score.above_oracle for case in cross for score in case.scores if score.k == 10]),
+        spread([found.same_instant.hit_at_1 for found in retrieval if found.same_instant], digits=2),
+    ]

@@ -227,7 +227,8 @@ class _Standardised(nn.Module):
 
 NEIGHBOURS, NEIGHBOUR_TEMPERATURE = 100, 0.05
 """Labelled neighbours that a pose is read off, and how their weight falls with the distance; chosen on the validation
-subject of the synthetic capture among 10, 30 and 100 neighbours and temperatures of 0.03, 0.05, 0.1 and 0.2."""
+subject of the synthetic capture among 10, 30 and 100 neighbours and temperatures of 0.03, 0.05, 0.1 and 0.2. More make
+no difference there: with 300 or 1,000 the error is the same within 0.2 mm."""
 
 
 @dataclass(frozen=True)
