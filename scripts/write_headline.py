@@ -11,15 +11,16 @@ from statistics import fmean
 from typing import Any
 
 from mcss.experiments.paper import TABLE1
-from mcss.experiments.pose_tables import LONGER_VARIANT
+from mcss.experiments.pose_tables import AS_PRINTED, LONGER_VARIANT
 from mcss.experiments.tables import markdown
-from write_findings import printed, rows_of
+from write_findings import Measured, printed, rows_of
 from write_table import write_between
 
 ROWS = (
     ("supervised", "S1", "", "baseline (L_pose only)", "the same network, labels of one person"),
-    ("mcss", "S1", "", "MCSS", "**MCSS, labels of one person**"),
+    ("mcss", "S1", "", "MCSS", "**MCSS, recipe `fast`, labels of one person**"),
     ("supervised", "all", "", "baseline (L_pose only)", "the same network, labels of all people"),
+    (f"mcss, {AS_PRINTED}", "S1", "", "MCSS", "MCSS with the loss and heads as printed, labels of one person"),
     ("supervised+fitted", "S1", "", None, "the same network, labels of one person, then `mcss remember`"),
     ("mcss+fitted", "S1", "", None, "MCSS, labels of one person, then `mcss remember`"),
     ("mcss+fitted", "S1:0.1", "", None, "MCSS, a tenth of these labels, then `mcss remember`"),
@@ -37,12 +38,13 @@ ROWS = (
 tell the share of the gap. The first row of each variant is the reference of its others."""
 
 
-def headline(rows: Sequence[Mapping[str, Any]]) -> str:
+def headline(rows: Sequence[Mapping[str, Any]], about: str) -> str:
     """The table: mean N-MPJPE over seeds on rendered people, and the paper's on Human3.6M.
 
     Args:
         rows: Those of the main comparison, which have no variant, of `mcss reproduce longer`, and of the baseline after
             `mcss remember`.
+        about: A sentence on how they were measured, with a space at its end.
     """
     table = [["", "rendered people, measured here", "Human3.6M, printed in the paper"]]
     here: dict[str, float] = {}
@@ -50,18 +52,18 @@ def headline(rows: Sequence[Mapping[str, Any]]) -> str:
     references: dict[str, float] = {}
     for system, labels, variant, paper, title in ROWS:
         wanted = system, labels, variant
-        errors = [r["n_mpjpe"] for r in rows if (r["system"], r["labels"], r.get("variant", "")) == wanted]
+        errors = tuple(r["n_mpjpe"] for r in rows if (r["system"], r["labels"], r.get("variant", "")) == wanted)
         measured, beside = "not measured yet", "–"
         if errors:
             here[title] = fmean(errors)
-            measured = _with_ratio(here[title], references.setdefault(variant, here[title]))
+            measured = _with_ratio(here[title], references.setdefault(variant, here[title]), str(Measured(errors)))
         elif paper is None:  # nothing to show in either column
             continue
         if paper is not None:
             theirs[title] = printed(TABLE1, paper, labels=labels)
             beside = _with_ratio(theirs[title], theirs[ROWS[0][-1]])
         table.append([title, measured, beside])
-    return "\n".join([*markdown(table), "", _share_of_the_gap(here, theirs)]).rstrip()
+    return "\n".join([*markdown(table), "", about + _share_of_the_gap(here, theirs)]).rstrip()
 
 
 def _share_of_the_gap(*places: Mapping[str, float]) -> str:
@@ -77,9 +79,9 @@ def _share_of_the_gap(*places: Mapping[str, float]) -> str:
     )
 
 
-def _with_ratio(error: float, reference: float) -> str:
+def _with_ratio(error: float, reference: float, spread: str | None = None) -> str:
     change = "" if reference == error else f" ({100 * (error / reference - 1):+.0f} %)"
-    return f"{error:.1f} mm{change}"
+    return f"{spread or f'{error:.1f}'} mm{change}"
 
 
 def main() -> None:
@@ -92,7 +94,8 @@ def main() -> None:
     report = json.loads(options.report.read_text(encoding="utf-8"))
     longer = [row for row in rows_of("longer") if row["variant"]]  # the others are the report's
     beyond = [row for row in rows_of("beyond") if row["system"] == "supervised+fitted"]
-    write_between(options.page, options.name, headline([*report["rows"], *longer, *beyond]))
+    about = f"Mean ± standard deviation over three seeds, measured until {report['date']} ({report['machine']}). "
+    write_between(options.page, options.name, headline([*report["rows"], *longer, *beyond], about))
 
 
 if __name__ == "__main__":

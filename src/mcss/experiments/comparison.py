@@ -15,6 +15,7 @@ from mcss.evaluation.report import ReportData, comparison_report, history_of, ru
 from mcss.evaluation.results import SystemResult, grouped_results
 from mcss.evaluation.shared_predictor import SharedPredictor
 from mcss.experiments.paper import TABLE1
+from mcss.experiments.pose_tables import printed_cell
 from mcss.experiments.runs import Cell
 from mcss.experiments.study import SEEDS, Budget, Study
 from mcss.experiments.tables import markdown, paper_table, spread
@@ -213,6 +214,7 @@ def main_cells(study: Study) -> list[list[Cell]]:
 
     return [
         group((MCSS, Supervised), study.labels),  # long runs first
+        [printed_cell(study, seed) for seed in SEEDS],
         group((Supervised,), "all"),
         *(group((MCSS, Supervised), f"{study.labels}:{share}") for share in (0.1, 0.05)),
     ]
@@ -231,9 +233,9 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
     for group in groups:
         study.train_cells(group)
         for split in splits:
-            by_split[split] += [study.result(cell, split) for cell in group]
+            by_split[split] += [_told_apart(study.result(cell, split), cell) for cell in group]
         if remembers:
-            ours = [cell for cell in group if cell.system == MCSS.name]
+            ours = [cell for cell in group if cell.system == MCSS.name and not cell.variant]
             by_split["test"] += [study.result(cell, reads="fitted") for cell in ours]
         report = ReportData(by_split["test"], made)
         write_json(study.folder / "report.json", report.to_json())
@@ -242,6 +244,13 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
         write_text(study.folder / "table.md", comparison_table(by_split, made) + "\n")
         write_text(study.folder / "report.html", _page(study, by_split["test"], groups, made))
     return report
+
+
+def _told_apart(result: SystemResult, cell: Cell) -> SystemResult:
+    """A result whose name tells the cell's variant, if it has one."""
+    if not cell.variant:
+        return result
+    return replace(result, system=f"{result.system}, {cell.variant}", title=f"{result.title}, {cell.variant}")
 
 
 def _page(study: Study, results: Sequence[SystemResult], groups: Sequence[Sequence[Cell]], made: Provenance) -> str:
