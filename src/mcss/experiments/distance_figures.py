@@ -23,6 +23,8 @@ QUERIES = 200
 IMAGES = 20_000
 """Images that they are compared with, at most."""
 
+_NEAREST = f"nearest {100 * NEAR:g} %"
+
 
 def distances(study: Study) -> MeasuredPart:
     """Compare distances in the embedding with those of poses, over everybody."""
@@ -81,7 +83,7 @@ def _grouped(rows: Sequence[CurveRow]) -> Mapping[tuple[str, str], list[CurveRow
 
 def _table(rows: Sequence[CurveRow]) -> list[list[str]]:
     """Spearman's ρ of each system and kind of pair, over seeds."""
-    table = [["system", "pairs", "seeds", "Spearman's ρ", f"of the nearest {NEAR:.0%}", "number of pairs"]]
+    table = [["system", "pairs", "seeds", "Spearman's ρ", f"of the {_NEAREST}", "number of pairs"]]
     for (system, name), group in _grouped(rows).items():
         rho, near = (spread([getattr(row.curve, of) for row in group], 3) for of in ("rho", "rho_near"))
         table.append([title_of(system), name, str(len(group)), rho, near, f"{group[0].curve.pairs:,}"])
@@ -91,7 +93,7 @@ def _table(rows: Sequence[CurveRow]) -> list[list[str]]:
 def _about(pairs: str, measure: str) -> str:
     return (
         f"{pairs}; means in bins of {BIN_MM:g} mm of {measure}, the bands are standard deviations over the pairs of a "
-        f"bin. Of the nearest {NEAR:.0%}: ρ over that share of the pairs, those whose poses are most alike, which are "
+        f"bin. Of the {_NEAREST}: ρ over that share of the pairs, those whose poses are most alike, which are "
         "the ones that a search has to bring in order."
     )
 
