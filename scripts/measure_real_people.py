@@ -257,7 +257,7 @@ def summary(rows: Sequence[dict[str, Any]], date: str) -> str:
         ("mean_pose", "all"): "a pose that ignores the image",
         ("mediapipe", "none"): "BlazePose's landmarks",
         ("shipped", "none"): "**the shipped weights**",
-        ("adapted", "made"): "**after `mcss adapt`, without labels**",
+        ("adapted", "made"): "**after `mcss adapt`, with labels that it makes itself**",
     }
     lines = ["| | one view | four views fused | same moment found first |", "|---|---|---|---|"]
     for key, title in shown.items():
@@ -267,10 +267,10 @@ def summary(rows: Sequence[dict[str, Any]], date: str) -> str:
         found = f"{100 * np.mean(hits):.0f} %" if hits else "4.5 % (chance)"
         lines.append(f"| {title} | {errors[0]} | {errors[1]} | {found} |")
     about = (
-        f"One man filmed by four studio cameras, 240 instants ({date}): mean error of the 12 joints of arms and legs "
-        "after the best rotation, scale and shift (PA-MPJPE), and how often a search of the other views finds the same "
-        "moment first. `mcss adapt` saw the preceding 22 seconds. [docs/adapt.md](docs/adapt.md#how-well-it-works) has "
-        "all rows."
+        f"One man filmed by four studio cameras, 240 instants, measured on {date}: mean error of the 12 joints of arms "
+        "and legs after the best rotation, scale and shift (PA-MPJPE), and how often a search of the other views finds "
+        "the same moment first, within ±5 frames. `mcss adapt` saw the preceding 22 seconds. "
+        "[docs/adapt.md](docs/adapt.md#how-well-it-works) has all rows."
     )
     return "\n".join([*lines, "", about])
 

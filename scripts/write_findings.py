@@ -47,7 +47,7 @@ class Measured:
         change = fmean(self.values) / fmean(other.values) - 1
         words = _words(change)
         if words != "the same" and not self.clearly_differs(other):
-            words += "; " + ("one seed cannot tell" if self.few(other) else "within what seeds make")
+            words += "; " + ("one seed cannot tell" if self.few(other) else "within the variation between seeds")
         return f"{self} against {other} mm ({words})"
 
     def few(self, other: "Measured") -> bool:
@@ -163,7 +163,10 @@ def table1(read: "Read") -> str:
 
 def trials(read: "Read") -> str:
     """The settings that were tried for each system on the validation subject, and which of them were kept."""
-    lines = ["| system | learning rate | and | first seed, mm | all seeds, mm | |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| system | learning rate | other setting | first seed, mm | all seeds, mm | |",
+        "|---|---|---|---|---|---|",
+    ]
     for system, tried in read("tuning").items():
         for row in tried:
             (swept,) = row.keys() - {"rate", "errors", "kept"}
@@ -224,7 +227,8 @@ OTHERS_TEXT = """\
   {baseline_three}, and with labels of two views alone {baseline_two}. MCSS and the baseline without that view's labels
   in the paper: {paper_three}.
 * **Distances** (Fig. 6). Spearman's ρ between distances in the embedding and differences of poses, images of one person
-  in different views: MCSS {rho_one[0]}, baseline {rho_one[1]}; over everybody: {rho_all[0]} and {rho_all[1]}. Most of
+  in different views (by MPJPE): MCSS {rho_one[0]}, baseline {rho_one[1]}; images of everybody (by PA-MPJPE):
+  {rho_all[0]} and {rho_all[1]}. Most of
   these pairs are far apart, while a search needs the nearest ones in order ([retrieval](results/retrieval.md)). Over
   the tenth of the pairs whose poses are most alike: one person {near_one[0]} and {near_one[1]}, everybody
   {near_all[0]} and {near_all[1]}.
@@ -276,13 +280,25 @@ def main_comparison(read: "Read") -> str:
     rows = read("report")
     known = {(row["system"], row["labels"]) for row in rows}
     lines = []
-    for labels, words in (("S1", "one person's labels"), ("S1:0.1", "a tenth of them"), ("S1:0.05", "a twentieth")):
+    for labels, words in (
+        ("S1", "one person's labels"),
+        ("S1:0.1", "a tenth of one person's labels"),
+        ("S1:0.05", "a twentieth of them"),
+    ):
         if ("mcss", labels) in known and ("supervised", labels) in known:
             ours, theirs = (of(rows, system=system, labels=labels) for system in ("mcss", "supervised"))
             lines.append(f"With {words}, MCSS and the baseline, N-MPJPE: {ours.against(theirs)}.")
         if ("mcss+fitted", labels) in known:
             read_off, head = of(rows, system="mcss+fitted", labels=labels), of(rows, system="mcss", labels=labels)
             lines.append(f"With {words}, MCSS after `mcss remember` and with its pose head: {read_off.against(head)}.")
+    as_printed = f"mcss, {AS_PRINTED}"
+    if (as_printed, "S1") in known:
+        theirs, ours, base = (of(rows, system=system) for system in (as_printed, "mcss", "supervised"))
+        lines.append(
+            f"MCSS with the loss and heads as printed, and the baseline: {theirs.against(base)}; and MCSS as in the "
+            f"recipe `fast`: {theirs.against(ours)}. In the paper, MCSS and the baseline: "
+            f"{paper_pair(printed(TABLE1, MCSS), printed(TABLE1, BASELINE))}."
+        )
     if ("mcss+fitted", "S1:0.1") in known:
         few, whole = of(rows, system="mcss+fitted", labels="S1:0.1"), of(rows, system="supervised")
         lines.append(
@@ -311,7 +327,7 @@ def _on_new_motion(rows: Rows) -> list[str]:
         )
 
     known = {row["labels"] for row in rows if row["system"] == "mcss"}
-    words = {"S1": "one person's labels", "S1:0.1": "a tenth of them", "S1:0.05": "a twentieth"}
+    words = {"S1": "one person's labels", "S1:0.1": "a tenth of them", "S1:0.05": "a twentieth of them"}
     return [
         f"On motions that nobody performed in training, with {words[labels]}, MCSS and the baseline, N-MPJPE: "
         f"{pair(labels)} of the queries."

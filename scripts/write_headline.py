@@ -17,14 +17,14 @@ from write_findings import Measured, printed, rows_of
 from write_table import write_between
 
 ROWS = (
-    ("supervised", "S1", "", "baseline (L_pose only)", "the same network, labels of one person"),
-    ("mcss", "S1", "", "MCSS", "**MCSS, recipe `fast`, labels of one person**"),
-    ("supervised", "all", "", "baseline (L_pose only)", "the same network, labels of all people"),
+    ("supervised", "S1", "", "baseline (L_pose only)", "baseline, labels of one person"),
+    ("mcss", "S1", "", "MCSS", "**MCSS, labels of one person**"),
+    ("supervised", "all", "", "baseline (L_pose only)", "baseline, labels of all people"),
     (f"mcss, {AS_PRINTED}", "S1", "", "MCSS", "MCSS with the loss and heads as printed, labels of one person"),
-    ("supervised+fitted", "S1", "", None, "the same network, labels of one person, then `mcss remember`"),
+    ("supervised+fitted", "S1", "", None, "baseline, labels of one person, then `mcss remember`"),
     ("mcss+fitted", "S1", "", None, "MCSS, labels of one person, then `mcss remember`"),
     ("mcss+fitted", "S1:0.1", "", None, "MCSS, a tenth of these labels, then `mcss remember`"),
-    ("supervised", "S1", LONGER_VARIANT, None, "four times as long: the same network, labels of one person"),
+    ("supervised", "S1", LONGER_VARIANT, None, "four times as long: baseline, labels of one person"),
     ("mcss", "S1", LONGER_VARIANT, None, "four times as long: MCSS, labels of one person"),
     (
         "mcss+fitted",
@@ -46,7 +46,7 @@ def headline(rows: Sequence[Mapping[str, Any]], about: str) -> str:
             `mcss remember`.
         about: A sentence on how they were measured, with a space at its end.
     """
-    table = [["", "rendered people, measured here", "Human3.6M, printed in the paper"]]
+    table = [["", "rendered people, measured here with the recipe `fast`", "Human3.6M, printed in the paper"]]
     here: dict[str, float] = {}
     theirs: dict[str, float] = {}
     references: dict[str, float] = {}
@@ -74,7 +74,8 @@ def _share_of_the_gap(*places: Mapping[str, float]) -> str:
     few, ours, every = titles
     here, paper = (f"{100 * (errors[few] - errors[ours]) / (errors[few] - errors[every]):.0f} %" for errors in places)
     return (
-        "Percentages are changes from the same network with the labels of one person, trained as long. Of the gap "
+        "Percentages are changes from the baseline with the labels of one person and as many steps; the one with the "
+        "labels of all people saw as many images as MCSS. Of the gap "
         f"between one person's labels and all people's, MCSS closes {here} here, and {paper} in the paper."
     )
 
@@ -94,7 +95,7 @@ def main() -> None:
     report = json.loads(options.report.read_text(encoding="utf-8"))
     longer = [row for row in rows_of("longer") if row["variant"]]  # the others are the report's
     beyond = [row for row in rows_of("beyond") if row["system"] == "supervised+fitted"]
-    about = f"Mean ± standard deviation over three seeds, measured until {report['date']} ({report['machine']}). "
+    about = f"Mean ± standard deviation over three seeds, last measured on {report['date']} ({report['machine']}). "
     write_between(options.page, options.name, headline([*report["rows"], *longer, *beyond], about))
 
 

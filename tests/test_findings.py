@@ -49,7 +49,11 @@ def test_a_difference_is_told_as_clear_only_beyond_what_seeds_make() -> None:
     assert (
         Measured((100.0, 102.0)).against(Measured((120.0, 122.0))) == "101.0 ± 1.4 against 121.0 ± 1.4 mm (17 % lower)"
     )
-    assert Measured((100.0, 110.0)).against(Measured((101.0, 111.0))).endswith("(1 % lower; within what seeds make)")
+    assert (
+        Measured((100.0, 110.0))
+        .against(Measured((101.0, 111.0)))
+        .endswith("(1 % lower; within the variation between seeds)")
+    )
     assert Measured((104.0,)).against(Measured((100.0, 101.0))).endswith("higher; one seed cannot tell)")
     assert Measured((100.0,)).against(Measured((100.0,))).endswith("(the same)")
 

@@ -151,7 +151,7 @@ def run_demo(out: Path, plan: DemoPlan, progress: Progress = NO_PROGRESS, comman
 
 
 def _smaller(cell: Cell) -> Cell:
-    """Let a cell do with a small capture: fewer instants in a step, and fewer augmentations computed once."""
+    """Adapt a cell to a small capture: fewer instants in a step, and fewer augmentations computed once."""
     settings = replace(cell.settings, variants=2)
     if isinstance(settings.method, MCSS):
         settings = replace(settings, method=replace(settings.method, instants=_SMALL_BATCH))
@@ -225,7 +225,7 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
 
     They are ``report.json``, ``report.html`` and ``table.md``, and ``new_motion.json`` if there is such a split.
 
-    With `remembers` the cells of MCSS are measured on the test split once more, as `mcss remember` reads poses.
+    If `remembers`, MCSS is also evaluated on the test split after `mcss remember`.
     """
     splits = [split for split in ("test", "new-motion") if split in study.capture.splits]
     by_split = {split: [study.mean_pose(split)] for split in splits}
@@ -309,8 +309,11 @@ def _how_much(results: Sequence[SystemResult]) -> str:
     most, found = evaluation.settings.max_instants, evaluation.retrieval
     if most is None:
         return ""
-    searched = found and found.cross_subject
-    queries = f", {searched.queries:,} queries in a gallery of {searched.gallery:,} images" if searched else ""
+    queries = ""
+    if found and found.cross_subject:
+        queries = f", {found.cross_subject.queries:,} queries in a gallery of {found.cross_subject.gallery:,} images"
+    if found and found.same_instant:
+        queries += f" (chance finds the same instant first in {100 * found.same_instant.chance_at_1:.1f} % of them)"
     return f"Measured on at most {most:,} instants, evenly spread over the split{queries}. "
 
 

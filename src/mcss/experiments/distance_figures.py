@@ -27,7 +27,7 @@ _NEAREST = f"nearest {100 * NEAR:g} %"
 
 
 def distances(study: Study) -> MeasuredPart:
-    """Compare distances in the embedding with those of poses, over everybody."""
+    """Compare distances in the embedding with those of poses, across all subjects."""
     rows = _rows(study, within_subject=False)
     note = f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images"
     return MeasuredPart(

@@ -1,4 +1,4 @@
-"""What novel-view synthesis draws: other people's other views, and how its loss fell while it learned to."""
+"""What novel-view synthesis draws of training and test people from other views, and how its loss fell."""
 
 from dataclasses import dataclass
 
@@ -41,7 +41,7 @@ def drawn_cells(study: Study) -> list[Cell]:
 
 
 def drawn(study: Study) -> MeasuredPart:
-    """Draw views from other views and from themselves, beside what they show and the empty scene."""
+    """Draw each view from another one and from itself, beside the true image and the empty scene."""
     rows: list[DrawnRow] = []
     sheet: list[list[SheetImage]] = []
     cells = drawn_cells(study)
