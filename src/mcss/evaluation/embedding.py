@@ -28,9 +28,9 @@ class DistanceCurve:
     name: str
     """``same view``, or ``different view``."""
     pairs: int
-    rho: float
-    """Spearman's rank correlation of the two distances."""
-    rho_near: float
+    rho: float | None
+    """Spearman's rank correlation of the two distances; None if either is the same for all pairs."""
+    rho_near: float | None
     """The same over the near pairs alone (`NEAR`)."""
     pose_mm: tuple[float, ...]
     """Difference of the poses at the centre of each bin."""
@@ -97,11 +97,11 @@ def canonical_errors(queries: EmbeddedImages, gallery: EmbeddedImages) -> Float[
     return total / one.shape[1]
 
 
-def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """Spearman's ρ, the correlation of ranks; equal values share their mean rank, and NaN if all are equal."""
+def spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float | None:
+    """Spearman's ρ, the correlation of ranks; equal values share their mean rank. None if all are equal."""
     ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (a, b)]
     size = float(np.sqrt(np.square(ranks[0]).sum() * np.square(ranks[1]).sum()))
-    return float((ranks[0] * ranks[1]).sum() / size) if size else float("nan")
+    return float((ranks[0] * ranks[1]).sum() / size) if size else None
 
 
 def _curve(name: str, poses: Float[Tensor, " pairs"], apart: Float[Tensor, " pairs"]) -> DistanceCurve | None:

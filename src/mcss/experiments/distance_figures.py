@@ -85,7 +85,10 @@ def _table(rows: Sequence[CurveRow]) -> list[list[str]]:
     """Spearman's ρ of each system and kind of pair, over seeds."""
     table = [["system", "pairs", "seeds", "Spearman's ρ", f"of the {_NEAREST}", "number of pairs"]]
     for (system, name), group in _grouped(rows).items():
-        rho, near = (spread([getattr(row.curve, of) for row in group], 3) for of in ("rho", "rho_near"))
+        rho, near = (
+            spread([value for row in group if (value := getattr(row.curve, of)) is not None], 3)
+            for of in ("rho", "rho_near")
+        )
         table.append([title_of(system), name, str(len(group)), rho, near, f"{group[0].curve.pairs:,}"])
     return table
 
