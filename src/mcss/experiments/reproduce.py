@@ -8,7 +8,7 @@ from typing import Literal
 from mcss.data.capture import Capture
 from mcss.data.provenance import Provenance, provenance
 from mcss.evaluation.predictions import EvaluationSettings
-from mcss.experiments import distance_figures, drawn_views, paper_figures, pose_tables, retrieval_tables
+from mcss.experiments import paper_figures, pose_tables, retrieval_tables
 from mcss.experiments.estimates import Estimate, estimates
 from mcss.experiments.needs import Needs
 from mcss.experiments.runs import Cell, Enough, Reading, finished, unfinished, weights_needed
@@ -93,14 +93,14 @@ PARTS = (
     PaperPart("retrieval", retrieval_tables.retrieval_cells, retrieval_tables.retrieval),
     PaperPart("found", retrieval_tables.embedding_cells, retrieval_tables.found, needs_networks=True),
     PaperPart("table4", retrieval_tables.other_cells, retrieval_tables.table4, needs_other=True),
-    PaperPart("fig6", retrieval_tables.retrieval_cells, distance_figures.fig6, needs_networks=True),
-    PaperPart("distances", retrieval_tables.retrieval_cells, distance_figures.distances, needs_networks=True),
+    PaperPart("fig6", retrieval_tables.retrieval_cells, retrieval_tables.fig6, needs_networks=True),
+    PaperPart("distances", retrieval_tables.retrieval_cells, retrieval_tables.distances, needs_networks=True),
     PaperPart("tsne", retrieval_tables.embedding_cells, retrieval_tables.tsne, needs_networks=True),
     PaperPart("generalisation", retrieval_tables.other_cells, retrieval_tables.generalisation, needs_other=True),
     PaperPart("beyond", pose_tables.beyond_cells, pose_tables.beyond, by_row=True, reads="nearest"),
     PaperPart("longer", pose_tables.longer_cells, pose_tables.longer, by_row=True, of_short_runs=True),
     PaperPart(
-        "drawn", drawn_views.drawn_cells, drawn_views.drawn, methods=lambda: (RhodinECCV18,), needs_networks=True
+        "drawn", paper_figures.drawn_cells, paper_figures.drawn, methods=lambda: (RhodinECCV18,), needs_networks=True
     ),
 )
 """All parts, in the order in which they are measured and shown."""
