@@ -39,8 +39,7 @@ class Measured:
     """What each was measured with; two rows may be two readings of the same networks."""
 
     def __str__(self) -> str:
-        mean = f"{fmean(self.values):.1f}"
-        return mean if len(self.values) == 1 else f"{mean} ± {stdev(self.values):.1f}"
+        return Spread(self.values).text()
 
     def against(self, other: "Measured") -> str:
         """Both values, and by how much this one is lower or higher."""
@@ -78,8 +77,7 @@ def of(rows: Rows, measure: str = "n_mpjpe", **about: Any) -> Measured:
 
 def hit_at_1(rows: Rows, system: str, variant: str = "", labels: str = "S1") -> str:
     """How often the same instant is found first, over the seeds of a row."""
-    found = of(rows, "hit_at_1", system=system, variant=variant, labels=labels).values
-    return f"{fmean(found):.2f} ± {stdev(found):.2f}"
+    return Spread(of(rows, "hit_at_1", system=system, variant=variant, labels=labels).values).text(2)
 
 
 def printed(
@@ -118,10 +116,8 @@ def table1(read: "Read") -> str:
     """Table 1; a row that is not trained yet is left out."""
     rows, pa = read("table1"), "pa_mpjpe"
 
-    def known(system: str, labels: str = "S1", variant: str = "") -> bool:
-        about = (system, labels, variant)
-        found = [row for row in rows if (row["system"], row["labels"], row.get("variant", "")) == about]
-        return any(row.get("n_mpjpe") is not None for row in found)
+    measured = [row for row in rows if row.get("n_mpjpe") is not None]
+    known = {(row["system"], row["labels"], row.get("variant", "")) for row in measured}
 
     def at(system: str, measure: str = "n_mpjpe", labels: str = "S1", variant: str = "") -> Measured:
         return of(rows, measure, system=system, labels=labels, variant=variant)
@@ -131,25 +127,20 @@ def table1(read: "Read") -> str:
         f"MCSS and the baseline, N-MPJPE: {at('mcss').against(at('supervised'))}; in the paper "
         f"{paper_pair(printed(TABLE1, MCSS), printed(TABLE1, BASELINE))}."
     ]
-    if known("mcss", variant=AS_PRINTED):
-        as_printed = at("mcss", variant=AS_PRINTED)
-        lines.append(
-            f"MCSS with the loss and heads as printed, and the baseline, N-MPJPE: "
-            f"{as_printed.against(at('supervised'))}; and MCSS with those of the recipe `fast`: "
-            f"{as_printed.against(at('mcss'))}."
-        )
+    if ("mcss", "S1", AS_PRINTED) in known:
+        lines.append(_as_printed(at("mcss", variant=AS_PRINTED), at("mcss"), at("supervised")))
     lines.append(
         f"Multi-view consistency and the baseline, PA-MPJPE: {at('rhodin_cvpr18', pa).against(baseline)}; in the paper "
         f"{paper_pair(printed(TABLE1, CVPR18, pa), printed(TABLE1, BASELINE, pa))}."
     )
-    if known("rhodin_cvpr18", variant=PRETRAINED):
+    if ("rhodin_cvpr18", "S1", PRETRAINED) in known:
         starred = at("rhodin_cvpr18", pa, variant=PRETRAINED).against(at("mcss", pa))
         lines.append(
             "Multi-view consistency whose backbone was first trained on 2D joints, and MCSS, which sees none, "
             f"PA-MPJPE: {starred}."
         )
     maps = f"Skeleton maps and the baseline, PA-MPJPE: {at('chen_cvpr19', pa).against(baseline)}."
-    if known("chen_cvpr19", "all"):
+    if ("chen_cvpr19", "all", "") in known:
         maps += f" With all labels and with S1's: {at('chen_cvpr19', pa, 'all').against(at('chen_cvpr19', pa))}."
     lines += [
         f"{maps} The pose is read off a frozen point cloud that was learned without labels.",
@@ -159,6 +150,14 @@ def table1(read: "Read") -> str:
         f"{paper_pair(printed(TABLE1, MCSS), printed(TABLE1, ECCV18, note='with ResNet-18'))}.",
     ]
     return bullets(lines)
+
+
+def _as_printed(theirs: Measured, ours: Measured, baseline: Measured) -> str:
+    """What the loss and heads of the paper come to, beside those of the recipe and the baseline."""
+    return (
+        f"MCSS with the loss and heads as printed, and the baseline, N-MPJPE: {theirs.against(baseline)}; and MCSS as "
+        f"in the recipe `fast`: {theirs.against(ours)}."
+    )
 
 
 def trials(read: "Read") -> str:
@@ -275,16 +274,20 @@ def others(read: "Read") -> str:
     )
 
 
+LABELS = {
+    "S1": "one person's labels",
+    "S1:0.1": "a tenth of one person's labels",
+    "S1:0.05": "a twentieth of one person's labels",
+}
+"""The label budgets of the main comparison below everybody's, in words."""
+
+
 def main_comparison(read: "Read") -> str:
     """The comparison of MCSS with its baseline, at every amount of labels."""
     rows = read("report")
     known = {(row["system"], row["labels"]) for row in rows}
     lines = []
-    for labels, words in (
-        ("S1", "one person's labels"),
-        ("S1:0.1", "a tenth of one person's labels"),
-        ("S1:0.05", "a twentieth of them"),
-    ):
+    for labels, words in LABELS.items():
         if ("mcss", labels) in known and ("supervised", labels) in known:
             ours, theirs = (of(rows, system=system, labels=labels) for system in ("mcss", "supervised"))
             lines.append(f"With {words}, MCSS and the baseline, N-MPJPE: {ours.against(theirs)}.")
@@ -293,11 +296,9 @@ def main_comparison(read: "Read") -> str:
             lines.append(f"With {words}, MCSS after `mcss remember` and with its pose head: {read_off.against(head)}.")
     as_printed = f"mcss, {AS_PRINTED}"
     if (as_printed, "S1") in known:
-        theirs, ours, base = (of(rows, system=system) for system in (as_printed, "mcss", "supervised"))
         lines.append(
-            f"MCSS with the loss and heads as printed, and the baseline: {theirs.against(base)}; and MCSS as in the "
-            f"recipe `fast`: {theirs.against(ours)}. In the paper, MCSS and the baseline: "
-            f"{paper_pair(printed(TABLE1, MCSS), printed(TABLE1, BASELINE))}."
+            f"{_as_printed(*(of(rows, system=system) for system in (as_printed, 'mcss', 'supervised')))} In the paper, "
+            f"MCSS and the baseline: {paper_pair(printed(TABLE1, MCSS), printed(TABLE1, BASELINE))}."
         )
     if ("mcss+fitted", "S1:0.1") in known:
         few, whole = of(rows, system="mcss+fitted", labels="S1:0.1"), of(rows, system="supervised")
@@ -323,15 +324,14 @@ def _on_new_motion(rows: Rows) -> list[str]:
     def pair(labels: str) -> str:
         ours, theirs = (of(flat, system=system, labels=labels) for system in ("mcss", "supervised"))
         return f"{ours.against(theirs)}; the same instant is found first in " + " and ".join(
-            f"{hit_at_1(flat, system, labels=labels)}" for system in ("mcss", "supervised")
+            hit_at_1(flat, system, labels=labels) for system in ("mcss", "supervised")
         )
 
     known = {row["labels"] for row in rows if row["system"] == "mcss"}
-    words = {"S1": "one person's labels", "S1:0.1": "a tenth of them", "S1:0.05": "a twentieth of them"}
     return [
-        f"On motions that nobody performed in training, with {words[labels]}, MCSS and the baseline, N-MPJPE: "
+        f"On motions that nobody performed in training, with {words}, MCSS and the baseline, N-MPJPE: "
         f"{pair(labels)} of the queries."
-        for labels in words
+        for labels, words in LABELS.items()
         if labels in known
     ]
 

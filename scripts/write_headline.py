@@ -44,7 +44,7 @@ def headline(rows: Sequence[Mapping[str, Any]], about: str) -> str:
     Args:
         rows: Those of the main comparison, which have no variant, of `mcss reproduce longer`, and of the baseline after
             `mcss remember`.
-        about: A sentence on how they were measured, with a space at its end.
+        about: Sentences on how they were measured, with a space at their end.
     """
     table = [["", "rendered people, measured here with the recipe `fast`", "Human3.6M, printed in the paper"]]
     here: dict[str, float] = {}
@@ -73,11 +73,8 @@ def _share_of_the_gap(*places: Mapping[str, float]) -> str:
         return ""
     few, ours, every = titles
     here, paper = (f"{100 * (errors[few] - errors[ours]) / (errors[few] - errors[every]):.0f} %" for errors in places)
-    return (
-        "Percentages are changes from the baseline with the labels of one person and as many steps; the one with the "
-        "labels of all people saw as many images as MCSS. Of the gap "
-        f"between one person's labels and all people's, MCSS closes {here} here, and {paper} in the paper."
-    )
+    gap = "Of the gap between one person's labels and all people's"
+    return f"{gap}, MCSS closes {here} here, and {paper} in the paper."
 
 
 def _with_ratio(error: float, reference: float, spread: str | None = None) -> str:
@@ -95,7 +92,11 @@ def main() -> None:
     report = json.loads(options.report.read_text(encoding="utf-8"))
     longer = [row for row in rows_of("longer") if row["variant"]]  # the others are the report's
     beyond = [row for row in rows_of("beyond") if row["system"] == "supervised+fitted"]
-    about = f"Mean ± standard deviation over three seeds, last measured on {report['date']} ({report['machine']}). "
+    about = (
+        f"Mean ± standard deviation over three seeds, last measured on {report['date']} ({report['machine']}). "
+        "Percentages are changes from the baseline with the labels of one person and as many steps; the one with the "
+        "labels of all people saw as many images as MCSS. "
+    )
     write_between(options.page, options.name, headline([*report["rows"], *longer, *beyond], about))
 
 

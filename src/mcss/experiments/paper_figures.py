@@ -52,7 +52,7 @@ DRAWN_INSTANTS = 60
 DRAWN_EXAMPLES = 2
 """Instants of each subject that are shown."""
 
-SPLITS = ("train", "test")
+DRAWN_SPLITS = ("train", "test")
 """People whom the network learned from, and others."""
 
 
@@ -198,11 +198,11 @@ def drawn(study: Study) -> MeasuredPart:
     for cell in cells:
         network = load_estimator(study.cells / cell.name)
         assert isinstance(network, NovelViewNetwork)
-        for split in SPLITS:
+        for split in DRAWN_SPLITS:
             for subject in _views_of_each_subject(study.capture, split):
                 views = _drawn(network, study.capture, subject, cell)
                 rows.append(views.row(cell, split))
-                if cell is cells[0] and split == SPLITS[-1]:
+                if cell is cells[0] and split == DRAWN_SPLITS[-1]:
                     sheet += views.sheet()
     curves = {f"seed {cell.settings.seed}": _losses(study, cell) for cell in cells}
     figures = {
@@ -223,7 +223,7 @@ def drawn(study: Study) -> MeasuredPart:
 def _drawn_table(rows: list[DrawnRow]) -> list[list[str]]:
     """Errors of every split over seeds; those of its subjects are averaged."""
     table = [["people", "seeds", "drawn from another view", "drawn from itself"]]
-    for split in SPLITS:
+    for split in DRAWN_SPLITS:
         seeds = sorted({row.seed for row in rows})
         means = [
             [float(np.mean([getattr(row, of) for row in rows if (row.split, row.seed) == (split, seed)]))

@@ -15,7 +15,7 @@ from mcss.experiments.paper import FIG5, GENERALISATION, TABLE4
 from mcss.experiments.rows import CASES, CurveRow, ProjectionRow, QueryRow, RetrievalRow, retrieval_rows
 from mcss.experiments.runs import Cell, started_from
 from mcss.experiments.study import Study
-from mcss.experiments.tables import MeasuredPart, spread
+from mcss.experiments.tables import MeasuredPart, PartName, spread
 from mcss.methods.mcss import MCSS
 from mcss.methods.registry import title_of
 from mcss.methods.supervised import Supervised
@@ -64,9 +64,9 @@ def embedding_cells(study: Study) -> list[Cell]:
     return [study.cell(method) for method in (MCSS, Supervised)]
 
 
-def _file_name(part: str, cell: Cell) -> str:
+def _file_name(part: str, system: str) -> str:
     """The figure of MCSS has the name of the part, others the system's beside it."""
-    return part if cell.system == MCSS.name else f"{part}_{cell.system}"
+    return part if system == MCSS.name else f"{part}_{system}"
 
 
 def found(study: Study) -> MeasuredPart:
@@ -91,7 +91,7 @@ def found(study: Study) -> MeasuredPart:
         "PA-MPJPE to the query; a solid frame where the pose is the query's (normalised Procrustes error of at most "
         "0.1), else dashed."
     ]
-    figures = {_file_name("found", cell): retrieved_images(examples, cell.system, NEIGHBOURS) for cell in cells}
+    figures = {_file_name("found", cell.system): retrieved_images(examples, cell.system, NEIGHBOURS) for cell in cells}
     return MeasuredPart("found", "What is found", queries, (), (), notes, figures)
 
 
@@ -110,32 +110,30 @@ def retrieval(study: Study) -> MeasuredPart:
 
 def distances(study: Study) -> MeasuredPart:
     """Compare distances in the embedding with those of poses, across all subjects."""
+    title = "Distance in the embedding and distance of poses"
     rows = _distance_rows(study, within_subject=False)
-    note = f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images"
-    return MeasuredPart(
-        "distances",
-        "Distance in the embedding and distance of poses",
-        rows,
-        _rho_table(rows),
-        (),
-        [_about_distances(note, "PA-MPJPE")],
-        _distance_figures("distances", rows, "PA-MPJPE of the two poses, mm"),
-    )
+    return _distances("distances", title, rows, "images", "PA-MPJPE", "PA-MPJPE of the two poses, mm")
 
 
 def fig6(study: Study) -> MeasuredPart:
     """Compare distances in the embedding with those of poses among the images of one person, as the paper does."""
+    title = "Figure 6: distance in the embedding and difference of poses of one person"
     rows = _distance_rows(study, within_subject=True)
-    note = f"{QUERIES} random queries of each test subject against at most {IMAGES:,} images, those of the same subject"
-    return MeasuredPart(
-        "fig6",
-        "Figure 6: distance in the embedding and difference of poses of one person",
-        rows,
-        _rho_table(rows),
-        (),
-        [_about_distances(note, "MPJPE between the canonical poses")],
-        _distance_figures("fig6", rows, "MPJPE of the two canonical poses, mm"),
+    others, measure = "images, those of the same subject", "MPJPE between the canonical poses"
+    return _distances("fig6", title, rows, others, measure, "MPJPE of the two canonical poses, mm")
+
+
+def _distances(
+    name: PartName, title: str, rows: Sequence[CurveRow], others: str, measure: str, x_label: str
+) -> MeasuredPart:
+    note = (
+        f"{QUERIES} random queries of each test subject against at most {IMAGES:,} {others}; means in bins of "
+        f"{BIN_MM:g} mm of {measure}, the bands are standard deviations over the pairs of a bin. Of the {_NEAREST}: ρ "
+        "over that share of the pairs, those whose poses are most alike, which are the ones that a search has to bring "
+        "in order."
     )
+    figures = _distance_figures(name, rows, x_label)
+    return MeasuredPart(name, title, rows, _rho_table(rows), (), [note], figures)
 
 
 def _distance_rows(study: Study, within_subject: bool) -> list[CurveRow]:
@@ -175,21 +173,12 @@ def _rho_table(rows: Sequence[CurveRow]) -> list[list[str]]:
     return table
 
 
-def _about_distances(pairs: str, measure: str) -> str:
-    return (
-        f"{pairs}; means in bins of {BIN_MM:g} mm of {measure}, the bands are standard deviations over the pairs of a "
-        f"bin. Of the {_NEAREST}: ρ over that share of the pairs, those whose poses are most alike, which are "
-        "the ones that a search has to bring in order."
-    )
-
-
 def _distance_figures(name: str, rows: Sequence[CurveRow], x_label: str) -> dict[str, Figure]:
     """A figure for each system, of the means over its runs; that of MCSS has the name of the part."""
     groups, figures = _by_kind(rows), {}
     for system in dict.fromkeys(row.system for row in rows):
         means = [_mean_curve([row.curve for row in group]) for (of, _), group in groups.items() if of == system]
-        file_name = name if system == MCSS.name else f"{name}_{system}"
-        figures[file_name] = distance_curves_figure(title_of(system), means, x_label)
+        figures[_file_name(name, system)] = distance_curves_figure(title_of(system), means, x_label)
     return figures
 
 
@@ -220,7 +209,7 @@ def tsne(study: Study) -> MeasuredPart:
         vectors = gallery.embedding[torch.from_numpy(chosen)].double().numpy()
         perplexity = min(30.0, max(2.0, (len(chosen) - 1) / 4))
         points = TSNE(random_state=0, init="pca", perplexity=perplexity).fit_transform(vectors).astype(np.float64)
-        figures[_file_name("tsne", cell)] = embedding_scatter(cell.title, points, predictions, chosen)
+        figures[_file_name("tsne", cell.system)] = embedding_scatter(cell.title, points, predictions, chosen)
         rows.append(ProjectionRow(cell.system, study.labels, len(chosen), cell.name))
     notes = [
         f"{rows[0].points} random test images. In a good embedding, poses of one action lie together, and views and "
