@@ -146,7 +146,7 @@ def fuzz(reader: "fuzz_readers.Reader", seed: int, count: int, tally: Tally) -> 
         os.close(outside)
         begun: int | None = None
         status = "crashes"
-        with os.fdopen(inside) as report:
+        with os.fdopen(inside, "rb", buffering=0) as report:  # a buffer would hold lines that select cannot see
             while True:
                 if not select.select([report], [], [], WALL_SECONDS)[0]:
                     os.kill(process, signal.SIGKILL)

@@ -75,11 +75,9 @@ def write_list(capture: Capture, unlabelled: Path, way: Way, budget: int, seed: 
 def measured(capture: Capture, run: Path, progress: Progress) -> float:
     """Return the N-MPJPE in mm of a run on the split test, which is kept beside the run."""
     path = run / "evaluation_test.json"
-    if path.exists():
-        known = json.loads(path.read_text(encoding="utf-8"))
-    else:
-        found = evaluate(NetworkPredictor(load_model(run), capture), capture, "test", EVALUATION, progress)
-        known = found.to_json()
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if known.get("capture") != capture.fingerprint:
+        known = evaluate(NetworkPredictor(load_model(run), capture), capture, "test", EVALUATION, progress).to_json()
         write_json(path, known)
     return float(known["pose"]["over_poses"]["n_mpjpe"])
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from scipy import stats
+
 from mcss.evaluation.report import Spread
 from mcss.experiments.paper import TABLE1, TABLE2, TABLE3, PaperRow
 from mcss.experiments.pose_tables import AS_PRINTED, LONGER_VARIANT, PRETRAINED
@@ -24,8 +26,8 @@ from write_table import write_between
 ROOT = Path(__file__).parents[1]
 Rows = Sequence[Mapping[str, Any]]
 
-CLEAR = 2.0
-"""A difference is clear from this many of its standard errors."""
+CONFIDENCE = 0.95
+"""A difference is clear where it leaves out 0 with this confidence, by Student's t: three seeds are few."""
 CLEAR_OF_ONE = 0.1
 """And from this share where a row has one seed: about as much as two runs of the baseline can lie apart."""
 
@@ -60,9 +62,13 @@ class Measured:
             return difference > CLEAR_OF_ONE * fmean(other.values)
         if self.networks and self.networks == other.networks:  # luck of the training is the same on both sides
             changes = [a - b for a, b in zip(self.values, other.values, strict=True)]
-            return difference > CLEAR * stdev(changes) / math.sqrt(len(changes))
-        error = math.sqrt(sum(stdev(each.values) ** 2 / len(each.values) for each in (self, other)))
-        return difference > CLEAR * error
+            return difference > _t(len(changes) - 1) * stdev(changes) / math.sqrt(len(changes))
+        squares = [stdev(each.values) ** 2 / len(each.values) for each in (self, other)]
+        if not any(squares):
+            return difference > 0
+        # Welch's test, whose degrees of freedom are those of Satterthwaite.
+        parts = [part**2 / (len(each.values) - 1) for part, each in zip(squares, (self, other), strict=True)]
+        return difference > _t(sum(squares) ** 2 / sum(parts)) * math.sqrt(sum(squares))
 
 
 def of(rows: Rows, measure: str = "n_mpjpe", **about: Any) -> Measured:
@@ -96,6 +102,11 @@ def printed(
 def paper_pair(ours: float, theirs: float) -> str:
     """What the paper prints for a pair."""
     return f"{ours:.1f} against {theirs:.1f} ({_words(ours / theirs - 1)})"
+
+
+def _t(freedom: float) -> float:
+    """Standard errors that a difference has to exceed, given the degrees of freedom."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def _words(change: float) -> str:

@@ -31,7 +31,7 @@ def write_between(page: Path, name: str, text: str) -> None:
     head, found, rest = page.read_text(encoding="utf-8").partition(begin)
     _, ended, tail = rest.partition(end)
     if not found or not ended:
-        sys.exit(f"{page}: expected the marks {begin} and {end}, in this order; put them where the table shall stand")
+        sys.exit(f"{page}: expected the marks {begin} and {end}, in this order; put them where the table belongs")
     page.write_text(f"{head}{begin}\n{text}\n{end}{tail}", encoding="utf-8")
 
 

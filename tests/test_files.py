@@ -130,6 +130,27 @@ def test_two_writers_of_one_file_do_not_write_into_each_other(tmp_path: Path) ->
     assert names(tmp_path) == ["kept.txt"]
 
 
+def test_a_writer_that_is_done_leaves_the_next_ones_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kept.txt"
+    replace = Path.replace
+
+    def replaced_and_begun_again(own: Path, target: Path) -> Path:
+        result = replace(own, target)
+        own.write_text("the next writer's")
+        return result
+
+    monkeypatch.setattr(Path, "replace", replaced_and_begun_again)
+    write_text(path, "first")
+    assert names(tmp_path) == [".kept.txt.part", "kept.txt"]
+
+
+def test_an_error_of_a_file_that_is_read_is_not_blamed_on_the_one_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, replacing(tmp_path / "kept.txt"):
+        (tmp_path / "folder" / "source.txt").read_text()
+    assert "kept.txt" not in str(caught.value)
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_who_may_read_a_file_is_what_the_user_has_set(mask: int, mode: int, tmp_path: Path) -> None:
     before = os.umask(mask)

@@ -33,10 +33,11 @@ def replacing(path: Path) -> Iterator[Path]:
     What a killed process left there is written over by the next one that writes `path`.
 
     Raises:
-        OSError: The disk is full or the folder is not writable; the message names `path`, which stays as it was.
+        OSError: The disk is full or the folder is not writable; the message names `path`, which stays as it was. Errors
+            of other files, which the block reads, are left as they are.
     """
     temporary: Path | None = None
-    handle = -1
+    handle, renamed = -1, False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, handle = _own_file_beside(path)
@@ -44,7 +45,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(path)
+        renamed = True
     except OSError as error:
+        named = error.filename
+        if temporary is not None and isinstance(named, str | Path) and Path(named).parent != path.parent:
+            raise
         raise OSError(
             error.errno,
             f"{path} could not be written ({error.strerror or error}). What was there before stays. "
@@ -52,7 +57,8 @@ def replacing(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            if not renamed:  # after that, the name may be another writer's
+                temporary.unlink(missing_ok=True)
             os.close(handle)
 
 
@@ -91,6 +97,19 @@ def locked(path: Path) -> int:
             os.close(handle)
             raise
         os.close(handle)  # its owner has just renamed or removed it
+
+
+@contextlib.contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block: the others wait at the lock file `path`, which stays.
+
+    The lock of a process that dies is free again. Where the system or the file system has no locks, nobody waits.
+    """
+    with contextlib.ExitStack() as stack:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(stack.enter_context(path.open("w")), fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -148,7 +148,8 @@ def read_grey_image(path: Path) -> GreyImage:
     Raises:
         ImageError: The file is missing, or not an image.
     """
-    pixels = cv2.imdecode(np.frombuffer(_file_bytes(path), np.uint8), cv2.IMREAD_GRAYSCALE)
+    data = _file_bytes(path)
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     if pixels is None:
         raise ImageError(f"{path}: not a readable image, or a damaged one; copy it again")
     return np.asarray(pixels, np.uint8)

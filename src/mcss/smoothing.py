@@ -24,7 +24,8 @@ class SmoothingSettings:
     """savgol: Savitzky–Golay, which fits a parabola to the neighbouring poses and adds no delay. one-euro: the 1€
     filter, which uses only earlier poses, as a live program must. none: keep the poses as predicted."""
     window: float = 0.3
-    """savgol: seconds that a parabola spans; longer is smoother."""
+    """savgol: seconds that a parabola spans; longer is smoother. Where three images or fewer lie in it, poses stay as
+    they are."""
     cutoff: float = 1.5
     """one-euro: cutoff frequency in Hz while nothing moves; lower is smoother."""
     quickness: float = 0.005
@@ -68,7 +69,7 @@ def _savgol(
     steps = np.diff(times)
     step = float(np.median(steps))
     half = min(max(round(window / step / 2), 0), (len(values) - 1) // 2)
-    if 2 * half + 1 <= _ORDER:
+    if 2 * half + 1 <= _ORDER + 1:  # a parabola through three values is these values
         return values
     if np.abs(steps - step).max() < 0.05 * step:
         return np.asarray(savgol_filter(values, 2 * half + 1, _ORDER, axis=0), np.float64)

@@ -12,6 +12,7 @@ from captures_for_tests import stick_camera
 from landmarks_for_tests import stick_landmarks
 from mcss.calibration.camera_files import read_cameras_file
 from mcss.cli import main
+from mcss.data import camera_columns
 from mcss.data.camera_columns import images_with_camera, write_cameras
 from mcss.data.capture import Capture
 from mcss.landmarks.landmark_files import write_landmarks
@@ -23,7 +24,16 @@ def capture(tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_capture.uri, tmp_path / "c")
     write_landmarks(Path("all.npz"), stick_landmarks(tiny_capture))
-    return write_cameras(Capture.open("c"), {})
+    opened = Capture.open("c")
+    return write_cameras(opened, {part: {} for part in parts_of(opened)})
+
+
+def parts_of(capture: Capture) -> set[tuple[str, str]]:
+    """The (subject, sequence) pairs of a capture."""
+    instants = capture.instants()
+    return {
+        (instants.subjects[s], instants.sequences[q]) for s, q in zip(instants.subject, instants.sequence, strict=True)
+    }
 
 
 def test_cameras_are_written_into_the_capture_and_to_a_file(
@@ -50,8 +60,29 @@ def test_cameras_are_written_into_the_capture_and_to_a_file(
     assert page.count("data:image/jpeg") == 12
 
 
+def test_a_kill_leaves_the_cameras_and_the_fingerprint_of_before(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras = {part: {"1": stick_camera(0)} for part in sorted(parts_of(capture))[:1]}
+
+    def killed(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(camera_columns, "fingerprint_of", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_cameras(capture, cameras)
+    left = Capture.open("c")
+    assert images_with_camera(left) == 0
+    assert left.fingerprint == capture.fingerprint
+    written = write_cameras(left, cameras)
+    assert 0 < images_with_camera(written) < 144, "one sequence of one view"
+    assert written.fingerprint != left.fingerprint
+    assert written.splits == left.splits
+
+
 def test_cameras_that_are_there_stay(capture: Capture, capsys: pytest.CaptureFixture[str]) -> None:
-    write_cameras(capture, {"1": stick_camera(0)})
+    write_cameras(capture, {part: {"1": stick_camera(0)} for part in parts_of(capture)})
     with pytest.raises(SystemExit):
         main(["calibrate", "c", "--landmarks", "all.npz"])
     said = " ".join(capsys.readouterr().err.split())

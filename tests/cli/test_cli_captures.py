@@ -19,6 +19,7 @@ from mcss.models.model_file import load_model, save_model
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.training.runs import check_run, write_config
 from mcss.training.settings import TrainSettings
+from runs_for_tests import small_run
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,12 @@ def test_a_run_from_a_list_is_named_after_it() -> None:
 def test_without_frozen_stages_nothing_is_computed_once() -> None:
     for args, expected in ((["--frozen-stages", "0"], 0), (["--frozen_stages=2"], 4), (["--backbone", "resnet18"], 0)):
         assert defaults(MCSS, args).variants == expected
+
+
+def test_stages_of_a_recipe_are_not_frozen_in_the_backbone_of_another_run(tmp_path: Path) -> None:
+    found = defaults(MCSS, ["--init", str(small_run(tmp_path))])
+    assert found.network.backbone == "resnet18"
+    assert (found.frozen_stages, found.variants) == (0, 0)
 
 
 def test_a_list_that_changed_is_not_the_same_run(tiny_capture: Capture) -> None:

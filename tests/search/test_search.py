@@ -105,7 +105,7 @@ def test_an_indexed_image_finds_others_but_never_itself(index: PoseIndex, model:
     distances = [hit.distance for hit in found.hits]
     assert distances == sorted(distances)
     assert asked(index, model, f"row:{found.query.row}", top=6, filter=Filter(not_view=("1",))) == found
-    assert found.recall is None, "a small index is searched in full"
+    assert not found.approximate, "a small index is searched in full"
 
 
 def test_an_image_file_finds_the_entry_made_from_it(
@@ -191,6 +191,18 @@ def test_a_model_that_did_not_make_the_index_is_refused(
         asked(index, smaller, str(tmp_path / "a.jpg"))
     with pytest.raises(PoseIndexError, match=r"holds embeddings of 128 numbers, .* gives 16"):
         index_capture(tiny_capture, smaller, index.uri)
+
+
+def test_the_recall_of_an_approximate_search_is_measured_on_request(
+    index: PoseIndex, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert asked(index, model, "row:5", recall=True).recall is None, "the search is exact"
+    monkeypatch.setattr(PoseIndex, "structured_count", lambda self: self.count())
+    found = asked(index, model, "row:5")
+    assert found.approximate
+    assert found.recall is None
+    assert asked(index, model, "row:5", recall=True).recall == 1.0
+    assert not asked(index, model, "row:5", recall=True, exact=True).approximate
 
 
 def test_recall_counts_entries_as_near_as_the_last_exact_hit(index: PoseIndex, model: Model) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from mcss.data.capture import Capture
 from mcss.data.keypoints import COLUMNS, _table
 from mcss.errors import CheckpointError, SourceError
 from mcss.files import locked
@@ -22,7 +24,7 @@ from mcss.training import checkpoints
 from mcss.training.config_file import read_config
 from mcss.training.heads import chosen_labels
 from mcss.training.metrics_log import RunLog, read_metrics
-from mcss.training.runs import read_run_config
+from mcss.training.runs import read_run_config, write_config
 from mcss.training.settings import recipe
 
 
@@ -119,6 +121,12 @@ def test_tensors_are_written_to_the_one_locked_file_that_a_kill_may_leave_and_th
         os.umask(before)
     assert seen == [True]
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_config_of_a_run_on_two_captures_is_read_back(tiny_capture: Capture, tmp_path: Path) -> None:
+    settings = replace(recipe("fast", MCSS, tiny_capture.uri), beside=(tiny_capture.uri,))
+    write_config(tmp_path, settings, tiny_capture)
+    assert read_config(tmp_path / "config.json", recipe("fast", MCSS, "c")) == settings
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 100_000, b"[]", b"{}", b'{"digest": 1}', b"{"])

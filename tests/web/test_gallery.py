@@ -146,8 +146,8 @@ def test_an_index_finds_its_capture_elsewhere_and_refuses_others(
 
 
 def test_one_image_is_shown_of_each_moment() -> None:
-    def found(subject: str, sequence: str, time: float, view: str, distance: float) -> IndexedImage:
-        return IndexedImage("c", 0, subject, sequence, round(10 * time), time, view, distance, position=0)
+    def found(subject: str, sequence: str, time: float, view: str, distance: float, capture: str = "c") -> IndexedImage:
+        return IndexedImage(capture, 0, subject, sequence, round(10 * time), time, view, distance, position=0)
 
     near = [
         found("A", "walk", 1.0, "1", 0.0),  # the query
@@ -157,11 +157,12 @@ def test_one_image_is_shown_of_each_moment() -> None:
         found("B", "walk", 1.0, "1", 0.4),  # another person's recording of the same name
         found("B", "walk", 1.1, "3", 0.5),
         found("B", "wave", 1.0, "1", 0.6),
+        found("A", "walk", 1.0, "1", 0.7, "d"),  # another capture, whose people have the same names
     ]
     asked = near[0]
-    assert [one.distance for one in distinct_moments(near, 9, None, False)] == [0.0, 0.3, 0.4, 0.6]
-    assert [one.distance for one in distinct_moments(near, 9, asked, False)] == [0.4, 0.6]
-    assert [one.distance for one in distinct_moments(near, 9, asked, True)] == [0.3, 0.4, 0.6]
+    assert [one.distance for one in distinct_moments(near, 9, None, False)] == [0.0, 0.3, 0.4, 0.6, 0.7]
+    assert [one.distance for one in distinct_moments(near, 9, asked, False)] == [0.4, 0.6, 0.7]
+    assert [one.distance for one in distinct_moments(near, 9, asked, True)] == [0.3, 0.4, 0.6, 0.7]
     assert [one.distance for one in distinct_moments(near, 2, asked, True)] == [0.3, 0.4]
 
 

@@ -52,7 +52,7 @@ def read_cameras_file(path: Path) -> Rig:
     """Read cameras; sizes of images that the file does not state are NaN, and absent places are the origin.
 
     Raises:
-        CalibrationError: The file is missing or malformed, or a rotation is none.
+        CalibrationError: The file is missing or malformed, or a matrix in it is not a rotation.
     """
     try:
         match path.suffix.lower():

@@ -1,6 +1,6 @@
 """Cameras of a capture: the sizes of its images, the room of its labels, and where its cameras are written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Float, Float64
 from mcss.calibration.calibrate import Calibration, CalibrationSettings, calibrate, triangulated, with_known_cameras
 from mcss.calibration.rig import Rig
 from mcss.data.camera_columns import images_with_camera, write_cameras
+from mcss.data.cameras import Camera
 from mcss.data.capture import Capture
 from mcss.errors import CalibrationError
 from mcss.images import jpeg_size
@@ -157,9 +158,10 @@ def refuse_to_replace(capture: Capture) -> None:
 
 def write_calibrations(capture: Capture, found: Sequence[PartCalibration], progress: Progress = NO_PROGRESS) -> Capture:
     """Write the cameras of parts of a capture whose verdict is not failed."""
+    cameras: dict[tuple[str, str], Mapping[str, Camera]] = {}
     for part in found:
         if part.calibration.verdict.grade != "failed":
             rig = part.calibration.cameras
-            cameras = {view: rig.camera(v) for v, view in enumerate(rig.views)}
-            capture = write_cameras(capture, cameras, frozenset(part.parts), progress)
-    return capture
+            of_views = {view: rig.camera(v) for v, view in enumerate(rig.views)}
+            cameras |= dict.fromkeys(part.parts, of_views)
+    return write_cameras(capture, cameras, progress) if cameras else capture

@@ -169,12 +169,12 @@ def _show(found: SearchResult) -> None:
     ]
     columns = ("rank", "subject", "sequence", "frame", "s", "view", "row", found.by)
     show_table(f"Found for {found.asked}", columns, hits)
-    if found.recall is None:
-        console.print("Searched exactly.")
+    if found.recall is not None:
+        console.print(f"This approximate search found {found.recall:.2f} of the exact one's hits.")
+    elif found.approximate:
+        console.print("Searched approximately: --recall measures how many are missed, --exact compares with all.")
     else:
-        console.print(
-            f"Recall of this approximate search against the exact one: {found.recall:.2f} (--exact compares with all)."
-        )
+        console.print("Searched exactly.")
 
 
 @app.command

@@ -65,7 +65,10 @@ def defaults(method: type[Method], args: Sequence[str] = ()) -> TrainSettings:
     if given.config is not None:
         settings = read_config(Path(given.config), settings)
     if given.init is not None:
-        settings = replace(settings, network=load_estimator(Path(given.init)).config)
+        network = load_estimator(Path(given.init)).config
+        if network.backbone != settings.network.backbone:
+            settings = replace(settings, frozen_stages=0, variants=0)
+        settings = replace(settings, network=network)
     if given.backbone is not None and given.backbone != settings.network.backbone:
         weights = PRETRAINED.get(given.backbone, "imagenet")
         settings = replace(settings, frozen_stages=0, variants=0, weights=weights)
@@ -238,7 +241,8 @@ def remember(
     if fit:
         network = with_fitted_embedding(network, opened, split, progress)
     known = remember_labels(network, opened, chosen, split, progress)
-    save_model(out, network, {**file.about, "remembers": f"{opened.fingerprint} {chosen}"})
+    about = {key: value for key, value in file.about.items() if key != "equipped"}
+    save_model(out, network, {**about, "remembers": f"{opened.fingerprint} {chosen}"})
     console.print(
         f"Reads poses off {known} labelled ones: {out}. Next: [bold]mcss evaluate {out} --capture {capture}[/]"
     )

@@ -13,6 +13,7 @@ from mcss.data.storage import FINGERPRINT, WritingLock, fingerprint_of, open_tab
 from mcss.errors import CaptureError
 from mcss.progress import NO_PROGRESS, Progress
 
+_NAMES = ("subject", "sequence", "view")
 _COLUMNS = ("camera_rotation", "camera_translation", "camera_intrinsics")
 
 
@@ -24,19 +25,17 @@ def images_with_camera(capture: Capture) -> int:
 
 def write_cameras(
     capture: Capture,
-    cameras: Mapping[str, Camera],
-    parts: frozenset[tuple[str, str]] | None = None,
+    cameras: Mapping[tuple[str, str], Mapping[str, Camera]],
     progress: Progress = NO_PROGRESS,
 ) -> Capture:
-    """Give the images of some views their cameras; those of other views lose theirs.
+    """Give the images of some parts their cameras; those of views without one lose theirs.
 
     The cameras are added as a new version of the table: a kill leaves the old one or the new one. Other programs that
     have the capture open go on with the old one.
 
     Args:
         capture: The capture.
-        cameras: The camera of each view, in one room for all.
-        parts: The (subject, sequence) parts whose cameras these are; all of the capture if None.
+        cameras: By (subject, sequence), the camera of each view, in one room for all. Other parts stay as they are.
         progress: Notified while the fingerprint is computed.
 
     Raises:
@@ -48,13 +47,16 @@ def write_cameras(
     changed, fields = [], []
     try:
         for fragment in dataset.get_fragments():
-            rows = fragment.to_table(columns=["subject", "sequence", "view"], with_row_id=True)
+            rows = fragment.to_table(columns=list(_NAMES), with_row_id=True)
             names = zip(rows["subject"].to_pylist(), rows["sequence"].to_pylist(), strict=True)
-            chosen = np.array([parts is None or name in parts for name in names], bool)
-            if not chosen.any():
+            chosen = pa.array([name in cameras for name in names], pa.bool_())
+            if not chosen.true_count:
                 continue
-            rows = rows.filter(pa.array(chosen))
-            found = [cameras.get(view) for view in rows["view"].to_pylist()]
+            rows = rows.filter(chosen)
+            found = [
+                cameras[subject, sequence].get(view)
+                for subject, sequence, view in zip(*(rows[name].to_pylist() for name in _NAMES), strict=True)
+            ]
             values = {
                 "camera_rotation": [None if c is None else c.rotation for c in found],
                 "camera_translation": [None if c is None else c.translation for c in found],
@@ -68,10 +70,12 @@ def write_cameras(
             metadata, fields = fragment.update_columns(pa.table(columns))
             changed.append(metadata)
         update = lance.LanceOperation.Update(updated_fragments=changed, fields_modified=fields)
-        dataset = lance.LanceDataset.commit(uri, update, read_version=dataset.version)
+        # Nobody opens a detached version: the fingerprint takes minutes, and is there before the cameras are.
+        detached = lance.LanceDataset.commit(uri, update, read_version=dataset.version, detached=True)
         backgrounds = open_table(table_uri(capture.uri, "backgrounds"))
         with progress.task("Checking the capture", dataset.count_rows()) as task:
-            fingerprint = fingerprint_of(capture.info, dataset, backgrounds, task)
+            fingerprint = fingerprint_of(capture.info, detached, backgrounds, task)
+        dataset = lance.LanceDataset.commit(uri, update, read_version=dataset.version)
         dataset.update_schema_metadata({FINGERPRINT: fingerprint})
     except OSError as error:
         raise CaptureError(

@@ -40,9 +40,17 @@ def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None)
     recording = rr.RecordingStream("mcss")
     if out is None:
         recording.spawn()
-    else:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        recording.save(out)
+        _log_capture(rr, recording, capture, instants)
+        recording.flush()
+        return
+    with replacing(out) as temporary:
+        recording.save(temporary)
+        _log_capture(rr, recording, capture, instants)
+        recording.flush()
+        recording.disconnect()
+
+
+def _log_capture(rr: Any, recording: Any, capture: Capture, instants: Instants) -> None:
     recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
     for number in range(len(instants)):
         recording.set_time("instant", sequence=number)
@@ -51,7 +59,6 @@ def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None)
         for view, row in enumerate(instants.rows[number]):
             if row >= 0:
                 _log_image(rr, recording, capture, instants.views[view], int(row))
-    recording.flush()
 
 
 def write_rerun(sequence: PoseSequence, out: Path) -> None:

@@ -75,7 +75,7 @@ class KeptLandmarks:
         digests = np.frombuffer(b"".join(self._found), np.uint8).reshape(-1, _BYTES)
         try:
             with replacing(self.path) as temporary, temporary.open("wb") as file:
-                np.savez(file, allow_pickle=False, digests=digests, values=np.stack(list(self._found.values())))
+                np.savez(file, digests=digests, values=np.stack(list(self._found.values())))
         except OSError:
             return
         self._new = 0

@@ -74,7 +74,7 @@ def write_landmarks(path: Path, landmarks: ViewLandmarks) -> None:
         "detector": np.array(landmarks.detector),
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def read_landmarks(path: Path, instants: Instants) -> ViewLandmarks:

@@ -105,7 +105,7 @@ _ARCHITECTURES: dict[BackboneName, _Architecture] = {
 
 
 def check_backbone_name(name: BackboneName) -> None:
-    """Raise `WeightsError` for a name that is none; whether timm has a network of a name is only seen when building."""
+    """Raise `WeightsError` for an unknown name; whether timm has a network of a name is only seen when building."""
     if name not in BACKBONES and not name.startswith(PREFIX):
         near = "".join(f"; did you mean {match}?" for match in get_close_matches(name, BACKBONES, n=1))
         raise WeightsError(

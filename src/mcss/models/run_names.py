@@ -101,7 +101,7 @@ def hub_folder(run: Path, folder: Path, name: str, settings: PushSettings | None
         settings: How the model is put on the hub.
 
     Raises:
-        CheckpointError: There is no trained model, or the name is none.
+        CheckpointError: There is no trained model, or the name is not one of a repository.
     """
     repository, _ = _parsed(name)
     model = run / "model.safetensors" if run.is_dir() else run
@@ -125,11 +125,12 @@ def push(run: Path, name: str, folder: Path, settings: PushSettings) -> str:
         CheckpointError: The hub cannot be reached or refuses.
     """
     hub = _client()
+    repository, _ = _parsed(name)
     hub_folder(run, folder, name, settings)
     try:
         api = hub.HfApi()
-        created = api.create_repo(name, private=settings.private, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message=settings.message)
+        created = api.create_repo(repository, private=settings.private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=settings.message)
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(

@@ -206,12 +206,13 @@ class MemoryIndex:
         """FAISS's form of a filter; kept, since making one takes a pass over all images."""
         if condition == NO_FILTER:
             return None
-        if condition not in self._selectors:
+        selector = self._selectors.get(condition)
+        if selector is None:
             if len(self._selectors) >= _SELECTORS:
                 self._selectors.clear()
             bits = np.packbits(self.columns.admits(condition), bitorder="little")
-            self._selectors[condition] = _faiss().IDSelectorBitmap(bits)
-        return self._selectors[condition]
+            selector = self._selectors[condition] = _faiss().IDSelectorBitmap(bits)
+        return selector
 
 
 class _EngineBuilder:

@@ -61,8 +61,10 @@ class SearchResult:
     movements: tuple[Movement, ...] = ()
     query: Hit | None = None
     """The query, if it is an indexed image; it is never among the hits."""
+    approximate: bool = False
+    """Whether a search structure was used, which may miss some of the nearest."""
     recall: float | None = None
-    """The fraction of the exact search's hits that were found; None if the search was exact."""
+    """The fraction of the exact search's hits that an approximate one found; None if it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class SearchSettings:
     images half a second apart, and the other views of a moment, look alike."""
     exact: bool = False
     """Compare with every image, even if the index has a search structure."""
+    recall: bool = False
+    """Measure how many of the nearest images an approximate search finds, by an exact one, which takes longer."""
     filter: Filter = NO_FILTER
     """Which images may be found."""
 
@@ -235,12 +239,13 @@ def nearest_moments(
 def distinct_moments(hits: Sequence[_Hit], count: int, query: Hit | None, same_recording: bool) -> list[_Hit]:
     """Keep the first image of each moment, up to `count`; see `nearest_moments`."""
     kept: list[_Hit] = []
-    times: dict[tuple[str, str], list[float]] = {}
-    if query is not None:
-        times[query.subject, query.sequence] = [query.time]
+    times: dict[tuple[str, str, str], list[float]] = {}
+    own = None if query is None else (query.capture, query.subject, query.sequence)
+    if query is not None and own is not None:
+        times[own] = [query.time]
     for hit in hits:
-        recording = (hit.subject, hit.sequence)
-        if query is not None and not same_recording and recording == (query.subject, query.sequence):
+        recording = (hit.capture, hit.subject, hit.sequence)
+        if not same_recording and recording == own:
             continue
         if any(abs(hit.time - time) < APART for time in times.get(recording, ())):
             continue
@@ -291,10 +296,12 @@ def _by_embedding(
         more = top + (query is not None)  # the query would be its own nearest image
         return _without(index.search(vector, more, settings.filter, exact=exact), query)[:top]
 
-    hits, recall = _chosen(nearest, settings, query), None
-    if index.structured_count() and not settings.exact:
-        recall = recall_of(nearest(settings.top), nearest(settings.top, exact=True))
-    return SearchResult(asked, "distance", hits, query=query, recall=recall)
+    hits, approximate, recall = _chosen(nearest, settings, query), False, None
+    if not settings.exact and index.structured_count():
+        approximate = True
+        if settings.recall:
+            recall = recall_of(nearest(settings.top), nearest(settings.top, exact=True))
+    return SearchResult(asked, "distance", hits, query=query, approximate=approximate, recall=recall)
 
 
 def _by_pose(

@@ -14,7 +14,16 @@ import yaml
 from mcss.errors import reason
 from mcss.training.settings import TrainSettings
 
-NO_SETTINGS = ("method_name", "capture_fingerprint", "digest", "versions", "machine", "label_instants", "files")
+NO_SETTINGS = (
+    "method_name",
+    "capture_fingerprint",
+    "digest",
+    "versions",
+    "machine",
+    "label_instants",
+    "beside_fingerprints",
+    "files",
+)
 """What a run's ``config.json`` says besides its settings."""
 
 _Settings = TypeVar("_Settings")

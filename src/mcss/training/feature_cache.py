@@ -24,7 +24,7 @@ from torch import Tensor
 from mcss.data.capture import Capture
 from mcss.data.loading.augmentation import AugmentationSettings, augment, normalise, source_size
 from mcss.data.loading.sampling import generator
-from mcss.files import FULL, default_cache, write_json
+from mcss.files import FULL, default_cache, one_at_a_time, write_json
 from mcss.models.backbones import Backbone
 from mcss.models.prediction import images_at_a_time
 from mcss.processes import keep_freed_memory
@@ -124,8 +124,26 @@ def cache_stages(
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:20]
     folder = folder or default_cache()
     folder.mkdir(parents=True, exist_ok=True)
-    data, state = folder / f"{name}.f16", folder / f"{name}.json"
-    shape = (len(rows), frozen.variants, side, side, channels)
+    data, shape = folder / f"{name}.f16", (len(rows), frozen.variants, side, side, channels)
+    with one_at_a_time(folder / f"{name}.lock"):  # or two would fill one file, and the first to end read it half full
+        _fill(data, shape, key, backbone, frozen, capture, rows, progress)
+    index_of = np.full(len(capture), -1, np.int64)
+    index_of[rows] = np.arange(len(rows))
+    return CachedStages(np.memmap(data, np.float16, "r", shape=shape), index_of, frozen.stages, frozen.plain)
+
+
+def _fill(
+    data: Path,
+    shape: tuple[int, int, int, int, int],
+    key: dict[str, Any],
+    backbone: Backbone,
+    frozen: FrozenStages,
+    capture: Capture,
+    rows: Int64[np.ndarray, " n"],
+    progress: Progress,
+) -> None:
+    """Compute what is missing of the maps of some rows in the file `data`, and what is damaged anew."""
+    state = data.with_suffix(".json")
     is_whole = data.exists() and data.stat().st_size == _bytes(shape)
     starts = range(0, len(rows), _CHUNK)
     none: list[int | None] = [None] * len(starts)
@@ -171,9 +189,6 @@ def cache_stages(
             raise
         finally:
             torch.set_num_threads(threads)  # a thread's setting applies in part to all threads
-    index_of = np.full(len(capture), -1, np.int64)
-    index_of[rows] = np.arange(len(rows))
-    return CachedStages(np.memmap(data, np.float16, "r", shape=shape), index_of, frozen.stages, frozen.plain)
 
 
 def _chunk_maps(

@@ -195,7 +195,9 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     finite = FiniteLosses(run.source, out, advice)
 
     reference: Teacher | None = evaluated if method.reference == "average" else run.reference
-    best = BestWeights(out) if settings.keep == "best" and run.validate is not None else None
+    # Without labels, the pose head is not trained: its errors say nothing about the weights.
+    has_curve = run.validate is not None and run.source.pose is not None
+    best = BestWeights(out) if settings.keep == "best" and has_curve else None
 
     with progress.task(f"Training {out.name}", schedule.steps, start) as task:
         for step, batch in zip(

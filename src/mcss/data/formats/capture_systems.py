@@ -16,7 +16,7 @@ Line = tuple[int, Sequence[str]]
 
 
 def read_system_table(path: Path, lines: Sequence[Line], decimal_comma: bool) -> Trajectories | None:
-    """Read the points of such a table; None if it is none.
+    """Read the points of such a table; None if it is not one.
 
     Args:
         path: The file, for messages.

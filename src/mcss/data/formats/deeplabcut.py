@@ -210,7 +210,7 @@ def pickled_names(pickled: bytes) -> list[Any]:
         elif name not in ("PROTO", "FRAME", "STOP"):
             raise ValueError(f"the names of its columns hold the instruction {name}, which names do not need")
     if len(stack) != 1 or not isinstance(stack[0], list):
-        raise ValueError("the names of its columns are no list")
+        raise ValueError("the names of its columns are not a list")
     return stack[0]
 
 

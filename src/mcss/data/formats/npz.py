@@ -83,7 +83,7 @@ def write_npz(
         **more,
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)
 
 
 def _arrays(path: Path) -> Mapping[str, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.loading.decoding import Decoder, ProcessorDecoder
+from mcss.files import one_at_a_time
 from mcss.processes import available_memory, environment, is_running
 from mcss.progress import NO_PROGRESS, Progress, say
 
@@ -252,14 +253,11 @@ def _shared(
     Raises:
         _NoRoomError: There is no room for them.
     """
-    import fcntl  # not on Windows, where nothing is shared
-
     key = hashlib.sha256(
         f"{capture.uri} {capture.fingerprint} {size} {decoder.name}".encode() + rows.tobytes()
     ).hexdigest()[:20]
     path = folder / f"{key}.u8"
-    with (folder / f"{key}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with one_at_a_time(folder / f"{key}.lock"):
         if not path.exists():
             temporary = folder / f"{key}.part"
             _reserve(temporary, int(np.prod(shape)))

@@ -191,7 +191,6 @@ def write_recordings(path: str, motions: dict[str, Motion]) -> None:
         raise ValueError(f"expected motions with the same rate, got {sorted(rates)} Hz; resample them first")
     np.savez_compressed(
         path,
-        allow_pickle=False,
         names=np.array(list(motions)),
         lengths=np.array([len(motion) for motion in motions.values()]),
         rate=np.array(rates.pop()),
