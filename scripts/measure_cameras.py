@@ -86,8 +86,7 @@ def main() -> None:
         width, _, height = named["size"].get(name, "").partition(",")
         landmarks = with_image_sizes(landmarks, capture, (int(width), int(height)) if width else None)
         instants = landmarks.instants
-        key = instants.subject * len(instants.sequences) + instants.sequence
-        groups = [np.flatnonzero(key == k) for k in np.unique(key)] if arguments.by_sequence else [np.arange(len(key))]
+        groups = instants.of_each_sequence() if arguments.by_sequence else [np.arange(len(instants))]
         count = len(landmarks.views)
         for rows in groups[: arguments.first]:
             own = landmarks.take(rows)

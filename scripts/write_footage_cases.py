@@ -23,6 +23,7 @@ LABELS, SOUND, GREY = "sources/test_label_variants", "video/test_sound_clocks", 
 SPELLINGS, TRACKS = "sources/test_label_spellings", "video/test_tracking"
 
 KEYPOINTS, IMAGES = "data/test_keypoint_files", "test_transparent_images"
+BOXES = "sources/test_given_boxes"
 
 CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     # condition, what is done, file of the tests, beginnings of their names
@@ -97,11 +98,20 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("FreeMoCap, Anipose, DeepLabCut in 3D", "mapped to the joints by name; the head's top from the ears", LABELS,
      ("freemocap", "anipose", "deeplabcut")),
     ("2D keypoints of COCO tools, MMPose, OpenPose, DeepLabCut", "joints for --points, boxes for --boxes", KEYPOINTS,
-     ("a_folder_of_openpose", "coco_results", "mmpose_and", "keypoints_that", "keypoints_give")),
+     ("a_folder_of_openpose", "coco_results", "mmpose_and", "keypoints_that")),
     ("Keypoints of AlphaPose, MMPose's inferencer and older OpenPose", "read; other numbers of points are refused",
-     KEYPOINTS, ("the_files_of", "a_number_of_points")),
+     KEYPOINTS, ("the_files_of", "alphaposes_other", "a_number_of_points")),
+    ("OpenPose's BODY_25 and BODY_25B", "told apart by the lengths of bones", KEYPOINTS, ("the_two_orders",)),
+    ("Keypoints of images such as 000003_cam2.jpg, or renamed by Roboflow", "the number that differs counts",
+     KEYPOINTS, ("images_are_known", "the_name_before")),
+    ("COCO with categories or annotations without keypoints, or of animals", "those of people", KEYPOINTS,
+     ("categories_and",)),
     ("HDF5 of DeepLabCut: 2D, 3D, several individuals", "read by name, without unpickling; the largest individual",
      KEYPOINTS, ("the_hdf5", "of_several", "the_fixed", "points_in_3d", "names_are_read", "hdf5_of_other")),
+    ("Labels of DeepLabCut, of several individuals and since version 2.2", "read; the largest individual", KEYPOINTS,
+     ("labels_whose", "without_a_likelihood")),
+    ("Keypoints from 0 to 1, of a copy of another size, or of images from 1", "refused; scaled if the size is stated; "
+     "noted", BOXES, ("keypoints_", "images_that_begin", "boxes_and_points")),
     ("Transparent images with an EXIF orientation", "turned, and laid on grey", IMAGES, ("a_transparent_image",)),
 )  # fmt: skip
 

@@ -116,7 +116,8 @@ def _other_kind(data: bytes) -> str:
 def as_rgb(array: Any, name: str = "the image") -> Image:
     """Convert an array to 8-bit RGB.
 
-    Grey is repeated in all channels, 16 bits are scaled to 8, and transparent pixels are blended with mid-grey.
+    Grey is repeated in all channels, 16 bits are scaled to 8 (12, as industrial cameras write them, where no pixel has
+    more), and transparent pixels are blended with mid-grey.
 
     Args:
         array: height×width, or height×width×channels with 1, 3 (RGB) or 4 (RGBA) channels; uint8 or uint16.
@@ -133,7 +134,7 @@ def as_rgb(array: Any, name: str = "the image") -> Image:
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
         raise ImageError(f"{name}: expected height×width×3 (RGB), or 1 or 4 channels, got shape {array.shape}")
     if array.dtype == np.uint16:
-        array = (array >> 8).astype(np.uint8)
+        array = (array >> (4 if array.max() < 1 << 12 else 8)).astype(np.uint8)
     if array.shape[2] == 4:
         alpha = array[..., 3:].astype(np.uint16)
         array = ((array[..., :3] * alpha + 128 * (255 - alpha)) // 255).astype(np.uint8)

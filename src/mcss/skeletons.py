@@ -72,10 +72,11 @@ BODY_ANGLES: dict[str, tuple[str, str, str]] = {
     "left elbow": ("LShoulder", "LElbow", "LWrist"),
     "right elbow": ("RShoulder", "RElbow", "RWrist"),
 }
-"""Angles that people have names for: the angle at the joint in the middle; 180° is straight."""
+"""Angles that people have names for: the angle at the joint in the middle, 0° to 180° and without a sign. A straight
+knee, hip or elbow has 180°; a shoulder has 0° where the arm hangs and 180° where it points up."""
 
 TRUNK_LEAN = "trunk lean"
-"""The angle between Hip→Thorax and the vertical."""
+"""The angle between Hip→Thorax and the vertical, 0° to 180°, to whichever side the trunk leans."""
 
 
 def root_relative(pose: Float[Tensor, "*batch joints 3"]) -> Float[Tensor, "*batch joints 3"]:
@@ -149,13 +150,22 @@ def joint_angles(
 
 
 def body_angles(pose: Float[np.ndarray, "n 17 3"]) -> dict[str, Float64[np.ndarray, " n"]]:
-    """The angles of `BODY_ANGLES` and `TRUNK_LEAN` by name, in degrees."""
+    """The angles of `BODY_ANGLES` and `TRUNK_LEAN` by name, in degrees.
+
+    An angle is NaN where it is undefined: one of its joints is unknown, or lies on the next one.
+
+    Args:
+        pose: +Z up, in any unit.
+    """
     body = torch.from_numpy(np.asarray(pose, np.float64))
-    triples = [(JOINTS.index(a), JOINTS.index(b), JOINTS.index(c)) for a, b, c in BODY_ANGLES.values()]
-    torso = body[:, JOINTS.index("Thorax")] - body[:, ROOT]
-    lean = _angle_between(torso, torso.new_tensor([0.0, 0.0, 1.0]).expand_as(torso))
-    degrees = torch.cat([joint_angles(body, triples), lean[:, None]], dim=1).rad2deg().numpy()
-    return dict(zip((*BODY_ANGLES, TRUNK_LEAN), degrees.T, strict=True))
+    at = {joint: body[:, place] for place, joint in enumerate(JOINTS)}
+    sides = {name: (at[a] - at[b], at[c] - at[b]) for name, (a, b, c) in BODY_ANGLES.items()}
+    sides[TRUNK_LEAN] = (at["Thorax"] - at["Hip"], body.new_tensor([0.0, 0.0, 1.0]).expand(len(body), 3))
+    angles = {}
+    for name, (one, other) in sides.items():
+        defined = (one.norm(dim=-1) > 0) & (other.norm(dim=-1) > 0)
+        angles[name] = _angle_between(one, other).rad2deg().where(defined, torch.nan).numpy()
+    return angles
 
 
 def _angle_between(a: Float[Tensor, "*batch 3"], b: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch"]:

@@ -159,6 +159,6 @@ def test_the_verb_says_what_was_gained(
     given = f"adapt {tiny_capture.uri} --from {start} --out {out} --json {result}"
     main([*given.split(), *["--labels", "none", "--steps", "2", "--hold-out", "0.3", "--variants", "2"]])
     said = capsys.readouterr().out
-    assert "same moment found first" in said
+    assert "same moment found first, within 0.2 s" in said
     assert f"mcss evaluate {out}" in " ".join(said.split())
     assert json.loads(result.read_text())["before"]["hit_at_1"] >= 0

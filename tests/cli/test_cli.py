@@ -155,7 +155,7 @@ def test_a_batch_larger_than_a_subject_has_far_apart_instants(
 ) -> None:
     message = failing(["train", "mcss", "--capture", tiny_capture.uri, "--weights", "random"], capsys)
     assert "instants: a metric batch needs 32 instants" in message
-    assert "set instants to at most" in message
+    assert "or fewer, or lower --min-gap" in message
 
 
 def test_a_missing_capture_says_how_to_make_one(capsys: pytest.CaptureFixture[str]) -> None:

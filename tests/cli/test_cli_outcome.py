@@ -1,4 +1,4 @@
-"""What is said after a training, and where its log goes besides metrics.jsonl."""
+"""What is said after a training or an evaluation, and where its log goes besides metrics.jsonl."""
 
 import json
 from pathlib import Path
@@ -51,3 +51,11 @@ def test_after_a_training_without_labels_a_line_says_what_got_better_and_what_di
     assert "Poses in mm were not trained and may have become worse" in said
     assert f"The headings and expected errors of {start} do not fit the new network" in said
     assert "mcss equip run --capture CAPTURE fits new ones" in said
+
+
+def test_an_evaluation_says_which_instants_count_as_the_same(
+    tiny_capture: Capture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tolerance, said in (("0", "(the exact instant; --tolerance 5 also"), ("2", "(within ±2 frames)")):
+        main(["evaluate", "--capture", tiny_capture.uri, "--tolerance", tolerance, "--max-instants", "8"])
+        assert f"Same instant from another view {said}" in " ".join(capsys.readouterr().out.split())

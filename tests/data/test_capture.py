@@ -279,6 +279,18 @@ def test_missing_and_mistyped_columns_and_metadata_are_named(small: Path) -> Non
         Capture.open(small)
 
 
+def test_a_capture_of_before_the_numbers_of_images_is_read_and_grows_and_keeps_its_fingerprint(tmp_path: Path) -> None:
+    parts = [stick_part(0, 0, instants=3), [replace(f, image_number=9) for f in stick_part(0, 1, instants=3)]]
+    whole = written(tmp_path / "whole", parts)
+    assert whole.image_numbers(np.arange(24)).tolist() == [0] * 4 + [1] * 4 + [2] * 4 + [9] * 12
+    written(tmp_path / "old", parts[:1])
+    rewritten(tmp_path / "old", lambda t: t.drop_columns(["image_number"]))
+    assert Capture.open(tmp_path / "old").image_numbers(np.arange(8)).tolist() == [0] * 4 + [1] * 4
+    writer = CaptureWriter.open(tmp_path / "old", info=INFO)
+    writer.append(parts[1])
+    assert writer.finish().fingerprint == whole.fingerprint
+
+
 def test_a_broken_image_is_named_when_it_is_decoded(small: Path) -> None:
     def cut(table: pa.Table) -> pa.Table:
         images = table["image"].to_pylist()
@@ -340,3 +352,20 @@ def test_the_stick_figures_are_seen_where_the_cameras_say() -> None:
 
 def test_every_part_of_the_tiny_capture_is_labelled() -> None:
     assert all(f.pose is not None for part in stick_parts() for f in part)
+
+
+def test_what_changed_since_a_capture_was_begun_is_said_in_words(small: Path) -> None:
+    poses = {"units": "mm", "up": "z"}
+    plain, labelled = replace(INFO, settings={"margin": 1.0}), replace(INFO, settings={"margin": 1.0, "poses": poses})
+    metres = replace(labelled, settings={"margin": 1.0, "poses": {**poses, "units": "m"}}, splits={"train": ()})
+    assert plain.differences(labelled) == ["3D labels were added"]
+    assert labelled.differences(plain) == ["3D labels were removed"]
+    assert labelled.differences(metres) == [
+        "poses.units: mm there, m here",
+        "the splits pick other subjects, sequences or frames",
+    ]
+    assert replace(INFO, settings={}).differences(plain) == ["margin: not set there, 1.0 here"]
+    with pytest.raises(
+        CaptureError, match=r"other settings or files \(3D labels were added\): import into a new folder"
+    ):
+        CaptureWriter.open(small, info=replace(INFO, settings={**INFO.settings, "poses": poses}))

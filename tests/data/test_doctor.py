@@ -305,6 +305,11 @@ def test_people_whose_labelled_feet_are_outside_the_crop(tmp_path: Path) -> None
     assert cut.found == 24
     assert "S1/Walking 1" in cut.cases[0].where
     assert "view 3" in cut.cases[0].where
+    assert cut.text.endswith("make the crops larger where the capture is made")
+    for importer, way_out in (("human36m", "(mcss import human36m: --margin)"), ("videos", "detector (--find)")):
+        info = replace(INFO, importer=importer, settings={"margin": 1.0})
+        cut = check_of(diagnose(seen(tmp_path / importer, *parts, info=info)), "cut off")
+        assert cut.text.endswith(way_out)
 
 
 def test_people_who_move_across_the_edge_where_nothing_is_labelled(tmp_path: Path) -> None:
@@ -341,7 +346,10 @@ def test_views_without_colours_are_named(tmp_path: Path) -> None:
     parts = [changed(part, grey, view=VIEWS[1]) for part in plain()]
     found = check_of(diagnose(seen(tmp_path, *parts)), "colour")
     assert (found.verdict, found.found) == ("note", 1)
-    assert found.text.startswith(f"{VIEWS[1]} show no colours")
+    assert found.text == f"there are no colours in the images of {VIEWS[1]} (grey-scale, infrared or night cameras)"
+    videos = replace(INFO, importer="videos")
+    found = check_of(diagnose(seen(tmp_path / "own", *parts, info=videos)), "colour")
+    assert "see the track sheet beside the capture" in found.text
 
 
 def test_images_that_a_view_lacks_are_noted(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """2D keypoints in the layouts of the tools that labs have: joints by name, and boxes for crops."""
 
-import json
 import os
 import pickle
 from pathlib import Path
@@ -10,25 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from keypoints_for_tests import COCO, PLACES, coco, dump, triples
 from mcss.data.formats.deeplabcut import pickled_names, read_deeplabcut_poses
 from mcss.data.formats.keypoint_files import ViewKeypoints, keypoint_file, read_keypoints
-from mcss.data.formats.keypoint_layouts import BODY_25, names_by_count
+from mcss.data.formats.keypoint_layouts import BODY_25, BODY_25B, OPENPOSE_18, names_by_count
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
-from mcss.sources.videos.given_boxes import read_boxes
-
-COCO = names_by_count(17) or ()
-PLACES = {
-    **{"nose": (100, 40), "left_eye": (104, 36), "right_eye": (96, 36), "left_ear": (108, 38), "right_ear": (92, 38)},
-    **{"left_shoulder": (120, 70), "right_shoulder": (80, 70), "left_elbow": (130, 100), "right_elbow": (70, 100)},
-    **{"left_wrist": (135, 130), "right_wrist": (65, 130), "left_hip": (112, 140), "right_hip": (88, 140)},
-    **{"left_knee": (114, 180), "right_knee": (86, 180), "left_ankle": (115, 220), "right_ankle": (85, 220)},
-    **{"neck": (100, 70), "mid_hip": (100, 140)},
-}
-
-
-def triples(names: tuple[str, ...], shift: float = 0.0, score: float = 0.9) -> list[float]:
-    return [float(v) for n in names for v in (*(np.array(PLACES.get(n, (0, 0))) + shift), score * (n in PLACES))]
 
 
 def checked(keypoints: ViewKeypoints, frames: list[int], shift: float = 0.0) -> None:
@@ -38,12 +24,6 @@ def checked(keypoints: ViewKeypoints, frames: list[int], shift: float = 0.0) -> 
         np.testing.assert_allclose(joints[-1, JOINTS.index(joint)], np.array(PLACES[name]) + shift)
     np.testing.assert_allclose(joints[-1, 0], np.array([100, 140]) + shift)
     assert joints[-1, JOINTS.index("Head"), 1] < 38 + shift  # above the ears
-
-
-def dump(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content))
-    return path
 
 
 def test_a_folder_of_openpose_takes_the_largest_person(tmp_path: Path) -> None:
@@ -65,6 +45,74 @@ def test_coco_results_annotations_and_whole_bodies_are_read(tmp_path: Path) -> N
         "categories": [{"keypoints": list(reversed(COCO))}],
     }
     checked(read_keypoints(dump(tmp_path / "c.json", annotations)), [12])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "left_{:06d}_jpg.rf.0fd{}a7b12.jpg",  # Roboflow's hash of the content
+        "frame_{:06d}_cam2.jpg",
+        "frame_{:06d}_1080p.jpg",
+        "C:\\take 3\\{:03d}.png",
+    ],
+)
+def test_images_are_known_by_the_number_that_differs_from_one_to_the_next(name: str, tmp_path: Path) -> None:
+    hashes = (77, 5, 1234, 60)
+    content = coco([name.format(i, hashes[i]) for i in range(4)])
+    checked(read_keypoints(dump(tmp_path / "a.json", content)), [0, 1, 2, 3], shift=3)
+
+
+def test_the_name_before_roboflow_counts_and_images_of_two_views_are_not_mixed(tmp_path: Path) -> None:
+    content = coco([f"export.rf.{i}ab.jpg" for i in range(4)])
+    for image, number in zip(content["images"], (8, 6, 7, 9), strict=True):
+        image["extra"] = {"name": f"left_{number}.jpg"}
+    checked(read_keypoints(dump(tmp_path / "a.json", content)), [6, 7, 8, 9], shift=3)
+    both = coco(["left/000001.jpg", "left/000002.jpg", "right/000001.jpg", "right/000002.jpg"])
+    with pytest.raises(SourceError, match=r"b\.json: .*tells all images apart.*give each view a file of its own"):
+        read_keypoints(dump(tmp_path / "b.json", both))
+
+
+def test_categories_and_annotations_without_keypoints_and_animals_are_left_out(tmp_path: Path) -> None:
+    content = coco([f"{i}.jpg" for i in range(3)])
+    dummy, ball = {"id": 0, "name": "person", "supercategory": "none"}, {"id": 7, "name": "ball", "keypoints": []}
+    dog = {"id": 3, "name": "dog", "keypoints": list(reversed(COCO))}
+    content["categories"] = [dummy, dog, *content["categories"], ball]
+    large = [3 * v if k % 3 < 2 else v for k, v in enumerate(triples(COCO))]
+    boxes = [
+        {"image_id": 2, "category_id": 7, "bbox": [0, 0, 5, 5]},
+        {"image_id": 2, "category_id": 7, "keypoints": []},
+    ]
+    content["annotations"] += [*boxes, {"image_id": 2, "category_id": 3, "keypoints": large}]
+    checked(read_keypoints(dump(tmp_path / "a.json", content)), [0, 1, 2], shift=2)
+
+
+def test_alphaposes_other_formats_are_read_and_people_without_a_body_left_out(tmp_path: Path) -> None:
+    def image(i: int, people: str, points: str) -> dict[str, Any]:
+        return {"version": "AlphaPose v0.3", people: [{points: triples(OPENPOSE_18, shift=i)}]}
+
+    for people, points in (("people", "pose_keypoints_2d"), ("bodies", "joints")):
+        content = {f"{i}.jpg": image(i, people, points) for i in range(3)}
+        checked(read_keypoints(dump(tmp_path / f"{people}.json", content)), [0, 1, 2], shift=2)
+    hands = {"people": [{"pose_keypoints_2d": []}, {"pose_keypoints_2d": triples(BODY_25)}]}
+    dump(tmp_path / "hands" / "000004_keypoints.json", hands)
+    checked(read_keypoints(tmp_path / "hands"), [4])
+    with pytest.raises(
+        SourceError, match=r"c\.json: expected people with the same keypoints, got .* 17 and some with 25"
+    ):
+        read_keypoints(dump(tmp_path / "c.json", [{"image_id": 0, "keypoints": triples(n)} for n in (COCO, BODY_25)]))
+
+
+def test_the_two_orders_of_25_points_of_openpose_are_told_apart(tmp_path: Path) -> None:
+    places = {"neck": (100, 70), "upper_neck": (100, 66), "head_top": (100, 20)}
+    names = ("nose", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow")  # as of somebody at a table
+    for name, order in (("body_25", BODY_25), ("body_25b", BODY_25B)):
+        for part in (order, names):
+            known = [place if n in part else (0, 0) for n in order for place in [(PLACES | places).get(n, (0, 0))]]
+            person = {"pose_keypoints_2d": [float(v) for x, y in known for v in (x, y, 0.9 * (x > 0))]}
+            dump(tmp_path / name / f"{len(part):06d}.json", {"people": [person]})
+        keypoints = read_keypoints(tmp_path / name)
+        assert keypoints.names == order
+        np.testing.assert_allclose(keypoints.joints()[1, JOINTS.index("LHip")], PLACES["left_hip"])
 
 
 def test_mmpose_and_deeplabcut_are_read_by_name(tmp_path: Path) -> None:
@@ -143,7 +191,46 @@ def test_of_several_individuals_of_deeplabcut_the_largest_one_of_each_image_is_t
     checked(read_keypoints(tmp_path / "b.csv"), [0, 1], shift=1)
 
 
-def test_the_fixed_format_of_pandas_is_read(tmp_path: Path) -> None:
+def individuals_csv(path: Path, people: dict[str, list[list[float]]], names: dict[str, tuple[str, ...]]) -> Path:
+    """Write x and y of each individual as people mark them in images, without a likelihood; empty cells for NaN."""
+    columns = [("me", who, name, axis) for who in people for name in names[who] for axis in "xy"]
+    lines = [[("scorer", "individuals", "bodyparts", "coords")[k], *(c[k] for c in columns)] for k in range(4)]
+    for i, row in enumerate(zip(*people.values(), strict=True)):
+        cells = ["" if np.isnan(v) else str(v) for values in row for v in values]
+        lines.append([f"labeled-data/left/img{i:04d}.png", *cells])
+    path.write_text("\n".join(",".join(line) for line in lines))
+    return path
+
+
+def test_without_a_likelihood_the_largest_individual_is_taken_and_never_what_belongs_to_nobody(tmp_path: Path) -> None:
+    def marked(shift: float, scale: float = 1.0) -> list[float]:
+        return [v * scale for k, v in enumerate(triples(COCO, shift)) if k % 3 < 2]
+
+    corners, nobody = [0.5, 0.5, 900.0, 900.0], [np.nan] * 34
+    people = {"a": [marked(0, 0.3), nobody], "single": [corners, corners], "b": [marked(0), marked(1)]}
+    names = {"a": COCO, "single": ("corner1", "corner2"), "b": COCO}
+    checked(read_keypoints(individuals_csv(tmp_path / "a.csv", people, names)), [0, 1], shift=1)
+    few = marked(0, 3.0)[:4] + [np.nan] * 30  # two points far apart are nobody's body
+    checked(read_keypoints(individuals_csv(tmp_path / "b.csv", {"a": [few], "b": [marked(0)]}, names)), [0])
+
+
+def test_labels_whose_images_have_three_columns_are_read(tmp_path: Path) -> None:
+    header = [["scorer", *["me"] * 34], ["bodyparts", *(n for n in COCO for _ in "xy")], ["coords", *["x", "y"] * 17]]
+    lines = [[line[0], "", "", *line[1:]] for line in header]
+    for i in (1, 0, 2):
+        marked = [str(v) for k, v in enumerate(triples(COCO, i)) if k % 3 < 2]
+        lines.append(["labeled-data", "left", f"img{i:04d}.png", *marked])
+    (tmp_path / "a.csv").write_text("\n".join(",".join(line) for line in lines))
+    checked(read_keypoints(tmp_path / "a.csv"), [0, 1, 2], shift=2)
+    lines[-1][1:3] = ["right", "img0001.png"]
+    (tmp_path / "b.csv").write_text("\n".join(",".join(line) for line in lines))
+    with pytest.raises(SourceError, match=r"b\.csv: expected the number or name of an image .*tells all images apart"):
+        read_keypoints(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("folders", [False, True])
+def test_the_fixed_format_of_pandas_is_read(folders: bool, tmp_path: Path) -> None:
+    """With the path of an image in one level of the index, or since DeepLabCut 2.2 in three."""
     levels = [["DLC"], list(COCO), ["x", "y", "likelihood"]]
     labels = [[0] * 51, [k // 3 for k in range(51)], [k % 3 for k in range(51)]]
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -153,8 +240,13 @@ def test_the_fixed_format_of_pandas_is_read(tmp_path: Path) -> None:
             group[f"block0_items_level{k}"] = np.array(texts, "S")
             group[f"block0_items_label{k}"] = np.array(at, "i1")
         group["block0_values"] = np.array([triples(COCO)])
-        group["axis1"] = np.array([b"labeled-data/left/img0012.png"])
-        group["axis1"].attrs["kind"] = np.bytes_(b"string")
+        if folders:
+            group.attrs["axis1_nlevels"] = 3
+            for k, text in enumerate((b"labeled-data", b"left", b"img0012.png")):
+                group[f"axis1_level{k}"], group[f"axis1_label{k}"] = np.array([text]), np.array([0], "i1")
+        else:
+            group["axis1"] = np.array([b"labeled-data/left/img0012.png"])
+            group["axis1"].attrs["kind"] = np.bytes_(b"string")
     checked(read_keypoints(tmp_path / "a.h5"), [12])
 
 
@@ -207,22 +299,7 @@ def test_keypoints_that_are_not_sure_are_unknown_and_other_files_refused(tmp_pat
     doubtful[3 * COCO.index("left_wrist") + 2] = 0.1
     keypoints = read_keypoints(dump(tmp_path / "a.json", [{"image_id": 0, "keypoints": doubtful}]))
     assert np.isnan(keypoints.joints()[0, JOINTS.index("LWrist")]).all()
-    with pytest.raises(SourceError, match=r"b\.json: expected keypoints of OpenPose, COCO or MMPose"):
+    with pytest.raises(SourceError, match=r"b\.json: expected keypoints of OpenPose, AlphaPose, COCO or MMPose"):
         read_keypoints(dump(tmp_path / "b.json", {"frames": 3}))
     with pytest.raises(SourceError, match=r"c\.json: 19 keypoints without names; .*17 \(COCO\)"):
         read_keypoints(dump(tmp_path / "c.json", [{"image_id": 0, "keypoints": [1.0] * 57}]))
-
-
-def test_keypoints_give_boxes_for_crops(tmp_path: Path) -> None:
-    dump(tmp_path / "Ann" / "walk" / "left.json", [{"image_id": i, "keypoints": triples(COCO, i)} for i in (0, 2)])
-    assert keypoint_file(tmp_path, "Ann", "walk", "right") is None
-    boxes = read_boxes(tmp_path, {("Ann", "walk", "left"): (320, 240, 4), ("Ann", "walk", "right"): (320, 240, 4)})
-    (box,) = boxes.values()
-    assert np.flatnonzero(np.isfinite(box).all(axis=1)).tolist() == [0, 2]
-    room = 0.1 * (220 - 36)
-    np.testing.assert_allclose(box[2], [65 + 2 - room, 36 + 2 - room, 135 + 2 + room, 220 + 2 + room])
-    view = ("Ann", "walk", "left")  # images named 0 and 2 are the second and the last of four
-    (box,) = read_boxes(tmp_path, {view: (320, 240, 4)}, {view: [-1, 0, 1, 2]}).values()
-    assert np.flatnonzero(np.isfinite(box).all(axis=1)).tolist() == [1, 3]
-    with pytest.raises(SourceError, match="there are no keypoints of any view"):
-        read_boxes(tmp_path, {("Bo", "walk", "right"): (320, 240, 4)})

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 
 from captures_for_tests import INFO, stick_part
+from keypoints_for_tests import coco, dump
 from mcss.data.capture import Capture
-from mcss.data.keypoints import BONES, COLUMNS, keypoints_of, normalised_points, skeleton_maps
+from mcss.data.keypoints import BONES, COLUMNS, joints_of_tools, keypoints_of, normalised_points, skeleton_maps
 from mcss.data.writer import CaptureWriter
 from mcss.errors import CaptureError
 from mcss.skeletons import JOINTS
@@ -46,6 +48,31 @@ def test_points_of_labels_and_of_a_file_are_the_same(scenic_capture: Capture, tm
     pyarrow.parquet.write_table(table, tmp_path / "points.parquet")
     parquet = keypoints_of(scenic_capture, instants, str(tmp_path / "points.parquet"), "a test")
     np.testing.assert_array_equal(theirs, parquet)
+
+
+def test_keypoints_of_tools_belong_to_the_images_that_a_capture_names(tmp_path: Path) -> None:
+    """Views 1 and 2 of recorded videos, of which the second began two images before; the third has no keypoints."""
+    first = {"1": 0, "2": 2}
+    frames = [replace(f, image_number=f.frame + first[f.view] if f.view in first else None) for f in stick_part(0, 0)]
+    writer = CaptureWriter.open(tmp_path / "capture", info=INFO)
+    writer.append(frames)
+    capture = writer.finish()
+    instants = capture.instants()
+    assert capture.image_numbers(instants.rows[5]).tolist() == [5, 7, 5, 5]
+    for view in first:
+        dump(tmp_path / "points" / f"{view}.json", coco([f"{i}.jpg" for i in range(26)]))
+    notes: list[str] = []
+    found = joints_of_tools(tmp_path / "points", capture, instants, "points", notes.append)
+    left_hip = found[:, :, JOINTS.index("LHip"), 0]
+    np.testing.assert_array_equal(left_hip[:, 0], 112 + np.arange(24))
+    np.testing.assert_array_equal(left_hip[:, 1], 114 + np.arange(24))
+    assert np.isnan(left_hip[:, 2:]).all()
+    assert notes == []
+    for view in first:
+        dump(tmp_path / "points" / f"{view}.json", coco([f"{i + 1}.jpg" for i in range(26)]))
+    keypoints_of(capture, instants, str(tmp_path / "points"), "a test", notes.append)
+    (note,) = notes  # the second view has no image 0
+    assert "1.json: its images begin with 1, and are taken as numbers that count from 0" in note
 
 
 def test_a_hip_that_no_detector_gives_lies_midway_and_another_joint_stays_unknown(

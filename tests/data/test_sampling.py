@@ -65,7 +65,7 @@ def test_steps_drawn_together_are_the_parts_of_a_batch_as_large(tiny_capture: Ca
         both = metric_batch(whole, 7, draw)
         np.testing.assert_array_equal(np.concatenate([one.instants, other.instants]), both.instants)
         np.testing.assert_array_equal(np.concatenate([one.views, other.views]), both.views)
-    with pytest.raises(ValueError, match=r"batch of 3 devices together needs 15 instants .* set instants to at most 3"):
+    with pytest.raises(ValueError, match=r"batch of 3 devices together needs 15 instants .* use --instants 3 or fewer"):
         metric_plan(instants, half, 3)
 
 
@@ -137,10 +137,12 @@ def test_a_capture_of_fewer_views_than_asked_for_gives_all_it_has(views: int, tm
 
 def test_too_few_far_apart_instants_name_the_setting_and_the_most_that_work(tiny_capture: Capture) -> None:
     instants = tiny_capture.instants()
-    with pytest.raises(ValueError, match=r"instants: .* needs 33 .* min_gap = 0.5 s .* S1 has 48 .* at most 10"):
+    with pytest.raises(
+        ValueError, match=r"instants: .* needs 33 .* 0\.5 s apart \(--min-gap\), but S1 has 48 .* at most 10"
+    ):
         metric_plan(instants, MetricSettings())
     metric_plan(instants, MetricSettings(instants=10))
-    with pytest.raises(ValueError, match="set instants to at most 10, or lower min_gap"):
+    with pytest.raises(ValueError, match="use --instants 10 or fewer, or lower --min-gap"):
         metric_plan(instants, MetricSettings(instants=11))
 
 

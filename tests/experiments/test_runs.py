@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,9 @@ from mcss.methods.rhodin_cvpr18 import RhodinCVPR18
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL
 from mcss.models.pose_network import NetworkConfig
+from mcss.training import parallel
 from mcss.training.checkpoints import METRICS
-from mcss.training.parallel import Share
+from mcss.training.parallel import Share, visible_gpus
 from mcss.training.settings import TrainSettings, recipe
 from runs_for_tests import NO_AUGMENTATION
 
@@ -293,3 +296,17 @@ def test_a_step_of_every_system_can_be_tried(method: type[Method]) -> None:
     settings = recipe("fast", method, "c")
     settings = replace(settings, network=replace(settings.network, image_size=32))
     assert step_seconds(settings) > 0
+
+
+def test_runs_in_parallel_take_turns_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    for named, expected in (("0, 3", ["0", "3"]), ("GPU-1a", ["GPU-1a"]), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert visible_gpus() == expected
+    turns = multiprocessing.get_context("spawn").SimpleQueue()
+    turns.put("3")
+    turns.put("")
+    monkeypatch.setattr(parallel, "end_with_parent", lambda: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    for _ in range(2):
+        parallel._prepare_process(1, turns)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"

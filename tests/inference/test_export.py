@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ import torch
 from mcss.cli import main
 from mcss.data.capture import Capture
 from mcss.data.loading.augmentation import normalise
+from mcss.data.schema import Selector
 from mcss.errors import ExportError
-from mcss.evaluation.predictions import target_poses
+from mcss.evaluation.predictions import least_seen_split, target_poses
 from mcss.inference.export.export import ExportSettings, Parity, export_run, generated_images
 from mcss.inference.export.runtimes import ExportedModel, ExportedPredictor, openvino_runtime
 from mcss.methods.rhodin_eccv18 import NovelViewNetwork, SynthesisConfig
@@ -48,6 +50,16 @@ def run(tiny_capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Path
     config = {"capture_fingerprint": tiny_capture.fingerprint}
     save_model(folder / "model.safetensors", network.eval(), {"config": json.dumps(config)})
     return folder
+
+
+def test_a_file_is_checked_on_the_split_that_training_saw_least_of(tiny_capture: Capture) -> None:
+    assert least_seen_split(tiny_capture) == "validation"
+    capture = Capture.open(tiny_capture.uri)
+    nobody = {"train": (Selector(),), "test": (Selector(subjects=("S9",)),), "validation": ()}
+    capture.info = replace(capture.info, splits=nobody)
+    assert least_seen_split(capture) == "train"
+    capture.info = replace(capture.info, splits={"train": (Selector(),), "test": (Selector(subjects=("S3",)),)})
+    assert least_seen_split(capture) == "test"
 
 
 @pytest.fixture(scope="module")

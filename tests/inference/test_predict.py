@@ -318,10 +318,22 @@ def test_sources_that_hold_nothing(make: object, message: str) -> None:
         input_files(Path("x"))
 
 
+def test_what_mcss_wrote_beside_footage_is_no_photo(tmp_path: Path) -> None:
+    recording = tmp_path / "Ann" / "walk"
+    names = ("Ann/walk/left.mp4", "Ann/walk/sync.png", "mine.tracks/Ann/walk.jpg", "theirs.tracks/walk.jpg")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "mine" / "frames.lance").mkdir(parents=True)
+    assert [file.path for file in input_files(recording)] == [recording / "left.mp4", recording / "sync.png"]
+    (tmp_path / "sync.json").touch()
+    assert [file.path for file in input_files(tmp_path)] == [tmp_path / names[0], tmp_path / names[3]]
+
+
 def test_options_that_cannot_be_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cv2.imwrite("photo.png", photo())
     predict("photo.png", "-o", "out", "--run", run, "--formats", "json,fbx", code=1)
-    assert "formats: expected some of json,csv,trc,bvh,npz, got fbx" in said(capsys)
+    assert "formats: expected some of json,csv,trc,bvh,npz,angles, got fbx" in said(capsys)
     with pytest.raises(ValueError, match="expected at least one"):
         parsed_formats(",")
     with pytest.raises(ValueError, match="expected x,y,width,height in pixels"):

@@ -182,6 +182,12 @@ def test_files_that_are_not_images(content: bytes, message: str, tmp_path: Path)
         read_image(tmp_path / "x.jpg")
 
 
+def test_images_of_12_and_of_16_bits_are_as_bright_as_those_of_8() -> None:
+    grey = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+    assert (as_rgb(grey.astype(np.uint16) << 4)[..., 0] == grey).all()
+    assert (as_rgb(grey.astype(np.uint16) << 8)[..., 0] == grey).all()
+
+
 def test_arrays_and_boxes_that_are_invalid(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"cannot be read \(No such file"):
         read_image(tmp_path / "nothing.png")

@@ -33,7 +33,7 @@ def test_a_model_on_the_hub_is_a_run_wherever_one_can_be_named(
     assert (located("hf:ann/studio") / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     assert mcss.load("hf:ann/studio").dim == 128
     assert mcss.load("hf:ann/studio@main").dim == 128
-    with pytest.raises(CheckpointError, match=r"^hf:bob/nothere: this model could not be had from the Hugging"):
+    with pytest.raises(CheckpointError, match=r"^hf:bob/nothere: this model could not be downloaded from the Hugging"):
         mcss.load("hf:bob/nothere")
     with pytest.raises(SystemExit):
         main(["equip", "hf:ann/studio", "--capture", "s3://nothing/here"])
@@ -46,8 +46,11 @@ def test_what_is_pushed_says_what_was_measured_and_holds_no_images(tmp_path: Pat
     (run / "config.json").write_text(json.dumps(config))
     (run / "test").mkdir()
     (run / "test" / "example.jpg").write_bytes(b"a frame")
-    row = {"n_mpjpe": 101.26, "mpjpe": None, "retrieval": {"same_instant": {"hit_at_1": 0.191, "chance_at_1": 0.045}}}
-    (run / "test" / "report.json").write_text(json.dumps({"rows": [row], "synthetic": False}))
+    row: dict[str, object] = {"n_mpjpe": 101.26, "mpjpe": None}
+    for split, frames in (("test", 5), ("validation", 0)):
+        (run / split).mkdir(exist_ok=True)
+        row["retrieval"] = {"same_instant": {"hit_at_1": 0.191, "chance_at_1": 0.045, "tolerance": frames}}
+        (run / split / "report.json").write_text(json.dumps({"rows": [row], "synthetic": False}))
     main(["push", str(run), "ann/studio", "--dry-run", str(tmp_path / "upload"), "--licence", "cc-by-4.0"])
     files = sorted(path.name for path in (tmp_path / "upload").iterdir())
     assert files == ["README.md", "config.json", "model.safetensors"]
@@ -57,7 +60,8 @@ def test_what_is_pushed_says_what_was_measured_and_holds_no_images(tmp_path: Pat
     assert 'mcss.load("hf:ann/studio")' in card
     assert "Method `mcss`, labels `S1:0.1`, 900 steps, seed 3." in card
     assert "- N-MPJPE: 101.3 mm" in card
-    assert "- the same moment is found first: 19.1 % (by chance 4.5 %)" in card
+    assert "- the same moment, within ±5 frames, is found first: 19.1 % (by chance 4.5 %)" in card
+    assert "- the exact instant is found first: 19.1 % (by chance 4.5 %)" in card
 
 
 @pytest.mark.parametrize("name", ["studio", "ann/studio/2", "hf:", "hf:ann/", "https://x/y"])

@@ -74,19 +74,27 @@ about["UNITS"]["value"] = [str(arrays["units"])]
 lost = np.isnan(arrays["places"]).any(axis=-1)
 file["data"]["points"] = np.where(lost[..., None], 0, arrays["places"]).transpose(2, 1, 0)
 file["data"]["meta_points"]["residuals"] = np.where(lost, -1.0, 0.0).T[None]
+if arrays["analog"]:  # channels of a force plate
+    file["parameters"]["ANALOG"]["RATE"]["value"] = [float(arrays["rate"]) * int(arrays["analog"])]
+    file["parameters"]["ANALOG"]["LABELS"]["value"] = ("Fx", "Fy", "Fz", "Mx")
+    file["data"]["analogs"] = np.zeros((1, 4, len(arrays["places"]) * int(arrays["analog"])))
 file.write(sys.argv[2])
 """
 
 
-def write_c3d(path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "mm") -> Path:
+def write_c3d(
+    path: Path, names: Sequence[str], places: np.ndarray, rate: float, units: str = "mm", analog: int = 0
+) -> Path:
     """Write a C3D with the package ezc3d (the reader uses c3d); points that are NaN get a residual of −1.
+
+    With `analog` it has four channels with so many samples a frame.
 
     A process of its own writes it: ezc3d and faiss, both made with SWIG, disturb each other in one process.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         arrays = Path(folder) / "arrays.npz"
-        np.savez(arrays, names=np.array(names), places=places, rate=rate, units=units)
+        np.savez(arrays, names=np.array(names), places=places, rate=rate, units=units, analog=analog)
         subprocess.run([sys.executable, "-c", WRITE_C3D, str(arrays), str(path)], check=True)
     return path
 

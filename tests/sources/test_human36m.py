@@ -145,7 +145,7 @@ def test_a_second_call_keeps_what_is_there_and_other_settings_are_refused(whole:
     second = imported(whole, tmp_path / "capture", settings)
     assert (second.kept, second.imported) == (("S9/Directions 1",), ())
     assert second.capture.fingerprint == first.capture.fingerprint
-    with pytest.raises(ValueError, match=r"begun with other settings \(margin: 1.0 there, 1.5 here\)"):
+    with pytest.raises(ValueError, match=r"begun with other settings or files \(margin: 1.0 there, 1.5 here\)"):
         imported(whole, tmp_path / "capture", Human36M(size=32, subjects=("S9",), margin=1.5))
 
 
@@ -237,6 +237,27 @@ def test_missing_subjects_and_takes_are_counted_and_the_rest_is_imported(whole: 
         "WalkDog 1.cdf",
     ]
     assert "no such file; expected the D3_Positions of a sequence: unpack Poses_D3_Positions" in done.problems[1]
+
+
+def test_folders_that_no_subject_has_are_named_once_with_the_way_out(own: Path, tmp_path: Path) -> None:
+    write_metadata(own / "metadata.xml")
+    shutil.copytree(own / "S1", own / "S5")
+    for subject in ("S1", "S5"):
+        poses = own / subject / "MyPoseFeatures" / "D3_Positions"
+        poses.rename(poses.with_name("D3_Positions_mono"))
+    settings = Human36M(size=32, subjects=("S1", "S5"), boxes="joints")
+    found = problem(own, tmp_path, settings)
+    assert found.startswith(f"{own}, S1, S5: there is MyPoseFeatures/D3_Positions_mono, whose poses are in the")
+    assert "download D3 Positions, not mono, of these subjects, or give VideoPose3D's" in found
+    for subject in ("S1", "S5"):
+        shutil.rmtree(own / subject / "MyPoseFeatures")
+    assert "S1, S5: there are no poses in MyPoseFeatures/D3_Positions: unpack" in problem(own, tmp_path, settings)
+    for subject in ("S1", "S5"):
+        write_cdf(cdf(own, subject=subject), walk())
+        shutil.rmtree(own / subject / "MySegmentsMat")
+    found = problem(own, tmp_path, replace(settings, boxes="masks"))
+    assert found.startswith(f"{own}, S1, S5: there are no ground-truth boxes in MySegmentsMat/ground_truth_bb")
+    assert found.endswith("or take boxes from the joints (--boxes joints)")
 
 
 def test_a_repaired_file_is_imported_by_the_same_command(own: Path, tmp_path: Path) -> None:
@@ -344,7 +365,7 @@ def test_faulty_masks_are_named_and_joints_are_the_way_out(own: Path, tmp_path: 
             assert "no such file; expected the ground-truth boxes of a view" in problem(own, tmp_path)
             path.touch()
         assert problem(own, tmp_path).startswith(f"{path}: ")
-        assert "or take boxes from the joints (setting boxes: joints)" in problem(own, tmp_path)
+        assert "or take boxes from the joints (--boxes joints)" in problem(own, tmp_path)
     with h5py.File(path, "w") as file:
         file["Masks"] = np.zeros((3, 3))
     assert "the cell Masks, got something unreadable" in problem(own, tmp_path)
@@ -521,6 +542,24 @@ def test_poses_of_videopose3d_stand_in_for_the_cdf_files(own: Path, tmp_path: Pa
     assert "data_3d_h36m.npz: it has no S1/Directions; use the D3_Positions files instead" in found
 
 
+def test_the_sequence_that_videopose3d_leaves_out_is_a_note(own: Path, tmp_path: Path) -> None:
+    write_metadata(own / "metadata.xml", {(2, 1): "Directions 1", (2, 2): "Directions"})
+    (own / "S1").rename(own / "S11")
+    path = tmp_path / "data_3d_h36m.npz"
+    np.savez_compressed(path, positions_3d={"S11": {"Directions 1": (walk() / 1000).astype(np.float32)}})
+    settings = Human36M(size=32, subjects=("S11",), poses=path)
+    done = imported(own, tmp_path / "capture", settings)
+    assert not done.problems
+    assert done.notes[0].startswith("S11/Directions: left out, since VideoPose3D's preparation leaves it out of")
+    assert (done.counts[0].sequences, done.counts[0].expected_sequences) == (1, 2)
+    there = {"S11": {name: (walk() / 1000).astype(np.float32) for name in ("Directions 1", "Directions")}}
+    np.savez_compressed(tmp_path / "whole.npz", positions_3d=there)
+    metadata = read_metadata(own / "metadata.xml")
+    found, _, notes = find_released(own, metadata, replace(settings, poses=tmp_path / "whole.npz"))
+    assert [sequence.sequence for sequence in found] == ["Directions 1", "Directions"]
+    assert not notes
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.mkdir, ("evil",)
@@ -597,12 +636,13 @@ def test_the_command_shows_counts_writes_a_summary_and_ends_with_1_if_something_
     shown = capsys.readouterr()
     assert "1 of 2" in shown.out
     assert f"{cdf(own, 'Directions')}: no such file; expected the D3_Positions of a sequence" in shown.err
-    assert f"These 1 could not be imported; everything else is in {out} and can be used" in shown.err
+    assert f"This could not be imported; everything else is in {out} and can be used" in shown.err
     about = json.loads(summary.read_text())
     assert about["counts"] == [
         {"subject": "S1", "sequences": 1, "expected_sequences": 2, "images": 56, "expected_images": 56}
     ]
     assert about["splits"] == {"train": 14, "test": 0}
+    assert f"then mcss train mcss --capture {out} --recipe paper --labels S1." in " ".join(shown.out.split())
     write_take(own, "S1", "Directions")
     main(command)
     assert "2 of 2" in capsys.readouterr().out

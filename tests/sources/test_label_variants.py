@@ -111,7 +111,7 @@ def test_y_screen_states_the_axis_and_the_pose_its_direction(tmp_path: Path, mon
     lying[..., 2] += 0.4 * lying[..., 1]
     aslant = lying @ np.linalg.qr(np.array([[1.0, 0.5, 0], [0.9, 1, 0], [0, 0, 1]]))[0]
     write_c3d(path, JOINTS, aslant, 25)
-    with pytest.raises(SourceError, match=r"up is along z, but not in which direction, .* poses\.up \(z or -z\)"):
+    with pytest.raises(SourceError, match=r"up is along z, but not in which direction, .* --poses\.up \(z or -z\)"):
         read_labels(path, COUNT, 25.0)
     assert np.isfinite(read_labels(path, COUNT, 25.0, PoseSettings(up="z")).poses).all()
 

@@ -14,7 +14,7 @@ from mcss.data.capture import Capture
 from mcss.data.formats.joint_names import joints_of
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.formats.units import up_rotation
-from mcss.errors import SourceError
+from mcss.errors import CaptureError, SourceError
 from mcss.skeletons import JOINTS, MIRROR
 from mcss.sources.videos.pose_labels import PoseSettings, pose_file, read_labels, sampled
 from mcss.sources.videos.video_folder import Videos
@@ -164,9 +164,9 @@ def npz(path: Path, poses: np.ndarray, **more: object) -> Path:
         (
             1.0,
             "m",
-            r"1\d\d\d m \(with units m\) tall.*expected 0\.5 to 2\.5 m, which it is in mm: state .* poses\.units",
+            r"1\d\d\d m \(with units m\) tall.*expected 0\.5 to 2\.5 m, which it is in mm: give --poses\.units",
         ),
-        (1e-6, None, r"\d\S* units tall from head to foot; expected 0\.5 to 2\.5 m: state the setting poses\.units"),
+        (1e-6, None, r"\d\S* units tall from head to foot; expected 0\.5 to 2\.5 m: give --poses\.units"),
     ],
 )
 def test_a_person_of_an_impossible_size_is_refused(
@@ -193,7 +193,7 @@ def test_a_person_along_no_axis_needs_a_stated_one(tmp_path: Path) -> None:
     from scipy.spatial.transform import Rotation
 
     aslant = walk(COUNT, 25) @ Rotation.from_euler("xy", [45, 40], degrees=True).as_matrix()
-    with pytest.raises(SourceError, match=r"the up axis cannot be found.*state the setting poses\.up"):
+    with pytest.raises(SourceError, match=r"the up axis cannot be found.*give --poses\.up"):
         read_labels(npz(tmp_path / "poses.npz", aslant), COUNT, 25.0)
 
 
@@ -211,7 +211,7 @@ def test_a_mirrored_person_is_refused_and_left_handed_axes_are_put_right(tmp_pat
     truth = bent(COUNT)
     unity = truth[..., [0, 2, 1]] / 1000  # left-handed, Y up
     path = npz(tmp_path / "poses.npz", unity)
-    with pytest.raises(SourceError, match=r"knees bend backwards in 100%.*poses\.joints.*poses\.left_handed"):
+    with pytest.raises(SourceError, match=r"knees bend backwards in 100%.*poses\.joints.*--poses\.left-handed"):
         read_labels(path, COUNT, 25.0)
     np.testing.assert_allclose(read_labels(path, COUNT, 25.0, PoseSettings(left_handed=True)).poses, truth, atol=0.01)
     with pytest.raises(SourceError, match="left and right are exchanged"):
@@ -473,7 +473,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_the_command_puts_labels_beside_videos_into_the_capture(folder: Path, tmp_path: Path) -> None:
+def test_the_command_puts_labels_beside_videos_into_the_capture(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, summary = tmp_path / "capture", tmp_path / "summary.json"
     main(["import", "videos", str(folder), str(out), "--size", "48", "--poses.units", "m", "--json", str(summary)])
     instants = Capture.open(out).instants()
@@ -483,6 +485,17 @@ def test_the_command_puts_labels_beside_videos_into_the_capture(folder: Path, tm
     assert instants.heading_valid.all()
     assert json.loads(summary.read_text())["labelled_instants"] == 20
     assert Capture.open(out).info.settings["poses"]["units"] == "m"
+    assert f"then mcss adapt {out} --labels all." in " ".join(capsys.readouterr().out.split())
+
+
+def test_labels_that_were_added_later_are_named_as_what_changed(folder: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(folder, tmp_path / "footage"))
+    labels = own / "Ann" / "walk 1" / "poses.trc"
+    labels.rename(tmp_path / labels.name)
+    Videos(size=48).import_to(tmp_path / "capture", own)
+    (tmp_path / labels.name).rename(labels)
+    with pytest.raises(CaptureError, match=r"files \(3D labels were added\): import into a new folder"):
+        Videos(size=48, poses=PoseSettings(units="m")).import_to(tmp_path / "capture", own)
 
 
 def test_every_other_image_keeps_its_own_pose_and_labels_can_be_left_out(folder: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Folders as they come: chapters of one take, unknown endings, names in NFD, clips that one camera numbers."""
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ from filming import write_video
 from mcss.errors import SourceError
 from mcss.images import write_image
 from mcss.inference.predict import input_files
+from mcss.sources.videos.video_sequence import number_note, views_in_step
 from mcss.video.person_crops import FrameReader
-from mcss.video.reading.chapters import chapters_of
-from mcss.video.reading.decoding import decoded_frames, images, probe
-from mcss.video.recordings import find_recordings, left_out_note, video_files
-from mcss.video.sync.clocks import timeline
+from mcss.video.reading.chapters import chapters_of, is_later_chapter
+from mcss.video.reading.decoding import _times, decoded_frames, images, probe
+from mcss.video.recordings import find_recordings, left_out_notes, video_files
+from mcss.video.sync.clocks import clocks_of_numbers, timeline
 
 
 def brightness(values: list[int]) -> list[np.ndarray]:
@@ -24,6 +25,16 @@ def brightness(values: list[int]) -> list[np.ndarray]:
 
 def means(path: Path) -> list[float]:
     return [float(image.mean()) for image in images(path)]
+
+
+@pytest.mark.parametrize("name", ["left_{}0123.MP4", "{}0123-left.mp4", "cam 1 {}0123 day2.MP4"])
+def test_chapters_are_known_beside_the_name_of_the_camera(name: str, tmp_path: Path) -> None:
+    for kinds in (("GX01", "GX02"), ("GOPR", "GP01")):
+        paths = [tmp_path / name.format(kind) for kind in kinds]
+        for path in paths:
+            path.touch()
+        assert chapters_of(paths[0]) == tuple(paths)
+        assert is_later_chapter(paths[1])
 
 
 def test_gopro_chapters_are_one_video_that_goes_on(tmp_path: Path) -> None:
@@ -61,6 +72,11 @@ def test_older_gopro_names_and_missing_chapters(tmp_path: Path) -> None:
         ("DJI_0001_001.MP4", "DJI_0001_002.mp4"),
         ("DJI_20240101120000_0001_D.MP4", "DJI_20240101121730_0002_D.MP4"),
         ("00000.MTS", "00001.MTS", "00002.MTS"),
+        ("MVI_0001.MP4", "MVI_0002.MP4"),
+        ("C0001.MP4", "C0002.MP4"),
+        ("VID_20240101_120000_00_001.mp4", "VID_20240101_120000_00_002.mp4"),
+        ("GXAA0001.MP4", "GXAB0001.MP4"),
+        ("DJI_0007.MP4", "DJI_0008.MP4", "left.mp4"),
     ],
 )
 def test_clips_that_one_camera_numbers_are_not_taken_for_views(tmp_path: Path, names: tuple[str, ...]) -> None:
@@ -73,11 +89,16 @@ def test_clips_that_one_camera_numbers_are_not_taken_for_views(tmp_path: Path, n
 def test_files_of_other_kinds_are_named_as_left_out(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.ts", "c.heic", "d.gif", "poses.c3d", "notes.txt", "sync.json", ".hidden.gif"):
         (tmp_path / name).write_bytes(b"x")
-    (note,) = left_out_note(tmp_path)
+    (note,) = left_out_notes(tmp_path)
     assert "c.heic, d.gif; convert them to mp4 if they are views" in note
     (tmp_path / "c.heic").unlink()
     (tmp_path / "d.gif").unlink()
-    assert left_out_note(tmp_path) == []
+    assert left_out_notes(tmp_path) == []
+    (tmp_path / "walk.trc").write_bytes(b"x")
+    (tmp_path / "poses.xlsx").write_bytes(b"x")
+    labels, sheet = left_out_notes(tmp_path)
+    assert "not read as labels: walk.trc; 3D labels of a recording lie beside its videos as poses.trc" in labels
+    assert "poses.xlsx: not read; save it as poses.csv" in sheet
 
 
 @pytest.mark.parametrize("suffix", [".ts", ".3gp", ".mxf", ".flv"])
@@ -107,7 +128,7 @@ def test_linked_folders_are_followed_and_circles_are_not(tmp_path: Path) -> None
     (footage / "S1").symlink_to(disk)
     (found,) = find_recordings(footage)
     assert (found.subject, found.sequence, [view.name for view in found.views]) == ("S1", "walk", ["a", "b"])
-    assert "S1/walk/notes.xyz" in left_out_note(footage)[0]
+    assert "S1/walk/notes.xyz" in left_out_notes(footage)[0]
     assert [file.name for file in input_files(footage)] == ["S1/walk/a", "S1/walk/b"]
 
 
@@ -146,6 +167,14 @@ def test_a_folder_of_numbered_images_is_a_view_and_a_missing_number_a_lost_pictu
         (lambda i: f"frame{3 * i}_640x480", 25 / 3),  # every third image was kept
         (lambda i: str(1_700_000_000_000_000_000 + 20_000_000 * i), 50.0),  # nanoseconds
         (lambda i: str(1_700_000_000_000 + 40 * i), 25.0),  # milliseconds
+        (lambda i: str(133_485_408_000_000_000 + 400_000 * i), 25.0),  # Windows's FILETIME
+        (lambda i: str(123_456_789_012 + 40_000 * i), 25.0),  # microseconds since the machine was started
+        (lambda i: f"20240101_12000{(80 + 10 * i) // 100}_{(8 + i) % 10}00000", 10.0),
+        (lambda i: f"2024-01-01_12-00-{(80 + 10 * i) // 100:02d}-{(80 + 10 * i) % 100:02d}0", 10.0),
+        (lambda i: f"{1_700_000_000 + (80 + 10 * i) // 100}.{(80 + 10 * i) % 100:02d}", 10.0),  # zeros left out
+        (lambda i: f"{1_700_000_000 + (8 + i) // 10}_{(8 + i) % 10 * 100_000_000}", 10.0),  # nanoseconds, not padded
+        (lambda i: f"20240101_120000_{i:03d}", 25.0),  # counts the images
+        (lambda i: f"DSC_{9995 + i if i < 5 else i - 4:04d}", 25.0),  # begins anew after 9999
     ],
 )
 def test_the_number_of_an_image_is_the_last_one_that_differs_or_its_time(
@@ -158,6 +187,52 @@ def test_the_number_of_an_image_is_the_last_one_that_differs_or_its_time(
     assert (view.count, view.evenly_timed) == (10, True)
     assert view.rate == pytest.approx(rate)
     assert [round(mean) for mean in means(view.path)] == [20 * i for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        (range(3, 23), range(23), 3),  # one counter: the left camera lost its first pictures
+        (range(1_000_120, 1_000_920, 40), range(1_000_000, 1_000_800, 40), None),  # two counters, with steps of 40
+        ([1_700_000_000_120 + 40 * i for i in range(20)], [1_700_000_000_000 + 40 * i for i in range(20)], 3),
+    ],
+)
+def test_folders_of_images_with_one_counter_or_clock_are_in_step_by_their_numbers(
+    left: Sequence[int], right: Sequence[int], expected: int | None, tmp_path: Path
+) -> None:
+    for view, numbers in (("left", left), ("right", right)):
+        (tmp_path / view).mkdir()
+        for number in numbers:
+            write_image(tmp_path / view / f"{number:06d}.png", brightness([50])[0])
+    (recording,) = find_recordings(tmp_path)
+    clocks = clocks_of_numbers(recording)
+    if expected is None:
+        assert clocks is None
+        assert "are taken to show the same instant" in views_in_step(recording, 5)[0]
+        return
+    assert clocks is not None
+    line = timeline(recording, clocks, 1)
+    assert (line.images["left"][0], line.images["right"][0]) == (0, expected)
+    assert "left 0.120 s after right" in number_note(recording, clocks)
+
+
+def test_why_a_folder_of_images_is_no_view_is_told(tmp_path: Path) -> None:
+    for i in range(8):
+        for view in ("left", "right"):
+            write_image(tmp_path / f"{view}_{i:04d}.png", brightness([50])[0])
+    with pytest.raises(SourceError, match=r"left_0000\.png and right_0000\.png have the same number.*a folder of its"):
+        find_recordings(tmp_path)
+
+
+def test_a_few_images_that_share_a_time_stamp_lie_between_their_neighbours() -> None:
+    stamps = [40 * i for i in range(20)] + [800 + 80 * i for i in range(20)]
+    stamps[31] = stamps[30]
+    stamps[39] = stamps[38]
+    _, seconds = _times(stamps, 1e-3)
+    assert seconds is not None
+    assert seconds[30:33].tolist() == pytest.approx([1.6, 1.68, 1.76])
+    assert (np.diff(seconds) > 0).all()
+    assert _times([0, 0, 40, 40, 80, 80], 1e-3)[1] is None
 
 
 def test_a_few_images_beside_videos_are_no_view(tmp_path: Path) -> None:

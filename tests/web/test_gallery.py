@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mcss
+from mcss.cli import main, using
 from mcss.data.capture import Capture
 from mcss.errors import PoseIndexError, QueryError
 from mcss.models.model import Model
@@ -17,6 +18,7 @@ from mcss.search.memory_index import IndexedImage, MemoryIndex
 from mcss.search.search import distinct_moments
 from mcss.web.analysis import AnalysisResult
 from mcss.web.gallery import Gallery, GalleryError
+from mcss.web.handlers import PageHandlers
 from mcss.web.results import ForgottenError, ResultStore
 from runs_for_tests import equipped_run, small_network
 
@@ -136,13 +138,23 @@ def test_an_index_finds_its_capture_elsewhere_and_refuses_others(
         Gallery.of_index(index, model, scenic_capture.uri)
     shutil.copytree(index, tmp_path / "index")
     PoseIndex.open(tmp_path / "index").remember_capture(tiny_capture.fingerprint, scenic_capture.uri)
-    with pytest.raises(PoseIndexError, match=r"has changed since it was indexed: index it again with `mcss index"):
+    with pytest.raises(
+        PoseIndexError, match=r"has changed since it was indexed: index it again with `mcss index"
+    ) as caught:
         Gallery.of_index(str(tmp_path / "index"), model)
+    assert f"-o {tmp_path / 'index'} --run {model.source.absolute()}`" in str(caught.value)
     network = small_network()
     network.pose_std.fill_(50.0)
     save_model(tmp_path / "model.safetensors", network, {})
     with pytest.raises(PoseIndexError, match="other weights"):
         Gallery.of_index(index, mcss.load(tmp_path))
+
+
+def test_the_page_of_an_index_takes_the_model_it_was_made_with(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[PageHandlers] = []
+    monkeypatch.setattr(using, "run_server", lambda handlers, *_: served.append(handlers))
+    main(["serve", "--index", index])
+    assert len(served) == 1
 
 
 def test_one_image_is_shown_of_each_moment() -> None:

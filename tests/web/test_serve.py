@@ -82,8 +82,11 @@ def test_a_result_is_given_again_and_as_files_of_poses(server: Served, walk: byt
     lines = server.ask(f"/api/results/{found['id']}/poses.csv")[1].decode().splitlines()
     assert len(lines) == 1 + 20
     assert server.ask(f"/api/results/{found['id']}/poses.bvh")[1].startswith(b"HIERARCHY")
+    angles = server.ask(f"/api/results/{found['id']}/poses.angles")[1].decode().splitlines()
+    assert angles[0].startswith("frame,time,left_knee,right_knee,")
+    assert len(angles) == 1 + 20
     status, answer = server.ask(f"/api/results/{found['id']}/poses.exe")
-    assert (status, answer["error"]) == (422, "poses: expected a file of json, csv, trc, bvh, npz, got 'exe'.")
+    assert (status, answer["error"]) == (422, "poses: expected a file of json, csv, trc, bvh, npz, angles, got 'exe'.")
     assert server.ask("/api/results/nothere")[0] == 404
 
 

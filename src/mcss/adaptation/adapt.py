@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mcss.adaptation.agreement import Agreement, HeldOut
+from mcss.adaptation.agreement import NEAR_SECONDS, Agreement, HeldOut
 from mcss.adaptation.heads import Heads
 from mcss.adaptation.settings import MADE, AdaptSettings, batch_of
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants, ends_of_sequences
+from mcss.data.instants import Instants, ends_of_sequences, evenly_spread
 from mcss.data.labels import Labels, select_labels, with_label_poses
 from mcss.errors import CheckpointError
 from mcss.evaluation.predictions import target_poses
@@ -94,8 +94,8 @@ class Adapted:
         return (
             f"On held-out instants, one view is {after.off:.0f} mm from {reference} ({before.off:.0f} before), two "
             f"views of an instant are {after.apart:.0f} mm from their mean ({before.apart:.0f} before), and the same "
-            f"moment is found first in another view {after.hit_at_1:.0%} of the time ({before.hit_at_1:.0%} before, "
-            f"{after.chance:.0%} by chance)."
+            f"moment (within {NEAR_SECONDS:g} s) is found first in another view {after.hit_at_1:.0%} of the time "
+            f"({before.hit_at_1:.0%} before, {after.chance:.0%} by chance)."
         )
 
 
@@ -160,8 +160,7 @@ def _held_out(instants: Instants) -> Instants:
             f"hold_out: expected {_FEWEST_HELD_OUT} or more instants with two views to measure on, got {len(seen)}. "
             "Import more footage, raise --hold-out, or check with `mcss info` that the views overlap in time."
         )
-    chosen = np.linspace(0, len(seen) - 1, min(_MOST_HELD_OUT, len(seen))).round().astype(np.int64)
-    return seen.take(chosen)
+    return seen.take(evenly_spread(len(seen), _MOST_HELD_OUT))
 
 
 def _labels(settings: AdaptSettings, capture: Capture, out: Path, progress: Progress) -> str:

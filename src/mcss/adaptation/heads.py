@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mcss.adaptation.agreement import HeldOut
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants
+from mcss.data.instants import Instants, evenly_spread
 from mcss.models.model import Model
 from mcss.models.model_file import ModelParts
 from mcss.models.orientation import OrientationHead
@@ -53,9 +53,7 @@ class Heads:
         if all(torch.equal(before[name], after[name]) for name in before):
             return start.parts.orientation
         instant, view = np.nonzero(self.kept.rows >= 0)
-        chosen = np.unique(
-            np.linspace(0, len(instant) - 1, min(len(instant), settings.images)).round().astype(np.int64)
-        )
+        chosen = evenly_spread(len(instant), settings.images)
         rows = self.kept.rows[instant[chosen], view[chosen]]
         with progress.task("Reading headings", len(rows)) as task:
             seen = start.predict_rows(self.capture, rows, task).orientation

@@ -74,8 +74,7 @@ def calibrate_parts(
         CalibrationError: The cameras of a sequence cannot be found; the message names it.
     """
     instants = landmarks.instants
-    key = instants.subject * len(instants.sequences) + instants.sequence
-    groups = [np.flatnonzero(key == k) for k in np.unique(key)] if by_sequence else [np.arange(len(instants))]
+    groups = instants.of_each_sequence() if by_sequence else [np.arange(len(instants))]
     found = []
     with progress.task("Finding cameras", len(groups)) as task:
         for rows in groups:

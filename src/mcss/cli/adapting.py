@@ -7,6 +7,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from mcss.adaptation.adapt import Adapted
 from mcss.adaptation.adapt import adapt as adapt_model
+from mcss.adaptation.agreement import NEAR_SECONDS
 from mcss.adaptation.settings import AdaptSettings
 from mcss.cli.terminal import CaptureAddress, JsonFile, RunPath, app, console, finish, show_table
 from mcss.models.run_names import SHIPPED_NAME
@@ -47,7 +48,7 @@ def _show(result: Adapted) -> None:
     rows = [
         ("one view from the references", f"{before.off:.0f} mm", f"{after.off:.0f} mm"),
         ("one view from the mean of the views", f"{before.apart:.0f} mm", f"{after.apart:.0f} mm"),
-        ("same moment found first", f"{before.hit_at_1:.0%}", f"{after.hit_at_1:.0%}"),
+        (f"same moment found first, within {NEAR_SECONDS:g} s", f"{before.hit_at_1:.0%}", f"{after.hit_at_1:.0%}"),
         ("… by chance", f"{before.chance:.0%}", f"{after.chance:.0%}"),
     ]
     show_table("Held-out instants", ("", "before", "after"), rows)

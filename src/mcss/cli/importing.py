@@ -129,7 +129,7 @@ def _add_import_of(source: type[Source]) -> None:
                 f"The people that were found, and whom the crops follow, are drawn in {escape(str(sheets))}.",
                 soft_wrap=True,
             )
-        _show_result(result, json)
+        _show_result(result, settings.next_command(result.capture), json)
 
     folder_read = existing(Path, f"{{path}}: no such folder; expected {source.reads}")
     import_source.__annotations__.update(settings=source, folder=Positional[Annotated[Path, folder_read]])
@@ -156,18 +156,13 @@ def add_sources() -> None:
 add_sources()
 
 
-def show_next(capture: Capture) -> None:
-    """Say what to do with a new capture."""
-    place, instants = escape(capture.uri), capture.instants()
-    if instants.heading_valid.any():
-        then = f"mcss train mcss --capture {place} --labels all"
-    else:
-        then = f"mcss adapt {place}" if len(capture.views) > 1 else f"mcss predict {place} -o poses"
-    console.print(f"Next: [bold]mcss doctor {place}[/] checks it, then [bold]{then}[/].", soft_wrap=True)
+def _show_result(result: ImportResult, then: str, json: Path | None) -> None:
+    """Show what was imported of what was expected, and what to do next.
 
-
-def _show_result(result: ImportResult, json: Path | None) -> None:
-    """Show what was imported of what was expected.
+    Args:
+        result: What the import did.
+        then: The command that makes use of the capture.
+        json: Also write a summary to this file.
 
     Raises:
         SourceError: Sequences are missing.
@@ -182,10 +177,12 @@ def _show_result(result: ImportResult, json: Path | None) -> None:
     show_table("Imported, of what was expected", ("subject", "sequences", "images of the sequences found"), lines)
     counts = [asdict(count) for count in result.counts]
     problems = {"notes": result.notes, "problems": result.problems}
-    show_next(result.capture)
+    check = f"mcss doctor {result.capture.uri}"
+    console.print(f"Next: [bold]{escape(check)}[/] checks it, then [bold]{escape(then)}[/].", soft_wrap=True)
     finish({**about, "imported": result.imported, "kept": result.kept, "counts": counts, **problems}, json)
     if result.problems:
+        these = "This" if len(result.problems) == 1 else f"These {len(result.problems)}"
         raise SourceError(
-            "\n".join(result.problems) + f"\nThese {len(result.problems)} could not be imported; everything else is in "
-            f"{result.capture.uri} and can be used. Repair them and run the same command again."
+            "\n".join(result.problems) + f"\n{these} could not be imported; everything else is in "
+            f"{result.capture.uri} and can be used. Mend the cause and run the same command again."
         )

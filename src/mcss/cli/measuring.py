@@ -119,9 +119,14 @@ def _show_result(result: SystemResult) -> None:
         )
     if (instant := retrieval.same_instant) is not None:
         console.print(
-            f"Same instant from another view (within ±{instant.tolerance} frames): Hit@1 {instant.hit_at_1:.3f} "
+            f"Same instant from another view ({_tolerated(instant.tolerance)}): Hit@1 {instant.hit_at_1:.3f} "
             f"(chance {instant.chance_at_1:.3f}), Hit@5 {instant.hit_at_5:.3f} (chance {instant.chance_at_5:.3f})"
         )
+
+
+def _tolerated(frames: int) -> str:
+    """Say what counts as the same instant."""
+    return f"within ±{frames} frames" if frames else "the exact instant; --tolerance 5 also counts those 5 frames away"
 
 
 @app.command

@@ -35,7 +35,8 @@ def push(
     if dry_run is not None:
         written = hub_folder(run, dry_run, name, settings)
         console.print(
-            f"Dry run, nothing was uploaded. To {name} would go: {', '.join(map(str, written))}", soft_wrap=True
+            f"Dry run, nothing was uploaded. These files would go to {name}: {', '.join(map(str, written))}",
+            soft_wrap=True,
         )
         finish({"name": name, "files": [str(path) for path in written]}, json)
         return

@@ -120,7 +120,7 @@ def search(
         if missing := missing_images(opened, capture):
             console.print(
                 f"[yellow]Note[/] {missing:,} of the {len(capture):,} images of {escape(capture.uri)} are not in this "
-                f"index yet: [bold]mcss index {escape(capture.uri)} -o {escape(index)}[/] adds them.",
+                f"index yet: [bold]{escape(opened.command(capture.uri))}[/] adds them.",
                 soft_wrap=True,
             )
     if out is not None:
@@ -146,7 +146,7 @@ def _captures(index: PoseIndex) -> tuple[dict[str, Capture], list[str]]:
     found, problems = {}, []
     for fingerprint, place in index.captures().items():
         try:
-            found[fingerprint] = indexed_capture(fingerprint, place, index.uri)
+            found[fingerprint] = indexed_capture(fingerprint, place, index)
         except (CaptureError, PoseIndexError) as error:
             problems.append(str(error))
     return found, problems

@@ -39,6 +39,9 @@ class _StandInType(type):
     def __getitem__(cls, key: object) -> Any:
         return cls
 
+    def __iter__(cls) -> Any:  # or `__getitem__` would yield without end
+        raise TypeError("a package that is not loaded for --help cannot be iterated over at module level")
+
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         if "_is_stand_in" not in cls.__dict__:  # a class of mcss that inherits from one
             return super().__call__(*args, **kwargs)

@@ -97,7 +97,7 @@ class PredictionWorkers(WorkerOptions):
         return 1 if self.engine == "processes" and self.processes is None else super().chosen
 
 
-def load_model(run: Path | None) -> Model:
+def load_model(run: Path | str | None) -> Model:
     """Load a trained model, by default the shipped weights; with these, note how accurate they are."""
     model = load(run)
     if model.source == SHIPPED:

@@ -45,6 +45,7 @@ from mcss.inference.rerun_view import write_rerun
 from mcss.inference.room import in_room
 from mcss.models.model import Model
 from mcss.progress import RichProgress
+from mcss.search.index import PoseIndex
 from mcss.smoothing import SmoothingSettings
 from mcss.sources.videos.video_folder import Videos
 from mcss.video.detectors import DetectorName
@@ -66,7 +67,8 @@ class PredictOptions:
     run: RunPath | None = None
     """Run folder or model file, by default the weights shipped with mcss."""
     formats: str = "json,csv"
-    """Files to write for each input, some of json,csv,trc,bvh,npz."""
+    """Files to write for each input, some of json,csv,trc,bvh,npz,angles; angles writes the joint angles over time to
+    NAME_angles.csv, for spreadsheets."""
     box: str | None = None
     """Bounding box of the person as X,Y,WIDTH,HEIGHT in pixels, for an image or for every frame of a video, instead of
     finding them."""
@@ -258,7 +260,8 @@ class ServeOptions:
     """What the web page offers, and where it is served."""
 
     run: RunPath | None = None
-    """Run folder or model file, by default the weights shipped with mcss."""
+    """Run folder or model file, by default the model that the index was made with, or else the weights shipped with
+    mcss."""
     find: Detector = None
     """Find people with this detector, or take images `whole`, as in `mcss predict`. By default blazepose finds the
     largest person in an image, and in a video mcss follows the person who moves in front of the static camera; visitors
@@ -294,7 +297,10 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
     Args:
         options: What the page offers, and where it is served.
     """
-    model = load_model(options.run)
+    run: Path | str | None = options.run
+    if run is None and options.index is not None:
+        run = PoseIndex.open(options.index).model.run
+    model = load_model(run)
     Finders.named(options.find, options.detector_weights)  # raises an error here rather than for the first visitor
     gallery: Gallery | None = None
     if options.index is not None:
@@ -314,7 +320,7 @@ def serve(options: OmitArgPrefixes[ServeOptions] = ServeOptions()) -> None:
         console.print(f"Open [bold]{escape(address)}[/] in a browser. Ctrl-C stops.", soft_wrap=True)
 
     try:
-        worker = WorkerSettings(options.run, options.find, options.detector_weights)
+        worker = WorkerSettings(run, options.find, options.detector_weights)
         handlers = PageHandlers(model.name, worker, gallery, options.limits, started)
         run_server(handlers, options.host, options.port, options.allow_host)
     except KeyboardInterrupt:

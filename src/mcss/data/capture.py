@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int, UInt8
+import pyarrow.compute as pc
+from jaxtyping import Float32, Int, Int64, UInt8
 
 from mcss.data.cameras import Cameras, are_rotations, in_crops
 from mcss.data.instants import INSTANT_COLUMNS, Instants, instants_of
@@ -160,6 +161,14 @@ class Capture:
     def boxes(self, rows: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n 4"]:
         """Crop boxes (x0, y0, x1, y1) of the given rows, in pixels of the source images."""
         return list_column_values(self._take(rows, ["box"])["box"])
+
+    def image_numbers(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """Numbers of the source images of the given rows: in the video of the view, from 0, or in the images' names."""
+        stated = [name for name in ("image_number",) if name in self._dataset.schema.names]
+        table = self._take(rows, ["frame", *stated])
+        frames = table["frame"].cast(pa.int64())
+        numbers = pc.coalesce(table["image_number"], frames) if stated else frames
+        return np.asarray(numbers.to_numpy(), np.int64)
 
     def cameras(self, rows: Int[np.ndarray, " n"]) -> Cameras:
         """The cameras that took the given rows; NaN for those that are not known."""

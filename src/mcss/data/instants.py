@@ -94,6 +94,11 @@ class Instants:
                 return int(instant), column
         raise CaptureError(f"there is no image {subject}/{sequence}/{frame}/{view} in this capture")
 
+    def of_each_sequence(self) -> list[Int64[np.ndarray, " n"]]:
+        """The positions of the instants of each subject's sequence, in the order of their names."""
+        part = self.subject * len(self.sequences) + self.sequence
+        return [np.flatnonzero(part == number) for number in np.unique(part)]
+
     def describe(self, instant: int) -> str:
         """Name one instant in messages, as ``subject/sequence frame f``."""
         subject, sequence = self.subjects[self.subject[instant]], self.sequences[self.sequence[instant]]
@@ -108,8 +113,7 @@ def evenly_spread(count: int, most: int) -> Int64[np.ndarray, " n"]:
 def ends_of_sequences(instants: Instants, share: float) -> Bool[np.ndarray, " n"]:
     """Which instants lie in the last `share` of their subject's sequence, rounded to whole instants."""
     chosen = np.zeros(len(instants), bool)
-    for subject, sequence in np.unique(np.stack([instants.subject, instants.sequence]), axis=1).T.tolist():
-        own = np.flatnonzero((instants.subject == subject) & (instants.sequence == sequence))
+    for own in instants.of_each_sequence():
         count = round(share * len(own))
         chosen[own[np.argsort(instants.time[own], kind="stable")][len(own) - count :]] = True
     return chosen

@@ -5,7 +5,7 @@ it. They do not depend on where in the image a person stands or how large, so th
 keep their points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ _FEWEST = 4
 
 
 def keypoints_of(
-    capture: Capture, instants: Instants, source: str, purpose: str
+    capture: Capture, instants: Instants, source: str, purpose: str, note: Callable[[str], None] = lambda text: None
 ) -> Float32[np.ndarray, "n views 17 2"]:
     """Return the normalised points of all images of `instants`; NaN for joints that were not detected.
 
@@ -48,6 +48,7 @@ def keypoints_of(
         source: ``labels``, a CSV or Parquet file with `COLUMNS`, or a folder of keypoints as tools write them
             (``subject/sequence/view.json``; `mcss.data.formats.keypoint_files`).
         purpose: What needs the points, for messages.
+        note: Receives what is unusual about the points.
 
     Raises:
         CaptureError: The source is ``labels``, and the capture lacks poses or cameras.
@@ -60,8 +61,10 @@ def keypoints_of(
         poses = np.broadcast_to(instants.pose[:, None], (*instants.rows.shape, 17, 3))[there]
         pixels[there] = _in_pixels_of_crops(capture, rows, capture.cameras(rows).project(poses))
     else:
-        read = joints_of_tools if Path(source).is_dir() else read_joints
-        detected = read(Path(source), instants, COLUMNS, "points")
+        if Path(source).is_dir():
+            detected = joints_of_tools(Path(source), capture, instants, "points", note)
+        else:
+            detected = read_joints(Path(source), instants, COLUMNS, "points")
         pixels[there] = _in_pixels_of_crops(capture, instants.rows[there], detected[there])
     points = normalised_points(pixels)
     usable = ~np.isnan(points).all(axis=(2, 3))
@@ -136,15 +139,16 @@ def _in_pixels_of_crops(
 
 
 def joints_of_tools(
-    folder: Path, instants: Instants, columns: Sequence[str], setting: str
+    folder: Path, capture: Capture, instants: Instants, setting: str, note: Callable[[str], None]
 ) -> Float32[np.ndarray, "n views 17 2"]:
     """Read the joints of each image from the keypoints that a tool wrote for each view; NaN for those it lacks.
 
     Args:
         folder: Has ``subject/sequence/view.json`` (COCO, MMPose), ``.csv``, ``.h5`` (DeepLabCut) or folders (OpenPose).
-        instants: The instants whose images are wanted; images are found by their frame numbers.
-        columns: Not used.
+        capture: Where the images are, which are found by the numbers that they have in the video or folder of a view.
+        instants: The instants whose images are wanted.
         setting: The setting that names the folder, for messages.
+        note: Receives what is unusual about the keypoints.
 
     Raises:
         ValueError: There is no such file of any view, or one of another kind.
@@ -152,17 +156,21 @@ def joints_of_tools(
     joints = np.full((*instants.rows.shape, 17, 2), np.nan, np.float32)
     found = 0
     for subject, sequence in dict.fromkeys(zip(instants.subject.tolist(), instants.sequence.tolist(), strict=True)):
-        members = np.flatnonzero((instants.subject == subject) & (instants.sequence == sequence))
+        own = (instants.subject == subject) & (instants.sequence == sequence)
         for v, view in enumerate(instants.views):
+            members = np.flatnonzero(own & (instants.rows[:, v] >= 0))
             path = keypoint_file(folder, instants.subjects[subject], instants.sequences[sequence], view)
-            if path is None:
+            if path is None or not len(members):
                 continue
             found += 1
             keypoints = read_keypoints(path)
+            numbers = capture.image_numbers(instants.rows[members, v])
+            if numbers.min() == 0 and keypoints.begins_with_one:
+                note(keypoints.begins_with_one)
             at = {int(frame): i for i, frame in enumerate(keypoints.frames)}
             places = keypoints.joints()
-            for member in members.tolist():
-                i = at.get(int(instants.frame[member]))
+            for member, number in zip(members.tolist(), numbers.tolist(), strict=True):
+                i = at.get(number)
                 if i is not None:
                     joints[member, v] = places[i]
     if not found:

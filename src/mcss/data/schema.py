@@ -41,9 +41,14 @@ SCHEMA = pa.schema(
         pa.field("camera_rotation", _floats(9)),
         pa.field("camera_translation", _floats(3)),
         pa.field("camera_intrinsics", _floats(9)),
+        pa.field("image_number", pa.int64()),
     ]
 )
 """The columns of ``frames.lance``; further columns are ignored."""
+
+OPTIONAL = frozenset({"image_number"})
+"""Columns that a table written by an earlier mcss lacks. They say where crops come from and not what they show, so that
+they do not count in the fingerprint."""
 
 BACKGROUNDS = pa.schema(
     [
@@ -81,6 +86,8 @@ class Frame:
     pose: Float[np.ndarray, "17 3"] | None = None
     """World millimetres, +Z up; None if there is no label."""
     camera: Camera | None = None
+    image_number: int | None = None
+    """Number of the source image in the video of its view, from 0, or in its name; None if it is that of the frame."""
 
 
 @dataclass(frozen=True)
@@ -188,22 +195,44 @@ class CaptureInfo:
         return splits and settings and not same.differences(self)
 
     def differences(self, other: "CaptureInfo") -> list[str]:
-        """The settings in which `other` differs, each as ``name: own value there, other value here``."""
+        """What differs in `other`, in words; single settings as ``name: own value there, other value here``."""
 
-        def flat(info: "CaptureInfo") -> dict[str, str]:
+        def described(info: "CaptureInfo") -> dict[str, Any]:
             values = info.metadata()
-            settings = json.loads(values.pop("mcss.settings"))
             names = {"mcss.looks": "outfits"}
-            return {names.get(name, name.removeprefix("mcss.")): value for name, value in values.items()} | {
-                name: json.dumps(value) for name, value in settings.items()
-            }
+            settings, splits = (json.loads(values.pop(f"mcss.{name}")) for name in ("settings", "splits"))
+            plain = {names.get(name, name.removeprefix("mcss.")): value for name, value in values.items()}
+            return {**plain, **settings, "splits": splits}
 
-        mine, theirs = flat(self), flat(other)
-        return [
-            f"{name}: {mine.get(name, 'not set')} there, {theirs.get(name, 'not set')} here"
-            for name in sorted(mine.keys() | theirs.keys())
-            if mine.get(name) != theirs.get(name)
-        ]
+        return _differences(described(self), described(other))
+
+
+_TABLES = {"poses": "3D labels", "clocks": "offsets of mcss sync", "clicks": "clicked points"}
+"""What tables among the settings stand for; they come and go with files beside the footage."""
+
+
+def _differences(mine: Mapping[str, Any], theirs: Mapping[str, Any], within: str = "") -> list[str]:
+    """Say in words which entries of two nested tables differ."""
+    texts = []
+    for name in sorted(mine.keys() | theirs.keys()):
+        there, here, title = mine.get(name), theirs.get(name), f"{within}{name}"
+        if there == here:
+            continue
+        if title == "splits":
+            texts.append("the splits pick other subjects, sequences or frames")
+        elif isinstance(there, Mapping) and isinstance(here, Mapping):
+            texts += _differences(there, here, f"{title}.")
+        elif isinstance(here, Mapping) and name not in mine:
+            texts.append(f"{_TABLES.get(title, title)} were added")
+        elif isinstance(there, Mapping) and name not in theirs:
+            texts.append(f"{_TABLES.get(title, title)} were removed")
+        else:
+            values = [
+                value if isinstance(value, str) else json.dumps(value) if name in side else "not set"
+                for value, side in ((there, mine), (here, theirs))
+            ]
+            texts.append(f"{title}: {values[0]} there, {values[1]} here")
+    return texts
 
 
 def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
@@ -269,6 +298,7 @@ def frames_table(frames: Sequence[Frame], image_size: int) -> Any:
         column([c and c.rotation for c in cameras], 9),
         column([c and c.translation for c in cameras], 3),
         column([c and c.intrinsics for c in cameras], 9),
+        pa.array([f.image_number for f in frames], pa.int64()),
     ]
     return pa.table(columns, schema=SCHEMA)
 

@@ -21,7 +21,7 @@ import lance
 import pyarrow as pa
 from lance.fragment import write_fragments
 
-from mcss.data.schema import METADATA, SCHEMA, SCHEMA_VERSION, CaptureInfo, list_column_values
+from mcss.data.schema import METADATA, OPTIONAL, SCHEMA, SCHEMA_VERSION, CaptureInfo, list_column_values
 from mcss.errors import CaptureError, damage_as, reason
 from mcss.files import FULL, locked
 from mcss.progress import Task
@@ -111,13 +111,13 @@ def checked_metadata(capture: str, dataset: Any) -> dict[str, str]:
             f"{', '.join(JOINTS)}: import it again with this mcss"
         )
     types = {f.name: f.type for f in dataset.schema}
-    absent = [f.name for f in SCHEMA if f.name not in types]
+    absent = [f.name for f in SCHEMA if f.name not in types and f.name not in OPTIONAL]
     if absent:
         raise CaptureError(
             f"the capture at {capture} lacks the columns {', '.join(absent)}: it was changed by another "
             "program; restore it from a copy or make it again"
         )
-    wrong = [f"{f.name}: {types[f.name]}, expected {f.type}" for f in SCHEMA if types[f.name] != f.type]
+    wrong = [f"{f.name}: {types[f.name]}, expected {f.type}" for f in SCHEMA if types.get(f.name, f.type) != f.type]
     if wrong:
         raise CaptureError(
             f"the capture at {capture} has columns of another type ({'; '.join(wrong)}): it was changed by "
@@ -189,7 +189,10 @@ def write_pieces(capture: str, table: Any, what: str = "the rows of a sequence")
         CaptureError: The rows cannot be written, as when the disk is full.
     """
     try:
-        pieces: list[Any] = write_fragments(table, table_uri(capture, "frames"), mode="append")
+        uri = table_uri(capture, "frames")
+        there = lance.dataset(uri).schema.names  # an earlier mcss may have begun the capture
+        table = table.drop_columns([name for name in table.column_names if name in OPTIONAL and name not in there])
+        pieces: list[Any] = write_fragments(table, uri, mode="append")
     except (OSError, RuntimeError, ValueError) as error:
         raise not_written(what, capture, error) from error
     return pieces
@@ -270,7 +273,8 @@ def fingerprint_of(info: CaptureInfo, frames: Any, backgrounds: Any, task: Task)
         task: Advances with every row.
     """
     digests: list[bytes] = []
-    for batch in frames.to_batches(batch_size=512, columns=_ROW if info.computed else None):
+    columns = _ROW if info.computed else [field.name for field in SCHEMA if field.name not in OPTIONAL]
+    for batch in frames.to_batches(batch_size=512, columns=columns):
         digests += _row_digests(batch)
         task.advance(batch.num_rows)
     if backgrounds is not None:

@@ -30,6 +30,9 @@ from mcss.errors import CaptureError, damage_as
 from mcss.images import jpeg_size
 from mcss.progress import NO_PROGRESS, Progress
 
+_MOST_NAMED = 6
+"""Differences from an earlier capture that a message names."""
+
 
 class CaptureWriter:
     """Writes a capture part by part. Parts that were appended stay, whatever happens afterwards."""
@@ -70,9 +73,11 @@ class CaptureWriter:
             elif different and existing.grown_from(info):  # some of its recordings can no longer be read
                 info = existing
             elif different:
+                more = f"; and {len(different) - _MOST_NAMED} more" if len(different) > _MOST_NAMED else ""
                 raise CaptureError(
-                    f"the capture at {address} was begun with other settings ({'; '.join(different)}): "
-                    "use the same settings to continue it, or write to another place"
+                    f"the capture at {address} was begun with other settings or files "
+                    f"({'; '.join(different[:_MOST_NAMED])}{more}): import into a new folder, or use the same ones to "
+                    "continue it"
                 )
         return cls(address, info, dataset, lock)
 

@@ -115,6 +115,13 @@ class SplitPrediction:
         return len(self.rows)
 
 
+def least_seen_split(capture: Capture) -> str:
+    """Return the first split that has instants of validation, test and train: training saw least of that one."""
+    instants, splits = capture.instants(), capture.splits
+    names = [name for name in ("validation", "test", "train", *splits) if name in splits]
+    return next((name for name in names if instants.selected(splits[name]).any()), "validation")
+
+
 def evaluated_instants(capture: Capture, split: str, settings: EvaluationSettings) -> Instants:
     """The instants of a split that are evaluated: all of them, or at most `max_instants`, evenly spread."""
     instants = capture.instants(split)

@@ -27,7 +27,7 @@ from mcss.methods.registry import network_kinds, title_of
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL, read_model
 from mcss.models.pose_network import PoseEstimator
-from mcss.models.prediction import NetworkPredictor, Predictor
+from mcss.models.prediction import NetworkPredictor, Predictor, fastest_device
 from mcss.models.shares import Stored
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.synthetic.build import build
@@ -59,7 +59,7 @@ def evaluate_run(
     """
     model = read_model(run, network_kinds())
     config = json.loads(model.about["config"])
-    predictor: Predictor | SharedPredictor = NetworkPredictor(model.network, capture)
+    predictor: Predictor | SharedPredictor = NetworkPredictor(model.network.to(fastest_device()), capture)
     if workers != 1:
         predictor = SharedPredictor(Stored.of(capture, run), network_kinds(), workers)
     predictions = predict_split(predictor, capture, split, settings, progress)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 
 from mcss.data.loading.batches import Batch
 from mcss.experiments.runs import Cell, seconds_of
@@ -90,22 +91,25 @@ def step_seconds(settings: TrainSettings) -> float:
 
 def _timed_step(settings: TrainSettings) -> float:
     method, config, frozen = settings.method, settings.network, settings.frozen_stages
+    fabric = Fabric(devices=1, precision=settings.precision)
     network = method.build(config, "random").to(memory_format=torch.channels_last)
     network.backbone.stages[:frozen].requires_grad_(False)
     if method.freezes_encoder:
         network.freeze_encoder()
     maps = network.backbone(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen)
-    batch = _noise_batch(settings, maps.shape[1:])
-    reference = None if method.reference == "none" else copy.deepcopy(network)
+    batch = _noise_batch(settings, maps.shape[1:]).to(fabric.device)
+    reference = None if method.reference == "none" else copy.deepcopy(network).to(fabric.device)
     optimiser = torch.optim.AdamW([value for value in network.parameters() if value.requires_grad], lr=1e-9)
     network.train()
+    model, optimiser = fabric.setup(network, optimiser)
     started = 0.0
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
-        losses = method.step(network, network, batch, reference)
+        losses = method.step(model, network, batch, reference)
         optimiser.zero_grad()
-        torch.autograd.backward(losses.total)
+        fabric.backward(losses.total)
         optimiser.step()
+        float(losses.total.detach())  # waits for a GPU
     return time.perf_counter() - started
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mcss.data.backgrounds import BackgroundCrops
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants
+from mcss.data.instants import Instants, evenly_spread
 from mcss.data.loading.augmentation import normalise, unnormalised
 from mcss.data.loading.batches import camera_rotations
 from mcss.evaluation.evaluate import gallery_of
@@ -242,8 +242,7 @@ def _views_of_each_subject(capture: Capture, split: str) -> list[Instants]:
     chosen = []
     for subject in np.unique(instants.subject[both]):
         indices = np.flatnonzero(both & (instants.subject == subject))
-        places = np.linspace(0, len(indices) - 1, min(DRAWN_INSTANTS, len(indices))).round().astype(int)
-        chosen.append(instants.take(indices[places]))
+        chosen.append(instants.take(indices[evenly_spread(len(indices), DRAWN_INSTANTS)]))
     return chosen
 
 

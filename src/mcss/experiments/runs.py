@@ -32,7 +32,7 @@ from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator
 from mcss.models.model_file import MODEL, load_model, save_model
 from mcss.models.pose_network import NEIGHBOURS, PoseNetwork
-from mcss.models.prediction import NetworkPredictor
+from mcss.models.prediction import NetworkPredictor, fastest_device
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.training.checkpoints import METRICS
 from mcss.training.discriminant import with_fitted_embedding
@@ -280,7 +280,8 @@ def cell_result(
             labels, mirrored = Labels.parse(own.labels), reads != "unmirrored"
             nearest = 1 if reads == "nearest" else NEIGHBOURS
             remember_labels(network, trained_on, labels, own.split, progress, mirrored, nearest)
-        evaluation = evaluate(NetworkPredictor(network, capture), capture, split, settings, progress)
+        predictor = NetworkPredictor(network.to(fastest_device()), capture)
+        evaluation = evaluate(predictor, capture, split, settings, progress)
         write_json(path, evaluation.to_json())
     about = cell.settings.labels, cell.settings.seed, evaluation
     if reads != "head":
@@ -314,7 +315,8 @@ def cell_predictions(
     known = read_predictions(path, evaluated_instants(capture, split, settings), key)
     if known is not None:
         return known
-    predictions = predict_split(NetworkPredictor(load_estimator(run), capture), capture, split, settings, progress)
+    network = load_estimator(run).to(fastest_device())
+    predictions = predict_split(NetworkPredictor(network, capture), capture, split, settings, progress)
     write_predictions(path, predictions, key)
     return predictions
 

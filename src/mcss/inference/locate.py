@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from mcss.data.instants import evenly_spread
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.models.model import MARGIN, crop_box_around, crop_box_of_whole
@@ -191,7 +192,7 @@ def _followed(
         if watch is None:
             if not len(spool):
                 return np.full((0, 4), np.nan)
-            samples = np.unique(np.linspace(0, len(spool) - 1, SCENE_SAMPLES).round().astype(int))
+            samples = evenly_spread(len(spool), SCENE_SAMPLES)
             watch = ViewTracker(MotionDetector(Foreground.of([spool[int(i)] for i in samples])), rate, len(spool))
             for i in range(len(spool)):
                 watch.update(spool[i])

@@ -1,11 +1,11 @@
-"""Write pose sequences in common file formats: JSON, CSV, TRC, BVH and NPZ."""
+"""Write pose sequences in common file formats (JSON, CSV, TRC, BVH and NPZ), and their joint angles as a CSV."""
 
 import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 import mcss
 from mcss.data.formats.bvh import write_bvh
@@ -14,9 +14,9 @@ from mcss.data.formats.npz import write_npz
 from mcss.data.formats.trc import write_trc
 from mcss.files import write_text
 from mcss.inference.pose_sequence import PoseAxes, PoseSequence
-from mcss.skeletons import JOINTS, PARENTS
+from mcss.skeletons import JOINTS, PARENTS, body_angles
 
-OutputFormat = Literal["json", "csv", "trc", "bvh", "npz"]
+OutputFormat = Literal["json", "csv", "trc", "bvh", "npz", "angles"]
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
 AXES_IN_WORDS: dict[PoseAxes, str] = {
@@ -41,12 +41,17 @@ def parsed_formats(text: str) -> tuple[OutputFormat, ...]:
     return formats
 
 
+def output_file(folder: Path, name: str, kind: OutputFormat) -> Path:
+    """The file of a format: ``NAME.FORMAT``, and ``NAME_angles.csv`` for angles."""
+    return folder / (f"{name}_angles.csv" if kind == "angles" else f"{name}.{kind}")
+
+
 def write_poses(sequence: PoseSequence, folder: Path, formats: tuple[OutputFormat, ...], axes: PoseAxes) -> list[Path]:
-    """Write a sequence in several formats, as ``NAME.FORMAT`` in a folder; returns the files."""
+    """Write a sequence in several formats, as files of a folder that `output_file` names; returns the files."""
     pose = sequence.poses_in(axes)
     paths = []
     for name in formats:
-        path = folder / f"{sequence.name}.{name}"
+        path = output_file(folder, sequence.name, name)
         match name:
             case "json":
                 write_text(path, json.dumps(as_json(sequence, axes), ensure_ascii=False, allow_nan=False) + "\n")
@@ -58,8 +63,32 @@ def write_poses(sequence: PoseSequence, folder: Path, formats: tuple[OutputForma
                 write_bvh(path, _at_even_rate(pose, sequence), sequence.rate)
             case "npz":
                 write_npz(path, pose, sequence.time, _npz_arrays(sequence))
+            case "angles":
+                write_angles(path, pose, sequence.frame, sequence.time)
         paths.append(path)
     return paths
+
+
+def write_angles(
+    path: Path, pose: Float64[np.ndarray, "n 17 3"], frame: Int64[np.ndarray, " n"], time: Float64[np.ndarray, " n"]
+) -> None:
+    """Write the `body_angles` of poses as a CSV for spreadsheets.
+
+    It has a line per pose: ``frame``, ``time`` in seconds, and a column per angle, such as ``right_knee``, in degrees
+    with one decimal. Cells of undefined angles are empty.
+
+    Args:
+        path: The file.
+        pose: +Z up.
+        frame: Number of the image that each pose was found in.
+        time: Seconds.
+    """
+    angles = body_angles(pose)
+    lines = [",".join(["frame", "time", *(name.replace(" ", "_") for name in angles)])]
+    for i, degrees in enumerate(np.stack([*angles.values()], axis=1)):
+        cells = ["" if np.isnan(value) else f"{value:.1f}" for value in degrees]
+        lines.append(",".join([f"{frame[i]}", f"{time[i]:.6f}", *cells]))
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def as_json(sequence: PoseSequence, axes: PoseAxes) -> dict[str, Any]:

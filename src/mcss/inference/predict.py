@@ -15,6 +15,7 @@ from mcss.errors import SourceError
 from mcss.images import IMAGE_SUFFIXES, cut_out, read_image
 from mcss.inference.fusion import fuse
 from mcss.inference.locate import BoundingBox, locate_in_image, locate_in_video
+from mcss.inference.outputs import OUTPUT_FORMATS, output_file
 from mcss.inference.pose_sequence import PoseSequence, rate_of
 from mcss.models.model import Model, Poses
 from mcss.models.prediction import predict_rows
@@ -47,8 +48,16 @@ def is_capture(source: str) -> bool:
 def is_overlay(path: Path) -> bool:
     """Whether a file is the overlay of another one's poses, which an earlier prediction wrote beside them."""
     stem = path.stem.removesuffix("_overlay")
-    outputs = (path.with_name(f"{stem}.{ending}") for ending in ("json", "csv", "trc", "bvh", "npz"))
+    outputs = (output_file(path.parent, stem, kind) for kind in OUTPUT_FORMATS)
     return stem != path.stem and any(map(Path.exists, outputs))
+
+
+def is_written_beside_footage(path: Path) -> bool:
+    """Whether mcss wrote a file beside footage, to be looked at: the image of `mcss sync`, a track sheet."""
+    if path.name == "sync.png":  # beside the views of a recording, and sync.json up to two folders above
+        return any((folder / "sync.json").is_file() for folder in path.parents[:3])
+    captures = (folder.with_suffix("") for folder in path.parents if folder.suffix == ".tracks")
+    return any(is_capture(str(capture)) for capture in captures)
 
 
 def input_files(source: Path) -> list[InputFile]:
@@ -70,7 +79,9 @@ def input_files(source: Path) -> list[InputFile]:
     files = []
     for path in everything_in(source):
         within = path.relative_to(source)
-        if any(p.startswith(".") for p in within.parts) or is_later_chapter(path) or is_overlay(path):
+        if any(p.startswith(".") for p in within.parts) or is_later_chapter(path):
+            continue
+        if is_overlay(path) or is_written_beside_footage(path):
             continue
         if path.suffix.lower() in suffixes and path.is_file():
             files.append((path, within))

@@ -53,7 +53,7 @@ def bodies_of(landmarks: ViewLandmarks, *, find_cameras: bool, known: Rig | None
     found = _cameras(landmarks, find_cameras, known)
     if found is not None and found.verdict.grade != "failed":
         return _triangulated(landmarks, found, "Cameras are known" if known else "Cameras were found from the person")
-    if find_cameras and known is None and len(sequences := _sequences(landmarks.instants)) > 1:
+    if find_cameras and known is None and len(sequences := landmarks.instants.of_each_sequence()) > 1:
         # Cameras may have been moved between sequences.
         return _joined([bodies_of(landmarks.take(at), find_cameras=True) for at in sequences], sequences)
     return _turned(landmarks, "" if found is None else f", since cameras cannot be relied on ({found.verdict.text})")
@@ -72,12 +72,6 @@ def _cameras(landmarks: ViewLandmarks, find: bool, known: Rig | None) -> Calibra
         return calibrate(views) if find and np.isfinite(views.image_size).all() else None
     except CalibrationError:
         return None
-
-
-def _sequences(instants: Instants) -> list[Int64[np.ndarray, " k"]]:
-    """The positions of the instants of each sequence."""
-    key = instants.subject * len(instants.sequences) + instants.sequence
-    return [np.flatnonzero(key == one) for one in np.unique(key)]
 
 
 def _joined(parts: Sequence[Bodies], at: Sequence[Int64[np.ndarray, " k"]]) -> Bodies:

@@ -284,11 +284,6 @@ def _without(landmarks: ViewLandmarks, views: tuple[str, ...]) -> ViewLandmarks:
     return replace(landmarks, image=image, world=world, visibility=visibility, presence=presence)
 
 
-def _sequences(instants: Instants) -> list[Bool[np.ndarray, " n"]]:
-    keys = dict.fromkeys(zip(instants.subject.tolist(), instants.sequence.tolist(), strict=True))
-    return [(instants.subject == subject) & (instants.sequence == sequence) for subject, sequence in keys]
-
-
 def _jumps(
     poses: Float64[np.ndarray, "n 17 3"], instants: Instants, trusted: Bool[np.ndarray, " n"]
 ) -> Float64[np.ndarray, " n"]:
@@ -297,8 +292,8 @@ def _jumps(
     0 where there are too few of these to tell.
     """
     jumps = np.zeros(len(poses))
-    for those in _sequences(instants):
-        there = np.flatnonzero(those & trusted)
+    for own in instants.of_each_sequence():
+        there = own[trusted[own]]
         time = instants.time[there]
         for i, at in enumerate(there):
             near = there[(np.abs(time - time[i]) <= _NEIGHBOURS) & (there != at)]
@@ -320,8 +315,7 @@ def _smoothed(
     poses: Float64[np.ndarray, "n 17 3"], instants: Instants, settings: SmoothingSettings
 ) -> Float64[np.ndarray, "n 17 3"]:
     result = poses.copy()
-    for those in _sequences(instants):
-        at = np.flatnonzero(those)
-        at = at[np.argsort(instants.time[at], kind="stable")]
+    for own in instants.of_each_sequence():
+        at = own[np.argsort(instants.time[own], kind="stable")]
         result[at] = smoothed(poses[at], instants.time[at], settings)
     return result

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from mcss.data.instants import evenly_spread
 from mcss.landmarks.turning import BODY, LEAST_VISIBLE, procrustes
 from mcss.landmarks.view_landmarks import ViewLandmarks
 
@@ -107,7 +108,7 @@ class _Pairs:
         first, second = first[seen], second[seen]
         if len(first) < FEWEST:
             return float("nan")
-        few = np.unique(np.linspace(0, len(first) - 1, _MOST).round().astype(np.int64))
+        few = evenly_spread(len(first), _MOST)
         first, second = first[few], second[few]
         both = self._weight[first, a] * self._weight[second, b]
         rotation, shift = procrustes(self._points[first, a], self._points[second, b], both)

@@ -35,6 +35,7 @@ a detector.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -53,7 +54,7 @@ from mcss.methods.points2d import FIXED_ORIENTATION, mean_of_known, point_error,
 from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import NetworkConfig, PoseEstimator
 from mcss.models.skeleton_map_network import SkeletonMapConfig, SkeletonMapNetwork, SkeletonMapOutput
-from mcss.progress import Progress
+from mcss.progress import Progress, say
 
 
 class SeenSkeletons(NamedTuple):
@@ -132,7 +133,8 @@ class SkeletonMapSynthesis(CloudRepresentation):
     def extras(self, capture: Capture, instants: Instants, progress: Progress) -> AllSeenSkeletons:
         """Read the cameras' rotations and the 2D joints."""
         rotations = camera_rotations(capture, instants, instants.rows >= 0, self.name)
-        return AllSeenSkeletons(torch.from_numpy(keypoints_of(capture, instants, self.points, self.name)), rotations)
+        points = keypoints_of(capture, instants, self.points, self.name, partial(say, progress))
+        return AllSeenSkeletons(torch.from_numpy(points), rotations)
 
     def blank_extra(self, images: int) -> SeenSkeletons:
         """Return random joints and rotations that turn nothing."""

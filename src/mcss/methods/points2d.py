@@ -13,6 +13,7 @@ It needs what MCSS does not: 2D joints of all training images.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,7 +30,7 @@ from mcss.data.loading.sampling import MetricSettings
 from mcss.methods.method import Information, Losses, Method, Teacher
 from mcss.methods.recipe import RecipeName
 from mcss.models.pose_network import OUTPUT_JOINTS, NetworkOutput, PoseEstimator
-from mcss.progress import Progress
+from mcss.progress import Progress, say
 from mcss.skeletons import PoseFrame
 
 FIXED_ORIENTATION = "2D joints are not rotated or mirrored with their image"
@@ -49,9 +50,11 @@ class AllJointPoints:
     points: Float[Tensor, "instants views 17 2"]
 
     @classmethod
-    def read(cls, capture: Capture, instants: Instants, source: str, purpose: str) -> "AllJointPoints":
+    def read(
+        cls, capture: Capture, instants: Instants, source: str, purpose: str, progress: Progress
+    ) -> "AllJointPoints":
         """Read them from `source`, see `mcss.data.keypoints.keypoints_of`."""
-        return cls(torch.from_numpy(keypoints_of(capture, instants, source, purpose)))
+        return cls(torch.from_numpy(keypoints_of(capture, instants, source, purpose, partial(say, progress))))
 
     def of(self, instants: Int64[np.ndarray, " n"], views: Int64[np.ndarray, " n"]) -> JointPoints:
         """Return the joints of some images."""
@@ -115,7 +118,7 @@ class Points2D(Method):
 
     def extras(self, capture: Capture, instants: Instants, progress: Progress) -> AllJointPoints:
         """Read the 2D joints."""
-        return AllJointPoints.read(capture, instants, self.points, self.name)
+        return AllJointPoints.read(capture, instants, self.points, self.name, progress)
 
     def blank_extra(self, images: int) -> JointPoints:
         """Return random joints."""

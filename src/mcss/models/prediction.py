@@ -76,6 +76,11 @@ class NetworkPredictor:
         return predict_images(self.network, normalise(pixels.permute(0, 3, 1, 2)))
 
 
+def fastest_device() -> torch.device:
+    """The first GPU of this machine, or its processors."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def predict_images(network: PoseEstimator, images: Tensor, first_stage: int = 0) -> Prediction:
     """Predict from normalised images, or from the maps that stage `first_stage` of the backbone takes."""
     device = next(network.parameters()).device

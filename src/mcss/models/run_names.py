@@ -55,7 +55,7 @@ def _downloaded(name: str) -> Path:
     except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(
-            f"{name}: this model could not be had from the Hugging Face hub ({reason}). Check the name and the "
+            f"{name}: this model could not be downloaded from the Hugging Face hub ({reason}). Check the name and the "
             "connection; a private model needs `hf auth login` first."
         ) from error
     return Path(folder)
@@ -167,6 +167,8 @@ def _measured(split: str, report: dict[str, Any]) -> list[str]:
         same = (row.get("retrieval") or {}).get("same_instant")
         if same:
             share, chance = 100 * same["hit_at_1"], 100 * same["chance_at_1"]
-            found.append(f"- the same moment is found first: {share:.1f} % (by chance {chance:.1f} %)")
+            frames = same["tolerance"]
+            moment = f"the same moment, within ±{frames} frames," if frames else "the exact instant"
+            found.append(f"- {moment} is found first: {share:.1f} % (by chance {chance:.1f} %)")
     kind = "a synthetic capture" if report.get("synthetic") else "a capture"
     return [f"Measured on the split `{split}` of {kind}, by `mcss evaluate`:", "", *found, ""] if found else []

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from scipy.ndimage import gaussian_filter1d
 
+from mcss.data.instants import evenly_spread
 from mcss.inference.pose_sequence import PoseSequence
 from mcss.metrics import procrustes_aligned
 from mcss.search.dtw import at_pace, pace, path_between
@@ -84,13 +85,13 @@ class Comparison:
 
     @property
     def angles_a(self) -> dict[str, Float64[np.ndarray, " n"]]:
-        """The body angles of clip A in degrees, by name."""
-        return body_angles(self.pose_a)
+        """The body angles of clip A in degrees, by name; only those that are defined throughout both clips."""
+        return self._angles()[0]
 
     @property
     def angles_b(self) -> dict[str, Float64[np.ndarray, " n"]]:
-        """The body angles of clip B in degrees, by name."""
-        return body_angles(self.pose_b)
+        """The body angles of clip B in degrees, by name; only those that are defined throughout both clips."""
+        return self._angles()[1]
 
     @property
     def joints(self) -> Float64[np.ndarray, "n 17"]:
@@ -98,9 +99,14 @@ class Comparison:
         aligned = procrustes_aligned(torch.from_numpy(self.pose_b), torch.from_numpy(self.pose_a)).numpy()
         return np.asarray(np.linalg.norm(aligned - self.pose_a, axis=2), np.float64)
 
+    def _angles(self) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[str, Float64[np.ndarray, " n"]]]:
+        a, b = body_angles(self.pose_a), body_angles(self.pose_b)
+        defined = [name for name in a if np.isfinite(a[name] + b[name]).all()]
+        return {name: a[name] for name in defined}, {name: b[name] for name in defined}
+
     def differences(self) -> list[AngleDifference]:
         """Compare every angle; the largest mean difference comes first."""
-        a, b = self.angles_a, self.angles_b
+        a, b = self._angles()
         differences = []
         for name in a:
             difference = b[name] - a[name]
@@ -180,7 +186,7 @@ def shown_moments(
     comparison: Comparison, spread: int = 5, worst: int = 3, apart: float = 0.3
 ) -> tuple[list[int], list[int]]:
     """Choose moments to show: some spread evenly, and those at which joints differ most, at least `apart` s apart."""
-    even = np.unique(np.linspace(0, len(comparison) - 1, spread).round().astype(int)).tolist()
+    even = evenly_spread(len(comparison), spread).tolist()
     most: list[int] = []
     for moment in np.argsort(-comparison.joints[:, 1:].mean(axis=1), kind="stable").tolist():
         if all(abs(comparison.time_a[moment] - comparison.time_a[other]) >= apart for other in most):

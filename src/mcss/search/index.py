@@ -5,6 +5,7 @@ and ``captures``, the captures that the images came from. Every change is a new 
 readers see all of it or nothing.
 """
 
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow as pa
 from jaxtyping import Float, Float32
 
 from mcss.errors import PoseIndexError, damage_as
+from mcss.models.run_names import SHIPPED
 from mcss.search.database import absent, connect, foreign, reading, tables_of
 from mcss.search.index_table import (
     IMAGE_COLUMNS,
@@ -110,6 +112,13 @@ class PoseIndex:
             )
         dim = schema.field("vector").type.list_size
         return cls(address, database, ModelIdentity(metadata["mcss.model"], dim, metadata["mcss.run"]))
+
+    def command(self, capture: str = "CAPTURE") -> str:
+        """Return the command that adds a capture to this index, with the model that the index was made with."""
+        words = ["mcss", "index", capture, "-o", self.uri]
+        if self.model.run != str(SHIPPED.absolute()):
+            words += ["--run", self.model.run]
+        return shlex.join(words)
 
     def check(self, model: ModelIdentity) -> None:
         """Check that embeddings of a model belong in this index.
@@ -209,7 +218,7 @@ class PoseIndex:
             PoseIndexError: It lacks a name, or is empty.
         """
         if not self.count():
-            raise PoseIndexError(f"the index at {self.uri} is empty; fill it with `mcss index CAPTURE -o {self.uri}`")
+            raise PoseIndexError(f"the index at {self.uri} is empty; fill it with `{self.command()}`")
         for column, included, excluded in condition.names():
             for name in (*included, *excluded):
                 if not self._table.count_rows(f"{column} = {quoted(name)}"):

@@ -93,13 +93,13 @@ def identity_of(model: Model) -> ModelIdentity:
     return ModelIdentity(digest.hexdigest(), model.dim, str(model.source.absolute()))
 
 
-def indexed_capture(fingerprint: str, address: str, uri: str) -> Capture:
+def indexed_capture(fingerprint: str, address: str, index: PoseIndex) -> Capture:
     """Open a capture of an index.
 
     Args:
         fingerprint: Fingerprint of the capture when it was indexed.
         address: The address at which to open the capture.
-        uri: The address of the index, for messages.
+        index: The index, for messages.
 
     Raises:
         CaptureError: There is no capture at the address.
@@ -108,8 +108,7 @@ def indexed_capture(fingerprint: str, address: str, uri: str) -> Capture:
     capture = Capture.open(address)
     if capture.fingerprint != fingerprint:
         raise PoseIndexError(
-            f"the capture at {address} has changed since it was indexed: index it again with "
-            f"`mcss index {address} -o {uri}`"
+            f"the capture at {address} has changed since it was indexed: index it again with `{index.command(address)}`"
         )
     return capture
 

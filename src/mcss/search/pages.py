@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from markupsafe import Markup
 
 from mcss.data.capture import Capture
 from mcss.data.contact_sheet import captioned, drawn_pose
+from mcss.data.instants import evenly_spread
 from mcss.data.provenance import Provenance
 from mcss.errors import CaptureError
 from mcss.images import cut_out, encode_jpeg, read_image
@@ -27,6 +28,9 @@ from mcss.viz.style import PALETTE
 
 SEARCH_SIZE = 160
 """Side in pixels of an image on the page of a search."""
+
+_SHOWN = 6
+"""Images of a movement on a page, from its beginning to its end."""
 
 COMPARE_SIZE = 224
 """Side in pixels of an image on the page of a comparison."""
@@ -96,7 +100,7 @@ def query_images(
             time = times_of(path)
             since, until = span or (-np.inf, np.inf)
             within = np.flatnonzero((time >= since - 1e-6) & (time <= until + 1e-6))
-            chosen = within[_six(len(within))]
+            chosen = within[evenly_spread(len(within), _SHOWN)]
             whole = [
                 cut_out(i, crop_box_of_whole(i.shape[1], i.shape[0]), SEARCH_SIZE) for i in images_at(path, chosen)
             ]
@@ -161,14 +165,9 @@ def _stretch(first: Hit, last: Hit, captures: Mapping[str, Capture]) -> tuple[Ca
     within = (instants.subject == instants.subject[instant]) & (instants.sequence == instants.sequence[instant])
     within &= (instants.frame >= first.frame) & (instants.frame <= last.frame) & (instants.rows[:, view] >= 0)
     chosen = np.flatnonzero(within)
-    chosen = chosen[_six(len(chosen))]
+    chosen = chosen[evenly_spread(len(chosen), _SHOWN)]
     pixels = _decoded(capture, instants.rows[chosen, view].tolist())
     return tuple(CaptionedImage(f"{instants.time[i]:.2f} s", image) for i, image in zip(chosen, pixels, strict=True))
-
-
-def _six(count: int) -> Int64[np.ndarray, " k"]:
-    """Six positions in a list from its beginning to its end, or all of a shorter one."""
-    return np.unique(np.linspace(0, count - 1, 6).round().astype(np.int64)) if count else np.empty(0, np.int64)
 
 
 def _decoded(capture: Capture, rows: Sequence[int]) -> list[UInt8[np.ndarray, "side side 3"] | None]:

@@ -23,7 +23,7 @@ from mcss.search.index_table import IMAGE_COLUMNS, NO_FILTER, Filter, Hit, PoseK
 from mcss.search.indexing import identity_of
 from mcss.search.query import ImageQuery, NamedImageQuery, PoseQuery, Query, RowQuery, SequenceQuery, VideoQuery
 from mcss.skeletons import canonical_pose, heading_valid
-from mcss.sources.videos.pose_labels import PoseSettings, read_labels
+from mcss.sources.videos.pose_labels import PoseSettings, read_labels, sample_numbers
 
 SearchBy = Literal["embedding", "pose", "true-pose"]
 """What is compared: embeddings, predicted 3D poses, or labelled 3D poses."""
@@ -263,8 +263,9 @@ def pose_in_file(path: Path, frame_number: int) -> Float32[np.ndarray, "17 3"]:
         SourceError: The file cannot be read, or its poses are not those of a person.
         QueryError: There is no such frame, or its pose is incomplete or has no heading.
     """
-    count = len(read_pose_file(path))
-    labels = read_labels(path, count, 1.0, PoseSettings(rate=1.0))  # one sample per second: times are frame numbers
+    source = read_pose_file(path)
+    # One sample per second: times are numbers of samples.
+    labels = read_labels(path, len(source), 1.0, PoseSettings(rate=1.0), times=sample_numbers(source))
     pose = labels.pose(frame_number)
     if pose is None:
         raise QueryError(

@@ -42,6 +42,8 @@ class SequenceView:
     camera: Camera | None = None
     check_end: Callable[[], None] = lambda: None
     """Called if the crops end early; raises `SourceError` if that is not acceptable."""
+    image_numbers: Int64[np.ndarray, " n"] | None = None
+    """For each instant, the number of the view's source image; None if it is that of the frame."""
 
 
 def multi_view_rows(
@@ -89,6 +91,7 @@ def multi_view_rows(
                     box=crop.box,
                     pose=None if pose is None or not np.isfinite(pose).all() else pose,
                     camera=view.camera,
+                    image_number=None if view.image_numbers is None else int(view.image_numbers[index]),
                 )
 
 
@@ -114,7 +117,7 @@ def check_complete(path: Path, count: int, expected: int, what: str, max_missing
     if expected - count > max_missing:
         raise SourceError(
             f"{path}: expected {expected} {what}, as the annotation has, got {count}; the file is damaged or was cut "
-            "off: unpack it again, leave its camera out (cameras), or raise max_missing to use its beginning"
+            "off: unpack it again, leave its camera out (--cameras), or raise --max-missing to use its beginning"
         )
     if count < expected:
         note(f"{path}: it has {count} {what}, the annotation {expected}; the frames at the end are left out")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mcss.data.instants import evenly_spread
 from mcss.images import Image, encode_jpeg
 
 SAMPLES = 15
@@ -29,7 +30,7 @@ class SceneSamples:
 
     def __init__(self, count: int) -> None:
         """Expect `count` images, of which `SAMPLES` are kept."""
-        self._wanted = frozenset(np.linspace(0, max(count - 1, 0), SAMPLES).round().astype(int).tolist())
+        self._wanted = frozenset(evenly_spread(count, SAMPLES).tolist())
         self._kept: list[Image] = []
 
     def see(self, index: int, image: Image) -> None:

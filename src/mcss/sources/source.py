@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mcss.data.capture import Capture
 from mcss.data.schema import CaptureInfo
 from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
@@ -98,6 +99,13 @@ class Source(CropSettings, ABC):
         )
         return replace(result, notes=(*contents.notes, *result.notes))
 
+    def next_command(self, capture: Capture) -> str:
+        """Return the command that makes use of a new capture, for the user to run next."""
+        if len(capture.views) < 2:
+            return f"mcss predict {capture.uri} -o poses"
+        labelled = capture.instants().heading_valid.any()
+        return f"mcss adapt {capture.uri}" + (" --labels all" if labelled else "")
+
 
 @dataclass(frozen=True)
 class Dataset(Source):
@@ -115,3 +123,14 @@ class Dataset(Source):
         """
         left_out = {"subjects", "max_missing", *without}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
+
+    def next_command(self, capture: Capture) -> str:
+        """Return the paper's training with the labels of the first training subject; without one, an evaluation."""
+        instants = capture.instants()
+        trained, tested = (
+            instants.take(instants.heading_valid & instants.selected(capture.splits.get(split, ()))).present_subjects()
+            for split in ("train", "test")
+        )
+        if trained:
+            return f"mcss train mcss --capture {capture.uri} --recipe paper --labels {trained[0]}"
+        return f"mcss evaluate --capture {capture.uri}" if tested else super().next_command(capture)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from mcss.data.capture import Capture
-from mcss.data.instants import Instants, ends_of_sequences
+from mcss.data.instants import Instants, ends_of_sequences, evenly_spread
 from mcss.data.labels import Labels, labelled_images, with_label_poses
 from mcss.data.loading.augmentation import source_size
 from mcss.data.loading.batches import AugmentedPixels, BatchSource, Extras, ImageSource, camera_rotations
@@ -110,9 +110,8 @@ class TrainingData:
 def _few_of_each_sequence(instants: Instants) -> Instants:
     """Return at most four instants of each sequence, evenly spread."""
     chosen: list[int] = []
-    for part in np.unique(np.stack([instants.subject, instants.sequence]), axis=1).T:
-        own = np.flatnonzero((instants.subject == part[0]) & (instants.sequence == part[1]))
-        chosen += own[np.unique(np.linspace(0, len(own) - 1, 4).round().astype(int))].tolist()
+    for own in instants.of_each_sequence():
+        chosen += own[evenly_spread(len(own), 4)].tolist()
     return instants.take(np.array(sorted(chosen), np.int64))
 
 

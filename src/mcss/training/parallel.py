@@ -5,6 +5,7 @@ small feature maps gain little from a second thread.
 """
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -97,13 +98,17 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failu
     """Train jobs in processes of their own, add errors to `failures`, and return those whose process pool broke."""
     threads = max(1, torch.get_num_threads() // processes)
     spawn = multiprocessing.get_context("spawn")
+    gpus = visible_gpus()
+    turns = spawn.SimpleQueue()
+    for number in range(processes):
+        turns.put(gpus[number % len(gpus)] if gpus else "")
     steps = [_steps_of_both(job.out) for job in jobs]
     total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
     broken = []
     with (
         progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
         ProcessPoolExecutor(
-            min(processes, len(jobs)), spawn, initializer=_prepare_process, initargs=(threads,)
+            min(processes, len(jobs)), spawn, initializer=_prepare_process, initargs=(threads, turns)
         ) as pool,
     ):
         futures: list[Future[Path]] = [pool.submit(train, job.settings, job.out, True) for job in jobs]
@@ -156,6 +161,17 @@ def _steps_of_both(run: Path) -> int:
     return _steps(run / FIRST_STAGE) + _steps(run)
 
 
-def _prepare_process(threads: int) -> None:
+def visible_gpus() -> list[str]:
+    """The CUDA devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is None:
+        return [str(number) for number in range(torch.cuda.device_count())]
+    return [name.strip() for name in named.split(",") if name.strip()]
+
+
+def _prepare_process(threads: int, gpus: "multiprocessing.SimpleQueue[str]") -> None:
+    """Give a process its share of the processors, and one GPU: they take turns where processes outnumber GPUs."""
     end_with_parent()
     torch.set_num_threads(threads)
+    if gpu := gpus.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA is first used here

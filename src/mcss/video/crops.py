@@ -113,7 +113,7 @@ def crops_at(
     """
     if not path.is_file() or path.stat().st_size == 0:
         what = "the file is empty (0 bytes)" if path.is_file() else "no such file"
-        raise SourceError(f"{path}: {what}; unpack this sequence again, or leave the camera out (cameras)")
+        raise SourceError(f"{path}: {what}; unpack this sequence again, or leave the camera out (--cameras)")
     crop_boxes: Int64[np.ndarray, "n 4"] | None = None
     for index, image in enumerate(images_at(path, image_numbers)):
         if crop_boxes is None:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool
 from scipy.ndimage import find_objects
 
+from mcss.data.instants import evenly_spread
 from mcss.images import AnySizeImage, Image
 from mcss.video.background import Foreground, nonzero_part
 from mcss.video.boxes import Box, Boxes
@@ -114,7 +115,7 @@ class ViewTracker:
         """
         self._detector = detector
         self._tracker = PersonTracker(rate, in_pieces=isinstance(detector, MotionDetector))
-        self._kept_indices = frozenset(np.linspace(0, max(count - 1, 0), KEPT_IMAGES).round().astype(int).tolist())
+        self._kept_indices = frozenset(evenly_spread(count, KEPT_IMAGES).tolist())
         self._kept_images: dict[int, Image] = {}
         self.size = (0, 0)
         """Width and height of the last image."""

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from mcss.data.instants import evenly_spread
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.video.background import Foreground
@@ -173,12 +174,12 @@ class ViewToCrop:
         find = self.search.find
         how = "people are found by their motion in front of a static camera" if find == "motion" else f"by {find}"
         ways = (
-            "or images of the empty scene (setting background), use a detector (setting find),"
+            "or images of the empty scene (--background), use a detector (--find),"
             if find == "motion"
-            else "use motion or another detector (setting find),"
+            else "use motion or another detector (--find),"
         )
         return SourceError(
-            f"{self.video.path}: no person was found in it ({how}); give their boxes in a CSV (setting boxes) {ways} "
+            f"{self.video.path}: no person was found in it ({how}); give their boxes in a CSV (--boxes) {ways} "
             "or remove the view"
         )
 
@@ -189,8 +190,7 @@ class ViewToCrop:
             if len(samples) >= MIN_KEYFRAMES:
                 return samples
         samples = []
-        last = len(self.image_numbers) - 1
-        spread = np.unique(self.image_numbers[np.linspace(0, last, SCENE_SAMPLES).round().astype(int)])
+        spread = np.unique(self.image_numbers[evenly_spread(len(self.image_numbers), SCENE_SAMPLES)])
         with closing(FrameReader(self.video)) as reader:
             for number in spread.tolist():
                 image = reader.image(number)

@@ -14,7 +14,7 @@ from mcss.data.instants import natural_order
 from mcss.errors import SourceError, damage_as
 from mcss.video.reading.chapters import is_later_chapter
 from mcss.video.reading.decoding import VIDEO_SUFFIXES, VideoFile, probe
-from mcss.video.reading.image_sequences import RATE, is_image_sequence
+from mcss.video.reading.image_sequences import RATE, is_image_sequence, not_numbered
 
 BESIDE_VIDEOS = frozenset(
     {".json", ".toml", ".txt", ".md", ".csv", ".yaml", ".yml", ".ini", ".log", ".xml", ".db", ".lnk", ".png", ".jpg"}
@@ -22,12 +22,20 @@ BESIDE_VIDEOS = frozenset(
 )
 """Endings of files that may lie beside videos without being taken for views that were forgotten."""
 
+LABEL_SUFFIXES = frozenset({".trc", ".c3d", ".bvh"})
+"""Endings of files that hold nothing but 3D positions or motion."""
+
+_SHEETS = frozenset({".xlsx", ".xls", ".ods"})
+
 SPLIT_CLIPS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         r"(?P<take>DJI_)(\d{14}_)?(?P<number>\d{4})(_\w)?\.\w+",  # DJI_0001.MP4, DJI_20240101120000_0001_D.MP4
         r"(?P<take>DJI_\d{4}_)(?P<number>\d{3})\.\w+",  # DJI_0001_001.MP4
         r"(?P<take>)(?P<number>\d{4,})\.(mts|m2ts)",  # AVCHD: 00001.MTS
+        r"(?P<take>C|MVI_|IMG_|DSC_|DSCN|DSCF|MAH)(?P<number>\d{4,5})\.\w+",  # Sony, Canon, phones, Nikon, Fujifilm
+        r"(?P<take>(VID|LRV|PRO_VID)_\d{8}_\d{6}_\d\d_)(?P<number>\d{3})\.\w+",  # Insta360: VID_…_00_001.mp4
+        r"(?P<take>G[HX])(?P<number>[A-Z]{2})\d{4}\.\w+",  # GoPro's looping: GXAA0001.MP4
     )
 )
 """Names of the clips into which cameras split a long take."""
@@ -99,16 +107,32 @@ def left_out_files(folder: Path) -> list[str]:
     return found
 
 
-def left_out_note(folder: Path) -> list[str]:
-    """Return a note that names the files left out of a folder of videos; none if there are none."""
-    files = left_out_files(folder)
-    if not files:
-        return []
-    more = f" and {len(files) - 6} more" if len(files) > 6 else ""
-    return [
-        f"{folder}: left out, as their endings are not those of videos: {', '.join(files[:6])}{more}; convert them to "
-        "mp4 if they are views"
+def left_out_notes(folder: Path) -> list[str]:
+    """Return notes on what is left out of a folder of videos: files of other kinds, labels of other names, images."""
+    files, places = left_out_files(folder), everything_in(folder)
+    notes = [problem for path in places if (problem := not_numbered(path)) is not None]
+    unread = [
+        str(path.relative_to(folder))
+        for path in places
+        if path.suffix.lower() in LABEL_SUFFIXES and path.is_file() and path.stem.lower() != "poses"
     ]
+    if unread:
+        notes.append(
+            f"{folder}: not read as labels: {_some(unread)}; 3D labels of a recording lie beside its videos as "
+            "poses.trc, poses.c3d and so on"
+        )
+    if sheets := [path for path in places if path.stem.lower() == "poses" and path.suffix.lower() in _SHEETS]:
+        notes.append(f"{sheets[0]}: not read; save it as poses.csv for labels")
+    if files:
+        notes.append(
+            f"{folder}: left out, as their endings are not those of videos: {_some(files)}; convert them to mp4 if "
+            "they are views"
+        )
+    return notes
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def everything_in(folder: Path) -> list[Path]:
@@ -148,6 +172,9 @@ def video_files(folder: Path) -> dict[tuple[str, str], list[Path]]:
         if not hidden and (video or is_image_sequence(path)):
             files[within[:-1]].append(path)
     if not files:
+        for path in (folder, *everything_in(folder)):
+            if (problem := not_numbered(path)) is not None:
+                raise SourceError(problem)
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise SourceError(f"{folder}: there are no videos ({kinds}) in it; {layout}")
     depths = {len(parents) for parents in files}
@@ -183,17 +210,23 @@ def _check_names(paths: Sequence[Path], subject: str, sequence: str) -> None:
 def _check_not_clips_of_one_camera(paths: Sequence[Path]) -> None:
     """Refuse clips that one camera seems to have recorded one after the other, such as DJI_0001 and DJI_0002.
 
-    AVCHD cameras (00000.MTS, 00001.MTS) and DJI's split long takes into such clips.
+    Many cameras split long takes into such clips.
     """
     for pattern in SPLIT_CLIPS:
-        parts = [part for path in paths if (part := pattern.fullmatch(path.name)) is not None]
-        numbers = sorted(int(part["number"]) for part in parts)
-        one_take = len({part["take"].upper() for part in parts}) == 1
-        if len(parts) < len(paths) or not one_take or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+        parts = {path: part for path in paths if (part := pattern.fullmatch(path.name)) is not None}
+        numbers = {path: (part["take"].upper(), _clip_number(part["number"])) for path, part in parts.items()}
+        following = {(take, number + step) for take, number in numbers.values() for step in (-1, 1)}
+        clips = [path.name for path, number in numbers.items() if number in following]
+        if not clips:
             continue
-        names = ", ".join(path.name for path in paths)
         raise SourceError(
-            f"{paths[0].parent}: {names} are numbered like clips that one camera recorded one after the other; if they "
+            f"{paths[0].parent}: {', '.join(clips)} are numbered like clips that one camera recorded one after the "
+            "other; if they "
             "are parts of one take, join them without encoding them again (ffmpeg -f concat -safe 0 -i LIST -c copy "
             "left.mp4, where LIST has a line file 'NAME' for each part); if they are views, name them after the cameras"
         )
+
+
+def _clip_number(text: str) -> int:
+    """Read digits, or the letters AA, AB and so on."""
+    return int(text) if text.isdigit() else int(text, 36)

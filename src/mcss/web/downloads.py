@@ -8,7 +8,7 @@ from mcss.inference.outputs import OUTPUT_FORMATS, OutputFormat, write_poses
 from mcss.inference.pose_sequence import rate_of
 from mcss.web.analysis import AnalysisResult
 
-MEDIA_TYPES: dict[OutputFormat, str] = {"json": "application/json", "csv": "text/csv"}
+MEDIA_TYPES: dict[OutputFormat, str] = {"json": "application/json", "csv": "text/csv", "angles": "text/csv"}
 """The media types of formats that are text for browsers; others are only saved."""
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from mcss.data.capture import Capture
+from mcss.data.instants import evenly_spread
 from mcss.errors import PoseIndexError
 from mcss.models.model import Model
 from mcss.progress import NO_PROGRESS, Progress
@@ -88,7 +89,7 @@ class Gallery:
         images = CaptureImages.of(capture)
         instants = images.instants
         count = min(len(instants), max(1, most // len(instants.views)))
-        chosen = np.unique(np.linspace(0, len(instants) - 1, count).round().astype(np.int64))
+        chosen = evenly_spread(len(instants), count)
         images = images.take(np.isin(images.instant, chosen))
         with progress.task("Embedding images to search in", len(images)) as task:
             poses = model.predict_rows(capture, images.rows, task)
@@ -112,17 +113,17 @@ class Gallery:
         index = PoseIndex.open(uri)
         index.check(identity_of(model))
         if not index.count():
-            raise PoseIndexError(f"the index at {uri} is empty; fill it with `mcss index CAPTURE -o {uri}`")
+            raise PoseIndexError(f"the index at {uri} is empty; fill it with `{index.command()}`")
         addresses = index.captures()
         if capture is not None:
             moved = Capture.open(capture)
             if moved.fingerprint not in addresses:
                 raise PoseIndexError(
                     f"the index at {uri} holds no images of the capture at {capture}; it holds those of "
-                    f"{', '.join(addresses.values())}: add it with `mcss index {capture} -o {uri}`, or leave it out"
+                    f"{', '.join(addresses.values())}: add it with `{index.command(capture)}`, or leave it out"
                 )
             addresses[moved.fingerprint] = capture
-        captures = {name: indexed_capture(name, address, uri) for name, address in addresses.items()}
+        captures = {name: indexed_capture(name, address, index) for name, address in addresses.items()}
         return cls(_last_part(uri), MemoryIndex.load(index), captures)
 
     def __len__(self) -> int:
@@ -196,7 +197,7 @@ class Gallery:
         """The positions of a few images from one to another of the same view, evenly spread."""
         found = GallerySequences(self.index).view_sequences(_of_view(first, (first.time, last.time)))
         sequence = next(sequence for sequence in found if sequence.capture == first.capture)
-        chosen = np.unique(np.linspace(0, len(sequence) - 1, STRIP).round().astype(int))
+        chosen = evenly_spread(len(sequence), STRIP)
         return tuple(sequence.row[chosen].tolist())
 
     def around(self, position: int, seconds: float) -> ViewSequence:

@@ -43,7 +43,7 @@ REPORT_SECONDS = 0.25
 class WorkerSettings:
     """The model and the detector that the process uses."""
 
-    run: Path | None
+    run: Path | str | None
     """A run folder or model file; None for the weights shipped with mcss."""
     find: DetectorName | Literal["whole"] | None = None
     """How people are found; see `mcss.inference.locate.Finders`."""

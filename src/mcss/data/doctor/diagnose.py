@@ -121,12 +121,18 @@ def _check_colour(examined: ExaminedCapture, limits: ImageLimits) -> Check:
     colour = np.array([np.nanmedian(c) if np.isfinite(c).any() else np.nan for c in examined.facts.colour.T])
     grey = np.flatnonzero(colour < limits.colour)
     names = ", ".join(examined.instants.views[v] for v in grey[:CASES])
-    text = (
-        f"{names} show no colours (grey-scale, infrared or night cameras), so shadows and grey clothes look alike: see "
-        "the track sheet beside the capture; if boxes are too small or too large, find people with a detector "
-        "(mcss import videos: --find), or give --background or --boxes"
-    )
+    text = f"there are no colours in the images of {names} (grey-scale, infrared or night cameras)"
+    if _is_own_footage(examined):
+        text += (
+            ", so shadows and grey clothes look alike: see the track sheet beside the capture; if boxes are too small "
+            "or too large, find people with a detector (mcss import videos: --find), or give --background or --boxes"
+        )
     return check("colour", f"{len(colour)} views", len(grey), text, verdict="note")
+
+
+def _is_own_footage(examined: ExaminedCapture) -> bool:
+    """Whether mcss found the people itself (`mcss import videos`), so that finding them otherwise may help."""
+    return examined.capture.info.importer == "videos"
 
 
 def _check_views(examined: ExaminedCapture) -> Check:
@@ -276,10 +282,15 @@ def _check_edges(examined: ExaminedCapture, use: Bool[np.ndarray, "n views"], li
     for i, v in np.argwhere(cut)[np.argsort(-outside[cut], kind="stable")][:CASES]:
         what = "of the joints are outside" if examined.known[i, v] else "of an edge is covered"
         cases.append(Case(f"{examined.describe(i, v)}: {outside[i, v]:.0%} {what}", examined.rows(i, v)))
-    text = (
-        f"{cut.sum():,} images cut the person off; make the crops larger (mcss import videos: --margin), or, where the "
-        "track sheet shows boxes around a part of the person, find people with a detector (--find)"
-    )
+    text = f"{cut.sum():,} images cut the person off; make the crops larger "
+    if _is_own_footage(examined):
+        text += (
+            "(mcss import videos: --margin), or, where the track sheet shows boxes around a part of the person, find "
+            "people with a detector (--find)"
+        )
+    else:
+        info = examined.capture.info
+        text += f"(mcss import {info.importer}: --margin)" if "margin" in info.settings else "where the capture is made"
     return check("cut off", f"{(use | np.isfinite(edge)).sum():,} images", int(cut.sum()), text, cases)
 
 

@@ -67,8 +67,8 @@ class _BvhJoint:
 def read_bvh(path: Path) -> Trajectories:
     """Read the positions of the joints of a BVH file, by forward kinematics.
 
-    The end of a limb is called ``NAME_end`` after the joint before it. A joint that has position channels is placed by
-    them and not by its OFFSET. BVH states no unit and no up axis.
+    The end of a limb is called ``NAME_end`` after the joint before it, and a second one there ``NAME_end2``. A joint
+    that has position channels is placed by them and not by its OFFSET. BVH states no unit and no up axis.
 
     Raises:
         SourceError: The file is not BVH, is cut short, or has values that are not numbers.
@@ -99,7 +99,7 @@ def read_bvh(path: Path) -> Trajectories:
 
 
 def write_bvh(path: Path, pose: Float[np.ndarray, "n 17 3"], rate: float) -> None:
-    """Write poses through time.
+    """Write poses through time; a BVH has no start time, so the first one is at 0 s.
 
     Args:
         path: The file.
@@ -152,10 +152,10 @@ def _words(text: str) -> Iterator[str]:
         if stated:
             yield from ["Frames:"] if stated[1].lower() == "frames" else ["Frame", "Time:"]
             yield from stated[2].replace(",", ".").split()
-        elif len(kind) == 2 and kind[0].upper() in ("ROOT", "JOINT"):
+        elif len(kind) == 2 and kind[0].upper() in ("ROOT", "JOINT", "END"):
             name, brace, rest = kind[1].partition("{")
             yield kind[0]
-            yield name.strip()
+            yield name.strip()  # of an end: Site, and perhaps a name, which is not needed
             yield from [brace] * bool(brace) + rest.split()
         else:
             yield from line.replace(",", ".").split()
@@ -172,7 +172,9 @@ def _read_hierarchy(words: Iterator[str]) -> list[_BvhJoint]:
                 joints.append(_BvhJoint(next(words), open_joints[-1] if open_joints else -1))
             case "END":
                 next(words)  # "Site"
-                joints.append(_BvhJoint(joints[open_joints[-1]].name + "_end", open_joints[-1]))
+                name = joints[open_joints[-1]].name + "_end"
+                ends = sum(joint.parent == open_joints[-1] and joint.name.startswith(name) for joint in joints)
+                joints.append(_BvhJoint(f"{name}{ends + 1}" if ends else name, open_joints[-1]))
             case "{":
                 open_joints.append(len(joints) - 1)
             case "}":

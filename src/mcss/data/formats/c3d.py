@@ -8,11 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mcss.data.formats.trajectories import Trajectories, trajectories
+from mcss.data.formats.trajectories import Trajectories, late_start, trajectories
 from mcss.errors import SourceError
 
 _MIPS = 86
 """The processor type in a C3D's parameters that means big-endian numbers."""
+
+_ROUNDING = 1e-3
+"""Rates that differ by this share are the same: 119.88 Hz may be called 120."""
 
 
 def read_c3d(path: Path) -> Trajectories:
@@ -32,17 +35,16 @@ def read_c3d(path: Path) -> Trajectories:
         stated = _stated_frames(data)
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # there are no analog data; a file that ends too early is caught below
-            reader = c3d.Reader(file)
+            reader = _tolerant_reader(c3d)(file)
             if not reader.point_used:
                 raise SourceError(_without_points(path, reader))
             if stated is None:
                 stated = _long_trial(reader)
                 count = stated or _frames_that_fit(reader, len(data))
-                long_reader = type("LongReader", (c3d.Reader,), {"first_frame": 1, "last_frame": count})
                 file.seek(0)
-                reader = long_reader(file)
+                reader = _tolerant_reader(c3d, first_frame=1, last_frame=count)(file)
             names = _names(reader)
-            rate = float(reader.point_rate)
+            rate, first = float(reader.point_rate), float(reader.first_frame)
             samples = [points[:, :4].copy() for _, points, _ in reader.read_frames()]
             unit, up = _parameter(reader, "POINT:UNITS"), _parameter(reader, "POINT:Y_SCREEN")
     except SourceError:
@@ -65,7 +67,28 @@ def read_c3d(path: Path) -> Trajectories:
     named = [k for k, name in enumerate(names) if name]
     axis = None if up is None else "±" + up[-1:]
     times = np.arange(len(points)) / rate
-    return trajectories(path, [names[k] for k in named], points[:, named, :3], times, unit, axis)
+    notes = late_start(first, (first - 1) / rate)
+    return trajectories(path, [names[k] for k in named], points[:, named, :3], times, unit, axis, notes=notes)
+
+
+def _tolerant_reader(c3d: ModuleType, **frames: int) -> type[Any]:
+    """Return the package's reader for files whose rates were rounded: 10 · 59.94 is not 599.4 in 32 bits.
+
+    The number of analog samples a frame is the whole one of the header, and POINT:RATE comes before the header's rate.
+    """
+
+    def analog_rate(self: Any) -> float:
+        stated, by_header = float(plain.fget(self)), float(self.header.analog_per_frame * self.point_rate)
+        return by_header if not self.analog_used or math.isclose(stated, by_header, rel_tol=_ROUNDING) else stated
+
+    def check_metadata(self: Any) -> None:
+        if math.isclose(self.header.frame_rate, self.point_rate, rel_tol=_ROUNDING):
+            self.header.frame_rate = self.point_rate
+        c3d.Reader._check_metadata(self)
+
+    plain = c3d.Reader.analog_rate
+    changes = {"analog_rate": property(analog_rate), "_check_metadata": check_metadata}
+    return type("TolerantReader", (c3d.Reader,), changes | frames)
 
 
 def _names(reader: Any) -> list[str]:

@@ -18,6 +18,7 @@ from mcss.data.formats.pose_columns import (
     clock_column,
     coordinate_columns,
     is_axis,
+    names_people,
     names_points,
 )
 from mcss.data.formats.trajectories import Trajectories, read_text, to_number, trajectories
@@ -63,22 +64,47 @@ def read_csv_table(path: Path, lenient: bool = False) -> CsvTable:
     Raises:
         SourceError: The file is not such text, or not CSV.
     """
+    return _as_table(_rows_of(path, lenient))
+
+
+def _as_table(rows: Sequence[CsvRow]) -> CsvTable:
+    return CsvTable(rows[0].cells if rows else (), tuple(row for row in rows[1:] if any(row.cells)))
+
+
+def _rows_of(path: Path, lenient: bool) -> list[CsvRow]:
+    """Return all lines of a table, as `read_csv_table` does, with the empty ones."""
     lines = read_text(path, lenient).split("\n")
     skipped = 0
     while lenient and skipped < len(lines) - 1 and _is_comment(lines[skipped]):
         skipped += 1
     given = re.fullmatch(r"\s*sep=(.)\s*", lines[skipped], re.IGNORECASE)
     skipped += 1 if given else 0
-    head = lines[skipped] if len(lines) > skipped else ""
-    delimiter = given[1] if given else max(",;\t|", key=head.count)
-    if lenient and delimiter not in head and len(head.split()) > 3:
-        delimiter = " "
+    delimiter = given[1] if given else _delimiter(lines[skipped : skipped + _HEAD], lenient)
     reader = csv.reader(lines[skipped:], skipinitialspace=delimiter != "\t", delimiter=delimiter)
     try:
-        rows = [CsvRow(reader.line_num + skipped, tuple(cell.strip() for cell in cells), delimiter) for cells in reader]
+        return [CsvRow(reader.line_num + skipped, tuple(cell.strip() for cell in cells), delimiter) for cells in reader]
     except csv.Error as error:
         raise SourceError(f"{path}: not a readable CSV ({error}); save it as comma-separated text") from error
-    return CsvTable(rows[0].cells if rows else (), tuple(row for row in rows[1:] if any(row.cells)))
+
+
+def _delimiter(lines: Sequence[str], lenient: bool) -> str:
+    """Return what separates the cells of a table that begins with these lines.
+
+    Tables of capture systems begin with a title of one word: then the next lines tell, most of them names and axes, and
+    not numbers with decimal commas.
+    """
+    head = lines[0] if lines else ""
+    if not any(mark in head for mark in _DELIMITERS) and lenient:
+        if len(head.split()) > 3:
+            return " "
+        head = "\n".join(lines)
+    return max(_DELIMITERS, key=head.count)
+
+
+_DELIMITERS = ",;\t|"
+
+_HEAD = 6
+"""So many lines tell what separates cells; Vicon's header has five."""
 
 
 def _is_comment(line: str) -> bool:
@@ -112,12 +138,14 @@ def read_csv(path: Path) -> Trajectories:
     Raises:
         SourceError: A column is missing, or a line is not as expected.
     """
-    table = read_csv_table(path, lenient=True)
-    lines = [(1, table.header), *((row.line, row.cells) for row in table.rows)]
-    exported = read_system_table(path, lines, any(row.delimiter != "," for row in table.rows))
+    rows = _rows_of(path, lenient=True)
+    lines = [(row.line, row.cells) for row in rows if any(row.cells) or len(row.cells) > 1]
+    exported = read_system_table(path, lines, any(row.delimiter != "," for row in rows))
     if exported is not None:
         return exported
-    table = _with_a_line_per_sample(path, _with_one_header(table))
+    table = _with_one_header(_as_table(rows))
+    _check_one_person(path, table)
+    table = _with_a_line_per_sample(path, table)
     columns = coordinate_columns(table.header)
     clocks = [clock_column(cell) if columns[k] is None else None for k, cell in enumerate(table.header)]
     if not any(clocks) and table.header[:1] == ("",):  # the index that pandas writes
@@ -128,8 +156,8 @@ def read_csv(path: Path) -> Trajectories:
     if at is None and not any(cell[-2:] in (".x", ".y", ".z") for cell in table.header):
         # Tools that spell NAME_x, such as FreeMoCap, write a line per image.
         columns, clocks, at = [None, *columns], [ClockColumn("frame"), *clocks], 0
-        rows = tuple(replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows))
-        table = CsvTable(("frame", *table.header), rows)
+        numbered = tuple(replace(row, cells=(str(i), *row.cells)) for i, row in enumerate(table.rows))
+        table = CsvTable(("frame", *table.header), numbered)
         notes.append("it has no column time or frame, so each line is taken as one image")
     places = [(column.plain, k) for k, column in enumerate(columns) if column is not None]
     names = list(dict.fromkeys(column.name for column in columns if column is not None))
@@ -157,7 +185,7 @@ def read_csv(path: Path) -> Trajectories:
     if counted and len(values) > 1 and values[:, 0].min() == 1:
         notes.append(
             "its frames begin with 1, and are taken as numbers that count from 0, so that the first image has no "
-            "label; if they count from 1, subtract 1 from them, or set poses.offset to minus the time of one image"
+            "label; if they count from 1, subtract 1 from them, or give minus the time of one image as --poses.offset"
         )
     units = {column.unit for column in columns if column is not None}
     unit = units.pop() if len(units) == 1 else None
@@ -168,6 +196,22 @@ def read_csv(path: Path) -> Trajectories:
 def _clock_rank(cell: str, clock: ClockColumn) -> tuple[bool, bool]:
     """Return how far down a clock is in the choice of one: ``time``, ``frame``, other times, and other frames."""
     return cell.strip().lower() not in ("time", "frame"), clock.kind == "frame"
+
+
+def _check_one_person(path: Path, table: CsvTable) -> None:
+    """Refuse a table with a column that names people, and several of them.
+
+    Raises:
+        SourceError: There are several.
+    """
+    for k in [k for k, name in enumerate(table.header) if names_people(name)]:
+        people = [cell for cell in dict.fromkeys(row.cells[k] for row in table.rows if len(row.cells) > k) if cell]
+        if len(people) > 1:
+            raise SourceError(
+                f"{path}: expected one person, got {len(people)} in its column {table.header[k]!r}: "
+                f"{', '.join(people[:8])}{', …' if len(people) > 8 else ''}; keep the lines of one of them, or remove "
+                "the column if they are the same person"
+            )
 
 
 def _with_a_line_per_sample(path: Path, table: CsvTable) -> CsvTable:

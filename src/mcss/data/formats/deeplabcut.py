@@ -6,7 +6,6 @@ which are followed one by one, and any other one is refused (`pickled_names`).
 
 import math
 import pickletools
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jaxtyping import Float64, Int64
 from mcss.data.formats.csv import read_csv_table
 from mcss.data.formats.hdf5 import Hdf5File, opened_hdf5
 from mcss.data.formats.trajectories import Trajectories, to_number, trajectories
+from mcss.data.image_names import numbers_of_images
 from mcss.errors import SourceError, damage_as
 
 _LEVELS = ("individuals", "bodyparts", "coords")
@@ -88,21 +88,29 @@ def read_deeplabcut_poses(path: Path) -> Trajectories:
 
 def _from_csv(path: Path) -> DeepLabCutTable:
     table = read_csv_table(path)
-    lines = {row.cells[0].lower(): row.cells[1:] for row in table.rows[:3]}
+    lines = {row.cells[0].lower(): row.cells for row in table.rows[:3]}
     if not table.header or table.header[0].lower() != "scorer" or not {"bodyparts", "coords"} <= lines.keys():
         raise SourceError(f"{path}: expected a CSV of DeepLabCut (lines scorer, bodyparts, coords), got another header")
-    parts, coords = lines["bodyparts"], lines["coords"]
-    columns = tuple(zip(lines.get("individuals", ("",) * len(parts)), parts, coords, strict=False))
-    frames, values = [], []
+    # Since DeepLabCut 2.2 three columns name the image of a label: labeled-data, its folder, its file.
+    first = next((k for k, cell in enumerate(lines["coords"]) if k and cell), 1)
+    parts, coords = lines["bodyparts"][first:], lines["coords"][first:]
+    individuals = lines["individuals"][first:] if "individuals" in lines else ("",) * len(parts)
+    columns = tuple(zip(individuals, parts, coords, strict=False))
+    images, values = [], []
     for row in table.rows:
         if row.cells[0].lower() in _LEVELS:
             continue
-        numbers = [to_number(cell, path, row.line, row.delimiter != ",") for cell in row.cells[1:]]
-        frames.append(image_number(row.cells[0]))
+        numbers = [to_number(cell, path, row.line, row.delimiter != ",") for cell in row.cells[first:]]
+        images.append("/".join(row.cells[:first]))
         values.append((numbers + [math.nan] * len(columns))[: len(columns)])
-    if not frames:
+    if not images:
         raise SourceError(f"{path}: there are no keypoints in it")
-    return DeepLabCutTable(path, columns, np.array(frames, np.int64), np.array(values, np.float64))
+    try:
+        frames = np.array(numbers_of_images(images), np.int64)
+    except (ValueError, OverflowError) as error:
+        raise SourceError(f"{path}: expected the number or name of an image before each line ({error})") from error
+    order = np.argsort(frames, kind="stable")
+    return DeepLabCutTable(path, columns, frames[order], np.array(values, np.float64)[order])
 
 
 def _from_hdf5(path: Path) -> DeepLabCutTable:
@@ -123,7 +131,8 @@ def _from_hdf5(path: Path) -> DeepLabCutTable:
                 names, index, values = _of_frame(file, key)
             else:
                 raise ValueError(f"pandas keeps a {kind} in it")
-        frames = np.array([image_number(at) if isinstance(at, str) else at for at in index], np.int64)
+        named = all(isinstance(at, str) for at in index)
+        frames = np.array(numbers_of_images(index) if named else index, np.int64)
         order = np.argsort(frames, kind="stable")
         return DeepLabCutTable(path, _columns(names), frames[order], values[order])
 
@@ -145,17 +154,31 @@ def _of_frame(file: Hdf5File, key: str) -> tuple[list[Any], list[Any], Float64[n
     levels = int(file.attributes(key).get("block0_items_nlevels", 0))
     if levels not in (3, 4) or int(file.attributes(key).get("nblocks", 0)) != 1:
         raise ValueError("its columns have other names")
+    names = _names_of(file, f"{key}/block0_items", levels)
+    values = file.values(f"{key}/block0_values").astype(np.float64)
+    index = _index(file, key)
+    if values.shape != (len(index), len(names)):
+        raise ValueError(f"it has {len(index)} lines and {len(names)} columns, and values in {values.shape}")
+    return names, index, values
+
+
+def _index(file: Hdf5File, key: str) -> list[Any]:
+    """Read what names the lines of a frame: numbers or names of images; since DeepLabCut 2.2 with their folders."""
+    axis = f"{key}/axis1"
+    levels = int(file.attributes(key).get("axis1_nlevels", 0))
+    if not levels:
+        named = _text(file.attributes(axis).get("kind", b"")) == "string"
+        return file.texts(axis) if named else [int(at) for at in file.values(axis)]
+    return ["/".join(name) for name in _names_of(file, axis, levels)]
+
+
+def _names_of(file: Hdf5File, axis: str, levels: int) -> list[tuple[str, ...]]:
+    """Read the names along an axis, of several levels."""
     parts = []
     for k in range(levels):
-        texts, at = file.texts(f"{key}/block0_items_level{k}"), file.values(f"{key}/block0_items_label{k}")
+        texts, at = file.texts(f"{axis}_level{k}"), file.values(f"{axis}_label{k}")
         parts.append([texts[i] for i in at.tolist()])
-    values = file.values(f"{key}/block0_values").astype(np.float64)
-    axis = f"{key}/axis1"
-    texts_of_index = _text(file.attributes(axis).get("kind", b"")) == "string"
-    index: list[Any] = file.texts(axis) if texts_of_index else [int(at) for at in file.values(axis)]
-    if values.shape != (len(index), len(parts[0])):
-        raise ValueError(f"it has {len(index)} lines and {len(parts[0])} columns, and values in {values.shape}")
-    return list(zip(*parts, strict=True)), index, values
+    return list(zip(*parts, strict=True))
 
 
 def _columns(names: list[Any]) -> tuple[Column, ...]:
@@ -212,18 +235,6 @@ def pickled_names(pickled: bytes) -> list[Any]:
     if len(stack) != 1 or not isinstance(stack[0], list):
         raise ValueError("the names of its columns are not a list")
     return stack[0]
-
-
-def image_number(name: str) -> int:
-    """Return the last number in the name of an image.
-
-    Raises:
-        ValueError: There is none.
-    """
-    digits = re.findall(r"\d+", name)
-    if not digits:
-        raise ValueError(f"there is no number of an image in {name!r}")
-    return int(digits[-1])
 
 
 def _bytes(attribute: Any) -> bytes:

@@ -18,13 +18,18 @@ COMMON = 0.8
 """If this share of the names begins with the same word, it says nothing about the joint."""
 
 _SIDED = {
-    "Hip": ("upleg", "upperleg", "thigh", "hip", "hipjoint", "hjc"),  # BVH's LHipJoint lies in the pelvis
+    "Hip": ("upleg", "upperleg", "thigh", "hip", "hipjoint", "hjc"),
     "Knee": ("knee", "leg", "lowerleg", "lowleg", "shin", "calf", "kjc"),
     "Foot": ("ankle", "foot", "ajc"),
-    "Shoulder": ("arm", "upperarm", "uparm", "uarm", "shoulder", "sjc"),  # BVH's LeftShoulder is a collar bone
+    "Shoulder": ("arm", "upperarm", "uparm", "uarm", "shoulder", "sjc"),
     "Elbow": ("elbow", "forearm", "lowerarm", "lowarm", "farm", "ejc"),
     "Wrist": ("wrist", "hand", "wjc"),
 }
+"""Names of the points of each side, the best first; those of bones stand for the joint at which the bone begins."""
+
+_AFTER = {"Hip": ("knee", "kjc"), "Shoulder": ("elbow", "ejc")}
+"""Names of the next joint of the limb. A file that has one of them names joints: its thigh or upper arm is a marker on
+the limb. In a file that names bones, LHipJoint lies in the pelvis and LeftShoulder is a collar bone (BVH, Motive)."""
 
 _HEAD_TOPS = ("headtop", "topofhead", "headend", "headnub", "headsite", "vertex")
 
@@ -77,8 +82,10 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
         for joint, value in mapping.items()
     }
     for side, words in (("R", ("r", "right")), ("L", ("l", "left"))):
-        for part, aliases in _SIDED.items():
-            spellings = (text for alias in aliases for word in words for text in (word + alias, alias + word))
+        for part, names_of_part in _SIDED.items():
+            named = any(known.has(text) for after in _AFTER.get(part, ()) for text in _spellings(after, words))
+            aliases = (part.lower(), *names_of_part) if named else names_of_part
+            spellings = (text for alias in aliases for text in _spellings(alias, words))
             if side + part not in sources and (hit := next(filter(known.has, spellings), None)):
                 sources[side + part] = _mean([point for point in (known.point(hit),) if point])
     for joint, choices in _MIDLINE.items():
@@ -95,10 +102,14 @@ def joints_of(path: Path, names: Sequence[str], mapping: JointMapping | None = N
     if absent:
         raise SourceError(
             f"{path}: found no point for {', '.join(absent)}; the file has {_some(names)}. Name them in a mapping file "
-            f'(setting poses.joints), such as joints.toml with the line {absent[0]} = "name in the file" or a list of '
+            f'(--poses.joints), such as joints.toml with the line {absent[0]} = "name in the file" or a list of '
             "names, whose mean is used"
         )
     return tuple(sources[joint] for joint in JOINTS)
+
+
+def _spellings(name: str, sides: Sequence[str]) -> list[str]:
+    return [text for side in sides for text in (side + name, name + side)]
 
 
 def _head_above_ears(known: "_Names", sources: Mapping[str, JointSource]) -> JointSource | None:
@@ -169,7 +180,7 @@ class _Names:
             raise SourceError(
                 f"{self._path}: the points {names} could be the same joint "
                 "(are there two people?); leave one out of the file, or name each joint's point in a mapping file "
-                "(setting poses.joints)"
+                "(--poses.joints)"
             )
         return _point(indices[0]) if indices else None
 

@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from mcss.data.formats.deeplabcut import DeepLabCutTable, image_number, read_deeplabcut
+from mcss.data.formats.deeplabcut import DeepLabCutTable, read_deeplabcut
 from mcss.data.formats.joint_names import joint_positions, joints_of
-from mcss.data.formats.keypoint_layouts import LAYOUTS, names_by_count
-from mcss.errors import SourceError
+from mcss.data.formats.keypoint_layouts import LAYOUTS, likeliest_names
+from mcss.data.image_names import numbers_of_images
+from mcss.errors import SourceError, damage_as
 
 SURE = 0.3
 """Keypoints of a smaller confidence are left out."""
+
+FEWEST = 4
+"""Sure keypoints that a person needs to be taken for one."""
+
+SMALLEST = 4.0
+"""People of fewer pixels are not in pixels at all."""
 
 ENDINGS = (".json", ".csv", ".h5")
 """Endings of files of keypoints; OpenPose writes a folder of JSON files."""
@@ -32,6 +39,18 @@ class ViewKeypoints:
     """Numbers of the images, as in the file; they count from 0."""
     points: Float64[np.ndarray, "n names 2"]
     """Pixels of the upright image; NaN where a keypoint is not sure."""
+    size: tuple[float, float] | None = None
+    """Width and height of the images that they were found in, if the file states them."""
+
+    @property
+    def begins_with_one(self) -> str | None:
+        """A note on images of a video that may count from 1, None if they do not."""
+        if len(self.frames) < 2 or self.frames.min() != 1:
+            return None
+        return (
+            f"{self.path}: its images begin with 1, and are taken as numbers that count from 0, so that the first "
+            "image has no keypoints; if they count from 1, as those that ffmpeg writes, subtract 1 from them"
+        )
 
     def joints(self) -> Float64[np.ndarray, "n 17 2"]:
         """Return the 17 joints in pixels; NaN for those that are not known.
@@ -43,11 +62,11 @@ class ViewKeypoints:
         return joint_positions(flat, joints_of(self.path, self.names))[..., :2]
 
     def boxes(self, border: float = 0.1) -> Float64[np.ndarray, "n 4"]:
-        """Return the boxes around all sure keypoints, larger by a share of their size; NaN with fewer than four."""
+        """Return the boxes around all sure keypoints, larger by a share of their size; NaN with too few of them."""
         boxes = np.full((len(self.points), 4), np.nan)
         for i, points in enumerate(self.points):
             sure = points[np.isfinite(points).all(axis=1)]
-            if len(sure) >= 4:
+            if len(sure) >= FEWEST:
                 low, high = sure.min(axis=0), sure.max(axis=0)
                 room = border * (high - low).max()
                 boxes[i] = *(low - room), *(high + room)
@@ -76,67 +95,152 @@ def read_keypoints(path: Path) -> ViewKeypoints:
     """Read the keypoints of a view; of several people in an image, those of the person with the largest extent.
 
     Args:
-        path: A folder of OpenPose's JSON files, a JSON of COCO or MMPose, or a CSV or HDF5 file of DeepLabCut.
+        path: A folder of OpenPose's JSON files, a JSON of COCO, AlphaPose or MMPose, or a CSV or HDF5 file of
+            DeepLabCut.
 
     Raises:
-        SourceError: The file is none of these.
+        SourceError: The file is none of these, or its keypoints are not in pixels.
     """
-    if path.suffix.lower() in (".csv", ".h5"):
-        return _of_deeplabcut(read_deeplabcut(path))
-    names: tuple[str, ...] | None = None
-    people: dict[int, list[Float64[np.ndarray, "k 3"]]] = {}
-    try:
-        files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        for file in files:
-            content = json.loads(file.read_text(encoding="utf-8-sig"))
-            names = _stated_names(content) or names
-            for frame, points in _people(content, file):
-                people.setdefault(frame, []).append(points)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    tabular = path.suffix.lower() in (".csv", ".h5")
+    keypoints = _of_deeplabcut(read_deeplabcut(path)) if tabular else _of_json(path)
+    extents = _prominence(keypoints.points)
+    extents = extents[extents >= 0]
+    if len(extents) and (extent := float(np.median(extents))) < SMALLEST:
         raise SourceError(
-            f"{path}: expected keypoints of OpenPose, COCO or MMPose, got something else ({error})"
-        ) from error
+            f"{path}: expected pixels of the upright image, got people of {extent:.2g} pixels; if these are shares of "
+            "the image (0 to 1), multiply x by its width and y by its height in pixels"
+        )
+    return keypoints
+
+
+def _of_json(path: Path) -> ViewKeypoints:
+    stated: tuple[str, ...] | None = None
+    people: list[_Person] = []
+    images: dict[str, _Size] = {}
+    with damage_as(
+        SourceError,
+        lambda why: (
+            f"{path}: expected keypoints of OpenPose, AlphaPose, COCO or MMPose, got something else ({why}); export "
+            "them in one of these formats"
+        ),
+    ):
+        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
+            stated = _stated_names(content) or stated
+            people += [person for person in _people(content, file) if len(person.points)]
+            images |= dict(_images(content).values()) or ({file.name: None} if path.is_dir() else {})
+        numbers = numbers_of_images([person.image for person in people], list(images))
+        frames = np.array(sorted(set(numbers)), np.int64)
     if not people:
         raise SourceError(f"{path}: there are no keypoints in it")
-    count = len(next(iter(people.values()))[0])
-    names = names if names is not None and len(names) == count else names_by_count(count)
+    counts = sorted({len(person.points) for person in people})
+    if len(counts) > 1:
+        raise SourceError(
+            f"{path}: expected people with the same keypoints, got some with {counts[0]} and some with {counts[-1]}; "
+            "give those of one kind"
+        )
+    largest: dict[int, Float64[np.ndarray, "k 2"]] = {}
+    for number, person in zip(numbers, people, strict=True):
+        if number not in largest or _prominence(person.points) > _prominence(largest[number]):
+            largest[number] = person.points
+    points = np.stack([largest[frame] for frame in frames.tolist()])
+    names = stated if stated is not None and len(stated) == counts[0] else likeliest_names(points)
     if names is None:
-        raise SourceError(f"{path}: {count} keypoints without names; the numbers that are understood are {LAYOUTS}")
-    frames = np.array(sorted(people), np.int64)
-    largest = [max(people[frame], key=_extent)[: len(names)] for frame in frames.tolist()]
-    return ViewKeypoints(path, names, frames, _sure(np.stack(largest)))
+        raise SourceError(f"{path}: {counts[0]} keypoints without names; the numbers that are understood are {LAYOUTS}")
+    sizes = {images.get(person.image) for person in people}
+    return ViewKeypoints(path, names, frames, points[:, : len(names)], sizes.pop() if len(sizes) == 1 else None)
+
+
+_Size = tuple[float, float] | None
+"""Width and height of an image, if they are stated."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Person:
+    """One person in one image."""
+
+    image: str
+    """The image's name, or its number."""
+    points: Float64[np.ndarray, "k 2"]
+    """NaN where a keypoint is not sure."""
 
 
 def _stated_names(content: Any) -> tuple[str, ...] | None:
     """Return the names of the keypoints that COCO's categories or MMPose's meta information state."""
-    if isinstance(content, dict) and content.get("categories"):
-        return tuple(map(str, content["categories"][0]["keypoints"]))
-    ids = content.get("meta_info", {}).get("keypoint_id2name") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        return None
+    if (category := _category(content)) is not None:
+        return tuple(map(str, category["keypoints"]))
+    ids = content.get("meta_info", {}).get("keypoint_id2name")
     return tuple(str(ids[key]) for key in sorted(ids, key=int)) if ids else None
 
 
-def _people(content: Any, file: Path) -> Iterator[tuple[int, Float64[np.ndarray, "k 3"]]]:
-    """Yield the number of the image and the keypoints (x, y, confidence) of every person in a JSON file."""
-    if isinstance(content, dict) and "people" in content:
-        for person in content["people"]:
-            points = person.get("pose_keypoints_2d", person.get("pose_keypoints"))  # the older name
-            yield image_number(file.stem), np.array(points, np.float64).reshape(-1, 3)
+def _category(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the category of people in a file of COCO: other ones may have no keypoints, or those of animals."""
+    categories = [category for category in content.get("categories", ()) if category.get("keypoints")]
+    people = [category for category in categories if str(category.get("name", "")).lower() == "person"]
+    return next(iter([*people, *categories]), None)
+
+
+def _images(content: Any) -> dict[Any, tuple[str, _Size]]:
+    """Return the name and the size of each image in a file of COCO, by its id.
+
+    Roboflow renames images, and states their names of before.
+    """
+    images = {}
+    for image in content.get("images", ()) if isinstance(content, dict) else ():
+        extra = image.get("extra")
+        before = extra.get("name") if isinstance(extra, dict) else None
+        width, height = image.get("width"), image.get("height")
+        size = (float(width), float(height)) if width and height else None
+        images[image["id"]] = str(before or image.get("file_name", image["id"])), size
+    return images
+
+
+def _people(content: Any, file: Path) -> Iterator[_Person]:
+    """Yield every person in a JSON file."""
+    if _is_of_an_image(content):
+        yield from _people_of_openpose(content, file.name)
     elif (images_of_mmpose := _images_of_mmpose(content, file)) is not None:
-        for frame, instances in images_of_mmpose:
+        for image, instances in images_of_mmpose:
             for person in instances:
                 at = np.array(person["keypoints"], np.float64)[:, :2]
                 scores = np.array(person.get("keypoint_scores", np.ones(len(at))), np.float64)
-                yield frame, np.concatenate([at, scores[:, None]], axis=1)
+                yield _Person(image, _sure(np.concatenate([at, scores[:, None]], axis=1)))
+    elif isinstance(content, dict) and content and all(_is_of_an_image(value) for value in content.values()):
+        for image, found in content.items():  # AlphaPose's formats cmu and open
+            yield from _people_of_openpose(found, image)
+    elif isinstance(content, list) or (isinstance(content, dict) and "annotations" in content):
+        yield from _people_of_coco(content)
     else:
-        images: Mapping[Any, str] = {}
-        if isinstance(content, dict):
-            images = {image["id"]: str(image.get("file_name", image["id"])) for image in content.get("images", ())}
-        for person in content["annotations"] if isinstance(content, dict) else content:
-            name = images.get(person["image_id"], str(person["image_id"]))
-            yield image_number(Path(name).stem), np.array(person["keypoints"], np.float64).reshape(-1, 3)
+        raise ValueError("it has no people, no annotations and no instances")
 
 
-def _images_of_mmpose(content: Any, file: Path) -> list[tuple[int, list[Any]]] | None:
+def _is_of_an_image(content: Any) -> bool:
+    """Whether this is what OpenPose, or AlphaPose after it, writes of an image."""
+    return isinstance(content, dict) and ("people" in content or "bodies" in content)
+
+
+def _people_of_openpose(content: Mapping[str, Any], image: str) -> Iterator[_Person]:
+    for person in content["people"] if "people" in content else content["bodies"]:
+        # The second is the older name, the third that of AlphaPose's format cmu.
+        points = next((person[key] for key in ("pose_keypoints_2d", "pose_keypoints", "joints") if key in person), ())
+        yield _Person(image, _sure(np.array(points, np.float64).reshape(-1, 3)))
+
+
+def _people_of_coco(content: Any) -> Iterator[_Person]:
+    """Yield every person of annotations or results; annotations without keypoints, and of animals, are left out."""
+    stated = content if isinstance(content, dict) else {}
+    images, own = _images(stated), _category(stated)
+    categories = [category for category in stated.get("categories", ()) if category.get("keypoints")]
+    others = {category["id"] for category in categories if own and category["keypoints"] != own["keypoints"]}
+    for person in content["annotations"] if stated else content:
+        if person.get("keypoints") and person.get("category_id") not in others:
+            image, _ = images.get(person["image_id"], (str(person["image_id"]), None))
+            yield _Person(image, _sure(np.array(person["keypoints"], np.float64).reshape(-1, 3)))
+
+
+def _images_of_mmpose(content: Any, file: Path) -> list[tuple[str, list[Any]]] | None:
     """Return the number of each image and the people in it, as MMPose's scripts and its inferencer write them.
 
     Both write a list of images, under ``instance_info`` or by itself; of a single image the inferencer writes its
@@ -146,26 +250,31 @@ def _images_of_mmpose(content: Any, file: Path) -> list[tuple[int, list[Any]]] |
     if not isinstance(images, list) or not images:
         return None
     if all(isinstance(image, dict) and "instances" in image for image in images):
-        return [(int(image["frame_id"]), image["instances"]) for image in images]
+        return [(str(int(image["frame_id"])), image["instances"]) for image in images]
     if all(isinstance(person, dict) and "keypoint_scores" in person for person in images):
-        return [(image_number(file.stem), images)]
+        return [(file.name, images)]
     return None
 
 
 def _of_deeplabcut(table: DeepLabCutTable) -> ViewKeypoints:
-    people = [table.of(individual, ("x", "y", "likelihood")) for individual in table.individuals]
-    extents = np.array([[_extent(points) for points in person] for person in people])
-    largest = extents.argmax(axis=0)
-    points = np.stack(people)[largest, np.arange(len(largest))]
-    return ViewKeypoints(table.path, table.parts, table.frames, _sure(points))
+    """Return the person of each image; parts that belong to nobody (``single``), such as a room's corners, are none."""
+    individuals = [who for who in table.individuals if who != "single"] or table.individuals
+    people = np.stack([_sure(table.of(individual, ("x", "y", "likelihood"))) for individual in individuals])
+    largest = _prominence(people).argmax(axis=0)
+    return ViewKeypoints(table.path, table.parts, table.frames, people[largest, np.arange(len(largest))])
 
 
-def _sure(points: Float64[np.ndarray, "n k 3"]) -> Float64[np.ndarray, "n k 2"]:
+def _sure(points: Float64[np.ndarray, "*n k 3"]) -> Float64[np.ndarray, "*n k 2"]:
     """Return the places of keypoints; NaN where the confidence is small, or the place is exactly (0, 0)."""
     lost = ~(np.nan_to_num(points[..., 2], nan=1.0) >= SURE) | (points[..., :2] == 0).all(axis=-1)
+    lost |= ~np.isfinite(points[..., :2]).all(axis=-1)
     return np.where(lost[..., None], np.nan, points[..., :2])
 
 
-def _extent(points: Float64[np.ndarray, "k 3"]) -> float:
-    sure = points[points[:, 2] >= SURE, :2]
-    return float(np.ptp(sure, axis=0).max()) if len(sure) else 0.0
+def _prominence(points: Float64[np.ndarray, "*n k 2"]) -> Float64[np.ndarray, "*n"]:
+    """Return the extent of people in pixels; less than 0 for those with too few sure keypoints."""
+    known = np.isfinite(points).all(axis=-1)
+    low = np.where(known[..., None], points, np.inf).min(axis=-2)
+    high = np.where(known[..., None], points, -np.inf).max(axis=-2)
+    count = known.sum(axis=-1)
+    return np.asarray(np.where(count >= FEWEST, (high - low).max(axis=-1), count - float(FEWEST)), np.float64)

@@ -1,5 +1,8 @@
 """The order of the keypoints that common tools write without names, and which number of points means which order."""
 
+import numpy as np
+from jaxtyping import Float64
+
 _COCO = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
     *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
@@ -13,6 +16,9 @@ BODY_25 = (
     *("left_eye", "right_ear", "left_ear", *_FEET),
 )
 """OpenPose's BODY_25."""
+
+BODY_25B = (*_COCO, "upper_neck", "head_top", *_FEET)
+"""OpenPose's BODY_25B, which has as many points in another order."""
 
 OPENPOSE_18 = (
     *("nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist"),
@@ -42,7 +48,7 @@ _BY_COUNT = {
 
 LAYOUTS = ", ".join(
     (
-        "17 (COCO), 18 (OpenPose, older), 23 or 133 (COCO-WholeBody), 25 (OpenPose BODY_25)",
+        "17 (COCO), 18 (OpenPose, older), 23 or 133 (COCO-WholeBody), 25 (OpenPose BODY_25 and BODY_25B)",
         "26 or 136 (Halpe, AlphaPose), 33 (MediaPipe, FreeMoCap), and 75, 543 or 553 (with hands and face)",
     )
 )
@@ -55,3 +61,29 @@ def names_by_count(count: int) -> tuple[str, ...] | None:
     FreeMoCap appends hands and face to MediaPipe's body, COCO-WholeBody to COCO's.
     """
     return _BY_COUNT.get(count)
+
+
+_BONES = tuple(
+    (f"{side}_{one}", f"{side}_{other}")
+    for side in ("left", "right")
+    for one, other in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("ankle", "heel"))
+)
+
+
+def likeliest_names(points: Float64[np.ndarray, "n k axes"]) -> tuple[str, ...] | None:
+    """Return the names of the first points of skeletons, NaN where one is unknown; None if no tool writes so many.
+
+    Of two orders with the same number of points it is the one in which bones are shorter.
+    """
+    count = points.shape[1]
+    if count == len(BODY_25):
+        return min((BODY_25, BODY_25B), key=lambda names: _mean_bone(points, names))
+    return names_by_count(count)
+
+
+def _mean_bone(points: Float64[np.ndarray, "n k axes"], names: tuple[str, ...]) -> float:
+    bones = (*_BONES, ("nose", "left_eye"), ("nose", "right_eye"))
+    ends = np.array([[names.index(one), names.index(other)] for one, other in bones])
+    lengths = np.linalg.norm(points[:, ends[:, 0]] - points[:, ends[:, 1]], axis=2)
+    known = lengths[np.isfinite(lengths)]
+    return float(known.mean()) if len(known) else np.inf

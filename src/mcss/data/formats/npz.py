@@ -74,7 +74,7 @@ def write_npz(
         times: Seconds from the first image.
         more: Other arrays by name.
     """
-    arrays: dict[str, np.ndarray] = {
+    arrays: dict[str, Any] = {
         "poses": pose.astype(np.float32),
         "names": np.array(JOINTS),
         "times": times,

@@ -17,6 +17,9 @@ _POINT_NAMES = frozenset(
     {"joint", "keypoint", "marker", "bodypart", "landmark", "point", "name", "label"}
     | {"jointname", "keypointname", "markername", "landmarkname", "pointname"}
 )
+_PEOPLE = re.compile(
+    r"(person|people|subject|individual|individuals|actor|performer|player|track|body|skeleton)(id|idx|index|name|no)?"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ def _coordinate(cell: str, spelling: str) -> CoordinateColumn | None:
 def is_axis(cell: str, axis: Axis) -> bool:
     """Whether a column holds a coordinate of the point that its line names: ``x``, or ``X (mm)``."""
     return re.sub(r"[\s_]*[(\[].*[)\]]$", "", cell.strip().lower()) == axis
+
+
+def names_people(cell: str) -> bool:
+    """Whether a column says whose point its line holds, such as ``person_id``."""
+    return _PEOPLE.fullmatch(re.sub(r"[^a-z]", "", cell.lower())) is not None
 
 
 def names_points(cell: str) -> bool:

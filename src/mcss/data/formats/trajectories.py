@@ -23,6 +23,12 @@ ROOT_NAMES = frozenset({"hip", "hips", "pelvis", "root", "midhip", "mid_hip"})
 _UNLABELLED = re.compile(r"\*.*|un(labell?ed|named|known|identified)[\s_\-]*\d*", re.IGNORECASE)
 """What programs call points that belong to no marker of the model."""
 
+_IN_THE_WORLD = re.compile(r"world[\s_.\-]+(?P<before>.+)|(?P<after>.+?)[\s_.\-]+world", re.IGNORECASE)
+"""How tables of MediaPipe name a point in metres: ``nose_world``, beside ``nose`` as shares of the image."""
+
+_WHOLE_BODY = 12
+"""Points of this many joints, those of arms and legs, are a pose."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
@@ -59,7 +65,8 @@ def trajectories(
 ) -> Trajectories:
     """Check the contents of a file; points at exactly (0, 0, 0) become missing, as many programs write them so.
 
-    Points that nobody named (``*1``, ``Unlabeled``) are left out if they share a name.
+    Points that nobody named (``*1``, ``Unlabeled``) are left out if they share a name, and so are landmarks of an image
+    (``nose``) beside those in the world (``nose_world``).
 
     A pelvis that lies there in every sample, within the body, is the root of poses that are relative to it.
 
@@ -83,6 +90,7 @@ def trajectories(
     if any(unnamed):
         names = [name for name, left_out in zip(names, unnamed, strict=True) if not left_out]
         points = points[:, ~np.array(unnamed)]
+    names, points, world_note = _in_the_world(names, points)
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise SourceError(f"{path}: the point {repeated!r} comes twice; expected each name once: rename one of them")
@@ -100,7 +108,35 @@ def trajectories(
     if missing.all():
         raise SourceError(f"{path}: not one point of its {len(points)} samples is known (NaN or 0 everywhere)")
     known = np.where(missing[..., None], np.nan, points)
-    return Trajectories(path, tuple(names), known, times, unit, up, clock, tuple(notes))
+    return Trajectories(path, tuple(names), known, times, unit, up, clock, (*notes, *world_note))
+
+
+def late_start(frame: float, seconds: float) -> list[str]:
+    """Return a note if the first sample is not the first one of the take, which programs number 0 or 1.
+
+    Args:
+        frame: Number of the first sample.
+        seconds: Time of the first sample in the take.
+    """
+    if not frame > 1:
+        return []
+    return [
+        f"its first sample is frame {frame:.0f}, at {seconds:.4g} s of the take, and is taken as the first image; if "
+        f"the videos begin with the take, give --poses.offset {seconds:.4g}"
+    ]
+
+
+def _in_the_world(
+    names: Sequence[str], points: Float64[np.ndarray, "samples names 3"]
+) -> tuple[Sequence[str], Float64[np.ndarray, "samples names_in_the_world 3"], list[str]]:
+    """Return the points in the world alone, by their own names, and a note; all points if no body is among them."""
+    matches = [_IN_THE_WORLD.fullmatch(name) for name in names]
+    own_names = [match["before"] or match["after"] for match in matches if match]
+    if len(own_names) < _WHOLE_BODY:
+        return names, points, []
+    left_out = len(names) - len(own_names)
+    note = f"of its points, those in the world ({own_names[0]} …) are used, and {left_out} others left out"
+    return own_names, points[:, [match is not None for match in matches]], [note] if left_out else []
 
 
 def _is_root(
@@ -138,7 +174,8 @@ def read_text(path: Path, lenient: bool = False) -> str:
         text = data.decode(encoding, errors="replace" if lenient else "strict")
     except UnicodeDecodeError as error:
         raise SourceError(f"{path}: expected text in UTF-8, got other bytes ({error}); save it as UTF-8") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    # A program that writes the ends of lines itself, into a file that Windows adds them to, ends lines with CR CR LF.
+    return text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def to_number(cell: str, path: Path, line: int, decimal_comma: bool = False) -> float:

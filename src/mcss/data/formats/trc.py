@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64
 
-from mcss.data.formats.trajectories import Trajectories, read_text, to_number, trajectories
+from mcss.data.formats.trajectories import Trajectories, late_start, read_text, to_number, trajectories
 from mcss.errors import SourceError
 from mcss.files import write_text
 from mcss.skeletons import JOINTS
@@ -14,8 +14,9 @@ from mcss.skeletons import JOINTS
 def read_trc(path: Path) -> Trajectories:
     """Read the markers of a TRC file; times count from its first line.
 
-    Programs separate the cells by single tabs, by several, by commas, or by spaces; what the line of marker names uses
-    tells which. Times that are rounded, do not grow, or count milliseconds are replaced by those that DataRate gives.
+    Programs separate the cells by single tabs, by several, by commas, semicolons or spaces; what the line of marker
+    names uses tells which. Times that are rounded, do not grow, or count milliseconds are replaced by those that
+    DataRate gives.
 
     Raises:
         SourceError: The file is not TRC, is cut short, or holds something that is not a number.
@@ -26,8 +27,8 @@ def read_trc(path: Path) -> Trajectories:
             f"{path}: cannot be read as TRC; expected a first line PathFileType, a header of five lines and then a "
             f"line per frame, got {len(lines)} lines, the first {lines[0][:30] if lines else ''!r}: export it again"
         )
-    separator = next((mark for mark in "\t," if mark in lines[3]), None)  # None: any number of spaces
-    header = _header(lines[1], lines[2])
+    separator = next((mark for mark in "\t;," if mark in lines[3]), None)  # None: any number of spaces
+    header = _header(lines[1], lines[2], separator)
     names = [cell.strip() for cell in lines[3].split(separator) if cell.strip()][2:]
     rows, frames, times = [], [], []
     begin = 4 if _as_number(lines[4].split(separator)[0].strip()) is not None else 5  # some leave out X1, Y1, Z1 …
@@ -56,11 +57,15 @@ def read_trc(path: Path) -> Trajectories:
     points = np.array(rows, np.float64).reshape(len(rows), len(names), 3)
     seconds, note = _seconds(path, np.array(times, np.float64), np.array(frames, np.float64), header.get("datarate"))
     notes += [note] if note else []
+    rate = _as_number(header.get("datarate", "")) or 0.0
+    notes += late_start(frames[0], (frames[0] - 1) / rate if rate > 0 else times[0]) if frames else []
     return trajectories(path, names, points, seconds, header.get("units"), notes=notes)
 
 
-def _header(keys: str, values: str) -> dict[str, str]:
+def _header(keys: str, values: str, separator: str | None) -> dict[str, str]:
     """Return the values of the header by their lower-case names, whatever separates them; a unit is never a number."""
+    if separator in (",", ";"):
+        keys, values = keys.replace(separator, "\t"), values.replace(separator, "\t")
     names, cells = keys.lower().split(), values.split()
     header = dict(zip(names, cells, strict=False))
     if len(names) != len(cells) and "\t" in keys:  # a value is empty

@@ -29,8 +29,14 @@ _SPELLINGS = {
     "inch": "in",
 }
 
+ADULTS_MM = (1300.0, 2000.0)
+"""`body_heights`, which end at the ankle, of nearly all adults."""
+
 BROKEN = 4.0
 """A bone this many times as long as usual is none."""
+
+_FLAT = 0.01
+"""A body is this share of its own size deep at least, however flat it stands."""
 
 _UPRIGHT = 0.5
 """The mean direction from feet to head must have at least this component along the up axis to determine it."""
@@ -55,10 +61,60 @@ def without_broken_bones(joints: JointPositions) -> tuple[JointPositions, int]:
     return np.where(broken[:, None, None], np.nan, joints), int(broken.sum())
 
 
+def check_depth(path: Path, points: Float64[np.ndarray, "samples points 3"]) -> None:
+    """Refuse points of an image with a third number beside x and y: a score, or the same one for all.
+
+    Args:
+        path: The file, for messages.
+        points: Points of a body, in the file's unit and axes.
+
+    Raises:
+        SourceError: The points have no depth.
+    """
+    seen = np.isfinite(points).all(axis=2)
+    known = np.where(seen[..., None], points, np.nan)[seen.sum(axis=1) > 3]
+    if not len(known):
+        return
+    low, high = np.nanmin(known, axis=1), np.nanmax(known, axis=1)
+    extent = np.median(high - low, axis=0)
+    flat = int(np.argmin(extent))
+    if (low[:, 2] >= 0).all() and (high[:, 2] <= 1).all() and extent.max() > 10:
+        found = "x, y and a score from 0 to 1"
+    elif extent[flat] < _FLAT * extent.max():
+        found = f"{'xyz'[flat]} is the same for all joints"
+    else:
+        return
+    raise SourceError(
+        f"{path}: expected poses in 3D, got points without depth ({found}), which seem to be 2D keypoints of one view; "
+        "use keypoints of single views as --points or --boxes, and triangulated points as labels"
+    )
+
+
+def check_not_normalised(path: Path, joints: JointPositions) -> None:
+    """Refuse MediaPipe's normalised landmarks, which are shares of an image, where no unit is stated.
+
+    Args:
+        path: The file, for messages.
+        joints: Joints in numbers without a unit.
+
+    Raises:
+        SourceError: All x and y lie between 0 and 1, and a body of that size is small in any unit.
+    """
+    known = joints[np.isfinite(joints).all(axis=(1, 2))]
+    inside = (known[..., :2] >= 0) & (known[..., :2] <= 1)
+    if len(known) and inside.mean() > 0.98 and float(np.median(body_heights(known))) < 1.2:
+        raise SourceError(
+            f"{path}: expected poses in 3D, got x and y between 0 and 1, which seem to be shares of an image, such as "
+            "MediaPipe's normalised landmarks; export its world landmarks, or use keypoints of single views as "
+            "--points or --boxes; if the poses are in space, give --poses.units"
+        )
+
+
 def find_unit(path: Path, joints: JointPositions, stated: str | None) -> tuple[float, str | None]:
     """Millimetres per unit of the file, and a note if the unit had to be found.
 
-    A person's size determines the unit, since the possible heights in mm, cm and m do not overlap.
+    A person's size determines the unit, since the possible heights in mm, cm and m do not overlap. What is an adult in
+    inches and a baby in cm is taken as the adult.
 
     Args:
         path: The file, for messages.
@@ -73,14 +129,21 @@ def find_unit(path: Path, joints: JointPositions, stated: str | None) -> tuple[f
     scale = UNITS.get(unit) or _positive(unit)
     fitting = [name for name in ("mm", "cm", "m") if HEIGHTS_MM[0] <= tall * UNITS[name] <= HEIGHTS_MM[1]]
     if scale is None and fitting:
-        return UNITS[fitting[0]], f"coordinates are taken as {fitting[0]}, as the person is {tall:.4g} tall"
+        metric, inches = tall * UNITS[fitting[0]], tall * UNITS["in"]
+        if ADULTS_MM[0] <= inches <= ADULTS_MM[1]:
+            sizes = f"{inches / 1000:.2f} m tall, and would be {metric / 1000:.2f} m in {fitting[0]}"
+            return UNITS["in"], f"coordinates are taken as inches, as the person is {sizes}; if not, state poses.units"
+        note = f"coordinates are taken as {fitting[0]}, as the person is {tall:.4g} tall"
+        if HEIGHTS_MM[0] <= inches <= HEIGHTS_MM[1]:
+            note += f"; if they are inches (a person of {inches / 1000:.2f} m), give --poses.units in"
+        return UNITS[fitting[0]], note
     if scale is not None and HEIGHTS_MM[0] <= tall * scale <= HEIGHTS_MM[1]:
         return scale, None
     size = f"{tall:.4g} units" if scale is None else f"{tall * scale / 1000:.4g} m (with units {stated})"
     raise SourceError(
         f"{path}: the person is {size} tall from head to foot; expected 0.5 to 2.5 m"
         + (f", which it is in {fitting[0]}" if fitting else "")
-        + ": state the setting poses.units (mm, cm, m, in, or millimetres per unit), or check which points are joints"
+        + ": give --poses.units (mm, cm, m, in, or millimetres per unit), or check which points are joints"
     )
 
 
@@ -111,8 +174,8 @@ def find_up(path: Path, joints: JointPositions, stated: str | None, by_user: boo
         if abs(along) < _UPRIGHT and not sure:
             raise SourceError(
                 f"{path}: the file says that up is along {axis[1:]}, but not in which direction, and the person stands "
-                f"too little along it to tell (mean direction from feet to head: {axis[1:]} {along:+.2f}); state the "
-                f"setting poses.up ({axis[1:]} or -{axis[1:]})"
+                f"too little along it to tell (mean direction from feet to head: {axis[1:]} {along:+.2f}); give "
+                f"--poses.up ({axis[1:]} or -{axis[1:]})"
             )
         axis = axis[1:] if along >= 0 else "-" + axis[1:]
     if axis in get_args(Up):
@@ -124,14 +187,14 @@ def find_up(path: Path, joints: JointPositions, stated: str | None, by_user: boo
             how = "is upside down" if along <= -_UPRIGHT else "lies"
             raise SourceError(
                 f"{path}: with {known} up the person {how}: heads are on the side of {seen} from the feet; "
-                f"state the setting poses.up (such as {seen}), or check which points are joints"
+                f"give --poses.up (such as {seen}), or check which points are joints"
             )
         return known, f"with {known} up, as stated, the person lies; heads are on the side of {seen} from the feet"
     if not sure:
         parts = ", ".join(f"{a} {v:+.2f}" for a, v in zip("xyz", mean, strict=True))
         raise SourceError(
             f"{path}: the up axis cannot be found, as the person stands along no axis (mean direction from feet "
-            f"to head: {parts}); state the setting poses.up, one of {', '.join(get_args(Up))}"
+            f"to head: {parts}); give --poses.up, one of {', '.join(get_args(Up))}"
         )
     return seen, f"{seen} is taken as up, as heads are on that side"
 
@@ -184,8 +247,8 @@ def check_knees(path: Path, upright: JointPositions, clearly: float = 0.15, most
     if len(clear) >= 10 and float((clear < 0).mean()) > most:
         raise SourceError(
             f"{path}: the knees bend backwards in {(clear < 0).mean():.0%} of the {len(clear)} clear cases, so the "
-            "person is mirrored: left and right are exchanged (name them in a mapping file, setting poses.joints), or "
-            "the axes are left-handed (setting poses.left_handed)"
+            "person is mirrored: left and right are exchanged (name them in a mapping file, --poses.joints), or "
+            "the axes are left-handed (--poses.left-handed)"
         )
 
 

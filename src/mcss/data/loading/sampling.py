@@ -127,9 +127,9 @@ def metric_plan(instants: Instants, settings: MetricSettings, together: int = 1)
             devices = f" of {together} devices together" if together > 1 else ""
             raise ValueError(
                 f"instants: a metric batch{devices} needs {needed} instants of one subject in one outfit that are "
-                f"min_gap = {settings.min_gap:g} s apart, but {name} has {len(mine)} instants"
+                f"{settings.min_gap:g} s apart (--min-gap), but {name} has {len(mine)} instants"
                 f"{_outfit_in_words(instants, subject, outfit)}, of which at most "
-                f"{len(plan.spread)} are; set instants to at most {len(plan.spread) // together}, or lower min_gap"
+                f"{len(plan.spread)} are; use --instants {len(plan.spread) // together} or fewer, or lower --min-gap"
             )
         plans.append(plan)
     return MetricPlan(settings=settings, seen=seen, pools=tuple(plans), together=together)

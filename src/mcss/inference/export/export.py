@@ -27,6 +27,7 @@ from mcss.evaluation.predictions import (
     EvaluationSettings,
     SplitPrediction,
     evaluated_instants,
+    least_seen_split,
     predict_split,
     true_poses,
 )
@@ -74,8 +75,9 @@ class ExportSettings:
     calibration and to measure the loss of accuracy."""
     layout: Layout = "nhwc"
     """Order of the input's axes: nhwc, as image libraries keep images, or nchw, channels first."""
-    split: str = "validation"
-    """Split of the capture on which the file is checked against the original network."""
+    split: str | None = None
+    """Split of the capture on which the file is checked against the original network, by default the first that it has
+    of validation, test and train."""
     instants: int = 250
     """Number of instants of the split, evenly spread and in all views, on which the file is checked."""
     calibration_split: str = "train"
@@ -311,17 +313,17 @@ def _calibration(
 def _parity(network: PoseNetwork, exported: ExportedModel, settings: ExportSettings, capture: Capture | None) -> Parity:
     if capture is None:
         return _parity_on_generated(network, exported)
-    chosen = EvaluationSettings(max_instants=settings.instants)
-    original = predict_split(NetworkPredictor(network, capture), capture, settings.split, chosen)
-    from_file = predict_split(ExportedPredictor(exported, capture), capture, settings.split, chosen)
-    labelled = evaluated_instants(capture, settings.split, chosen).heading_valid.any()
+    chosen, split = EvaluationSettings(max_instants=settings.instants), settings.split or least_seen_split(capture)
+    original = predict_split(NetworkPredictor(network, capture), capture, split, chosen)
+    from_file = predict_split(ExportedPredictor(exported, capture), capture, split, chosen)
+    labelled = evaluated_instants(capture, split, chosen).heading_valid.any()
     assert original.pose is not None
     assert from_file.pose is not None
     assert original.embedding is not None
     assert from_file.embedding is not None
     return Parity(
         images=len(original),
-        source=f"split {settings.split} of {capture.uri}",
+        source=f"split {split} of {capture.uri}",
         pose_difference=float((from_file.pose - original.pose).norm(dim=-1).max()),
         embedding_difference=float((from_file.embedding - original.embedding).abs().max()),
         n_mpjpe_original=_n_mpjpe(original) if labelled else None,

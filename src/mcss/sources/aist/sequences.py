@@ -251,7 +251,7 @@ class AistSequence:
         if missing:
             raise SourceError(
                 f"{self._camera_file}: camera {', '.join(missing)} is missing; the file has "
-                f"{', '.join(cameras) or 'none'}: unpack cameras.zip again, or choose other cameras (cameras)"
+                f"{', '.join(cameras) or 'none'}: unpack cameras.zip again, or choose other cameras (--cameras)"
             )
         return {name: cameras[name] for name in self.cameras}
 
@@ -269,7 +269,7 @@ class AistSequence:
             expected = "×".join(map(str, camera.image_size or ()))
             raise SourceError(
                 f"{path}: expected {expected} pixels, as the calibration of {camera.name} states, got "
-                f"{video.width}×{video.height}; use the video as released, or leave the camera out (cameras)"
+                f"{video.width}×{video.height}; use the video as released, or leave the camera out (--cameras)"
             )
         return np.rint(numbers / RATE * video.rate).astype(np.int64)
 

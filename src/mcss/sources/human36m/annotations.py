@@ -69,7 +69,7 @@ def mask_boxes(path: Path, wanted: Sequence[int]) -> tuple[Float64[np.ndarray, "
     Raises:
         SourceError: The file is missing, empty, not MAT v7.3, cut short, or holds something else.
     """
-    way_out = "unpack Segments_mat_gt_bb of this subject again, or take boxes from the joints (setting boxes: joints)"
+    way_out = "unpack Segments_mat_gt_bb of this subject again, or take boxes from the joints (--boxes joints)"
     _check_not_empty(path, "the ground-truth boxes of a view", way_out)
     size: tuple[int, int] | None = None
     with (

@@ -1,5 +1,7 @@
 """The known faults of Human3.6M, one function each; each has a switch in `Human36MSettings`."""
 
+from collections.abc import Container
+
 import numpy as np
 from jaxtyping import Float64
 
@@ -13,6 +15,9 @@ SHIFT = (200.0, 0.0, 0.0)
 
 CORRUPT = frozenset({("S11", "Directions", "54138969")})
 """Videos that are missing in some copies and cannot be decoded in others."""
+
+LEFT_OUT = frozenset({("S11", "Directions")})
+"""Sequences that VideoPose3D's preparation leaves out of ``data_3d_h36m.npz``, because of the corrupt video."""
 
 
 def shifted_back(subject: str, file: str, poses: Float64[np.ndarray, "t 32 3"]) -> Float64[np.ndarray, "t 32 3"]:
@@ -54,6 +59,17 @@ def without_corrupt_videos(
 ) -> tuple[DistortedCamera, ...]:
     """Leave out the camera whose video is corrupt: 54138969 of S11 Directions."""
     return tuple(camera for camera in cameras if (subject, file, camera.name) not in CORRUPT)
+
+
+def left_out_by_videopose3d(subject: str, file: str, known: Container[tuple[str, str]]) -> bool:
+    """Whether a sequence is one that VideoPose3D's file is known to lack, and this file lacks it.
+
+    Args:
+        subject: The subject.
+        file: Beginning of the names of the sequence's files.
+        known: The (subject, sequence) of all poses in the file.
+    """
+    return (subject, file) in LEFT_OUT and (subject, file) not in known
 
 
 def annotated_length(poses: int, images: int) -> int:

@@ -51,7 +51,7 @@ def read_metadata(path: Path) -> Metadata:
     Raises:
         SourceError: The file is missing, is not XML, or lacks something.
     """
-    way_out = "it comes with the data set's code (Release-v1.2); copy it there, or give its path (setting metadata)"
+    way_out = "it comes with the data set's code (Release-v1.2); copy it there, or give its path (--metadata)"
     if not path.is_file():
         raise SourceError(f"{path}: no such file; expected Human3.6M's metadata.xml: {way_out}")
     with damage_as(

@@ -108,7 +108,7 @@ class UnpackedSequence:
                 if len(missing) > self.settings.max_missing:
                     raise SourceError(
                         f"{missing[0]}: no such file, nor are {len(missing) - 1} other images that the annotation of "
-                        f"{self.subject}/{self.sequence} names; unpack the images again, or raise max_missing"
+                        f"{self.subject}/{self.sequence} names; unpack the images again, or raise --max-missing"
                     )
                 yield None
                 continue

@@ -14,6 +14,8 @@ from mcss.errors import SourceError
 from mcss.progress import NO_PROGRESS, Progress
 from mcss.sources.distorted_camera import DistortedCamera
 from mcss.sources.held_out import train_and_validation
+from mcss.sources.human36m.annotations import read_videopose3d
+from mcss.sources.human36m.faults import left_out_by_videopose3d
 from mcss.sources.human36m.metadata import Metadata, read_metadata
 from mcss.sources.human36m.mirrors import UnpackedSequence, fetch_root, fetch_sequences, json_root, json_sequences
 from mcss.sources.human36m.sequences import TEST, TRAIN, Human36MSequence, Human36MSettings, annotated_poses
@@ -42,8 +44,8 @@ class Human36M(Human36MSettings):
         if fetch_root(folder) or json_root(folder):
             unpacked, problems = find_unpacked(folder, metadata, self, progress)
             return FolderContents(unpacked, info, problems, expected=expected)
-        released, problems = find_released(folder, metadata, self, progress)
-        return FolderContents(released, info, problems, unusual_counts(released), expected)
+        released, problems, notes = find_released(folder, metadata, self, progress)
+        return FolderContents(released, info, problems, [*notes, *unusual_counts(released)], expected)
 
     def _info(self, metadata: Metadata) -> CaptureInfo:
         files = [(listed.subject, listed.file) for listed in metadata.sequences]
@@ -55,22 +57,33 @@ class Human36M(Human36MSettings):
 
 def find_released(
     folder: Path, metadata: Metadata, settings: Human36MSettings, progress: Progress = NO_PROGRESS
-) -> tuple[list[Human36MSequence], list[str]]:
-    """Find the sequences of the release that have poses, and say what is wrong with the others.
+) -> tuple[list[Human36MSequence], list[str], list[str]]:
+    """Find the sequences of the release that have poses, say what is wrong with the others, and what is unusual.
 
     Raises:
-        SourceError: The settings ask for a camera that the data set does not have.
+        SourceError: The settings ask for a camera that there is not, or VideoPose3D's file cannot be read.
     """
     sequences: list[Human36MSequence] = []
+    notes: list[str] = []
     subjects = settings.subjects or TRAIN + TEST
     problems = [
         f"{folder / subject}: no such folder; unpack the archives of {subject} there, or choose other subjects"
         for subject in subjects
         if not (folder / subject).is_dir()
     ]
-    available = [
-        listed for listed in metadata.sequences if listed.subject in subjects and (folder / listed.subject).is_dir()
-    ]
+    unpacked = [subject for subject in subjects if (folder / subject).is_dir()]
+    without, faults = without_annotations(folder, unpacked, settings)
+    problems += faults
+    available = [listed for listed in metadata.sequences if listed.subject in set(unpacked) - without]
+    if settings.poses is not None:
+        known = read_videopose3d(settings.poses)
+        absent = [listed for listed in available if left_out_by_videopose3d(listed.subject, listed.file, known)]
+        available = [listed for listed in available if listed not in absent]
+        notes += [
+            f"{listed.subject}/{listed.file}: left out, since VideoPose3D's preparation leaves it out of "
+            f"{settings.poses.name}; the D3_Positions files have it"
+            for listed in absent
+        ]
     with progress.task("Reading annotations", len(available)) as task:
         for listed in available:
             cameras = _chosen_cameras(metadata.cameras[listed.subject], settings)
@@ -81,7 +94,32 @@ def find_released(
             else:
                 sequences.append(Human36MSequence(listed, folder / listed.subject, cameras, length, settings))
             task.advance()
-    return sequences, problems
+    return sequences, problems, notes
+
+
+def without_annotations(
+    folder: Path, subjects: Sequence[str], settings: Human36MSettings
+) -> tuple[set[str], list[str]]:
+    """Find subjects who lack all poses or all boxes, and say so once for all of them instead of for each sequence."""
+
+    def lacking(kind: str, ending: str) -> list[str]:
+        return [subject for subject in subjects if not any((folder / subject / kind).glob(f"*{ending}"))]
+
+    poses, boxes = "MyPoseFeatures/D3_Positions", "MySegmentsMat/ground_truth_bb"
+    poseless = lacking(poses, ".cdf") if settings.poses is None else []
+    mono = [subject for subject in poseless if (folder / subject / f"{poses}_mono").is_dir()]
+    others = [subject for subject in poseless if subject not in mono]
+    boxless = lacking(boxes, ".mat") if settings.boxes == "masks" else []
+    found = (
+        (mono, f"there is {poses}_mono, whose poses are in the space of each camera, but no {poses}, whose poses are "
+               "those in the room that all cameras share: download D3 Positions, not mono, of these subjects, or give "
+               "VideoPose3D's data_3d_h36m.npz with --poses"),
+        (others, f"there are no poses in {poses}: unpack Poses_D3_Positions of these subjects, or give VideoPose3D's "
+                 "data_3d_h36m.npz with --poses"),
+        (boxless, f"there are no ground-truth boxes in {boxes}: unpack Segments_mat_gt_bb of these subjects, or take "
+                  "boxes from the joints (--boxes joints)"),
+    )  # fmt: skip
+    return {*poseless, *boxless}, [f"{folder}, {', '.join(who)}: {text}" for who, text in found if who]
 
 
 def find_unpacked(

@@ -199,8 +199,8 @@ class Human36MSequence:
             return
         if not self.settings.clip_to_annotation:
             raise SourceError(
-                f"{video}: expected {self.length} images, as many as there are poses, got {stated}; allow "
-                "clip_to_annotation to use the images that have poses, or leave the sequence out"
+                f"{video}: expected {self.length} images, as many as there are poses, got {stated}; "
+                "without --no-clip-to-annotation the images that have poses are used"
             )
         note(f"{video}: clipped from {stated} images to the {annotated_length(self.length, stated)} that have poses")
 
@@ -225,7 +225,7 @@ class Human36MSequence:
                 boxes = boxes_shifted_back(self.subject, self.sequence, camera, boxes, roots)
         empty = int((~np.isfinite(boxes).all(axis=1)).sum())
         if empty == len(boxes):
-            raise SourceError(f"{path}: it has no box of the person; take boxes from the other source (setting boxes)")
+            raise SourceError(f"{path}: it has no box of the person; take boxes from the other source (--boxes)")
         if empty:
             note(f"{path}: {empty} of {len(boxes)} boxes are empty; interpolated between their neighbours")
         self._check_image_size(camera, mask_size)

@@ -176,7 +176,7 @@ class MpiInf3dhp(Dataset):
                 yield MpiSequence(subject, sequence, images, path, self)
             else:
                 problems.append(
-                    f"{path}: no such folder; unpack {sequence} of {subject}, or leave {subject} out (subjects)"
+                    f"{path}: no such folder; unpack {sequence} of {subject}, or leave {subject} out (--subjects)"
                 )
 
     def _test_sequences(self, folder: Path, problems: list[str]) -> Iterator[SourceSequence]:
@@ -189,7 +189,7 @@ class MpiInf3dhp(Dataset):
             if path is None:
                 if self.subjects:
                     problems.append(
-                        f"{folder / subject}: no such folder; unpack the test set, or leave {subject} out (subjects)"
+                        f"{folder / subject}: no such folder; unpack the test set, or leave {subject} out (--subjects)"
                     )
                 continue
             try:
@@ -249,7 +249,7 @@ class MpiSequence:
         if missing:
             raise SourceError(
                 f"{path}: camera {', '.join(missing)} is missing; the file has {', '.join(map(str, sorted(cameras)))}: "
-                "unpack it again, or choose other cameras (cameras)"
+                "unpack it again, or choose other cameras (--cameras)"
             )
         return cameras
 

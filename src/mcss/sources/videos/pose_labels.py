@@ -16,12 +16,24 @@ from jaxtyping import Float32, Float64, Int64
 from mcss.data.formats.joint_names import JointMapping, JointSource, joint_positions, joints_of
 from mcss.data.formats.pose_files import POSE_SUFFIXES, read_pose_file
 from mcss.data.formats.trajectories import Trajectories
-from mcss.data.formats.units import Up, check_knees, find_unit, find_up, to_z_up, without_broken_bones
+from mcss.data.formats.units import (
+    Up,
+    check_depth,
+    check_knees,
+    check_not_normalised,
+    find_unit,
+    find_up,
+    to_z_up,
+    without_broken_bones,
+)
 from mcss.errors import SourceError
 from mcss.skeletons import JOINTS
 
 SETTINGS_FILES = ("poses.toml", "poses.json")
 """Names of a file beside a label file with settings for it alone, by the names of `PoseSettings`."""
+
+MANY = 1.15
+"""Labels that number this many times as many images as there are may have a rate of their own."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,7 @@ def read_labels(
     if not np.isfinite(positions).all(axis=(1, 2)).any():
         raise SourceError(
             f"{path}: none of its {len(source)} samples has all joints ({_rarest_joints(positions)}); fill the gaps, "
-            "or name other points in a mapping file (setting poses.joints)"
+            "or name other points in a mapping file (--poses.joints)"
         )
     upright, notes = _in_world(path, positions, source, settings)
     notes = [*(f"{path}: {note}" for note in source.notes), *notes]
@@ -145,6 +157,8 @@ def read_labels(
     source, clock_note = _in_seconds(source, float(times[-1] - times[0]))
     notes += [clock_note] if clock_note else []
     seconds = _seconds(source, rate, settings, image_seconds)
+    if settings.rate is None:
+        notes += _outnumbering(source, rate, count if image_seconds is None else len(image_seconds))
     poses = sampled(upright, seconds, times, settings.max_gap, 0.25 / rate)
     labelled = int(np.isfinite(poses[first:]).all(axis=(1, 2)).sum())
     if not labelled:
@@ -201,7 +215,11 @@ def _in_world(
     path: Path, positions: Float64[np.ndarray, "samples 17 3"], source: Trajectories, settings: PoseSettings
 ) -> tuple[Float64[np.ndarray, "samples 17 3"], list[str]]:
     """Convert joint positions to world millimetres, +Z up; also returns notes on how that was decided."""
-    scale, unit_note = find_unit(path, positions, source.unit if settings.units == "auto" else settings.units)
+    unit = source.unit if settings.units == "auto" else settings.units
+    check_depth(path, positions)
+    if settings.units == "auto" and unit is None:
+        check_not_normalised(path, positions)
+    scale, unit_note = find_unit(path, positions, unit)
     up, up_note = find_up(path, positions, source.up if settings.up == "auto" else settings.up, settings.up != "auto")
     upright = to_z_up(positions * scale, up)
     if settings.left_handed:
@@ -233,11 +251,11 @@ def _seconds(
 ) -> Float64[np.ndarray, " samples"]:
     """Return the time of each sample on the clock of the videos."""
     if settings.rate is not None:
-        return np.arange(len(source)) / settings.rate + settings.offset
+        return sample_numbers(source) / settings.rate + settings.offset
     if source.times is None:
         raise SourceError(
-            f"{source.path}: the file does not state how many samples per second it has; add times, or use the setting "
-            "poses.rate"
+            f"{source.path}: the file does not state how many samples per second it has; add times, or give "
+            "--poses.rate"
         )
     if source.clock != "images":
         return source.times + settings.offset
@@ -246,6 +264,28 @@ def _seconds(
     inside = source.times.clip(0, len(image_seconds) - 1)
     at = np.interp(inside, np.arange(len(image_seconds)), image_seconds)
     return np.asarray(at + (source.times - inside) / rate + settings.offset, np.float64)
+
+
+def sample_numbers(source: Trajectories) -> Float64[np.ndarray, " samples"]:
+    """Number the samples of a file from 0, leaving out the numbers of samples that its frames or times skip."""
+    numbers = np.arange(len(source), dtype=np.float64)
+    if source.times is None or len(source) < 3:
+        return numbers
+    steps = (source.times - source.times[0]) / np.median(np.diff(source.times))
+    even = np.abs(steps - np.round(steps)).max() < 0.1
+    return np.asarray(np.round(steps) if even else numbers, np.float64)
+
+
+def _outnumbering(source: Trajectories, rate: float, images: int) -> list[str]:
+    """Return a note if labels that count images count far more than there are."""
+    if source.clock != "images" or source.times is None or source.times[-1] + 1 <= MANY * images:
+        return []
+    last = source.times[-1]
+    return [
+        f"{source.path}: each sample is taken as one image, and the last as image {last:.0f}, but there are only "
+        f"{images} images; if the samples have a rate of their own, give it as --poses.rate "
+        f"({(last + 1) / images * rate:.4g} a second if they last as long as the images)"
+    ]
 
 
 def _settings_for(path: Path, settings: PoseSettings) -> tuple[PoseSettings, JointMapping]:

@@ -20,17 +20,24 @@ from jaxtyping import Float64
 from mcss.data.schema import CaptureInfo, Selector
 from mcss.errors import SourceError, damage_as
 from mcss.progress import Progress
+from mcss.sources.assembly import Note
 from mcss.sources.source import FolderContents, Source
 from mcss.sources.videos.given_boxes import read_boxes
 from mcss.sources.videos.pose_labels import PoseSettings, RecordingLabels, pose_file, read_labels
-from mcss.sources.videos.video_sequence import VideoSequence, clock_warnings, timing_notes, views_in_step
+from mcss.sources.videos.video_sequence import (
+    VideoSequence,
+    clock_warnings,
+    number_note,
+    timing_notes,
+    views_in_step,
+)
 from mcss.video.boxes import interpolated_boxes
 from mcss.video.detectors import DetectorName, person_detector
 from mcss.video.person_crops import PersonSearch, ViewToCrop
 from mcss.video.reading.decoding import VIDEO_SUFFIXES, VideoFile
 from mcss.video.reading.image_sequences import RATE, numbers_of_sequence
-from mcss.video.recordings import Recording, ViewName, find_recordings, left_out_note, video_files
-from mcss.video.sync.clocks import Clocks, Timeline, read_clocks, timeline
+from mcss.video.recordings import Recording, ViewName, find_recordings, left_out_notes, video_files
+from mcss.video.sync.clocks import Clocks, Timeline, clocks_of_numbers, read_clocks, timeline
 from mcss.video.target import ClickedPoint, clicked_points, clicks_as_settings
 
 BACKGROUND_SUFFIXES = VIDEO_SUFFIXES | {".jpg", ".jpeg", ".png"}
@@ -99,7 +106,8 @@ class Videos(Source):
                 problems.append(str(problem))
         if not usable:
             raise SourceError("\n".join(problems))
-        boxes = self._given_boxes(recordings)
+        notes = left_out_notes(folder)
+        boxes = self._given_boxes(recordings, notes.append)
         if self.background is not None and not self.background.is_dir():
             raise SourceError(f"{self.background}: expected a folder with images or videos of the empty scene")
         clicks = clicked_points(recordings, self.click)
@@ -110,7 +118,7 @@ class Videos(Source):
             [self._sequence(recording, boxes, clicks, out) for recording in usable],
             self._info(usable, clocks, labelled, clicks),
             problems,
-            left_out_note(folder),
+            notes,
             expected=Counter(subject for subject, _ in video_files(folder)),
         )
 
@@ -120,14 +128,20 @@ class Videos(Source):
         Raises:
             SourceError: They do not fit together, the recording is too short, or its labels cannot be used.
         """
-        line = timeline(recording, clocks, self.every)
-        notes = views_in_step(recording, self.max_missing) if clocks is None else clock_warnings(recording, clocks)
+        numbered = clocks_of_numbers(recording) if clocks is None and not self.ignore_sync else None
+        line = timeline(recording, clocks or numbered, self.every)
+        if clocks is not None:
+            notes = clock_warnings(recording, clocks)
+        elif numbered is not None:
+            notes = [number_note(recording, numbered)]
+        else:
+            notes = views_in_step(recording, self.max_missing)
         notes += timing_notes(recording, line)
         if not self.test_subjects and self.test_fraction and self._train_stop(line) < line.first + 1:
             shortest = min(recording.views, key=lambda view: view.count)
             raise SourceError(
                 f"{shortest.path}: {line.count} images are too few to hold out the last {self.test_fraction:.0%}; "
-                "use longer recordings, or set test_fraction to 0"
+                "use longer recordings, or give --test-fraction 0"
             )
         labels = self._labels(recording, line)
         return _UsableRecording(recording, line, labels, (*notes, *(labels.notes if labels else ())))
@@ -143,13 +157,15 @@ class Videos(Source):
         count, images = line.first + line.count, recording.views[0].seconds
         return read_labels(path, count, line.rate, self.poses, line.first, line.time_of(np.arange(count)), images)
 
-    def _given_boxes(self, recordings: Sequence[Recording]) -> Mapping[ViewName, Float64[np.ndarray, "frames 4"]]:
+    def _given_boxes(
+        self, recordings: Sequence[Recording], note: Note
+    ) -> Mapping[ViewName, Float64[np.ndarray, "frames 4"]]:
         if self.boxes is None:
             return {}
         sizes = {(r.subject, r.sequence, v.name): (v.width, v.height, v.count) for r in recordings for v in r.views}
         folders = [(r.subject, r.sequence, v.name, v.path) for r in recordings for v in r.views if v.path.is_dir()]
         numbers = {(subject, sequence, name): numbers_of_sequence(path) for subject, sequence, name, path in folders}
-        return read_boxes(self.boxes, sizes, numbers)
+        return read_boxes(self.boxes, sizes, numbers, note)
 
     def _sequence(
         self,

@@ -16,6 +16,7 @@ from mcss.sources.rows import SequenceInstants, SequenceView, multi_view_rows
 from mcss.sources.videos.pose_labels import RecordingLabels
 from mcss.video.crops import Crop, EncodedCrop
 from mcss.video.person_crops import ViewToCrop
+from mcss.video.reading.image_sequences import numbers_of_sequence
 from mcss.video.recordings import Recording
 from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, SYNC_FILE, Clocks, Timeline, in_step
 from mcss.video.track_sheet import report_targets
@@ -41,6 +42,13 @@ def views_in_step(recording: Recording, max_missing: int) -> list[str]:
             f"{fast.rate:.5g}: each instant takes the image of every view that is nearest in time, as if all cameras "
             "had started together; let `mcss sync` find out whether they did"
         )
+    numbers = {view.name: numbers_of_sequence(view.path)[0] for view in recording.views if view.path.is_dir()}
+    if len(set(numbers.values())) > 1:
+        notes.append(
+            f"{recording.name}: the first images have the numbers "
+            f"{', '.join(f'{number} ({name})' for name, number in numbers.items())}, and are taken to show the same "
+            "instant; if not, give the offsets (mcss sync FOLDER --offsets VIEW=SECONDS)"
+        )
     alike = in_step(recording)
     lacking = round((float(long.seconds[-1]) - float(short.seconds[-1])) * slow.rate)
     lacking = long.count - short.count if alike else lacking
@@ -50,7 +58,7 @@ def views_in_step(recording: Recording, max_missing: int) -> list[str]:
     if lacking > max_missing:
         raise SourceError(
             f"{short.path} has {shorter}, {long.path} {longer}; expected views of one recording to differ by at most "
-            f"{max_missing} images: cut them to the same start and end, raise max_missing if they start together, or "
+            f"{max_missing} images: cut them to the same start and end, raise --max-missing if they start together, or "
             "let `mcss sync` find their offsets"
         )
     if lacking > 0:
@@ -68,6 +76,20 @@ def clock_warnings(recording: Recording, clocks: Clocks) -> list[str]:
     ]
 
 
+def number_note(recording: Recording, clocks: Clocks) -> str:
+    """Return a note on views that begin at different times by the numbers of their images."""
+    first = min(recording.views, key=lambda view: clocks[view.name].start)
+    later = [
+        f"{view.name} {clocks[view.name].start - clocks[first.name].start:.3f} s"
+        for view in recording.views
+        if view is not first
+    ]
+    return (
+        f"{recording.name}: by the numbers of the images, {', '.join(later)} after {first.name}; if each camera counts "
+        "from its own start, import with --ignore-sync"
+    )
+
+
 def timing_notes(recording: Recording, line: Timeline) -> list[str]:
     """Return a note for each view whose images are not evenly spaced in time, or that is shown mirrored."""
     notes = []
@@ -78,6 +100,16 @@ def timing_notes(recording: Recording, line: Timeline) -> list[str]:
                 f"{view.path}: its images are not evenly spaced in time (lost ones, or a variable frame rate); they "
                 f"are matched with those of the other views by their time stamps"
                 + (f", and {missing:,} of {len(line.frames):,} instants lack this view" if missing else "")
+            )
+        if view.stamps is None:
+            notes.append(
+                f"{view.path}: its time stamps are missing, or leap, or begin anew; its images are taken as evenly "
+                f"spaced, {view.rate:.4g} a second: cut it where it was paused"
+            )
+        if view.interlaced:
+            notes.append(
+                f"{view.path}: its pictures are interlaced, so that edges of what moves look like combs; make whole "
+                "pictures of them first (ffmpeg -i IN -vf bwdif OUT.mp4)"
             )
         if view.mirrored:
             notes.append(
@@ -144,13 +176,24 @@ class VideoSequence:
             views = []
             for view, crops in zip(self.views, view_crops, strict=True):
                 mask = self.seen[view.video.name][:count]
-                views.append(SequenceView(view.video.name, _with_gaps(crops.crops(int(mask.sum()), note), mask)))
+                own = _with_gaps(crops.crops(int(mask.sum()), note), mask)
+                views.append(SequenceView(view.video.name, own, image_numbers=_source_numbers(view, mask)))
             yield from multi_view_rows(self, instants, views, self.views[0].crop.quality, end_together=True)
 
 
 def _instants_until(seen: Bool[np.ndarray, " n"], images: int) -> int:
     """Return the number of instants before the first one for which a view has fewer images than it should."""
     return int(np.searchsorted(np.cumsum(seen), images, side="right"))
+
+
+def _source_numbers(view: ViewToCrop, seen: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Return the number of a view's image at each instant, from 0 or as its name says; 0 where there is none."""
+    numbers = view.image_numbers[: int(seen.sum())]
+    if view.video.path.is_dir():
+        numbers = np.array(numbers_of_sequence(view.video.path), np.int64)[numbers]
+    at_instants = np.zeros(len(seen), np.int64)
+    at_instants[seen] = numbers
+    return at_instants
 
 
 def _with_gaps(

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-_CHAPTERS = re.compile(r"(G[HXLS])(\d{2})(\d{4})", re.IGNORECASE)
-"""GX010123 is chapter 01 of take 0123; GH and GX tell the codec, GL and GS the kind of camera."""
+_CHAPTERS = re.compile(r"(.*\W|.*_|)(G[HXLS])(\d{2})(\d{4})((?:\W|_).*|)", re.IGNORECASE)
+"""GX010123 is chapter 01 of take 0123; GH and GX tell the codec, GL and GS the kind of camera. Users write the camera's
+name before or behind it: left_GX010123."""
 
-_OLDER = re.compile(r"(GOPR|GP(\d{2}))(\d{4})", re.IGNORECASE)
+_OLDER = re.compile(r"(.*\W|.*_|)(GOPR|GP(\d{2}))(\d{4})((?:\W|_).*|)", re.IGNORECASE)
 """GOPR0123 is the first chapter of take 0123, GP010123 the second."""
 
 
@@ -32,19 +33,21 @@ def is_later_chapter(path: Path) -> bool:
 def _numbered(path: Path) -> int | None:
     """Return the number of a chapter, the first of a take being the lowest; None for other files."""
     if match := _CHAPTERS.fullmatch(path.stem):
-        return int(match[2])
+        return int(match[3])
     if match := _OLDER.fullmatch(path.stem):
-        return int(match[2] or 0)
+        return int(match[3] or 0)
     return None
 
 
 def _beside(path: Path, number: int) -> Path | None:
     """Return the chapter with a number of the same take, if it lies beside this one."""
     if match := _CHAPTERS.fullmatch(path.stem):
-        stem = f"{match[1]}{number:02d}{match[3]}"
+        kind = f"{match[2]}{number:02d}"
     else:
-        stem = ("GOPR" if number == 0 else f"GP{number:02d}") + path.stem[-4:]
-    beside = path.with_name(stem + path.suffix)
+        match = _OLDER.fullmatch(path.stem)
+        kind = "GOPR" if number == 0 else f"GP{number:02d}"
+    assert match is not None
+    beside = path.with_name(f"{match[1]}{kind}{match[4]}{match[5]}{path.suffix}")
     if beside.is_file():
         return beside
     wanted = beside.name.casefold()

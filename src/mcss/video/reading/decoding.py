@@ -31,6 +31,9 @@ MOST_REORDERED = 64
 ROUNDED_OFF = 1e-6
 """Two times that differ by no more than this many seconds are the same."""
 
+MOST_SHARED = 0.1
+"""Share of the images that may have the same time stamp as another one."""
+
 LEAP = 20
 """A recording that would last this many times as long at its usual rate has a clock that leaps."""
 
@@ -56,6 +59,8 @@ class VideoFile:
     """Seconds of each image after the first one; None if the container has no usable time stamps."""
     origins: tuple[float, ...] = (0.0,)
     """For each file of the take (`mcss.video.reading.chapters`), its time stamp at the first image of the take."""
+    interlaced: bool = False
+    """Whether its pictures are pairs of fields that were taken one after the other."""
     mirrored: bool = False
     """Whether the file says that its images are shown mirrored, so that left and right are exchanged."""
 
@@ -90,9 +95,9 @@ def probe(path: Path, image_rate: float = RATE) -> VideoFile:
     """
     if is_image_sequence(path):
         height, width = next(images_of_sequence(path)).shape[:2]
-        times = times_of_sequence(path, image_rate)
+        origin, times = times_of_sequence(path, image_rate)
         rate = rate_of_stamps(times, [image_rate])
-        return VideoFile(path, width, height, rate, len(times), is_even(times, rate), stamps=times)
+        return VideoFile(path, width, height, rate, len(times), is_even(times, rate), stamps=times, origins=(origin,))
     _check_not_empty(path)
     parts = [_scanned(part) for part in chapters_of(path)]
     count, keyframe_count = sum(len(part.stamps) for part in parts), sum(part.keyframes for part in parts)
@@ -107,7 +112,8 @@ def probe(path: Path, image_rate: float = RATE) -> VideoFile:
     width, height = first.size
     even = seconds is None or is_even(seconds, rate)
     mirrored = first.orientation.mirrors
-    return VideoFile(path, width, height, rate, count, even, keyframe_count, seconds, origins, mirrored)
+    interlaced = bool(first.frame.interlaced_frame)
+    return VideoFile(path, width, height, rate, count, even, keyframe_count, seconds, origins, interlaced, mirrored)
 
 
 def _check_not_empty(path: Path) -> None:
@@ -165,17 +171,24 @@ def _joined_times(parts: Sequence[_Scan]) -> tuple[tuple[float, ...], Float64[np
 def _times(stamps: Sequence[int | None], tick: float) -> tuple[float, Float64[np.ndarray, " images"] | None]:
     """Return the time of a video's first image, and those of all images after it in the order in which they are shown.
 
-    There are no usable times (None) if images lack a stamp or share one, if the clock starts again in the middle, or if
-    it leaps.
+    A few images that share a stamp, as a container that counts in milliseconds may write them, lie evenly between their
+    neighbours. There are no usable times (None) if images lack a stamp or many share one, if the clock starts again in
+    the middle, or if it leaps.
     """
     if not tick or None in stamps or not stamps:
         return 0.0, None
     ticks = np.array(stamps, np.float64)
     order = np.argsort(ticks, kind="stable")
     seconds = (ticks[order] - ticks[order[0]]) * tick
+    own, places = np.unique(seconds, return_index=True)
+    if len(own) < (1 - MOST_SHARED) * len(seconds) or len(own) < min(len(seconds), 2):
+        return 0.0, None
+    if len(own) < len(seconds):
+        own, places = np.append(own, own[-1] + np.median(np.diff(own))), np.append(places, len(seconds))
+        seconds = np.interp(np.arange(len(seconds)), places, own)
     steps = np.diff(seconds)
     restarts = np.abs(order - np.arange(len(order))).max() > MOST_REORDERED
-    if restarts or (len(steps) and (steps.min() <= 0 or seconds[-1] > LEAP * len(steps) * np.median(steps))):
+    if restarts or (len(steps) and seconds[-1] > LEAP * len(steps) * np.median(steps)):
         return 0.0, None
     return float(ticks[order[0]] * tick), np.asarray(seconds, np.float64)
 

@@ -1,12 +1,14 @@
 """A view as a folder of numbered images (``view/000001.jpg`` …) instead of a video."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
 
+from mcss.data.image_names import FASTEST, numbers_in_names, step_of
 from mcss.errors import ImageError, SourceError
 from mcss.images import IMAGE_SUFFIXES, Image, read_image
 
@@ -16,10 +18,34 @@ FEWEST = 8
 RATE = 25.0
 """Images per second, if nothing else is stated."""
 
+_CLOCKS = {13: 1e3, 16: 1e6, 19: 1e9}
+"""Ticks a second of clocks that count from 1970, by the digits of what they show."""
+
+_OTHER_CLOCKS = (1e6, 1e9, 1e3, 1e7)
+"""Ticks a second of clocks that count from when a machine was started, the usual ones first; 1e7 is Windows's."""
+
+_NO_COUNTER = 1000
+"""Numbers that differ by this much from image to image are those of a clock."""
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """The numbers in the names of a folder's images, in order."""
+
+    paths: tuple[Path, ...]
+    numbers: tuple[int, ...]
+    ticks: float | None
+    """How much the numbers rise in a second if they are a clock's; None if they count images."""
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether the numbers are times."""
+        return self.ticks is not None
+
 
 def is_image_sequence(folder: Path) -> bool:
-    """Whether a path is a folder of numbered images and of no other folders or videos."""
-    return folder.is_dir() and len(_numbered(folder)) >= FEWEST
+    """Whether a path is a folder of numbered images."""
+    return folder.is_dir() and (found := numbering_of(folder)) is not None and len(found.paths) >= FEWEST
 
 
 def images_of_sequence(folder: Path) -> Iterator[Image]:
@@ -28,7 +54,8 @@ def images_of_sequence(folder: Path) -> Iterator[Image]:
     Raises:
         SourceError: One cannot be read.
     """
-    for path in _numbered(folder):
+    numbering = numbering_of(folder)
+    for path in () if numbering is None else numbering.paths:
         try:
             yield read_image(path)
         except ImageError as error:
@@ -37,33 +64,87 @@ def images_of_sequence(folder: Path) -> Iterator[Image]:
 
 def numbers_of_sequence(folder: Path) -> list[int]:
     """Return the number in the name of each image of a folder, in order."""
-    return list(_numbered(folder).values())
+    numbering = numbering_of(folder)
+    return [] if numbering is None else list(numbering.numbers)
 
 
-def times_of_sequence(folder: Path, rate: float) -> Float64[np.ndarray, " images"]:
-    """Return the seconds of each image after the first one: a number that is missing is an image that was lost.
+def times_of_sequence(folder: Path, rate: float) -> tuple[float, Float64[np.ndarray, " images"]]:
+    """Return the time of a folder's first image on the clock of its numbers, and the seconds of each after that.
 
-    Numbers of 13, 16 or 19 digits are the milli-, micro- or nanoseconds at which industrial cameras took their images.
+    A number that is missing is an image that was lost. Numbers may be times: a date with a time of day, seconds since
+    1970, or ticks of a clock.
+
+    Args:
+        folder: The folder.
+        rate: Images per second of numbers that count images.
     """
-    numbers = numbers_of_sequence(folder)
-    ticks = next((each for digits, each in _CLOCKS.items() if all(len(str(n)) == digits for n in numbers)), rate)
-    return np.array([(number - numbers[0]) / ticks for number in numbers], np.float64)
+    numbering = numbering_of(folder)
+    assert numbering is not None
+    ticks, first = numbering.ticks or rate, numbering.numbers[0]
+    return first / ticks, np.array([(number - first) / ticks for number in numbering.numbers], np.float64)
 
 
-_CLOCKS = {13: 1e3, 16: 1e6, 19: 1e9}
-"""Ticks a second of clocks that count from 1970, by the digits of what they show."""
+def not_numbered(folder: Path) -> str | None:
+    """Say why a folder of images is not a view; None if it is one, or no folder of images."""
+    images = _images(folder) if folder.is_dir() else []
+    if len(images) < FEWEST or numbering_of(folder) is not None:
+        return None
+    seen: dict[tuple[int, ...], Path] = {}
+    for path in images:
+        digits = _groups(path)
+        if digits in seen:
+            pair = f"{seen[digits].name} and {path.name} have the same number"
+            return f"{folder}: {pair}; leave one image of each instant, and give each view a folder of its own"
+        seen[digits] = path
+    return f"{folder}: expected images that are numbered in order, got names such as {images[0].name}"
 
 
-def _numbered(folder: Path) -> dict[Path, int]:
-    """Return the images of a folder in order, each with its number; none if two share a number.
+def numbering_of(folder: Path) -> Numbering | None:
+    """Return the images of a folder in order, each with its number; None if two share a number.
 
-    The number is the last one in the name that differs from image to image.
+    Names that hold the time of each image are ordered by it. Otherwise, the number is the last one in the name that
+    differs from image to image.
     """
-    images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[:1] != "."]
-    digits = {path: [int(group) for group in re.findall(r"\d+", path.stem)] for path in images}
-    digits = {path: numbers for path, numbers in digits.items() if numbers}
-    for position in range(1, 1 + min(map(len, digits.values()), default=0)):
-        number_of = {path: numbers[-position] for path, numbers in digits.items()}
-        if len(set(number_of.values())) == len(number_of):
-            return {path: number_of[path] for path in sorted(number_of, key=lambda path: number_of[path])}
-    return {}
+    images = _images(folder)
+    found = numbers_in_names([path.name for path in images])
+    if not found:
+        return None
+    images = [path for path in images if path.name in found]
+    numbers = _unrolled([found[path.name] for path in images])
+    return _ordered(images, numbers, _ticks(numbers))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[:1] != ".")
+
+
+def _groups(path: Path) -> tuple[int, ...]:
+    return tuple(int(group) for group in re.findall(r"\d+", path.stem))
+
+
+def _ordered(paths: Sequence[Path], numbers: Sequence[int], ticks: float | None) -> Numbering:
+    pairs = sorted(zip(numbers, paths, strict=True))
+    return Numbering(tuple(path for _, path in pairs), tuple(number for number, _ in pairs), ticks)
+
+
+def _unrolled(numbers: list[int]) -> list[int]:
+    """Count on where a camera has begun anew at 0 or 1 after its largest number, such as 9999."""
+    least, most = min(numbers), max(numbers)
+    present = np.unique(numbers)
+    gaps = np.diff(present)
+    turns = least <= 1 and str(most) == "9" * len(str(most)) and len(gaps) > 0 and gaps.max() > (most - least) / 2
+    if not turns:
+        return numbers
+    last = int(present[gaps.argmax()])
+    return [number + most + 1 - least if number <= last else number for number in numbers]
+
+
+def _ticks(numbers: Sequence[int]) -> float | None:
+    """Return how many units of the numbers a second has, if they are those of a clock."""
+    for digits, ticks in _CLOCKS.items():
+        if all(len(str(number)) == digits for number in numbers):
+            return ticks
+    step = step_of(numbers)
+    if step < _NO_COUNTER:
+        return None
+    return next((ticks for ticks in _OTHER_CLOCKS if 5 <= ticks / step <= FASTEST), None)

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.ndimage import gaussian_filter1d
 
+from mcss.data.instants import evenly_spread
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.progress import Task
@@ -132,7 +133,7 @@ def profile_of(
     count = len(shots)
     rates = np.full(count - 1, rate) if seconds is None else 1 / np.diff(seconds)
     middles = None if seconds is None else (seconds[1:] + seconds[:-1]) / 2
-    samples = np.unique(np.linspace(0, count - 1, SCENE_SAMPLES).round().astype(int))
+    samples = evenly_spread(count, SCENE_SAMPLES)
     foreground = Foreground.of([shots[int(i)] for i in samples])
     packed_masks, groups = [], []
     for i in range(count):
