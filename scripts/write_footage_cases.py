@@ -23,7 +23,7 @@ LABELS, SOUND, GREY = "sources/test_label_variants", "video/test_sound_clocks", 
 SPELLINGS, TRACKS = "sources/test_label_spellings", "video/test_tracking"
 
 KEYPOINTS, IMAGES = "data/test_keypoint_files", "test_transparent_images"
-BOXES = "sources/test_given_boxes"
+BOXES, DOUBTS, ARRAYS = "sources/test_given_boxes", "sources/test_label_doubts", "models/test_model"
 
 CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     # condition, what is done, file of the tests, beginnings of their names
@@ -45,13 +45,21 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("a_change_of_size",)),
     ("A cover image or thumbnails as the first stream", "the real video is read", DISPLAY, ("a_cover_picture",)),
     ("A colon in a path (10:30/left.mp4)", "opened as a file", DISPLAY, ("a_colon",)),
-    ("GoPro's chapters", "joined in order", FOLDERS, ("gopro_chapters", "older_gopro")),
-    ("Clips numbered by one camera (DJI, AVCHD)", "refused, with the command that joins them", FOLDERS,
+    ("A few frames that share a time stamp", "between their neighbours", FOLDERS, ("a_few_images_that_share",)),
+    ("GoPro's chapters, with a camera's name before or behind them too", "joined in order", FOLDERS,
+     ("gopro_chapters", "older_gopro", "chapters_are_known")),
+    ("Clips numbered by one camera (DJI, AVCHD, Canon, Sony, Insta360, GoPro's loops)",
+     "refused, with the command that joins them", FOLDERS,
      ("clips_that_one_camera",)),
     ("Folders of numbered images", "each is a view; a missing number is a dropped frame", FOLDERS,
      ("a_folder_of_numbered", "a_few_images")),
-    ("Images named after their time, or with the camera's number last", "the number that differs counts; ms, µs and ns "
-     "are times", FOLDERS, ("the_number_of_an_image",)),
+    ("Images named after their time (dates, clocks) or with the camera's number last; counters that begin anew",
+     "in order, at the clock's rate; else the number that differs counts", FOLDERS, ("the_number_of_an_image",)),
+    ("Folders of images whose numbers begin later in one view", "in step by the numbers of one clock or counter, with "
+     "a note", FOLDERS, ("folders_of_images_with",)),
+    ("Images of two views, or masks, in one folder", "refused, naming two of the same number", FOLDERS,
+     ("why_a_folder",)),
+    ("Images of 12 bits in files of 16", "as bright as those of 8 bits", ARRAYS, ("images_of_12",)),
     ("ts, 3gp, mxf, flv; HEIC and GIF", "read; named as left out", FOLDERS, ("more_endings", "files_of_other_kinds")),
     ("Decomposed Unicode names (NFD, macOS)", "composed, in the files and as typed", FOLDERS, ("names_are_composed",)),
     ("Files that share a stem (IMG_1.jpg, IMG_1.JPG)", "separate outputs; overlays are not taken as input", FOLDERS,
@@ -93,6 +101,20 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("CSV and TSV of Vicon Nexus, OptiTrack Motive, Qualisys", "read as exported", LABELS, ("exports_of",)),
     ("CSV: frames from 1", "taken as from 0, with a note that says how to change that", LABELS, ("frames_that_begin",)),
     ("9999999 or -16512 for lost markers", "no label; reported with their number", LABELS, ("codes_for_lost",)),
+    ("CSV and TSV of capture systems: markers lost in a line, lines deleted, part of a take, unnamed trajectories",
+     "a line is a sample, at its frame number; the first is the first image, with a note", DOUBTS,
+     ("a_line_of", "lines_that_were", "deleted_lines", "the_first_sample", "a_trajectory_without")),
+    ("A marker name twice; two people in a table", "refused, naming them", DOUBTS,
+     ("a_name_that", "several_people")),
+    ("Tracking markers on thighs and upper arms beside joints", "the joints count", DOUBTS,
+     ("markers_on", "bones_that")),
+    ("Poses without depth, or MediaPipe's from 0 to 1, as 3D labels", "refused; world landmarks are taken first",
+     DOUBTS, ("points_without", "normalised_landmarks", "landmarks_in")),
+    ("Arrays of 25 points (BODY_25, Kinect)", "in the order that makes a body", DOUBTS, ("an_array_of",)),
+    ("Many more samples than images; inches without saying so", "noted with the likely rate; recognised by height",
+     DOUBTS, ("many_more", "an_adult_in")),
+    ("C3D at 29.97 Hz with analog data; TRC of CR CR LF or semicolons; BVH with two ends of a joint", "read", DOUBTS,
+     ("a_c3d_whose", "the_cells_below", "a_trc_with", "a_joint_of")),
     ("Own predictions as labels (CSV, NPZ, TRC, BVH)", "read, the root at 0, 0, 0 included", LABELS,
      ("own_predictions", "a_pelvis_marker")),
     ("FreeMoCap, Anipose, DeepLabCut in 3D", "mapped to the joints by name; the head's top from the ears", LABELS,
