@@ -161,9 +161,10 @@ def _points(path: Path) -> None:
     pyarrow.parquet.write_table(pa.table(columns), path)
 
 
+_POINTS = [value for k in range(17) for value in (100.0 + 10 * k, 50.0 + 20 * k, 2)]
 _COCO = {
     "images": [{"id": n, "file_name": f"{n:06d}.jpg"} for n in range(3)],
-    "annotations": [{"image_id": n, "category_id": 1, "keypoints": [1.0, 2.0, 2] * 17} for n in range(3)],
+    "annotations": [{"image_id": n, "category_id": 1, "keypoints": _POINTS} for n in range(3)],
     "categories": [{"id": 1, "name": "person", "keypoints": list(COCO)}],
 }
 _EYE = np.eye(4).tolist()

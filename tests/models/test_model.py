@@ -238,5 +238,5 @@ def test_the_examples_of_the_docs_run(
             assert eval(expression, names).shape == eval(shape), expression
             checked += 1
     assert checked >= 7
-    assert sorted(path.name for path in Path("poses").iterdir()) == ["walk.bvh", "walk.json"]
+    assert sorted(path.name for path in Path("poses").iterdir()) == ["walk.bvh", "walk.json", "walk_angles.csv"]
     assert (tmp_path / "runs" / "tenth" / "model.safetensors").exists()
