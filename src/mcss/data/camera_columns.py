@@ -48,15 +48,11 @@ def write_cameras(
     try:
         for fragment in dataset.get_fragments():
             rows = fragment.to_table(columns=list(_NAMES), with_row_id=True)
-            names = zip(rows["subject"].to_pylist(), rows["sequence"].to_pylist(), strict=True)
-            chosen = pa.array([name in cameras for name in names], pa.bool_())
-            if not chosen.true_count:
+            names = list(zip(*(rows[name].to_pylist() for name in _NAMES), strict=True))
+            found = [cameras[subject, seq].get(view) for subject, seq, view in names if (subject, seq) in cameras]
+            if not found:
                 continue
-            rows = rows.filter(chosen)
-            found = [
-                cameras[subject, sequence].get(view)
-                for subject, sequence, view in zip(*(rows[name].to_pylist() for name in _NAMES), strict=True)
-            ]
+            rows = rows.filter(pa.array([(subject, seq) in cameras for subject, seq, _ in names]))
             values = {
                 "camera_rotation": [None if c is None else c.rotation for c in found],
                 "camera_translation": [None if c is None else c.translation for c in found],

@@ -164,8 +164,8 @@ class Capture:
 
     def image_numbers(self, rows: Int[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
         """Numbers of the source images of the given rows: in the video of the view, from 0, or in the images' names."""
-        stated = [name for name in ("image_number",) if name in self._dataset.schema.names]
-        table = self._take(rows, ["frame", *stated])
+        stated = "image_number" in self._dataset.schema.names
+        table = self._take(rows, ["frame", "image_number"] if stated else ["frame"])
         frames = table["frame"].cast(pa.int64())
         numbers = pc.coalesce(table["image_number"], frames) if stated else frames
         return np.asarray(numbers.to_numpy(), np.int64)

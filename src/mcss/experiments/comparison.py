@@ -59,8 +59,10 @@ def evaluate_run(
     """
     model = read_model(run, network_kinds())
     config = json.loads(model.about["config"])
-    predictor: Predictor | SharedPredictor = NetworkPredictor(model.network.to(fastest_device()), capture)
-    if workers != 1:
+    predictor: Predictor | SharedPredictor
+    if workers == 1:
+        predictor = NetworkPredictor(model.network.to(fastest_device()), capture)
+    else:
         predictor = SharedPredictor(Stored.of(capture, run), network_kinds(), workers)
     predictions = predict_split(predictor, capture, split, settings, progress)
     evaluation = evaluate_predictions(predictions, capture.fingerprint, split, settings)

@@ -1,5 +1,7 @@
 """Show captures and predicted poses in Rerun's 3D viewer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +39,23 @@ def show_in_rerun(capture: Capture, instants: Instants, out: Path | None = None)
             f"out: with --rerun expected a file that ends in .rrd, got {out}; leave it out to open the viewer."
         )
     rr = _rerun()
-    recording = rr.RecordingStream("mcss")
-    if out is None:
-        recording.spawn()
-        _log_capture(rr, recording, capture, instants)
-        recording.flush()
+    if out is not None:
+        with _recording_in(rr, out) as recording:
+            _log_capture(rr, recording, capture, instants)
         return
+    recording = rr.RecordingStream("mcss")
+    recording.spawn()
+    _log_capture(rr, recording, capture, instants)
+    recording.flush()
+
+
+@contextmanager
+def _recording_in(rr: Any, out: Path) -> Iterator[Any]:
+    """Yield a recording that is written to a file, completely or not at all."""
+    recording = rr.RecordingStream("mcss")
     with replacing(out) as temporary:
         recording.save(temporary)
-        _log_capture(rr, recording, capture, instants)
+        yield recording
         recording.flush()
         recording.disconnect()
 
@@ -68,17 +78,13 @@ def write_rerun(sequence: PoseSequence, out: Path) -> None:
         ImportError: The extra rerun is not installed.
     """
     rr = _rerun()
-    recording = rr.RecordingStream("mcss")
-    with replacing(out) as temporary:
-        recording.save(temporary)
+    with _recording_in(rr, out) as recording:
         recording.log("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
         for i in range(len(sequence)):
             recording.set_time("time", duration=float(sequence.time[i]))
             _log_bones(rr, recording, sequence.poses.pose[i])
             if sequence.poses.error is not None:
                 recording.log("expected_error", rr.Scalars(float(sequence.poses.error[i])))
-        recording.flush()
-        recording.disconnect()
 
 
 def _rerun() -> Any:

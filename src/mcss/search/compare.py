@@ -4,6 +4,7 @@ The poses that are compared are *predicted*, so differences no larger than the m
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -86,12 +87,12 @@ class Comparison:
     @property
     def angles_a(self) -> dict[str, Float64[np.ndarray, " n"]]:
         """The body angles of clip A in degrees, by name; only those that are defined throughout both clips."""
-        return self._angles()[0]
+        return self._angles[0]
 
     @property
     def angles_b(self) -> dict[str, Float64[np.ndarray, " n"]]:
         """The body angles of clip B in degrees, by name; only those that are defined throughout both clips."""
-        return self._angles()[1]
+        return self._angles[1]
 
     @property
     def joints(self) -> Float64[np.ndarray, "n 17"]:
@@ -99,6 +100,7 @@ class Comparison:
         aligned = procrustes_aligned(torch.from_numpy(self.pose_b), torch.from_numpy(self.pose_a)).numpy()
         return np.asarray(np.linalg.norm(aligned - self.pose_a, axis=2), np.float64)
 
+    @cached_property
     def _angles(self) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[str, Float64[np.ndarray, " n"]]]:
         a, b = body_angles(self.pose_a), body_angles(self.pose_b)
         defined = [name for name in a if np.isfinite(a[name] + b[name]).all()]
@@ -106,7 +108,7 @@ class Comparison:
 
     def differences(self) -> list[AngleDifference]:
         """Compare every angle; the largest mean difference comes first."""
-        a, b = self._angles()
+        a, b = self._angles
         differences = []
         for name in a:
             difference = b[name] - a[name]

@@ -240,8 +240,9 @@ def distinct_moments(hits: Sequence[_Hit], count: int, query: Hit | None, same_r
     """Keep the first image of each moment, up to `count`; see `nearest_moments`."""
     kept: list[_Hit] = []
     times: dict[tuple[str, str, str], list[float]] = {}
-    own = None if query is None else (query.capture, query.subject, query.sequence)
-    if query is not None and own is not None:
+    own = None
+    if query is not None:
+        own = (query.capture, query.subject, query.sequence)
         times[own] = [query.time]
     for hit in hits:
         recording = (hit.capture, hit.subject, hit.sequence)
@@ -297,11 +298,10 @@ def _by_embedding(
         more = top + (query is not None)  # the query would be its own nearest image
         return _without(index.search(vector, more, settings.filter, exact=exact), query)[:top]
 
-    hits, approximate, recall = _chosen(nearest, settings, query), False, None
-    if not settings.exact and index.structured_count():
-        approximate = True
-        if settings.recall:
-            recall = recall_of(nearest(settings.top), nearest(settings.top, exact=True))
+    hits, recall = _chosen(nearest, settings, query), None
+    approximate = not settings.exact and index.structured_count() > 0
+    if approximate and settings.recall:
+        recall = recall_of(nearest(settings.top), nearest(settings.top, exact=True))
     return SearchResult(asked, "distance", hits, query=query, approximate=approximate, recall=recall)
 
 

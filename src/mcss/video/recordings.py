@@ -22,7 +22,7 @@ BESIDE_VIDEOS = frozenset(
 )
 """Endings of files that may lie beside videos without being taken for views that were forgotten."""
 
-LABEL_SUFFIXES = frozenset({".trc", ".c3d", ".bvh"})
+_LABEL_SUFFIXES = frozenset({".trc", ".c3d", ".bvh"})
 """Endings of files that hold nothing but 3D positions or motion."""
 
 _SHEETS = frozenset({".xlsx", ".xls", ".ods"})
@@ -95,34 +95,31 @@ def find_recordings(folder: Path, problems: list[str] | None = None, image_rate:
     return recordings
 
 
-def left_out_files(folder: Path) -> list[str]:
-    """Return the files in a folder of videos that are neither videos nor anything that belongs beside them."""
-    found = []
-    for path in everything_in(folder):
-        within = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in within.parts)
-        known = path.suffix.lower() in VIDEO_SUFFIXES | BESIDE_VIDEOS or path.stem.lower() == "poses"
-        if path.is_file() and not hidden and not known:
-            found.append(str(within))
-    return found
-
-
 def left_out_notes(folder: Path) -> list[str]:
     """Return notes on what is left out of a folder of videos: files of other kinds, labels of other names, images."""
-    files, places = left_out_files(folder), everything_in(folder)
-    notes = [problem for path in places if (problem := not_numbered(path)) is not None]
-    unread = [
-        str(path.relative_to(folder))
-        for path in places
-        if path.suffix.lower() in LABEL_SUFFIXES and path.is_file() and path.stem.lower() != "poses"
-    ]
-    if unread:
+    notes, files, labels, sheets = list[str](), list[str](), list[str](), list[str]()
+    for path in everything_in(folder):
+        within, suffix = path.relative_to(folder), path.suffix.lower()
+        if any(part.startswith(".") for part in within.parts):
+            continue
+        if path.is_dir():
+            if (problem := not_numbered(path)) is not None:
+                notes.append(problem)
+        elif not path.is_file():  # a broken link
+            continue
+        elif path.stem.lower() == "poses":
+            if suffix in _SHEETS:
+                sheets.append(f"{path}: not read; save it as poses.csv for labels")
+        elif suffix in _LABEL_SUFFIXES:
+            labels.append(str(within))
+        elif suffix not in VIDEO_SUFFIXES | BESIDE_VIDEOS:
+            files.append(str(within))
+    if labels:
         notes.append(
-            f"{folder}: not read as labels: {_some(unread)}; 3D labels of a recording lie beside its videos as "
+            f"{folder}: not read as labels: {_some(labels)}; 3D labels of a recording lie beside its videos as "
             "poses.trc, poses.c3d and so on"
         )
-    if sheets := [path for path in places if path.stem.lower() == "poses" and path.suffix.lower() in _SHEETS]:
-        notes.append(f"{sheets[0]}: not read; save it as poses.csv for labels")
+    notes += sheets
     if files:
         notes.append(
             f"{folder}: left out, as their endings are not those of videos: {_some(files)}; convert them to mp4 if "
@@ -221,9 +218,9 @@ def _check_not_clips_of_one_camera(paths: Sequence[Path]) -> None:
             continue
         raise SourceError(
             f"{paths[0].parent}: {', '.join(clips)} are numbered like clips that one camera recorded one after the "
-            "other; if they "
-            "are parts of one take, join them without encoding them again (ffmpeg -f concat -safe 0 -i LIST -c copy "
-            "left.mp4, where LIST has a line file 'NAME' for each part); if they are views, name them after the cameras"
+            "other; if they are parts of one take, join them without encoding them again (ffmpeg -f concat -safe 0 -i "
+            "LIST -c copy left.mp4, where LIST has a line file 'NAME' for each part); if they are views, name them "
+            "after the cameras"
         )
 
 

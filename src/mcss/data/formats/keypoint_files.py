@@ -127,8 +127,9 @@ def _of_json(path: Path) -> ViewKeypoints:
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
             content = json.loads(file.read_text(encoding="utf-8-sig"))
             stated = _stated_names(content) or stated
-            people += [person for person in _people(content, file) if len(person.points)]
-            images |= dict(_images(content).values()) or ({file.name: None} if path.is_dir() else {})
+            listed = _images(content)
+            people += [person for person in _people(content, file, listed) if len(person.points)]
+            images |= dict(listed.values()) or ({file.name: None} if path.is_dir() else {})
         numbers = numbers_of_images([person.image for person in people], list(images))
         frames = np.array(sorted(set(numbers)), np.int64)
     if not people:
@@ -175,9 +176,14 @@ def _stated_names(content: Any) -> tuple[str, ...] | None:
     return tuple(str(ids[key]) for key in sorted(ids, key=int)) if ids else None
 
 
+def _categories(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the categories in a file of COCO that have keypoints."""
+    return [category for category in content.get("categories", ()) if category.get("keypoints")]
+
+
 def _category(content: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the category of people in a file of COCO: other ones may have no keypoints, or those of animals."""
-    categories = [category for category in content.get("categories", ()) if category.get("keypoints")]
+    """Return the category of people in a file of COCO: other ones may be of animals."""
+    categories = _categories(content)
     people = [category for category in categories if str(category.get("name", "")).lower() == "person"]
     return next(iter([*people, *categories]), None)
 
@@ -197,8 +203,8 @@ def _images(content: Any) -> dict[Any, tuple[str, _Size]]:
     return images
 
 
-def _people(content: Any, file: Path) -> Iterator[_Person]:
-    """Yield every person in a JSON file."""
+def _people(content: Any, file: Path, images: Mapping[Any, tuple[str, _Size]]) -> Iterator[_Person]:
+    """Yield every person in a JSON file, whose `_images` are given."""
     if _is_of_an_image(content):
         yield from _people_of_openpose(content, file.name)
     elif (images_of_mmpose := _images_of_mmpose(content, file)) is not None:
@@ -211,7 +217,7 @@ def _people(content: Any, file: Path) -> Iterator[_Person]:
         for image, found in content.items():  # AlphaPose's formats cmu and open
             yield from _people_of_openpose(found, image)
     elif isinstance(content, list) or (isinstance(content, dict) and "annotations" in content):
-        yield from _people_of_coco(content)
+        yield from _people_of_coco(content, images)
     else:
         raise ValueError("it has no people, no annotations and no instances")
 
@@ -228,12 +234,11 @@ def _people_of_openpose(content: Mapping[str, Any], image: str) -> Iterator[_Per
         yield _Person(image, _sure(np.array(points, np.float64).reshape(-1, 3)))
 
 
-def _people_of_coco(content: Any) -> Iterator[_Person]:
+def _people_of_coco(content: Any, images: Mapping[Any, tuple[str, _Size]]) -> Iterator[_Person]:
     """Yield every person of annotations or results; annotations without keypoints, and of animals, are left out."""
     stated = content if isinstance(content, dict) else {}
-    images, own = _images(stated), _category(stated)
-    categories = [category for category in stated.get("categories", ()) if category.get("keypoints")]
-    others = {category["id"] for category in categories if own and category["keypoints"] != own["keypoints"]}
+    own = _category(stated)
+    others = {category["id"] for category in _categories(stated) if own and category["keypoints"] != own["keypoints"]}
     for person in content["annotations"] if stated else content:
         if person.get("keypoints") and person.get("category_id") not in others:
             image, _ = images.get(person["image_id"], (str(person["image_id"]), None))

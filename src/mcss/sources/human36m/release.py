@@ -66,12 +66,12 @@ def find_released(
     sequences: list[Human36MSequence] = []
     notes: list[str] = []
     subjects = settings.subjects or TRAIN + TEST
+    unpacked = [subject for subject in subjects if (folder / subject).is_dir()]
     problems = [
         f"{folder / subject}: no such folder; unpack the archives of {subject} there, or choose other subjects"
         for subject in subjects
-        if not (folder / subject).is_dir()
+        if subject not in unpacked
     ]
-    unpacked = [subject for subject in subjects if (folder / subject).is_dir()]
     without, faults = without_annotations(folder, unpacked, settings)
     problems += faults
     available = [listed for listed in metadata.sequences if listed.subject in set(unpacked) - without]

@@ -108,8 +108,8 @@ def timing_notes(recording: Recording, line: Timeline) -> list[str]:
             )
         if view.interlaced:
             notes.append(
-                f"{view.path}: its pictures are interlaced, so that edges of what moves look like combs; make whole "
-                "pictures of them first (ffmpeg -i IN -vf bwdif OUT.mp4)"
+                f"{view.path}: its images are interlaced, so that edges of what moves look like combs; make whole "
+                "images of them first (ffmpeg -i IN -vf bwdif OUT.mp4)"
             )
         if view.mirrored:
             notes.append(

@@ -60,7 +60,7 @@ class VideoFile:
     origins: tuple[float, ...] = (0.0,)
     """For each file of the take (`mcss.video.reading.chapters`), its time stamp at the first image of the take."""
     interlaced: bool = False
-    """Whether its pictures are pairs of fields that were taken one after the other."""
+    """Whether its images are pairs of fields that were taken one after the other."""
     mirrored: bool = False
     """Whether the file says that its images are shown mirrored, so that left and right are exchanged."""
 

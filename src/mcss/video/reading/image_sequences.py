@@ -37,11 +37,6 @@ class Numbering:
     ticks: float | None
     """How much the numbers rise in a second if they are a clock's; None if they count images."""
 
-    @property
-    def is_clock(self) -> bool:
-        """Whether the numbers are times."""
-        return self.ticks is not None
-
 
 def is_image_sequence(folder: Path) -> bool:
     """Whether a path is a folder of numbered images."""
@@ -84,6 +79,12 @@ def times_of_sequence(folder: Path, rate: float) -> tuple[float, Float64[np.ndar
     return first / ticks, np.array([(number - first) / ticks for number in numbering.numbers], np.float64)
 
 
+def is_timed_by_names(folder: Path) -> bool:
+    """Whether the numbers of a folder's images are times, and not a count."""
+    numbering = numbering_of(folder)
+    return numbering is not None and numbering.ticks is not None
+
+
 def not_numbered(folder: Path) -> str | None:
     """Say why a folder of images is not a view; None if it is one, or no folder of images."""
     images = _images(folder) if folder.is_dir() else []
@@ -100,11 +101,7 @@ def not_numbered(folder: Path) -> str | None:
 
 
 def numbering_of(folder: Path) -> Numbering | None:
-    """Return the images of a folder in order, each with its number; None if two share a number.
-
-    Names that hold the time of each image are ordered by it. Otherwise, the number is the last one in the name that
-    differs from image to image.
-    """
+    """Return the images of a folder in order, each with its number (`numbers_in_names`); None if two share a number."""
     images = _images(folder)
     found = numbers_in_names([path.name for path in images])
     if not found:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from mcss.errors import SourceError
 from mcss.files import write_json
 from mcss.video.reading.decoding import VideoFile
-from mcss.video.reading.image_sequences import numbering_of
+from mcss.video.reading.image_sequences import is_timed_by_names
 from mcss.video.reading.stamps import fastest_rate, nearest
 from mcss.video.recordings import Recording
 
@@ -196,15 +196,17 @@ def clocks_of_numbers(recording: Recording) -> Clocks | None:
     """Return the clocks of folders of images whose numbers are of one clock or one counter; None if nothing says so.
 
     Numbers are taken for those of one clock if they are times that overlap, and for those of one counter if all views
-    end at the same one: a view that begins later then lost its first pictures.
+    end at the same one: a view that begins later then lost its first images.
     """
     views = recording.views
     starts = np.array([view.origins[0] for view in views])
     if not all(view.path.is_dir() for view in views) or np.ptp(starts) < 0.5 / recording.rate:
         return None
     stops = starts + [float(view.seconds[-1]) for view in views]
-    all_times = all((found := numbering_of(view.path)) is not None and found.is_clock for view in views)
-    if stops.min() <= starts.max() or not (all_times or np.ptp(stops) < 0.5 / recording.rate):
+    if stops.min() <= starts.max():
+        return None
+    end_together = np.ptp(stops) < 0.5 / recording.rate
+    if not end_together and not all(is_timed_by_names(view.path) for view in views):
         return None
     return {
         view.name: measured_clock(view, float(start - starts[0]), 1.0, 1.0, "numbers")
