@@ -9,23 +9,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from mcss.data.capture import Capture
+from mcss.landmarks.image_size import COMMON
 from mcss.landmarks.view_landmarks import ViewLandmarks
-
-_WIDE = ((640, 360), (640, 480), (800, 600), (960, 540), (1024, 768), (1280, 720), (1280, 960), (1280, 1024))
-_WIDER = (
-    (1440, 1080),
-    (1600, 1200),
-    (1920, 1080),
-    (1920, 1200),
-    (2048, 1536),
-    (2560, 1440),
-    (2704, 1520),
-    (3840, 2160),
-)
-_SQUARE = ((512, 512), (1000, 1000), (1024, 1024), (2048, 2048))
-
-COMMON = (*_SQUARE, *_WIDE, *_WIDER, *((height, width) for width, height in (*_WIDE, *_WIDER)))
-"""Sizes that cameras commonly have, upright ones included, as width and height."""
 
 _OUTSIDE = 0.02
 """Share of the size by which a crop may leave the image."""
@@ -50,5 +35,5 @@ def guessed_size(reached: Float[np.ndarray, " 2"]) -> Float64[np.ndarray, " 2"]:
         >>> guessed_size(np.array([1210.0, 1078.0])).tolist()
         [1440.0, 1080.0]
     """
-    enough = [size for size in COMMON if all(np.array(size) >= reached * (1 - _OUTSIDE))]
-    return np.array(min(enough, key=lambda size: size[0] * size[1]) if enough else reached, np.float64)
+    enough = COMMON[(reached * (1 - _OUTSIDE) <= COMMON).all(axis=1)]
+    return enough[enough.prod(axis=1).argmin()] if len(enough) else np.array(reached, np.float64)
