@@ -104,7 +104,7 @@ def test_select_writes_a_list_and_its_images(tiny_capture: Capture, capsys: pyte
     assert Path("a.csv").read_text() == Path("b.csv").read_text()
     assert Path("a.csv").read_text().splitlines()[0] == "subject,sequence,frame,time"
     assert len(Path("a.csv").read_text().splitlines()) == 11
-    assert cv2.imread("a.jpg").shape == (3 * 64, 4 * 4 * 64, 3)
+    assert cv2.imread("a.jpg").shape == (16 + 5 * (128 + 16), 2 * (4 + 1) * 128, 3)
     assert len(json.loads(Path("select.json").read_text())["radius"]) == 10
     assert "nowhere" in failing(["select", tiny_capture.uri, "--run", "nowhere", "--budget", "3"], capsys)
 

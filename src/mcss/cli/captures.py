@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from rich.markup import escape
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
@@ -129,6 +130,10 @@ def show(
     finish({"out": out and str(out), "instants": [instants.describe(i) for i in range(len(instants))]}, json)
 
 
+_ON_SHEET = 200
+"""Chosen instants that are drawn, at most."""
+
+
 @app.command
 def select(
     capture: Positional[CaptureAddress],
@@ -141,16 +146,18 @@ def select(
     Args:
         capture: Folder or object-store address of a capture.
         settings: The candidates, and how to choose among them.
-        out: The CSV, most valuable instants first. A contact sheet of them is written beside it.
+        out: The CSV, most valuable instants first. A contact sheet of up to 200 of them is written beside it.
         json: Also write a summary to this file.
     """
     opened = Capture.open(capture)
     selection = select_instants(opened, settings, RichProgress())
     write_instants(out, selection.instants)
-    sheet = out.with_suffix(".jpg")
-    write_image(sheet, contact_sheet(opened, selection.instants, size=64, across=4, plain=True))
+    sheet, shown = out.with_suffix(".jpg"), selection.instants.take(np.arange(min(settings.budget, _ON_SHEET)))
+    write_image(sheet, contact_sheet(opened, shown, across=max(1, 8 // len(shown.views))))
+    of_them = "" if len(shown) == settings.budget else f" of the first {len(shown)}"
     console.print(
-        f"Chose {settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, images in {sheet}. "
+        f"Chose {settings.budget} of {selection.candidates:,} instants by {selection.space}: {out}, images{of_them} in "
+        f"{sheet}. "
         f"No instant is farther than {selection.radius[-1]:.3g} from a chosen one; "
         f"from the first one alone it would be {selection.radius[0]:.3g}."
     )

@@ -109,7 +109,7 @@ def contact_sheet(
             cells[i, -1] = drawn_pose(instants.pose[i], size)
     blocks = [np.concatenate(list(row), axis=1) for row in cells]
     if not plain:
-        blocks = [captioned(block, _caption(instants, i)) for i, block in enumerate(blocks)]
+        blocks = [captioned(block, _caption(capture, instants, i)) for i, block in enumerate(blocks)]
         views = [*instants.views, *(["3D"] if posed.any() else [])]
     while len(blocks) % across:
         blocks.append(np.full_like(blocks[0], _PAPER))
@@ -135,9 +135,12 @@ def drawn_pose(pose: Float[np.ndarray, "17 3"], size: int) -> UInt8[np.ndarray, 
     return image
 
 
-def _caption(instants: Instants, i: int) -> str:
+def _caption(capture: Capture, instants: Instants, i: int) -> str:
+    """Say which moment an instant is, and which image of each video where they are numbered apart."""
     subject, sequence = instants.subjects[instants.subject[i]], instants.sequences[instants.sequence[i]]
-    return f"{subject} / {sequence}, frame {instants.frame[i]}, {instants.time[i]:.2f} s"
+    text = f"{subject} / {sequence}, frame {instants.frame[i]}, {instants.time[i]:.2f} s"
+    numbers = capture.image_numbers(instants.rows[i][instants.rows[i] >= 0])
+    return text if (numbers == instants.frame[i]).all() else f"{text} (images {', '.join(map(str, numbers))})"
 
 
 def _headings(names: Sequence[str], size: int) -> UInt8[np.ndarray, "h w 3"]:
