@@ -193,3 +193,22 @@ def default_cache() -> Path:
     if own := os.environ.get("MCSS_CACHE"):
         return Path(own)
     return user_cache_path("mcss")
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file of `size` bytes that are really there: writing to a mapped file on a full disk kills the process.
+
+    Raises:
+        OSError: They do not fit, or the folder is not writable; no file is left.
+    """
+    try:
+        with path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            elif shutil.disk_usage(path.parent).free < size:  # macOS, Windows
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            else:
+                file.truncate(size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise

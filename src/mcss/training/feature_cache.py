@@ -8,7 +8,6 @@ starts at the first trainable stage, several times as fast.
 import hashlib
 import json
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from torch import Tensor
 from mcss.data.capture import Capture
 from mcss.data.loading.augmentation import AugmentationSettings, augment, normalise, source_size
 from mcss.data.loading.sampling import generator
-from mcss.files import FULL, default_cache, one_at_a_time, write_json
+from mcss.files import FULL, default_cache, one_at_a_time, reserve, write_json
 from mcss.models.backbones import Backbone
 from mcss.models.prediction import images_at_a_time
 from mcss.processes import keep_freed_memory
@@ -247,13 +246,8 @@ def _reserve(path: Path, shape: tuple[int, ...]) -> None:
     size = _bytes(shape)
     try:
         path.unlink(missing_ok=True)  # another run may be reading it
-        with path.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:  # macOS, Windows
-                file.truncate(size)
+        reserve(path, size)
     except OSError as error:
-        path.unlink(missing_ok=True)
         if error.errno in FULL:
             what = f"{size / 1e6:,.0f} MB for the maps of the frozen stages do not fit on the disk of {path.parent}"
             way_out = "Make room, set MCSS_CACHE to another folder, or use fewer --variants"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mcss.data.capture import Capture
 from mcss.data.loading.decoding import Decoder, ProcessorDecoder
-from mcss.files import one_at_a_time
+from mcss.files import one_at_a_time, reserve
 from mcss.processes import available_memory, environment, is_running
 from mcss.progress import NO_PROGRESS, Progress, say
 
@@ -222,21 +222,6 @@ class _NoRoomError(OSError):
     """There is no room for shared images; names the folder."""
 
 
-def _reserve(path: Path, size: int) -> None:
-    """Make a file of some bytes that are really there: writing to a mapped file on a full disk kills the process."""
-    with path.open("wb") as file:
-        try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            elif shutil.disk_usage(path.parent).free < size:  # macOS
-                raise OSError("too little room")
-            else:
-                file.truncate(size)
-        except OSError as error:
-            path.unlink(missing_ok=True)
-            raise _NoRoomError(str(path.parent)) from error
-
-
 def _shared(
     folder: Path,
     shape: tuple[int, int, int, int],
@@ -260,7 +245,10 @@ def _shared(
     with one_at_a_time(folder / f"{key}.lock"):
         if not path.exists():
             temporary = folder / f"{key}.part"
-            _reserve(temporary, int(np.prod(shape)))
+            try:
+                reserve(temporary, int(np.prod(shape)))
+            except OSError as error:
+                raise _NoRoomError(str(folder)) from error
             pixels = np.memmap(temporary, np.uint8, "r+", shape=shape)
             _fill(pixels, capture, rows, size, decoder, progress)
             temporary.rename(path)
