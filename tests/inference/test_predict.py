@@ -22,13 +22,20 @@ from mcss.data.formats.csv import read_csv
 from mcss.data.formats.npz import read_npz
 from mcss.data.formats.trc import read_trc
 from mcss.inference.locate import locate_in_image, parsed_box
-from mcss.inference.outputs import parsed_formats
-from mcss.inference.overlays import overlay
-from mcss.inference.predict import InputFile, input_files, predict_image, predict_video
+from mcss.inference.outputs import as_json, parsed_formats
+from mcss.inference.overlays import overlay, write_sequence_overlay
+from mcss.inference.predict import (
+    InputFile,
+    capture_sequences,
+    input_files,
+    predict_image,
+    predict_sequence,
+    predict_video,
+)
 from mcss.models.orientation import SURE, Orientation
 from mcss.skeletons import JOINTS
 from mcss.video.detectors import Detections
-from mcss.video.reading.decoding import times_of
+from mcss.video.reading.decoding import decoded_times, images, probe
 from runs_for_tests import equipped_run
 
 ROOM = {"width": 160, "height": 120, "count": 20}
@@ -268,7 +275,7 @@ def test_variable_frame_rates_keep_their_times_with_a_note(run: Path, capsys: py
             frame.pts, frame.time_base = stamp, Fraction(1, 25)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    np.testing.assert_allclose(times_of(Path("vfr.mp4")), np.array(stamps) / 25, atol=1e-3)
+    np.testing.assert_allclose(decoded_times(probe(Path("vfr.mp4"))), np.array(stamps) / 25, atol=1e-3)
     predict("vfr.mp4", "-o", "out", "--run", run, "--formats", "csv,bvh")
     assert "vfr.mp4: the frame rate varies" in said(capsys)
     with Path("out/vfr.csv").open() as file:
@@ -284,6 +291,22 @@ def test_a_capture_gives_one_fused_pose_per_instant(run: Path, tiny_capture: Cap
     assert found["frames"][0]["frame"] == 8
     assert found["views"] == ["1", "2", "3", "4"]
     assert (Path("out/S3/Waving 1_overlay.mp4")).stat().st_size > 1000
+
+
+def test_a_view_that_lost_an_image_stays_and_is_an_empty_cell_there(run: Path, tiny_capture: Capture) -> None:
+    name, instants = capture_sequences(tiny_capture, "test")[0]
+    rows = instants.rows.copy()
+    rows[3, 0] = rows[1:5, 1] = -1
+    rows[:, 3] = -1
+    instants = replace(instants, rows=rows)
+    sequence = predict_sequence(mcss.load(run), tiny_capture, name, instants)
+    assert as_json(sequence, "canonical")["views"] == ["1", "2", "3"]
+    lost = {view: np.flatnonzero(np.isnan(poses.pose).any((1, 2))).tolist() for view, poses in sequence.views.items()}
+    assert lost == {"1": [3], "2": [1, 2, 3, 4], "3": []}
+    assert np.isfinite(sequence.poses.pose).all()
+    write_sequence_overlay(sequence, tiny_capture, instants, Path("shown.mp4"))
+    cells = np.stack(list(images(Path("shown.mp4")))).reshape(16, 240, 4, 240, 3).std(axis=(1, 3, 4))
+    assert {view: np.flatnonzero(cells[:, v] < 3).tolist() for v, view in enumerate(sequence.views)} == lost
 
 
 def test_a_folder_of_synchronised_videos_is_fused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

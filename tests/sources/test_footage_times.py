@@ -155,3 +155,11 @@ def test_views_of_other_rates_are_imported_with_a_note(tmp_path: Path) -> None:
     write_at(tmp_path / "f" / "cam2.mp4", small_room(1, 60), np.arange(60) / 30)
     with pytest.raises(SourceError, match=r"cam1\.mp4 has 30 images in 1\.16 s, .*cam2\.mp4 60 in 1\.97 s; "):
         FAST.import_to(tmp_path / "other", tmp_path / "f")
+
+
+def test_a_table_of_times_beside_the_videos_is_said_not_to_be_read(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_at(tmp_path / "f" / f"cam{seed + 1}.mp4", small_room(seed), np.arange(30) / 25)
+    (tmp_path / "f" / "cam2_timestamps.csv").write_text("frame,time\n0,0.0\n")
+    notes = FAST.import_to(tmp_path / "capture", tmp_path / "f").notes
+    assert [note for note in notes if "cam2_timestamps.csv: is not read" in note]

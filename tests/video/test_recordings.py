@@ -14,7 +14,8 @@ from mcss.inference.predict import input_files
 from mcss.sources.videos.video_sequence import number_note, views_in_step
 from mcss.video.person_crops import FrameReader
 from mcss.video.reading.chapters import chapters_of, is_later_chapter
-from mcss.video.reading.decoding import _times, decoded_frames, images, probe
+from mcss.video.reading.decoding import decoded_frames, images, probe
+from mcss.video.reading.scan import Scan
 from mcss.video.recordings import find_recordings, left_out_notes, video_files
 from mcss.video.sync.clocks import clocks_of_numbers, timeline
 
@@ -228,11 +229,12 @@ def test_a_few_images_that_share_a_time_stamp_lie_between_their_neighbours() -> 
     stamps = [40 * i for i in range(20)] + [800 + 80 * i for i in range(20)]
     stamps[31] = stamps[30]
     stamps[39] = stamps[38]
-    _, seconds = _times(stamps, 1e-3)
+    seconds = Scan(stamps, stamps, 1e-3, 1, [], stamped=True, filmed_at=None).times()
     assert seconds is not None
     assert seconds[30:33].tolist() == pytest.approx([1.6, 1.68, 1.76])
     assert (np.diff(seconds) > 0).all()
-    assert _times([0, 0, 40, 40, 80, 80], 1e-3)[1] is None
+    shared = [0, 0, 40, 40, 80, 80]
+    assert Scan(shared, shared, 1e-3, 1, [], stamped=True, filmed_at=None).times() is None
 
 
 def test_a_few_images_beside_videos_are_no_view(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 import struct
 import zlib
+from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -10,12 +13,14 @@ import pytest
 from filming import Room, write_video
 from PIL import Image
 
-from mcss.video.reading.decoding import probe, times_of
+from mcss.video.reading.decoding import decoded_times, probe
+from mcss.web import uploads
 from mcss.web.analysis import for_visitors
 from mcss.web.limits import Limits
 from mcss.web.uploads import LONG_SIDE, UploadError, copy_video, kind_of, read_upload
 
 LIMITS = Limits(megapixels=1, seconds=2.0)
+LEFT_OUT = "the video is damaged: images that cannot be decoded (1) are left out"
 
 
 def empty_png(width: int, height: int) -> bytes:
@@ -38,6 +43,21 @@ def image_bytes(kind: str, size: tuple[int, int] = (40, 30)) -> bytes:
     return data.tobytes()
 
 
+def video_with_a_damaged_image(folder: Path) -> Path:
+    """Write 40 images of which the 21st cannot be decoded."""
+    images = Room(width=160, height=120, count=40).images()
+    whole, path = write_video(folder / "whole.mkv", images, codec="mjpeg", pixels="yuvj420p"), folder / "damaged.mkv"
+    with av.open(str(whole)) as video, av.open(str(path), "w") as damaged:
+        stream = damaged.add_stream_from_template(video.streams.video[0])
+        for number, packet in enumerate(video.demux(video=0)):
+            if packet.size:
+                copied = av.Packet(b"\xff\xd8" + bytes(50) if number == 20 else bytes(packet))
+                copied.pts, copied.dts, copied.time_base = packet.pts, packet.dts, packet.time_base
+                copied.is_keyframe, copied.stream = True, stream
+                damaged.mux(copied)
+    return path
+
+
 @pytest.mark.parametrize("kind", [".jpg", ".png", ".webp", ".bmp", ".tiff"])
 def test_images_are_known_by_their_first_bytes_and_read(kind: str, tmp_path: Path) -> None:
     data = image_bytes(kind)
@@ -48,16 +68,23 @@ def test_images_are_known_by_their_first_bytes_and_read(kind: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("name", "codec"),
-    [("a.mp4", "mpeg4"), ("a.mov", "h264"), ("a.mkv", "mpeg4"), ("a.webm", "libvpx"), ("a.avi", "mpeg4")],
+    [
+        ("a.mp4", "mpeg4"),
+        ("a.mov", "h264"),
+        ("a.mkv", "mpeg4"),
+        ("a.webm", "libvpx"),
+        ("a.avi", "mpeg4"),
+        ("b.mp4", "libsvtav1"),
+    ],
 )
 def test_videos_are_known_by_their_first_bytes_and_copied(name: str, codec: str, tmp_path: Path) -> None:
     path = write_video(tmp_path / name, Room(width=160, height=120, count=20).images(), codec=codec)
     upload = path.rename(tmp_path / "0123")
     assert kind_of(upload.read_bytes()[:16]) == "video"
-    copy_video(upload, tmp_path / "copy.mp4", LIMITS)
+    assert copy_video(upload, tmp_path / "copy.mp4", LIMITS) == ()
     found = probe(tmp_path / "copy.mp4")
     assert (found.width, found.height, found.count) == (160, 120, 10)  # every second one of 25 per second
-    np.testing.assert_allclose(times_of(tmp_path / "copy.mp4"), np.arange(10) * 0.08, atol=0.002)
+    np.testing.assert_allclose(decoded_times(probe(tmp_path / "copy.mp4")), np.arange(10) * 0.08, atol=0.002)
 
 
 def test_a_codec_that_nobody_knows_is_refused(tmp_path: Path) -> None:
@@ -178,6 +205,28 @@ def test_cut_off_videos_give_what_they_have_or_are_refused(tmp_path: Path) -> No
     (tmp_path / "x").write_bytes(whole[: len(whole) // 2])
     copy_video(tmp_path / "x", tmp_path / "copy.mp4", LIMITS)
     assert 2 <= probe(tmp_path / "copy.mp4").count < 20
+
+
+def test_a_damaged_image_in_the_middle_is_left_out_with_a_note_and_those_after_it_are_copied(tmp_path: Path) -> None:
+    notes = copy_video(video_with_a_damaged_image(tmp_path), tmp_path / "copy.mp4", LIMITS)
+    assert notes == (LEFT_OUT,)
+    times = decoded_times(probe(tmp_path / "copy.mp4"))
+    assert (len(times), times[-1]) == (20, pytest.approx(1.56, abs=0.002))
+
+
+def test_a_video_that_cannot_be_read_to_its_end_is_copied_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.mp4", Room(width=64, height=48, count=20).images())
+
+    def read(container: Any, stream: Any, lost: list[int]) -> Iterator[Any]:
+        yield from islice(container.decode(stream), 11)
+        raise av.error.InvalidDataError(1, "as from a container that breaks off")
+
+    monkeypatch.setattr(uploads, "_decoded", read)
+    notes = copy_video(path, tmp_path / "copy.mp4", LIMITS)
+    assert notes == ("the video is damaged: what comes after 0.4 s cannot be read",)
+    assert probe(tmp_path / "copy.mp4").count == 6
 
 
 def test_portrait_videos_are_upright_and_large_ones_small(tmp_path: Path) -> None:

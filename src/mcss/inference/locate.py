@@ -18,7 +18,8 @@ from mcss.video.boxes import interpolated_boxes, steady_crop_boxes
 from mcss.video.detectors import SHIPPED_DETECTOR, DetectorName, PersonDetector, person_detector
 from mcss.video.people import MotionDetector, ViewTracker
 from mcss.video.person_crops import DETECTOR_SIDE, MIN_SHARE_SEEN, MOTION_SIDE, SCENE_SAMPLES
-from mcss.video.reading.decoding import VideoFile, images, probe, times_of
+from mcss.video.reading.decoding import VideoFile, decoded_times, images, probe
+from mcss.video.reading.oddities import oddities
 from mcss.video.spool import ImageSpool
 from mcss.video.target import COMPARABLE
 
@@ -145,22 +146,21 @@ def locate_in_video(path: Path, box: BoundingBox | None, finder: PersonDetector 
         SourceError: The file is not a readable video, or nobody is found in it.
     """
     footage = probe(path)
-    time = times_of(path)
-    notes: list[str] = []
+    time = decoded_times(footage)
+    notes = oddities(footage)
     if len(time) < footage.count:
         notes.append(f"{path}: {footage.count - len(time)} of its {footage.count} images cannot be decoded")
     if not footage.evenly_timed:
         notes.append(
             f"{path}: the frame rate varies; times are taken from the file, and smoothing resamples to even steps"
         )
-    rate = float(1 / np.median(np.diff(time))) if len(time) > 1 else 1.0
     if box is not None:
         crop_box = crop_box_around(box, footage.width, footage.height, str(path))
         task.advance(len(time))
         return PersonLocation(
             np.repeat(crop_box[None], len(time), axis=0), np.ones(len(time), bool), time, tuple(notes)
         )
-    boxes = _followed(path, footage, rate, finder, task, notes)
+    boxes = _followed(path, footage, footage.rate, finder, task, notes)
     count = min(len(boxes), len(time))
     boxes, time = boxes[:count], time[:count]
     found = np.isfinite(boxes).all(axis=1)
@@ -173,7 +173,7 @@ def locate_in_video(path: Path, box: BoundingBox | None, finder: PersonDetector 
         notes.append(
             f"{path}: nobody was found in {int((~found).sum())} of its {count} images; crops are interpolated there"
         )
-    crop_boxes = steady_crop_boxes(interpolated_boxes(boxes), rate, MARGIN, footage.width, footage.height)
+    crop_boxes = steady_crop_boxes(interpolated_boxes(boxes), footage.rate, MARGIN, footage.width, footage.height)
     return PersonLocation(crop_boxes, found, time, tuple(notes))
 
 

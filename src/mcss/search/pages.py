@@ -21,7 +21,7 @@ from mcss.search.index import PoseIndex
 from mcss.search.index_table import Hit
 from mcss.search.query import ImageQuery, NamedImageQuery, PoseQuery, Query, RowQuery, SequenceQuery, VideoQuery
 from mcss.search.search import SearchResult, pose_in_file, view_sequence
-from mcss.video.reading.decoding import images_at, times_of
+from mcss.video.reading.decoding import decoded_times, images_at, probe
 from mcss.viz.html import page_environment
 from mcss.viz.plots import Line, line_plot
 from mcss.viz.style import PALETTE
@@ -97,7 +97,7 @@ def query_images(
             crop_box = locate_in_image(image, path.name, box).crop_boxes[0]
             return (CaptionedImage(path.name, cut_out(image, crop_box, SEARCH_SIZE)),)
         case VideoQuery(path, span):
-            time = times_of(path)
+            time = decoded_times(probe(path))
             since, until = span or (-np.inf, np.inf)
             within = np.flatnonzero((time >= since - 1e-6) & (time <= until + 1e-6))
             chosen = within[evenly_spread(len(within), _SHOWN)]

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from mcss.data.instants import evenly_spread
-from mcss.errors import SourceError
-from mcss.images import Image
+from mcss.errors import ImageError, SourceError
+from mcss.images import IMAGE_SUFFIXES, Image, read_image, scaled_down
 from mcss.video.background import Foreground
 from mcss.video.boxes import Boxes, interpolated_boxes, steady_crop_boxes
 from mcss.video.contrast import contrast_of
@@ -46,6 +46,9 @@ SCENE_SAMPLES = 32
 
 MIN_KEYFRAMES = 12
 """With fewer keyframes than this, the samples are other images, and the video is decoded a second time for them."""
+
+MOST_IN_GROUP = 300
+"""Images that depend on one keyframe, at most: 10 s at 30 a second."""
 
 MIN_SHARE_SEEN = 0.05
 """A view in which the person is seen in a smaller share of its images counts as showing nobody."""
@@ -107,20 +110,31 @@ class ViewToCrop:
             raise
         return ViewCrops(self, boxes, spool, target, lost)
 
-    def check_decoded(self, count: int, note: Note) -> None:
+    def check_decoded(self, count: int, note: Note, first: int = 0) -> None:
         """Report how many images could not be decoded.
+
+        Args:
+            count: How many could.
+            note: Called with the report.
+            first: Number of the first one that could; a recording may begin in the middle of a group of images.
 
         Raises:
             SourceError: Too many could not.
         """
-        lost = self.video.count - count
+        within_group = min(first, MOST_IN_GROUP)
+        lost = self.video.count - count - within_group
         lacking = "the instants of these images lack this view"
-        if self.video.stamps is None:
+        if self.video.stamps is None or not self.video.stamped:
             lacking = f"from there on it is {lost} images ahead of the other views, unless they are the last ones"
         if lost > self.crop.max_missing or not count:
             raise SourceError(
                 f"{self.video.path}: only {count} of its {self.video.count} images can be decoded; the file is "
                 "damaged or was cut off: copy it again, or cut all views of the sequence to the undamaged part"
+            )
+        if within_group:
+            note(
+                f"{self.video.path}: it begins in the middle of a group of images, the first {within_group} of which "
+                "cannot be decoded; the instants of these images lack this view"
             )
         if lost > 0:
             note(f"{self.video.path}: {lost} of its {self.video.count} images cannot be decoded; {lacking}")
@@ -148,7 +162,7 @@ class ViewToCrop:
                 yield 1
             else:
                 reader.read_to_end()
-        self.check_decoded(reader.count, note)
+        self.check_decoded(reader.count, note, reader.first)
         waiting.end()
         tracks = tracker.result()
         if not tracks.tracks:
@@ -195,7 +209,7 @@ class ViewToCrop:
             for number in spread.tolist():
                 image = reader.image(number)
                 if image is None:
-                    self.check_decoded(reader.count, lambda _: None)
+                    self.check_decoded(reader.count, lambda _: None, reader.first)
                     break
                 samples.append(image.thumbnail(MOTION_SIDE))
                 yield 0
@@ -207,7 +221,7 @@ class ViewToCrop:
         if path is None:
             return None
         first = next((yuv_of(picture).thumbnail(MOTION_SIDE) for picture in decoded_frames(self.video.path)), None)
-        scenes = list(itertools.islice(images(path, MOTION_SIDE), 25))
+        scenes = _given_scenes(path)
         if first is None or not scenes or scenes[0].shape != first.shape:
             expected = f"{first.shape[1]}×{first.shape[0]}" if first is not None else "unknown"
             got = f"{scenes[0].shape[1]}×{scenes[0].shape[0]}" if scenes else "nothing"
@@ -218,6 +232,20 @@ class ViewToCrop:
         contrast = contrast_of([*scenes, first])
         scene = np.median(np.stack([contrast.grey(image) for image in scenes]), axis=0).astype(np.float32)
         return Foreground(scene, contrast)
+
+
+def _given_scenes(path: Path) -> list[Image]:
+    """Return the user's image of the empty scene, or the first ones of a video of it, as small as people are sought.
+
+    Raises:
+        SourceError: The file is not a readable image or video.
+    """
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        return list(itertools.islice(images(path, MOTION_SIDE), 25))
+    try:
+        return [scaled_down(read_image(path), MOTION_SIDE)]
+    except ImageError as error:
+        raise SourceError(str(error)) from error
 
 
 @lru_cache(maxsize=1)
@@ -236,6 +264,8 @@ class FrameReader:
         self._image: YuvImage | None = None
         self.count = 0
         """Number of images decoded so far."""
+        self.first = 0
+        """Number of the first image that can be decoded."""
         self.lost: set[int] = set()
         """Numbers of the images that were asked for but cannot be decoded; the ones after them stand in for them."""
 
@@ -247,6 +277,7 @@ class FrameReader:
             if self._picture is None:
                 return None
             self._number = self._picture.number
+            self.first = self.first if self.count else self._number
             self.count += 1
         if self._number > number:
             self.lost.add(number)

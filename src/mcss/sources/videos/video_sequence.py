@@ -17,9 +17,13 @@ from mcss.sources.videos.pose_labels import RecordingLabels
 from mcss.video.crops import Crop, EncodedCrop
 from mcss.video.person_crops import ViewToCrop
 from mcss.video.reading.image_sequences import numbers_of_sequence
+from mcss.video.reading.oddities import oddities
 from mcss.video.recordings import Recording
 from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, SYNC_FILE, Clocks, Timeline, in_step
 from mcss.video.track_sheet import report_targets
+
+_TIME_TABLE = re.compile(r".*time_?stamps?.*\.(csv|txt|tsv)", re.IGNORECASE)
+"""Names of tables in which recording programs write when each image was taken."""
 
 
 def views_in_step(recording: Recording, max_missing: int) -> list[str]:
@@ -91,7 +95,7 @@ def number_note(recording: Recording, clocks: Clocks) -> str:
 
 
 def timing_notes(recording: Recording, line: Timeline) -> list[str]:
-    """Return a note for each view whose images are not evenly spaced in time, or that is shown mirrored."""
+    """Return notes on views whose images are not evenly spaced in time, and on what else is odd about them."""
     notes = []
     for view in recording.views:
         if not view.evenly_timed:
@@ -101,21 +105,13 @@ def timing_notes(recording: Recording, line: Timeline) -> list[str]:
                 f"are matched with those of the other views by their time stamps"
                 + (f", and {missing:,} of {len(line.frames):,} instants lack this view" if missing else "")
             )
-        if view.stamps is None:
-            notes.append(
-                f"{view.path}: its time stamps are missing, or leap, or begin anew; its images are taken as evenly "
-                f"spaced, {view.rate:.4g} a second: cut it where it was paused"
-            )
-        if view.interlaced:
-            notes.append(
-                f"{view.path}: its images are interlaced, so that edges of what moves look like combs; make whole "
-                "images of them first (ffmpeg -i IN -vf bwdif OUT.mp4)"
-            )
-        if view.mirrored:
-            notes.append(
-                f"{view.path}: the file says that its images are shown mirrored, which was done; if left and right are "
-                "exchanged in the crops, remove the mirroring from the file (its display matrix)"
-            )
+        notes += oddities(view)
+    folders = dict.fromkeys(view.path.parent for view in recording.views)
+    for path in sorted(path for folder in folders for path in folder.iterdir() if _TIME_TABLE.fullmatch(path.name)):
+        notes.append(
+            f"{path}: is not read; the times of images are those that the videos state. If cameras began at different "
+            "times by this table, give the offsets (mcss sync FOLDER --offsets VIEW=SECONDS)"
+        )
     return notes
 
 

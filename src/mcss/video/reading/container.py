@@ -1,5 +1,7 @@
 """Opening video files, and which of their streams shows the scene."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +23,18 @@ def open_container(path: Path) -> Any:
         return av.open(str(path.absolute()), metadata_errors="replace")
     except (av.error.FFmpegError, UnicodeError) as error:
         raise unreadable(path, error) from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a video and yield its container and its video stream.
+
+    Raises:
+        SourceError: The file cannot be opened, or contains no video.
+    """
+    container = open_container(path)
+    with container:
+        yield container, video_stream(container, path)
 
 
 def video_stream(container: Any, path: Path) -> Any:

@@ -4,10 +4,9 @@ import itertools
 import math
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -15,9 +14,10 @@ from jaxtyping import Float64, Int64
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.video.reading.chapters import chapters_of
-from mcss.video.reading.container import load_av, open_container, unreadable, video_stream
+from mcss.video.reading.container import load_av, opened, unreadable
 from mcss.video.reading.display import Display, Picture
 from mcss.video.reading.image_sequences import RATE, images_of_sequence, is_image_sequence, times_of_sequence
+from mcss.video.reading.scan import Scan, scanned
 from mcss.video.reading.stamps import EVEN, is_even, nearest, rate_of_stamps
 
 VIDEO_SUFFIXES = frozenset(
@@ -25,17 +25,8 @@ VIDEO_SUFFIXES = frozenset(
     | {".mxf", ".flv", ".ogv", ".vob", ".dv", ".mod", ".tod"}
 )
 
-MOST_REORDERED = 64
-"""Number of images by which the order of a file may differ from that in which its images are shown."""
-
 ROUNDED_OFF = 1e-6
 """Two times that differ by no more than this many seconds are the same."""
-
-MOST_SHARED = 0.1
-"""Share of the images that may have the same time stamp as another one."""
-
-LEAP = 20
-"""A recording that would last this many times as long at its usual rate has a clock that leaps."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,14 @@ class VideoFile:
     """Seconds of each image after the first one; None if the container has no usable time stamps."""
     origins: tuple[float, ...] = (0.0,)
     """For each file of the take (`mcss.video.reading.chapters`), its time stamp at the first image of the take."""
+    stamped: bool = True
+    """Whether decoded images bear their time stamps, and not those of other images."""
     interlaced: bool = False
     """Whether its images are pairs of fields that were taken one after the other."""
     mirrored: bool = False
     """Whether the file says that its images are shown mirrored, so that left and right are exchanged."""
+    filmed_at: float | None = None
+    """Images per second at which a phone says that it filmed; the file may show them more slowly."""
 
     @property
     def name(self) -> str:
@@ -99,21 +94,32 @@ def probe(path: Path, image_rate: float = RATE) -> VideoFile:
         rate = rate_of_stamps(times, [image_rate])
         return VideoFile(path, width, height, rate, len(times), is_even(times, rate), stamps=times, origins=(origin,))
     _check_not_empty(path)
-    parts = [_scanned(part) for part in chapters_of(path)]
+    parts = [scanned(part) for part in chapters_of(path)]
     count, keyframe_count = sum(len(part.stamps) for part in parts), sum(part.keyframes for part in parts)
-    rates = parts[0].rates
     first = next(decoded_frames(path), None)
     if first is None or not count:
         raise SourceError(f"{path}: no image can be decoded; the file is damaged: copy it again, or remove it")
     origins, seconds = _joined_times(parts)
-    rate = rate_of_stamps(np.zeros(0) if seconds is None else seconds, rates)
+    rate = parts[0].rate if seconds is None else rate_of_stamps(seconds, parts[0].rates)
     if not (math.isfinite(rate) and rate > 0):
         raise SourceError(f"{path}: the file does not state its frame rate; convert it to mp4, or remove it")
     width, height = first.size
     even = seconds is None or is_even(seconds, rate)
-    mirrored = first.orientation.mirrors
-    interlaced = bool(first.frame.interlaced_frame)
-    return VideoFile(path, width, height, rate, count, even, keyframe_count, seconds, origins, interlaced, mirrored)
+    return VideoFile(
+        path,
+        width,
+        height,
+        rate,
+        count,
+        even,
+        keyframe_count,
+        seconds,
+        origins,
+        stamped=all(part.stamped for part in parts),
+        interlaced=bool(first.frame.interlaced_frame),
+        mirrored=first.orientation.mirrors,
+        filmed_at=parts[0].filmed_at,
+    )
 
 
 def _check_not_empty(path: Path) -> None:
@@ -123,74 +129,25 @@ def _check_not_empty(path: Path) -> None:
         raise SourceError(f"{path}: the file is empty (0 bytes); copy or unpack it again, or remove it")
 
 
-@dataclass(frozen=True, eq=False)
-class _Scan:
-    """What one file of a take holds."""
+def _joined_times(parts: Sequence[Scan]) -> tuple[tuple[float, ...], Float64[np.ndarray, " images"] | None]:
+    """Return what the clock of each file shows at the take's first image, and the times of all images after it.
 
-    stamps: Sequence[int | None]
-    """The time stamp of each image, in the file's order."""
-    tick: float
-    """Seconds that a stamp counts."""
-    keyframes: int
-    rates: Sequence[float]
-    """Images per second that the file states, the best first."""
-
-
-def _scanned(path: Path) -> _Scan:
-    av = load_av()
-    stamps: list[int | None] = []
-    keyframe_count = 0
-    try:
-        with _opened(path) as (container, stream):
-            for packet in container.demux(stream):
-                if packet.size and not packet.is_discard:
-                    stamps.append(packet.pts)
-                    keyframe_count += packet.is_keyframe
-            rates = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
-            return _Scan(stamps, float(stream.time_base or 0), keyframe_count, rates)
-    except av.error.FFmpegError as error:
-        raise unreadable(path, error) from error
-
-
-def _joined_times(parts: Sequence[_Scan]) -> tuple[tuple[float, ...], Float64[np.ndarray, " images"] | None]:
-    """Return what the clock of each file shows at the take's first image, and the times of all images after it."""
+    There are no times (None) if those of any file cannot be used.
+    """
     origins: list[float] = []
-    joined: list[Float64[np.ndarray, " images"]] = []
+    joined: list[Float64[np.ndarray, " images"] | None] = []
     begins = 0.0
     for part in parts:
-        origin, seconds = _times(part.stamps, part.tick)
-        if seconds is None:
+        seconds = part.times()
+        own = part.begins + np.arange(len(part.stamps)) / max(part.rate, 1e-3) if seconds is None else seconds
+        if not len(own):
             return (0.0,) * len(parts), None
-        origins.append(origin - begins)
-        joined.append(seconds + begins)
-        step = float(np.median(np.diff(seconds))) if len(seconds) > 1 else 1 / max(next(iter(part.rates), 25.0), 1e-3)
-        begins = float(joined[-1][-1]) + step
-    return tuple(origins), np.concatenate(joined)
-
-
-def _times(stamps: Sequence[int | None], tick: float) -> tuple[float, Float64[np.ndarray, " images"] | None]:
-    """Return the time of a video's first image, and those of all images after it in the order in which they are shown.
-
-    A few images that share a stamp, as a container that counts in milliseconds may write them, lie evenly between their
-    neighbours. There are no usable times (None) if images lack a stamp or many share one, if the clock starts again in
-    the middle, or if it leaps.
-    """
-    if not tick or None in stamps or not stamps:
-        return 0.0, None
-    ticks = np.array(stamps, np.float64)
-    order = np.argsort(ticks, kind="stable")
-    seconds = (ticks[order] - ticks[order[0]]) * tick
-    own, places = np.unique(seconds, return_index=True)
-    if len(own) < (1 - MOST_SHARED) * len(seconds) or len(own) < min(len(seconds), 2):
-        return 0.0, None
-    if len(own) < len(seconds):
-        own, places = np.append(own, own[-1] + np.median(np.diff(own))), np.append(places, len(seconds))
-        seconds = np.interp(np.arange(len(seconds)), places, own)
-    steps = np.diff(seconds)
-    restarts = np.abs(order - np.arange(len(order))).max() > MOST_REORDERED
-    if restarts or (len(steps) and seconds[-1] > LEAP * len(steps) * np.median(steps)):
-        return 0.0, None
-    return float(ticks[order[0]] * tick), np.asarray(seconds, np.float64)
+        origins.append(float(own[0]) - begins)
+        joined.append(None if seconds is None else seconds - own[0] + begins)
+        step = float(np.median(np.diff(own))) if len(own) > 1 else 1 / max(next(iter(part.rates), 25.0), 1e-3)
+        begins += float(own[-1] - own[0]) + step
+    usable = [seconds for seconds in joined if seconds is not None]
+    return tuple(origins), np.concatenate(usable) if len(usable) == len(parts) else None
 
 
 def stated_count(path: Path) -> int:
@@ -204,7 +161,7 @@ def stated_count(path: Path) -> int:
     try:
         count = 0
         for file in chapters_of(path):
-            with _opened(file) as (_, stream):
+            with opened(file) as (_, stream):
                 count += int(stream.frames)
         return count
     except av.error.FFmpegError as error:
@@ -214,7 +171,7 @@ def stated_count(path: Path) -> int:
 def images(path: Path, long_side: int | None = None, every: int = 1) -> Iterator[Image]:
     """Yield the images of a video in order, upright, in RGB; one at a time, so that long videos need no more memory.
 
-    A damaged file ends where it can no longer be decoded: compare the number of images with `VideoFile.count`.
+    Images that cannot be decoded are passed over: compare the number of images with `VideoFile.count`.
 
     Args:
         path: A video file.
@@ -254,20 +211,15 @@ def images_at(path: Path, numbers: Int64[np.ndarray, " n"]) -> Iterator[Image]:
             return
 
 
-def times_of(path: Path) -> Float64[np.ndarray, " images"]:
-    """Return the time of each image that can be decoded, in seconds after the first; takes as long as decoding.
-
-    Times are the container's time stamps, so that variable frame rates are kept, or evenly spaced if it has none.
+def decoded_times(video: VideoFile) -> Float64[np.ndarray, " images"]:
+    """Return the time of each image that can be decoded, as in `VideoFile.seconds`; takes as long as decoding.
 
     Raises:
         SourceError: The file cannot be opened at all.
     """
-    frames = (picture.frame for picture in decoded_frames(path))
-    stamps = [None if frame.pts is None else float(frame.pts * frame.time_base) for frame in frames]
-    seconds = np.array([np.nan if stamp is None else stamp for stamp in stamps], np.float64)
-    if len(seconds) and np.isfinite(seconds).all() and (np.diff(seconds) > 0).all():
-        return np.asarray(seconds - seconds[0], np.float64)
-    return np.arange(len(seconds), dtype=np.float64) / probe(path).rate
+    numbers = np.array([picture.number for picture in pictures_of(video)], np.int64)
+    inside = numbers.clip(max=video.count - 1)
+    return np.asarray(video.seconds[inside] + (numbers - inside) / video.rate, np.float64)
 
 
 def decoded_count(path: Path) -> int:
@@ -292,7 +244,7 @@ def keyframes(path: Path, count: int) -> Iterator[Picture]:
 
 def _keyframes(path: Path, count: int) -> Iterator[Picture]:
     av = load_av()
-    with _opened(path) as (container, stream):
+    with opened(path) as (container, stream):
         decoder, display = stream.codec_context, Display(path, stream)
         seen = set()
         for position in (np.arange(count) + 0.5) / count:
@@ -310,7 +262,7 @@ def _keyframes(path: Path, count: int) -> Iterator[Picture]:
 
 
 def decoded_frames(path: Path) -> Iterator[Picture]:
-    """Yield the images of a video in order; a damaged file ends where it cannot be decoded further.
+    """Yield the images of a video in order; those that cannot be decoded are passed over.
 
     Raises:
         SourceError: The file cannot be opened at all, or the shape of its images changes.
@@ -324,18 +276,20 @@ def decoded_frames(path: Path) -> Iterator[Picture]:
     number = itertools.count()
     shown: Display | None = None
     for part, file in enumerate(chapters_of(path)):
-        with _opened(file) as (container, stream):
+        with opened(file) as (container, stream):
             stream.thread_type = "AUTO"
             shown = Display(file, stream) if shown is None else shown.continued(file, stream)
-            frames = container.decode(stream)
+            packets = container.demux(stream)
             while True:
                 try:
-                    frame = next(frames, None)
+                    packet = next(packets, None)
                 except av.error.FFmpegError:
-                    frame = None
-                if frame is None:
+                    packet = None
+                if packet is None:
                     break
-                yield shown.picture(frame, next(number), part)
+                with suppress(av.error.FFmpegError):
+                    for frame in packet.decode():
+                        yield shown.picture(frame, next(number), part)
 
 
 def pictures_of(video: VideoFile) -> Iterator[Picture]:
@@ -348,7 +302,7 @@ def pictures_of(video: VideoFile) -> Iterator[Picture]:
     for picture in decoded_frames(video.path):
         stamp = picture.frame.pts
         following = number + 1
-        if video.stamps is not None and stamp is not None:
+        if video.stamps is not None and video.stamped and stamp is not None:
             at = float(stamp * picture.frame.time_base) - video.origins[picture.part]
             if following >= len(video.stamps) or abs(video.stamps[following] - at) > ROUNDED_OFF:
                 here = int(nearest(video.stamps, np.array([at]))[0])
@@ -356,14 +310,6 @@ def pictures_of(video: VideoFile) -> Iterator[Picture]:
                     following = here
         number = following
         yield picture if picture.number == number else replace(picture, number=number)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Open a video and yield its container and its video stream."""
-    container = open_container(path)
-    with container:
-        yield container, video_stream(container, path)
 
 
 def start_time(path: Path) -> float:

@@ -17,7 +17,7 @@ Reference:
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import takewhile
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ from mcss.progress import Task
 from mcss.video.background import Foreground
 from mcss.video.boxes import Box, Boxes, union_box
 from mcss.video.people import ForegroundGroup, foreground_groups
-from mcss.video.reading.decoding import VideoFile, images
+from mcss.video.reading.decoding import VideoFile, pictures_of
 from mcss.video.spool import ImageSpool
 
 IMAGE_SIDE = 320
@@ -109,15 +109,19 @@ def motion_profile(view: VideoFile, seconds: float, task: Task) -> MotionProfile
         SourceError: Fewer than three images can be decoded.
     """
     with closing(ImageSpool()) as spool:
-        for image in islice(images(view.path, IMAGE_SIDE), max(2, min(view.image_at(seconds), view.count))):
-            spool.append(image)
+        numbers: list[int] = []
+        end = max(2, min(view.image_at(seconds), view.count))
+        for picture in takewhile(lambda picture: picture.number < end, pictures_of(view)):
+            spool.append(picture.rgb(IMAGE_SIDE))
+            numbers.append(picture.number)
             task.advance()
         if len(spool) < 3:
             raise SourceError(
                 f"{view.path}: only {len(spool)} of its {view.count} images can be decoded, too few to align it by "
                 "motion; the file is damaged or was cut off: copy it again, or remove it"
             )
-        return profile_of(spool, view.rate, None if view.evenly_timed else view.seconds[: len(spool)])
+        complete = numbers == list(range(len(numbers)))
+        return profile_of(spool, view.rate, None if view.evenly_timed and complete else view.seconds[numbers])
 
 
 def profile_of(

@@ -9,7 +9,6 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +16,11 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from mcss.errors import SourceError
-from mcss.images import decode_jpeg
+from mcss.images import Image, decode_jpeg
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.crops import CropSettings
 from mcss.video.person_crops import ViewToCrop, all_crops
-from mcss.video.reading.decoding import VideoFile, images
+from mcss.video.reading.decoding import VideoFile, pictures_of
 from mcss.video.reading.image_sequences import RATE
 from mcss.video.reading.stamps import nearest
 from mcss.video.recordings import Recording, find_recordings
@@ -158,14 +157,28 @@ def _draw(path: Path, result: SyncResult, settings: SyncSettings) -> None:
     for view in result.recording.views:
         clock = result.clocks[view.name]
         numbers = line.shown(view.name, shown).tolist()
-        image_of = {i: image for i, image in enumerate(islice(images(view.path, 200), numbers[-1] + 1)) if i in numbers}
-        last = max(image_of)  # a damaged video may end early
-        strip = np.hstack([image_of.get(i, np.zeros_like(image_of[last])) for i in numbers])
+        strip = np.hstack(_images_of(view, numbers))
         label = f"{view.name}   {clock.start:+.3f} s by {clock.evidence}, confidence {clock.confidence:.2f}"
         curve = result.curves.get(view.name, no_curve)
         rows.append(AlignedView(label, strip, clock.start, curve.offsets, curve.agreement))
     times = ", ".join(f"{line.frames[i] / line.rate:.2f}" for i in shown)
     alignment_png(path, f"{result.recording.name}: every column should show one instant ({times} s)", rows)
+
+
+def _images_of(view: VideoFile, numbers: Sequence[int]) -> list[Image]:
+    """Read some images, in order; for one that cannot be decoded, the next one, or the last of the file."""
+    pictures, picture = pictures_of(view), None
+    found: list[Image] = []
+    for number in numbers:
+        while picture is None or picture.number < number:
+            following = next(pictures, None)
+            if following is None:
+                break
+            picture = following
+        if picture is None:
+            raise SourceError(f"{view.path}: none of its images can be decoded; copy it again, or remove it")
+        found.append(picture.rgb(200))
+    return found
 
 
 def _parsed_offset(text: str) -> tuple[str, float]:
