@@ -248,6 +248,15 @@ def cut_out(image: Image, crop_box: Int64[np.ndarray, " 4"], size: int) -> UInt8
     return np.asarray(cv2.resize(inside, (size, size), interpolation=interpolation), np.uint8)
 
 
+def scaled_down(image: Image, long_side: int) -> AnySizeImage:
+    """Scale an image down until its longer side has at most `long_side` pixels."""
+    scale = long_side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _file_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()

@@ -13,13 +13,18 @@ RATE = 25.0
 
 
 def write_video(
-    path: Path, images: Iterable[np.ndarray], rate: float = RATE, codec: str = "mpeg4", turn: int = 0
+    path: Path,
+    images: Iterable[np.ndarray],
+    rate: float = RATE,
+    codec: str = "mpeg4",
+    turn: int = 0,
+    pixels: str = "yuv420p",
 ) -> Path:
     """Write RGB images as a video; `turn` is the container's rotation tag in degrees counter-clockwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
-        stream.pix_fmt, stream.bit_rate, stream.gop_size = "yuv420p", 4_000_000, 12
+        stream.pix_fmt, stream.bit_rate, stream.gop_size = pixels, 4_000_000, 12
         for i, image in enumerate(images):
             if i == 0:
                 stream.height, stream.width = image.shape[:2]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import av
 import numpy as np
+import PIL.Image
 import pytest
 
 from mcss.errors import SourceError
+from mcss.inference.overlays import write_video
 from mcss.video.reading.decoding import decoded_frames, images, probe
-from mcss.video.reading.display import Orientation
+from mcss.video.reading.display import BT709, Orientation
 from mcss.video.reading.yuv import yuv_of
 
 RED, GREEN, BLUE, WHITE = (220, 20, 20), (20, 220, 20), (20, 20, 220), (230, 230, 230)
@@ -110,6 +112,94 @@ def test_the_display_matrix_turns_and_mirrors(
     planes = yuv_of(next(decoded_frames(path)))
     assert corners(planes.thumbnail(200)) == shown
     assert probe(path).mirrored == mirrored
+
+
+@pytest.mark.parametrize(("orientation", "shown"), [(1, "RGBW"), (3, "WBGR"), (6, "BRWG"), (8, "GWRB")])
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_picture_with_exif_which_pyav_does_not_know_is_turned(
+    tmp_path: Path, orientation: int, shown: str, suffix: str
+) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Nikon"
+    path = tmp_path / f"i.{suffix}"
+    PIL.Image.fromarray(four_corners(96, 64)).save(path, exif=exif)
+    assert corners(next(images(path))) == shown
+
+
+def both_ways(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The first picture of a video in RGB, and as planes of brightness and colour that become RGB."""
+    picture = next(decoded_frames(path))
+    return picture.rgb().astype(int), yuv_of(picture).thumbnail(5000).astype(int)
+
+
+def write_frame(path: Path, frame: av.VideoFrame, codec: str, space: int | None = None) -> Path:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, frame.format.name
+        if space is not None:
+            stream.codec_context.colorspace = space
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(("bits", "shift"), [(12, 4), (16, 8)])
+def test_16_bits_that_hold_only_12_are_not_almost_black(tmp_path: Path, bits: int, shift: int) -> None:
+    pixels = np.linspace(0, (1 << bits) - 1, 96).round().astype(np.uint16)[None].repeat(64, axis=0)
+    path = write_frame(tmp_path / "v.mkv", av.VideoFrame.from_ndarray(pixels, format="gray16le"), "ffv1")
+    rgb, planes = both_ways(path)
+    assert (rgb == (pixels >> shift)[..., None]).all()
+    assert np.abs(planes - rgb).max() <= 1
+
+
+@pytest.mark.parametrize(("name", "codec", "pixel_format"), [("v.mov", "qtrle", "argb"), ("v.mkv", "ffv1", "yuva420p")])
+def test_what_is_below_transparent_pixels_is_not_shown(
+    tmp_path: Path, name: str, codec: str, pixel_format: str
+) -> None:
+    pixels = np.full((64, 96, 4), 255, np.uint8)
+    pixels[..., :3] = four_corners(96, 64)
+    pixels[:32, :48, 3] = 0
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format=pixel_format)
+    wanted = np.where(pixels[..., 3:] == 0, 128, pixels[..., :3].astype(int))
+    for shown in both_ways(write_frame(tmp_path / name, frame, codec)):
+        differs = np.abs(shown - wanted).max(axis=2)
+        differs[28:36] = differs[:, 44:52] = 0  # where planes of half the size mix two colours
+        assert differs.max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "space", "red", "blue"),
+    [
+        (1280, 16, None, 0.2126, 0.0722),
+        (16, 578, None, 0.2126, 0.0722),
+        (1278, 16, None, 0.299, 0.114),
+        (16, 576, None, 0.299, 0.114),
+        (1280, 16, 5, 0.299, 0.114),
+        (64, 16, 1, 0.2126, 0.0722),
+    ],
+)
+@pytest.mark.parametrize("bits", [8, 10])
+def test_colours_are_those_of_hd_video_by_its_size_where_a_file_states_none(
+    tmp_path: Path, width: int, height: int, space: int | None, red: float, blue: float, bits: int
+) -> None:
+    r, g, b = colour = np.array((40, 180, 90))
+    y = red * r + (1 - red - blue) * g + blue * b
+    levels = 16 + y * 219 / 255, 128 + (b - y) / 2 / (1 - blue) * 224 / 255, 128 + (r - y) / 2 / (1 - red) * 224 / 255
+    frame = av.VideoFrame(width, height, "yuv420p" if bits == 8 else "yuv420p10le")
+    for plane, level in zip(frame.planes, levels, strict=True):
+        value = np.array(round(level * 2 ** (bits - 8)), np.uint8 if bits == 8 else np.uint16)
+        plane.update(value.tobytes() * (plane.buffer_size // value.itemsize))
+    for shown in both_ways(write_frame(tmp_path / "v.mkv", frame, "ffv1", space)):
+        assert np.abs(shown - colour).max() <= 3
+
+
+def test_an_overlay_states_its_colours(tmp_path: Path) -> None:
+    for width, height in ((1280, 720), (96, 64)):
+        path = tmp_path / f"{width}.mp4"
+        write_video(path, iter([four_corners(width, height)] * 2), np.arange(2) / 25)
+        assert int(next(decoded_frames(path)).frame.colorspace) == BT709
+        shown = np.abs(both_ways(path)[0] - four_corners(width, height))
+        assert np.median(shown.max(axis=2)) <= 4
 
 
 def test_orientation_mirrors_if_an_odd_number_of_its_steps_does() -> None:

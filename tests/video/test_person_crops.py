@@ -4,14 +4,16 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from filming import Room, write_video
 
+from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.video import person_crops as views
 from mcss.video import waiting
 from mcss.video.crops import CropSettings, EncodedCrop
-from mcss.video.person_crops import ViewCrops, ViewToCrop
+from mcss.video.person_crops import PersonSearch, ViewCrops, ViewToCrop
 from mcss.video.reading.decoding import VideoFile, decoded_frames, keyframes, pictures_of, probe
 from mcss.video.reading.display import Orientation, Picture
 from mcss.video.reading.yuv import YuvImage, yuv_of
@@ -243,3 +245,29 @@ def test_planes_know_their_bounds() -> None:
     part = yuv_of(frame_of(image_of(640, 480), "yuv420p")).part(101, 50, 300, 250, 4)
     assert isinstance(part, YuvImage)
     assert (part.left, part.top, part.right, part.bottom) == (96, 48, 304, 256)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_a_photo_of_the_empty_scene_is_turned_as_its_exif_says(tmp_path: Path, suffix: str) -> None:
+    room = Room(width=320, height=240, bystander=False)
+    video = probe(write_video(tmp_path / "v.mp4", [room.image(9)] * 12))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # shown a quarter turn clockwise of what is stored
+    scene = tmp_path / f"scene.{suffix}"
+    PIL.Image.fromarray(np.rot90(np.clip(room.empty(), 0, 255).astype(np.uint8)).copy()).save(scene, exif=exif)
+    search = PersonSearch(empty_scene=scene)
+    view = ViewToCrop(video, np.arange(12), video.rate, CropSettings(size=48), search)
+    generator = view.find_person(lambda _: None)
+    while True:
+        try:
+            next(generator)
+        except StopIteration as end:
+            crops: ViewCrops = end.value
+            break
+    crops.close()
+    assert crops.target is not None
+    joints, (x0, y0, x1, y1) = room.person(9)[0], crops.target.boxes[0]
+    assert ((joints >= (x0, y0)) & (joints <= (x1, y1))).all()
+    scene.write_bytes(b"no image")
+    with pytest.raises(SourceError, match=rf"scene\.{suffix}: not a readable image"):
+        next(view.find_person(lambda _: None))

@@ -1,6 +1,6 @@
 """Sync by sound: any track, channel and pair of views, offsets of any length, and every piece at its stamp."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -60,6 +60,23 @@ def record(path: Path, tracks: Sequence[np.ndarray], lost: tuple[float, float] |
     return probe(path)
 
 
+def remuxed(video: VideoFile, change: Callable[[int, av.Packet], av.Packet]) -> VideoFile:
+    """Copy a video, changing its packets of sound, of 0.1 s each and numbered from 0."""
+    path = video.path.with_name(f"changed_{video.path.name}")
+    with av.open(str(video.path)) as source, av.open(str(path), "w") as copy:
+        streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
+        number = 0
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            stream = streams[packet.stream.index]
+            if packet.stream.type == "audio":
+                packet, number = change(number, packet), number + 1
+            packet.stream = stream
+            copy.mux(packet)
+    return probe(path)
+
+
 def starts(views: Sequence[VideoFile], reach: float | None = None) -> dict[str, float]:
     found = clocks_by_sound(views, {views[0].name: reference_clock(views[0])}, reach)
     return {name: clock.start for name, clock in found.known.items()}
@@ -74,6 +91,39 @@ def test_lost_packets_of_sound_leave_a_gap_and_move_nothing(tmp_path: Path) -> N
     (sound,) = sounds_of(views[1])
     assert len(sound.samples) == pytest.approx(LENGTH * RATE, abs=0.02 * RATE)
     assert not sound.samples[round(3.1 * RATE) : round(4.4 * RATE)].any()
+
+
+def test_sound_goes_on_after_a_damaged_packet(tmp_path: Path) -> None:
+    def damaged(number: int, packet: av.Packet) -> av.Packet:
+        if number not in (20, 21):
+            return packet
+        half = av.Packet(b"\0")  # half a sample
+        half.pts, half.dts, half.time_base = packet.pts, packet.dts, packet.time_base
+        return half
+
+    whole = record(tmp_path / "b.mkv", [heard(2.52)])
+    (sound,), (expected,) = sounds_of(remuxed(whole, damaged)), sounds_of(whole)
+    assert len(sound.samples) == pytest.approx(LENGTH * RATE, abs=0.02 * RATE)
+    assert not sound.samples[round(2.02 * RATE) : round(2.18 * RATE)].any()
+    for first, last in ((0, 1.9), (2.3, 11.9)):
+        kept = slice(round(first * RATE), round(last * RATE))
+        np.testing.assert_array_equal(sound.samples[kept], expected.samples[kept])
+
+
+def test_sound_whose_time_stamp_leaps_far_beyond_the_video_is_left_out(tmp_path: Path) -> None:
+    def leaps(number: int, packet: av.Packet) -> av.Packet:
+        if number == round(10 * LENGTH) - 1:
+            packet.pts = packet.dts = packet.pts + round(20_000 / packet.time_base)
+        return packet
+
+    (sound,) = sounds_of(remuxed(record(tmp_path / "b.mkv", [heard(2)]), leaps))
+    assert len(sound.samples) == pytest.approx((LENGTH - 0.1) * RATE, abs=0.02 * RATE)
+
+
+def test_the_common_sound_may_be_on_the_sixth_track(tmp_path: Path) -> None:
+    tracks = [claps(20 + k)[: round(LENGTH * RATE)] for k in range(5)]
+    views = [record(tmp_path / "a.mkv", [heard(2)]), record(tmp_path / "b.mkv", [*tracks, heard(2.8)])]
+    assert starts(views) == pytest.approx({"b": 0.8}, abs=0.002)
 
 
 def test_the_common_sound_may_be_on_any_track_or_channel(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from mcss.video.recordings import Recording, find_recordings
 from mcss.video.sync.alignment import Agreement, agreement, offsets
 from mcss.video.sync.clocks import Clock, read_clocks, timeline, write_clocks
 from mcss.video.sync.motion import ROLLS, MotionProfile, largest_path, profile_of
-from mcss.video.sync.sound import RATE, Sound, sound_lag
+from mcss.video.sync.sound import RATE, Sound
+from mcss.video.sync.sound_lag import sound_lag
 from mcss.video.sync.synchronise import (
     SyncSettings,
     clocks_by_motion,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filming import Room, write_video
-from test_uploads import empty_png, image_bytes
+from test_uploads import LEFT_OUT, empty_png, image_bytes, video_with_a_damaged_image
 
 from mcss.cli import main
 from mcss.data.capture import Capture
@@ -73,6 +73,11 @@ def test_a_video_is_answered_frame_by_frame_and_can_be_compared(server: Served, 
     _, image = server.send(IMAGE)
     status, answer = server.ask(f"/api/comparison?first={found['id']}&second={image['id']}")
     assert (status, answer["error"]) == (422, "video B: expected 8 images or more, got 1; choose a longer video")
+
+
+def test_the_answer_says_what_of_a_damaged_video_is_left_out(server: Served, tmp_path: Path) -> None:
+    status, found = server.send(video_with_a_damaged_image(tmp_path).read_bytes())
+    assert (status, len(found["frames"]), found["notes"][0]) == (200, 20, LEFT_OUT)
 
 
 def test_a_result_is_given_again_and_as_files_of_poses(server: Served, walk: bytes) -> None:

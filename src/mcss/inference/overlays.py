@@ -15,6 +15,7 @@ from mcss.images import Image, read_image, write_image
 from mcss.inference.pose_sequence import PoseSequence
 from mcss.video.reading.container import load_av
 from mcss.video.reading.decoding import images
+from mcss.video.reading.display import BT709, STUDIO_RANGE
 from mcss.viz.skeleton import draw_skeleton, front_view
 
 HEIGHT = 720
@@ -125,14 +126,21 @@ def write_overlay(sequence: PoseSequence, source: Path, path: Path) -> None:
 def write_sequence_overlay(
     sequence: PoseSequence, capture: Capture, instants: Instants, path: Path, size: int = 240
 ) -> None:
-    """Write a video of a fused sequence: the crops of all views with skeletons over them, and the fused pose."""
+    """Write a video of a fused sequence: the crops of all views with skeletons over them, and the fused pose.
+
+    The cell of a view stays empty where an instant lacks it.
+    """
     names = [view for view in sequence.views if view in instants.views]
+    empty = np.full((size, size, 3), _PAPER, np.uint8)
 
     def overlays() -> Iterator[Image]:
         for i in range(len(sequence)):
             cells = []
             for name in names:
                 row = instants.rows[i : i + 1, instants.views.index(name)]
+                if row[0] < 0:
+                    cells.append(empty)
+                    continue
                 crop = np.ascontiguousarray(capture.decode(row, size)[0])
                 view = sequence.views[name].take(np.array([i]))
                 if view.orientation is not None:
@@ -147,7 +155,10 @@ def write_sequence_overlay(
 
 
 def write_video(path: Path, shown: Iterator[Image], times: Float[np.ndarray, " n"]) -> None:
-    """Write images, all of one size with even sides, as an H.264 video; each is shown at its time in seconds."""
+    """Write images, all of one size with even sides, as an H.264 video; each is shown at its time in seconds.
+
+    The file states its colours (BT.709), which players and `mcss.video.reading.display` else guess from its size.
+    """
     av = load_av()
     ticks = Fraction(1, 90000)
     rate = Fraction(1 / float(np.median(np.diff(times)))).limit_denominator(1001) if len(times) > 1 else Fraction(1)
@@ -159,7 +170,10 @@ def write_video(path: Path, shown: Iterator[Image], times: Float[np.ndarray, " n
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv420p"
                 stream.codec_context.time_base = ticks
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+                stream.codec_context.colorspace, stream.codec_context.color_range = BT709, STUDIO_RANGE
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
+                format="yuv420p", dst_colorspace=BT709, dst_color_range=STUDIO_RANGE
+            )
             frame.pts, frame.time_base = round(float(time) / ticks), ticks
             for packet in stream.encode(frame):
                 container.mux(packet)

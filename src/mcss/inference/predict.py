@@ -2,12 +2,12 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from mcss.data.capture import Capture
 from mcss.data.instants import Instants
@@ -199,7 +199,8 @@ def predict_sequence(
 ) -> PoseSequence:
     """Predict one pose for each instant (multi-view frame) of a sequence, fused from all views, without smoothing.
 
-    The expected error is the weighted mean of the errors expected of the views, as if fusing gained nothing.
+    The expected error is the weighted mean of the errors expected of the views, as if fusing gained nothing. An instant
+    may lack some of the views, such as an image that a camera lost: the poses of those are NaN there.
 
     Args:
         model: The model.
@@ -231,5 +232,14 @@ def predict_sequence(
         found=np.ones(len(instants), bool),
         rate=rate_of(instants.time),
         model=model.name,
-        views={view: single.take(position[:, v]) for v, view in enumerate(instants.views) if seen[:, v].all()},
+        views={
+            view: _where_seen(single.take(position[:, v]), seen[:, v])
+            for v, view in enumerate(instants.views)
+            if seen[:, v].any()
+        },
     )
+
+
+def _where_seen(poses: Poses, seen: Bool[np.ndarray, " n"]) -> Poses:
+    """Return the poses of a view, NaN at the instants that lack it."""
+    return replace(poses, pose=np.where(seen[:, None, None], poses.pose, np.float32(np.nan)))

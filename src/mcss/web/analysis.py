@@ -1,7 +1,7 @@
 """Analyse an uploaded image or video: find the person, and predict what the page shows of them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 
 from mcss.errors import ImageError, SourceError
-from mcss.images import Image, cut_out, encode_jpeg
+from mcss.images import Image, cut_out, encode_jpeg, scaled_down
 from mcss.inference.locate import BoundingBox, Finders, locate_in_image
 from mcss.inference.pose_sequence import PoseSequence, smooth
 from mcss.inference.predict import InputFile, predict_video
@@ -18,7 +18,7 @@ from mcss.progress import NO_PROGRESS, Progress
 from mcss.smoothing import SmoothingSettings
 from mcss.video.reading.decoding import images
 from mcss.web.limits import Limits
-from mcss.web.uploads import MediaKind, UploadError, copy_video, read_upload, scaled_down
+from mcss.web.uploads import MediaKind, UploadError, copy_video, read_upload
 
 CROP = 224
 """Side in pixels of the crops that the page shows."""
@@ -128,7 +128,7 @@ def _analyse_video(
 ) -> AnalysisResult:
     copy = path.with_name(f"{path.name}.copy.mp4")
     try:
-        copy_video(path, copy, limits)
+        notes = copy_video(path, copy, limits)
         first = next(images(copy))
         box_in_pixels = _in_pixels(box, first.shape[1], first.shape[0])
         predicted = predict_video(model, InputFile(copy, "the video"), box_in_pixels, finders.video, progress)
@@ -140,7 +140,7 @@ def _analyse_video(
         ]
     finally:
         copy.unlink(missing_ok=True)
-    return _result(model, "video", sequence, first, crops)
+    return _result(model, "video", replace(sequence, notes=(*notes, *sequence.notes)), first, crops)
 
 
 def _result(model: Model, kind: MediaKind, sequence: PoseSequence, image: Image, crops: list[bytes]) -> AnalysisResult:

@@ -5,6 +5,7 @@ video is decoded once, image by image within the limits, into a small copy, and 
 """
 
 import warnings
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +13,10 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import PIL.Image
-from jaxtyping import UInt8
 from PIL import UnidentifiedImageError
 
 from mcss.errors import ImageError, SourceError
-from mcss.images import Image, decode_image
+from mcss.images import Image, decode_image, scaled_down
 from mcss.inference.overlays import write_video
 from mcss.video.reading.container import load_av, video_stream
 from mcss.video.reading.display import Display, Picture
@@ -103,17 +103,11 @@ def _header(path: Path) -> Any:
     return PIL.Image.open(path, formats=_IMAGES)
 
 
-def scaled_down(image: Image, long_side: int) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Scale an image down until its longer side has at most `long_side` pixels."""
-    scale = long_side / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def copy_video(path: Path, copy: Path, limits: Limits) -> None:
+def copy_video(path: Path, copy: Path, limits: Limits) -> tuple[str, ...]:
     """Copy a video, as far as it can be decoded, to a small MP4 without sound, at most 15 images per second.
+
+    Returns:
+        Notes for the visitor on what could not be decoded.
 
     Raises:
         UploadError: The video is damaged, of an unsupported format, too long, or too large.
@@ -122,26 +116,32 @@ def copy_video(path: Path, copy: Path, limits: Limits) -> None:
     with path.open("rb") as file:
         container = container_of(file.read(16))
     times: list[float] = []
+    notes: list[str] = []
     with closing(ImageSpool()) as spool:
         try:
             # Naming the demuxer keeps a file from passing for a playlist, which could make FFmpeg open other files.
             options = {"protocol_whitelist": "file"}
             with av.open(str(path), format=container, options=options, metadata_errors="replace") as opened:
-                _collect(opened, limits, spool, times)
+                lost = _collect(opened, limits, spool, times)
+            if lost:
+                notes.append(f"the video is damaged: images that cannot be decoded ({lost}) are left out")
         except av.error.FFmpegError as error:
             if not len(spool):
                 raise UploadError("the video is damaged or cut off; save or copy it again") from error
+            notes.append(f"the video is damaged: what comes after {times[-1] - times[0]:.1f} s cannot be read")
         if not len(spool):
             raise UploadError("none of the video's images can be decoded; save or copy it again")
         write_video(copy, (spool[i] for i in range(len(spool))), np.array(times) - times[0])
+    return tuple(notes)
 
 
-def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[float]) -> None:
+def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[float]) -> int:
+    """Decode the images of a video within the limits; returns how many packets of it cannot be decoded."""
     if not container.streams.video:
         raise UploadError("the file contains only sound, no video")
     stream = video_stream(container, Path("the video"))
     display = Display(Path("the video"), stream)
-    codec = "something unknown" if stream.codec_context is None else stream.codec_context.name
+    codec = "something unknown" if stream.codec_context is None else stream.codec_context.codec.canonical_name
     if codec not in _CODECS:
         raise UploadError(f"the video is coded as {codec}, which cannot be read here; save it as MP4 (H.264)")
     if stream.width * stream.height > limits.megapixels * 1e6:
@@ -157,7 +157,8 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
     if stated is not None and stated > (limits.seconds + 0.5) * 1e6:
         raise too_long
     rate = float(stream.average_rate or 25)
-    for number, frame in enumerate(container.decode(stream)):
+    lost: list[int] = []
+    for number, frame in enumerate(_decoded(container, stream, lost)):
         time = float(frame.pts * frame.time_base) if frame.pts is not None else number / rate
         if number > 240 * limits.seconds or (times and time - times[0] > limits.seconds + 0.5):
             raise too_long
@@ -171,6 +172,19 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
             raise UploadError(str(error)) from error
         spool.append(image)
         times.append(time)
+    return len(lost)
+
+
+def _decoded(container: Any, stream: Any, lost: list[int]) -> Iterator[Any]:
+    """Yield what can be decoded of a video that is open already; the sizes of the packets that cannot go to `lost`."""
+    damaged = load_av().error.FFmpegError
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except damaged:
+            lost.append(packet.size)
+            continue
+        yield from frames
 
 
 def _small(picture: Picture) -> Image:

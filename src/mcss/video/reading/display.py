@@ -2,12 +2,13 @@
 
 This is the only place that knows how the pixels that a file stores become the image that is shown: cameras such as HDV,
 DV and AVCHD-Lite store pixels that are not square (sample aspect ratio), phones store how the picture is to be turned
-or mirrored (display matrix), and a file may change its size on the way. All coordinates (boxes, clicks, crops) are
-pixels of the displayed image.
+or mirrored (display matrix), a file may change its size on the way, may not say which colours it stores, and may hold
+transparent pixels or 16 bits. All coordinates (boxes, clicks, crops) are pixels of the displayed image.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,22 @@ import numpy as np
 from jaxtyping import Shaped
 
 from mcss.errors import SourceError
-from mcss.images import Image
+from mcss.images import Image, as_rgb
+from mcss.video.reading.container import load_av
 
 SAME_SHAPE = 0.02
 """Pictures whose ratios of width to height differ by no more than this share have the same shape."""
+
+BT709, UNSPECIFIED = 1, 2
+"""FFmpeg's numbers of the colour space of HD video, and of one that is not stated."""
+
+STUDIO_RANGE = 1
+"""FFmpeg's number of the usual colour range, in which brightness is 16 to 235."""
+
+SD_WIDTH, SD_HEIGHT = 1279, 576
+"""Players take untagged video of at most this many pixels for standard definition, whose colours follow BT.601."""
+
+_SIXTEEN_BITS = frozenset(name + order for name in ("gray16", "rgb48", "rgba64", "gbrp16") for order in ("le", "be"))
 
 
 @dataclass(frozen=True)
@@ -64,14 +77,15 @@ class Picture:
 
     @property
     def square_frame(self) -> Any:
-        """PyAV's frame with square pixels and the size of the file's first picture, not turned yet."""
-        if (self.frame.width, self.frame.height) == (self.width, self.height):
-            return self.frame
-        return self.frame.reformat(width=self.width, height=self.height, interpolation="BICUBIC")
+        """PyAV's opaque frame with square pixels and the size of the file's first picture, not turned yet."""
+        frame = opaque(self.frame)
+        if (frame.width, frame.height) == (self.width, self.height):
+            return frame
+        return frame.reformat(width=self.width, height=self.height, interpolation="BICUBIC")
 
     def rgb(self, long_side: int | None = None) -> Image:
         """Return the upright picture in RGB, scaled down if its longer side has more than `long_side` pixels."""
-        frame, width, height = self.frame, self.width, self.height
+        frame, width, height = opaque(self.frame), self.width, self.height
         if long_side is not None and max(width, height) > long_side:
             scale = long_side / max(width, height)
             width, height = max(2, round(width * scale)), max(2, round(height * scale))
@@ -113,6 +127,8 @@ class Display:
         elif stored != self._latest:
             self._check_shape(stored, number)
             self._latest = stored
+        if int(frame.colorspace) == UNSPECIFIED and (stored[0] > SD_WIDTH or stored[1] > SD_HEIGHT):
+            frame.colorspace = BT709
         return Picture(frame, *self._size, self._orientation_of(frame), number, part)
 
     def _orientation_of(self, frame: Any) -> Orientation:
@@ -143,14 +159,44 @@ def orientation_of(frame: Any) -> Orientation:
 
     The matrix maps the stored pixel (x, y) to (a·x + c·y, b·x + d·y); of any other turn than by right angles the
     nearest one is taken, as players without a graphics card do.
+
+    PyAV lists no side data of a frame that has some of a kind it does not know, such as a photo's EXIF (FFmpeg 8). Of
+    the matrix it then tells the turn alone, not whether it mirrors.
     """
-    for data in frame.side_data:
+    try:
+        side_data = list(frame.side_data)
+    except ValueError:
+        quarters = round(frame.rotation / 90) % 4  # counter-clockwise
+        return Orientation(quarters % 2 == 1, quarters in (2, 3), quarters in (1, 2))
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = np.frombuffer(data, np.int32)[:5].tolist()
             if abs(b) + abs(c) > abs(a) + abs(d):
                 return Orientation(True, c < 0, b < 0)
             return Orientation(False, a < 0, d < 0)
     return Orientation()
+
+
+def opaque(frame: Any) -> Any:
+    """Return a frame as image files are read (`mcss.images.as_rgb`): transparent pixels on grey, 16 bits as 8.
+
+    Other frames are returned as they are. What is black in 16 bits may be an industrial camera's 12, which is decided
+    for each picture, as it is in a folder of images.
+    """
+    name = frame.format.name
+    if name in _SIXTEEN_BITS:
+        pixels = frame.to_ndarray()
+    elif _has_alpha(name):
+        pixels = frame.to_ndarray(format="rgba")
+    else:
+        return frame
+    return load_av().VideoFrame.from_ndarray(as_rgb(pixels), format="rgb24")
+
+
+@cache
+def _has_alpha(name: str) -> bool:
+    """Whether a pixel format of FFmpeg holds transparency."""
+    return any(component.is_alpha for component in load_av().VideoFormat(name).components)
 
 
 def _pixel_aspect(stated: Fraction | None) -> Fraction:

@@ -4,12 +4,17 @@ The reference may have recorded nothing: views that heard the same are then know
 them has to be aligned in another way.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mcss.video.reading.decoding import VideoFile
 from mcss.video.sync.clocks import MIN_CONFIDENCE, Clock, Clocks, measured_clock
-from mcss.video.sync.sound import Sound, SoundLag, sound_lag, sounds_of, start_and_pace
+from mcss.video.sync.sound import Sound, sounds_of
+from mcss.video.sync.sound_lag import SoundLag, sound_lag, start_and_pace
+
+CLEAR = 0.5
+"""Confidence from which on a match of two channels needs no comparison with those of others."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,12 @@ def _linked(
 
 
 def _match(a: Sequence[Sound], b: Sequence[Sound], reach: float | None) -> SoundLag | None:
-    """Return the best match of any channel of one view with any channel of another."""
-    found = [sound_lag(x, y, reach) for x in a for y in b]
-    return max((match for match in found if match is not None), key=lambda match: match.confidence, default=None)
+    """Return the best match of any channel of one view with any channel of another, or the first that is clear."""
+    best: SoundLag | None = None
+    for x, y in itertools.product(a, b):
+        match = sound_lag(x, y, reach)
+        if match is not None and (best is None or match.confidence > best.confidence):
+            best = match
+            if best.confidence >= CLEAR:
+                break
+    return best

@@ -27,8 +27,8 @@ from mcss.video.recordings import Recording, find_recordings
 from mcss.video.sync.alignment import Agreement, AgreementCurve, agreement, offsets
 from mcss.video.sync.clocks import MIN_CONFIDENCE, REMEDY, Clock, Clocks, measured_clock, timeline, write_clocks
 from mcss.video.sync.motion import MotionProfile, motion_profile
-from mcss.video.sync.sound import start_and_pace
 from mcss.video.sync.sound_clocks import clocks_by_sound, shifted
+from mcss.video.sync.sound_lag import start_and_pace
 from mcss.viz.plots import AlignedView, alignment_png
 
 SHOWN_INSTANTS = 10
