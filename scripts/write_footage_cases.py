@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 TIMES, DISPLAY, FOLDERS = "sources/test_footage_times", "video/test_display", "video/test_recordings"
 LABELS, SOUND, GREY = "sources/test_label_variants", "video/test_sound_clocks", "video/test_grey_people"
 SPELLINGS, TRACKS = "sources/test_label_spellings", "video/test_tracking"
+CLOCKS, LAG, CROPS = "video/test_damaged_clocks", "video/test_sound_lag", "video/test_person_crops"
 
 KEYPOINTS, IMAGES = "data/test_keypoint_files", "test_transparent_images"
 BOXES, DOUBTS, ARRAYS = "sources/test_given_boxes", "sources/test_label_doubts", "models/test_model"
@@ -46,6 +47,15 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("A cover image or thumbnails as the first stream", "the real video is read", DISPLAY, ("a_cover_picture",)),
     ("A colon in a path (10:30/left.mp4)", "opened as a file", DISPLAY, ("a_colon",)),
     ("A few frames that share a time stamp", "between their neighbours", FOLDERS, ("a_few_images_that_share",)),
+    ("Clocks that are set back or leap, long pauses, joined transport streams",
+     "evenly timed at the usual rate, with a note", CLOCKS,
+     ("a_clock_that_is_set", "a_long_pause")),
+    ("Slow motion of phones", "noted, with the command that restores the times", CLOCKS, ("predictions_note",)),
+    ("A table of times beside the videos", "noted as not read, with the way out", TIMES, ("a_table_of_times",)),
+    ("Reordered images in AVI", "numbered in the order in which they are shown", CLOCKS, ("reordered_images",)),
+    ("Damaged or lost packets, a start within a group of images",
+     "passed over: missing views of their instants; motion and predictions at the images' own times", CLOCKS,
+     ("an_image_that_cannot", "a_recording_that_begins", "motion_lies", "predictions_are")),
     ("GoPro's chapters, with a camera's name before or behind them too", "joined in order", FOLDERS,
      ("gopro_chapters", "older_gopro", "chapters_are_known")),
     ("Clips numbered by one camera (DJI, AVCHD, Canon, Sony, Insta360, GoPro's loops)",
@@ -70,7 +80,14 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
      ("the_crop_holds", "usual_footage", "the_range_of")),
     ("A person cut in pieces by what is behind them", "the pieces stay one person, also if the person stretches",
      TRACKS, ("pieces_that", "a_person_who_stretches")),
-    ("Sound with lost packets", "every piece at its stamp", SOUND, ("lost_packets",)),
+    ("Alpha, 16 bits, EXIF in frames, HD without stated colours", "as players show them", DISPLAY,
+     ("a_picture_with_exif", "16_bits", "what_is_below", "colours_are")),
+    ("A photo of the empty scene with EXIF", "turned as it says", CROPS, ("a_photo_of",)),
+    ("One clap in a quiet room", "found, with confidence", LAG, ("one_clap", "a_few_claps", "common_sound")),
+    ("Sounds without anything in common, hum, noise, a metronome", "not trusted: aligned by motion", LAG,
+     ("sounds_that_have", "a_sound_that_repeats", "what_both")),
+    ("Sound with lost, damaged or wrongly stamped packets", "every piece at its stamp", SOUND,
+     ("lost_packets", "sound_goes_on", "sound_whose")),
     ("Sound on a second track, or on one channel", "every track and channel is heard", SOUND, ("the_common_sound",)),
     ("Offsets of nearly the whole length", "found by sound, unless limited", SOUND, ("an_offset_of_nearly",)),
     ("A first view without sound", "the others are aligned by sound, and to it by motion", SOUND,

@@ -141,7 +141,7 @@ def test_a_backbone_that_learned_2d_joints_starts_another_run(tiny_capture: Capt
     settings = settings_for(
         tiny_capture, labels="none", method=Points2D(instants=6, views=2, min_gap=0.2),
         network=replace(NETWORK, dim=64, embedding_norm=True, scaled_embedding=True),
-        optimiser=OptimiserSettings(steps=40, lr=2e-3),
+        optimiser=OptimiserSettings(steps=160, lr=2e-3),
     )  # fmt: skip
     train(settings, tmp_path / "points")
     lines = [line["points"] for line in read_metrics(tmp_path / "points" / "metrics.jsonl") if "total" in line]
