@@ -34,7 +34,7 @@ ELSEWHERE = 0.02
 
 SURE = 6.0
 """A match in a window counts from this many standard deviations on. Noise reaches 4 to 5 in the thousands of lags of a
-window, and 6 in one of a million windows."""
+window, and 6 in about one of 100 000 windows."""
 
 CHANCE = 5.0
 """Standard deviations that chance may reach, against which a match that counts is held."""
@@ -90,9 +90,9 @@ def sound_lag(a: Sound, b: Sound, reach: float | None) -> SoundLag | None:
         return None
     best = max(found, key=lambda candidate: candidate.evidence * candidate.share)
     rivalry = max((_rivalry(a, b, other, best) for other in found if other is not best), default=0.0)
-    certain = 1 - 0.5**best.events  # a single sound may look like another one
+    certain = 1 - (1 - best.share / 2) ** best.events  # a single sound may be like another one, several are not
     agree, windows = best.agree, best.windows
-    return SoundLag(windows.at[agree], windows.lag[agree], best.share * certain * max(1 - rivalry, 0.0))
+    return SoundLag(windows.at[agree], windows.lag[agree], certain * max(1 - rivalry, 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ class _Candidate:
 
     @property
     def events(self) -> int:
-        """Number of windows that agree and have no sound in common, as they begin half a window apart."""
+        """Number of windows that agree and begin at least half a window apart, so that they show different sounds."""
         count, free = 0, -np.inf
         for begin in self.windows.begins[self.agree].tolist():
             if begin >= free:
@@ -155,8 +155,8 @@ def _proposed_shifts(a: Sound, b: Sound, rises: Sequence[Float32[np.ndarray, " _
     """Return lags in samples at which loudness agrees, or the phase of all that was recorded."""
     proposals = []
     for share in (99, 100):  # so that one bang does not outweigh everything else, or because it is what both heard
-        limited = [np.minimum(rise, np.percentile(rise, share)) for rise in rises]
-        proposals.append(_peaks(_correlation(*limited, round(reach * COARSE), False), COARSE))
+        x, y = (np.minimum(rise, np.percentile(rise, share)) for rise in rises)
+        proposals.append(_peaks(_correlation(x, y, round(reach * COARSE), False), COARSE))
     if len(a.samples) + len(b.samples) <= WHOLE * RATE:
         x, y = (sound.samples.astype(np.float32) for sound in (a, b))
         proposals.append(_peaks(_correlation(x, y, round(reach * RATE), True), RATE))
