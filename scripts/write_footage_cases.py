@@ -87,7 +87,7 @@ CASES: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("Sounds without anything in common, hum, noise, a metronome", "not trusted: aligned by motion", LAG,
      ("sounds_that_have", "a_sound_that_repeats", "what_both")),
     ("Sound with lost, damaged or wrongly stamped packets", "every piece at its stamp", SOUND,
-     ("lost_packets", "sound_goes_on", "sound_whose")),
+     ("lost_packets", "sound_goes_on", "sound_whose", "sound_of_joined")),
     ("Sound on a second track, or on one channel", "every track and channel is heard", SOUND, ("the_common_sound",)),
     ("Offsets of nearly the whole length", "found by sound, unless limited", SOUND, ("an_offset_of_nearly",)),
     ("A first view without sound", "the others are aligned by sound, and to it by motion", SOUND,

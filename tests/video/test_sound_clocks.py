@@ -36,14 +36,16 @@ def heard(start: float, length: float = LENGTH) -> np.ndarray:
     return (0.6 * part + NOISE.normal(0, 20, len(part))).astype(np.int16)
 
 
-def record(path: Path, tracks: Sequence[np.ndarray], lost: tuple[float, float] | None = None) -> VideoFile:
+def record(
+    path: Path, tracks: Sequence[np.ndarray], lost: tuple[float, float] | None = None, codec: str = "pcm_s16le"
+) -> VideoFile:
     """Write a small video with tracks of sound, (samples,) or (channels, samples); packets in `lost` are left out."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=5)
         stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
         outs = []
         for track in tracks:
-            outs.append(container.add_stream("pcm_s16le", rate=RATE, layout="mono" if track.ndim == 1 else "stereo"))
+            outs.append(container.add_stream(codec, rate=RATE, layout="mono" if track.ndim == 1 else "stereo"))
         seconds = max([track.shape[-1] / RATE for track in tracks], default=LENGTH)
         for _ in range(round(seconds * 5)):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
@@ -118,6 +120,18 @@ def test_sound_whose_time_stamp_leaps_far_beyond_the_video_is_left_out(tmp_path:
 
     (sound,) = sounds_of(remuxed(record(tmp_path / "b.mkv", [heard(2)]), leaps))
     assert len(sound.samples) == pytest.approx((LENGTH - 0.1) * RATE, abs=0.02 * RATE)
+
+
+def test_sound_of_joined_files_whose_clock_begins_anew_goes_on_as_their_images_do(tmp_path: Path) -> None:
+    whole = record(tmp_path / "a.ts", [heard(2)], codec="mp2")
+    halves = [record(tmp_path / f"{i}.ts", [heard(2.52 + 6 * i, 6.0)], codec="mp2") for i in range(2)]
+    joined = tmp_path / "b.ts"
+    joined.write_bytes(b"".join(half.path.read_bytes() for half in halves))
+    views = [whole, probe(joined)]
+    assert views[1].stamps is None
+    assert starts(views)["b"] == pytest.approx(0.52, abs=0.03)
+    (sound,) = sounds_of(views[1])
+    assert len(sound.samples) == pytest.approx(LENGTH * RATE, abs=0.3 * RATE)
 
 
 def test_the_common_sound_may_be_on_the_sixth_track(tmp_path: Path) -> None:

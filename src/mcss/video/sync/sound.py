@@ -21,6 +21,9 @@ QUIET = 16
 GAP = 0.02
 """Seconds by which a piece of sound may stand off the end of the one before it without leaving a gap."""
 
+LEAP = 0.2
+"""Seconds by which a clock that is set back, or leaps, is put right."""
+
 MOST_CHANNELS = 12
 """Number of channels of a camera that are compared with those of another one, mixes included."""
 
@@ -68,7 +71,8 @@ def _channels(video: VideoFile) -> Iterator[Int16[np.ndarray, " n"]]:
     latest = round((2 * float(video.seconds[-1]) + LONGER) * RATE)
     for track in range(tracks):
         placed = zip(files, video.origins, strict=False)
-        pieces = [piece for file, origin in placed for piece in _pieces(file, track, origin)]
+        leaps = video.stamps is None
+        pieces = [piece for file, origin in placed for piece in _pieces(file, track, origin, leaps)]
         pieces = [(start, part[:, : latest - start]) for start, part in pieces if start < latest]
         if not pieces:
             continue
@@ -85,15 +89,21 @@ def _channels(video: VideoFile) -> Iterator[Int16[np.ndarray, " n"]]:
         yield from joined
 
 
-def _pieces(path: Path, track: int, origin: float) -> list[tuple[int, Int16[np.ndarray, "ch n"]]]:
+def _pieces(path: Path, track: int, origin: float, leaps: bool) -> list[tuple[int, Int16[np.ndarray, "ch n"]]]:
     """Decode a track into pieces without gaps: each with the sample of the video's clock at which it starts.
 
     A damaged packet is a gap; what follows it is used.
+
+    Args:
+        path: The video.
+        track: The number of the track.
+        origin: Seconds that the file's clock shows at the video's first image.
+        leaps: Whether that clock leaps or is set back, so that images are taken as evenly timed; so is the sound then.
     """
     av = load_av()
     pieces: list[tuple[int, Int16[np.ndarray, "ch n"]]] = []
     collected: list[Int16[np.ndarray, "ch n"]] = []
-    start, expected = 0.0, None
+    start, expected, moved = 0.0, None, 0.0
     resampler: Any = None
 
     def finish() -> None:
@@ -112,7 +122,9 @@ def _pieces(path: Path, track: int, origin: float) -> list[tuple[int, Int16[np.n
                     expected = None
                     continue
                 for frame in frames:
-                    at = float(frame.pts * frame.time_base) if frame.pts is not None else expected or origin
+                    at = float(frame.pts * frame.time_base) - moved if frame.pts is not None else expected or origin
+                    if leaps and expected is not None and abs(at - expected) > LEAP:
+                        at, moved = expected, moved + at - expected
                     if expected is None or abs(at - expected) > GAP:
                         finish()
                         resampler = av.AudioResampler(format="s16p", rate=RATE)
