@@ -185,13 +185,13 @@ class RhodinECCV18(CloudRegression):
 
     @classmethod
     def in_recipe(cls, recipe: RecipeName) -> "RhodinECCV18":
-        """Return the paper's settings; in `fast` both stages together see as many images as MCSS does."""
+        """Return the paper's settings; small images and batches take as many more steps."""
         representation = NovelViewSynthesis.in_recipe(recipe)
         match recipe:
             case "paper" | "paper+aug":
                 return cls(representation)
             case "fast":
-                return cls(representation, representation_length=4.0)
+                return cls(representation, representation_length=8.0)
 
     def adapted(self, recipe: Recipe) -> Recipe:
         """Keep BatchNorm's scale and shift, and colours as they are."""
