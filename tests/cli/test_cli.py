@@ -99,7 +99,7 @@ def test_a_method_of_two_stages_end_to_end(scenic_capture: Capture, name: str, d
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    steps = {"rhodin_cvpr18": [2, 2], "rhodin_eccv18": [8, 4], "chen_cvpr19": [4, 4]}[name]
+    steps = {"rhodin_cvpr18": [2, 2], "rhodin_eccv18": [32, 4], "chen_cvpr19": [4, 4]}[name]
     assert [read_metrics(Path(folder, "metrics.jsonl"))[-1]["step"] for folder in ("run/first", "run")] == steps
     main(["evaluate", "run", "--capture", scenic_capture.uri, "--json", "found.json"])
     assert json.loads(Path("found.json").read_text())["pose"]["frame"] == "camera"
