@@ -223,7 +223,7 @@ def test_a_video_that_cannot_be_read_to_its_end_is_copied_with_a_note(
         yield from islice(container.decode(stream), 11)
         raise av.error.InvalidDataError(1, "as from a container that breaks off")
 
-    monkeypatch.setattr(uploads, "_decoded", read)
+    monkeypatch.setattr(uploads, "decoded", read)
     notes = copy_video(path, tmp_path / "copy.mp4", LIMITS)
     assert notes == ("the video is damaged: what comes after 0.4 s cannot be read",)
     assert probe(tmp_path / "copy.mp4").count == 6

@@ -5,7 +5,6 @@ video is decoded once, image by image within the limits, into a small copy, and 
 """
 
 import warnings
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from PIL import UnidentifiedImageError
 from mcss.errors import ImageError, SourceError
 from mcss.images import Image, decode_image, scaled_down
 from mcss.inference.overlays import write_video
-from mcss.video.reading.container import load_av, video_stream
+from mcss.video.reading.container import decoded, load_av, video_stream
 from mcss.video.reading.display import Display, Picture
 from mcss.video.spool import ImageSpool
 from mcss.web.limits import Limits
@@ -158,7 +157,7 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
         raise too_long
     rate = float(stream.average_rate or 25)
     lost: list[int] = []
-    for number, frame in enumerate(_decoded(container, stream, lost)):
+    for number, frame in enumerate(decoded(container, stream, lost)):
         time = float(frame.pts * frame.time_base) if frame.pts is not None else number / rate
         if number > 240 * limits.seconds or (times and time - times[0] > limits.seconds + 0.5):
             raise too_long
@@ -173,18 +172,6 @@ def _collect(container: Any, limits: Limits, spool: ImageSpool, times: list[floa
         spool.append(image)
         times.append(time)
     return len(lost)
-
-
-def _decoded(container: Any, stream: Any, lost: list[int]) -> Iterator[Any]:
-    """Yield what can be decoded of a video that is open already; the sizes of the packets that cannot go to `lost`."""
-    damaged = load_av().error.FFmpegError
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except damaged:
-            lost.append(packet.size)
-            continue
-        yield from frames
 
 
 def _small(picture: Picture) -> Image:

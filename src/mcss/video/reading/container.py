@@ -37,6 +37,23 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, video_stream(container, path)
 
 
+def decoded(container: Any, stream: Any, lost: list[int] | None = None) -> Iterator[Any]:
+    """Yield the frames of a stream; a packet that cannot be decoded is passed over, and its size goes to `lost`.
+
+    Raises:
+        av.error.FFmpegError: The container cannot be read further.
+    """
+    damaged = load_av().error.FFmpegError
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except damaged:
+            if lost is not None:
+                lost.append(packet.size)
+            continue
+        yield from frames
+
+
 def video_stream(container: Any, path: Path) -> Any:
     """Return the stream that shows the scene: not the cover picture or the thumbnails that some cameras add."""
     attached, thumbnails = 0x400, 0x800  # FFmpeg's dispositions

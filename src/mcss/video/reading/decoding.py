@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 from mcss.errors import SourceError
 from mcss.images import Image
 from mcss.video.reading.chapters import chapters_of
-from mcss.video.reading.container import load_av, opened, unreadable
+from mcss.video.reading.container import decoded, load_av, opened, unreadable
 from mcss.video.reading.display import Display, Picture
 from mcss.video.reading.image_sequences import RATE, images_of_sequence, is_image_sequence, times_of_sequence
 from mcss.video.reading.scan import Scan, scanned
@@ -279,17 +279,9 @@ def decoded_frames(path: Path) -> Iterator[Picture]:
         with opened(file) as (container, stream):
             stream.thread_type = "AUTO"
             shown = Display(file, stream) if shown is None else shown.continued(file, stream)
-            packets = container.demux(stream)
-            while True:
-                try:
-                    packet = next(packets, None)
-                except av.error.FFmpegError:
-                    packet = None
-                if packet is None:
-                    break
-                with suppress(av.error.FFmpegError):
-                    for frame in packet.decode():
-                        yield shown.picture(frame, next(number), part)
+            with suppress(av.error.FFmpegError):  # the file ends where it cannot be read further
+                for frame in decoded(container, stream):
+                    yield shown.picture(frame, next(number), part)
 
 
 def pictures_of(video: VideoFile) -> Iterator[Picture]:

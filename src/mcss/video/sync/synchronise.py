@@ -8,6 +8,7 @@ import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,8 +20,8 @@ from mcss.errors import SourceError
 from mcss.images import Image, decode_jpeg
 from mcss.progress import NO_PROGRESS, Progress, Task
 from mcss.video.crops import CropSettings
-from mcss.video.person_crops import ViewToCrop, all_crops
-from mcss.video.reading.decoding import VideoFile, pictures_of
+from mcss.video.person_crops import FrameReader, ViewToCrop, all_crops
+from mcss.video.reading.decoding import VideoFile
 from mcss.video.reading.image_sequences import RATE
 from mcss.video.reading.stamps import nearest
 from mcss.video.recordings import Recording, find_recordings
@@ -166,18 +167,14 @@ def _draw(path: Path, result: SyncResult, settings: SyncSettings) -> None:
 
 
 def _images_of(view: VideoFile, numbers: Sequence[int]) -> list[Image]:
-    """Read some images, in order; for one that cannot be decoded, the next one, or the last of the file."""
-    pictures, picture = pictures_of(view), None
+    """Read some images, in order; for one that cannot be decoded, the next one, or the one before."""
     found: list[Image] = []
-    for number in numbers:
-        while picture is None or picture.number < number:
-            following = next(pictures, None)
-            if following is None:
-                break
-            picture = following
-        if picture is None:
-            raise SourceError(f"{view.path}: none of its images can be decoded; copy it again, or remove it")
-        found.append(picture.rgb(200))
+    with closing(FrameReader(view)) as reader:
+        for number in numbers:
+            image = reader.image(number)
+            if image is None and not found:
+                raise SourceError(f"{view.path}: none of its images can be decoded; copy it again, or remove it")
+            found.append(found[-1] if image is None else image.thumbnail(200))
     return found
 
 
