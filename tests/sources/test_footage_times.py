@@ -1,13 +1,10 @@
 """Time is the picture's own stamp: lost pictures and variable or different rates keep views and labels in step."""
 
-from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
-from filming import Room
+from filming import Room, of_one_brightness, write_at
 from pose_writing import walk
 
 from mcss.data.capture import Capture
@@ -23,38 +20,12 @@ from mcss.video.sync.clocks import timeline
 FAST = Videos(size=32, test_fraction=0.0)
 
 
-def write_at(path: Path, images: Sequence[np.ndarray], seconds: Sequence[float], last: float | None = None) -> Path:
-    """Write images to be shown at some times; `last` is how long the last one is shown."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tick = Fraction(1, 30000)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25)
-        stream.height, stream.width = images[0].shape[:2]
-        stream.pix_fmt, stream.bit_rate, stream.codec_context.time_base = "yuv420p", 4_000_000, tick
-        packets = []
-        for image, at in zip(images, seconds, strict=True):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(at / tick), tick
-            packets += stream.encode(frame)
-        packets += stream.encode()
-        if last is not None:
-            packets[-1].duration = round(last / packets[-1].time_base)
-        for packet in packets:
-            container.mux(packet)
-    return path
-
-
-def numbered(count: int) -> list[np.ndarray]:
-    """Pictures of one brightness each, which grows by 4."""
-    return [np.full((48, 64, 3), 4 * i, np.uint8) for i in range(count)]
-
-
 def small_room(seed: int, count: int = 30) -> list[np.ndarray]:
     return Room(seed=seed, width=96, height=72, count=count).images()
 
 
 def test_the_rate_is_one_over_the_median_step_however_long_the_last_picture_is_shown(tmp_path: Path) -> None:
-    video = probe(write_at(tmp_path / "v.mp4", numbered(20), np.arange(20) / 25, last=1.04))
+    video = probe(write_at(tmp_path / "v.mp4", of_one_brightness(20), np.arange(20) / 25, last=1.04))
     assert video.rate == pytest.approx(25, rel=1e-6)
     assert video.evenly_timed
     np.testing.assert_allclose(video.seconds, np.arange(20) / 25, atol=1e-6)
@@ -68,7 +39,7 @@ def test_stamps_that_jitter_leave_the_rate_as_it_is_and_a_rate_that_varies_is_th
 
 
 def test_stamps_in_whole_milliseconds_give_the_exact_rate(tmp_path: Path) -> None:
-    video = probe(write_at(tmp_path / "v.mkv", numbered(40), np.arange(40) * 1001 / 30000))
+    video = probe(write_at(tmp_path / "v.mkv", of_one_brightness(40), np.arange(40) * 1001 / 30000))
     assert video.rate == pytest.approx(30000 / 1001, rel=5e-4)  # a median step of 33 ms would be 30.3
     assert video.evenly_timed
 
@@ -130,7 +101,7 @@ def test_labels_that_count_images_count_those_of_the_first_view(tmp_path: Path) 
 
 def two_views(tmp_path: Path, rate: float, other: float, length: float) -> Recording:
     views = [
-        probe(write_at(tmp_path / f"{r}.mp4", numbered(round(length * r)), np.arange(round(length * r)) / r))
+        probe(write_at(tmp_path / f"{r}.mp4", of_one_brightness(round(length * r)), np.arange(round(length * r)) / r))
         for r in (rate, other)
     ]
     return Recording("Ann", "walk", tuple(views))

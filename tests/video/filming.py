@@ -1,6 +1,6 @@
 """Small videos of a drawn person in a drawn room, for the tests of the video importer."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,6 +34,53 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_at(
+    path: Path,
+    images: Sequence[np.ndarray],
+    seconds: Sequence[float] | np.ndarray,
+    last: float | None = None,
+    codec: str = "libx264",
+    bf: int = 0,
+    lost: Collection[int] = (),
+    damaged: Collection[int] = (),
+    metadata: dict[str, str] | None = None,
+    group: int = 12,
+    tick: Fraction = Fraction(1, 90000),
+) -> Path:
+    """Write RGB images to be shown at some times, in groups with a keyframe.
+
+    `last` is how long the last one is shown. Packets may be `lost`, or `damaged`: cut to their first bytes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {"preset": "ultrafast", "bf": str(bf), "sc_threshold": "0"} if codec == "libx264" else {}
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"} if metadata else {}) as container:
+        container.metadata.update(metadata or {})
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt, stream.gop_size, stream.codec_context.time_base = "yuv420p", group, tick
+        packets = []
+        for image, at in zip(images, seconds, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(at / tick), tick
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        if last is not None:
+            packets[-1].duration = round(last / packets[-1].time_base)
+        for i, packet in enumerate(packets):
+            if i in damaged:
+                cut = av.Packet(bytes(packet)[:6])
+                cut.pts, cut.dts, cut.time_base, cut.stream = packet.pts, packet.dts, packet.time_base, stream
+                container.mux(cut)
+            elif i not in lost:
+                container.mux(packet)
+    return path
+
+
+def of_one_brightness(count: int) -> list[np.ndarray]:
+    """Images of one brightness each, which grows by 4."""
+    return [np.full((48, 64, 3), 4 * i, np.uint8) for i in range(count)]
 
 
 @dataclass(frozen=True)

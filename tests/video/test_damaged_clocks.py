@@ -1,13 +1,13 @@
 """Files whose clock or whose images are damaged: every image keeps its time, and what cannot be read is passed over."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-import av
 import numpy as np
 import pytest
-from filming import Room
+from filming import Room, of_one_brightness, write_at
 
 from mcss.inference.locate import locate_in_video
 from mcss.progress import NO_PROGRESS
@@ -20,46 +20,13 @@ COUNT = 40
 EVEN = np.arange(COUNT) / 25
 
 
-def numbered(count: int = COUNT) -> list[np.ndarray]:
-    """Images of one brightness each, which grows by 5."""
-    return [np.full((48, 64, 3), 20 + 5 * i, np.uint8) for i in range(count)]
-
-
 def write(
     path: Path,
     seconds: Sequence[float] | np.ndarray = EVEN,
     shots: Sequence[np.ndarray] | None = None,
-    codec: str = "libx264",
-    bf: int = 0,
-    lost: Collection[int] = (),
-    damaged: Collection[int] = (),
-    metadata: dict[str, str] | None = None,
-    group: int = 12,
-    tick: Fraction = Fraction(1, 90000),
+    **how: Any,
 ) -> Path:
-    """Write images shown at some times in groups with a keyframe; packets may be lost, or cut to their first bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = {"preset": "ultrafast", "bf": str(bf), "sc_threshold": "0"} if codec == "libx264" else {}
-    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"} if metadata else {}) as container:
-        container.metadata.update(metadata or {})
-        stream = container.add_stream(codec, rate=25, options=options)
-        shots = shots or numbered(len(seconds))
-        stream.height, stream.width = shots[0].shape[:2]
-        stream.pix_fmt, stream.gop_size, stream.codec_context.time_base = "yuv420p", group, tick
-        packets = []
-        for image, at in zip(shots, seconds, strict=True):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame.pts, frame.time_base = round(at / tick), tick
-            packets += stream.encode(frame)
-        packets += stream.encode()
-        for i, packet in enumerate(packets):
-            if i in damaged:
-                cut = av.Packet(bytes(packet)[:6])
-                cut.pts, cut.dts, cut.time_base, cut.stream = packet.pts, packet.dts, packet.time_base, stream
-                container.mux(cut)
-            elif i not in lost:
-                container.mux(packet)
-    return path
+    return write_at(path, shots or of_one_brightness(len(seconds)), seconds, **how)
 
 
 def joined(path: Path, *parts: Path) -> Path:
@@ -70,7 +37,7 @@ def joined(path: Path, *parts: Path) -> Path:
 
 def shown(video: VideoFile) -> list[tuple[int, int]]:
     """The number that each decoded image is given, and the number that its brightness tells."""
-    return [(p.number, round((float(p.rgb().mean()) - 20) / 5)) for p in pictures_of(video)]
+    return [(p.number, round(float(p.rgb().mean()) / 4)) for p in pictures_of(video)]
 
 
 def test_reordered_images_of_an_avi_are_numbered_in_the_order_in_which_they_are_shown(tmp_path: Path) -> None:

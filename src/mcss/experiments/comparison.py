@@ -22,7 +22,6 @@ from mcss.experiments.tables import markdown, paper_table, spread
 from mcss.experiments.tuning import choose_settings, record_trials
 from mcss.files import write_json, write_text
 from mcss.methods.mcss import MCSS
-from mcss.methods.method import Method
 from mcss.methods.registry import network_kinds, title_of
 from mcss.methods.supervised import Supervised
 from mcss.models.model_file import MODEL, read_model
@@ -211,15 +210,11 @@ def run_experiment(
 def main_cells(study: Study) -> list[list[Cell]]:
     """The cells of the main comparison in groups that run one after the other, the most informative first."""
 
-    def group(methods: Sequence[type[Method]], labels: str) -> list[Cell]:
-        return [study.cell(method, labels, seed) for method in methods for seed in SEEDS]
+    def group(labels: str) -> list[Cell]:
+        ours_and_theirs = [study.cell(method, labels, seed) for method in (MCSS, Supervised) for seed in SEEDS]
+        return [*ours_and_theirs, *(printed_cell(study, seed, labels) for seed in SEEDS)]
 
-    return [
-        group((MCSS, Supervised), study.labels),  # long runs first
-        [printed_cell(study, seed) for seed in SEEDS],
-        group((Supervised,), "all"),
-        *(group((MCSS, Supervised), f"{study.labels}:{share}") for share in (0.1, 0.05)),
-    ]
+    return [group(labels) for labels in (study.labels, "all", f"{study.labels}:0.1", f"{study.labels}:0.05")]
 
 
 def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, remembers: bool = False) -> ReportData:

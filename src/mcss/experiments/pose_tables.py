@@ -57,12 +57,12 @@ def pretrained_cell(study: Study, seed: int) -> Cell:
     return started_from(cell, first, study.cells, whole=False)
 
 
-def printed_cell(study: Study, seed: int) -> Cell:
+def printed_cell(study: Study, seed: int, labels: str | None = None) -> Cell:
     """MCSS with the loss and the heads that the paper prints, and the rest of the recipe.
 
     That is Eq. 2 on pairs with weight 1, and G and H of a single layer without BatchNorm on φ.
     """
-    cell = study.cell(MCSS, seed=seed, variant=AS_PRINTED)
+    cell = study.cell(MCSS, labels, seed, AS_PRINTED)
     heads = replace(cell.settings.network, embedding_norm=False, scaled_embedding=False, head_hidden=0)
     assert isinstance(cell.settings.method, MCSS)
     method = replace(cell.settings.method, metric_loss="contrastive", views=2, metric_weight=1.0)
