@@ -18,6 +18,7 @@ from filming import Room, write_video
 from captures_for_tests import INFO, stick_part
 from mcss.data.capture import Capture
 from mcss.data.formats.keypoint_files import read_keypoints
+from mcss.data.formats.keypoint_layouts import COCO
 from mcss.data.formats.pose_files import read_pose_file
 from mcss.data.keypoints import COLUMNS, _table
 from mcss.data.labels import Labels
@@ -29,7 +30,7 @@ from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.search.index import PoseIndex
 from mcss.search.index_table import Entries, ModelIdentity
 from mcss.skeletons import JOINTS
-from mcss.sources.aist.annotations import COCO, read_cameras, read_joints, read_mapping
+from mcss.sources.aist.annotations import read_cameras, read_joints, read_mapping
 from mcss.sources.aspset import read_box_table, read_camera, read_splits
 from mcss.sources.human36m.annotations import mask_boxes, read_poses, read_videopose3d
 from mcss.sources.human36m.metadata import read_metadata

@@ -8,7 +8,7 @@ pages against the rows.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -171,14 +171,14 @@ def _as_printed(theirs: Measured, ours: Measured, baseline: Measured) -> str:
     )
 
 
-def trials(read: "Read") -> str:
+def trials(read: "Read", tuning: str = "tuning", leave_out: Collection[str] = ()) -> str:
     """The settings that were tried for each system on the validation subject, and which of them were kept."""
     lines = [
         "| system | learning rate | other setting | first seed, mm | all seeds, mm | |",
         "|---|---|---|---|---|---|",
     ]
-    for system, tried in read("tuning").items():
-        for row in tried:
+    for system, tried in read(tuning).items():
+        for row in () if system in leave_out else tried:
             (swept,) = row.keys() - {"rate", "errors", "kept"}
             cells = (
                 title_of(system),
@@ -411,6 +411,10 @@ FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
     "findings-main": ("docs/results.md", main_comparison),
     "findings-trials": ("docs/results.md", trials),
     "findings-table1": ("docs/reproduce.md", table1),
+    "findings-compared-trials": (
+        "docs/reproduce.md",
+        partial(trials, tuning="compared_tuning", leave_out=("mcss", "supervised")),
+    ),
     "findings-mediapipe": ("docs/reproduce.md", beside_mediapipe),
     "findings-signals": ("docs/reproduce.md", signals),
     "findings-others": ("docs/reproduce.md", others),
@@ -420,8 +424,11 @@ FINDINGS: Mapping[str, tuple[str, Callable[[Read], str]]] = {
 """Name of the marks, the page, and what is written there."""
 
 
-PLACES = {name: f"results/{name}.json" for name in ("report", "new_motion", "tuning")}
-"""Where rows are that `mcss reproduce` does not write."""
+PLACES = {
+    **{name: f"results/{name}.json" for name in ("report", "new_motion", "tuning")},
+    "compared_tuning": "docs/results/tuning.json",
+}
+"""Where rows are that are not those of a part of `mcss reproduce`."""
 
 
 def rows_of(name: str) -> Any:

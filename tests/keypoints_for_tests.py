@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mcss.data.formats.keypoint_layouts import names_by_count
+from mcss.data.formats.keypoint_layouts import COCO
 
-COCO = names_by_count(17) or ()
 PLACES = {
     **{"nose": (100, 40), "left_eye": (104, 36), "right_eye": (96, 36), "left_ear": (108, 38), "right_ear": (92, 38)},
     **{"left_shoulder": (120, 70), "right_shoulder": (80, 70), "left_elbow": (130, 100), "right_elbow": (70, 100)},

@@ -12,10 +12,11 @@ from pose_writing import walk, y_up
 
 from mcss.cli import main
 from mcss.data.capture import Capture
+from mcss.data.formats.keypoint_layouts import COCO
 from mcss.errors import SourceError
 from mcss.images import decode_jpeg
 from mcss.skeletons import JOINTS
-from mcss.sources.aist.annotations import COCO, read_cameras, read_joints, read_mapping, read_names, seventeen
+from mcss.sources.aist.annotations import read_cameras, read_joints, read_mapping, read_names, seventeen
 from mcss.sources.aist.faults import full_size_cameras, synchronised_cameras, without_ignored
 from mcss.sources.aist.sequences import Aist
 

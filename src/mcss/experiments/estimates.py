@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from mcss.data.loading.batches import Batch
 from mcss.experiments.runs import Cell, seconds_of
 from mcss.processes import keep_freed_memory
+from mcss.training.loop import adamw
 from mcss.training.settings import TrainSettings, stages
 
 
@@ -99,7 +100,8 @@ def _timed_step(settings: TrainSettings) -> float:
     maps = network.backbone(torch.zeros(2, 3, config.image_size, config.image_size), 0, frozen)
     batch = _noise_batch(settings, maps.shape[1:]).to(fabric.device)
     reference = None if method.reference == "none" else copy.deepcopy(network).to(fabric.device)
-    optimiser = torch.optim.AdamW([value for value in network.parameters() if value.requires_grad], lr=1e-9)
+    trained = [value for value in network.parameters() if value.requires_grad]
+    optimiser = adamw(trained, replace(settings.optimiser, lr=1e-9), fabric.device)
     network.train()
     model, optimiser = fabric.setup(network, optimiser)
     started = 0.0

@@ -17,6 +17,9 @@ from mcss.methods.method import Information, Losses, Method, Sweep, Teacher
 from mcss.models.pose_network import NetworkConfig, NetworkOutput, PoseEstimator
 from mcss.skeletons import PoseFrame
 
+LONGEST = 8.0
+"""Tuning tries no longer first stage than this: in the recipe `fast` it then sees more images than MCSS does."""
+
 
 class CloudRepresentation(Method):
     """A first stage, which draws what other views see and sees no 3D labels."""
@@ -90,8 +93,9 @@ class CloudRegression(Method):
 
     @property
     def sweep(self) -> Sweep:
-        """Tuning varies the length of the first stage."""
-        return Sweep.around("length of the representation", self.representation_length)
+        """Tuning varies the length of the first stage, up to `LONGEST`."""
+        name, own = "length of the representation", self.representation_length
+        return Sweep(name, (own, own / 2, own / 4)) if 2 * own > LONGEST else Sweep.around(name, own)
 
     def swept(self, value: float) -> "CloudRegression":
         """Return the method with a first stage of another length."""

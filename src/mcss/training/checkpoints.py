@@ -75,8 +75,17 @@ def load_checkpoint(
         moments.setdefault(int(index) if index.isdecimal() else -1, {})[name] = value
     with damage_as(CheckpointError, lambda why: f"{path}: not the state of this optimiser ({why}); train anew."):
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+        _in_the_order_of_the_weights(optimizer)
     with damage_as(CheckpointError, lambda why: f"{path}: its header is damaged ({why}); train anew in another --out."):
         return int(metadata["step"])
+
+
+def _in_the_order_of_the_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Lay the moments out in memory as their weights are: a file has one order, and a fused step needs the same."""
+    for weights, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == weights.shape:
+                moments[name] = torch.empty_like(weights, requires_grad=False).copy_(value)
 
 
 def _processes() -> int:

@@ -1,6 +1,7 @@
 """Training: one loop for every method, readable from top to bottom, resumable at any step bit for bit."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,6 +18,7 @@ from mcss.data.loading.pixels import limited_memory, shared_images
 from mcss.errors import CheckpointError, reason
 from mcss.labelling.teacher import LandmarkTeacher
 from mcss.methods.method import Teacher
+from mcss.methods.recipe import OptimiserSettings
 from mcss.methods.registry import load_estimator
 from mcss.models.blazepose import IMAGE_SIZE
 from mcss.models.model_file import CHECKPOINT, MODEL, save_model
@@ -170,15 +172,7 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     settings, method, network, out = run.settings, run.settings.method, run.network, run.out
     schedule, world = settings.optimiser, fabric.world_size
     parameters = [value for value in network.parameters() if value.requires_grad]
-    fused = fabric.device.type == "cuda"
-    optimiser = torch.optim.AdamW(
-        parameters,
-        lr=schedule.lr,
-        betas=schedule.betas,
-        weight_decay=schedule.weight_decay,
-        fused=fused,
-        foreach=not fused,
-    )
+    optimiser = adamw(parameters, schedule, fabric.device)
     average = _average(network, schedule.average) if schedule.average else None
     evaluated = network if average is None else average.module
     start, seen = 0, (0, 0.0)
@@ -250,6 +244,21 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
         if best is not None:
             best.restore(evaluated)
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
+
+
+def adamw(
+    parameters: Sequence[torch.nn.Parameter], schedule: OptimiserSettings, device: torch.device
+) -> torch.optim.AdamW:
+    """Return the optimiser of a run, which passes over all weights once in a step where the device can."""
+    fused = device.type in ("cuda", "cpu")
+    return torch.optim.AdamW(
+        parameters,
+        lr=schedule.lr,
+        betas=schedule.betas,
+        weight_decay=schedule.weight_decay,
+        fused=fused,
+        foreach=not fused,
+    )
 
 
 def _network(settings: TrainSettings, start: Path | None) -> PoseEstimator:

@@ -3,11 +3,13 @@
 import numpy as np
 from jaxtyping import Float64
 
-_COCO = (
+COCO = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow"),
     *("right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle"),
     "right_ankle",
 )
+"""The 17 keypoints of COCO."""
+
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
 
 BODY_25 = (
@@ -17,7 +19,7 @@ BODY_25 = (
 )
 """OpenPose's BODY_25."""
 
-BODY_25B = (*_COCO, "upper_neck", "head_top", *_FEET)
+BODY_25B = (*COCO, "upper_neck", "head_top", *_FEET)
 """OpenPose's BODY_25B, which has as many points in another order."""
 
 OPENPOSE_18 = (
@@ -34,15 +36,15 @@ BLAZEPOSE = (
     *("left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
     *("left_heel", "right_heel", "left_foot_index", "right_foot_index"),
 )
-"""MediaPipe's, and so FreeMoCap's body."""
+"""The 33 landmarks of BlazePose, which are MediaPipe's and so FreeMoCap's body."""
 
-HALPE_26 = (*_COCO, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
+HALPE_26 = (*COCO, "head", "neck", "hip", "left_big_toe", "right_big_toe", "left_small_toe", "right_small_toe",
             "left_heel", "right_heel")  # fmt: skip
 """RTMPose's body with feet (Halpe), which Pose2Sim and Sports2D use; its head is the top of the head."""
 
-_WHOLE_BODY = (*_COCO, *_FEET)
+_WHOLE_BODY = (*COCO, *_FEET)
 _BY_COUNT = {
-    **{17: _COCO, 18: OPENPOSE_18, 23: _WHOLE_BODY, 133: _WHOLE_BODY, 25: BODY_25, 26: HALPE_26, 136: HALPE_26},
+    **{17: COCO, 18: OPENPOSE_18, 23: _WHOLE_BODY, 133: _WHOLE_BODY, 25: BODY_25, 26: HALPE_26, 136: HALPE_26},
     **dict.fromkeys((33, 75, 501, 511, 543, 553), BLAZEPOSE),  # with two hands of 21 and a face of 468 or 478
 }
 

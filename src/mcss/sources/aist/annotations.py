@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from mcss.data.formats.joint_names import JointSource, joint_positions
+from mcss.data.formats.keypoint_layouts import COCO
 from mcss.errors import SourceError, damage_as
 from mcss.skeletons import JOINTS
 from mcss.sources.distorted_camera import DistortedCamera
@@ -39,13 +40,6 @@ height of 180."""
 UP: Final = "y"
 """The world's up axis. The calibration program starts every camera upright with the rotation diag(1, −1, −1) · Ry, so
 the image's y, which grows downwards, is −Y (processing/run_estimate_camera.py, init_env_cameras)."""
-
-COCO = (
-    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
-    *("left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip"),
-    *("left_knee", "right_knee", "left_ankle", "right_ankle"),
-)
-"""The 17 joints of the annotations, in order."""
 
 EARS_TO_TOP = 0.54
 """Distance from the ears to the top of the head, divided by the distance from the shoulders' height to the ears. In a

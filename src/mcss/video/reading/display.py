@@ -22,11 +22,14 @@ from mcss.video.reading.container import load_av
 SAME_SHAPE = 0.02
 """Pictures whose ratios of width to height differ by no more than this share have the same shape."""
 
-BT709, UNSPECIFIED = 1, 2
-"""FFmpeg's numbers of the colour space of HD video, and of one that is not stated."""
+BT709, UNSPECIFIED, BT601 = 1, 2, 5
+"""FFmpeg's numbers of the colour space of HD video, of one that is not stated, and of SD video."""
 
-STUDIO_RANGE = 1
-"""FFmpeg's number of the usual colour range, in which brightness is 16 to 235."""
+BT2020 = frozenset({9, 10})
+"""FFmpeg's numbers of the colour space of UHD video."""
+
+STUDIO_RANGE, FULL_RANGE = 1, 2
+"""FFmpeg's numbers of the usual colour range, in which brightness is 16 to 235, and of the one from 0 to 255."""
 
 SD_WIDTH, SD_HEIGHT = 1279, 576
 """Players take untagged video of at most this many pixels for standard definition, whose colours follow BT.601."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from mcss.images import Image
-from mcss.video.reading.display import Picture
+from mcss.video.reading.display import BT601, BT709, BT2020, FULL_RANGE, STUDIO_RANGE, UNSPECIFIED, Picture
 
 Plane = UInt8[np.ndarray, "_ _"]
 
@@ -37,7 +37,7 @@ class YuvImage:
     top: int = 0
     """Top edge of the rectangle in source pixels, a multiple of twice the factor."""
     factor: int = 1
-    colours: tuple[int, int] = (2, 0)
+    colours: tuple[int, int] = (UNSPECIFIED, STUDIO_RANGE)
     """FFmpeg's numbers of the colour space and the colour range."""
 
     @property
@@ -126,9 +126,9 @@ def yuv_of(picture: Picture) -> YuvImage:
             np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
             for plane in frame.planes
         ]
-        colours = space, _FULL_RANGE if name == "yuvj420p" else value_range
+        colours = space, FULL_RANGE if name == "yuvj420p" else value_range
     else:
-        planes, colours = _from_rgb(frame.to_ndarray(format="rgb24")), (5, 1)
+        planes, colours = _from_rgb(frame.to_ndarray(format="rgb24")), (BT601, STUDIO_RANGE)
     y, u, v = map(picture.orientation.applied, planes)
     return YuvImage(y, u, v, colours=colours)
 
@@ -181,16 +181,16 @@ def _rgb(planes: list[Plane], colours: tuple[int, int]) -> Image:
     return np.asarray(cv2.transform(cv2.merge(planes), _to_rgb(*colours)), np.uint8)
 
 
-_FULL_RANGE = 2
-"""FFmpeg's number of the colour range in which brightness is 0 to 255 instead of the usual 16 to 235."""
+_LUMA = {BT709: (0.2126, 0.0722), **dict.fromkeys(BT2020, (0.2627, 0.0593))}
+"""Weights of red and blue in the brightness; in other colour spaces they are those of BT.601."""
 
 
 @cache
 def _to_rgb(space: int, value_range: int) -> Float64[np.ndarray, "3 4"]:
     """Return the matrix and offset from Y, U, V to RGB, derived from the weights of red and blue in the brightness."""
-    red, blue = {1: (0.2126, 0.0722), 9: (0.2627, 0.0593), 10: (0.2627, 0.0593)}.get(space, (0.299, 0.114))
+    red, blue = _LUMA.get(space, (0.299, 0.114))
     green = 1 - red - blue
-    bright, colour, black = (1.0, 1.0, 0.0) if value_range == _FULL_RANGE else (255 / 219, 255 / 224, 16.0)
+    bright, colour, black = (1.0, 1.0, 0.0) if value_range == FULL_RANGE else (255 / 219, 255 / 224, 16.0)
     u = np.array([0, -2 * blue * (1 - blue) / green, 2 * (1 - blue)]) * colour
     v = np.array([2 * (1 - red), -2 * red * (1 - red) / green, 0]) * colour
     y = np.full(3, bright)
