@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -51,6 +52,9 @@ DRAWN_INSTANTS = 60
 
 DRAWN_EXAMPLES = 2
 """Instants of each subject that are shown."""
+
+LOGGED = 10
+"""Points of a log in each point of the drawn loss, which goes up and down from one person's images to the next's."""
 
 DRAWN_SPLITS = ("train", "test")
 """People whom the network learned from, and others."""
@@ -214,7 +218,8 @@ def drawn(study: Study) -> MeasuredPart:
         f"that draws nobody, 0 a perfect one. {DRAWN_INSTANTS} instants of each subject, two views of each; appearance "
         "is taken from another instant of the same person, as in training. The images are those of people under test, "
         "spread evenly over their instants, not picked, at the size at which the decoder draws.",
-        "The second figure is the loss of the representation while it learns, colours and features together.",
+        "The second figure is the loss of the representation while it learns, colours and features together; each "
+        f"point is the mean over {LOGGED} points of the log.",
     ]
     title = "Novel-view synthesis: what it draws"
     return MeasuredPart("drawn", title, rows, _drawn_table(rows), (), notes, figures)
@@ -303,6 +308,7 @@ def _images(capture: Capture, rows: Int64[np.ndarray, " n"], size: int) -> UInt8
 
 
 def _losses(study: Study, cell: Cell) -> tuple[list[int], list[float]]:
-    """Steps of the representation, and its loss at them."""
+    """Steps of the representation, and the mean of its loss over the `LOGGED` points of the log up to each."""
     lines = [line for line in read_metrics(study.cells / cell.name / FIRST_STAGE / METRICS) if "total" in line]
-    return [line["step"] for line in lines], [line["total"] for line in lines]
+    spans = [lines[start : start + LOGGED] for start in range(0, len(lines), LOGGED)]
+    return [span[-1]["step"] for span in spans], [fmean(line["total"] for line in span) for span in spans]
