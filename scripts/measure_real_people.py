@@ -10,6 +10,7 @@ learned from 2D and 3D labels of real people.
 """
 
 import argparse
+import datetime
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,8 @@ class Row:
     pa_limbs_fused: float | None
     hit_at_1: float | None
     hit_at_5: float | None
+    chance_at_1: float | None
+    """How often an embedding that knows nothing finds the same moment first."""
     seed: int
 
 
@@ -86,7 +89,7 @@ def main() -> None:
     for name, measure in study.jobs():
         kept = options.work / "rows" / f"{name}.json"
         if not kept.exists() and name.split("-")[0] in options.only:
-            write_json(kept, vars(measure()))
+            write_json(kept, {**vars(measure()), "date": datetime.date.today().isoformat()})
     rows = [json.loads(path.read_text()) for path in sorted((options.work / "rows").glob("*.json"))]
     rows.sort(key=lambda row: (SYSTEMS.index(row["system"]), row["labels"], row["seed"]))
     command = f"python scripts/measure_real_people.py {Path(options.capture).name}"
@@ -94,8 +97,9 @@ def main() -> None:
     about |= {"capture_name": Path(options.capture).name}
     write_json(options.json, {"rows": rows, "about": about})
     write_between(options.page, "real-people", table(rows))
-    write_between(CARD, "real", sentence(rows, str(about["date"])))
-    write_between(README, "real", summary(rows, str(about["date"])))
+    dates = " and ".join(sorted({row["date"] for row in rows}))
+    write_between(CARD, "real", sentence(rows, dates))
+    write_between(README, "real", summary(rows, dates))
 
 
 class Study:
@@ -217,10 +221,10 @@ def row(system: str, labels: str, prediction: SplitPrediction, seed: int) -> Row
         embedding[seen] = prediction.embedding.numpy()
     fused = torch.from_numpy(fuse(poses, embedding, seen).pose).float()
     by_instant = pa_mpjpe(fused[:, LIMBS], target_poses(prediction.instants)[:, LIMBS]).nanmean()
-    hits: tuple[float | None, float | None] = (None, None)
+    hits: tuple[float | None, float | None, float | None] = (None, None, None)
     if prediction.embedding is not None:
         found = evaluate_predictions(prediction, "", "test", _SETTINGS, NO_PROGRESS).retrieval.same_instant
-        hits = (round(found.hit_at_1, 4), round(found.hit_at_5, 4))
+        hits = (round(found.hit_at_1, 4), round(found.hit_at_5, 4), round(found.chance_at_1, 4))
     return Row(system, labels, round(float(one), 2), round(float(by_instant), 2), *hits, seed)
 
 
@@ -251,40 +255,42 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def summary(rows: Sequence[dict[str, Any]], date: str) -> str:
+def summary(rows: Sequence[dict[str, Any]], dates: str) -> str:
     """Return README's table: the shipped weights, as they are and adapted, beside what they should be compared with."""
     shown = {
         ("mean_pose", "all"): "a pose that ignores the image",
-        ("mediapipe", "none"): "BlazePose's landmarks",
+        ("mediapipe", "none"): "the landmarks of BlazePose, MediaPipe's network",
         ("shipped", "none"): "**the shipped weights**",
         ("adapted", "made"): "**after `mcss adapt`, with labels that it makes itself**",
     }
+    (chance,) = (row["chance_at_1"] for row in rows if row["system"] == "shipped")
     lines = ["| | one view | four views fused | same moment found first |", "|---|---|---|---|"]
     for key, title in shown.items():
         own = [row for row in rows if (row["system"], row["labels"]) == key]
         hits = [row["hit_at_1"] for row in own if row["hit_at_1"] is not None]
         errors = [f"{np.mean([row[name] for row in own]):.0f} mm" for name in ("pa_limbs", "pa_limbs_fused")]
-        found = f"{100 * np.mean(hits):.0f} %" if hits else "4.5 % (chance)"
+        found = f"{100 * np.mean(hits):.0f} %" if hits else f"{100 * chance:.1f} % (chance)"
         lines.append(f"| {title} | {errors[0]} | {errors[1]} | {found} |")
     about = (
-        f"One man filmed by four studio cameras, 240 instants, measured on {date}: mean error of the 12 joints of arms "
-        "and legs after the best rotation, scale and shift (PA-MPJPE), and how often a search of the other views finds "
-        "the same moment first, within ±5 frames. `mcss adapt` saw the preceding 22 seconds. "
+        f"One man filmed by four studio cameras, 240 instants, measured on {dates}: mean error of the 12 joints of "
+        "arms and legs after the best rotation, scale and shift (PA-MPJPE), and how often a search of the other views "
+        "finds the same moment first, within ±5 frames. `mcss adapt` saw the preceding 22 seconds. "
         "[docs/adapt.md](docs/adapt.md#how-well-it-works) has all rows."
     )
     return "\n".join([*lines, "", about])
 
 
-def sentence(rows: Sequence[dict[str, Any]], date: str) -> str:
+def sentence(rows: Sequence[dict[str, Any]], dates: str) -> str:
     """Return how good the shipped weights are, for their card and the notes of commands that use them."""
     row = {row["system"]: row for row in rows}
     shipped, landmarks, unseeing = row["shipped"], row["mediapipe"], row["mean_pose"]
     return (
-        f"On 240 instants of a man filmed by four studio cameras ({date}), PA-MPJPE over the 12 joints of arms and "
+        f"On 240 instants of a man filmed by four studio cameras ({dates}), PA-MPJPE over the 12 joints of arms and "
         f"legs is {shipped['pa_limbs']:.0f} mm from one view and {shipped['pa_limbs_fused']:.0f} mm from four views "
         f"fused (BlazePose's landmarks: {landmarks['pa_limbs']:.0f} and {landmarks['pa_limbs_fused']:.0f}; a pose "
         f"that ignores the image: {unseeing['pa_limbs']:.0f}). Searching the other views finds the same moment first "
-        f"{shipped['hit_at_1']:.0%} of the time (landmarks {landmarks['hit_at_1']:.0%}, chance 4.5%).{_gain(rows)}"
+        f"{shipped['hit_at_1']:.0%} of the time (landmarks {landmarks['hit_at_1']:.0%}, chance "
+        f"{shipped['chance_at_1']:.1%}).{_gain(rows)}"
     )
 
 

@@ -172,12 +172,12 @@ def _dies_once(settings: object, out: Path, resume: bool) -> Path:
 def test_a_process_that_is_killed_costs_its_own_run_alone(
     tiny_capture: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = _jobs(tiny_capture, tmp_path, monkeypatch, _dies_once, ("one", "deadly", "other"))
+    jobs = _jobs(tiny_capture, tmp_path, monkeypatch, _dies_once, ("one", "deadly", "other", "more", "still more"))
     failures = train_all(jobs, 2)
     assert list(failures) == ["deadly"]
     assert str(failures["deadly"]).startswith(f"{tmp_path / 'deadly'}: the process that trained it was killed")
     assert (tmp_path / "one" / "done").exists()
-    assert (tmp_path / "other" / "done").exists()
+    assert all((tmp_path / name / "done").exists() for name in ("other", "more", "still more"))
 
 
 def _takes_long(settings: object, out: Path, resume: bool) -> Path:

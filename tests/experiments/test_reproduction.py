@@ -143,11 +143,14 @@ def test_all_parts_are_measured_written_and_continued(
     ]  # fmt: skip
 
     longer = json.loads((tmp_path / "longer.json").read_text())["rows"]
-    assert [(row["system"], row["variant"], row["steps"]) for row in longer] == [
-        ("mcss", "", 2), ("supervised", "", 2), ("mcss", "4 × the steps", 8), ("supervised", "4 × the steps", 8),
-        ("mcss+fitted", "", 2), ("mcss+fitted", "4 × the steps", 8),
+    systems = [("mcss", "S1"), ("supervised", "S1"), ("supervised", "all")]
+    assert [(row["system"], row["labels"], row["variant"]) for row in longer] == [
+        *((*each, "") for each in systems), *((*each, "4 × the steps") for each in systems),
+        ("mcss+fitted", "S1", ""), ("mcss+fitted", "S1", "4 × the steps"),
     ]  # fmt: skip
-    assert longer[2]["n_mpjpe"] != longer[0]["n_mpjpe"]
+    assert [row["steps"] for row in longer[:2]] == [2, 2]
+    assert [row["steps"] for row in longer[3:6]] == [4 * row["steps"] for row in longer[:3]]
+    assert longer[3]["n_mpjpe"] != longer[0]["n_mpjpe"]
 
     page = (tmp_path / "index.html").read_text()
     for part in found:

@@ -199,5 +199,5 @@ def test_it_has_a_row_in_table_1_and_in_the_table_of_signals(tiny_capture: Captu
 
 def test_its_settings_are_tuned_and_its_step_is_timed() -> None:
     settings = recipe("fast", AgreeingViews, "c")
-    assert len({trial.applied(settings) for trial in trials_of(settings.method)}) == 5
+    assert len({trial.applied(settings) for trial in trials_of(settings)}) == 5
     assert step_seconds(settings) > 0

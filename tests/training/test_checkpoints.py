@@ -2,9 +2,11 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.plugins import Precision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -14,6 +16,7 @@ from mcss.models.model_file import CHECKPOINT, MODEL, load_model, save_model
 from mcss.models.novel_view_network import NovelViewNetwork, SynthesisConfig
 from mcss.models.pose_network import NetworkConfig, PoseNetwork
 from mcss.skeletons import JOINTS
+from mcss.training.best import BestWeights
 from mcss.training.checkpoints import load_checkpoint, save_checkpoint
 from test_files import disk_space
 
@@ -80,6 +83,32 @@ def test_a_resumed_step_equals_that_of_a_run_that_never_stopped(tmp_path: Path) 
     assert same(again_average, average)
     step(again, resumed, 1)
     assert same(again, whole)
+
+
+class Scaling(Precision):
+    """Stands for the precision 16-mixed, which scales the loss, and needs a GPU."""
+
+    def __init__(self, scale: float, tracker: int) -> None:
+        self.state: dict[str, Any] = {"scale": scale, "_growth_tracker": tracker}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.state = state_dict
+
+
+def test_the_scale_of_a_loss_in_half_precision_goes_on(tmp_path: Path) -> None:
+    net, again = network(), Scaling(65536.0, 0)
+    save_checkpoint(tmp_path / CHECKPOINT, 1, net, None, adam(net), "digest", Scaling(1024.0, 7))
+    load_checkpoint(tmp_path / CHECKPOINT, net, None, adam(net), "digest", again)
+    assert again.state == {"scale": 1024.0, "_growth_tracker": 7}
+
+
+def test_the_best_weights_are_those_of_the_least_error_and_never_of_none(tmp_path: Path) -> None:
+    best, net = BestWeights(tmp_path), network()
+    kept = [best.see(error, net) for error in (100.0, 101.0, float("nan"), 99.0, 99.0)]
+    assert kept == [True, False, False, True, False]
 
 
 def test_a_checkpoint_of_a_run_with_other_settings_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mcss.data.capture import Capture
 from mcss.data.loading.batches import Batch
 from mcss.methods.mcss import MCSS
 from mcss.methods.method import Losses
+from mcss.training.machine import Machine
 from mcss.training.metrics_log import RunLog, read_metrics
 
 
@@ -34,6 +35,15 @@ def test_a_device_whose_memory_does_not_suffice_is_told_with_the_settings_that_n
         "Error cpu: its memory does not suffice for a step of mcss at 32 pixels (CUDA out of memory. Tried to allocate "
         "9 GiB.). Take fewer --instants and --pose-images, a smaller --image-size, or --precision bf16-mixed."
     )
+
+
+def test_one_device_trains_alone_beside_the_other_tasks_of_a_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("NTASKS", "4"), ("JOB_NAME", "shares"), ("JOB_ID", "1"), ("PROCID", "2"), ("LOCALID", "2")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    fabric = Machine(accelerator="cpu").fabric("32-true", tmp_path)
+    assert (fabric.world_size, fabric.global_rank) == (1, 0)
 
 
 def test_the_log_says_which_share_of_the_time_was_spent_waiting(

@@ -353,6 +353,7 @@ def test_collapse_is_seen_in_the_log(tiny_capture: Capture) -> None:
     batch = Batch(images=torch.zeros(8, 3, 32, 32), metric_shape=(4, 2), poses=torch.zeros(0, 17, 3), first_stage=0)
     losses = mcss_method.losses(MCSS(), network, NetworkOutput(same, torch.zeros(8, 48)), batch)
     assert losses.negative_distance.isnan()  # no pair has a negative beyond β
+    assert losses.without_negative == 1
     assert losses.positive_distance.item() == pytest.approx(0, abs=1e-6)
     assert losses.total.item() == pytest.approx(0, abs=1e-6)
 

@@ -205,10 +205,7 @@ def _reproduce(
     named, notes = wanted_parts(parts, study)
     for note in notes:
         _note(note)
-    if plan.train:
-        named, study, trials = checked_parts(named, study, plan.trials, _note)
-    else:
-        trials = plan.trials
+    named, study, trials = checked_parts(named, study, plan.trials, _note)
     if estimate or plan.train:  # not with --no-train, since it tries a step of every system
         left = estimate_parts(named, study, trials)
         _show_estimate(left, plan.processes)

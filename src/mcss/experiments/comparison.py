@@ -209,12 +209,9 @@ def run_experiment(
 
 def main_cells(study: Study) -> list[list[Cell]]:
     """The cells of the main comparison in groups that run one after the other, the most informative first."""
-
-    def group(labels: str) -> list[Cell]:
-        ours_and_theirs = [study.cell(method, labels, seed) for method in (MCSS, Supervised) for seed in SEEDS]
-        return [*ours_and_theirs, *(printed_cell(study, seed, labels) for seed in SEEDS)]
-
-    return [group(labels) for labels in (study.labels, "all", f"{study.labels}:0.1", f"{study.labels}:0.05")]
+    budgets = (study.labels, "all", f"{study.labels}:0.1", f"{study.labels}:0.05")
+    both = [[study.cell(method, labels, seed) for method in (MCSS, Supervised) for seed in SEEDS] for labels in budgets]
+    return [*both, *([printed_cell(study, seed, labels) for seed in SEEDS] for labels in budgets)]
 
 
 def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, remembers: bool = False) -> ReportData:
@@ -228,11 +225,13 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
     by_split = {split: [study.mean_pose(split)] for split in splits}
     report = ReportData(by_split["test"], made)
     for group in groups:
-        study.train_cells(group)
+        ours = [cell for cell in group if cell.system == MCSS.name and not cell.variant] if remembers else []
+        study.train_cells(ours, study.enough(reads="fitted"))
+        for split in splits:
+            study.train_cells(group, study.enough(split=split))
         for split in splits:
             by_split[split] += [_told_apart(study.result(cell, split), cell) for cell in group]
-        if remembers:
-            ours = [cell for cell in group if cell.system == MCSS.name and not cell.variant]
+        if ours:
             by_split["test"] += [study.result(cell, reads="fitted") for cell in ours]
         report = ReportData(by_split["test"], made)
         write_json(study.folder / "report.json", report.to_json())

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 
 from mcss.data.loading.batches import Batch
 from mcss.experiments.runs import Cell, seconds_of
 from mcss.processes import keep_freed_memory
 from mcss.training.loop import adamw
+from mcss.training.machine import Machine
 from mcss.training.settings import TrainSettings, stages
 
 
@@ -92,7 +92,7 @@ def step_seconds(settings: TrainSettings) -> float:
 
 def _timed_step(settings: TrainSettings) -> float:
     method, config, frozen = settings.method, settings.network, settings.frozen_stages
-    fabric = Fabric(devices=1, precision=settings.precision)
+    fabric = Machine().fabric(settings.precision, Path())
     network = method.build(config, "random").to(memory_format=torch.channels_last)
     network.backbone.stages[:frozen].requires_grad_(False)
     if method.freezes_encoder:
@@ -112,7 +112,10 @@ def _timed_step(settings: TrainSettings) -> float:
         fabric.backward(losses.total)
         optimiser.step()
         float(losses.total.detach())  # waits for a GPU
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    del network, model, optimiser, reference, trained, batch, losses
+    torch.cuda.empty_cache()  # for the processes that train on this GPU while this one waits
+    return seconds
 
 
 def _noise_batch(settings: TrainSettings, map_shape: torch.Size) -> Batch:

@@ -54,18 +54,20 @@ def error_by_labels(
 
 
 def learning_curves(runs: Mapping[str, Sequence[Sequence[Mapping[str, float | int]]]]) -> Figure:
-    """Draw N-MPJPE on the validation subject along training, with one standard deviation over seeds around it.
+    """Draw N-MPJPE on the validation subject against images seen, with one standard deviation over seeds around it.
 
     Args:
-        runs: The points of the learning curve of every run, by the name of their curve.
+        runs: The history of every run, see `mcss.evaluation.report.history_of`, by the name of their curve.
     """
-    lines = [
-        mean_line(
-            name, [([p["step"] for p in curve], [p["n_mpjpe"] for p in curve]) for curve in curves], PALETTE[number]
-        )
-        for number, (name, curves) in enumerate(runs.items())
-    ]
-    return line_figure(lines, x_label="training step", y_label="N-MPJPE on the validation subject, mm")
+    lines = []
+    for number, (name, histories) in enumerate(runs.items()):
+        curves = [[point for point in history if _ERROR in point] for history in histories]
+        seen = [([p["images"] / 1000 for p in curve], [p[_ERROR] for p in curve]) for curve in curves]
+        lines.append(mean_line(name, seen, PALETTE[number % len(PALETTE)]))
+    return line_figure(lines, x_label="thousands of images seen", y_label="N-MPJPE on the validation subject, mm")
+
+
+_ERROR = "validation_n_mpjpe"
 
 
 def loss_curves(runs: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Figure:
@@ -74,7 +76,7 @@ def loss_curves(runs: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Fi
     Args:
         runs: Steps and the loss at them, by the name of the run.
     """
-    lines = [Line(name, *curve, PALETTE[number]) for number, (name, curve) in enumerate(runs.items())]
+    lines = [Line(name, *curve, PALETTE[number % len(PALETTE)]) for number, (name, curve) in enumerate(runs.items())]
     return line_figure(lines, x_label="training step", y_label="loss")
 
 

@@ -22,7 +22,7 @@ from mcss.data.instants import Instants
 from mcss.data.keypoints import read_joints
 from mcss.evaluation.predictions import EvaluationSettings, evaluated_instants, true_poses
 from mcss.experiments.rows import LandmarkRow
-from mcss.experiments.runs import Cell
+from mcss.experiments.runs import Cell, weights_digest
 from mcss.experiments.study import Study
 from mcss.files import write_json
 from mcss.methods.registry import load_estimator
@@ -101,6 +101,8 @@ def landmark_rows(study: Study, ours: Cell) -> list[LandmarkRow]:
     """
     kept_at = study.cells / ours.name / KEPT
     key = {"capture": study.capture.fingerprint, "images": f"test, {study.budget.evaluation!r}"}
+    if (weights := weights_digest(study.cells / ours.name)) is not None:
+        key |= {"weights": weights}
     there = study.landmarks is not None and study.landmarks.is_file()
     if study.landmarks is not None and there:
         key |= {"file": hashlib.sha256(study.landmarks.read_bytes()).hexdigest(), "program": _program(study)}

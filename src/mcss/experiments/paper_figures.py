@@ -183,7 +183,8 @@ def fig5(study: Study) -> MeasuredPart:
     notes = [
         RETRIEVAL_NOTE,
         "The curves are differences from the oracle, as in the paper. cnstr: L_cnstr on all training images, without "
-        f"labels; cnstr + pose: with the labels of {study.labels}. The paper: {FIG5}.",
+        f"labels; cnstr + pose: with the labels of {study.labels}. Without labels the last weights are kept, since "
+        f"there is no pose error to choose by. The paper: {FIG5}.",
     ]
     title, figures = "Figure 5: retrieval relative to the oracle", {"fig5": relative_curves(rows)}
     return MeasuredPart("fig5", title, rows, retrieval_table(rows), (), notes, figures)

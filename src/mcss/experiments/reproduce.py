@@ -14,7 +14,7 @@ from mcss.experiments.needs import Needs
 from mcss.experiments.runs import Cell, Enough, Reading, finished, unfinished, weights_needed
 from mcss.experiments.study import Budget, Study
 from mcss.experiments.tables import MeasuredPart, PartName, missing_notes, reproduction_page
-from mcss.experiments.tuning import choose_settings, record_trials, sweep_of, trial_cells, untried
+from mcss.experiments.tuning import choose_settings, chosen_so_far, record_trials, sweep_of, trial_cells, untried
 from mcss.files import write_text
 from mcss.methods.method import Method
 from mcss.methods.registry import compared_methods
@@ -71,7 +71,7 @@ class PaperPart:
     def gone(self, study: Study) -> str | None:
         """Why the part cannot be measured at all: a cell that it needs is not available. None if it can be."""
         cells = [] if self.by_row else [cell for cell in self.cells(study) if cell.name in study.unavailable]
-        left = unfinished(cells, study.cells, self.enough(study))
+        left = [cell for cell in unfinished(cells, study.cells, self.enough(study)) if cell.name in study.unavailable]
         return None if not left else f"{left[0].title} ({left[0].settings.labels}): {study.unavailable[left[0].name]}"
 
 
@@ -240,7 +240,7 @@ def checked(
             f"Settings are not chosen, the recipe's are kept: {study.capture.uri} has no split {validation!r}. To "
             "choose them, hold a subject out when you import, such as --validation S8."
         )
-    missing = [cell for cell in cells.values() if not finished(cell, study.cells)]
+    missing = [cell for cell in cells.values() if study.train and not finished(cell, study.cells)]
     problems = Needs(study.budget.evaluation).problems(missing, study.progress)
     for why in dict.fromkeys(problems.values()):
         names = dict.fromkeys(cells[name].title for name, problem in problems.items() if problem == why)
@@ -257,6 +257,8 @@ def tuned_methods(parts: Sequence[PaperPart]) -> list[type[Method]]:
 
 def estimate(parts: Sequence[PaperPart], study: Study, trials: int) -> list[Estimate]:
     """Estimate what is left to train and how long it takes; settings that are still to be chosen may change it."""
+    if trials:
+        study = chosen_so_far(study, _available(parts, study), trials)
     waiting = _untrained(parts, study)
     known = [cell for part in parts for cell in part.cells(study)]
     for method in _available(parts, study) if trials else ():

@@ -30,7 +30,7 @@ from mcss.evaluation.results import MEAN_POSE, SystemResult
 from mcss.files import write_json
 from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator
-from mcss.models.model_file import MODEL, load_model, save_model
+from mcss.models.model_file import MODEL, load_model, read_tensors, save_model
 from mcss.models.pose_network import NEIGHBOURS, PoseNetwork
 from mcss.models.prediction import NetworkPredictor, fastest_device
 from mcss.progress import NO_PROGRESS, Progress
@@ -55,6 +55,9 @@ READINGS: Mapping[Reading, str] = {
     "nearest": "pose of the nearest, fitted embedding",
 }
 """How tables call them."""
+
+FAILED = "failed.json"
+"""Says why a cell could not be trained, to the other machines that share the folder of cells."""
 
 FITTED = "fitted.safetensors"
 """A cell's network whose embedding has been fitted, which several readings share."""
@@ -221,13 +224,22 @@ def try_cells(
         ready = _each_first_stage_once(ready)
         jobs = []
         for cell in ready:
+            (folder / cell.name / FAILED).unlink(missing_ok=True)
             try:
                 jobs.append(_job_of(cell, folder))
             except (ValueError, OSError) as error:
                 failures[cell.name] = error
         failures |= train_all(jobs, processes, progress)
         waiting = [cell for cell in waiting if cell not in ready]
+    for name, error in failures.items():
+        if (folder / name).is_dir():
+            write_json(folder / name / FAILED, {"error": str(error)})
     return failures
+
+
+def has_failed(cell: Cell, folder: Path) -> bool:
+    """Whether the last attempt to train a cell failed, on whichever machine."""
+    return (folder / cell.name / FAILED).exists()
 
 
 def _job_of(cell: Cell, folder: Path) -> Job:
@@ -265,10 +277,12 @@ def cell_result(
     """Evaluate a trained cell on a split of its own or another capture, unless the evaluation is there already."""
     run = folder / cell.name
     path = run / evaluation_file(cell, capture, split, settings, reads)
-    evaluation = None
+    weights, evaluation = weights_digest(run), None
     if path.exists():
-        known = Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
-        if known.capture == capture.fingerprint and known.settings == settings:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        known = Evaluation.from_json(kept)
+        same_weights = weights is None or kept.get("weights") == weights
+        if known.capture == capture.fingerprint and known.settings == settings and same_weights:
             evaluation = known
     if evaluation is None:
         network, own = load_estimator(run), cell.settings
@@ -282,18 +296,29 @@ def cell_result(
             remember_labels(network, trained_on, labels, own.split, progress, mirrored, nearest)
         predictor = NetworkPredictor(network.to(fastest_device()), capture)
         evaluation = evaluate(predictor, capture, split, settings, progress)
-        write_json(path, evaluation.to_json())
+        write_json(path, {**evaluation.to_json(), "weights": weights})
     about = cell.settings.labels, cell.settings.seed, evaluation
     if reads != "head":
         return SystemResult(f"{cell.system}+{reads}", *about, title=f"{cell.title}, {READINGS[reads]}")
     return SystemResult(cell.system, *about, history_of(read_metrics(run / METRICS)), cell.title)
 
 
+def weights_digest(run: Path) -> str | None:
+    """Return a digest of a cell's weights, None if they have been deleted.
+
+    What was measured with weights names them: a cell that is trained again gets others, even if only in their last
+    digits, and is then measured again.
+    """
+    path = run / MODEL
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
 def _fitted(run: Path, network: PoseNetwork, capture: Capture, split: str, progress: Progress) -> PoseNetwork:
     """Return the network of a cell with a fitted embedding, which is kept beside its weights."""
-    if not (run / FITTED).exists():
-        save_model(run / FITTED, with_fitted_embedding(network, capture, split, progress), {})
-    return load_model(run / FITTED)
+    path, weights = run / FITTED, str(weights_digest(run))
+    if not path.exists() or read_tensors(path, "a fitted network")[1].get("fitted_from") != weights:
+        save_model(path, with_fitted_embedding(network, capture, split, progress), {"fitted_from": weights})
+    return load_model(path)
 
 
 def cell_predictions(
@@ -311,7 +336,7 @@ def cell_predictions(
     """
     run = folder / cell.name
     path = run / f"predictions_{_measured_on(cell, capture, split, settings)}.safetensors"
-    key = {"capture": capture.fingerprint, "settings": repr(settings)}
+    key = {"capture": capture.fingerprint, "settings": repr(settings), "weights": str(weights_digest(run))}
     known = read_predictions(path, evaluated_instants(capture, split, settings), key)
     if known is not None:
         return known

@@ -192,10 +192,11 @@ class Study:
         capture: Capture | None = None,
         settings: EvaluationSettings | None = None,
         reads: Reading = "head",
+        split: str = "test",
     ) -> Enough:
         """The evaluation with which `result` needs no weights, see `mcss.experiments.runs.Enough`."""
         settings = settings or self.budget.evaluation
-        return lambda cell: escape(evaluation_file(cell, capture or self.capture, "test", settings, reads))
+        return lambda cell: escape(evaluation_file(cell, capture or self.capture, split, settings, reads))
 
     def row(self, cell: Cell, settings: EvaluationSettings | None = None, reads: Reading = "head") -> PoseRow:
         """The row of a cell in a table of pose errors."""

@@ -9,21 +9,22 @@ better than the recipe's own are held against them in runs of every seed.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from mcss.errors import MCSSError, damage_as
-from mcss.experiments.runs import Cell, try_cells, validation_of, weights_needed, without_validation
+from mcss.experiments.runs import Cell, has_failed, try_cells, validation_of, weights_needed, without_validation
 from mcss.experiments.study import Study, Trial
 from mcss.files import write_json
 from mcss.methods.method import Method, Sweep
 from mcss.training.parallel import Share
 from mcss.training.settings import TrainSettings
 
-RATES = (2e-3, 1e-3, 4e-3)
-"""Learning rates that are tried; the recipe's own first."""
+RATES = (1.0, 0.5, 2.0)
+"""Learning rates that are tried, in multiples of the recipe's own, which comes first."""
 
 MARGIN = 0.02
 """Share by which one run of a trial has to beat one of the recipe's own settings to be tried with every seed."""
@@ -62,10 +63,10 @@ def sweep_of(method: Method) -> Sweep:
     return method.sweep
 
 
-def trials_of(method: Method) -> tuple[Trial, ...]:
-    """All trials of a method, the recipe's own settings first."""
-    own, *others = sweep_of(method).values
-    return (*(Trial(rate, own) for rate in RATES), *(Trial(RATES[0], value) for value in others))
+def trials_of(settings: TrainSettings) -> tuple[Trial, ...]:
+    """All trials of a method, given its settings in the recipe, which are tried first."""
+    rate, (own, *others) = settings.optimiser.lr, sweep_of(settings.method).values
+    return (*(Trial(times * rate, own) for times in RATES), *(Trial(rate, value) for value in others))
 
 
 def best_trial(tried: Sequence[tuple[Trial, float]]) -> Trial:
@@ -76,7 +77,7 @@ def best_trial(tried: Sequence[tuple[Trial, float]]) -> Trial:
 
 def trial_cells(study: Study, method: type[Method], count: int) -> list[Cell]:
     """The cells of the first `count` trials of a method."""
-    return [_cell(study, method, trial) for trial in trials_of(_recipe_settings(study, method).method)[:count]]
+    return [_cell(study, method, trial) for trial in trials_of(_recipe_settings(study, method))[:count]]
 
 
 def _cell(study: Study, method: type[Method], trial: Trial, seed: int = 0) -> Cell:
@@ -86,6 +87,19 @@ def _cell(study: Study, method: type[Method], trial: Trial, seed: int = 0) -> Ce
 
 def _recipe_settings(study: Study, method: type[Method]) -> TrainSettings:
     return replace(study.budget, chosen={}).settings(method, study.capture, study.labels)
+
+
+class TrialsLeftError(ValueError):
+    """Settings cannot be chosen, since some trials are not trained yet."""
+
+
+def chosen_so_far(study: Study, methods: Sequence[type[Method]], count: int = 5) -> Study:
+    """Return the study with the settings of those methods whose trials are all trained; nothing is trained here."""
+    looking = replace(study, train=False)
+    for method in methods:
+        with suppress(TrialsLeftError):
+            looking, _ = choose_settings(looking, [method], count)
+    return replace(study, budget=looking.budget)
 
 
 def untried(study: Study, cells: Sequence[Cell]) -> list[Cell]:
@@ -104,9 +118,10 @@ def choose_settings(
     Trials that fail are passed over; a method whose trials all do keeps the recipe's settings.
 
     Raises:
-        ValueError: The capture has no validation split, or trials are missing and are not to be trained here.
+        TrialsLeftError: Trials are missing and are not to be trained here.
+        ValueError: The capture has no validation split.
     """
-    trials = {method: trials_of(_recipe_settings(study, method).method)[:count] for method in methods}
+    trials = {method: trials_of(_recipe_settings(study, method))[:count] for method in methods}
     tried = _errors(study, {(each, trial): [_cell(study, each, trial)] for each in trials for trial in trials[each]})
     finals: dict[type[Method], tuple[Trial, Trial]] = {}
     for method in methods:
@@ -140,7 +155,7 @@ def _errors(
     study: Study, runs: Mapping[tuple[type[Method], Trial], Sequence[Cell]]
 ) -> dict[tuple[type[Method], Trial], list[float]]:
     """The N-MPJPE on validation of the runs of each trial, in mm, without those that failed."""
-    capture, failed = study.capture, frozenset[str]()
+    capture = study.capture
     every = [cell for cells in runs.values() for cell in cells]
     for split in {cell.settings.validation for cell in every}:
         if split not in capture.splits:
@@ -151,10 +166,11 @@ def _errors(
     if study.train:
         mine = (study.share or Share()).of(cell.name for cell in every)
         left = [cell for cell in untried(study, every) if cell.name in mine]
-        failed = frozenset(try_cells(left, study.cells, study.budget.processes, study.progress, weights_needed))
+        try_cells(left, study.cells, study.budget.processes, study.progress, weights_needed)
+    failed = {cell.name for cell in every if has_failed(cell, study.cells)}
     if waiting := [cell for cell in untried(study, every) if cell.name not in failed]:
         way = "when the other shares have trained theirs" if study.train else "without --no-train"
-        raise ValueError(
+        raise TrialsLeftError(
             f"settings are not chosen yet: {study.cells / waiting[0].name} is not trained, and {len(waiting) - 1} "
             f"other trials are not either. Run the command again {way}, or keep the recipe's settings (--trials 0)."
         )

@@ -147,6 +147,8 @@ class MCSSLosses(Losses):
     """Mean distance of the first two views of an instant."""
     negative_distance: Tensor
     """Mean distance of the hardest negative beyond β, over the pairs that have one; NaN if none has."""
+    without_negative: Tensor
+    """Share of the pairs that have no negative beyond β, which Eq. 2 does not push apart; 1 after a collapse."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,6 +230,7 @@ def losses(
         taught=None if taught is None else taught.detach(),
         positive_distance=distances.diagonal().mean(),
         negative_distance=negative[negative.isfinite()].mean(),
+        without_negative=negative.isinf().float().mean(),
     )
 
 

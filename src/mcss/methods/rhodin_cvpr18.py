@@ -11,8 +11,8 @@ which consistency has trivial solutions.
 Choices of this implementation:
 
 * Network, crops, labels and L_pose are those of the other methods here, in camera space. The paper's poses come from a
-  ResNet-50, in part pretrained on 2D labels (the starred row of Table 1 of Mitra et al.); here there is no 2D
-  pretraining.
+  ResNet-50, in part pretrained on 2D labels (the starred row of Table 1 of Mitra et al.); here 2D
+  pretraining is a row of its own.
 * The common pose is the mean of the views. Both consistency and drift are squared distances in units of one standard
   deviation, that of all coordinates of the labelled poses, since separate units for x, y and z would not survive a
   rotation.

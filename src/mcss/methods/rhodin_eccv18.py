@@ -31,8 +31,9 @@ Choices of this implementation:
 * The early features are those of the backbone's own first stages with ImageNet weights, the L1 of each relative to its
   mean size: backbones differ in scale, and the paper's factor of two fits ResNet-18's.
 * A batch holds many instants of one person in the same clothes, two views of each; an instant's appearance comes from
-  the next one in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
-* Augmentation changes no colours, since a decoder could not guess them. The paper mentions no augmentation here.
+  the one before it in the batch, of another sequence as likely as not. The paper takes two instants of one sequence.
+* Augmentation changes no colours, since a decoder could not guess them; in the second stage, whose network goes on from
+  the first, neither. The paper mentions no augmentation here.
 
 It needs what MCSS does not: the rotation of every camera, and its image of the empty scene.
 """

@@ -163,7 +163,7 @@ def seen_from_the_next_view(
     appearance: Float[Tensor, "instants views numbers"],
     rotations: Float[Tensor, "instants views 3 3"],
 ) -> tuple[Float[Tensor, "instants views points 3"], Float[Tensor, "instants views numbers"]]:
-    """Return what each view is drawn from: the rotated cloud of the view before, and its appearance an instant later.
+    """Return what each view is drawn from: the rotated cloud of the view before, and its look an instant before.
 
     Args:
         cloud: Points in the frame of the view's own camera.

@@ -15,8 +15,8 @@ BEST = "best.safetensors"
 class BestWeights:
     """Keeps the weights with the least N-MPJPE on the validation subjects so far in ``best.safetensors``.
 
-    An interrupted run goes on from an earlier step than that of the file perhaps, and then comes to the same weights
-    again.
+    A checkpoint is due whenever the file is written, so that an interrupted run never goes on from before it: on some
+    devices it would not come to the same weights again.
     """
 
     def __init__(self, run: Path) -> None:
@@ -36,11 +36,13 @@ class BestWeights:
                 f"{self._path} is missing, with the best weights so far; train anew in another --out."
             )
 
-    def see(self, n_mpjpe: float, network: nn.Module) -> None:
-        """Keep the weights if the error is less than that of all points before."""
-        if self._least is None or n_mpjpe < self._least:
-            write_tensors(self._path, network.state_dict(), {"n_mpjpe": repr(n_mpjpe)})
-            self._least = n_mpjpe
+    def see(self, n_mpjpe: float, network: nn.Module) -> bool:
+        """Keep the weights if the error is less than that of all points before; return whether they were kept."""
+        if self._least is not None and not n_mpjpe < self._least:
+            return False
+        write_tensors(self._path, network.state_dict(), {"n_mpjpe": repr(n_mpjpe)})
+        self._least = n_mpjpe
+        return True
 
     def restore(self, network: nn.Module) -> None:
         """Give the network the best weights; it keeps its own if the curve has no point with an error."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import Precision
 from torch import Tensor, nn
 
 from mcss.errors import CheckpointError, damage_as
@@ -28,11 +29,14 @@ def save_checkpoint(
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     config_digest: str,
+    precision: Precision | None = None,
 ) -> None:
     """Write everything that the step after `step` depends on."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     if average is not None:
         tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
+    scaling = {} if precision is None else precision.state_dict()
+    tensors |= {f"precision.{key}": torch.as_tensor(value) for key, value in scaling.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in moments.items()}
     write_tensors(path, tensors, {"step": str(step), "config": config_digest, "processes": str(_processes())})
@@ -44,6 +48,7 @@ def load_checkpoint(
     average: nn.Module | None,
     optimizer: torch.optim.Optimizer,
     config_digest: str,
+    precision: Precision | None = None,
 ) -> int:
     """Restore everything that `save_checkpoint` wrote and return its step.
 
@@ -69,6 +74,10 @@ def load_checkpoint(
     copy_state(network, part("network."), path)
     if average is not None:
         copy_state(average, part("average."), path)
+    scaling = {key: value.item() for key, value in part("precision.").items()}
+    if scaling and precision is not None:  # 16-mixed scales the loss
+        with damage_as(CheckpointError, lambda why: f"{path}: not the state of this precision ({why}); train anew."):
+            precision.load_state_dict(scaling)
     moments: dict[int, dict[str, Any]] = {}
     for key, value in part("optimizer.").items():
         index, _, name = key.partition(".")

@@ -1,10 +1,10 @@
 """Training: one loop for every method, readable from top to bottom, resumable at any step bit for bit."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -179,11 +179,11 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
     if resume:
         if (out / CHECKPOINT).exists():
             kept = None if average is None else evaluated
-            start = load_checkpoint(out / CHECKPOINT, network, kept, optimiser, run.digest)
+            start = load_checkpoint(out / CHECKPOINT, network, kept, optimiser, run.digest, fabric.strategy.precision)
         seen = rewind(out / METRICS, start)
     trained: torch.nn.Module = torch.compile(network) if run.compiled else network  # type: ignore[assignment]
     model, optimiser = fabric.setup(trained, optimiser)
-    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=fabric.log_dict)
+    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=_also(fabric, out))
     saved = time.monotonic()
     advice = f"Lower --lr (now {schedule.lr:g}), or resume from the checkpoint in {out} with another --precision."
     finite = FiniteLosses(run.source, out, advice)
@@ -229,13 +229,14 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
             if run.validate is not None and (done % settings.validate_every == 0 or last):
                 evaluation = run.validate(evaluated)
                 if best is not None and evaluation.pose is not None:
-                    best.see(evaluation.pose.over_poses.n_mpjpe, evaluated)
+                    saves |= best.see(evaluation.pose.over_poses.n_mpjpe, evaluated)
                 log.validation(done, evaluation, with_pose=run.source.pose is not None)
             stopped = run.watch is not None and (done % settings.validate_every == 0 or last)
             stopped = stopped and run.watch is not None and run.watch(done, evaluated)
             if saves:
                 kept = None if average is None else evaluated
-                save_checkpoint(out / CHECKPOINT, done, network, kept, optimiser, run.digest)
+                scaling = fabric.strategy.precision
+                save_checkpoint(out / CHECKPOINT, done, network, kept, optimiser, run.digest, scaling)
                 saved = time.monotonic()
             if stopped:
                 break
@@ -244,6 +245,13 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
         if best is not None:
             best.restore(evaluated)
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
+
+
+def _also(fabric: Fabric, out: Path) -> Callable[[dict[str, Any], int], None]:
+    """Return where the numbers of the log also go; those of the first of two stages have names of their own."""
+    if out.name != FIRST_STAGE:
+        return fabric.log_dict
+    return lambda numbers, step: fabric.log_dict({f"{FIRST_STAGE}/{name}": n for name, n in numbers.items()}, step)
 
 
 def adamw(

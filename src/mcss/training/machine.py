@@ -7,6 +7,7 @@ from typing import Literal
 from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Machine:
                 # Without labels the pose head has no gradient.
                 strategy="ddp_find_unused_parameters_true" if several else "auto",
                 precision=precision,  # type: ignore[arg-type]
+                # One device trains alone, even where a job scheduler has started others beside it.
+                plugins=[] if several else [LightningEnvironment()],
                 loggers=self._loggers(out),
             )
         except RuntimeError as error:

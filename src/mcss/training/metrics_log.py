@@ -73,7 +73,7 @@ class RunLog:
         self._last, self._waited = (self._images, now), 0.0
         told = {"step": step, "lr": rate, "images_per_second": round(speed, 1), "waiting": round(waiting, 4)}
         self._write({**told, **values})
-        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−"}
+        shown = {"total": "loss", "positive_distance": "D+", "negative_distance": "D−", "without_negative": "no D−"}
         parts = [f"{shown.get(name, name)} {value:.3f}" for name, value in values.items()]
         slow = f", {waiting:.0%} of the time waiting for images" if waiting > NOTED_WAITING else ""
         return " · ".join([*parts, f"{speed:.0f} images/s{slow}"])

@@ -84,18 +84,26 @@ def train_all(jobs: Sequence[Job], processes: int, progress: Progress = NO_PROGR
                 failures[job.out.name] = error
         return failures
     with shared_images(min(processes, len(jobs))):
-        broken = _in_processes(jobs, processes, progress, failures)
-        for job in broken:  # alone, which shows whose process it was that died
-            if _in_processes([job], 1, progress, failures):
-                failures[job.out.name] = ValueError(
-                    f"{job.out}: the process that trained it was killed, most likely because memory ran out. Its "
-                    "checkpoint is kept; run the same command again with fewer --processes or a smaller --memory-gb."
-                )
+        while jobs:
+            suspects, jobs = _in_processes(jobs, processes, progress, failures)
+            for job in suspects:  # alone, which shows whose process it was that died
+                if any(_in_processes([job], 1, progress, failures)):
+                    failures[job.out.name] = ValueError(
+                        f"{job.out}: the process that trained it was killed, most likely because memory ran out. "
+                        "Its checkpoint is kept; run the same command again with fewer --processes or a smaller "
+                        "--memory-gb."
+                    )
     return failures
 
 
-def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failures: dict[str, Exception]) -> list[Job]:
-    """Train jobs in processes of their own, add errors to `failures`, and return those whose process pool broke."""
+def _in_processes(
+    jobs: Sequence[Job], processes: int, progress: Progress, failures: dict[str, Exception]
+) -> tuple[list[Job], list[Job]]:
+    """Train jobs in processes of their own, and add errors to `failures`.
+
+    Returns:
+        The jobs that were being trained when a process died, and those that were still waiting then.
+    """
     threads = max(1, torch.get_num_threads() // processes)
     spawn = multiprocessing.get_context("spawn")
     gpus = visible_gpus()
@@ -104,7 +112,8 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failu
         turns.put(gpus[number % len(gpus)] if gpus else "")
     steps = [_steps_of_both(job.out) for job in jobs]
     total = sum(stage.optimiser.steps for job in jobs for stage in stages(job.settings) if stage is not None)
-    broken = []
+    broken: list[Job] = []
+    running: set[str] = set()
     with (
         progress.task(f"Training {len(jobs)} runs", total, sum(steps)) as task,
         ProcessPoolExecutor(
@@ -119,7 +128,9 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failu
                     now = max(_steps_of_both(job.out), steps[index])
                     task.advance(now - steps[index])
                     steps[index] = now
-                task.note(", ".join(job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()))
+                if under_way := [job.out.name for job, f in zip(jobs, futures, strict=True) if f.running()]:
+                    running = set(under_way)
+                task.note(", ".join(under_way))
         except BaseException:  # SIGTERM reaches this process alone, which would wait for all runs
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
@@ -133,7 +144,8 @@ def _in_processes(jobs: Sequence[Job], processes: int, progress: Progress, failu
                     failures[job.out.name] = error
                 case BaseException() as stop:  # Ctrl-C
                     raise stop
-    return broken
+    suspects = [job for job in broken if job.out.name in running] or broken
+    return suspects, [job for job in broken if job not in suspects]
 
 
 def unfinished(jobs: Sequence[Job], capture: Capture) -> list[Job]:

@@ -5,6 +5,7 @@ import json
 import platform
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mcss.data.labels import Labels
 from mcss.data.provenance import describe_machine
 from mcss.errors import CheckpointError, damage_as
 from mcss.files import replacing, write_json
-from mcss.models.model_file import MODEL
+from mcss.models.model_file import CHECKPOINT, MODEL
 from mcss.training.checkpoints import CONFIG, METRICS
 from mcss.training.settings import IDLE, TrainSettings
 
@@ -87,18 +88,19 @@ def adopt_first_stage(out: Path, first: TrainSettings, capture: Capture, runs: I
         capture: The capture that is trained on.
         runs: Other run folders.
     """
-    if (out / FIRST_STAGE).exists():
+    if any((out / FIRST_STAGE / name).exists() for name in (MODEL, CHECKPOINT)):
         return
     digest = _digest(_described(first, capture))
     for run in runs:
         stage = run / FIRST_STAGE
         if not (stage / MODEL).exists() or not (stage / CONFIG).exists():
             continue
-        if read_run_config(stage / CONFIG)["digest"] == digest:
-            for name in (CONFIG, METRICS, MODEL):  # the model last: with it the stage counts as finished
-                with replacing(out / FIRST_STAGE / name) as copy:
-                    shutil.copyfile(stage / name, copy)
-            return
+        with suppress(CheckpointError):  # a damaged file of another run is no reason to stop
+            if read_run_config(stage / CONFIG)["digest"] == digest:
+                for name in (CONFIG, METRICS, MODEL):  # the model last: with it the stage counts as finished
+                    with replacing(out / FIRST_STAGE / name) as copy:
+                        shutil.copyfile(stage / name, copy)
+                return
 
 
 def _described(settings: TrainSettings, capture: Capture) -> dict[str, Any]:
