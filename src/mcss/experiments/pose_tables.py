@@ -111,8 +111,8 @@ def table1(study: Study) -> MeasuredPart:
     notes = [FRAME_NOTE]
     try:
         rows += landmark_rows(study, study.cell(MCSS))
-    except (ValueError, OSError) as error:  # a file that cannot be compared with does not stop the table
-        notes.append(f"Landmarks of another program are left out: {error}")
+    except (ValueError, OSError) as why:  # a file that cannot be compared with does not stop the table
+        notes.append(f"Landmarks of another program are left out: {why}")
     error = mean_of(rows, "n_mpjpe", MCSS.name, study.labels)
     for other, paper in RATIOS.items():
         theirs = mean_of(rows, "n_mpjpe", other, study.labels)

@@ -231,9 +231,9 @@ def try_cells(
                 failures[cell.name] = error
         failures |= train_all(jobs, processes, progress)
         waiting = [cell for cell in waiting if cell not in ready]
-    for name, error in failures.items():
+    for name, why in failures.items():
         if (folder / name).is_dir():
-            write_json(folder / name / FAILED, {"error": str(error)})
+            write_json(folder / name / FAILED, {"error": str(why)})
     return failures
 
 
