@@ -56,7 +56,8 @@ def headline(rows: Sequence[Mapping[str, Any]], about: str) -> str:
     references: dict[str, float] = {}
     for system, labels, variant, paper, title in ROWS:
         wanted = system, labels, variant
-        errors = tuple(r["n_mpjpe"] for r in rows if (r["system"], r["labels"], r.get("variant", "")) == wanted)
+        found = (r["n_mpjpe"] for r in rows if (r["system"], r["labels"], r.get("variant", "")) == wanted)
+        errors = tuple(error for error in found if error is not None)  # None: not trained yet
         measured, beside = "not measured yet", "–"
         if errors:
             here[wanted] = fmean(errors)
