@@ -231,8 +231,7 @@ def compare(study: Study, groups: Sequence[Sequence[Cell]], made: Provenance, re
             study.train_cells(group, study.enough(split=split))
         for split in splits:
             by_split[split] += [_told_apart(study.result(cell, split), cell) for cell in group]
-        if ours:
-            by_split["test"] += [study.result(cell, reads="fitted") for cell in ours]
+        by_split["test"] += [study.result(cell, reads="fitted") for cell in ours]
         report = ReportData(by_split["test"], made)
         write_json(study.folder / "report.json", report.to_json())
         if "new-motion" in by_split:

@@ -30,7 +30,7 @@ from mcss.evaluation.results import MEAN_POSE, SystemResult
 from mcss.files import write_json
 from mcss.methods.method import Information
 from mcss.methods.registry import load_estimator
-from mcss.models.model_file import MODEL, load_model, read_tensors, save_model
+from mcss.models.model_file import MODEL, load_model, read_model, save_model
 from mcss.models.pose_network import NEIGHBOURS, PoseNetwork
 from mcss.models.prediction import NetworkPredictor, fastest_device
 from mcss.progress import NO_PROGRESS, Progress
@@ -290,7 +290,7 @@ def cell_result(
             assert isinstance(network, PoseNetwork)
             trained_on = Capture.open(own.capture)
             if reads != "neighbours":
-                network = _fitted(run, network, trained_on, own.split, progress)
+                network = _fitted(run, str(weights), network, trained_on, own.split, progress)
             labels, mirrored = Labels.parse(own.labels), reads != "unmirrored"
             nearest = 1 if reads == "nearest" else NEIGHBOURS
             remember_labels(network, trained_on, labels, own.split, progress, mirrored, nearest)
@@ -313,11 +313,15 @@ def weights_digest(run: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
 
 
-def _fitted(run: Path, network: PoseNetwork, capture: Capture, split: str, progress: Progress) -> PoseNetwork:
+def _fitted(
+    run: Path, weights: str, network: PoseNetwork, capture: Capture, split: str, progress: Progress
+) -> PoseNetwork:
     """Return the network of a cell with a fitted embedding, which is kept beside its weights."""
-    path, weights = run / FITTED, str(weights_digest(run))
-    if not path.exists() or read_tensors(path, "a fitted network")[1].get("fitted_from") != weights:
-        save_model(path, with_fitted_embedding(network, capture, split, progress), {"fitted_from": weights})
+    path = run / FITTED
+    if path.exists() and (kept := read_model(path)).about.get("fitted_from") == weights:
+        assert isinstance(kept.network, PoseNetwork)
+        return kept.network
+    save_model(path, with_fitted_embedding(network, capture, split, progress), {"fitted_from": weights})
     return load_model(path)
 
 

@@ -69,6 +69,8 @@ class Run:
     watch: Watch | None
     compiled: bool
     """Whether torch.compile compiles the network."""
+    is_first: bool
+    """Whether this is the first of two stages."""
 
 
 def train(
@@ -134,6 +136,7 @@ def _train(
     progress: Progress,
     compiled: bool = False,
     watch: Watch | None = None,
+    is_first: bool = False,
 ) -> None:
     """Prepare a run, with its first stage where there are two, and run the loop."""
     capture, whole = Capture.open(settings.capture), settings
@@ -145,7 +148,7 @@ def _train(
     if first is not None:
         start = out / FIRST_STAGE
         if not (start / MODEL).exists():
-            _train(fabric, first, start, (start / CONFIG).exists(), progress, compiled)
+            _train(fabric, first, start, (start / CONFIG).exists(), progress, compiled, is_first=True)
         fabric.barrier()
     torch.manual_seed(settings.seed)
     network = _network(settings, start)
@@ -164,7 +167,8 @@ def _train(
     reference = _reference(settings, start, fabric)
     if fabric.is_global_zero:
         write_config(out, whole, capture)
-    _fit(Run(settings, out, digest, network, reference, source, validate, watch, compiled), fabric, resume, progress)
+    run = Run(settings, out, digest, network, reference, source, validate, watch, compiled, is_first)
+    _fit(run, fabric, resume, progress)
 
 
 def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
@@ -183,7 +187,7 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
         seen = rewind(out / METRICS, start)
     trained: torch.nn.Module = torch.compile(network) if run.compiled else network  # type: ignore[assignment]
     model, optimiser = fabric.setup(trained, optimiser)
-    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=_also(fabric, out))
+    log = RunLog(out / METRICS, *seen, writes=fabric.is_global_zero, also=_also(fabric, run.is_first))
     saved = time.monotonic()
     advice = f"Lower --lr (now {schedule.lr:g}), or resume from the checkpoint in {out} with another --precision."
     finite = FiniteLosses(run.source, out, advice)
@@ -247,9 +251,9 @@ def _fit(run: Run, fabric: Fabric, resume: bool, progress: Progress) -> None:
         save_model(out / MODEL, evaluated, {"config": (out / CONFIG).read_text(encoding="utf-8")})
 
 
-def _also(fabric: Fabric, out: Path) -> Callable[[dict[str, Any], int], None]:
+def _also(fabric: Fabric, is_first: bool) -> Callable[[dict[str, Any], int], None]:
     """Return where the numbers of the log also go; those of the first of two stages have names of their own."""
-    if out.name != FIRST_STAGE:
+    if not is_first:
         return fabric.log_dict
     return lambda numbers, step: fabric.log_dict({f"{FIRST_STAGE}/{name}": n for name, n in numbers.items()}, step)
 
